@@ -1,0 +1,61 @@
+// Package gen generates Go packages from lexicons: types, schema tables, declared
+// errors, and for every namespace with methods a service, a policy, routes and a
+// client. The output depends on the lexicons and the configuration alone.
+package gen
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+
+	"portico/gen/model"
+	"portico/gen/render"
+	"portico/gen/source"
+)
+
+// Config is what the generator is told besides the lexicons.
+type Config struct {
+	Lexicons string // folder of the documents
+	Out      string // folder of the generated packages; nothing else may live there but files without the header
+	Model    model.Config
+}
+
+// Result is what came of one run.
+type Result struct {
+	Files     map[string][]byte // path → content, of every file below Config.Out
+	Documents int
+	Packages  []*model.Package
+	Warnings  []source.Problem
+}
+
+// Generate makes the files in memory; paths are relative to fsys, slash-separated.
+// When anything is wrong with the documents, the error is a [source.Error] with all
+// of it and nothing else is returned.
+func (c Config) Generate(fsys fs.FS) (map[string][]byte, error) {
+	r, err := c.Run(fsys)
+	if err != nil {
+		return nil, err
+	}
+	return r.Files, nil
+}
+
+// Run is Generate with an account of what was found.
+func (c Config) Run(fsys fs.FS) (*Result, error) {
+	docs, problems, err := source.Load(fsys, c.Lexicons)
+	if err != nil {
+		return nil, err
+	}
+	pkgs := model.Build(c.Model, docs, &problems)
+	if err := problems.Err(); err != nil {
+		return nil, err
+	}
+	files, err := render.Packages(pkgs)
+	if err != nil {
+		return nil, fmt.Errorf("generate: %w", err)
+	}
+	r := &Result{Files: map[string][]byte{}, Documents: len(docs), Packages: pkgs, Warnings: problems.Warnings()}
+	for name, data := range files {
+		r.Files[path.Join(c.Out, name)] = data
+	}
+	return r, nil
+}

@@ -1,0 +1,203 @@
+package model
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// finish decides what can be decided only once every definition is known, and puts
+// everything in its order.
+func (b *builder) finish() []*Package {
+	b.cycles()
+	b.unsatisfiable()
+	b.normalize()
+	var all []*Package
+	for _, p := range slices.SortedFunc(slices.Values(b.order), func(x, y *pkg) int { return strings.Compare(x.Dir, y.Dir) }) {
+		p.Package.Idents = map[string]bool{}
+		for name := range p.idents {
+			p.Package.Idents[name] = true
+		}
+		slices.SortFunc(p.files, func(x, y *file) int { return strings.Compare(x.Source, y.Source) })
+		for _, f := range p.files {
+			for _, def := range f.doc.Defs {
+				if s := f.decls[def]; s != nil {
+					f.File.Decls = append(f.File.Decls, s.flat()...)
+				}
+			}
+			p.Methods = append(p.Methods, f.methods...)
+			if len(f.File.Decls) > 0 {
+				p.Package.Files = append(p.Package.Files, f.File)
+			}
+		}
+		recursion(p.Package)
+		if len(p.Package.Files) > 0 {
+			all = append(all, p.Package)
+		}
+	}
+	return all
+}
+
+// cycles reports packages that would import each other.
+func (b *builder) cycles() {
+	state := map[*pkg]int{}
+	var trail []*pkg
+	var visit func(p *pkg)
+	visit = func(p *pkg) {
+		state[p] = 1
+		trail = append(trail, p)
+		for _, next := range slices.SortedFunc(maps.Keys(p.uses), func(x, y *pkg) int { return strings.Compare(x.Source, y.Source) }) {
+			switch state[next] {
+			case 0:
+				visit(next)
+			case 1:
+				ring := append(slices.Clone(trail[slices.Index(trail, next):]), next)
+				var names, through []string
+				for i, q := range ring {
+					names = append(names, q.Source)
+					if i+1 < len(ring) {
+						by := q.uses[ring[i+1]]
+						through = append(through, by.doc.Place(by.node))
+					}
+				}
+				by := ring[0].uses[ring[1]]
+				b.problems.Add(by.doc, by.node, "package cycle %s through %s; make them one package in Merge",
+					strings.Join(names, " → "), strings.Join(through, ", "))
+			}
+		}
+		trail = trail[:len(trail)-1]
+		state[p] = 2
+	}
+	for _, p := range slices.SortedFunc(slices.Values(b.order), func(x, y *pkg) int { return strings.Compare(x.Source, y.Source) }) {
+		if state[p] == 0 {
+			visit(p)
+		}
+	}
+}
+
+// unsatisfiable reports objects that must contain themselves.
+func (b *builder) unsatisfiable() {
+	holds := map[Type][]contained{}
+	for _, c := range b.fields {
+		holds[c.in] = append(holds[c.in], c)
+	}
+	for _, c := range b.fields {
+		seen := map[Type]bool{}
+		var reaches func(t Type) bool
+		reaches = func(t Type) bool {
+			if t == c.in {
+				return true
+			}
+			if seen[t] {
+				return false
+			}
+			seen[t] = true
+			return slices.ContainsFunc(holds[t], func(next contained) bool { return reaches(next.of) })
+		}
+		if reaches(c.of) {
+			b.problems.Add(c.by.doc, c.by.node, "a %s must contain another one, without end: this property cannot be required", c.in.Name)
+		}
+	}
+}
+
+// normalize marks the types in which a required list can hide.
+func (b *builder) normalize() {
+	for changed := true; changed; {
+		changed = false
+		for _, s := range b.structs {
+			if !s.Normalize && slices.ContainsFunc(s.Fields, func(f *Field) bool { return f.Required && f.Under.Kind == Slice || b.hides(f.Under) }) {
+				s.Normalize, changed = true, true
+			}
+		}
+		for _, u := range b.unions {
+			if !u.Normalize && slices.ContainsFunc(u.Variants, func(v *Variant) bool { return b.hides(v.Type) }) {
+				u.Normalize, changed = true, true
+			}
+		}
+	}
+	for _, s := range b.structs {
+		for _, f := range s.Fields {
+			mark(&f.Under, b.hides)
+		}
+	}
+}
+
+// mark leaves a name only on those named types that are normalized.
+func mark(t *Type, hides func(Type) bool) {
+	if t.Kind != Named {
+		elem := *t.Elem
+		mark(&elem, hides)
+		t.Elem = &elem
+		return
+	}
+	if !hides(*t) {
+		*t = Type{}
+	}
+}
+
+// hides tells whether a value of t can hold a list that must not be null.
+func (b *builder) hides(t Type) bool {
+	switch t.Kind {
+	case Slice:
+		return t.Elem.Kind == Slice || b.hides(*t.Elem)
+	case Named:
+		if s := b.structs[t]; s != nil {
+			return s.Normalize
+		}
+		u := b.unions[t]
+		return u != nil && u.Normalize
+	}
+	return b.hides(*t.Elem)
+}
+
+// recursion finds the tables that refer to themselves: as plain variables they would
+// be an initialization cycle.
+func recursion(p *Package) {
+	uses := map[string][]string{}
+	set := map[string]func(){}
+	note := func(t *Table, schema Expr, recursive *bool) {
+		var walk func(e Expr)
+		walk = func(e Expr) {
+			if e.Table != nil && e.Table.Import == p.Import {
+				uses[t.Var] = append(uses[t.Var], e.Table.Var)
+			}
+			for _, a := range e.Args {
+				walk(a)
+			}
+		}
+		walk(schema)
+		set[t.Var] = func() { *recursive = true }
+	}
+	for _, f := range p.Files {
+		for _, d := range f.Decls {
+			switch d := d.(type) {
+			case *Struct:
+				note(d.Table, d.Schema, &d.Recursive)
+			case *Union:
+				note(d.Table, d.Schema, &d.Recursive)
+			}
+		}
+	}
+	for _, start := range slices.SortedFunc(maps.Keys(set), cmp.Compare[string]) {
+		seen := map[string]bool{}
+		var reaches func(v string) bool
+		reaches = func(v string) bool {
+			for _, next := range uses[v] {
+				if next == start {
+					return true
+				}
+				if !seen[next] {
+					seen[next] = true
+					if reaches(next) {
+						return true
+					}
+				}
+			}
+			return false
+		}
+		if reaches(start) {
+			set[start]()
+		}
+	}
+}

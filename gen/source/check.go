@@ -1,0 +1,366 @@
+package source
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// shape says which keys a schema of one type may have and what they hold.
+type shape struct {
+	keys     map[string]any // a Kind, or the name of what stands there (see holds)
+	required []string
+}
+
+// definable are the types that a definition can have; fields are those that a
+// property or an array element can have.
+var (
+	definable = []string{
+		"record", "query", "procedure", "subscription", "permission-set",
+		"object", "array", "string", "integer", "boolean", "bytes", "cid-link", "blob",
+		"token", "union", "ref", "unknown",
+	}
+	fields = []string{"object", "array", "string", "integer", "boolean", "bytes", "cid-link", "blob", "union", "ref", "unknown"}
+	params = []string{"array", "string", "integer", "boolean"}
+)
+
+func keys(required string, more map[string]any) shape {
+	all := map[string]any{"type": String, "description": String}
+	maps.Copy(all, more)
+	return shape{all, strings.Fields(required)}
+}
+
+var shapes = map[string]shape{
+	"record":       keys("key record", map[string]any{"key": String, "record": "object"}),
+	"query":        keys("", map[string]any{"parameters": "params", "output": "body", "errors": "errors"}),
+	"procedure":    keys("", map[string]any{"parameters": "params", "input": "body", "output": "body", "errors": "errors"}),
+	"subscription": keys("message", map[string]any{"parameters": "params", "message": "message", "errors": "errors"}),
+	"permission-set": keys("permissions", map[string]any{
+		"title": String, "title:lang": Object, "detail": String, "detail:lang": Object, "permissions": "permissions",
+	}),
+	"permission": keys("resource", map[string]any{
+		"resource": String, "collection": "strings", "action": "strings", "lxm": "strings", "aud": String, "inheritAud": Boolean,
+	}),
+	"params": keys("", map[string]any{"properties": "params", "required": "strings"}),
+	"object": keys("", map[string]any{"properties": "fields", "required": "strings", "nullable": "strings"}),
+	"array":  keys("items", map[string]any{"items": "field", "minLength": Integer, "maxLength": Integer}),
+	"string": keys("", map[string]any{
+		"format": String, "minLength": Integer, "maxLength": Integer, "minGraphemes": Integer, "maxGraphemes": Integer,
+		"knownValues": "strings", "enum": "strings", "default": String, "const": String,
+	}),
+	"integer": keys("", map[string]any{
+		"minimum": Integer, "maximum": Integer, "enum": "integers", "default": Integer, "const": Integer,
+	}),
+	"boolean":  keys("", map[string]any{"default": Boolean, "const": Boolean}),
+	"bytes":    keys("", map[string]any{"minLength": Integer, "maxLength": Integer}),
+	"cid-link": keys("", nil),
+	"blob":     keys("", map[string]any{"accept": "strings", "maxSize": Integer}),
+	"token":    keys("", nil),
+	"ref":      keys("ref", map[string]any{"ref": String}),
+	"union":    keys("refs", map[string]any{"refs": "strings", "closed": Boolean}),
+	"unknown":  keys("", nil),
+	// What follows has no type of its own in a document.
+	"body":    {map[string]any{"description": String, "encoding": String, "schema": "field"}, []string{"encoding"}},
+	"message": {map[string]any{"description": String, "schema": "field"}, []string{"schema"}},
+	"error":   {map[string]any{"name": String, "description": String}, []string{"name"}},
+	"document": {map[string]any{
+		"lexicon": Integer, "id": String, "revision": Integer, "description": String, "defs": Object, "$type": String,
+	}, []string{"lexicon", "id", "defs"}},
+}
+
+type checker struct {
+	doc      *Document
+	problems *Problems
+}
+
+// check finds everything that is wrong with the shape of the document: what passes
+// can be decoded.
+func (d *Document) check(problems *Problems) {
+	c := checker{d, problems}
+	if d.root.Kind != Object {
+		problems.Add(d, d.root, "a lexicon is an object, not %s", d.root.Kind)
+		return
+	}
+	c.keys(d.root, "document")
+	if v := d.root.Get("lexicon"); v != nil && v.Kind == Integer && v.Int != 1 {
+		problems.Add(d, v, "unsupported lexicon language version %d", v.Int)
+	}
+	if v := d.root.Get("id"); v != nil && v.Kind == String && !validNSID(v.Text) {
+		problems.Add(d, v, "%q is not an NSID", v.Text)
+	} else if v != nil {
+		d.NSID = v.Text
+	}
+	defs := d.root.Get("defs")
+	if defs == nil || defs.Kind != Object {
+		return
+	}
+	c.duplicates(defs)
+	for _, m := range defs.Members {
+		if m.Key == "" || strings.ContainsAny(m.Key, "#.") {
+			problems.Add(d, m.Value, "%q cannot be the name of a definition", m.Key)
+		}
+		typ := m.Value.String("type")
+		if m.Value.Kind == Object && typ != "" && !slices.Contains(definable, typ) && shapes[typ].keys == nil && Closest(typ, definable) == "" {
+			problems.Warn(d, m.Value, "a definition of type %q is nothing this generator knows; left out", typ)
+			continue
+		}
+		c.schema(m.Value, definable)
+	}
+}
+
+// schema checks one schema, whose type must be among allowed.
+func (c checker) schema(v *Value, allowed []string) {
+	if v.Kind != Object {
+		c.problems.Add(c.doc, v, "a schema is an object, not %s", v.Kind)
+		return
+	}
+	t := v.Get("type")
+	switch {
+	case t == nil:
+		c.problems.Add(c.doc, v, "the schema has no type")
+		return
+	case t.Kind != String:
+		c.problems.Add(c.doc, t, "the type of a schema is a string, not %s", t.Kind)
+		return
+	case !slices.Contains(allowed, t.Text):
+		if shapes[t.Text].required == nil && shapes[t.Text].keys == nil {
+			c.problems.Add(c.doc, t, "unknown type %q%s", t.Text, DidYouMean(t.Text, allowed))
+		} else {
+			c.problems.Add(c.doc, t, "a schema of type %q cannot stand here", t.Text)
+		}
+		return
+	}
+	c.keys(v, t.Text)
+	switch t.Text {
+	case "object", "params":
+		c.properties(v)
+	case "string":
+		c.text(v)
+	case "integer":
+		c.integer(v)
+	}
+	c.bounds(v, "minLength", "maxLength")
+	c.bounds(v, "minGraphemes", "maxGraphemes")
+	c.bounds(v, "minimum", "maximum")
+}
+
+func (c checker) duplicates(v *Value) {
+	seen := map[string]bool{}
+	for _, m := range v.Members {
+		if seen[m.Key] {
+			c.problems.Add(c.doc, m.Value, "%q appears twice in one object", m.Key)
+		}
+		seen[m.Key] = true
+	}
+}
+
+// keys checks the members of v against the shape called name, and what is below them.
+func (c checker) keys(v *Value, name string) {
+	s := shapes[name]
+	c.duplicates(v)
+	for _, key := range s.required {
+		if v.Get(key) == nil {
+			c.problems.Add(c.doc, v, "%q is missing", key)
+		}
+	}
+	known := slices.Sorted(maps.Keys(s.keys))
+	for _, m := range v.Members {
+		want, ok := s.keys[m.Key]
+		if !ok {
+			// A slip of the pen would drop a constraint in silence. Anything else is
+			// an extension, which the language allows.
+			if near := Closest(m.Key, known); near != "" {
+				c.problems.Add(c.doc, m.Value, "unknown key %q (did you mean %q?)", m.Key, near)
+			} else {
+				c.problems.Warn(c.doc, m.Value, "unknown key %q", m.Key)
+			}
+			continue
+		}
+		c.holds(m.Key, m.Value, want)
+	}
+}
+
+func (c checker) holds(key string, v *Value, want any) {
+	kind := func(k Kind) bool {
+		if v.Kind != k {
+			c.problems.Add(c.doc, v, "%q is %s, not %s", key, k, v.Kind)
+		}
+		return v.Kind == k
+	}
+	list := func(k Kind) {
+		if !kind(Array) {
+			return
+		}
+		for _, item := range v.Items {
+			if item.Kind != k {
+				c.problems.Add(c.doc, item, "an element of %q is %s, not %s", key, k, item.Kind)
+			}
+		}
+	}
+	switch want := want.(type) {
+	case Kind:
+		kind(want)
+	case string:
+		switch want {
+		case "strings":
+			list(String)
+		case "integers":
+			list(Integer)
+		case "object":
+			c.schema(v, []string{"object"})
+		case "params":
+			if key == "properties" {
+				c.schemas(key, v, params)
+			} else {
+				c.schema(v, []string{"params"})
+			}
+		case "fields":
+			c.schemas(key, v, fields)
+		case "field":
+			c.schema(v, fields)
+		case "body", "message":
+			if kind(Object) {
+				c.keys(v, want)
+			}
+		case "errors":
+			if kind(Array) {
+				c.errors(v)
+			}
+		case "permissions":
+			if kind(Array) {
+				for _, item := range v.Items {
+					c.schema(item, []string{"permission"})
+				}
+			}
+		}
+	}
+}
+
+func (c checker) schemas(key string, v *Value, allowed []string) {
+	if v.Kind != Object {
+		c.problems.Add(c.doc, v, "%q is an object, not %s", key, v.Kind)
+		return
+	}
+	c.duplicates(v)
+	for _, m := range v.Members {
+		if m.Key == "" {
+			c.problems.Add(c.doc, m.Value, "a property needs a name")
+		}
+		c.schema(m.Value, allowed)
+		if m.Value.Kind == Object && m.Value.String("type") == "array" && slices.Equal(allowed, params) {
+			if items := m.Value.Get("items"); items != nil && items.Kind == Object && slices.Contains(fields, items.String("type")) {
+				if t := items.String("type"); t == "array" || !slices.Contains(params, t) {
+					c.problems.Add(c.doc, items, "a list of parameters holds strings, integers or booleans, not %q", t)
+				}
+			}
+		}
+	}
+}
+
+func (c checker) errors(v *Value) {
+	seen := map[string]bool{}
+	for _, item := range v.Items {
+		if item.Kind != Object {
+			c.problems.Add(c.doc, item, "an error is an object, not %s", item.Kind)
+			continue
+		}
+		c.keys(item, "error")
+		name := item.Get("name")
+		if name == nil || name.Kind != String {
+			continue
+		}
+		if name.Text == "" || strings.ContainsAny(name.Text, " \t\n") {
+			c.problems.Add(c.doc, name, "%q cannot be the name of an error", name.Text)
+		}
+		if seen[name.Text] {
+			c.problems.Add(c.doc, name, "error %q is declared twice", name.Text)
+		}
+		seen[name.Text] = true
+	}
+}
+
+func (c checker) properties(v *Value) {
+	names := v.Get("properties").Keys()
+	for _, key := range []string{"required", "nullable"} {
+		list := v.Get(key)
+		if list == nil {
+			continue
+		}
+		for i, item := range list.Items {
+			if item.Kind != String {
+				continue
+			}
+			if !slices.Contains(names, item.Text) {
+				c.problems.Add(c.doc, item, "%q is no property of this object%s", item.Text, DidYouMean(item.Text, names))
+			}
+			if slices.ContainsFunc(list.Items[:i], func(o *Value) bool { return o.Kind == String && o.Text == item.Text }) {
+				c.problems.Warn(c.doc, item, "%q is listed twice", item.Text)
+			}
+		}
+	}
+}
+
+var formats = []string{
+	"at-identifier", "at-uri", "cid", "datetime", "did", "handle", "language", "nsid", "record-key", "tid", "uri",
+}
+
+func (c checker) text(v *Value) {
+	if f := v.Get("format"); f != nil && f.Kind == String && !slices.Contains(formats, f.Text) {
+		c.problems.Add(c.doc, f, "unknown format %q%s", f.Text, DidYouMean(f.Text, formats))
+	}
+	enum := v.Get("enum")
+	for _, key := range []string{"default", "const"} {
+		d := v.Get(key)
+		if d == nil || d.Kind != String {
+			continue
+		}
+		if enum != nil && !slices.Contains(v.Strings("enum"), d.Text) {
+			c.problems.Add(c.doc, d, "%s %q is not in the enum%s", key, d.Text, DidYouMean(d.Text, v.Strings("enum")))
+		}
+		if n := v.Get("minLength"); n != nil && n.Kind == Integer && int64(len(d.Text)) < n.Int {
+			c.problems.Add(c.doc, d, "%s %q is shorter than minLength %d", key, d.Text, n.Int)
+		}
+		if n := v.Get("maxLength"); n != nil && n.Kind == Integer && int64(len(d.Text)) > n.Int {
+			c.problems.Add(c.doc, d, "%s %q is longer than maxLength %d", key, d.Text, n.Int)
+		}
+	}
+	c.notBoth(v)
+}
+
+func (c checker) integer(v *Value) {
+	enum := v.Get("enum")
+	for _, key := range []string{"default", "const"} {
+		d := v.Get(key)
+		if d == nil || d.Kind != Integer {
+			continue
+		}
+		if enum != nil && !slices.ContainsFunc(enum.Items, func(e *Value) bool { return e.Kind == Integer && e.Int == d.Int }) {
+			c.problems.Add(c.doc, d, "%s %d is not in the enum", key, d.Int)
+		}
+		if n := v.Get("minimum"); n != nil && n.Kind == Integer && d.Int < n.Int {
+			c.problems.Add(c.doc, d, "%s %d is below the minimum %d", key, d.Int, n.Int)
+		}
+		if n := v.Get("maximum"); n != nil && n.Kind == Integer && d.Int > n.Int {
+			c.problems.Add(c.doc, d, "%s %d is above the maximum %d", key, d.Int, n.Int)
+		}
+	}
+	c.notBoth(v)
+}
+
+func (c checker) notBoth(v *Value) {
+	if d := v.Get("default"); d != nil && v.Get("const") != nil {
+		c.problems.Add(c.doc, d, "a schema has a default or a const, not both")
+	}
+}
+
+func (c checker) bounds(v *Value, low, high string) {
+	l, h := v.Get(low), v.Get(high)
+	for _, b := range []*Value{l, h} {
+		if b != nil && b.Kind == Integer && b.Int < 0 && low != "minimum" {
+			c.problems.Add(c.doc, b, "a length cannot be negative")
+		}
+	}
+	if l != nil && h != nil && l.Kind == Integer && h.Kind == Integer && h.Int < l.Int {
+		c.problems.Add(c.doc, h, "%s %d is below %s %d", high, h.Int, low, l.Int)
+	}
+}

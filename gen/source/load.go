@@ -1,0 +1,173 @@
+// Package source reads lexicon documents. It keeps what encoding/json throws away,
+// the order of properties and the place of every value, and reports all that is
+// wrong with a set of documents at once, each problem with its place.
+package source
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/bluesky-social/indigo/atproto/lexicon"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+)
+
+// Document is one lexicon file.
+type Document struct {
+	Path        string
+	NSID        string
+	Description string
+	Defs        []*Def // in the order of the file
+
+	root *Value
+	data []byte
+}
+
+// Def is one definition of a document.
+type Def struct {
+	Doc    *Document
+	Name   string
+	Schema lexicon.SchemaDef
+	Node   *Value // the same definition with order and places
+}
+
+// ID is the full name of the definition: the NSID, with "#name" for all but main.
+func (d *Def) ID() string {
+	if d.Name == "main" {
+		return d.Doc.NSID
+	}
+	return d.Doc.NSID + "#" + d.Name
+}
+
+// Def is the definition called name, or nil.
+func (d *Document) Def(name string) *Def {
+	for _, def := range d.Defs {
+		if def.Name == name {
+			return def
+		}
+	}
+	return nil
+}
+
+// Root is the whole document.
+func (d *Document) Root() *Value { return d.root }
+
+func (d *Document) problem(v *Value, message string) Problem {
+	p := Problem{Path: d.Path, Message: message}
+	if v != nil {
+		p.Line, p.Col = position(d.data, v.Offset)
+		p.Pointer = v.Pointer
+	}
+	return p
+}
+
+// Place is "file:line:col" of v.
+func (d *Document) Place(v *Value) string {
+	line, col := position(d.data, v.Offset)
+	return fmt.Sprintf("%s:%d:%d", d.Path, line, col)
+}
+
+// Load reads every .json file below dir of fsys. The documents come ordered by NSID,
+// however fsys orders its files. Documents with problems are left out; the error is
+// for files that could not be read at all.
+func Load(fsys fs.FS, dir string) ([]*Document, Problems, error) {
+	var docs []*Document
+	var problems Problems
+	err := fs.WalkDir(fsys, dir, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || path.Ext(name) != ".json" {
+			return err
+		}
+		data, err := fs.ReadFile(fsys, name)
+		if err != nil {
+			return err
+		}
+		if doc := Parse(name, data, &problems); doc != nil {
+			docs = append(docs, doc)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("read lexicons: %w", err)
+	}
+	slices.SortFunc(docs, func(a, b *Document) int {
+		return strings.Compare(a.NSID+"\x00"+a.Path, b.NSID+"\x00"+b.Path)
+	})
+	docs = slices.CompactFunc(docs, func(a, b *Document) bool {
+		if a.NSID != b.NSID {
+			return false
+		}
+		problems.Add(b, b.root.Get("id"), "%s is also defined in %s", b.NSID, a.Path)
+		return true
+	})
+	return docs, problems, nil
+}
+
+// Parse reads one document. It returns nil when the document cannot be used, in which
+// case problems says why.
+func Parse(name string, data []byte, problems *Problems) *Document {
+	doc := &Document{Path: name, data: data}
+	root, err := parse(data)
+	if err != nil {
+		at := 0
+		if syn, ok := errors.AsType[*syntaxError](err); ok {
+			at = syn.offset
+		}
+		problems.Add(doc, &Value{Offset: at}, "%s", err)
+		return nil
+	}
+	doc.root = root
+	found := len(*problems)
+	doc.check(problems)
+	if (*problems)[found:].Err() != nil {
+		return nil
+	}
+	doc.NSID = root.String("id")
+	doc.Description = root.String("description")
+	for _, m := range root.Get("defs").Members {
+		if !slices.Contains(definable, m.Value.String("type")) {
+			continue // check has warned of it
+		}
+		def := &Def{Doc: doc, Name: m.Key, Node: m.Value}
+		if err := def.decode(); err != nil {
+			problems.Add(doc, m.Value, "%s", err)
+			continue
+		}
+		doc.Defs = append(doc.Defs, def)
+	}
+	if (*problems)[found:].Err() != nil {
+		return nil
+	}
+	return doc
+}
+
+// decode parses the definition with indigo's structs and applies its rules. It works
+// on a file of that one definition, so that an error can be placed.
+func (d *Def) decode() error {
+	if err := json.Unmarshal(d.Node.Raw, &d.Schema); err != nil {
+		return err
+	}
+	// A second parse, because FinishParse must run once only and fills what
+	// CheckSchema insists on.
+	var again lexicon.SchemaDef
+	if err := json.Unmarshal(d.Node.Raw, &again); err != nil {
+		return err
+	}
+	file := lexicon.SchemaFile{Lexicon: 1, ID: d.Doc.NSID, Defs: map[string]lexicon.SchemaDef{d.Name: again}}
+	if err := file.FinishParse(); err != nil {
+		return err
+	}
+	def := file.Defs[d.Name]
+	if def.IsPrimary() && d.Name != "main" {
+		return fmt.Errorf("a %s can only be the main definition", d.Node.String("type"))
+	}
+	return def.CheckSchema()
+}
+
+func validNSID(s string) bool {
+	_, err := syntax.ParseNSID(s)
+	return err == nil
+}
