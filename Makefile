@@ -1,0 +1,58 @@
+# Go and make are all that is needed; whatever else a target uses, Go fetches.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test race check generate lexicons lint fuzz bench build interop crash
+
+INDIGO := github.com/bluesky-social/indigo
+FUZZTIME ?= 20s
+ROUNDS ?= 3
+
+help: ## say what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## start a development server on http://localhost:2583, with its data in ./data
+	go run ./cmd/portico serve
+
+test: ## run the tests
+	go test ./...
+
+race: ## run the tests with the race detector (needs a C compiler)
+	CGO_ENABLED=1 go test -race ./...
+
+generate: ## write api/atproto anew from lexicons
+	go tool lexgen generate
+
+check: ## all that must hold before a change goes in: generated code, vet, staticcheck, tests
+	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
+	go tool lexgen check
+	go vet ./...
+	go tool staticcheck ./...
+	go test ./...
+
+lexicons: ## copy com.atproto from the indigo module that go.mod names
+	go mod download $(INDIGO)
+	rm -rf lexicons/com/atproto
+	mkdir -p lexicons/com
+	cp -R "$$(go list -m -f '{{.Dir}}' $(INDIGO))/lexicons/com/atproto" lexicons/com/atproto
+	chmod -R u+w lexicons/com/atproto
+	go list -m $(INDIGO) > lexicons/UPSTREAM
+
+bench: ## print the server's CPU time a request, beside a bare echo handler's
+	go test ./cmd/portico/... -run '^$$' -bench . -benchtime 2s
+
+fuzz: ## run every fuzz target for FUZZTIME (20s)
+	@for package in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "$$package $$target"; \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+		done; \
+	done
+
+build: ## build one static binary, bin/portico
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.release=$$(git describe --tags --always --dirty 2>/dev/null)" -o bin/portico ./cmd/portico
+
+interop: build ## run the official clients against bin/portico (needs Node 20 or newer and npm)
+	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags interop -count 1 ./cmd/portico/interop
+
+crash: build ## kill the server in the midst of sign-ups, ROUNDS (3) times, and look for what is broken
+	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags crash -count 1 -v -timeout 0 ./cmd/portico/crash -rounds $(ROUNDS)

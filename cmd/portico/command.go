@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"time"
+
+	"github.com/urfave/cli/v3"
+)
+
+// newCommand is the portico command. Everything it says goes to stdout and
+// stderr; its error is for the caller to print.
+func newCommand(environ []string, stdout, stderr io.Writer) *cli.Command {
+	config := func(c *cli.Command) configuration {
+		return configuration{Environ: environ, EnvFile: c.String("env-file"), Rand: rand.Reader, Now: time.Now}
+	}
+	envFile := &cli.StringFlag{
+		Name:      "env-file",
+		Usage:     "read settings from `FILE`, lines of NAME=value; the environment goes before it",
+		TakesFile: true,
+	}
+	return &cli.Command{
+		Name:      "portico",
+		Usage:     "an account server for the AT Protocol",
+		Version:   version(),
+		Writer:    stdout,
+		ErrWriter: stderr,
+		Suggest:   true,
+		// main prints errors and ends the process, no library in between.
+		ExitErrHandler: func(context.Context, *cli.Command, error) {},
+		Description: `"portico serve" starts the server. Without any settings that is a development
+server on http://localhost:2583 which keeps its data in ./data; with
+PDS_HOSTNAME set it is a server for the world and wants its secrets
+configured. Settings are environment variables: "portico config" lists them.`,
+		Commands: []*cli.Command{
+			{
+				Name:  "serve",
+				Usage: "start the server",
+				Description: `Runs until it gets SIGINT or SIGTERM, lets the requests at hand finish, and
+ends; a second signal ends it at once. When settings are wrong or unsafe it
+does not start, and says everything that must be mended.`,
+				Flags: []cli.Flag{envFile},
+				Action: func(ctx context.Context, c *cli.Command) error {
+					if c.Args().Present() {
+						return fmt.Errorf("serve takes no arguments, not even %q", c.Args().First())
+					}
+					s, err := config(c).load()
+					if err != nil {
+						return err
+					}
+					return run(ctx, s, stdout)
+				},
+			},
+			{
+				Name:  "config",
+				Usage: "print the settings and where each comes from",
+				Description: `Prints what "portico serve" would start with, but no secrets, and fails when it
+would not start. Nothing is written to disk.`,
+				Flags: []cli.Flag{
+					envFile,
+					&cli.BoolFlag{Name: "markdown", Usage: "print what each setting means instead, as README's table"},
+				},
+				Action: func(_ context.Context, c *cli.Command) error {
+					if c.Bool("markdown") {
+						_, err := io.WriteString(stdout, markdown())
+						return err
+					}
+					s, err := config(c).read()
+					if s == nil {
+						return err
+					}
+					printed := s.print(stdout)
+					for _, warning := range s.Warnings {
+						fmt.Fprintln(stderr, "warning:", warning)
+					}
+					return errors.Join(printed, err)
+				},
+			},
+			{
+				Name:  "version",
+				Usage: "print the version",
+				Action: func(context.Context, *cli.Command) error {
+					_, err := fmt.Fprintln(stdout, version())
+					return err
+				},
+			},
+		},
+	}
+}
+
+// release is the version that the linker was told (make build).
+var release string
+
+// version is the version of this program, the revision it was built from when
+// it has none, or "dev".
+func version() string {
+	if release != "" {
+		return release
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+				return s.Value[:12]
+			}
+		}
+	}
+	return "dev"
+}

@@ -1,0 +1,343 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// value is what one row of the table came to, for printing.
+type value struct {
+	row  *setting
+	name string // of the variable; differs from the row's for patterns
+	text string // "" when secret or unset
+	from string
+}
+
+// configuration is where settings are read from.
+type configuration struct {
+	Environ []string  // NAME=value, as os.Environ gives it
+	EnvFile string    // a file of NAME=value lines that stands behind Environ; empty: none
+	Rand    io.Reader // for new secrets
+	Now     func() time.Time
+}
+
+// load reads the settings, and makes the secrets file when one is needed and
+// there is none. Nothing is written when anything is wrong: the error then is a
+// settingsError that names every problem. The settings that could be read are
+// returned even so, for printing only.
+func (c configuration) load() (*settings, error) {
+	s, err := c.read()
+	if err != nil {
+		return s, err
+	}
+	needed := s.fromFile()
+	if len(needed) == 0 {
+		return s, nil
+	}
+	secrets, made, err := openSecrets(s.DataDirectory, s.databaseFile(), needed, c.Rand, c.Now())
+	if err != nil {
+		return s, err
+	}
+	s.SecretsFile, s.SecretsMade = filepath.Join(s.DataDirectory, secretsName), made
+	if warning := checkSecretsMode(s.SecretsFile); warning != "" {
+		s.Warnings = append(s.Warnings, warning)
+	}
+	var problems settingsError
+	for i := range s.values {
+		v := &s.values[i]
+		if text, ok := secrets[v.row.name]; ok && slices.Contains(needed, v.row.name) {
+			if err := v.row.store(s, text); err != nil {
+				problems = append(problems, problem{v.row.name, "in " + s.SecretsFile + " " + err.Error()})
+			}
+		}
+	}
+	if problems != nil {
+		return s, problems
+	}
+	return s, nil
+}
+
+// read is load without the secrets file: the fields that it would fill stay
+// empty, and nothing is written.
+func (c configuration) read() (*settings, error) {
+	type text struct{ value, from string }
+	var problems settingsError
+	given := map[string]text{}
+	for _, pair := range c.Environ {
+		if name, v, ok := strings.Cut(pair, "="); ok && v != "" {
+			given[name] = text{v, "environment"}
+		}
+	}
+	if c.EnvFile != "" {
+		pairs, err := readEnvFile(c.EnvFile)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range pairs {
+			if _, ok := given[p.name]; !ok && p.value != "" {
+				given[p.name] = text{p.value, c.EnvFile}
+			}
+		}
+	}
+
+	s := &settings{}
+	hostname := given["PDS_HOSTNAME"].value
+	s.Development = hostname == "" || hostname == "localhost"
+	hostname = cmp.Or(hostname, "localhost")
+
+	// Values that count as unset are taken out of given, so that the checks
+	// below see what the table saw.
+	var others []string
+	for name, t := range given {
+		if !strings.HasPrefix(name, "PDS_") && !strings.HasPrefix(name, "PORTICO_") {
+			delete(given, name)
+			continue
+		}
+		r := row(name)
+		switch {
+		case r == nil:
+			s.Warnings = append(s.Warnings, name+" is not a setting: it has no effect")
+			delete(given, name)
+		case r.refused != "":
+			if off, ok := r.read(t.value); r.kind == kindBoolean && (!ok || off == "false") {
+				break
+			}
+			problems = append(problems, problem{name, "is set: " + r.refused})
+		case r.noEffect != "":
+			s.Warnings = append(s.Warnings, name+" has no effect: "+r.noEffect)
+			others = append(others, name)
+		default:
+			v, ok := r.read(t.value)
+			if !ok && strings.HasPrefix(name, "PORTICO_") {
+				problems = append(problems, problem{name, "is not of the kind " + string(r.kind)})
+			} else if !ok {
+				s.Warnings = append(s.Warnings, fmt.Sprintf("%s is not of the kind %s: it counts as unset", name, r.kind))
+			}
+			if !ok {
+				delete(given, name)
+				continue
+			}
+			given[name] = text{v, t.from}
+		}
+	}
+
+	for r := range rows {
+		if r.store == nil {
+			continue
+		}
+		t, ok := given[r.name]
+		switch {
+		case ok:
+		case s.usesFile(r):
+			t.from = "secrets file"
+		case s.Development && r.dev != "":
+			t = text{r.dev, "development default"}
+		default:
+			t = text{strings.ReplaceAll(r.def, "<hostname>", hostname), "default"}
+		}
+		v := value{row: r, name: r.name, text: t.value, from: t.from}
+		if r.secret {
+			v.text = ""
+		}
+		s.values = append(s.values, v)
+		// What is made from a wrong host name would be wrong again.
+		if t.value == "" || !ok && strings.Contains(r.def, "<hostname>") && checkHostname(hostname) != nil {
+			continue
+		}
+		if err := r.store(s, t.value); err != nil {
+			problems = append(problems, problem{r.name, err.Error()})
+		}
+	}
+	slices.Sort(others)
+	for _, name := range others {
+		s.values = append(s.values, value{row: row(name), name: name, text: given[name].value, from: given[name].from})
+	}
+
+	s.Version = cmp.Or(s.Version, version())
+	s.PublicURL = &url.URL{Scheme: "https", Host: s.Hostname}
+	if s.Development {
+		s.PublicURL = &url.URL{Scheme: "http", Host: "localhost:" + strconv.Itoa(s.Port)}
+	}
+	problems = append(problems, s.check(func(name string) string { return given[name].value })...)
+	slices.Sort(s.Warnings)
+	if len(problems) > 0 {
+		// A variable that is wrong by itself needs no second remark.
+		slices.SortStableFunc(problems, func(a, b problem) int { return cmp.Compare(a.variable, b.variable) })
+		return s, slices.CompactFunc(problems, func(a, b problem) bool { return a.variable == b.variable })
+	}
+	return s, nil
+}
+
+// usesFile says whether the secrets file stands in for r where its variable
+// is unset.
+func (s *settings) usesFile(r *setting) bool {
+	return r.fromFile == fileDevelopment && s.Development || r.fromFile == fileSQLite && s.DatabaseURL == ""
+}
+
+// fromFile is the names of the variables that the secrets file stands in for.
+func (s *settings) fromFile() []string {
+	var names []string
+	for _, v := range s.values {
+		if v.from == "secrets file" {
+			names = append(names, v.name)
+		}
+	}
+	return names
+}
+
+// databaseFile is the path of the SQLite database, empty with Postgres.
+func (s *settings) databaseFile() string {
+	if s.DatabaseURL != "" {
+		return ""
+	}
+	return filepath.Join(s.DataDirectory, databaseName)
+}
+
+// databaseName is the file that package db keeps its SQLite database in.
+const databaseName = "portico.sqlite"
+
+// print writes every setting with its value and where that came from; of
+// secrets only the latter.
+func (s *settings) print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NAME\tVALUE\tFROM")
+	for _, v := range s.values {
+		text, from := v.text, v.from
+		switch {
+		case v.row.noEffect != "":
+			from += " (no effect)"
+		case v.row.secret && (from == "default" || from == "development default"):
+			text, from = "-", "not set"
+		case v.row.secret:
+			text = "(secret)"
+		case text == "":
+			text, from = "-", "not set"
+			if v.row.shown != "" {
+				text = "(" + v.row.shown + ")"
+			}
+		case strings.ContainsAny(text, "\t\n\r\v\f\x1b"):
+			text = strconv.Quote(text)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\n", v.name, text, from)
+	}
+	return t.Flush()
+}
+
+// markdown is the table of settings as README shows it.
+func markdown() string {
+	var b strings.Builder
+	cell := func(text string) string {
+		if text == "" || strings.Contains(text, " ") && !strings.Contains(text, "<") {
+			return text
+		}
+		return "`" + text + "`"
+	}
+	for _, g := range table {
+		fmt.Fprintf(&b, "**%s**\n\n", g.title)
+		if g.settings[0].store == nil {
+			b.WriteString("| variable | why |\n| --- | --- |\n")
+			for _, r := range g.settings {
+				fmt.Fprintf(&b, "| `%s` | %s |\n", r.name, r.noEffect+r.refused)
+			}
+			b.WriteString("\n")
+			continue
+		}
+		b.WriteString("| variable | kind | default | in development | meaning |\n| --- | --- | --- | --- | --- |\n")
+		for _, r := range g.settings {
+			def := r.shown
+			if def == "" {
+				def = cell(r.def)
+			}
+			dev := cell(r.dev)
+			if r.fromFile == fileDevelopment {
+				dev = "made at the first start"
+			}
+			kind := string(r.kind)
+			if r.secret {
+				kind += ", secret"
+			}
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", r.name, kind, def, dev, r.about)
+		}
+		b.WriteString("\n")
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// pair is one line of an environment file.
+type pair struct{ name, value string }
+
+func readEnvFile(path string) ([]pair, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read settings: %w", err)
+	}
+	pairs, err := parseEnvFile(string(data))
+	if err != nil {
+		return nil, fmt.Errorf("%s:%w", path, err)
+	}
+	return pairs, nil
+}
+
+// parseEnvFile reads lines of NAME=value: blank lines and those that begin with
+// # say nothing, "export" may stand in front, a value may be quoted ('as it
+// is', or "with \n, \" and \\"), and in an unquoted one a # after a blank
+// begins a comment. A $ is a $: nothing is substituted. The error begins with
+// the number of the line and does not repeat its value.
+func parseEnvFile(data string) ([]pair, error) {
+	var pairs []pair
+	number := 0
+	for line := range strings.Lines(data) {
+		number++
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		line = strings.TrimSpace(strings.TrimPrefix(line, "export "))
+		name, v, ok := strings.Cut(line, "=")
+		name = strings.TrimSpace(name)
+		if !ok || name == "" || strings.ContainsAny(name, " \t\"'") {
+			return nil, fmt.Errorf("%d: is not of the form NAME=value", number)
+		}
+		v = strings.TrimSpace(v)
+		switch {
+		case strings.HasPrefix(v, "'"):
+			text, rest, closed := strings.Cut(v[1:], "'")
+			if !closed || !onlyComment(rest) {
+				return nil, fmt.Errorf("%d: the quoted value of %s does not end with its line", number, name)
+			}
+			v = text
+		case strings.HasPrefix(v, `"`):
+			quoted, err := strconv.QuotedPrefix(v)
+			if err != nil || !onlyComment(v[len(quoted):]) {
+				return nil, fmt.Errorf("%d: the quoted value of %s does not end with its line", number, name)
+			}
+			if v, err = strconv.Unquote(quoted); err != nil {
+				return nil, fmt.Errorf("%d: the quoted value of %s can't be read", number, name)
+			}
+		default:
+			if i := strings.IndexFunc(v, func(c rune) bool { return c == ' ' || c == '\t' }); i >= 0 && onlyComment(v[i:]) {
+				v = v[:i]
+			} else if i := strings.Index(v, " #"); i >= 0 {
+				v = strings.TrimSpace(v[:i])
+			} else if strings.HasPrefix(v, "#") {
+				v = ""
+			}
+		}
+		pairs = append(pairs, pair{name, v})
+	}
+	return pairs, nil
+}
+
+func onlyComment(rest string) bool {
+	rest = strings.TrimSpace(rest)
+	return rest == "" || rest[0] == '#'
+}

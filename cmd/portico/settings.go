@@ -1,0 +1,821 @@
+package main
+
+import (
+	"cmp"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/mail"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+)
+
+// secret is a text that must not reach a log or a terminal: every way of
+// printing it says REDACTED. string(s) is the text.
+type secret string
+
+func (secret) String() string       { return "REDACTED" }
+func (secret) GoString() string     { return "REDACTED" }
+func (secret) LogValue() slog.Value { return slog.StringValue("REDACTED") }
+
+// settings is the configuration of one process, read once at its start and
+// never changed. Everything in it was checked; what no variable set has its
+// default.
+type settings struct {
+	// Development says that the defaults of a development server hold: the
+	// host name is unset or localhost.
+	Development bool
+	// Warnings are worth a line in the log at start: variables that have no
+	// effect, values that count as unset.
+	Warnings []string
+	// SecretsFile is where the secrets of this server are kept, empty when all of
+	// them are configured. SecretsMade says that this start made the file: a
+	// database that has accounts already must then not be opened.
+	SecretsFile string
+	SecretsMade bool
+
+	// Server.
+	Hostname       string
+	Port           int
+	Bind           netip.Addr // zero: all interfaces
+	PublicURL      *url.URL
+	ServiceDID     syntax.DID
+	ServiceName    string
+	Version        string
+	DevMode        bool // answers are checked against their lexicons
+	SSRFProtection bool // outgoing requests may not reach addresses inside the network
+	TrustedProxies int  // proxies in front that append to X-Forwarded-For; 0: contract's rule
+	LogLevel       slog.Level
+	LogFormat      string // "text" or "json"
+
+	// What clients are told.
+	PrivacyPolicyURL  string
+	TermsOfServiceURL string
+	ContactEmail      string
+	BlobUploadLimit   int64 // bytes
+
+	// Storage.
+	DataDirectory     string // absolute
+	DatabaseURL       secret // of Postgres; empty: SQLite in DataDirectory
+	SQLiteSynchronous string
+	SequenceStart     int64
+
+	// Secrets.
+	JWTSecret           secret
+	AdminPassword       secret
+	RotationKey         *atcrypto.PrivateKeyK256
+	KeyEncryptionKey    []byte   // 32 bytes
+	OldKeyEncryptionKey [][]byte // 32 bytes each; what they sealed is still opened
+
+	// Identity.
+	PLCURL            *url.URL // nil: the embedded directory
+	PLCPort           int      // of the embedded directory; 0: any free one
+	RecoveryDIDKey    string   // did:key; empty: none
+	HandleDomains     []string // each begins with a dot
+	BackupNameservers []string // host:port
+	ResolverTimeout   time.Duration
+	DIDCacheStale     time.Duration
+	DIDCacheMax       time.Duration
+	DIDDocWithSession bool
+	ReservedHandles   []string // labels reserved beside the built-in list
+	UnreservedHandles []string // labels of the built-in list that may be taken
+
+	// Accounts.
+	PasswordMinLength  int // characters
+	DeleteAfterMin     time.Duration
+	InviteRequired     bool
+	InviteInterval     time.Duration // 0: accounts earn no codes
+	InviteEpoch        time.Time
+	HashConcurrency    int // 0: one a core
+	HashMemory         int // MiB a hash takes
+	HashQueue          int // hashes that may wait
+	SignupLease        time.Duration
+	SignupRetry        time.Duration
+	SignupCleanupLooks []time.Duration // since the account was given up, ascending
+
+	// Mail. SMTPURL is nil when none is configured: mails stay in the outbox.
+	SMTPURL                 *url.URL
+	EmailFrom               *mail.Address
+	ModerationSMTPURL       *url.URL // nil: as SMTPURL
+	ModerationEmail         *mail.Address
+	DisableConfirmationLink bool
+	HomeURL                 *url.URL
+	LogoURL                 *url.URL // nil: no picture
+	PrimaryColor            string
+
+	// Request limits.
+	RateLimits         bool
+	RateLimitBypassKey secret
+	RateLimitBypassIPs []netip.Addr
+	RedisAddress       string // host:port; empty: limits are counted in memory
+	RedisPassword      secret
+
+	// Other services.
+	ModService otherService
+	Crawlers   []string
+
+	values []value // one for each row of the table, for printing
+}
+
+// otherService is a service that this one trusts or forwards to.
+type otherService struct {
+	URL *url.URL
+	DID syntax.DID
+}
+
+func (*settings) LogValue() slog.Value { return slog.StringValue("REDACTED") }
+
+// String keeps the secrets inside out of every %v.
+func (*settings) String() string { return "REDACTED" }
+
+// listenAddress is what the server's socket is bound to.
+func (s *settings) listenAddress() string {
+	host := ""
+	if s.Bind.IsValid() {
+		host = s.Bind.String()
+	}
+	return net.JoinHostPort(host, strconv.Itoa(s.Port))
+}
+
+// kind decides how the text of a variable is read.
+type kind string
+
+const (
+	kindText     kind = "text"
+	kindInteger  kind = "integer"
+	kindBoolean  kind = "boolean"
+	kindList     kind = "list"
+	kindMillis   kind = "milliseconds"
+	kindDuration kind = "duration"
+)
+
+// setting is one row of the table of settings. Rows of the reference's
+// names (PDS_) follow its reading rules; those of our own are read strictly.
+type setting struct {
+	name  string // one that ends in * stands for all that begin so
+	kind  kind
+	def   string // default; <hostname> stands for the host name
+	dev   string // development default, where it differs
+	shown string // what to print as the default, where def can't say it
+	// secret values are never printed. fromFile ones are taken from the secrets
+	// file where their variable is unset.
+	secret   bool
+	fromFile fileUse
+	about    string
+	// noEffect is the reason why a variable of the reference is accepted without
+	// doing anything; refused the reason why a start with it is refused.
+	noEffect string
+	refused  string
+	// store checks a value and puts it into its field.
+	store func(*settings, string) error
+}
+
+// fileUse says when the secrets file stands in for a variable.
+type fileUse int
+
+const (
+	fileNever       fileUse = iota
+	fileDevelopment         // on a development server
+	fileSQLite              // wherever the database is a file on this machine
+)
+
+// group is a part of the table under one heading.
+type group struct {
+	title    string
+	settings []setting
+}
+
+// table is every setting there is, in the order of reading: what a default
+// refers to comes first.
+var table = []group{
+	{"Server", []setting{
+		{name: "PDS_HOSTNAME", kind: kindText, def: "localhost", about: "Host name that clients use, without scheme and port. The public URL is `https://<hostname>`; `http://localhost:<port>` on a development server", store: text(func(s *settings) *string { return &s.Hostname }, checkHostname)},
+		{name: "PDS_PORT", kind: kindInteger, def: "2583", about: "Port to listen on", store: integer(func(s *settings) *int { return &s.Port }, 1, 65535)},
+		{name: "PORTICO_BIND", kind: kindText, shown: "all interfaces", dev: "127.0.0.1", about: "Address to listen on", store: func(s *settings, v string) (err error) {
+			s.Bind, err = netip.ParseAddr(v)
+			if err != nil {
+				return errors.New("is not an IP address")
+			}
+			return nil
+		}},
+		{name: "PORTICO_TRUSTED_PROXIES", kind: kindInteger, def: "0", about: "Number of proxies in front of the server that append to `X-Forwarded-For`. 0: the header is believed when it comes from a private address or a bypass address", store: integer(func(s *settings) *int { return &s.TrustedProxies }, 0, 100)},
+		{name: "PDS_SERVICE_DID", kind: kindText, def: "did:web:<hostname>", about: "DID of the service, audience of its tokens", store: func(s *settings, v string) (err error) {
+			s.ServiceDID, err = syntax.ParseDID(v)
+			if err != nil {
+				return errors.New("is not a DID")
+			}
+			return nil
+		}},
+		{name: "PDS_SERVICE_NAME", kind: kindText, def: "<hostname> PDS", about: "Name of the service in mails", store: text(func(s *settings) *string { return &s.ServiceName })},
+		{name: "PDS_VERSION", kind: kindText, shown: "version of the program", about: "Version that `/xrpc/_health` tells", store: text(func(s *settings) *string { return &s.Version })},
+		{name: "PDS_DEV_MODE", kind: kindBoolean, def: "false", dev: "true", about: "Check every answer against its lexicon; on localhost also allow a public URL without https", store: boolean(func(s *settings) *bool { return &s.DevMode })},
+		{name: "PDS_DISABLE_SSRF_PROTECTION", kind: kindBoolean, def: "false", dev: "true", about: "Let outgoing requests (DIDs, handles) reach private addresses", store: func(s *settings, v string) error {
+			s.SSRFProtection = v == "false"
+			return nil
+		}},
+		{name: "PORTICO_LOG_LEVEL", kind: kindText, def: "info", about: "`debug`, `info`, `warn` or `error`", store: func(s *settings, v string) error {
+			if err := oneOf(v, "debug", "info", "warn", "error"); err != nil {
+				return err
+			}
+			return s.LogLevel.UnmarshalText([]byte(v))
+		}},
+		{name: "PORTICO_LOG_FORMAT", kind: kindText, def: "json", dev: "text", about: "`json` or `text`", store: text(func(s *settings) *string { return &s.LogFormat }, func(v string) error { return oneOf(v, "json", "text") })},
+	}},
+	{"What clients are told", []setting{
+		{name: "PDS_PRIVACY_POLICY_URL", kind: kindText, about: "Link in describeServer", store: text(func(s *settings) *string { return &s.PrivacyPolicyURL }, checkURL)},
+		{name: "PDS_TERMS_OF_SERVICE_URL", kind: kindText, about: "Link in describeServer", store: text(func(s *settings) *string { return &s.TermsOfServiceURL }, checkURL)},
+		{name: "PDS_CONTACT_EMAIL_ADDRESS", kind: kindText, about: "Contact in describeServer", store: text(func(s *settings) *string { return &s.ContactEmail })},
+		{name: "PDS_BLOB_UPLOAD_LIMIT", kind: kindInteger, def: "5242880", about: "Largest blob in bytes", store: integer(func(s *settings) *int64 { return &s.BlobUploadLimit }, 0, 1<<53)},
+	}},
+	{"Storage", []setting{
+		{name: "PDS_DATA_DIRECTORY", kind: kindText, def: ".", dev: "./data", about: "Folder of the SQLite database and of the secrets file", store: func(s *settings, v string) (err error) {
+			s.DataDirectory, err = filepath.Abs(v)
+			return err
+		}},
+		{name: "PORTICO_DATABASE_URL", kind: kindText, shown: "SQLite in the data directory", secret: true, about: "`postgres://…` keeps everything in Postgres instead, for more than one machine", store: func(s *settings, v string) error {
+			u, err := url.Parse(v)
+			if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+				return errors.New("is not of the form postgres://user:password@host:port/database")
+			}
+			s.DatabaseURL = secret(v)
+			return nil
+		}},
+		{name: "PORTICO_SQLITE_SYNCHRONOUS", kind: kindText, def: "FULL", about: "`FULL` (an acknowledged write survives a power cut), `EXTRA`, `NORMAL` (the last writes may be lost) or, on a development server, `OFF`", store: text(func(s *settings) *string { return &s.SQLiteSynchronous }, func(v string) error { return oneOf(v, "FULL", "EXTRA", "NORMAL", "OFF") })},
+		{name: "PORTICO_SEQUENCE_START", kind: kindInteger, def: "0", about: "The first event of an empty database gets the number after it: for a server that takes over a host name", store: integer(func(s *settings) *int64 { return &s.SequenceStart }, 0, 1<<53)},
+	}},
+	{"Secrets", []setting{
+		{name: "PDS_JWT_SECRET", kind: kindText, shown: "**required**", secret: true, fromFile: fileDevelopment, about: "Key of the session tokens, at least 32 characters (`openssl rand -hex 32`)", store: hidden(func(s *settings) *secret { return &s.JWTSecret })},
+		{name: "PDS_ADMIN_PASSWORD", kind: kindText, shown: "**required**", secret: true, fromFile: fileDevelopment, about: "Password of the admin methods, at least 12 characters", store: hidden(func(s *settings) *secret { return &s.AdminPassword })},
+		{name: "PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX", kind: kindText, shown: "**required**", secret: true, fromFile: fileDevelopment, about: "Key that signs the DID operations of new accounts: 32 bytes in hex. Who loses it can no longer change those DIDs", store: storeRotationKey},
+		{name: "PORTICO_KEY_ENCRYPTION_KEY", kind: kindText, shown: "**required** with Postgres, otherwise made at the first start", secret: true, fromFile: fileSQLite, about: "Key that encrypts what must not lie open in the database, signing keys above all: 32 bytes in hex", store: func(s *settings, v string) (err error) {
+			s.KeyEncryptionKey, err = key32(v)
+			return err
+		}},
+		{name: "PORTICO_KEY_ENCRYPTION_KEY_OLD", kind: kindList, secret: true, about: "Former keys, still used for reading", store: func(s *settings, v string) error {
+			for _, old := range splitList(v) {
+				key, err := key32(old)
+				if err != nil {
+					return err
+				}
+				s.OldKeyEncryptionKey = append(s.OldKeyEncryptionKey, key)
+			}
+			return nil
+		}},
+	}},
+	{"Identity", []setting{
+		{name: "PDS_DID_PLC_URL", kind: kindText, def: "https://plc.directory", dev: embeddedDirectory, about: "PLC directory where new DIDs are registered", store: func(s *settings, v string) (err error) {
+			if s.Development && v == embeddedDirectory {
+				return nil
+			}
+			s.PLCURL, err = parseURL(v, "http", "https")
+			return err
+		}},
+		{name: "PORTICO_PLC_PORT", kind: kindInteger, def: "2582", about: "Port of the embedded PLC directory on loopback; 0: any free one", store: integer(func(s *settings) *int { return &s.PLCPort }, 0, 65535)},
+		{name: "PDS_RECOVERY_DID_KEY", kind: kindText, about: "Another rotation key of new DIDs, above the server's: a `did:key`", store: text(func(s *settings) *string { return &s.RecoveryDIDKey }, func(v string) error {
+			if _, err := atcrypto.ParsePublicDIDKey(v); err != nil {
+				return errors.New("is not a did:key of a secp256k1 or P-256 key")
+			}
+			return nil
+		})},
+		{name: "PDS_SERVICE_HANDLE_DOMAINS", kind: kindList, def: ".<hostname>", dev: ".test", about: "Domains under which accounts get handles, each with a leading dot", store: func(s *settings, v string) error {
+			for _, domain := range splitList(v) {
+				label, ok := strings.CutPrefix(domain, ".")
+				if !ok {
+					return fmt.Errorf("has the domain %q, which must begin with a dot", domain)
+				}
+				if _, err := syntax.ParseHandle("abc." + label); err != nil {
+					return fmt.Errorf("has %q, which is not a domain", domain)
+				}
+				s.HandleDomains = append(s.HandleDomains, strings.ToLower(domain))
+			}
+			return nil
+		}},
+		{name: "PORTICO_RESERVED_HANDLES", kind: kindList, about: "First labels that nobody may take, beside the built-in list", store: labels(func(s *settings) *[]string { return &s.ReservedHandles })},
+		{name: "PORTICO_UNRESERVED_HANDLES", kind: kindList, about: "Labels of the built-in list that may be taken", store: labels(func(s *settings) *[]string { return &s.UnreservedHandles })},
+		{name: "PDS_HANDLE_BACKUP_NAMESERVERS", kind: kindList, about: "Name servers (`address[:port]`) asked when the system's find no handle", store: func(s *settings, v string) error {
+			for _, server := range splitList(v) {
+				address, err := withPort(server, "53")
+				if err != nil {
+					return err
+				}
+				s.BackupNameservers = append(s.BackupNameservers, address)
+			}
+			return nil
+		}},
+		{name: "PDS_ID_RESOLVER_TIMEOUT", kind: kindMillis, def: "3000", about: "Longest wait for a DID document or a handle", store: millis(func(s *settings) *time.Duration { return &s.ResolverTimeout })},
+		{name: "PDS_DID_CACHE_STALE_TTL", kind: kindMillis, def: "3600000", about: "Age from which a cached DID document is fetched anew in the background", store: millis(func(s *settings) *time.Duration { return &s.DIDCacheStale })},
+		{name: "PDS_DID_CACHE_MAX_TTL", kind: kindMillis, def: "86400000", about: "Age from which a cached DID document is not used", store: millis(func(s *settings) *time.Duration { return &s.DIDCacheMax })},
+		{name: "PDS_ENABLE_DID_DOC_WITH_SESSION", kind: kindBoolean, def: "false", about: "Put the DID document into the answers of createSession, refreshSession and getSession", store: boolean(func(s *settings) *bool { return &s.DIDDocWithSession })},
+	}},
+	{"Accounts", []setting{
+		{name: "PDS_INVITE_REQUIRED", kind: kindBoolean, def: "true", dev: "false", about: "Sign-up needs an invite code", store: boolean(func(s *settings) *bool { return &s.InviteRequired })},
+		{name: "PDS_INVITE_INTERVAL", kind: kindMillis, shown: "no codes", about: "An account earns an invite code in every such time", store: millis(func(s *settings) *time.Duration { return &s.InviteInterval })},
+		{name: "PDS_INVITE_EPOCH", kind: kindMillis, def: "0", about: "Codes are earned from this time on, counted since 1970", store: func(s *settings, v string) error {
+			n, err := parseInteger(v)
+			s.InviteEpoch = time.UnixMilli(n).UTC()
+			return err
+		}},
+		{name: "PORTICO_PASSWORD_MIN_LENGTH", kind: kindInteger, def: "8", about: "Shortest password of an account, in characters", store: integer(func(s *settings) *int { return &s.PasswordMinLength }, 1, 128)},
+		{name: "PORTICO_PASSWORD_HASH_CONCURRENCY", kind: kindInteger, def: "0", shown: "number of cores", about: "Password hashes computed at a time", store: integer(func(s *settings) *int { return &s.HashConcurrency }, 0, 1024)},
+		{name: "PORTICO_PASSWORD_HASH_MEMORY", kind: kindInteger, def: "19", about: "Memory of one password hash in MiB, at least 19", store: integer(func(s *settings) *int { return &s.HashMemory }, 19, 1024)},
+		{name: "PORTICO_PASSWORD_HASH_QUEUE", kind: kindInteger, def: "256", about: "Password hashes that may wait; beyond it the answer is 503", store: integer(func(s *settings) *int { return &s.HashQueue }, 1, 100000)},
+		{name: "PORTICO_DELETE_AFTER_MIN", kind: kindDuration, def: "30d", about: "An account that asked for it is deleted no sooner than this after its deactivation; at least 8 days outside development", store: duration(func(s *settings) *time.Duration { return &s.DeleteAfterMin })},
+		{name: "PORTICO_SIGNUP_LEASE", kind: kindDuration, def: "1m", about: "A sign-up that its process does not finish in this time is taken up by another", store: duration(func(s *settings) *time.Duration { return &s.SignupLease })},
+		{name: "PORTICO_SIGNUP_RETRY", kind: kindDuration, def: "1m", about: "How often unfinished sign-ups are looked for", store: duration(func(s *settings) *time.Duration { return &s.SignupRetry })},
+		{name: "PORTICO_SIGNUP_CLEANUP_LOOKS", kind: kindList, def: "1m,1h,24h", about: "When a sign-up was given up, the PLC directory is searched for its DID after each of these times", store: storeCleanupLooks},
+	}},
+	{"Mail", []setting{
+		{name: "PDS_EMAIL_SMTP_URL", kind: kindText, shown: "mails stay in the outbox", secret: true, about: "Mail server: `smtps://user:password@host:port` or `smtp://…`", store: smtp(func(s *settings) **url.URL { return &s.SMTPURL })},
+		{name: "PDS_EMAIL_FROM_ADDRESS", kind: kindText, about: "Sender of the mails; goes with the mail server", store: address(func(s *settings) **mail.Address { return &s.EmailFrom })},
+		{name: "PDS_MODERATION_EMAIL_SMTP_URL", kind: kindText, secret: true, shown: "as the other mails", about: "Mail server of `com.atproto.admin.sendEmail`", store: smtp(func(s *settings) **url.URL { return &s.ModerationSMTPURL })},
+		{name: "PDS_MODERATION_EMAIL_ADDRESS", kind: kindText, shown: "as the other mails", about: "Sender of `com.atproto.admin.sendEmail`", store: address(func(s *settings) **mail.Address { return &s.ModerationEmail })},
+		{name: "PDS_EMAIL_DISABLE_CONFIRMATION_LINK", kind: kindBoolean, def: "false", about: "Leave the link out of the confirmation mail", store: boolean(func(s *settings) *bool { return &s.DisableConfirmationLink })},
+		{name: "PDS_HOME_URL", kind: kindText, def: "https://bsky.app", about: "Home link in mails", store: link(func(s *settings) **url.URL { return &s.HomeURL })},
+		{name: "PDS_LOGO_URL", kind: kindText, shown: "no picture", about: "Picture in mails", store: link(func(s *settings) **url.URL { return &s.LogoURL })},
+		{name: "PDS_PRIMARY_COLOR", kind: kindText, def: "#067df7", about: "Colour of buttons and links in mails", store: text(func(s *settings) *string { return &s.PrimaryColor }, checkColor)},
+	}},
+	{"Request limits", []setting{
+		{name: "PDS_RATE_LIMITS_ENABLED", kind: kindBoolean, def: "false", about: "Limit requests per address and per account", store: boolean(func(s *settings) *bool { return &s.RateLimits })},
+		{name: "PDS_RATE_LIMIT_BYPASS_KEY", kind: kindText, secret: true, about: "Requests with this text in the header `x-ratelimit-bypass` are not limited", store: hidden(func(s *settings) *secret { return &s.RateLimitBypassKey })},
+		{name: "PDS_RATE_LIMIT_BYPASS_IPS", kind: kindList, about: "Addresses that are not limited and whose `X-Forwarded-For` is believed; of `a.b.c.d/n` only the address counts", store: func(s *settings, v string) error {
+			for _, item := range splitList(v) {
+				host, _, _ := strings.Cut(item, "/")
+				ip, err := netip.ParseAddr(host)
+				if err != nil {
+					return fmt.Errorf("has %q, which is not an IP address", item)
+				}
+				s.RateLimitBypassIPs = append(s.RateLimitBypassIPs, ip.Unmap())
+			}
+			return nil
+		}},
+		{name: "PDS_REDIS_SCRATCH_ADDRESS", kind: kindText, shown: "counted in memory", about: "Redis server (`host[:port]`) that counts for several processes", store: func(s *settings, v string) (err error) {
+			s.RedisAddress, err = withPort(v, "6379")
+			return err
+		}},
+		{name: "PDS_REDIS_SCRATCH_PASSWORD", kind: kindText, secret: true, about: "Password of the Redis server", store: hidden(func(s *settings) *secret { return &s.RedisPassword })},
+	}},
+	{"Other services", []setting{
+		{name: "PDS_MOD_SERVICE_URL", kind: kindText, about: "Moderation service", store: link(func(s *settings) **url.URL { return &s.ModService.URL })},
+		{name: "PDS_MOD_SERVICE_DID", kind: kindText, about: "Its DID, whose tokens the admin methods accept", store: func(s *settings, v string) (err error) {
+			s.ModService.DID, err = syntax.ParseDID(v)
+			if err != nil {
+				return errors.New("is not a DID")
+			}
+			return nil
+		}},
+		{name: "PDS_CRAWLERS", kind: kindList, about: "Relays that are told of new events", store: func(s *settings, v string) error {
+			s.Crawlers = splitList(v)
+			return nil
+		}},
+	}},
+	{"Accepted without effect", []setting{
+		{name: "PDS_ACCOUNT_DB_LOCATION", noEffect: "everything is in one database in the data directory"},
+		{name: "PDS_SEQUENCER_DB_LOCATION", noEffect: "everything is in one database in the data directory"},
+		{name: "PDS_DID_CACHE_DB_LOCATION", noEffect: "everything is in one database in the data directory"},
+		{name: "PDS_ACTOR_STORE_DIRECTORY", noEffect: "everything is in one database in the data directory"},
+		{name: "PDS_ACTOR_STORE_CACHE_SIZE", noEffect: "everything is in one database in the data directory"},
+		{name: "PDS_BLOBSTORE_DISK_LOCATION", noEffect: "blobs are not kept yet"},
+		{name: "PDS_BLOBSTORE_DISK_TMP_LOCATION", noEffect: "blobs are not kept yet"},
+		{name: "PDS_ACCEPTING_REPO_IMPORTS", noEffect: "repositories are not imported yet"},
+		{name: "PDS_MAX_REPO_IMPORT_SIZE", noEffect: "repositories are not imported yet"},
+		{name: "PDS_BSKY_APP_VIEW_*", noEffect: "requests are not forwarded"},
+		{name: "PDS_REPORT_SERVICE_*", noEffect: "requests are not forwarded"},
+		{name: "PDS_PROXY_*", noEffect: "requests are not forwarded"},
+		{name: "PDS_FETCH_MAX_RESPONSE_SIZE", noEffect: "requests are not forwarded"},
+		{name: "PDS_DPOP_SECRET", noEffect: "there is no OAuth provider"},
+		{name: "PDS_OAUTH_*", noEffect: "there is no OAuth provider"},
+		{name: "PDS_HCAPTCHA_*", noEffect: "there is no OAuth provider"},
+		{name: "PDS_*_COLOR", noEffect: "there is no OAuth provider"},
+		{name: "PDS_*_COLOR_*", noEffect: "there is no OAuth provider"},
+		{name: "PDS_BACKGROUND_*", noEffect: "there is no OAuth provider"},
+		{name: "PDS_SUPPORT_URL", noEffect: "there is no OAuth provider"},
+		{name: "PDS_LEXICON_AUTHORITY_DID", noEffect: "there is no OAuth provider"},
+	}},
+	{"Refused", []setting{
+		{name: "PDS_PLC_ROTATION_KEY_KMS_KEY_ID", refused: "keys in a key management service are not supported; use PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX"},
+		{name: "PDS_BLOBSTORE_S3_*", refused: "blobs in S3 are not supported"},
+		{name: "PDS_ENTRYWAY_*", refused: "running behind an entryway is not supported"},
+		{name: "PDS_SQLITE_DISABLE_WAL_AUTO_CHECKPOINT", kind: kindBoolean, refused: "checkpoints can't be left to a replication tool"},
+	}},
+}
+
+// embeddedDirectory is the default of PDS_DID_PLC_URL on a development server.
+const embeddedDirectory = "embedded"
+
+// rows walks over the table.
+func rows(yield func(*setting) bool) {
+	for i := range table {
+		for j := range table[i].settings {
+			if !yield(&table[i].settings[j]) {
+				return
+			}
+		}
+	}
+}
+
+// row is the row that a variable belongs to: its own, or the first pattern
+// that it fits; nil when nothing of the sort is known.
+func row(name string) *setting {
+	for r := range rows {
+		if r.name == name {
+			return r
+		}
+	}
+	for r := range rows {
+		if strings.Contains(r.name, "*") {
+			if ok, _ := filepath.Match(r.name, name); ok {
+				return r
+			}
+		}
+	}
+	return nil
+}
+
+// read says what the text of a variable means: the value, or that it counts
+// as unset.
+func (r *setting) read(v string) (_ string, ok bool) {
+	switch r.kind {
+	case kindInteger, kindMillis:
+		end := strings.IndexFunc(v, func(c rune) bool { return c < '0' || c > '9' })
+		if end < 0 {
+			end = len(v)
+		}
+		if strings.HasPrefix(r.name, "PORTICO_") && end < len(v) {
+			return "", false
+		}
+		return v[:end], end > 0
+	case kindBoolean:
+		switch v {
+		case "true", "1":
+			return "true", true
+		case "false", "0":
+			return "false", true
+		}
+		return "", false
+	default:
+		return v, true
+	}
+}
+
+// text, integer and the like make the store function of a row from the
+// place of its field.
+
+func text(at func(*settings) *string, checks ...func(string) error) func(*settings, string) error {
+	return func(s *settings, v string) error {
+		*at(s) = v
+		for _, check := range checks {
+			if err := check(v); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func hidden(at func(*settings) *secret) func(*settings, string) error {
+	return func(s *settings, v string) error {
+		*at(s) = secret(v)
+		return nil
+	}
+}
+
+func integer[N int | int64](at func(*settings) *N, lowest, highest int64) func(*settings, string) error {
+	return func(s *settings, v string) error {
+		n, err := parseInteger(v)
+		if err != nil || n < lowest || n > highest {
+			return fmt.Errorf("must be from %d to %d", lowest, highest)
+		}
+		*at(s) = N(n)
+		return nil
+	}
+}
+
+func boolean(at func(*settings) *bool) func(*settings, string) error {
+	return func(s *settings, v string) error {
+		*at(s) = v == "true"
+		return nil
+	}
+}
+
+func millis(at func(*settings) *time.Duration) func(*settings, string) error {
+	return func(s *settings, v string) error {
+		n, err := parseInteger(v)
+		if err == nil && n > int64(time.Duration(1<<63-1)/time.Millisecond) {
+			err = errors.New("is too long a time")
+		}
+		*at(s) = time.Duration(n) * time.Millisecond
+		return err
+	}
+}
+
+func duration(at func(*settings) *time.Duration) func(*settings, string) error {
+	return func(s *settings, v string) (err error) {
+		*at(s), err = parseDuration(v)
+		return err
+	}
+}
+
+func labels(at func(*settings) *[]string) func(*settings, string) error {
+	return func(s *settings, v string) error {
+		for _, label := range splitList(v) {
+			if _, err := syntax.ParseHandle(label + ".test"); err != nil || strings.Contains(label, ".") {
+				return fmt.Errorf("has %q, which can't be the first label of a handle", label)
+			}
+			*at(s) = append(*at(s), strings.ToLower(label))
+		}
+		return nil
+	}
+}
+
+func link(at func(*settings) **url.URL) func(*settings, string) error {
+	return func(s *settings, v string) (err error) {
+		*at(s), err = parseURL(v, "http", "https")
+		return err
+	}
+}
+
+func smtp(at func(*settings) **url.URL) func(*settings, string) error {
+	return func(s *settings, v string) (err error) {
+		*at(s), err = parseURL(v, "smtp", "smtps")
+		return err
+	}
+}
+
+func address(at func(*settings) **mail.Address) func(*settings, string) error {
+	return func(s *settings, v string) (err error) {
+		*at(s), err = mail.ParseAddress(v)
+		if err != nil {
+			return errors.New("is not an email address")
+		}
+		return nil
+	}
+}
+
+func storeRotationKey(s *settings, v string) error {
+	raw, err := key32(v)
+	if err != nil {
+		return err
+	}
+	s.RotationKey, err = atcrypto.ParsePrivateBytesK256(raw)
+	if err != nil {
+		return errors.New("is not a secp256k1 key")
+	}
+	return nil
+}
+
+func storeCleanupLooks(s *settings, v string) error {
+	for _, item := range splitList(v) {
+		look, err := parseDuration(item)
+		if err != nil {
+			return err
+		}
+		s.SignupCleanupLooks = append(s.SignupCleanupLooks, look)
+	}
+	if !slices.IsSorted(s.SignupCleanupLooks) {
+		return errors.New("must be in ascending order")
+	}
+	return nil
+}
+
+func parseInteger(v string) (int64, error) {
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil {
+		return 0, errors.New("is not a number that can be counted to")
+	}
+	return n, nil
+}
+
+// parseDuration reads what time.ParseDuration does, and days.
+func parseDuration(v string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(v, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			return time.Duration(n) * 24 * time.Hour, nil
+		}
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil || d <= 0 {
+		return 0, errors.New("is not a time such as 30d, 12h or 90s")
+	}
+	return d, nil
+}
+
+// splitList splits at commas and trims nothing, as the reference does; no
+// text is no items.
+func splitList(v string) []string {
+	if v == "" {
+		return nil
+	}
+	return strings.Split(v, ",")
+}
+
+// parseURL reads an absolute URL that names a host. The error does not repeat
+// the text, which may have a password in it.
+func parseURL(v string, schemes ...string) (*url.URL, error) {
+	u, err := url.Parse(v)
+	if err != nil || u.Hostname() == "" || !slices.Contains(schemes, u.Scheme) {
+		return nil, fmt.Errorf("is not a URL that begins with %s://", strings.Join(schemes, ":// or "))
+	}
+	return u, nil
+}
+
+// key32 reads 32 bytes in hex. The error does not repeat the text.
+func key32(v string) ([]byte, error) {
+	key, err := hex.DecodeString(v)
+	if err != nil || len(key) != 32 {
+		return nil, errors.New("is not 32 bytes in hex (64 characters); `openssl rand -hex 32` makes some")
+	}
+	return key, nil
+}
+
+func withPort(v, port string) (string, error) {
+	if ip, err := netip.ParseAddr(strings.Trim(v, "[]")); err == nil {
+		return net.JoinHostPort(ip.String(), port), nil
+	}
+	host, given, ok := strings.Cut(v, ":")
+	if strings.HasPrefix(v, "[") {
+		var err error
+		if host, given, err = net.SplitHostPort(v); err != nil {
+			return "", fmt.Errorf("has %q, which is not host[:port]", v)
+		}
+		ok = true
+	}
+	if ok {
+		port = given
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" || strings.ContainsAny(host, "/@ ") {
+		return "", fmt.Errorf("has %q, which is not host[:port]", v)
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+func oneOf(v string, allowed ...string) error {
+	if !slices.Contains(allowed, v) {
+		return fmt.Errorf("must be one of %s", strings.Join(allowed, ", "))
+	}
+	return nil
+}
+
+func checkHostname(v string) error {
+	if v == "localhost" {
+		return nil
+	}
+	// A handle has the syntax of a host name of at least two labels whose
+	// last is not a number, which keeps addresses out.
+	if _, err := syntax.ParseHandle(v); err != nil || v != strings.ToLower(v) {
+		return errors.New("must be a host name in lower case such as pds.example.com, without scheme, port and path")
+	}
+	return nil
+}
+
+func checkURL(v string) error {
+	_, err := parseURL(v, "http", "https")
+	return err
+}
+
+var color = regexp.MustCompile(`^(#[0-9a-fA-F]{3,8}|[a-zA-Z]+|(rgb|hsl)a?\([0-9., %/a-z]+\))$`)
+
+// checkColor keeps anything but a colour out of the style attributes of mails.
+func checkColor(v string) error {
+	if !color.MatchString(v) {
+		return errors.New("is not a colour such as #067df7")
+	}
+	return nil
+}
+
+// problem is one reason why the server does not start.
+type problem struct {
+	variable string
+	text     string // continues a sentence that begins with the variable
+}
+
+// settingsError is every problem at once.
+type settingsError []problem
+
+func (e settingsError) Error() string {
+	var b strings.Builder
+	b.WriteString("these settings must be mended first:")
+	for _, p := range e {
+		fmt.Fprintf(&b, "\n  %s %s", p.variable, p.text)
+	}
+	return b.String()
+}
+
+// check looks at what is wrong with values that are each valid by
+// themselves, and at what is unsafe outside development. given tells what
+// was written for a variable, "" when nothing was.
+func (s *settings) check(given func(name string) string) []problem {
+	var problems []problem
+	add := func(variable, text string) { problems = append(problems, problem{variable, text}) }
+
+	if (given("PDS_EMAIL_SMTP_URL") == "") != (given("PDS_EMAIL_FROM_ADDRESS") == "") {
+		add(cmp.Or(missing(given, "PDS_EMAIL_SMTP_URL"), "PDS_EMAIL_FROM_ADDRESS"), "is missing: mail needs PDS_EMAIL_SMTP_URL and PDS_EMAIL_FROM_ADDRESS, or neither")
+	}
+	if given("PDS_MODERATION_EMAIL_SMTP_URL") != "" && given("PDS_MODERATION_EMAIL_ADDRESS") == "" {
+		add("PDS_MODERATION_EMAIL_ADDRESS", "is missing: it goes with PDS_MODERATION_EMAIL_SMTP_URL")
+	}
+	if given("PDS_MOD_SERVICE_URL") != "" && given("PDS_MOD_SERVICE_DID") == "" {
+		add("PDS_MOD_SERVICE_DID", "is missing: it goes with PDS_MOD_SERVICE_URL")
+	}
+	if s.DatabaseURL != "" && given("PORTICO_KEY_ENCRYPTION_KEY") == "" {
+		add("PORTICO_KEY_ENCRYPTION_KEY", "is missing: with Postgres every machine needs the same one; `openssl rand -hex 32` makes one")
+	}
+	if s.DIDCacheMax < s.DIDCacheStale {
+		add("PDS_DID_CACHE_MAX_TTL", "must not be shorter than PDS_DID_CACHE_STALE_TTL")
+	}
+	if s.Development {
+		if !s.DevMode {
+			add("PDS_HOSTNAME", "is localhost, so the public URL is not https: set the server's host name, or leave PDS_DEV_MODE unset")
+		}
+		return problems
+	}
+
+	for _, name := range []string{"PDS_JWT_SECRET", "PDS_ADMIN_PASSWORD", "PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX"} {
+		if given(name) == "" {
+			add(name, "is missing: a server with a host name of its own needs one; `openssl rand -hex 32` makes one")
+		}
+	}
+	if v := given("PDS_JWT_SECRET"); v != "" {
+		switch {
+		case len(v) < 32:
+			add("PDS_JWT_SECRET", "is too short: who guesses it can log in as anybody; at least 32 characters, `openssl rand -hex 32` makes some")
+		case distinct(v) < 8:
+			add("PDS_JWT_SECRET", "is not random: who guesses it can log in as anybody; `openssl rand -hex 32` makes a good one")
+		}
+	}
+	if v := given("PDS_ADMIN_PASSWORD"); v != "" {
+		switch {
+		case wellKnown(v):
+			add("PDS_ADMIN_PASSWORD", "is one that everybody tries first")
+		case len(v) < 12:
+			add("PDS_ADMIN_PASSWORD", "is too short: at least 12 characters")
+		case distinct(v) < 5:
+			add("PDS_ADMIN_PASSWORD", "is too easy to guess")
+		case v == given("PDS_JWT_SECRET"):
+			add("PDS_ADMIN_PASSWORD", "must differ from PDS_JWT_SECRET")
+		}
+	}
+	for _, name := range []string{"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX", "PORTICO_KEY_ENCRYPTION_KEY"} {
+		if v := given(name); len(v) == 64 && distinct(v) < 5 {
+			add(name, "is not random; `openssl rand -hex 32` makes a good one")
+		}
+	}
+	if v := given("PORTICO_KEY_ENCRYPTION_KEY"); v != "" && v == given("PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX") {
+		add("PORTICO_KEY_ENCRYPTION_KEY", "must differ from PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX")
+	}
+	if u := s.PLCURL; u != nil && u.Scheme != "https" && !isLoopback(u.Hostname()) {
+		add("PDS_DID_PLC_URL", "must begin with https://: who sits in between could answer for the directory")
+	}
+	if s.SQLiteSynchronous == "OFF" {
+		add("PORTICO_SQLITE_SYNCHRONOUS", "must not be OFF: a power cut may destroy the database")
+	}
+	if s.DeleteAfterMin > 0 && s.DeleteAfterMin < 8*24*time.Hour {
+		add("PORTICO_DELETE_AFTER_MIN", "must be at least 8d: the owner is told a week ahead")
+	}
+	return problems
+}
+
+// missing is name when it was not given.
+func missing(given func(string) string, name string) string {
+	if given(name) == "" {
+		return name
+	}
+	return ""
+}
+
+// distinct counts the different bytes of v: a random text of 32 hex digits
+// has at least eight in all but one of a million.
+func distinct(v string) int {
+	seen := map[byte]bool{}
+	for i := range len(v) {
+		seen[v[i]] = true
+	}
+	return len(seen)
+}
+
+// wellKnown says whether v is a password that is tried first, also when it was
+// written a few times in a row or ends in digits.
+func wellKnown(v string) bool {
+	v = strings.TrimRight(strings.ToLower(v), "0123456789!.")
+	for _, known := range []string{"", "admin", "administrator", "adminpassword", "bluesky", "changeme", "change-me", "change_me", "default", "example", "letmein", "pass", "passw0rd", "password", "pds", "portico", "qwerty", "qwertyuiop", "root", "secret", "supersecret", "test", "your-admin-password", "your_admin_password"} {
+		if strings.ReplaceAll(v, known, "") == "" {
+			return true
+		}
+	}
+	return false
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}

@@ -1,0 +1,461 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "rewrite the table of settings in README")
+
+// production is what a server for the world needs at least.
+var production = []string{
+	"PDS_HOSTNAME=pds.example.com",
+	"PDS_JWT_SECRET=0f1e2d3c4b5a69788796a5b4c3d2e1f0",
+	"PDS_ADMIN_PASSWORD=0123456789abcdef",
+	"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+}
+
+// with is environ with more variables, of which later ones win.
+func with(environ []string, more ...string) []string { return append(slices.Clone(environ), more...) }
+
+func mustRead(t *testing.T, environ ...string) *settings {
+	t.Helper()
+	s, err := configuration{Environ: environ}.read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestDevelopmentDefaults(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		environ []string
+	}{
+		{"nothing set", nil},
+		{"localhost", []string{"PDS_HOSTNAME=localhost"}},
+		{"empty counts as unset", []string{"PDS_HOSTNAME=", "PDS_PORT="}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := mustRead(t, tt.environ...)
+			if !s.Development || !s.DevMode || s.SSRFProtection || s.InviteRequired || s.PLCURL != nil {
+				t.Errorf("development %v, dev mode %v, SSRF protection %v, invite required %v, PLC %v", s.Development, s.DevMode, s.SSRFProtection, s.InviteRequired, s.PLCURL)
+			}
+			for _, field := range []struct{ got, want string }{
+				{s.PublicURL.String(), "http://localhost:2583"},
+				{s.listenAddress(), "127.0.0.1:2583"},
+				{string(s.ServiceDID), "did:web:localhost"},
+				{s.ServiceName, "localhost PDS"},
+				{strings.Join(s.HandleDomains, " "), ".test"},
+				{filepath.Base(s.DataDirectory), "data"},
+				{s.LogFormat, "text"},
+			} {
+				if field.got != field.want {
+					t.Errorf("got %q, want %q", field.got, field.want)
+				}
+			}
+		})
+	}
+}
+
+func TestEachDevelopmentDefaultYieldsToItsVariable(t *testing.T) {
+	s := mustRead(t, "PDS_PORT=3000", "PDS_INVITE_REQUIRED=true", "PDS_DID_PLC_URL=http://localhost:2582", "PDS_SERVICE_HANDLE_DOMAINS=.one.test,.two.test", "PORTICO_BIND=::1")
+	if !s.InviteRequired || s.PLCURL.String() != "http://localhost:2582" || s.PublicURL.String() != "http://localhost:3000" || s.listenAddress() != "[::1]:3000" {
+		t.Errorf("invite required %v, PLC %v, public URL %v, listening on %v", s.InviteRequired, s.PLCURL, s.PublicURL, s.listenAddress())
+	}
+	if diff := cmp.Diff([]string{".one.test", ".two.test"}, s.HandleDomains); diff != "" {
+		t.Error(diff)
+	}
+	if !s.DevMode {
+		t.Error("the other development defaults no longer hold")
+	}
+}
+
+func TestProductionDefaults(t *testing.T) {
+	s := mustRead(t, production...)
+	if s.Development || s.DevMode || !s.SSRFProtection || !s.InviteRequired {
+		t.Errorf("development %v, dev mode %v, SSRF protection %v, invite required %v", s.Development, s.DevMode, s.SSRFProtection, s.InviteRequired)
+	}
+	for _, field := range []struct{ got, want string }{
+		{s.PublicURL.String(), "https://pds.example.com"},
+		{s.listenAddress(), ":2583"},
+		{string(s.ServiceDID), "did:web:pds.example.com"},
+		{s.ServiceName, "pds.example.com PDS"},
+		{strings.Join(s.HandleDomains, " "), ".pds.example.com"},
+		{s.PLCURL.String(), "https://plc.directory"},
+		{s.HomeURL.String(), "https://bsky.app"},
+		{s.PrimaryColor, "#067df7"},
+		{s.LogFormat, "json"},
+		{s.ResolverTimeout.String(), "3s"},
+		{s.DIDCacheStale.String(), "1h0m0s"},
+		{s.DIDCacheMax.String(), "24h0m0s"},
+		{s.DeleteAfterMin.String(), "720h0m0s"},
+		{fmt.Sprint(s.BlobUploadLimit), "5242880"},
+		{fmt.Sprint(s.PasswordMinLength), "8"},
+		{fmt.Sprint(s.SignupCleanupLooks), "[1m0s 1h0m0s 24h0m0s]"},
+	} {
+		if field.got != field.want {
+			t.Errorf("got %q, want %q", field.got, field.want)
+		}
+	}
+	if diff := cmp.Diff([]string{"PORTICO_KEY_ENCRYPTION_KEY"}, s.fromFile()); diff != "" {
+		t.Errorf("from the secrets file: %s", diff)
+	}
+}
+
+// The file that the reference's installer writes must do as it is.
+func TestTheReferencesInstallationStarts(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pds.env")
+	err := os.WriteFile(path, []byte(`PDS_HOSTNAME=pds.example.com
+PDS_JWT_SECRET=9f8e7d6c5b4a39281706f5e4d3c2b1a0
+PDS_ADMIN_PASSWORD=00112233445566778899aabbccddeeff
+PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=1f2e3d4c5b6a79880f1e2d3c4b5a69781f2e3d4c5b6a79880f1e2d3c4b5a6978
+PDS_DATA_DIRECTORY=/pds
+PDS_BLOBSTORE_DISK_LOCATION=/pds/blocks
+PDS_BLOB_UPLOAD_LIMIT=104857600
+PDS_DID_PLC_URL=https://plc.directory
+PDS_BSKY_APP_VIEW_URL=https://api.bsky.app
+PDS_BSKY_APP_VIEW_DID=did:web:api.bsky.app
+PDS_REPORT_SERVICE_URL=https://mod.bsky.app
+PDS_REPORT_SERVICE_DID=did:plc:ar7c4by46qjdydhdevvrndac
+PDS_CRAWLERS=https://bsky.network
+LOG_ENABLED=true
+`), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := configuration{EnvFile: path}.read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.BlobUploadLimit != 104857600 || s.DataDirectory != "/pds" || s.AdminPassword != "00112233445566778899aabbccddeeff" {
+		t.Errorf("blob limit %d, data in %s", s.BlobUploadLimit, s.DataDirectory)
+	}
+	if diff := cmp.Diff([]string{
+		"PDS_BLOBSTORE_DISK_LOCATION has no effect: blobs are not kept yet",
+		"PDS_BSKY_APP_VIEW_DID has no effect: requests are not forwarded",
+		"PDS_BSKY_APP_VIEW_URL has no effect: requests are not forwarded",
+		"PDS_REPORT_SERVICE_DID has no effect: requests are not forwarded",
+		"PDS_REPORT_SERVICE_URL has no effect: requests are not forwarded",
+	}, s.Warnings); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestReading(t *testing.T) {
+	for _, tt := range []struct {
+		variable string
+		get      func(*settings) any
+		want     any
+	}{
+		{"PDS_PORT=2600", func(s *settings) any { return s.Port }, 2600},
+		{"PDS_PORT=2600tcp", func(s *settings) any { return s.Port }, 2600},
+		{"PDS_PORT=tcp://10.0.0.1:80", func(s *settings) any { return s.Port }, 2583},
+		{"PDS_PORT=-1", func(s *settings) any { return s.Port }, 2583},
+		{"PDS_INVITE_REQUIRED=1", func(s *settings) any { return s.InviteRequired }, true},
+		{"PDS_INVITE_REQUIRED=0", func(s *settings) any { return s.InviteRequired }, false},
+		{"PDS_INVITE_REQUIRED=false", func(s *settings) any { return s.InviteRequired }, false},
+		{"PDS_INVITE_REQUIRED=no", func(s *settings) any { return s.InviteRequired }, true},
+		{"PDS_INVITE_REQUIRED=TRUE", func(s *settings) any { return s.InviteRequired }, true},
+		{"PDS_INVITE_INTERVAL=604800000", func(s *settings) any { return s.InviteInterval }, 7 * 24 * time.Hour},
+		{"PDS_INVITE_EPOCH=1000", func(s *settings) any { return s.InviteEpoch }, time.Date(1970, 1, 1, 0, 0, 1, 0, time.UTC)},
+		{"PDS_CRAWLERS=https://a.example, https://b.example", func(s *settings) any { return s.Crawlers }, []string{"https://a.example", " https://b.example"}},
+		{"PDS_RATE_LIMIT_BYPASS_IPS=10.0.0.0/8,::1", func(s *settings) any { return fmt.Sprint(s.RateLimitBypassIPs) }, "[10.0.0.0 ::1]"},
+		{"PDS_REDIS_SCRATCH_ADDRESS=redis", func(s *settings) any { return s.RedisAddress }, "redis:6379"},
+		{"PDS_REDIS_SCRATCH_ADDRESS=[::1]:7000", func(s *settings) any { return s.RedisAddress }, "[::1]:7000"},
+		{"PDS_HANDLE_BACKUP_NAMESERVERS=1.1.1.1,2606:4700::1111,ns.example:5353", func(s *settings) any { return fmt.Sprint(s.BackupNameservers) }, "[1.1.1.1:53 [2606:4700::1111]:53 ns.example:5353]"},
+		{"PORTICO_DELETE_AFTER_MIN=45d", func(s *settings) any { return s.DeleteAfterMin }, 45 * 24 * time.Hour},
+		{"PORTICO_LOG_LEVEL=warn", func(s *settings) any { return s.LogLevel }, slog.LevelWarn},
+		{"PORTICO_RESERVED_HANDLES=Mayor,police", func(s *settings) any { return s.ReservedHandles }, []string{"mayor", "police"}},
+		{"PORTICO_SIGNUP_CLEANUP_LOOKS=1s,90s", func(s *settings) any { return fmt.Sprint(s.SignupCleanupLooks) }, "[1s 1m30s]"},
+		{"PDS_SQLITE_DISABLE_WAL_AUTO_CHECKPOINT=false", func(s *settings) any { return s.Development }, false},
+		{"PDS_DEV_MODE=true", func(s *settings) any { return s.SSRFProtection }, true},
+	} {
+		t.Run(tt.variable, func(t *testing.T) {
+			if diff := cmp.Diff(tt.want, tt.get(mustRead(t, with(production, tt.variable)...))); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestProblems(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		environ []string
+		want    string
+	}{
+		{"nothing but a host name", []string{"PDS_HOSTNAME=pds.example.com"}, `these settings must be mended first:
+  PDS_ADMIN_PASSWORD is missing: a server with a host name of its own needs one; ` + "`openssl rand -hex 32`" + ` makes one
+  PDS_JWT_SECRET is missing: a server with a host name of its own needs one; ` + "`openssl rand -hex 32`" + ` makes one
+  PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX is missing: a server with a host name of its own needs one; ` + "`openssl rand -hex 32`" + ` makes one`},
+		{"all unsafe", []string{
+			"PDS_HOSTNAME=pds.example.com", "PDS_ADMIN_PASSWORD=admin", "PDS_JWT_SECRET=secret", "PDS_DID_PLC_URL=http://plc.example.com",
+			"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=1111111111111111111111111111111111111111111111111111111111111111",
+			"PORTICO_DATABASE_URL=postgres://localhost/portico", "PORTICO_SQLITE_SYNCHRONOUS=OFF", "PORTICO_DELETE_AFTER_MIN=1h",
+		}, `these settings must be mended first:
+  PDS_ADMIN_PASSWORD is one that everybody tries first
+  PDS_DID_PLC_URL must begin with https://: who sits in between could answer for the directory
+  PDS_JWT_SECRET is too short: who guesses it can log in as anybody; at least 32 characters, ` + "`openssl rand -hex 32`" + ` makes some
+  PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX is not random; ` + "`openssl rand -hex 32`" + ` makes a good one
+  PORTICO_DELETE_AFTER_MIN must be at least 8d: the owner is told a week ahead
+  PORTICO_KEY_ENCRYPTION_KEY is missing: with Postgres every machine needs the same one; ` + "`openssl rand -hex 32`" + ` makes one
+  PORTICO_SQLITE_SYNCHRONOUS must not be OFF: a power cut may destroy the database`},
+		{"admin password: well known and long", with(production, "PDS_ADMIN_PASSWORD=passwordpassword1234"), "PDS_ADMIN_PASSWORD is one that everybody tries first"},
+		{"admin password: digits", with(production, "PDS_ADMIN_PASSWORD=12345678901234"), "PDS_ADMIN_PASSWORD is one that everybody tries first"},
+		{"admin password: short", with(production, "PDS_ADMIN_PASSWORD=x7Kq9pL2"), "PDS_ADMIN_PASSWORD is too short: at least 12 characters"},
+		{"admin password: letters repeated", with(production, "PDS_ADMIN_PASSWORD=abababababababab"), "PDS_ADMIN_PASSWORD is too easy to guess"},
+		{"admin password: the token key", with(production, "PDS_ADMIN_PASSWORD=0f1e2d3c4b5a69788796a5b4c3d2e1f0"), "PDS_ADMIN_PASSWORD must differ from PDS_JWT_SECRET"},
+		{"token key: long, not random", with(production, "PDS_JWT_SECRET=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), "PDS_JWT_SECRET is not random"},
+		{"rotation key: not hex", with(production, "PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=xyz"), "PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX is not 32 bytes in hex (64 characters)"},
+		{"rotation key: beyond the group's order", with(production, "PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"), "PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX is not a secp256k1 key"},
+		{"one key for two things", with(production, "PORTICO_KEY_ENCRYPTION_KEY=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"), "PORTICO_KEY_ENCRYPTION_KEY must differ from PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX"},
+		{"host name with scheme", with(production, "PDS_HOSTNAME=https://pds.example.com"), "PDS_HOSTNAME must be a host name in lower case"},
+		{"host name with port", with(production, "PDS_HOSTNAME=pds.example.com:443"), "PDS_HOSTNAME must be a host name in lower case"},
+		{"host name is an address", with(production, "PDS_HOSTNAME=192.0.2.1"), "PDS_HOSTNAME must be a host name in lower case"},
+		{"localhost outside of development", []string{"PDS_DEV_MODE=false"}, "PDS_HOSTNAME is localhost, so the public URL is not https"},
+		{"mail server without sender", with(production, "PDS_EMAIL_SMTP_URL=smtp://localhost"), "PDS_EMAIL_FROM_ADDRESS is missing: mail needs PDS_EMAIL_SMTP_URL and PDS_EMAIL_FROM_ADDRESS, or neither"},
+		{"sender without mail server", with(production, "PDS_EMAIL_FROM_ADDRESS=pds@example.com"), "PDS_EMAIL_SMTP_URL is missing: mail needs PDS_EMAIL_SMTP_URL and PDS_EMAIL_FROM_ADDRESS, or neither"},
+		{"mail server of no known kind", with(production, "PDS_EMAIL_SMTP_URL=smtp:///?sendmail=true", "PDS_EMAIL_FROM_ADDRESS=pds@example.com"), "PDS_EMAIL_SMTP_URL is not a URL that begins with smtp:// or smtps://"},
+		{"moderation service without DID", with(production, "PDS_MOD_SERVICE_URL=https://mod.example.com"), "PDS_MOD_SERVICE_DID is missing"},
+		{"handle domain without dot", with(production, "PDS_SERVICE_HANDLE_DOMAINS=.a.example,b.example"), `PDS_SERVICE_HANDLE_DOMAINS has the domain "b.example", which must begin with a dot`},
+		{"service DID", with(production, "PDS_SERVICE_DID=pds.example.com"), "PDS_SERVICE_DID is not a DID"},
+		{"port", with(production, "PDS_PORT=70000"), "PDS_PORT must be from 1 to 65535"},
+		{"our own numbers are read strictly", with(production, "PORTICO_PASSWORD_MIN_LENGTH=8x"), "PORTICO_PASSWORD_MIN_LENGTH is not of the kind integer"},
+		{"hash below the floor", with(production, "PORTICO_PASSWORD_HASH_MEMORY=8"), "PORTICO_PASSWORD_HASH_MEMORY must be from 19 to 1024"},
+		{"number beyond all counting", with(production, "PDS_INVITE_EPOCH=99999999999999999999"), "PDS_INVITE_EPOCH is not a number that can be counted to"},
+		{"colour with more in it", with(production, `PDS_PRIMARY_COLOR=red;background:url(https://x.example)`), "PDS_PRIMARY_COLOR is not a colour"},
+		{"key in a KMS", with(production, "PDS_PLC_ROTATION_KEY_KMS_KEY_ID=k"), "PDS_PLC_ROTATION_KEY_KMS_KEY_ID is set: keys in a key management service are not supported"},
+		{"blobs in S3", with(production, "PDS_BLOBSTORE_S3_BUCKET=b"), "PDS_BLOBSTORE_S3_BUCKET is set: blobs in S3 are not supported"},
+		{"entryway", with(production, "PDS_ENTRYWAY_URL=https://e.example"), "PDS_ENTRYWAY_URL is set: running behind an entryway is not supported"},
+		{"replication tool", with(production, "PDS_SQLITE_DISABLE_WAL_AUTO_CHECKPOINT=true"), "PDS_SQLITE_DISABLE_WAL_AUTO_CHECKPOINT is set"},
+		{"key encryption with Postgres, in development too", []string{"PORTICO_DATABASE_URL=postgres://localhost/portico"}, "PORTICO_KEY_ENCRYPTION_KEY is missing"},
+		{"database of another kind", with(production, "PORTICO_DATABASE_URL=mysql://localhost/portico"), "PORTICO_DATABASE_URL is not of the form postgres://"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := configuration{Environ: tt.environ}.read()
+			if err == nil {
+				t.Fatal("no problem found")
+			}
+			if strings.HasPrefix(tt.want, "these settings") {
+				if diff := cmp.Diff(tt.want, err.Error()); diff != "" {
+					t.Error(diff)
+				}
+			} else if lines := strings.Split(err.Error(), "\n"); len(lines) != 2 || !strings.HasPrefix(lines[1], "  "+tt.want) {
+				t.Errorf("got %v\nwant the one problem %s", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestEnvironmentGoesBeforeTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "env")
+	if err := os.WriteFile(path, []byte("PDS_PORT=1111\nPDS_SERVICE_NAME='From the file'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := configuration{Environ: []string{"PDS_PORT=2222"}, EnvFile: path}.read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Port != 2222 || s.ServiceName != "From the file" {
+		t.Errorf("port %d, name %q", s.Port, s.ServiceName)
+	}
+}
+
+func TestEnvFile(t *testing.T) {
+	pairs, err := parseEnvFile("# comment\n\nA=1\n export B = two words  # comment\nC='it is $5 # here' # comment\nD=\"a\\nb\\\"\"\nE=\nF=x#y\r\nG=a=b\nH= # nothing")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []pair{{"A", "1"}, {"B", "two words"}, {"C", "it is $5 # here"}, {"D", "a\nb\""}, {"E", ""}, {"F", "x#y"}, {"G", "a=b"}, {"H", ""}}
+	if diff := cmp.Diff(want, pairs, cmp.AllowUnexported(pair{})); diff != "" {
+		t.Error(diff)
+	}
+	for _, tt := range []struct{ data, want string }{
+		{"A=1\nhunter2", "2: is not of the form NAME=value"},
+		{"=hunter2", "1: is not of the form NAME=value"},
+		{"A B=hunter2", "1: is not of the form NAME=value"},
+		{"A='hunter2", "1: the quoted value of A does not end with its line"},
+		{`A="hunter2" hunter3`, "1: the quoted value of A does not end with its line"},
+	} {
+		if _, err := parseEnvFile(tt.data); err == nil || err.Error() != tt.want {
+			t.Errorf("%q: got %v, want %s", tt.data, err, tt.want)
+		}
+	}
+}
+
+func FuzzEnvFile(f *testing.F) {
+	f.Add("A=1\nB='x' # y\nexport C=\"\\u00e9\"\n")
+	f.Fuzz(func(t *testing.T, data string) {
+		pairs, err := parseEnvFile(data)
+		for _, p := range pairs {
+			if err != nil || p.name == "" || strings.ContainsAny(p.name, "\n =") {
+				t.Errorf("%q: %q, %v", data, p.name, err)
+			}
+		}
+	})
+}
+
+func TestUnknownSettingsAreNamed(t *testing.T) {
+	s := mustRead(t, "PORTICO_PASWORD_MIN_LENGTH=4", "PDS_INVITES=1", "PDS_LIGHT_COLOR=#fff", "PATH=/bin")
+	if diff := cmp.Diff([]string{
+		"PDS_INVITES is not a setting: it has no effect",
+		"PDS_LIGHT_COLOR has no effect: there is no OAuth provider",
+		"PORTICO_PASWORD_MIN_LENGTH is not a setting: it has no effect",
+	}, s.Warnings); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestPrintingShowsNoSecret(t *testing.T) {
+	var secrets []string
+	environ := slices.Clone(production)
+	for r := range rows {
+		if !r.secret {
+			continue
+		}
+		v := fmt.Sprintf("%x", sha256.Sum256([]byte(r.name)))
+		switch r.name {
+		case "PORTICO_DATABASE_URL":
+			v = "postgres://user:" + v + "@localhost/portico"
+		case "PDS_EMAIL_SMTP_URL", "PDS_MODERATION_EMAIL_SMTP_URL":
+			v = "smtps://user:" + v + "@localhost"
+		}
+		secrets = append(secrets, v[len(v)-16:], v[len(v)-40:])
+		environ = append(environ, r.name+"="+v)
+	}
+	environ = append(environ, "PDS_EMAIL_FROM_ADDRESS=Portico <pds@example.com>", "PDS_MODERATION_EMAIL_ADDRESS=mod@example.com", "PDS_PORT=3000")
+	s := mustRead(t, environ...)
+
+	var b bytes.Buffer
+	if err := s.print(&b); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(&b, "%v %+v %#v %v %#v", s, s, s.JWTSecret, s.JWTSecret, s.AdminPassword)
+	slog.New(slog.NewJSONHandler(&b, nil)).Info("", "settings", s, "secret", s.JWTSecret)
+	for _, v := range secrets {
+		if strings.Contains(b.String(), v) {
+			t.Errorf("a secret is printed: %s", v)
+		}
+	}
+	for _, want := range []string{"PDS_PORT", "3000", "environment", "(secret)", "PDS_EMAIL_FROM_ADDRESS", "REDACTED"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is not printed", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(b.String())
+	}
+}
+
+// No error may repeat a secret that was mistyped.
+func TestProblemsShowNoSecret(t *testing.T) {
+	environ := []string{"PDS_HOSTNAME=pds.example.com"}
+	for r := range rows {
+		if r.secret {
+			environ = append(environ, r.name+"=hunter2")
+		}
+	}
+	_, err := configuration{Environ: environ}.read()
+	if err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCommands(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		args    []string
+		environ []string
+		out     string
+		err     string
+	}{
+		{"version", []string{"version"}, nil, version() + "\n", ""},
+		{"config", []string{"config"}, []string{"PDS_PORT=3000"}, "PDS_PORT                                   3000 ", ""},
+		{"config that would not start", []string{"config"}, []string{"PDS_HOSTNAME=x"}, "PDS_HOSTNAME", "these settings must be mended first:"},
+		{"config from a file that is not there", []string{"config", "--env-file", "none.env"}, nil, "", "read settings: open none.env: no such file or directory"},
+		{"help", []string{"--help"}, nil, `"portico serve" starts the server.`, ""},
+		{"serve with an argument", []string{"serve", "now"}, nil, "", `serve takes no arguments, not even "now"`},
+		{"serve with wrong settings", []string{"serve"}, []string{"PDS_HOSTNAME=x"}, "", "these settings must be mended first:"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Chdir(t.TempDir())
+			var out, errs bytes.Buffer
+			err := newCommand(tt.environ, &out, &errs).Run(t.Context(), append([]string{"portico"}, tt.args...))
+			if !strings.Contains(out.String(), tt.out) || tt.out == "" && out.Len() > 0 {
+				t.Errorf("printed %q, want %q", out.String(), tt.out)
+			}
+			if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.HasPrefix(err.Error(), tt.err)) {
+				t.Errorf("got error %v, want %q", err, tt.err)
+			}
+			if files, _ := os.ReadDir("."); len(files) > 0 {
+				t.Errorf("files were written: %v", files)
+			}
+		})
+	}
+}
+
+// README shows the table as the program has it; -update puts it there.
+func TestReadmeHasTheTable(t *testing.T) {
+	const path, begin, end = "../../README.md", "<!-- settings -->\n", "<!-- /settings -->"
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(data), begin)
+	table, after, closed := strings.Cut(rest, end)
+	if !ok || !closed {
+		t.Fatalf("README has no place for the settings between %q and %q", begin, end)
+	}
+	if *update {
+		if err := os.WriteFile(path, []byte(before+begin+"\n"+markdown()+"\n"+end+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff("\n"+markdown()+"\n", table); diff != "" {
+		t.Errorf("README differs from the table of settings; `go test ./cmd/portico -run Readme -update` mends it:\n%s", diff)
+	}
+}
+
+func TestTheTableIsWhole(t *testing.T) {
+	seen := map[string]bool{}
+	for r := range rows {
+		if seen[r.name] {
+			t.Errorf("%s is there twice", r.name)
+		}
+		seen[r.name] = true
+		kinds := 0
+		for _, is := range []bool{r.store != nil, r.noEffect != "", r.refused != ""} {
+			if is {
+				kinds++
+			}
+		}
+		if kinds != 1 || r.store != nil && (r.about == "" || r.kind == "") {
+			t.Errorf("%s is not described", r.name)
+		}
+		if r.store == nil {
+			continue
+		}
+		for _, def := range []string{r.def, r.dev} {
+			def = strings.ReplaceAll(def, "<hostname>", "pds.example.com")
+			if def == "" {
+				continue
+			}
+			if err := r.store(&settings{Development: true}, def); err != nil {
+				t.Errorf("the default of %s: %s", r.name, err)
+			}
+		}
+	}
+}
