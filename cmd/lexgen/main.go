@@ -1,21 +1,145 @@
 // Lexgen generates the packages below api from the documents below lexicons.
+//
+//	lexgen [-C folder] [generate]   write what changed, delete what is no longer produced
+//	lexgen [-C folder] check        print what generate would change; exit 1 when there is anything
+//	lexgen [-C folder] list         print every document and what is made of it
+//
+// It works in the module that the folder is in (usually the current one).
 package main
 
 import (
+	"errors"
+	"flag"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"portico/gen"
 )
 
 func main() {
-	r, err := config.Run(os.DirFS("."))
+	os.Exit(run(config, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+const usage = "usage: lexgen [-C folder] [generate | check | list]"
+
+// run is the whole command. It returns the exit status: 1 when documents are wrong or
+// files are stale, 2 when the command line is.
+func run(c gen.Config, args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("lexgen", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() { fmt.Fprintln(stderr, usage) }
+	dir := flags.String("C", ".", "work in the module around `folder`")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
+		return 2
+	}
+	commands := map[string]func(gen.Config, string, *gen.Result, io.Writer) error{
+		"generate": generate, "check": check, "list": list,
+	}
+	name := flags.Arg(0)
+	if name == "" {
+		name = "generate"
+	}
+	command := commands[name]
+	if command == nil || flags.NArg() > 1 {
+		fmt.Fprintln(stderr, usage)
+		return 2
+	}
+	root, err := module(*dir)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		fmt.Fprintln(stderr, "lexgen:", err)
+		return 1
 	}
-	for n, d := range r.Files {
-		os.MkdirAll(filepath.Dir(n), 0o777)
-		os.WriteFile(n, d, 0o666)
+	r, err := c.Run(os.DirFS(root))
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return 1
 	}
-	fmt.Println(len(r.Files), r.Warnings)
+	for _, w := range r.Warnings {
+		fmt.Fprintln(stderr, w)
+	}
+	if err := command(c, root, r, stdout); err != nil {
+		fmt.Fprintln(stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// module is the root of the module that dir is in.
+func module(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	for at := dir; ; at = filepath.Dir(at) {
+		if _, err := os.Stat(filepath.Join(at, "go.mod")); err == nil {
+			return at, nil
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		if at == filepath.Dir(at) {
+			return "", fmt.Errorf("%s is in no Go module", dir)
+		}
+	}
+}
+
+func generate(c gen.Config, root string, r *gen.Result, stdout io.Writer) error {
+	changes, err := c.Changes(os.DirFS(root), r.Files)
+	if err != nil {
+		return err
+	}
+	if err := gen.Apply(root, changes); err != nil {
+		return err
+	}
+	removed := 0
+	for _, change := range changes {
+		if change.New == nil {
+			removed++
+		}
+	}
+	methods := 0
+	for _, p := range r.Packages {
+		methods += len(p.Methods)
+	}
+	written := len(changes) - removed
+	fmt.Fprintf(stdout, "%s: %d documents, %d methods\n", c.Lexicons, r.Documents, methods)
+	fmt.Fprintf(stdout, "%s: %d written, %d removed, %d unchanged\n", c.Out, written, removed, len(r.Files)-written)
+	return nil
+}
+
+func check(c gen.Config, root string, r *gen.Result, stdout io.Writer) error {
+	changes, err := c.Changes(os.DirFS(root), r.Files)
+	if err != nil || len(changes) == 0 {
+		return err
+	}
+	for _, change := range changes {
+		fmt.Fprint(stdout, change.Diff())
+	}
+	return fmt.Errorf("%d generated files are not what the lexicons say: run `make generate`", len(changes))
+}
+
+func list(c gen.Config, _ string, r *gen.Result, stdout io.Writer) error {
+	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	for _, p := range r.Packages {
+		methods := map[string]string{}
+		for _, m := range p.Methods {
+			methods[m.NSID] = strings.ToLower(m.Kind) + "\tService." + m.Name
+		}
+		for _, f := range p.Files {
+			what, ok := methods[f.Source]
+			if !ok {
+				what = "types\t"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\n", f.Source, what, path.Join(c.Out, p.Dir, f.Name))
+		}
+	}
+	return w.Flush()
 }
