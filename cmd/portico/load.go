@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// value is what one row of the table came to, for printing.
-type value struct {
+// settingValue is what one row of the table came to, for printing.
+type settingValue struct {
 	row  *setting
 	name string // of the variable; differs from the row's for patterns
 	text string // "" when secret or unset
@@ -102,7 +102,7 @@ func (c configuration) read() (*settings, error) {
 			delete(given, name)
 			continue
 		}
-		r := row(name)
+		r := settingOf(name)
 		switch {
 		case r == nil:
 			s.Warnings = append(s.Warnings, name+" is not a setting: it has no effect")
@@ -130,7 +130,7 @@ func (c configuration) read() (*settings, error) {
 		}
 	}
 
-	for r := range rows {
+	for r := range settingRows {
 		if r.store == nil {
 			continue
 		}
@@ -144,7 +144,7 @@ func (c configuration) read() (*settings, error) {
 		default:
 			t = text{strings.ReplaceAll(r.def, "<hostname>", hostname), "default"}
 		}
-		v := value{row: r, name: r.name, text: t.value, from: t.from}
+		v := settingValue{row: r, name: r.name, text: t.value, from: t.from}
 		if r.secret {
 			v.text = ""
 		}
@@ -159,7 +159,7 @@ func (c configuration) read() (*settings, error) {
 	}
 	slices.Sort(others)
 	for _, name := range others {
-		s.values = append(s.values, value{row: row(name), name: name, text: given[name].value, from: given[name].from})
+		s.values = append(s.values, settingValue{row: settingOf(name), name: name, text: given[name].value, from: given[name].from})
 	}
 
 	s.Version = cmp.Or(s.Version, version())
@@ -241,7 +241,7 @@ func markdown() string {
 		}
 		return "`" + text + "`"
 	}
-	for _, g := range table {
+	for _, g := range settingsTable {
 		fmt.Fprintf(&b, "**%s**\n\n", g.title)
 		if g.settings[0].store == nil {
 			b.WriteString("| variable | why |\n| --- | --- |\n")
@@ -272,10 +272,10 @@ func markdown() string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// pair is one line of an environment file.
-type pair struct{ name, value string }
+// envPair is one line of an environment file.
+type envPair struct{ name, value string }
 
-func readEnvFile(path string) ([]pair, error) {
+func readEnvFile(path string) ([]envPair, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read settings: %w", err)
@@ -292,8 +292,8 @@ func readEnvFile(path string) ([]pair, error) {
 // is', or "with \n, \" and \\"), and in an unquoted one a # after a blank
 // begins a comment. A $ is a $: nothing is substituted. The error begins with
 // the number of the line and does not repeat its value.
-func parseEnvFile(data string) ([]pair, error) {
-	var pairs []pair
+func parseEnvFile(data string) ([]envPair, error) {
+	var pairs []envPair
 	number := 0
 	for line := range strings.Lines(data) {
 		number++
@@ -332,7 +332,7 @@ func parseEnvFile(data string) ([]pair, error) {
 				v = ""
 			}
 		}
-		pairs = append(pairs, pair{name, v})
+		pairs = append(pairs, envPair{name, v})
 	}
 	return pairs, nil
 }

@@ -92,14 +92,14 @@ type settings struct {
 	UnreservedHandles []string // labels of the built-in list that may be taken
 
 	// Accounts.
-	PasswordMinLength  int // characters
+	PasswordMinLength  int // UTF-16 code units
 	DeleteAfterMin     time.Duration
 	InviteRequired     bool
 	InviteInterval     time.Duration // 0: accounts earn no codes
 	InviteEpoch        time.Time
 	HashConcurrency    int // 0: one a core
-	HashMemory         int // MiB a hash takes
-	HashQueue          int // hashes that may wait
+	HashMemory         int // MiB of all running hashes; 0: enough for HashConcurrency
+	HashQueue          int // hashes that may wait; 0: some for each that runs
 	SignupLease        time.Duration
 	SignupRetry        time.Duration
 	SignupCleanupLooks []time.Duration // since the account was given up, ascending
@@ -125,7 +125,7 @@ type settings struct {
 	ModService otherService
 	Crawlers   []string
 
-	values []value // one for each row of the table, for printing
+	values []settingValue // one for each row of the table, for printing
 }
 
 // otherService is a service that this one trusts or forwards to.
@@ -190,18 +190,18 @@ const (
 	fileSQLite              // wherever the database is a file on this machine
 )
 
-// group is a part of the table under one heading.
-type group struct {
+// settingGroup is a part of the table under one heading.
+type settingGroup struct {
 	title    string
 	settings []setting
 }
 
-// table is every setting there is, in the order of reading: what a default
+// settingsTable is every setting there is, in the order of reading: what a default
 // refers to comes first.
-var table = []group{
+var settingsTable = []settingGroup{
 	{"Server", []setting{
-		{name: "PDS_HOSTNAME", kind: kindText, def: "localhost", about: "Host name that clients use, without scheme and port. The public URL is `https://<hostname>`; `http://localhost:<port>` on a development server", store: text(func(s *settings) *string { return &s.Hostname }, checkHostname)},
-		{name: "PDS_PORT", kind: kindInteger, def: "2583", about: "Port to listen on", store: integer(func(s *settings) *int { return &s.Port }, 1, 65535)},
+		{name: "PDS_HOSTNAME", kind: kindText, def: "localhost", about: "Host name that clients use, without scheme and port. The public URL is `https://<hostname>`; `http://localhost:<port>` on a development server", store: setText(func(s *settings) *string { return &s.Hostname }, checkHostname)},
+		{name: "PDS_PORT", kind: kindInteger, def: "2583", about: "Port to listen on", store: setInteger(func(s *settings) *int { return &s.Port }, 1, 65535)},
 		{name: "PORTICO_BIND", kind: kindText, shown: "all interfaces", dev: "127.0.0.1", about: "Address to listen on", store: func(s *settings, v string) (err error) {
 			s.Bind, err = netip.ParseAddr(v)
 			if err != nil {
@@ -209,7 +209,7 @@ var table = []group{
 			}
 			return nil
 		}},
-		{name: "PORTICO_TRUSTED_PROXIES", kind: kindInteger, def: "0", about: "Number of proxies in front of the server that append to `X-Forwarded-For`. 0: the header is believed when it comes from a private address or a bypass address", store: integer(func(s *settings) *int { return &s.TrustedProxies }, 0, 100)},
+		{name: "PORTICO_TRUSTED_PROXIES", kind: kindInteger, def: "0", about: "Number of proxies in front of the server that append to `X-Forwarded-For`. 0: the header is believed when it comes from a private address or a bypass address", store: setInteger(func(s *settings) *int { return &s.TrustedProxies }, 0, 100)},
 		{name: "PDS_SERVICE_DID", kind: kindText, def: "did:web:<hostname>", about: "DID of the service, audience of its tokens", store: func(s *settings, v string) (err error) {
 			s.ServiceDID, err = syntax.ParseDID(v)
 			if err != nil {
@@ -217,9 +217,9 @@ var table = []group{
 			}
 			return nil
 		}},
-		{name: "PDS_SERVICE_NAME", kind: kindText, def: "<hostname> PDS", about: "Name of the service in mails", store: text(func(s *settings) *string { return &s.ServiceName })},
-		{name: "PDS_VERSION", kind: kindText, shown: "version of the program", about: "Version that `/xrpc/_health` tells", store: text(func(s *settings) *string { return &s.Version })},
-		{name: "PDS_DEV_MODE", kind: kindBoolean, def: "false", dev: "true", about: "Check every answer against its lexicon; on localhost also allow a public URL without https", store: boolean(func(s *settings) *bool { return &s.DevMode })},
+		{name: "PDS_SERVICE_NAME", kind: kindText, def: "<hostname> PDS", about: "Name of the service in mails", store: setText(func(s *settings) *string { return &s.ServiceName })},
+		{name: "PDS_VERSION", kind: kindText, shown: "version of the program", about: "Version that `/xrpc/_health` tells", store: setText(func(s *settings) *string { return &s.Version })},
+		{name: "PDS_DEV_MODE", kind: kindBoolean, def: "false", dev: "true", about: "Check every answer against its lexicon; on localhost also allow a public URL without https", store: setBoolean(func(s *settings) *bool { return &s.DevMode })},
 		{name: "PDS_DISABLE_SSRF_PROTECTION", kind: kindBoolean, def: "false", dev: "true", about: "Let outgoing requests (DIDs, handles) reach private addresses", store: func(s *settings, v string) error {
 			s.SSRFProtection = v == "false"
 			return nil
@@ -230,13 +230,13 @@ var table = []group{
 			}
 			return s.LogLevel.UnmarshalText([]byte(v))
 		}},
-		{name: "PORTICO_LOG_FORMAT", kind: kindText, def: "json", dev: "text", about: "`json` or `text`", store: text(func(s *settings) *string { return &s.LogFormat }, func(v string) error { return oneOf(v, "json", "text") })},
+		{name: "PORTICO_LOG_FORMAT", kind: kindText, def: "json", dev: "text", about: "`json` or `text`", store: setText(func(s *settings) *string { return &s.LogFormat }, func(v string) error { return oneOf(v, "json", "text") })},
 	}},
 	{"What clients are told", []setting{
-		{name: "PDS_PRIVACY_POLICY_URL", kind: kindText, about: "Link in describeServer", store: text(func(s *settings) *string { return &s.PrivacyPolicyURL }, checkURL)},
-		{name: "PDS_TERMS_OF_SERVICE_URL", kind: kindText, about: "Link in describeServer", store: text(func(s *settings) *string { return &s.TermsOfServiceURL }, checkURL)},
-		{name: "PDS_CONTACT_EMAIL_ADDRESS", kind: kindText, about: "Contact in describeServer", store: text(func(s *settings) *string { return &s.ContactEmail })},
-		{name: "PDS_BLOB_UPLOAD_LIMIT", kind: kindInteger, def: "5242880", about: "Largest blob in bytes", store: integer(func(s *settings) *int64 { return &s.BlobUploadLimit }, 0, 1<<53)},
+		{name: "PDS_PRIVACY_POLICY_URL", kind: kindText, about: "Link in describeServer", store: setText(func(s *settings) *string { return &s.PrivacyPolicyURL }, checkURL)},
+		{name: "PDS_TERMS_OF_SERVICE_URL", kind: kindText, about: "Link in describeServer", store: setText(func(s *settings) *string { return &s.TermsOfServiceURL }, checkURL)},
+		{name: "PDS_CONTACT_EMAIL_ADDRESS", kind: kindText, about: "Contact in describeServer", store: setText(func(s *settings) *string { return &s.ContactEmail })},
+		{name: "PDS_BLOB_UPLOAD_LIMIT", kind: kindInteger, def: "5242880", about: "Largest blob in bytes", store: setInteger(func(s *settings) *int64 { return &s.BlobUploadLimit }, 0, 1<<53)},
 	}},
 	{"Storage", []setting{
 		{name: "PDS_DATA_DIRECTORY", kind: kindText, def: ".", dev: "./data", about: "Folder of the SQLite database and of the secrets file", store: func(s *settings, v string) (err error) {
@@ -251,12 +251,12 @@ var table = []group{
 			s.DatabaseURL = secret(v)
 			return nil
 		}},
-		{name: "PORTICO_SQLITE_SYNCHRONOUS", kind: kindText, def: "FULL", about: "`FULL` (an acknowledged write survives a power cut), `EXTRA`, `NORMAL` (the last writes may be lost) or, on a development server, `OFF`", store: text(func(s *settings) *string { return &s.SQLiteSynchronous }, func(v string) error { return oneOf(v, "FULL", "EXTRA", "NORMAL", "OFF") })},
-		{name: "PORTICO_SEQUENCE_START", kind: kindInteger, def: "0", about: "The first event of an empty database gets the number after it: for a server that takes over a host name", store: integer(func(s *settings) *int64 { return &s.SequenceStart }, 0, 1<<53)},
+		{name: "PORTICO_SQLITE_SYNCHRONOUS", kind: kindText, def: "FULL", about: "`FULL` (an acknowledged write survives a power cut), `EXTRA`, `NORMAL` (the last writes may be lost) or, on a development server, `OFF`", store: setText(func(s *settings) *string { return &s.SQLiteSynchronous }, func(v string) error { return oneOf(v, "FULL", "EXTRA", "NORMAL", "OFF") })},
+		{name: "PORTICO_SEQUENCE_START", kind: kindInteger, def: "0", about: "The first event of an empty database gets the number after it: for a server that takes over a host name", store: setInteger(func(s *settings) *int64 { return &s.SequenceStart }, 0, 1<<53)},
 	}},
 	{"Secrets", []setting{
-		{name: "PDS_JWT_SECRET", kind: kindText, shown: "**required**", secret: true, fromFile: fileDevelopment, about: "Key of the session tokens, at least 32 characters (`openssl rand -hex 32`)", store: hidden(func(s *settings) *secret { return &s.JWTSecret })},
-		{name: "PDS_ADMIN_PASSWORD", kind: kindText, shown: "**required**", secret: true, fromFile: fileDevelopment, about: "Password of the admin methods, at least 12 characters", store: hidden(func(s *settings) *secret { return &s.AdminPassword })},
+		{name: "PDS_JWT_SECRET", kind: kindText, shown: "**required**", secret: true, fromFile: fileDevelopment, about: "Key of the session tokens, at least 32 characters (`openssl rand -hex 32`)", store: setSecret(func(s *settings) *secret { return &s.JWTSecret })},
+		{name: "PDS_ADMIN_PASSWORD", kind: kindText, shown: "**required**", secret: true, fromFile: fileDevelopment, about: "Password of the admin methods, at least 12 characters", store: setSecret(func(s *settings) *secret { return &s.AdminPassword })},
 		{name: "PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX", kind: kindText, shown: "**required**", secret: true, fromFile: fileDevelopment, about: "Key that signs the DID operations of new accounts: 32 bytes in hex. Who loses it can no longer change those DIDs", store: storeRotationKey},
 		{name: "PORTICO_KEY_ENCRYPTION_KEY", kind: kindText, shown: "**required** with Postgres, otherwise made at the first start", secret: true, fromFile: fileSQLite, about: "Key that encrypts what must not lie open in the database, signing keys above all: 32 bytes in hex", store: func(s *settings, v string) (err error) {
 			s.KeyEncryptionKey, err = key32(v)
@@ -281,8 +281,8 @@ var table = []group{
 			s.PLCURL, err = parseURL(v, "http", "https")
 			return err
 		}},
-		{name: "PORTICO_PLC_PORT", kind: kindInteger, def: "2582", about: "Port of the embedded PLC directory on loopback; 0: any free one", store: integer(func(s *settings) *int { return &s.PLCPort }, 0, 65535)},
-		{name: "PDS_RECOVERY_DID_KEY", kind: kindText, about: "Another rotation key of new DIDs, above the server's: a `did:key`", store: text(func(s *settings) *string { return &s.RecoveryDIDKey }, func(v string) error {
+		{name: "PORTICO_PLC_PORT", kind: kindInteger, def: "2582", about: "Port of the embedded PLC directory on loopback; 0: any free one", store: setInteger(func(s *settings) *int { return &s.PLCPort }, 0, 65535)},
+		{name: "PDS_RECOVERY_DID_KEY", kind: kindText, about: "Another rotation key of new DIDs, above the server's: a `did:key`", store: setText(func(s *settings) *string { return &s.RecoveryDIDKey }, func(v string) error {
 			if _, err := atcrypto.ParsePublicDIDKey(v); err != nil {
 				return errors.New("is not a did:key of a secp256k1 or P-256 key")
 			}
@@ -301,8 +301,8 @@ var table = []group{
 			}
 			return nil
 		}},
-		{name: "PORTICO_RESERVED_HANDLES", kind: kindList, about: "First labels that nobody may take, beside the built-in list", store: labels(func(s *settings) *[]string { return &s.ReservedHandles })},
-		{name: "PORTICO_UNRESERVED_HANDLES", kind: kindList, about: "Labels of the built-in list that may be taken", store: labels(func(s *settings) *[]string { return &s.UnreservedHandles })},
+		{name: "PORTICO_RESERVED_HANDLES", kind: kindList, about: "First labels that nobody may take, beside the built-in list", store: setLabels(func(s *settings) *[]string { return &s.ReservedHandles })},
+		{name: "PORTICO_UNRESERVED_HANDLES", kind: kindList, about: "Labels of the built-in list that may be taken", store: setLabels(func(s *settings) *[]string { return &s.UnreservedHandles })},
 		{name: "PDS_HANDLE_BACKUP_NAMESERVERS", kind: kindList, about: "Name servers (`address[:port]`) asked when the system's find no handle", store: func(s *settings, v string) error {
 			for _, server := range splitList(v) {
 				address, err := withPort(server, "53")
@@ -313,41 +313,41 @@ var table = []group{
 			}
 			return nil
 		}},
-		{name: "PDS_ID_RESOLVER_TIMEOUT", kind: kindMillis, def: "3000", about: "Longest wait for a DID document or a handle", store: millis(func(s *settings) *time.Duration { return &s.ResolverTimeout })},
-		{name: "PDS_DID_CACHE_STALE_TTL", kind: kindMillis, def: "3600000", about: "Age from which a cached DID document is fetched anew in the background", store: millis(func(s *settings) *time.Duration { return &s.DIDCacheStale })},
-		{name: "PDS_DID_CACHE_MAX_TTL", kind: kindMillis, def: "86400000", about: "Age from which a cached DID document is not used", store: millis(func(s *settings) *time.Duration { return &s.DIDCacheMax })},
-		{name: "PDS_ENABLE_DID_DOC_WITH_SESSION", kind: kindBoolean, def: "false", about: "Put the DID document into the answers of createSession, refreshSession and getSession", store: boolean(func(s *settings) *bool { return &s.DIDDocWithSession })},
+		{name: "PDS_ID_RESOLVER_TIMEOUT", kind: kindMillis, def: "3000", about: "Longest wait for a DID document or a handle", store: setMillis(func(s *settings) *time.Duration { return &s.ResolverTimeout })},
+		{name: "PDS_DID_CACHE_STALE_TTL", kind: kindMillis, def: "3600000", about: "Age from which a cached DID document is fetched anew in the background", store: setMillis(func(s *settings) *time.Duration { return &s.DIDCacheStale })},
+		{name: "PDS_DID_CACHE_MAX_TTL", kind: kindMillis, def: "86400000", about: "Age from which a cached DID document is not used", store: setMillis(func(s *settings) *time.Duration { return &s.DIDCacheMax })},
+		{name: "PDS_ENABLE_DID_DOC_WITH_SESSION", kind: kindBoolean, def: "false", about: "Put the DID document into the answers of createSession, refreshSession and getSession", store: setBoolean(func(s *settings) *bool { return &s.DIDDocWithSession })},
 	}},
 	{"Accounts", []setting{
-		{name: "PDS_INVITE_REQUIRED", kind: kindBoolean, def: "true", dev: "false", about: "Sign-up needs an invite code", store: boolean(func(s *settings) *bool { return &s.InviteRequired })},
-		{name: "PDS_INVITE_INTERVAL", kind: kindMillis, shown: "no codes", about: "An account earns an invite code in every such time", store: millis(func(s *settings) *time.Duration { return &s.InviteInterval })},
+		{name: "PDS_INVITE_REQUIRED", kind: kindBoolean, def: "true", dev: "false", about: "Sign-up needs an invite code", store: setBoolean(func(s *settings) *bool { return &s.InviteRequired })},
+		{name: "PDS_INVITE_INTERVAL", kind: kindMillis, shown: "no codes", about: "An account earns an invite code in every such time", store: setMillis(func(s *settings) *time.Duration { return &s.InviteInterval })},
 		{name: "PDS_INVITE_EPOCH", kind: kindMillis, def: "0", about: "Codes are earned from this time on, counted since 1970", store: func(s *settings, v string) error {
 			n, err := parseInteger(v)
 			s.InviteEpoch = time.UnixMilli(n).UTC()
 			return err
 		}},
-		{name: "PORTICO_PASSWORD_MIN_LENGTH", kind: kindInteger, def: "8", about: "Shortest password of an account, in characters", store: integer(func(s *settings) *int { return &s.PasswordMinLength }, 1, 128)},
-		{name: "PORTICO_PASSWORD_HASH_CONCURRENCY", kind: kindInteger, def: "0", shown: "number of cores", about: "Password hashes computed at a time", store: integer(func(s *settings) *int { return &s.HashConcurrency }, 0, 1024)},
-		{name: "PORTICO_PASSWORD_HASH_MEMORY", kind: kindInteger, def: "19", about: "Memory of one password hash in MiB, at least 19", store: integer(func(s *settings) *int { return &s.HashMemory }, 19, 1024)},
-		{name: "PORTICO_PASSWORD_HASH_QUEUE", kind: kindInteger, def: "256", about: "Password hashes that may wait; beyond it the answer is 503", store: integer(func(s *settings) *int { return &s.HashQueue }, 1, 100000)},
-		{name: "PORTICO_DELETE_AFTER_MIN", kind: kindDuration, def: "30d", about: "An account that asked for it is deleted no sooner than this after its deactivation; at least 8 days outside development", store: duration(func(s *settings) *time.Duration { return &s.DeleteAfterMin })},
-		{name: "PORTICO_SIGNUP_LEASE", kind: kindDuration, def: "1m", about: "A sign-up that its process does not finish in this time is taken up by another", store: duration(func(s *settings) *time.Duration { return &s.SignupLease })},
-		{name: "PORTICO_SIGNUP_RETRY", kind: kindDuration, def: "1m", about: "How often unfinished sign-ups are looked for", store: duration(func(s *settings) *time.Duration { return &s.SignupRetry })},
+		{name: "PORTICO_PASSWORD_MIN_LENGTH", kind: kindInteger, def: "8", about: "Shortest password of an account, in UTF-16 code units (letters, mostly)", store: setInteger(func(s *settings) *int { return &s.PasswordMinLength }, 1, 128)},
+		{name: "PORTICO_PASSWORD_HASH_CONCURRENCY", kind: kindInteger, def: "0", shown: "number of cores", about: "Password hashes computed at a time", store: setInteger(func(s *settings) *int { return &s.HashConcurrency }, 0, 1024)},
+		{name: "PORTICO_PASSWORD_HASH_MEMORY", kind: kindInteger, def: "0", shown: "enough for them", about: "Memory in MiB that these hashes may take together; one takes 19", store: setInteger(func(s *settings) *int { return &s.HashMemory }, 0, 1<<20)},
+		{name: "PORTICO_PASSWORD_HASH_QUEUE", kind: kindInteger, def: "0", shown: "32 for each at a time", about: "Password hashes that may wait; beyond it the answer is 503", store: setInteger(func(s *settings) *int { return &s.HashQueue }, 0, 100000)},
+		{name: "PORTICO_DELETE_AFTER_MIN", kind: kindDuration, def: "30d", about: "An account that asked for it is deleted no sooner than this after its deactivation; at least 8 days outside development", store: setDuration(func(s *settings) *time.Duration { return &s.DeleteAfterMin })},
+		{name: "PORTICO_SIGNUP_LEASE", kind: kindDuration, def: "2m", about: "A sign-up that its process does not finish in this time is taken up by another", store: setDuration(func(s *settings) *time.Duration { return &s.SignupLease })},
+		{name: "PORTICO_SIGNUP_RETRY", kind: kindDuration, def: "1m", about: "How often unfinished sign-ups are looked for", store: setDuration(func(s *settings) *time.Duration { return &s.SignupRetry })},
 		{name: "PORTICO_SIGNUP_CLEANUP_LOOKS", kind: kindList, def: "1m,1h,24h", about: "When a sign-up was given up, the PLC directory is searched for its DID after each of these times", store: storeCleanupLooks},
 	}},
 	{"Mail", []setting{
-		{name: "PDS_EMAIL_SMTP_URL", kind: kindText, shown: "mails stay in the outbox", secret: true, about: "Mail server: `smtps://user:password@host:port` or `smtp://…`", store: smtp(func(s *settings) **url.URL { return &s.SMTPURL })},
-		{name: "PDS_EMAIL_FROM_ADDRESS", kind: kindText, about: "Sender of the mails; goes with the mail server", store: address(func(s *settings) **mail.Address { return &s.EmailFrom })},
-		{name: "PDS_MODERATION_EMAIL_SMTP_URL", kind: kindText, secret: true, shown: "as the other mails", about: "Mail server of `com.atproto.admin.sendEmail`", store: smtp(func(s *settings) **url.URL { return &s.ModerationSMTPURL })},
-		{name: "PDS_MODERATION_EMAIL_ADDRESS", kind: kindText, shown: "as the other mails", about: "Sender of `com.atproto.admin.sendEmail`", store: address(func(s *settings) **mail.Address { return &s.ModerationEmail })},
-		{name: "PDS_EMAIL_DISABLE_CONFIRMATION_LINK", kind: kindBoolean, def: "false", about: "Leave the link out of the confirmation mail", store: boolean(func(s *settings) *bool { return &s.DisableConfirmationLink })},
-		{name: "PDS_HOME_URL", kind: kindText, def: "https://bsky.app", about: "Home link in mails", store: link(func(s *settings) **url.URL { return &s.HomeURL })},
-		{name: "PDS_LOGO_URL", kind: kindText, shown: "no picture", about: "Picture in mails", store: link(func(s *settings) **url.URL { return &s.LogoURL })},
-		{name: "PDS_PRIMARY_COLOR", kind: kindText, def: "#067df7", about: "Colour of buttons and links in mails", store: text(func(s *settings) *string { return &s.PrimaryColor }, checkColor)},
+		{name: "PDS_EMAIL_SMTP_URL", kind: kindText, shown: "mails stay in the outbox", secret: true, about: "Mail server: `smtps://user:password@host:port` or `smtp://…`", store: setSMTP(func(s *settings) **url.URL { return &s.SMTPURL })},
+		{name: "PDS_EMAIL_FROM_ADDRESS", kind: kindText, about: "Sender of the mails; goes with the mail server", store: setAddress(func(s *settings) **mail.Address { return &s.EmailFrom })},
+		{name: "PDS_MODERATION_EMAIL_SMTP_URL", kind: kindText, secret: true, shown: "as the other mails", about: "Mail server of `com.atproto.admin.sendEmail`", store: setSMTP(func(s *settings) **url.URL { return &s.ModerationSMTPURL })},
+		{name: "PDS_MODERATION_EMAIL_ADDRESS", kind: kindText, shown: "as the other mails", about: "Sender of `com.atproto.admin.sendEmail`", store: setAddress(func(s *settings) **mail.Address { return &s.ModerationEmail })},
+		{name: "PDS_EMAIL_DISABLE_CONFIRMATION_LINK", kind: kindBoolean, def: "false", about: "Leave the link out of the confirmation mail", store: setBoolean(func(s *settings) *bool { return &s.DisableConfirmationLink })},
+		{name: "PDS_HOME_URL", kind: kindText, def: "https://bsky.app", about: "Home link in mails", store: setLink(func(s *settings) **url.URL { return &s.HomeURL })},
+		{name: "PDS_LOGO_URL", kind: kindText, shown: "no picture", about: "Picture in mails", store: setLink(func(s *settings) **url.URL { return &s.LogoURL })},
+		{name: "PDS_PRIMARY_COLOR", kind: kindText, def: "#067df7", about: "Colour of buttons and links in mails", store: setText(func(s *settings) *string { return &s.PrimaryColor }, checkColor)},
 	}},
 	{"Request limits", []setting{
-		{name: "PDS_RATE_LIMITS_ENABLED", kind: kindBoolean, def: "false", about: "Limit requests per address and per account", store: boolean(func(s *settings) *bool { return &s.RateLimits })},
-		{name: "PDS_RATE_LIMIT_BYPASS_KEY", kind: kindText, secret: true, about: "Requests with this text in the header `x-ratelimit-bypass` are not limited", store: hidden(func(s *settings) *secret { return &s.RateLimitBypassKey })},
+		{name: "PDS_RATE_LIMITS_ENABLED", kind: kindBoolean, def: "false", about: "Limit requests per address and per account", store: setBoolean(func(s *settings) *bool { return &s.RateLimits })},
+		{name: "PDS_RATE_LIMIT_BYPASS_KEY", kind: kindText, secret: true, about: "Requests with this text in the header `x-ratelimit-bypass` are not limited", store: setSecret(func(s *settings) *secret { return &s.RateLimitBypassKey })},
 		{name: "PDS_RATE_LIMIT_BYPASS_IPS", kind: kindList, about: "Addresses that are not limited and whose `X-Forwarded-For` is believed; of `a.b.c.d/n` only the address counts", store: func(s *settings, v string) error {
 			for _, item := range splitList(v) {
 				host, _, _ := strings.Cut(item, "/")
@@ -363,10 +363,10 @@ var table = []group{
 			s.RedisAddress, err = withPort(v, "6379")
 			return err
 		}},
-		{name: "PDS_REDIS_SCRATCH_PASSWORD", kind: kindText, secret: true, about: "Password of the Redis server", store: hidden(func(s *settings) *secret { return &s.RedisPassword })},
+		{name: "PDS_REDIS_SCRATCH_PASSWORD", kind: kindText, secret: true, about: "Password of the Redis server", store: setSecret(func(s *settings) *secret { return &s.RedisPassword })},
 	}},
 	{"Other services", []setting{
-		{name: "PDS_MOD_SERVICE_URL", kind: kindText, about: "Moderation service", store: link(func(s *settings) **url.URL { return &s.ModService.URL })},
+		{name: "PDS_MOD_SERVICE_URL", kind: kindText, about: "Moderation service", store: setLink(func(s *settings) **url.URL { return &s.ModService.URL })},
 		{name: "PDS_MOD_SERVICE_DID", kind: kindText, about: "Its DID, whose tokens the admin methods accept", store: func(s *settings, v string) (err error) {
 			s.ModService.DID, err = syntax.ParseDID(v)
 			if err != nil {
@@ -413,26 +413,26 @@ var table = []group{
 // embeddedDirectory is the default of PDS_DID_PLC_URL on a development server.
 const embeddedDirectory = "embedded"
 
-// rows walks over the table.
-func rows(yield func(*setting) bool) {
-	for i := range table {
-		for j := range table[i].settings {
-			if !yield(&table[i].settings[j]) {
+// settingRows walks over the table.
+func settingRows(yield func(*setting) bool) {
+	for i := range settingsTable {
+		for j := range settingsTable[i].settings {
+			if !yield(&settingsTable[i].settings[j]) {
 				return
 			}
 		}
 	}
 }
 
-// row is the row that a variable belongs to: its own, or the first pattern
+// settingOf is the row that a variable belongs to: its own, or the first pattern
 // that it fits; nil when nothing of the sort is known.
-func row(name string) *setting {
-	for r := range rows {
+func settingOf(name string) *setting {
+	for r := range settingRows {
 		if r.name == name {
 			return r
 		}
 	}
-	for r := range rows {
+	for r := range settingRows {
 		if strings.Contains(r.name, "*") {
 			if ok, _ := filepath.Match(r.name, name); ok {
 				return r
@@ -468,10 +468,10 @@ func (r *setting) read(v string) (_ string, ok bool) {
 	}
 }
 
-// text, integer and the like make the store function of a row from the
+// setText, setInteger and the like make the store function of a row from the
 // place of its field.
 
-func text(at func(*settings) *string, checks ...func(string) error) func(*settings, string) error {
+func setText(at func(*settings) *string, checks ...func(string) error) func(*settings, string) error {
 	return func(s *settings, v string) error {
 		*at(s) = v
 		for _, check := range checks {
@@ -483,14 +483,14 @@ func text(at func(*settings) *string, checks ...func(string) error) func(*settin
 	}
 }
 
-func hidden(at func(*settings) *secret) func(*settings, string) error {
+func setSecret(at func(*settings) *secret) func(*settings, string) error {
 	return func(s *settings, v string) error {
 		*at(s) = secret(v)
 		return nil
 	}
 }
 
-func integer[N int | int64](at func(*settings) *N, lowest, highest int64) func(*settings, string) error {
+func setInteger[N int | int64](at func(*settings) *N, lowest, highest int64) func(*settings, string) error {
 	return func(s *settings, v string) error {
 		n, err := parseInteger(v)
 		if err != nil || n < lowest || n > highest {
@@ -501,14 +501,14 @@ func integer[N int | int64](at func(*settings) *N, lowest, highest int64) func(*
 	}
 }
 
-func boolean(at func(*settings) *bool) func(*settings, string) error {
+func setBoolean(at func(*settings) *bool) func(*settings, string) error {
 	return func(s *settings, v string) error {
 		*at(s) = v == "true"
 		return nil
 	}
 }
 
-func millis(at func(*settings) *time.Duration) func(*settings, string) error {
+func setMillis(at func(*settings) *time.Duration) func(*settings, string) error {
 	return func(s *settings, v string) error {
 		n, err := parseInteger(v)
 		if err == nil && n > int64(time.Duration(1<<63-1)/time.Millisecond) {
@@ -519,14 +519,14 @@ func millis(at func(*settings) *time.Duration) func(*settings, string) error {
 	}
 }
 
-func duration(at func(*settings) *time.Duration) func(*settings, string) error {
+func setDuration(at func(*settings) *time.Duration) func(*settings, string) error {
 	return func(s *settings, v string) (err error) {
 		*at(s), err = parseDuration(v)
 		return err
 	}
 }
 
-func labels(at func(*settings) *[]string) func(*settings, string) error {
+func setLabels(at func(*settings) *[]string) func(*settings, string) error {
 	return func(s *settings, v string) error {
 		for _, label := range splitList(v) {
 			if _, err := syntax.ParseHandle(label + ".test"); err != nil || strings.Contains(label, ".") {
@@ -538,21 +538,21 @@ func labels(at func(*settings) *[]string) func(*settings, string) error {
 	}
 }
 
-func link(at func(*settings) **url.URL) func(*settings, string) error {
+func setLink(at func(*settings) **url.URL) func(*settings, string) error {
 	return func(s *settings, v string) (err error) {
 		*at(s), err = parseURL(v, "http", "https")
 		return err
 	}
 }
 
-func smtp(at func(*settings) **url.URL) func(*settings, string) error {
+func setSMTP(at func(*settings) **url.URL) func(*settings, string) error {
 	return func(s *settings, v string) (err error) {
 		*at(s), err = parseURL(v, "smtp", "smtps")
 		return err
 	}
 }
 
-func address(at func(*settings) **mail.Address) func(*settings, string) error {
+func setAddress(at func(*settings) **mail.Address) func(*settings, string) error {
 	return func(s *settings, v string) (err error) {
 		*at(s), err = mail.ParseAddress(v)
 		if err != nil {
@@ -683,11 +683,11 @@ func checkURL(v string) error {
 	return err
 }
 
-var color = regexp.MustCompile(`^(#[0-9a-fA-F]{3,8}|[a-zA-Z]+|(rgb|hsl)a?\([0-9., %/a-z]+\))$`)
+var colorPattern = regexp.MustCompile(`^(#[0-9a-fA-F]{3,8}|[a-zA-Z]+|(rgb|hsl)a?\([0-9., %/a-z]+\))$`)
 
 // checkColor keeps anything but a colour out of the style attributes of mails.
 func checkColor(v string) error {
-	if !color.MatchString(v) {
+	if !colorPattern.MatchString(v) {
 		return errors.New("is not a colour such as #067df7")
 	}
 	return nil

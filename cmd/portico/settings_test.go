@@ -233,7 +233,7 @@ func TestProblems(t *testing.T) {
 		{"service DID", with(production, "PDS_SERVICE_DID=pds.example.com"), "PDS_SERVICE_DID is not a DID"},
 		{"port", with(production, "PDS_PORT=70000"), "PDS_PORT must be from 1 to 65535"},
 		{"our own numbers are read strictly", with(production, "PORTICO_PASSWORD_MIN_LENGTH=8x"), "PORTICO_PASSWORD_MIN_LENGTH is not of the kind integer"},
-		{"hash below the floor", with(production, "PORTICO_PASSWORD_HASH_MEMORY=8"), "PORTICO_PASSWORD_HASH_MEMORY must be from 19 to 1024"},
+		{"number out of range", with(production, "PORTICO_PASSWORD_MIN_LENGTH=0"), "PORTICO_PASSWORD_MIN_LENGTH must be from 1 to 128"},
 		{"number beyond all counting", with(production, "PDS_INVITE_EPOCH=99999999999999999999"), "PDS_INVITE_EPOCH is not a number that can be counted to"},
 		{"colour with more in it", with(production, `PDS_PRIMARY_COLOR=red;background:url(https://x.example)`), "PDS_PRIMARY_COLOR is not a colour"},
 		{"key in a KMS", with(production, "PDS_PLC_ROTATION_KEY_KMS_KEY_ID=k"), "PDS_PLC_ROTATION_KEY_KMS_KEY_ID is set: keys in a key management service are not supported"},
@@ -278,8 +278,8 @@ func TestEnvFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []pair{{"A", "1"}, {"B", "two words"}, {"C", "it is $5 # here"}, {"D", "a\nb\""}, {"E", ""}, {"F", "x#y"}, {"G", "a=b"}, {"H", ""}}
-	if diff := cmp.Diff(want, pairs, cmp.AllowUnexported(pair{})); diff != "" {
+	want := []envPair{{"A", "1"}, {"B", "two words"}, {"C", "it is $5 # here"}, {"D", "a\nb\""}, {"E", ""}, {"F", "x#y"}, {"G", "a=b"}, {"H", ""}}
+	if diff := cmp.Diff(want, pairs, cmp.AllowUnexported(envPair{})); diff != "" {
 		t.Error(diff)
 	}
 	for _, tt := range []struct{ data, want string }{
@@ -321,7 +321,7 @@ func TestUnknownSettingsAreNamed(t *testing.T) {
 func TestPrintingShowsNoSecret(t *testing.T) {
 	var secrets []string
 	environ := slices.Clone(production)
-	for r := range rows {
+	for r := range settingRows {
 		if !r.secret {
 			continue
 		}
@@ -362,7 +362,7 @@ func TestPrintingShowsNoSecret(t *testing.T) {
 // No error may repeat a secret that was mistyped.
 func TestProblemsShowNoSecret(t *testing.T) {
 	environ := []string{"PDS_HOSTNAME=pds.example.com"}
-	for r := range rows {
+	for r := range settingRows {
 		if r.secret {
 			environ = append(environ, r.name+"=hunter2")
 		}
@@ -431,7 +431,7 @@ func TestReadmeHasTheTable(t *testing.T) {
 
 func TestTheTableIsWhole(t *testing.T) {
 	seen := map[string]bool{}
-	for r := range rows {
+	for r := range settingRows {
 		if seen[r.name] {
 			t.Errorf("%s is there twice", r.name)
 		}
