@@ -1,0 +1,137 @@
+package xrpc
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// Call is one request under way. It belongs to the goroutine that serves it.
+type Call struct {
+	Request *http.Request
+	// Method is nil when the request is not for a method that is served.
+	Method *Method
+	// NSID is spelled as in the URL, which is what the lxm of a service token is
+	// compared with.
+	NSID string
+	// IP is the client's address, seen through trusted proxies; never an IPv4 address
+	// inside an IPv6 one. It is invalid when the peer has none (a unix socket).
+	IP netip.Addr
+	// ID tells requests apart in the log.
+	ID string
+
+	header http.Header
+	start  time.Time
+	err    *Error // what was answered, for the log
+	stack  []byte
+	gone   bool // the client hung up
+}
+
+type callKey struct{}
+
+// CallFrom returns the call that ctx belongs to; nil when there is none.
+func CallFrom(ctx context.Context) *Call {
+	c, _ := ctx.Value(callKey{}).(*Call)
+	return c
+}
+
+// Header returns the header of the answer, for a handler or an authenticator to
+// add to before it returns.
+func (c *Call) Header() http.Header { return c.header }
+
+// Private marks the answer as made for one caller. Authenticators call it once
+// they have looked at the credentials.
+func (c *Call) Private() {
+	c.header.Set("Cache-Control", "private")
+	addVary(c.header, "Authorization")
+}
+
+// IPKey names the client in limits: an IPv4 address, or the /64 that one customer
+// has of IPv6.
+func (c *Call) IPKey() string {
+	if c.IP.Is6() {
+		p, _ := c.IP.WithZone("").Prefix(64)
+		return p.String()
+	}
+	return c.IP.String()
+}
+
+func addVary(h http.Header, name string) {
+	const vary = "Vary"
+	switch v := h.Get(vary); {
+	case v == "":
+		h.Set(vary, name)
+	case !containsToken(v, name):
+		h.Set(vary, v+", "+name)
+	}
+}
+
+func containsToken(list, token string) bool {
+	for part := range strings.SplitSeq(list, ",") {
+		if strings.EqualFold(strings.TrimSpace(part), token) {
+			return true
+		}
+	}
+	return false
+}
+
+// clientIP returns the address of whoever made r. X-Forwarded-For is written from
+// left to right by whoever the request passed, and everything left of the last
+// trusted hop can be made up by the client, so it is read from the right. With
+// hops > 0, exactly that many proxies are in front of us. Otherwise the peer's word
+// is taken when it is in our own network or listed, and so on with the next one.
+func clientIP(r *http.Request, hops int, listed []netip.Addr) netip.Addr {
+	ip := parseIP(r.RemoteAddr)
+	if hops == 0 && !trustedPeer(ip, listed) {
+		return ip
+	}
+	forwarded := r.Header["X-Forwarded-For"]
+	if len(forwarded) == 0 {
+		return ip
+	}
+	rest := strings.Join(forwarded, ",")
+	for n := 0; rest != ""; n++ {
+		if hops > 0 && n == hops || hops == 0 && !trustedPeer(ip, listed) {
+			return ip
+		}
+		last := rest
+		if comma := strings.LastIndexByte(rest, ','); comma >= 0 {
+			rest, last = rest[:comma], rest[comma+1:]
+		} else {
+			rest = ""
+		}
+		next := parseIP(strings.TrimSpace(last))
+		if !next.IsValid() {
+			return ip
+		}
+		ip = next
+	}
+	return ip
+}
+
+func trustedPeer(ip netip.Addr, listed []netip.Addr) bool {
+	return ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsPrivate() || isListed(ip, listed)
+}
+
+func isListed(ip netip.Addr, list []netip.Addr) bool {
+	for _, l := range list {
+		if l.Unmap() == ip {
+			return true
+		}
+	}
+	return false
+}
+
+// parseIP reads an address, also with a port or in brackets.
+func parseIP(s string) netip.Addr {
+	if ap, err := netip.ParseAddrPort(s); err == nil {
+		return ap.Addr().Unmap()
+	}
+	ip, err := netip.ParseAddr(strings.Trim(s, "[]"))
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ip.Unmap()
+}

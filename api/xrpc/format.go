@@ -1,0 +1,76 @@
+package xrpc
+
+import (
+	"strings"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+)
+
+// format is a string format of the lexicon language. what is its name in issues.
+// Every string that valid accepts is accepted by UnmarshalText of the syntax type
+// that generated structs have for it; a fuzz test holds the two together.
+type format struct {
+	what  string
+	valid func(string) bool
+}
+
+func parses[T any](parse func(string) (T, error)) func(string) bool {
+	return func(s string) bool {
+		_, err := parse(s)
+		return err == nil
+	}
+}
+
+var (
+	formatDID          = &format{"DID", parses(syntax.ParseDID)}
+	formatHandle       = &format{"handle", parses(syntax.ParseHandle)}
+	formatAtIdentifier = &format{"AT identifier", parses(syntax.ParseAtIdentifier)}
+	formatNSID         = &format{"NSID", parses(syntax.ParseNSID)}
+	formatATURI        = &format{"at-uri", parses(syntax.ParseATURI)}
+	formatURI          = &format{"uri", parses(syntax.ParseURI)}
+	formatCID          = &format{"CID string", parses(syntax.ParseCID)}
+	formatDatetime     = &format{"datetime", validDatetime}
+	formatTID          = &format{"TID string", parses(syntax.ParseTID)}
+	formatRecordKey    = &format{"record key", parses(syntax.ParseRecordKey)}
+	formatLanguage     = &format{"language", parses(syntax.ParseLanguage)}
+)
+
+// validDatetime is syntax.ParseDatetime without the comma that it lets stand for
+// the decimal point.
+func validDatetime(s string) bool {
+	_, err := syntax.ParseDatetime(s)
+	return err == nil && strings.IndexByte(s, ',') < 0
+}
+
+// FormatDID wants a DID.
+func FormatDID(s *Schema) { s.format = formatDID }
+
+// FormatHandle wants a handle.
+func FormatHandle(s *Schema) { s.format = formatHandle }
+
+// FormatAtIdentifier wants a DID or a handle.
+func FormatAtIdentifier(s *Schema) { s.format = formatAtIdentifier }
+
+// FormatNSID wants an NSID.
+func FormatNSID(s *Schema) { s.format = formatNSID }
+
+// FormatATURI wants an at:// URI.
+func FormatATURI(s *Schema) { s.format = formatATURI }
+
+// FormatURI wants a URI.
+func FormatURI(s *Schema) { s.format = formatURI }
+
+// FormatCID wants a CID as a string.
+func FormatCID(s *Schema) { s.format = formatCID }
+
+// FormatDatetime wants an RFC 3339 date and time with seconds and a time zone.
+func FormatDatetime(s *Schema) { s.format = formatDatetime }
+
+// FormatTID wants a timestamp identifier.
+func FormatTID(s *Schema) { s.format = formatTID }
+
+// FormatRecordKey wants a record key.
+func FormatRecordKey(s *Schema) { s.format = formatRecordKey }
+
+// FormatLanguage wants a BCP 47 language tag.
+func FormatLanguage(s *Schema) { s.format = formatLanguage }

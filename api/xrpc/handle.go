@@ -1,0 +1,207 @@
+package xrpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+)
+
+// The largest bodies when a policy says nothing, in bytes.
+const (
+	defaultMaxJSON   = 150 << 10
+	defaultMaxUpload = 5 << 20
+)
+
+// Handle puts m on s. In is [None], the parameters' type, the input's type,
+// [Body], or [Args] of two of them; Out is [None], the output's type, or [Body].
+// The error names m and everything that is undecided in p, or that does not fit.
+// Handle may not be called once requests are served.
+func Handle[In, Out any](s *Server, m *Method, p Policy[In], f func(context.Context, *In) (*Out, error)) error {
+	var problems []error
+	if p.Auth == nil {
+		problems = append(problems, fmt.Errorf("%s: policy names no Auth (use xrpc.Public to let anyone call it)", m.NSID))
+	}
+	if p.Limits == nil {
+		problems = append(problems, fmt.Errorf("%s: policy names no Limits (use xrpc.GlobalLimitOnly to have none of its own)", m.NSID))
+	}
+	for _, l := range p.Limits {
+		if l.Points <= 0 || l.Per <= 0 {
+			problems = append(problems, fmt.Errorf("%s: limit %q allows %d calls in %v", m.NSID, l.Name, l.Points, l.Per))
+		}
+	}
+	if m.Kind == Subscription {
+		problems = append(problems, fmt.Errorf("%s: subscriptions are not served", m.NSID))
+	}
+	if s.routes[strings.ToLower(m.NSID)] != nil {
+		problems = append(problems, fmt.Errorf("%s: handled twice", m.NSID))
+	}
+	read, err := reader[In](m)
+	if err != nil {
+		problems = append(problems, err)
+	}
+	write, err := writer[Out](m)
+	if err != nil {
+		problems = append(problems, err)
+	}
+	if len(problems) > 0 {
+		return errors.Join(problems...)
+	}
+
+	maxBody := p.MaxBody
+	switch {
+	case m.Input == nil:
+		maxBody = 0
+	case maxBody == 0 && m.Input.Schema != nil:
+		maxBody = defaultMaxJSON
+	case maxBody == 0:
+		maxBody = defaultMaxUpload
+	}
+	description := Route{NSID: m.NSID, Kind: m.Kind, Auth: p.Auth.String(), MaxBody: maxBody}
+	names := make([]string, len(p.Limits))
+	for i, l := range p.Limits {
+		description.Limits = append(description.Limits, RouteLimit{l.Name, l.Points, l.Per, l.Key == nil})
+		names[i] = m.NSID + "|" + l.Name + "|" + strconv.Itoa(l.Points) + "/" + l.Per.String()
+	}
+	global := m.NSID != "com.atproto.sync.getRepo"
+
+	serve := func(ctx context.Context, c *Call, e echo.Context) error {
+		in := new(In)
+		params, input := read(in)
+		if m.Params != nil {
+			var few [8]param
+			v := Values{pairs: few[:0]}
+			if issue := parseParams(m.Params, c.Request.URL.RawQuery, &v); issue != nil {
+				return InvalidRequest("Invalid " + m.NSID + " params: " + issue.Text)
+			}
+			params.DecodeParams(&v)
+		}
+		ctx, err := p.Auth.Authenticate(ctx, c)
+		if err != nil {
+			return err
+		}
+		if err := s.readBody(ctx, c, e, m.Input, maxBody, input); err != nil {
+			return err
+		}
+		if !s.bypassed(c) {
+			counters := make([]Counter, len(p.Limits), len(p.Limits)+1)
+			for i, l := range p.Limits {
+				who := ""
+				if l.Key != nil {
+					who = l.Key(c, in)
+				} else {
+					who = c.IPKey()
+				}
+				counters[i] = Counter{counterKey(names[i], who), l.Points, l.Per}
+			}
+			if err := s.take(ctx, c, counters, global); err != nil {
+				return err
+			}
+		}
+		out, err := f(ctx, in)
+		if err != nil {
+			return declared(m, err)
+		}
+		return write(s, e, out)
+	}
+	r := &route{method: m, serve: serve}
+	s.routes[m.NSID] = r
+	s.routes[strings.ToLower(m.NSID)] = r
+	s.list = append(s.list, description)
+	return nil
+}
+
+// declared lets an error of a handler of m pass if its name is known to m.
+func declared(m *Method, err error) error {
+	x, ok := errors.AsType[*Error](err)
+	if !ok || m.mayAnswer(x.name()) {
+		return err
+	}
+	return &Error{
+		Status: http.StatusInternalServerError,
+		Cause:  fmt.Errorf("%s does not declare the error it answered: %w", m.NSID, err),
+	}
+}
+
+// reader resolves how an In is filled: from what params are decoded, and into what
+// the body is, nil each when there is none.
+func reader[In any](m *Method) (func(*In) (ParamsDecoder, any), error) {
+	parts := func(in *In) (params, input any) {
+		switch v := any(in).(type) {
+		case *None:
+			return nil, nil
+		case paired:
+			return v.parts()
+		case ParamsDecoder:
+			return v, nil
+		default:
+			return nil, v
+		}
+	}
+	params, input := parts(new(In))
+	decoder, isDecoder := params.(ParamsDecoder)
+	_, isBody := input.(*Body)
+	switch {
+	case params != nil && !isDecoder, (decoder != nil) != (m.Params != nil):
+		return nil, fmt.Errorf("%s: %T does not hold the method's parameters", m.NSID, new(In))
+	case (input != nil) != (m.Input != nil), input != nil && isBody != (m.Input.Schema == nil):
+		return nil, fmt.Errorf("%s: %T does not hold the method's input", m.NSID, new(In))
+	}
+	return func(in *In) (ParamsDecoder, any) {
+		params, input := parts(in)
+		decoder, _ := params.(ParamsDecoder)
+		return decoder, input
+	}, nil
+}
+
+// writer resolves how an Out is answered.
+func writer[Out any](m *Method) (func(*Server, echo.Context, *Out) error, error) {
+	_, none := any(new(Out)).(*None)
+	_, body := any(new(Out)).(*Body)
+	if none != (m.Output == nil) || !none && body != (m.Output.Schema == nil) {
+		return nil, fmt.Errorf("%s: %T does not hold the method's output", m.NSID, new(Out))
+	}
+	if none {
+		return func(_ *Server, e echo.Context, _ *Out) error { return writeNothing(e) }, nil
+	}
+	noOutput := fmt.Errorf("%s: handler returned neither output nor error", m.NSID)
+	return func(s *Server, e echo.Context, out *Out) error {
+		if out == nil {
+			return noOutput
+		}
+		if b, ok := any(out).(*Body); ok {
+			return writeBody(e, m, b)
+		}
+		return s.writeOutput(e, m, out)
+	}, nil
+}
+
+// WithoutInput adapts a method that takes neither parameters nor a body.
+func WithoutInput[Out any](f func(context.Context) (*Out, error)) func(context.Context, *None) (*Out, error) {
+	return func(ctx context.Context, _ *None) (*Out, error) { return f(ctx) }
+}
+
+// WithoutOutput adapts a method that answers no body.
+func WithoutOutput[In any](f func(context.Context, *In) error) func(context.Context, *In) (*None, error) {
+	return func(ctx context.Context, in *In) (*None, error) { return nil, f(ctx, in) }
+}
+
+// WithoutBoth adapts a method that takes nothing and answers no body.
+func WithoutBoth(f func(context.Context) error) func(context.Context, *None) (*None, error) {
+	return func(ctx context.Context, _ *None) (*None, error) { return nil, f(ctx) }
+}
+
+// WithParams adapts a method that takes parameters and a body.
+func WithParams[P, I, Out any](f func(context.Context, *P, *I) (*Out, error)) func(context.Context, *Args[P, I]) (*Out, error) {
+	return func(ctx context.Context, in *Args[P, I]) (*Out, error) { return f(ctx, &in.Params, &in.Input) }
+}
+
+// WithParamsWithoutOutput adapts a method that takes parameters and a body and
+// answers no body.
+func WithParamsWithoutOutput[P, I any](f func(context.Context, *P, *I) error) func(context.Context, *Args[P, I]) (*None, error) {
+	return func(ctx context.Context, in *Args[P, I]) (*None, error) { return nil, f(ctx, &in.Params, &in.Input) }
+}

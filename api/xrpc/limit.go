@@ -1,0 +1,160 @@
+package xrpc
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// The limit of all calls of one address together.
+const (
+	globalPoints = 3000
+	globalPer    = 5 * time.Minute
+)
+
+// Counter is one limit as it applies to one request: Key names limit and caller.
+type Counter struct {
+	Key    string
+	Points int
+	Per    time.Duration
+}
+
+// Window is the state of a [Counter] after a request was counted.
+type Window struct {
+	Used  int       // points taken, this request included; may exceed the limit
+	Reset time.Time // when it ends
+}
+
+// Limiter counts requests in fixed windows, each beginning with the first request
+// after the one before has ended. Take adds one to every counter and returns
+// their windows in the same order. It must be safe for concurrent use.
+type Limiter interface {
+	Take(ctx context.Context, counters []Counter) ([]Window, error)
+}
+
+// MemoryLimiter keeps windows in memory. Make one with [NewMemoryLimiter].
+type MemoryLimiter struct {
+	now func() time.Time
+
+	mu      sync.Mutex
+	windows map[string]*Window
+	sweepAt int // size at which windows that have ended are looked for
+}
+
+const minSweep = 1024
+
+// NewMemoryLimiter returns an empty limiter; a nil now is time.Now.
+func NewMemoryLimiter(now func() time.Time) *MemoryLimiter {
+	if now == nil {
+		now = time.Now
+	}
+	return &MemoryLimiter{now: now, windows: make(map[string]*Window), sweepAt: minSweep}
+}
+
+// Take implements [Limiter]; it never fails.
+func (l *MemoryLimiter) Take(_ context.Context, counters []Counter) ([]Window, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	out := make([]Window, len(counters))
+	for i, c := range counters {
+		w := l.windows[c.Key]
+		switch {
+		case w == nil:
+			l.sweep(now)
+			w = &Window{Reset: now.Add(c.Per)}
+			l.windows[c.Key] = w
+		case !now.Before(w.Reset):
+			*w = Window{Reset: now.Add(c.Per)}
+		}
+		w.Used++
+		out[i] = *w
+	}
+	return out, nil
+}
+
+// sweep drops windows that have ended, once the map has doubled since the last
+// time, so that the cost of a Take stays constant on average.
+func (l *MemoryLimiter) sweep(now time.Time) {
+	if len(l.windows) < l.sweepAt {
+		return
+	}
+	for key, w := range l.windows {
+		if !now.Before(w.Reset) {
+			delete(l.windows, key)
+		}
+	}
+	l.sweepAt = max(minSweep, 2*len(l.windows))
+}
+
+// counterKey keeps what a client chose from filling the store.
+func counterKey(limit, who string) string {
+	if len(who) > 64 {
+		sum := sha256.Sum256([]byte(who))
+		who = base64.RawURLEncoding.EncodeToString(sum[:])
+	}
+	return limit + "|" + who
+}
+
+// bypassed reports whether limits don't apply to c at all.
+func (s *Server) bypassed(c *Call) bool {
+	if s.o.Limiter == nil {
+		return true
+	}
+	if s.o.BypassKey != "" && sameSecret(c.Request.Header.Get("X-Ratelimit-Bypass"), s.o.BypassKey) {
+		return true
+	}
+	return isListed(c.IP, s.o.BypassIPs)
+}
+
+func (s *Server) globalCounter(c *Call) Counter {
+	return Counter{counterKey("global", c.IPKey()), globalPoints, globalPer}
+}
+
+// take counts the request. routes are the counters of the method, global whether
+// the global one is taken too.
+func (s *Server) take(ctx context.Context, c *Call, routes []Counter, global bool) error {
+	counters := routes
+	if global {
+		counters = append(routes[:len(routes):len(routes)], s.globalCounter(c))
+	}
+	if len(counters) == 0 {
+		return nil
+	}
+	windows, err := s.o.Limiter.Take(ctx, counters)
+	if err != nil {
+		if len(routes) > 0 {
+			return fmt.Errorf("count request: %w", err)
+		}
+		// Better unlimited than down.
+		s.o.Logger.WarnContext(ctx, "global rate limit not counted", "err", err)
+		return nil
+	}
+	tightest, exceeded := 0, false
+	for i, w := range windows {
+		if w.Used > counters[i].Points {
+			tightest, exceeded = i, true
+			break
+		}
+		if counters[i].Points-w.Used < counters[tightest].Points-windows[tightest].Used {
+			tightest = i
+		}
+	}
+	limit, w := counters[tightest], windows[tightest]
+	h := c.header
+	h.Set("RateLimit-Limit", strconv.Itoa(limit.Points))
+	h.Set("RateLimit-Remaining", strconv.Itoa(max(0, limit.Points-w.Used)))
+	h.Set("RateLimit-Reset", strconv.FormatInt(w.Reset.Unix(), 10))
+	h.Set("RateLimit-Policy", fmt.Sprintf("%d;w=%d", limit.Points, int64(limit.Per/time.Second)))
+	if !exceeded {
+		return nil
+	}
+	wait := w.Reset.Sub(s.o.Now())
+	h.Set("Retry-After", strconv.FormatInt(max(0, int64((wait+time.Second-1)/time.Second)), 10))
+	return &Error{Status: http.StatusTooManyRequests}
+}

@@ -1,0 +1,50 @@
+package xrpc
+
+import (
+	"context"
+	"time"
+)
+
+// Policy decides who may call a method, how often, and how large a body may be.
+// The zero value decides nothing and is refused by [Handle].
+type Policy[In any] struct {
+	Auth   Authenticator
+	Limits Limits[In]
+	// MaxBody is the largest decoded body in bytes. 0 means 150 KiB for JSON and
+	// 5 MiB for any other body.
+	MaxBody int64
+}
+
+// Authenticator finds out who calls. It returns the context the handler gets,
+// with the principal in it, or the *[Error] that refuses the call. String names
+// it in the list of who may call what.
+type Authenticator interface {
+	Authenticate(ctx context.Context, c *Call) (context.Context, error)
+	String() string
+}
+
+// Public lets anyone call and does not look at the Authorization header.
+var Public Authenticator = public{}
+
+type public struct{}
+
+func (public) Authenticate(ctx context.Context, _ *Call) (context.Context, error) { return ctx, nil }
+func (public) String() string                                                     { return "public" }
+
+// Limit allows Points calls in a window of Per, which begins with the first
+// call. Calls over the limit go on being counted.
+type Limit[In any] struct {
+	// Name tells the limits of one method apart where they are stored and listed; two
+	// limits of the same name share a counter when Points and Per agree, too.
+	Name   string
+	Points int
+	Per    time.Duration
+	// Key tells whose calls are counted together; nil counts by client address.
+	Key func(c *Call, in *In) string
+}
+
+// Limits are the limits of one method, taken together with the global one.
+type Limits[In any] []Limit[In]
+
+// GlobalLimitOnly says explicitly that a method has no limits of its own.
+func GlobalLimitOnly[In any]() Limits[In] { return Limits[In]{} }

@@ -1,0 +1,243 @@
+package xrpc
+
+import (
+	"bytes"
+	"compress/gzip"
+	"compress/zlib"
+	"encoding/hex"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/andybalholm/brotli"
+	"github.com/labstack/echo/v4"
+)
+
+const jsonType = "application/json; charset=utf-8"
+
+// writeNothing answers 200 without a body.
+func writeNothing(e echo.Context) error {
+	h := e.Response().Header()
+	expose(h)
+	h.Set("Content-Length", "0")
+	e.Response().WriteHeader(http.StatusOK)
+	return nil
+}
+
+// writeOutput answers with an output of m.
+func (s *Server) writeOutput(e echo.Context, m *Method, out any) error {
+	if n, ok := out.(Normalizer); ok {
+		n.Normalize()
+	}
+	b := getBuffer()
+	defer putBuffer(b)
+	if err := encodeJSON(b, out); err != nil {
+		return fmt.Errorf("encode output of %s: %w", m.NSID, err)
+	}
+	if s.o.CheckOutput {
+		if err := m.Output.Schema.Check(b.Bytes()); err != nil {
+			return fmt.Errorf("output of %s does not fit the lexicon: %w", m.NSID, err)
+		}
+	}
+	return s.writeBytes(e, http.StatusOK, jsonType, b.Bytes())
+}
+
+func (s *Server) writeJSON(e echo.Context, status int, v any) error {
+	b := getBuffer()
+	defer putBuffer(b)
+	if err := encodeJSON(b, v); err != nil {
+		return fmt.Errorf("encode answer: %w", err)
+	}
+	return s.writeBytes(e, status, jsonType, b.Bytes())
+}
+
+// compressFrom is the size in bytes from which answers are compressed.
+const compressFrom = 1024
+
+// writeBytes answers with text: compressed if that is wanted, and worth it, or with
+// 304 if the client has it. An error means that the client is gone.
+func (s *Server) writeBytes(e echo.Context, status int, contentType string, body []byte) error {
+	r, w := e.Request(), e.Response()
+	h := w.Header()
+	expose(h)
+	addVary(h, "Accept-Encoding")
+	get := r.Method == http.MethodGet || r.Method == http.MethodHead
+	if get && status == http.StatusOK {
+		tag := entityTag(body)
+		h["Etag"] = []string{tag}
+		if want := r.Header["If-None-Match"]; want != nil && matches(want, tag) &&
+			!strings.Contains(r.Header.Get("Cache-Control"), "no-cache") {
+			w.WriteHeader(http.StatusNotModified)
+			return nil
+		}
+	}
+	h.Set("Content-Type", contentType)
+	if len(body) >= compressFrom {
+		if encoding := acceptedEncoding(r.Header["Accept-Encoding"]); encoding != "" {
+			b := getBuffer()
+			defer putBuffer(b)
+			if err := compress(b, encoding, body); err == nil {
+				h.Set("Content-Encoding", encoding)
+				body = b.Bytes()
+			}
+		}
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	if _, err := w.Write(body); err != nil {
+		return fmt.Errorf("write answer: %w", err)
+	}
+	return nil
+}
+
+// writeBody streams b and closes it. When it breaks in the middle the connection is
+// aborted, so that the client does not take a part for the whole.
+func writeBody(e echo.Context, m *Method, b *Body) error {
+	if b.ReadCloser == nil {
+		return fmt.Errorf("%s: handler returned a body without a reader", m.NSID)
+	}
+	defer b.Close()
+	r, w := e.Request(), e.Response()
+	h := w.Header()
+	expose(h)
+	typ := b.ContentType
+	if typ == "" {
+		typ = m.Output.Encoding
+		if strings.ContainsAny(typ, ",*") {
+			typ = "application/octet-stream"
+		}
+	}
+	h.Set("Content-Type", typ)
+	if b.Size >= 0 {
+		h.Set("Content-Length", strconv.FormatInt(b.Size, 10))
+	}
+	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	var err error
+	if b.Size >= 0 {
+		_, err = io.CopyN(w, b, b.Size)
+	} else {
+		_, err = io.Copy(w, b)
+	}
+	if err != nil {
+		c := CallFrom(r.Context())
+		c.err = &Error{Status: http.StatusInternalServerError, Cause: fmt.Errorf("stream %s: %w", m.NSID, err)}
+		c.gone = r.Context().Err() != nil
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+// expose lets scripts of other origins read the headers that were set, one line a
+// group.
+func expose(h http.Header) {
+	const name = "Access-Control-Expose-Headers"
+	if h["Ratelimit-Limit"] != nil {
+		h.Add(name, "RateLimit-Limit, RateLimit-Reset, RateLimit-Remaining, RateLimit-Policy")
+	}
+	for _, key := range [...][2]string{{"Retry-After", "Retry-After"}, {"Dpop-Nonce", "DPoP-Nonce"}, {"Www-Authenticate", "WWW-Authenticate"}} {
+		if h[key[0]] != nil {
+			h.Add(name, key[1])
+		}
+	}
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// entityTag makes a weak tag of two checksums that processors compute in hardware.
+// A collision costs the client that provoked it a stale answer, nothing else.
+func entityTag(body []byte) string {
+	var b [40]byte
+	tag := append(b[:0], `W/"`...)
+	tag = strconv.AppendInt(tag, int64(len(body)), 16)
+	tag = append(tag, '-')
+	var sum [8]byte
+	a, z := crc32.Checksum(body, castagnoli), crc32.ChecksumIEEE(body)
+	for i := range 4 {
+		sum[i], sum[4+i] = byte(a>>(8*i)), byte(z>>(8*i))
+	}
+	tag = hex.AppendEncode(tag, sum[:])
+	return string(append(tag, '"'))
+}
+
+// matches compares weakly.
+func matches(want []string, tag string) bool {
+	for _, list := range want {
+		for one := range strings.SplitSeq(list, ",") {
+			one = strings.TrimSpace(one)
+			if one == "*" || strings.TrimPrefix(one, "W/") == strings.TrimPrefix(tag, "W/") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// acceptedEncoding chooses br, gzip or deflate by the client's weights and, among
+// equals, in this order; "" for none.
+func acceptedEncoding(accept []string) string {
+	weights := map[string]float64{}
+	rest := 0.0
+	for _, list := range accept {
+		for part := range strings.SplitSeq(list, ",") {
+			name, parameters, _ := strings.Cut(part, ";")
+			weight := 1.0
+			if q, ok := strings.CutPrefix(strings.ToLower(strings.TrimSpace(parameters)), "q="); ok {
+				f, err := strconv.ParseFloat(q, 64)
+				if err != nil {
+					f = 0
+				}
+				weight = f
+			}
+			if name = strings.ToLower(strings.TrimSpace(name)); name == "*" {
+				rest = weight
+			} else {
+				weights[name] = weight
+			}
+		}
+	}
+	best, top := "", 0.0
+	for _, name := range [...]string{"br", "gzip", "deflate"} {
+		weight, listed := weights[name]
+		if !listed {
+			weight = rest
+		}
+		if weight > top {
+			best, top = name, weight
+		}
+	}
+	return best
+}
+
+// compressor is what the three writers have in common.
+type compressor interface {
+	io.WriteCloser
+	Reset(io.Writer)
+}
+
+// Levels are chosen for answers that are made once and read once.
+var compressors = map[string]*sync.Pool{
+	"br":      {New: func() any { return brotli.NewWriterLevel(nil, 4) }},
+	"gzip":    {New: func() any { w, _ := gzip.NewWriterLevel(nil, 5); return w }},
+	"deflate": {New: func() any { w, _ := zlib.NewWriterLevel(nil, 5); return w }},
+}
+
+func compress(b *bytes.Buffer, encoding string, body []byte) error {
+	pool := compressors[encoding]
+	w := pool.Get().(compressor)
+	defer pool.Put(w)
+	w.Reset(b)
+	if _, err := w.Write(body); err != nil {
+		return err
+	}
+	return w.Close()
+}
