@@ -1,0 +1,55 @@
+package db
+
+import (
+	"context"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/uptrace/bun"
+)
+
+// An AuditEntry says what happened to an account, by whom. It holds no secrets.
+type AuditEntry struct {
+	ID      int64
+	DID     syntax.DID // "" when it concerns no account
+	At      time.Time
+	Actor   string
+	Address string // the caller's, or ""
+	Event   string
+	Detail  string
+}
+
+type auditRow struct {
+	bun.BaseModel `bun:"table:audit,alias:audit"`
+
+	ID      int64      `bun:",pk,autoincrement"`
+	DID     syntax.DID `bun:"did,nullzero"`
+	At      stamp      `bun:""`
+	Actor   string     `bun:""`
+	Address string     `bun:",nullzero"`
+	Event   string     `bun:""`
+	Detail  string     `bun:",nullzero"`
+}
+
+// RecordAudit adds an entry.
+func (tx *Tx) RecordAudit(ctx context.Context, e AuditEntry) error {
+	_, err := tx.exec(ctx, `INSERT INTO audit (did, at, actor, address, event, detail) VALUES (?, ?, ?, ?, ?, ?)`,
+		text(e.DID), micros(e.At), e.Actor, text(e.Address), e.Event, text(e.Detail))
+	return wrap(err, "record audit entry")
+}
+
+// Audit returns up to limit entries about an account, the newest first.
+func (q *queries) Audit(ctx context.Context, did syntax.DID, limit int) ([]AuditEntry, error) {
+	var rows []auditRow
+	err := q.run.bun().NewSelect().Model(&rows).Where("did = ?", string(did)).Order("id DESC").Limit(int64(limit)).Scan(ctx)
+	if err != nil {
+		return nil, wrap(err, "read audit entries of %s", did)
+	}
+	entries := make([]AuditEntry, len(rows))
+	for i, r := range rows {
+		entries[i] = AuditEntry{
+			ID: r.ID, DID: r.DID, At: time.Time(r.At), Actor: r.Actor, Address: r.Address, Event: r.Event, Detail: r.Detail,
+		}
+	}
+	return entries, nil
+}

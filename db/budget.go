@@ -1,0 +1,42 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// BudgetLeft returns how much of limit a key has left in its window at now, and
+// when that ends: the zero time when none has begun. left is negative when more
+// was tried than there was.
+func (q *queries) BudgetLeft(ctx context.Context, kind, key string, limit int, now time.Time) (left int, reset time.Time, err error) {
+	var spent int
+	err = q.get(ctx, `SELECT spent, reset_at FROM budget WHERE kind = ? AND key = ? AND reset_at > ?`,
+		[]any{kind, key, micros(now)}, &spent, (*stamp)(&reset))
+	if errors.Is(err, ErrNotFound) {
+		return limit, time.Time{}, nil
+	}
+	return limit - spent, reset, wrap(err, "read budget %s", kind)
+}
+
+// SpendBudget takes one from a key and returns what is left of limit, negative
+// when there was nothing to take, and when the window ends. A window begins with
+// the first thing spent in it. Exact under concurrency.
+func (tx *Tx) SpendBudget(
+	ctx context.Context, kind, key string, limit int, window time.Duration, now time.Time,
+) (left int, reset time.Time, err error) {
+	var spent int
+	at, end := micros(now), micros(now.Add(window))
+	err = tx.get(ctx, `INSERT INTO budget (kind, key, spent, reset_at) VALUES (?, ?, 1, ?)
+		ON CONFLICT (kind, key) DO UPDATE SET
+			spent = CASE WHEN budget.reset_at <= ? THEN 1 ELSE budget.spent + 1 END,
+			reset_at = CASE WHEN budget.reset_at <= ? THEN excluded.reset_at ELSE budget.reset_at END
+		RETURNING spent, reset_at`, []any{kind, key, end, at, at}, &spent, (*stamp)(&reset))
+	return limit - spent, reset, wrap(err, "spend budget %s", kind)
+}
+
+// ClearBudget forgets what a key has spent.
+func (tx *Tx) ClearBudget(ctx context.Context, kind, key string) error {
+	_, err := tx.exec(ctx, `DELETE FROM budget WHERE kind = ? AND key = ?`, kind, key)
+	return wrap(err, "clear budget %s", kind)
+}

@@ -1,0 +1,233 @@
+package db
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+)
+
+// A Reservation is an account to be: what it takes, and who works on it.
+type Reservation struct {
+	Account    Account
+	InviteCode string // "" for none
+	Key        SigningKey
+	Genesis    []byte // the signed operation as JSON; nil when the DID was brought
+	Holder     string
+	LeaseUntil time.Time
+}
+
+// Unfinished is an account under creation that was taken up.
+type Unfinished struct {
+	Account    Account
+	Key        SigningKey
+	Genesis    []byte
+	InviteCode string
+}
+
+// Cleanup is a creation that was given up while its DID may be registered.
+type Cleanup struct {
+	DID       syntax.DID
+	Genesis   []byte
+	Looks     int // how often it was looked for and postponed
+	AbortedAt time.Time
+}
+
+// inviteGood holds for codes that can be used: not disabled, not used up, and
+// not of an owner who is taken down.
+const inviteGood = `NOT invite.disabled AND invite.used < invite.uses AND NOT EXISTS (
+	SELECT 1 FROM account o WHERE o.did = invite.for_account AND o.takedown_ref IS NOT NULL)`
+
+// ReserveAccount takes DID, handle, email and invite use for an account under
+// creation, and stores its key and genesis. It returns ErrDIDTaken,
+// ErrHandleTaken, ErrEmailTaken or ErrInviteUnavailable, in this order; among
+// racing reservations exactly as many succeed as there is to take.
+func (tx *Tx) ReserveAccount(ctx context.Context, r Reservation) error {
+	return wrap(tx.reserve(ctx, r), "reserve account %s", r.Account.DID)
+}
+
+func (tx *Tx) reserve(ctx context.Context, r Reservation) error {
+	a := &r.Account
+	did := string(a.DID)
+	// The constraints decide; asking first makes the order of errors certain.
+	taken, err := tx.exists(ctx, `SELECT 1 FROM account WHERE did = ? UNION ALL SELECT 1 FROM cleanup WHERE did = ?`, did, did)
+	if err != nil {
+		return err
+	}
+	if taken {
+		return ErrDIDTaken
+	}
+	if err := tx.Available(ctx, a.Handle, a.Email); err != nil {
+		return err
+	}
+	_, err = tx.exec(ctx, `INSERT INTO account (did, handle, email, state, password_hash, created_at, email_confirmed_at,
+			email_auth_factor, deactivated_at, delete_after, delete_announced_at, takedown_ref, invites_disabled, tokens_valid_from)
+		VALUES (?, ?, ?, 'creating', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		did, text(a.Handle), text(a.Email), text(a.PasswordHash), micros(a.CreatedAt), microsOf(a.EmailConfirmedAt),
+		a.EmailAuthFactor, microsOf(a.DeactivatedAt), microsOf(a.DeleteAfter), microsOf(a.DeleteAnnouncedAt), a.TakedownRef,
+		a.InvitesDisabled, micros(a.TokensValidFrom))
+	if err != nil {
+		return err
+	}
+	_, err = tx.exec(ctx, `INSERT INTO creation (did, genesis, invite_code, holder, lease_until) VALUES (?, ?, ?, ?, ?)`,
+		did, r.Genesis, text(r.InviteCode), r.Holder, micros(r.LeaseUntil))
+	if err != nil {
+		return err
+	}
+	if err := tx.PutSigningKey(ctx, r.Key); err != nil {
+		return err
+	}
+	if r.InviteCode == "" {
+		return nil
+	}
+	// Whoever waited here for another use looks at the counter that one left.
+	n, err := tx.exec(ctx, `UPDATE invite SET used = used + 1 WHERE code = ? AND `+inviteGood, r.InviteCode)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return ErrInviteUnavailable
+	}
+	_, err = tx.exec(ctx, `INSERT INTO invite_use (code, used_by, used_at) VALUES (?, ?, ?)
+		ON CONFLICT (code, used_by) DO UPDATE SET used_at = excluded.used_at`, r.InviteCode, did, micros(tx.now()))
+	return err
+}
+
+// FinishAccount makes an account under creation a real one. It returns
+// ErrLeaseLost when holder does not hold it, or no longer.
+func (tx *Tx) FinishAccount(ctx context.Context, did syntax.DID, holder string) error {
+	err := held(tx.exec(ctx, `DELETE FROM creation WHERE did = ? AND holder = ?`, string(did), holder))
+	if err == nil {
+		err = held(tx.exec(ctx, `UPDATE account SET state = 'ready' WHERE did = ? AND state = 'creating'`, string(did)))
+	}
+	return wrap(err, "finish account %s", did)
+}
+
+// AbortAccount gives an account under creation up: handle, email and invite use
+// are free at once, the key is gone. When nextLook is not zero and there is a
+// genesis, that stays as a clean-up due then. It returns ErrLeaseLost when holder
+// does not hold the account, or no longer.
+func (tx *Tx) AbortAccount(ctx context.Context, did syntax.DID, holder string, nextLook time.Time) error {
+	return wrap(tx.abort(ctx, did, holder, nextLook), "abort account %s", did)
+}
+
+func (tx *Tx) abort(ctx context.Context, did syntax.DID, holder string, nextLook time.Time) error {
+	var genesis []byte
+	var invite string
+	err := tx.get(ctx, `DELETE FROM creation WHERE did = ? AND holder = ? RETURNING genesis, invite_code`,
+		[]any{string(did), holder}, &genesis, orEmpty{&invite})
+	if errors.Is(err, ErrNotFound) {
+		return ErrLeaseLost
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := tx.exec(ctx, `DELETE FROM account WHERE did = ? AND state = 'creating'`, string(did)); err != nil {
+		return err
+	}
+	if invite != "" {
+		_, err := tx.exec(ctx, `DELETE FROM invite_use WHERE code = ? AND used_by = ?`, invite, string(did))
+		if err != nil {
+			return err
+		}
+		if _, err := tx.exec(ctx, `UPDATE invite SET used = used - 1 WHERE code = ?`, invite); err != nil {
+			return err
+		}
+	}
+	if genesis == nil || nextLook.IsZero() {
+		return nil
+	}
+	_, err = tx.exec(ctx, `INSERT INTO cleanup (did, genesis, aborted_at, next_at) VALUES (?, ?, ?, ?)`,
+		string(did), genesis, micros(tx.now()), micros(nextLook))
+	return err
+}
+
+// RenewLease extends the lease of an account under creation. It returns
+// ErrLeaseLost when holder does not hold it, or no longer.
+func (tx *Tx) RenewLease(ctx context.Context, did syntax.DID, holder string, until time.Time) error {
+	err := held(tx.exec(ctx, `UPDATE creation SET lease_until = ? WHERE did = ? AND holder = ?`, micros(until), string(did), holder))
+	return wrap(err, "renew lease of %s", did)
+}
+
+// ClaimUnfinished gives holder up to limit accounts under creation until the
+// given time: those whose lease has run out at now, and with force all that
+// others hold, see [DB.Exclusive]. No two holders get the same one.
+func (tx *Tx) ClaimUnfinished(
+	ctx context.Context, holder string, now, until time.Time, force bool, limit int,
+) ([]Unfinished, error) {
+	var dids []string
+	err := tx.each(ctx, `WITH due AS MATERIALIZED (
+			SELECT did FROM creation WHERE lease_until <= ? OR (? = 1 AND holder <> ?)
+			ORDER BY lease_until, did LIMIT ? {FOR UPDATE SKIP LOCKED})
+		UPDATE creation SET holder = ?, lease_until = ? WHERE did IN (SELECT did FROM due) RETURNING did`,
+		[]any{micros(now), number(force), holder, limit, holder, micros(until)},
+		func(row *sql.Rows) error {
+			var did string
+			err := row.Scan(&did)
+			dids = append(dids, did)
+			return err
+		})
+	if err != nil {
+		return nil, wrap(err, "claim unfinished accounts")
+	}
+	slices.Sort(dids)
+	claimed := make([]Unfinished, 0, len(dids))
+	for _, did := range dids {
+		var u Unfinished
+		u.Key = SigningKey{DID: syntax.DID(did), Purpose: "atproto"}
+		dest := append(accountDest(&u.Account), &u.Genesis, orEmpty{&u.InviteCode}, orEmpty{&u.Key.Public}, &u.Key.Sealed)
+		err := tx.get(ctx, `SELECT `+accountColumns+`, c.genesis, c.invite_code, k.public, k.sealed
+			FROM creation c JOIN account a ON a.did = c.did
+			LEFT JOIN signing_key k ON k.did = c.did AND k.purpose = 'atproto' WHERE c.did = ?`, []any{did}, dest...)
+		if err != nil {
+			return nil, wrap(err, "read unfinished account %s", did)
+		}
+		claimed = append(claimed, u)
+	}
+	return claimed, nil
+}
+
+func number(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// ClaimCleanups gives holder up to limit clean-ups that are due at now, until the
+// given time. No two holders get the same one.
+func (tx *Tx) ClaimCleanups(ctx context.Context, holder string, now, until time.Time, limit int) ([]Cleanup, error) {
+	var claimed []Cleanup
+	err := tx.each(ctx, `WITH due AS MATERIALIZED (
+			SELECT did FROM cleanup WHERE next_at <= ? ORDER BY next_at, did LIMIT ? {FOR UPDATE SKIP LOCKED})
+		UPDATE cleanup SET holder = ?, next_at = ? WHERE did IN (SELECT did FROM due)
+		RETURNING did, genesis, looks, aborted_at`,
+		[]any{micros(now), limit, holder, micros(until)},
+		func(row *sql.Rows) error {
+			var c Cleanup
+			err := row.Scan(&c.DID, &c.Genesis, &c.Looks, (*stamp)(&c.AbortedAt))
+			claimed = append(claimed, c)
+			return err
+		})
+	slices.SortFunc(claimed, func(a, b Cleanup) int { return cmp.Compare(a.DID, b.DID) })
+	return claimed, wrap(err, "claim clean-ups")
+}
+
+// FinishCleanup closes a clean-up. It returns ErrLeaseLost when holder does not
+// hold it, or no longer.
+func (tx *Tx) FinishCleanup(ctx context.Context, did syntax.DID, holder string) error {
+	err := held(tx.exec(ctx, `DELETE FROM cleanup WHERE did = ? AND holder = ?`, string(did), holder))
+	return wrap(err, "finish clean-up of %s", did)
+}
+
+// PostponeCleanup counts a look that found nothing and lets the clean-up rest
+// until next. It returns ErrLeaseLost when holder does not hold it, or no longer.
+func (tx *Tx) PostponeCleanup(ctx context.Context, did syntax.DID, holder string, next time.Time) error {
+	err := held(tx.exec(ctx, `UPDATE cleanup SET looks = looks + 1, next_at = ?, holder = NULL WHERE did = ? AND holder = ?`,
+		micros(next), string(did), holder))
+	return wrap(err, "postpone clean-up of %s", did)
+}

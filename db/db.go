@@ -1,0 +1,261 @@
+// Package db keeps everything that Portico remembers, in SQLite or Postgres.
+//
+// Outside it there are plain structs and sentinel errors; bun and SQL stay
+// inside. The database holds the rules: what must be unique or exact is so by
+// constraint and transaction, and a lost race is a sentinel error.
+//
+// Reading methods belong to both [DB] and [Tx], writing ones to [Tx] alone.
+// Times are kept in microseconds and come back in UTC; the rest of a finer time
+// is cut off. The zero time and the empty string stand for "none".
+package db
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/uptrace/bun"
+)
+
+// The errors that callers tell apart; all others are internal.
+var (
+	ErrNotFound          = errors.New("not found")
+	ErrDIDTaken          = errors.New("DID is taken")
+	ErrHandleTaken       = errors.New("handle is taken")
+	ErrEmailTaken        = errors.New("email is taken")
+	ErrNameTaken         = errors.New("name is taken")
+	ErrInviteUnavailable = errors.New("invite code is not available")
+	// ErrLeaseLost says that the work on a row now belongs to somebody else, or
+	// is done.
+	ErrLeaseLost = errors.New("lease is lost")
+	// ErrStale says that a row is not as the caller's request takes it to be.
+	ErrStale = errors.New("row has changed")
+	// ErrSchemaAhead says that a newer Portico has migrated the database.
+	ErrSchemaAhead = errors.New("database schema is ahead of this version")
+	// ErrLocked says that another process has the data directory.
+	ErrLocked = errors.New("data directory is in use")
+)
+
+// Config says which database to open.
+type Config struct {
+	// URL is a postgres:// URL. Empty means SQLite in Dir.
+	URL string
+	// Dir is the data directory of SQLite. It is made when missing.
+	Dir string
+	// Synchronous is SQLite's pragma. Empty means FULL: an acknowledged write
+	// survives a power cut.
+	Synchronous string
+	// SequenceStart raises the event counter while there are no events: the
+	// first one gets the number SequenceStart+1.
+	SequenceStart int64
+	// MaxConns bounds the connections to Postgres, the readers of SQLite.
+	// 0 means 20 and 4.
+	MaxConns int
+	Now      func() time.Time // nil: time.Now
+	Logger   *slog.Logger     // nil: slog.Default
+}
+
+// DB is an open database. It is safe for concurrent use.
+type DB struct {
+	queries
+	engine engine
+	mailed chan struct{}
+}
+
+// engine is what SQLite and Postgres do differently.
+type engine interface {
+	name() string
+	ping(ctx context.Context) error
+	// reader runs statements outside a transaction.
+	reader() runner
+	// write runs fn in one transaction. It commits when fn returns nil.
+	write(ctx context.Context, fn func(runner) error) error
+	// retry says that a transaction failed because of others and may be run again.
+	retry(err error) bool
+	close() error
+}
+
+// A runner runs statements, in a transaction or not. Texts have ? for
+// parameters and {braces} around what only Postgres needs; bun's builder gives
+// statements whose shape depends on the data.
+type runner interface {
+	exec(ctx context.Context, text string, args []any) (sql.Result, error)
+	query(ctx context.Context, text string, args []any) (*sql.Rows, error)
+	queryRow(ctx context.Context, text string, args []any) *sql.Row
+	bun() bun.IDB
+}
+
+// Open opens the database and brings its schema up to date, which is safe when
+// several processes do it at once. It returns ErrLocked when another process has
+// the directory and ErrSchemaAhead when a newer version was here.
+func Open(ctx context.Context, c Config) (*DB, error) {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	c.Logger = cmp.Or(c.Logger, slog.Default())
+	mailed := make(chan struct{}, 1)
+	var e engine
+	var err error
+	if c.URL != "" {
+		e, err = openPostgres(ctx, c, mailed)
+	} else {
+		e, err = openSQLite(ctx, c)
+	}
+	if err != nil {
+		return nil, err
+	}
+	db := &DB{queries: queries{run: e.reader(), now: c.Now}, engine: e, mailed: mailed}
+	if err := db.Write(ctx, func(tx *Tx) error { return tx.startSequence(ctx, c.SequenceStart) }); err != nil {
+		return nil, errors.Join(fmt.Errorf("start event sequence: %w", err), e.close())
+	}
+	return db, nil
+}
+
+// Close waits for a running write and closes the database. No method may be
+// called afterwards.
+func (db *DB) Close() error {
+	if err := db.engine.close(); err != nil {
+		return fmt.Errorf("close database: %w", err)
+	}
+	return nil
+}
+
+// Ping reports whether the database answers.
+func (db *DB) Ping(ctx context.Context) error {
+	if err := db.engine.ping(ctx); err != nil {
+		return fmt.Errorf("ping database: %w", err)
+	}
+	return nil
+}
+
+// Exclusive reports whether this process has the database to itself, so that any
+// lease another holder has on a row is that of a process which is gone.
+func (db *DB) Exclusive() bool { return db.engine.name() == sqliteName }
+
+// Engine is "sqlite" or "postgres".
+func (db *DB) Engine() string { return db.engine.name() }
+
+// maxAttempts bounds how often a transaction is run again on Postgres.
+const maxAttempts = 10
+
+// Write runs fn in a transaction and commits it when fn returns nil. SQLite runs
+// one at a time. Postgres runs them side by side, READ COMMITTED, and fn again
+// from the start when it deadlocked with another: fn must be repeatable, set its
+// results anew in every run, and not call the network. When ctx ends before the
+// commit nothing is written.
+func (db *DB) Write(ctx context.Context, fn func(tx *Tx) error) error {
+	var mailed bool
+	once := func(run runner) error {
+		tx := &Tx{queries: queries{run: run, now: db.now}, postgres: !db.Exclusive()}
+		err := fn(tx)
+		mailed = tx.mailed
+		return err
+	}
+	for attempt := 1; ; attempt++ {
+		err := db.engine.write(ctx, once)
+		if err == nil {
+			break
+		}
+		if attempt == maxAttempts || !db.engine.retry(err) {
+			return err
+		}
+	}
+	if mailed {
+		wake(db.mailed)
+	}
+	return nil
+}
+
+// Tx is a transaction; it lives as long as the function given to [DB.Write] and
+// belongs to one goroutine.
+type Tx struct {
+	queries
+	postgres bool
+	mailed   bool
+}
+
+// queries has the reading methods and what all methods are made of.
+type queries struct {
+	run runner
+	now func() time.Time
+}
+
+// exec runs a statement and returns the number of rows it touched. Violated
+// constraints are sentinel errors.
+func (q *queries) exec(ctx context.Context, text string, args ...any) (int64, error) {
+	res, err := q.run.exec(ctx, text, args)
+	if err != nil {
+		return 0, sentinel(err)
+	}
+	return res.RowsAffected()
+}
+
+// get scans the one row of a statement, or returns ErrNotFound.
+func (q *queries) get(ctx context.Context, text string, args []any, dest ...any) error {
+	return sentinel(q.run.queryRow(ctx, text, args).Scan(dest...))
+}
+
+// each calls scan with every row of a statement.
+func (q *queries) each(ctx context.Context, text string, args []any, scan func(row *sql.Rows) error) error {
+	rows, err := q.run.query(ctx, text, args)
+	if err != nil {
+		return sentinel(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return sentinel(rows.Err())
+}
+
+// held is for updates WHERE holder is the caller: no row means the lease is lost.
+func held(n int64, err error) error {
+	if err == nil && n == 0 {
+		return ErrLeaseLost
+	}
+	return err
+}
+
+// found is for updates by key: no row means there is none.
+func found(n int64, err error) error {
+	if err == nil && n == 0 {
+		return ErrNotFound
+	}
+	return err
+}
+
+// wrap adds what was being done to an error; sentinels stay recognisable.
+func wrap(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf(format+": %w", append(args, err)...)
+}
+
+func wake(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // already awake
+	}
+}
+
+// memo remembers the result of f for each text.
+type memo[T any] struct{ m sync.Map }
+
+func (m *memo[T]) get(text string, f func() (T, error)) (T, error) {
+	if v, ok := m.m.Load(text); ok {
+		return v.(T), nil
+	}
+	v, err := f()
+	if err == nil {
+		m.m.Store(text, v)
+	}
+	return v, err
+}

@@ -1,0 +1,58 @@
+package db
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// dirLock keeps a second process out of a data directory. The kernel drops it
+// with the process, however that ends; the file's text only says whose it is.
+type dirLock struct{ file *os.File }
+
+func lockDir(dir string) (*dirLock, error) {
+	path := filepath.Join(dir, "portico.lock")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock file: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		defer f.Close()
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		holder, _ := os.ReadFile(path) // the message is worth having without it
+		return nil, fmt.Errorf("%w: %s is held by %s", ErrLocked, dir, describe(string(holder)))
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown host"
+	}
+	text := fmt.Sprintf("process %d on %s since %s\n", os.Getpid(), host, time.Now().UTC().Format(time.RFC3339))
+	if err := errors.Join(f.Truncate(0), writeAt(f, text)); err != nil {
+		return nil, errors.Join(fmt.Errorf("write lock file: %w", err), f.Close())
+	}
+	return &dirLock{f}, nil
+}
+
+func writeAt(f *os.File, text string) error {
+	_, err := f.WriteAt([]byte(text), 0)
+	return err
+}
+
+func describe(holder string) string {
+	if holder = strings.TrimSpace(holder); holder != "" {
+		return holder
+	}
+	return "another process"
+}
+
+// release leaves the file where it is: removing it would let two processes lock
+// two different files of one name.
+func (l *dirLock) release() error {
+	return errors.Join(l.file.Truncate(0), l.file.Close())
+}

@@ -1,0 +1,37 @@
+package db
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// codesStay is how long an expired code can still be told from a wrong one.
+	codesStay = 24 * time.Hour
+	// mailsStay is how long the outbox remembers what became of a mail.
+	mailsStay = 30 * 24 * time.Hour
+)
+
+// Purge removes what is over at now: sessions, budgets, reserved
+// keys; emailed codes a day later. Mails that were not delivered in time become
+// expired and lose their bodies; 30 days after it was queued a mail that needs
+// no more attempts is forgotten.
+func (tx *Tx) Purge(ctx context.Context, now time.Time) error {
+	at := micros(now)
+	for _, s := range []struct {
+		text string
+		arg  any
+	}{
+		{`DELETE FROM session WHERE expires_at <= ?`, at},
+		{`DELETE FROM budget WHERE reset_at <= ?`, at},
+		{`DELETE FROM reserved_key WHERE expires_at <= ?`, at},
+		{`DELETE FROM email_code WHERE expires_at <= ?`, micros(now.Add(-codesStay))},
+		{`UPDATE mail SET state = 'expired', sealed = NULL, holder = NULL WHERE state IN ('queued', 'sending') AND expires_at <= ?`, at},
+		{`DELETE FROM mail WHERE created_at <= ? AND state NOT IN ('queued', 'sending')`, micros(now.Add(-mailsStay))},
+	} {
+		if _, err := tx.exec(ctx, s.text, s.arg); err != nil {
+			return wrap(err, "purge")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,84 @@
+package db
+
+import (
+	"database/sql/driver"
+	"fmt"
+	"time"
+)
+
+// stamp is a time as both engines store it: microseconds since 1970 in UTC, so
+// that comparing and sorting mean the same everywhere; the zero time is NULL.
+type stamp time.Time
+
+// Value implements [driver.Valuer].
+func (s stamp) Value() (driver.Value, error) { return micros(time.Time(s)), nil }
+
+// Scan implements [database/sql.Scanner].
+func (s *stamp) Scan(src any) error {
+	switch v := src.(type) {
+	case nil:
+		*s = stamp{}
+	case int64:
+		*s = stamp(time.UnixMicro(v).UTC())
+	default:
+		return fmt.Errorf("time of type %T", src)
+	}
+	return nil
+}
+
+func (s stamp) pointer() *time.Time {
+	if t := time.Time(s); !t.IsZero() {
+		return &t
+	}
+	return nil
+}
+
+// optional scans into a *time.Time.
+type optional struct{ t **time.Time }
+
+func (o optional) Scan(src any) error {
+	var s stamp
+	err := s.Scan(src)
+	*o.t = s.pointer()
+	return err
+}
+
+// micros is t as a parameter.
+func micros(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t.UnixMicro()
+}
+
+func microsOf(t *time.Time) any {
+	if t == nil {
+		return nil
+	}
+	return micros(*t)
+}
+
+// text is s as a parameter, NULL when empty.
+func text[T ~string](s T) any {
+	if s == "" {
+		return nil
+	}
+	return string(s)
+}
+
+// orEmpty scans a text, NULL as "".
+type orEmpty struct{ s *string }
+
+func (o orEmpty) Scan(src any) error {
+	switch v := src.(type) {
+	case nil:
+		*o.s = ""
+	case string:
+		*o.s = v
+	case []byte:
+		*o.s = string(v)
+	default:
+		return fmt.Errorf("text of type %T", src)
+	}
+	return nil
+}
