@@ -17,13 +17,14 @@ import (
 type Config struct {
 	Lexicons string // folder of the documents
 	Out      string // folder of the generated packages; nothing else may live there but files without the header
+	Foreign  bool   // a ref to a document that is not there is raw JSON instead of a problem
 	Model    model.Config
 }
 
 // Result is what came of one run.
 type Result struct {
-	Files     map[string][]byte // path → content, of every file below Config.Out
-	Documents int
+	Files     map[string][]byte  // path → content, of every file below Config.Out
+	Documents []*source.Document // ordered by NSID
 	Packages  []*model.Package
 	Warnings  []source.Problem
 }
@@ -41,7 +42,7 @@ func (c Config) Generate(fsys fs.FS) (map[string][]byte, error) {
 
 // Run is Generate with an account of what was found.
 func (c Config) Run(fsys fs.FS) (*Result, error) {
-	docs, problems, err := source.Load(fsys, c.Lexicons)
+	docs, problems, err := source.Load(fsys, c.Lexicons, c.Foreign)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +54,7 @@ func (c Config) Run(fsys fs.FS) (*Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("generate: %w", err)
 	}
-	r := &Result{Files: map[string][]byte{}, Documents: len(docs), Packages: pkgs, Warnings: problems.Warnings()}
+	r := &Result{Files: map[string][]byte{}, Documents: docs, Packages: pkgs, Warnings: problems.Warnings()}
 	for name, data := range files {
 		r.Files[path.Join(c.Out, name)] = data
 	}

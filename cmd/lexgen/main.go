@@ -110,7 +110,7 @@ func generate(c gen.Config, root string, r *gen.Result, stdout io.Writer) error 
 		methods += len(p.Methods)
 	}
 	written := len(changes) - removed
-	fmt.Fprintf(stdout, "%s: %d documents, %d methods\n", c.Lexicons, r.Documents, methods)
+	fmt.Fprintf(stdout, "%s: %d documents, %d methods\n", c.Lexicons, len(r.Documents), methods)
 	fmt.Fprintf(stdout, "%s: %d written, %d removed, %d unchanged\n", c.Out, written, removed, len(r.Files)-written)
 	return nil
 }
@@ -128,18 +128,21 @@ func check(c gen.Config, root string, r *gen.Result, stdout io.Writer) error {
 
 func list(c gen.Config, _ string, r *gen.Result, stdout io.Writer) error {
 	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	made := map[string]string{}
 	for _, p := range r.Packages {
-		methods := map[string]string{}
-		for _, m := range p.Methods {
-			methods[m.NSID] = strings.ToLower(m.Kind) + "\tService." + m.Name
-		}
 		for _, f := range p.Files {
-			what, ok := methods[f.Source]
-			if !ok {
-				what = "types\t"
-			}
-			fmt.Fprintf(w, "%s\t%s\t%s\n", f.Source, what, path.Join(c.Out, p.Dir, f.Name))
+			made[f.Source] = "types\t\t" + path.Join(c.Out, p.Dir, f.Name)
 		}
+		for _, m := range p.Methods {
+			made[m.NSID] = strings.Replace(made[m.NSID], "types\t", strings.ToLower(m.Kind)+"\tService."+m.Name, 1)
+		}
+	}
+	for _, d := range r.Documents {
+		what, ok := made[d.NSID]
+		if !ok {
+			what = "nothing\t\t"
+		}
+		fmt.Fprintf(w, "%s\t%s\n", d.NSID, what)
 	}
 	return w.Flush()
 }

@@ -24,7 +24,6 @@ func Build(cfg Config, docs []*source.Document, problems *source.Problems) []*Pa
 	}
 	for _, d := range docs {
 		b.docs[d.NSID] = d
-		b.nsids = append(b.nsids, d.NSID)
 	}
 	for _, d := range docs {
 		if !emitted(cfg.Emit, d.NSID) {
@@ -95,7 +94,6 @@ type builder struct {
 	cfg      Config
 	namer    Namer
 	docs     map[string]*source.Document
-	nsids    []string
 	problems *source.Problems
 	packages map[string]*pkg
 	order    []*pkg
@@ -207,6 +205,7 @@ func (b *builder) declare(f *file, v *source.Value, name string) string {
 	if other, ok := f.pkg.idents[name]; ok && other.node != v {
 		b.problems.Add(f.doc, v, "%s is also the Go name of %s %s; add %q to Rename",
 			name, other.doc.Place(other.node), other.node.Pointer, f.doc.NSID+":"+v.Pointer)
+		return name
 	}
 	f.pkg.idents[name] = owner{f.doc, v}
 	return name
@@ -232,6 +231,9 @@ func (b *builder) typeName(f *file, def *source.Def) string {
 
 // table declares the table of the type called name.
 func (b *builder) table(f *file, v *source.Value, name string) *Table {
+	if f.pkg.idents[name].node != v {
+		return &Table{Import: f.pkg.Import, Type: name} // the collision was reported
+	}
 	return &Table{f.pkg.Import, name, b.declare(f, v, free(b.namer.Unexported(name), "Schema"))}
 }
 
@@ -776,37 +778,14 @@ func (b *builder) consts(s *scope, node *source.Value, key, name, doc string) {
 
 // --- refs and unions ---
 
-// lookup finds what a ref refers to. It reports a ref to nothing and returns nil.
-func (b *builder) lookup(s *scope, node *source.Value, ref string) *source.Def {
-	ref = strings.TrimPrefix(ref, "lex:")
-	nsid, name, fragment := strings.Cut(ref, "#")
-	if !fragment {
-		name = "main"
+// lookup finds what a ref refers to: nil when that is not there, which is a problem
+// already or is meant to be.
+func (b *builder) lookup(s *scope, ref string) *source.Def {
+	nsid, name := source.SplitRef(s.doc.NSID, ref)
+	if doc := b.docs[nsid]; doc != nil {
+		return doc.Def(name)
 	}
-	doc := s.doc
-	if nsid != "" {
-		if doc = b.docs[nsid]; doc == nil {
-			if !b.cfg.Foreign {
-				b.problems.Add(s.doc, node, "%q is in no document%s", ref, source.DidYouMean(nsid, b.nsids))
-			}
-			return nil
-		}
-	}
-	def := doc.Def(name)
-	if def == nil {
-		var names []string
-		for _, d := range doc.Defs {
-			names = append(names, "#"+d.Name)
-		}
-		where := "there"
-		if doc == s.doc {
-			where = "here"
-		}
-		if doc == s.doc || !b.cfg.Foreign {
-			b.problems.Add(s.doc, node, "%q is not defined %s%s", ref, where, source.DidYouMean("#"+name, names))
-		}
-	}
-	return def
+	return nil
 }
 
 // uses notes that the package of s needs that of def.
@@ -819,7 +798,7 @@ func (b *builder) uses(s *scope, node *source.Value, def *source.Def) {
 }
 
 func (b *builder) ref(s *scope, node *source.Value, ref string) *value {
-	def := b.lookup(s, node, ref)
+	def := b.lookup(s, ref)
 	if def == nil {
 		return raw()
 	}
@@ -860,7 +839,7 @@ func (b *builder) union(s *scope, node *source.Value, schema lexicon.SchemaUnion
 
 func (b *builder) variants(s *scope, u *Union, tables *[]Expr, refs []*source.Value, seen map[*source.Def]bool) {
 	for _, node := range refs {
-		def := b.lookup(s, node, node.Text)
+		def := b.lookup(s, node.Text)
 		if def == nil {
 			u.Open = true // what cannot be checked must be let through
 			continue
@@ -881,8 +860,7 @@ func (b *builder) variants(s *scope, u *Union, tables *[]Expr, refs []*source.Va
 		}
 		v := b.build(def)
 		b.uses(s, node, def)
-		_, record := def.Schema.Inner.(lexicon.SchemaRecord)
-		u.Variants = append(u.Variants, &Variant{NSID: def.ID(), Type: v.typ, Record: record})
+		u.Variants = append(u.Variants, &Variant{NSID: def.ID(), Type: v.typ})
 		*tables = append(*tables, call("Variant", quoted(def.ID()), v.table))
 	}
 }

@@ -96,7 +96,7 @@ func (b *builder) unsatisfiable() {
 			return slices.ContainsFunc(holds[t], func(next contained) bool { return reaches(next.of) })
 		}
 		if reaches(c.of) {
-			b.problems.Add(c.by.doc, c.by.node, "a %s must contain another one, without end: this property cannot be required", c.in.Name)
+			b.problems.Add(c.by.doc, c.by.node, "every %s would contain another, without end: this property cannot be required", c.in.Name)
 		}
 	}
 }

@@ -9,7 +9,6 @@ type Config struct {
 	Merge       map[string]string // group of namespaces → folder: all namespaces below the group become one package
 	Folders     map[string]string // namespace → folder, where the usual one is no good
 	Rename      map[string]string // "NSID:/json/pointer" → Go identifier, to settle a collision
-	Foreign     bool              // a ref to a document that is not there is raw JSON instead of a problem
 	Initialisms []string
 }
 
@@ -191,9 +190,8 @@ type Union struct {
 
 // Variant is one alternative of a union.
 type Variant struct {
-	NSID   string // the $type
-	Type   Type
-	Record bool // writes its $type itself
+	NSID string // the $type
+	Type Type
 }
 
 // Template names what renders the union.

@@ -100,7 +100,7 @@ func Snake(s string) string {
 // taken are the identifiers that generated code uses for something else: its
 // imports, what is predeclared, and the names of receivers and variables.
 var taken = strings.Fields(`
-	xrpc syntax atdata json context errors slices
+	xrpc syntax atdata json context errors
 	any append bool byte cap clear close comparable complex complex64 complex128 copy delete error
 	false float32 float64 imag int int8 int16 int32 int64 iota len make max min new nil panic print
 	println real recover rune string true uint uint8 uint16 uint32 uint64 uintptr

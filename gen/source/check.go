@@ -87,7 +87,7 @@ func (d *Document) check(problems *Problems) {
 	}
 	if v := d.root.Get("id"); v != nil && v.Kind == String && !validNSID(v.Text) {
 		problems.Add(d, v, "%q is not an NSID", v.Text)
-	} else if v != nil {
+	} else if v != nil && v.Kind == String {
 		d.NSID = v.Text
 	}
 	defs := d.root.Get("defs")
@@ -148,7 +148,7 @@ func (c checker) duplicates(v *Value) {
 	seen := map[string]bool{}
 	for _, m := range v.Members {
 		if seen[m.Key] {
-			c.problems.Add(c.doc, m.Value, "%q appears twice in one object", m.Key)
+			c.problems.Add(c.doc, m.key(), "%q appears twice in one object", m.Key)
 		}
 		seen[m.Key] = true
 	}
@@ -170,9 +170,9 @@ func (c checker) keys(v *Value, name string) {
 			// A slip of the pen would drop a constraint in silence. Anything else is
 			// an extension, which the language allows.
 			if near := Closest(m.Key, known); near != "" {
-				c.problems.Add(c.doc, m.Value, "unknown key %q (did you mean %q?)", m.Key, near)
+				c.problems.Add(c.doc, m.key(), "unknown key %q (did you mean %q?)", m.Key, near)
 			} else {
-				c.problems.Warn(c.doc, m.Value, "unknown key %q", m.Key)
+				c.problems.Warn(c.doc, m.key(), "unknown key %q", m.Key)
 			}
 			continue
 		}
@@ -244,7 +244,7 @@ func (c checker) schemas(key string, v *Value, allowed []string) {
 	c.duplicates(v)
 	for _, m := range v.Members {
 		if m.Key == "" {
-			c.problems.Add(c.doc, m.Value, "a property needs a name")
+			c.problems.Add(c.doc, m.key(), "a property needs a name")
 		}
 		c.schema(m.Value, allowed)
 		if m.Value.Kind == Object && m.Value.String("type") == "array" && slices.Equal(allowed, params) {

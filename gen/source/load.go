@@ -23,8 +23,9 @@ type Document struct {
 	Description string
 	Defs        []*Def // in the order of the file
 
-	root *Value
-	data []byte
+	root   *Value
+	data   []byte
+	broken bool // has problems, which is why Defs is empty
 }
 
 // Def is one definition of a document.
@@ -72,9 +73,10 @@ func (d *Document) Place(v *Value) string {
 }
 
 // Load reads every .json file below dir of fsys. The documents come ordered by NSID,
-// however fsys orders its files. Documents with problems are left out; the error is
-// for files that could not be read at all.
-func Load(fsys fs.FS, dir string) ([]*Document, Problems, error) {
+// however fsys orders its files. One with problems has no definitions. A ref to a
+// document that is not there is a problem unless foreign is set. The error is for
+// files that could not be read at all.
+func Load(fsys fs.FS, dir string, foreign bool) ([]*Document, Problems, error) {
 	var docs []*Document
 	var problems Problems
 	err := fs.WalkDir(fsys, dir, func(name string, entry fs.DirEntry, err error) error {
@@ -103,11 +105,12 @@ func Load(fsys fs.FS, dir string) ([]*Document, Problems, error) {
 		problems.Add(b, b.root.Get("id"), "%s is also defined in %s", b.NSID, a.Path)
 		return true
 	})
+	checkRefs(docs, foreign, &problems)
 	return docs, problems, nil
 }
 
-// Parse reads one document. It returns nil when the document cannot be used, in which
-// case problems says why.
+// Parse reads one document. What is wrong with it is added to problems; it returns nil
+// when that leaves nothing that others could refer to.
 func Parse(name string, data []byte, problems *Problems) *Document {
 	doc := &Document{Path: name, data: data}
 	root, err := parse(data)
@@ -122,10 +125,12 @@ func Parse(name string, data []byte, problems *Problems) *Document {
 	doc.root = root
 	found := len(*problems)
 	doc.check(problems)
-	if (*problems)[found:].Err() != nil {
+	if doc.NSID == "" || root.Get("defs") == nil {
 		return nil
 	}
-	doc.NSID = root.String("id")
+	if doc.broken = (*problems)[found:].Err() != nil; doc.broken {
+		return doc
+	}
 	doc.Description = root.String("description")
 	for _, m := range root.Get("defs").Members {
 		if !slices.Contains(definable, m.Value.String("type")) {
@@ -134,12 +139,12 @@ func Parse(name string, data []byte, problems *Problems) *Document {
 		def := &Def{Doc: doc, Name: m.Key, Node: m.Value}
 		if err := def.decode(); err != nil {
 			problems.Add(doc, m.Value, "%s", err)
-			continue
+			doc.broken = true
 		}
 		doc.Defs = append(doc.Defs, def)
 	}
-	if (*problems)[found:].Err() != nil {
-		return nil
+	if doc.broken {
+		doc.Defs = nil
 	}
 	return doc
 }

@@ -100,7 +100,7 @@ func (e Error) Error() string {
 
 // Closest returns the candidate that s most likely misspells, or "".
 func Closest(s string, candidates []string) string {
-	best, bestAt := "", max(1, min(2, len(s)/3))+1
+	best, bestAt := "", min(2, len(s)/3)+1 // too short a word resembles everything
 	for _, c := range candidates {
 		if d := distance(s, c, bestAt); d < bestAt {
 			best, bestAt = c, d

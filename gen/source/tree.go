@@ -47,6 +47,9 @@ type Member struct {
 	Value *Value
 }
 
+// key stands for the key of the member in a message.
+func (m Member) key() *Value { return &Value{Offset: m.At, Pointer: m.Value.Pointer} }
+
 // Get is the member called key, or nil. Of two with one name the last counts, as in
 // encoding/json.
 func (v *Value) Get(key string) *Value {

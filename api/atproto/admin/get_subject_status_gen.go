@@ -4,7 +4,6 @@ package admin
 
 import (
 	"encoding/json"
-	"slices"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -95,7 +94,7 @@ func (u GetSubjectStatusOutputSubject) MarshalJSON() ([]byte, error) {
 	case *RepoBlobRef:
 		return xrpc.MarshalVariant("com.atproto.admin.defs#repoBlobRef", v)
 	case *xrpc.UnknownVariant:
-		return v.JSON, nil
+		return v.MarshalJSON()
 	}
 	return []byte("null"), nil
 }
@@ -118,7 +117,7 @@ func (u *GetSubjectStatusOutputSubject) UnmarshalJSON(data []byte) error {
 	case "com.atproto.admin.defs#repoBlobRef":
 		u.value = new(RepoBlobRef)
 	default:
-		u.value = &xrpc.UnknownVariant{Type: typ, JSON: slices.Clone(data)}
+		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
 	return json.Unmarshal(data, u.value)

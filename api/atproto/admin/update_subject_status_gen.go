@@ -4,7 +4,6 @@ package admin
 
 import (
 	"encoding/json"
-	"slices"
 
 	"portico/api/atproto/repo"
 	"portico/api/xrpc"
@@ -62,7 +61,7 @@ func (u UpdateSubjectStatusInputSubject) MarshalJSON() ([]byte, error) {
 	case *RepoBlobRef:
 		return xrpc.MarshalVariant("com.atproto.admin.defs#repoBlobRef", v)
 	case *xrpc.UnknownVariant:
-		return v.JSON, nil
+		return v.MarshalJSON()
 	}
 	return []byte("null"), nil
 }
@@ -85,7 +84,7 @@ func (u *UpdateSubjectStatusInputSubject) UnmarshalJSON(data []byte) error {
 	case "com.atproto.admin.defs#repoBlobRef":
 		u.value = new(RepoBlobRef)
 	default:
-		u.value = &xrpc.UnknownVariant{Type: typ, JSON: slices.Clone(data)}
+		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
 	return json.Unmarshal(data, u.value)
@@ -143,7 +142,7 @@ func (u UpdateSubjectStatusOutputSubject) MarshalJSON() ([]byte, error) {
 	case *RepoBlobRef:
 		return xrpc.MarshalVariant("com.atproto.admin.defs#repoBlobRef", v)
 	case *xrpc.UnknownVariant:
-		return v.JSON, nil
+		return v.MarshalJSON()
 	}
 	return []byte("null"), nil
 }
@@ -166,7 +165,7 @@ func (u *UpdateSubjectStatusOutputSubject) UnmarshalJSON(data []byte) error {
 	case "com.atproto.admin.defs#repoBlobRef":
 		u.value = new(RepoBlobRef)
 	default:
-		u.value = &xrpc.UnknownVariant{Type: typ, JSON: slices.Clone(data)}
+		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
 	return json.Unmarshal(data, u.value)

@@ -4,7 +4,6 @@ package label
 
 import (
 	"encoding/json"
-	"slices"
 
 	"portico/api/xrpc"
 )
@@ -66,7 +65,7 @@ func (u SubscribeLabelsMessage) MarshalJSON() ([]byte, error) {
 	case *SubscribeLabelsInfo:
 		return xrpc.MarshalVariant("com.atproto.label.subscribeLabels#info", v)
 	case *xrpc.UnknownVariant:
-		return v.JSON, nil
+		return v.MarshalJSON()
 	}
 	return []byte("null"), nil
 }
@@ -87,7 +86,7 @@ func (u *SubscribeLabelsMessage) UnmarshalJSON(data []byte) error {
 	case "com.atproto.label.subscribeLabels#info":
 		u.value = new(SubscribeLabelsInfo)
 	default:
-		u.value = &xrpc.UnknownVariant{Type: typ, JSON: slices.Clone(data)}
+		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
 	return json.Unmarshal(data, u.value)

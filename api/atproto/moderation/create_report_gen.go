@@ -4,7 +4,6 @@ package moderation
 
 import (
 	"encoding/json"
-	"slices"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -66,7 +65,7 @@ func (u CreateReportInputSubject) MarshalJSON() ([]byte, error) {
 	case *repo.StrongRef:
 		return xrpc.MarshalVariant("com.atproto.repo.strongRef", v)
 	case *xrpc.UnknownVariant:
-		return v.JSON, nil
+		return v.MarshalJSON()
 	}
 	return []byte("null"), nil
 }
@@ -87,7 +86,7 @@ func (u *CreateReportInputSubject) UnmarshalJSON(data []byte) error {
 	case "com.atproto.repo.strongRef":
 		u.value = new(repo.StrongRef)
 	default:
-		u.value = &xrpc.UnknownVariant{Type: typ, JSON: slices.Clone(data)}
+		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
 	return json.Unmarshal(data, u.value)
@@ -149,7 +148,7 @@ func (u CreateReportOutputSubject) MarshalJSON() ([]byte, error) {
 	case *repo.StrongRef:
 		return xrpc.MarshalVariant("com.atproto.repo.strongRef", v)
 	case *xrpc.UnknownVariant:
-		return v.JSON, nil
+		return v.MarshalJSON()
 	}
 	return []byte("null"), nil
 }
@@ -170,7 +169,7 @@ func (u *CreateReportOutputSubject) UnmarshalJSON(data []byte) error {
 	case "com.atproto.repo.strongRef":
 		u.value = new(repo.StrongRef)
 	default:
-		u.value = &xrpc.UnknownVariant{Type: typ, JSON: slices.Clone(data)}
+		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
 	return json.Unmarshal(data, u.value)

@@ -4,7 +4,6 @@ package repo
 
 import (
 	"encoding/json"
-	"slices"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -84,7 +83,7 @@ func (u ApplyWritesInputWritesItem) MarshalJSON() ([]byte, error) {
 	case *ApplyWritesDelete:
 		return xrpc.MarshalVariant("com.atproto.repo.applyWrites#delete", v)
 	case *xrpc.UnknownVariant:
-		return v.JSON, nil
+		return v.MarshalJSON()
 	}
 	return []byte("null"), nil
 }
@@ -107,7 +106,7 @@ func (u *ApplyWritesInputWritesItem) UnmarshalJSON(data []byte) error {
 	case "com.atproto.repo.applyWrites#delete":
 		u.value = new(ApplyWritesDelete)
 	default:
-		u.value = &xrpc.UnknownVariant{Type: typ, JSON: slices.Clone(data)}
+		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
 	return json.Unmarshal(data, u.value)
@@ -163,7 +162,7 @@ func (u ApplyWritesOutputResultsItem) MarshalJSON() ([]byte, error) {
 	case *ApplyWritesDeleteResult:
 		return xrpc.MarshalVariant("com.atproto.repo.applyWrites#deleteResult", v)
 	case *xrpc.UnknownVariant:
-		return v.JSON, nil
+		return v.MarshalJSON()
 	}
 	return []byte("null"), nil
 }
@@ -186,7 +185,7 @@ func (u *ApplyWritesOutputResultsItem) UnmarshalJSON(data []byte) error {
 	case "com.atproto.repo.applyWrites#deleteResult":
 		u.value = new(ApplyWritesDeleteResult)
 	default:
-		u.value = &xrpc.UnknownVariant{Type: typ, JSON: slices.Clone(data)}
+		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
 	return json.Unmarshal(data, u.value)

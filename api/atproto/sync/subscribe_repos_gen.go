@@ -4,7 +4,6 @@ package sync
 
 import (
 	"encoding/json"
-	"slices"
 
 	"github.com/bluesky-social/indigo/atproto/atdata"
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -83,7 +82,7 @@ func (u SubscribeReposMessage) MarshalJSON() ([]byte, error) {
 	case *SubscribeReposInfo:
 		return xrpc.MarshalVariant("com.atproto.sync.subscribeRepos#info", v)
 	case *xrpc.UnknownVariant:
-		return v.JSON, nil
+		return v.MarshalJSON()
 	}
 	return []byte("null"), nil
 }
@@ -110,7 +109,7 @@ func (u *SubscribeReposMessage) UnmarshalJSON(data []byte) error {
 	case "com.atproto.sync.subscribeRepos#info":
 		u.value = new(SubscribeReposInfo)
 	default:
-		u.value = &xrpc.UnknownVariant{Type: typ, JSON: slices.Clone(data)}
+		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
 	return json.Unmarshal(data, u.value)

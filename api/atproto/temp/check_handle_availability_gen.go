@@ -4,7 +4,6 @@ package temp
 
 import (
 	"encoding/json"
-	"slices"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -106,7 +105,7 @@ func (u CheckHandleAvailabilityOutputResult) MarshalJSON() ([]byte, error) {
 	case *CheckHandleAvailabilityResultUnavailable:
 		return xrpc.MarshalVariant("com.atproto.temp.checkHandleAvailability#resultUnavailable", v)
 	case *xrpc.UnknownVariant:
-		return v.JSON, nil
+		return v.MarshalJSON()
 	}
 	return []byte("null"), nil
 }
@@ -127,7 +126,7 @@ func (u *CheckHandleAvailabilityOutputResult) UnmarshalJSON(data []byte) error {
 	case "com.atproto.temp.checkHandleAvailability#resultUnavailable":
 		u.value = new(CheckHandleAvailabilityResultUnavailable)
 	default:
-		u.value = &xrpc.UnknownVariant{Type: typ, JSON: slices.Clone(data)}
+		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
 	return json.Unmarshal(data, u.value)

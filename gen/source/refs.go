@@ -1,0 +1,91 @@
+package source
+
+import (
+	"slices"
+	"strings"
+)
+
+// SplitRef splits the text of a ref in the document nsid into the NSID of the document
+// and the name of the definition that it refers to.
+func SplitRef(nsid, ref string) (doc, def string) {
+	doc, def, fragment := strings.Cut(strings.TrimPrefix(ref, "lex:"), "#")
+	if !fragment {
+		def = "main"
+	}
+	if doc == "" {
+		doc = nsid
+	}
+	return doc, def
+}
+
+// checkRefs reports the refs that lead nowhere. It looks at the trees, so that a
+// document with other problems is checked too.
+func checkRefs(docs []*Document, foreign bool, problems *Problems) {
+	c := refChecker{map[string]*Document{}, nil, foreign, problems}
+	for _, d := range docs {
+		c.docs[d.NSID] = d
+		c.nsids = append(c.nsids, d.NSID)
+	}
+	for _, d := range docs {
+		for _, m := range d.root.Get("defs").Members {
+			c.walk(d, m.Value)
+		}
+	}
+}
+
+type refChecker struct {
+	docs     map[string]*Document
+	nsids    []string
+	foreign  bool
+	problems *Problems
+}
+
+func (c refChecker) walk(d *Document, v *Value) {
+	switch v.String("type") {
+	case "ref":
+		if r := v.Get("ref"); r != nil {
+			c.ref(d, r)
+		}
+		return
+	case "union":
+		if refs := v.Get("refs"); refs != nil {
+			for _, r := range refs.Items {
+				c.ref(d, r)
+			}
+		}
+		return
+	}
+	for _, m := range v.Members {
+		if slices.Contains([]string{"default", "const", "enum", "knownValues"}, m.Key) {
+			continue
+		}
+		c.walk(d, m.Value)
+	}
+}
+
+func (c refChecker) ref(d *Document, v *Value) {
+	if v.Kind != String {
+		return
+	}
+	nsid, name := SplitRef(d.NSID, v.Text)
+	target := c.docs[nsid]
+	if target == nil {
+		if !c.foreign {
+			c.problems.Add(d, v, "%q is in no document%s", v.Text, DidYouMean(nsid, c.nsids))
+		}
+		return
+	}
+	var names []string
+	for _, m := range target.root.Get("defs").Members {
+		if target.broken || target.Def(m.Key) != nil {
+			names = append(names, "#"+m.Key)
+		}
+	}
+	where := "there"
+	if target == d {
+		where = "here"
+	}
+	if !slices.Contains(names, "#"+name) && (target == d || !c.foreign) {
+		c.problems.Add(d, v, "%q is not defined %s%s", v.Text, where, DidYouMean("#"+name, names))
+	}
+}
