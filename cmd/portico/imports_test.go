@@ -1,0 +1,109 @@
+package main
+
+import (
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// house is what the packages of this module may import besides the standard
+// library and themselves. Patterns match as in path.Match, with /** for a package
+// and everything below it; the first row whose packages match counts.
+var house = []struct{ packages, imports string }{
+	{"portico/gen/internal/golden/**", "portico/gen/internal/golden/** " + generated},
+	{"portico/gen/**", "portico/gen/** " + lexicons},
+	{"portico/cmd/lexgen", "portico/gen/** " + lexicons + " github.com/bluesky-social/indigo/atproto/identity"},
+	{"portico/api/xrpc", "github.com/labstack/echo/v4 " + values + " github.com/rivo/uniseg github.com/andybalholm/brotli"},
+	{"portico/api/atproto/**", "portico/api/atproto/** " + generated},
+	{"portico/impl/*/*test portico/db/*test portico/api/*/*test", "**"},
+	{namespaces, "portico/api/** portico/impl/* portico/db github.com/bluesky-social/indigo/atproto/** github.com/golang-jwt/jwt/v5"},
+	{"portico/impl/**", "portico/impl/** portico/db golang.org/x/crypto/** golang.org/x/sync/** golang.org/x/net/** github.com/golang-jwt/jwt/v5 github.com/wneessen/go-mail github.com/wneessen/go-mail/** github.com/bluesky-social/indigo/atproto/** github.com/hashicorp/golang-lru/v2/** github.com/ipfs/** github.com/mr-tron/base58"},
+	{"portico/db/**", "portico/db/** github.com/uptrace/bun github.com/uptrace/bun/** github.com/jackc/pgx/v5 github.com/jackc/pgx/v5/** modernc.org/sqlite modernc.org/sqlite/** golang.org/x/sys/** github.com/bluesky-social/indigo/atproto/syntax"},
+	{"portico/cmd/portico portico/cmd/portico/**", "**"},
+}
+
+const (
+	values    = "github.com/bluesky-social/indigo/atproto/syntax github.com/bluesky-social/indigo/atproto/atdata"
+	generated = "portico/api/xrpc " + values
+	lexicons  = "github.com/bluesky-social/indigo/atproto/lexicon github.com/bluesky-social/indigo/atproto/syntax github.com/bluesky-social/indigo/lex/lexlint"
+	// namespaces are the packages of impl that serve generated methods, and what
+	// those share; all others there are the domain.
+	namespaces = "portico/impl/server portico/impl/identity portico/impl/admin portico/impl/temp portico/impl/auth"
+	// network is what a package of the domain that uses the network imports of
+	// the standard library and others.
+	network = "net net/http net/smtp github.com/wneessen/go-mail"
+)
+
+// Every package imports what its place in the house allows, and no package is
+// without a place.
+func TestImports(t *testing.T) {
+	const format = `{{if not .Standard}}{{.ImportPath}}{{range .Imports}} {{.}}{{end}}{{end}}`
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-e", "-f", format, "portico/...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		importer, imports, _ := strings.Cut(strings.TrimSpace(line), " ")
+		i := slices.IndexFunc(house, func(room struct{ packages, imports string }) bool { return matches(room.packages, importer) })
+		if i < 0 {
+			t.Errorf("%s has no place in the table of imports", importer)
+			continue
+		}
+		usesNetwork, usesDatabase := false, false
+		for imported := range strings.FieldsSeq(imports) {
+			usesNetwork = usesNetwork || matches(network, imported)
+			usesDatabase = usesDatabase || imported == "portico/db"
+			if !standard(imported) && !matches(house[i].imports, imported) {
+				t.Errorf("%s must not import %s", importer, imported)
+			}
+		}
+		if usesNetwork && usesDatabase && strings.HasPrefix(importer, "portico/impl/") && !matches(namespaces, importer) {
+			t.Errorf("%s uses both the network and the database", importer)
+		}
+	}
+}
+
+// Of all that a package is linked with, some things must never be reached, not
+// even by detours.
+func TestWhatMustNotBeReached(t *testing.T) {
+	for _, tt := range []struct{ packages, never string }{
+		{"portico/cmd/lexgen", "portico/api/** portico/impl/** portico/db/**"},
+		{"portico/api/...", "portico/impl/** portico/db/** github.com/uptrace/bun"},
+		{"portico/db/...", "portico/api/** portico/impl/** github.com/labstack/echo/v4"},
+		{"portico/cmd/portico", "portico/gen/** testing net/http/httptest portico/cmd/portico/*"},
+	} {
+		out, err := exec.CommandContext(t.Context(), "go", "list", "-e", "-deps", tt.packages).Output()
+		if err != nil {
+			t.Fatalf("go list -deps %s: %v", tt.packages, err)
+		}
+		for dep := range strings.FieldsSeq(string(out)) {
+			if matches(tt.never, dep) {
+				t.Errorf("%s reaches %s", tt.packages, dep)
+			}
+		}
+	}
+}
+
+// standard says whether p is of the standard library: its first element has no
+// dot and is not this module's name.
+func standard(p string) bool {
+	first, _, _ := strings.Cut(p, "/")
+	return !strings.Contains(first, ".") && first != "portico"
+}
+
+func matches(patterns, p string) bool {
+	for pattern := range strings.FieldsSeq(patterns) {
+		if pattern == "**" {
+			return true
+		}
+		if dir, ok := strings.CutSuffix(pattern, "/**"); ok && (p == dir || strings.HasPrefix(p, dir+"/")) {
+			return true
+		}
+		if ok, err := path.Match(pattern, p); err == nil && ok {
+			return true
+		}
+	}
+	return false
+}

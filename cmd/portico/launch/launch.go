@@ -1,0 +1,197 @@
+// Package launch starts built binaries as an operator would, for tests that look
+// at them from outside. Nothing in it knows what is inside of the server.
+package launch
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Patience is how long a start or a stop may take on a busy machine.
+const Patience = 30 * time.Second
+
+// Binary is the path of the portico binary to test: PORTICO_BINARY, or else one
+// that it builds in dir the way make build does.
+func Binary(ctx context.Context, dir string) (string, error) {
+	if path := os.Getenv("PORTICO_BINARY"); path != "" {
+		return path, nil
+	}
+	path := filepath.Join(dir, "portico")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", path, "portico/cmd/portico")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build portico: %w\n%s", err, out)
+	}
+	return path, nil
+}
+
+// FreePort is a TCP port of loopback that nobody listened on a moment ago.
+func FreePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	return l.Addr().(*net.TCPAddr).Port, l.Close()
+}
+
+// Process is a program that was started and answers.
+type Process struct {
+	cmd  *exec.Cmd
+	log  log
+	done chan struct{}
+	err  error // of Wait, once done is closed
+}
+
+// Start starts path with args and waits until a GET of ready is answered with
+// 200. env is added to an environment without any setting of portico's. An
+// error has what the program wrote.
+func Start(ctx context.Context, ready, dir string, env []string, path string, args ...string) (*Process, error) {
+	p := &Process{cmd: exec.Command(path, args...), done: make(chan struct{})}
+	p.cmd.Dir = dir
+	p.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "PDS_") || strings.HasPrefix(v, "PORTICO_")
+	})
+	p.cmd.Env = append(p.cmd.Env, env...)
+	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", filepath.Base(path), err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.done)
+	}()
+	if err := p.answers(ctx, ready); err != nil {
+		p.Kill()
+		return nil, fmt.Errorf("start %s: %w; it wrote\n%s", filepath.Base(path), err, p.Log())
+	}
+	return p, nil
+}
+
+func (p *Process) answers(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, Patience)
+	defer cancel()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+			err = fmt.Errorf("%s answers %s", url, resp.Status)
+		}
+		select {
+		case <-p.done:
+			return fmt.Errorf("it ended: %w", errors.Join(p.err, err))
+		case <-ctx.Done():
+			return err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// Stop asks the program to end, and waits until it has. It is an error when the
+// program takes too long or ends with another status than 0.
+func (p *Process) Stop() error {
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case <-p.done:
+	case <-time.After(Patience):
+		p.Kill()
+		return fmt.Errorf("the program did not stop; it wrote\n%s", p.Log())
+	}
+	if p.err != nil {
+		return fmt.Errorf("the program ended: %w; it wrote\n%s", p.err, p.Log())
+	}
+	return nil
+}
+
+// Kill ends the program in the middle of whatever it does and waits until it is
+// gone.
+func (p *Process) Kill() {
+	p.cmd.Process.Kill() // fails when it has ended, which is what is wanted
+	<-p.done
+}
+
+// Done is closed when the program has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Log is what the program wrote so far.
+func (p *Process) Log() string { return p.log.String() }
+
+// log may be read while it is written.
+type log struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// Server is a running portico on a port of its own.
+type Server struct {
+	*Process
+	URL       string
+	Directory string // URL of its embedded PLC directory, which need not be in use
+	Data      string // its data folder
+}
+
+// StartServer starts the portico binary with its data in the folder data and env
+// on top of the development defaults. Ports that env does not set are free ones.
+func StartServer(ctx context.Context, binary, data string, env ...string) (*Server, error) {
+	port, err := portOf(env, "PDS_PORT")
+	if err != nil {
+		return nil, err
+	}
+	plc, err := portOf(env, "PORTICO_PLC_PORT")
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		URL:       "http://localhost:" + port,
+		Directory: "http://localhost:" + plc,
+		Data:      data,
+	}
+	env = append([]string{"PDS_DATA_DIRECTORY=" + data, "PDS_PORT=" + port, "PORTICO_PLC_PORT=" + plc}, env...)
+	s.Process, err = Start(ctx, s.URL+"/xrpc/_health", "", env, binary, "serve")
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func portOf(env []string, name string) (string, error) {
+	for _, v := range env {
+		if port, ok := strings.CutPrefix(v, name+"="); ok {
+			return port, nil
+		}
+	}
+	port, err := FreePort()
+	return fmt.Sprint(port), err
+}
