@@ -98,7 +98,7 @@ type settings struct {
 	InviteInterval     time.Duration // 0: accounts earn no codes
 	InviteEpoch        time.Time
 	HashConcurrency    int // 0: one a core
-	HashMemory         int // MiB of all running hashes; 0: enough for HashConcurrency
+	HashMemory         int // MiB that one hash takes
 	HashQueue          int // hashes that may wait; 0: some for each that runs
 	SignupLease        time.Duration
 	SignupRetry        time.Duration
@@ -328,7 +328,7 @@ var settingsTable = []settingGroup{
 		}},
 		{name: "PORTICO_PASSWORD_MIN_LENGTH", kind: kindInteger, def: "8", about: "Shortest password of an account, in UTF-16 code units (letters, mostly)", store: setInteger(func(s *settings) *int { return &s.PasswordMinLength }, 1, 128)},
 		{name: "PORTICO_PASSWORD_HASH_CONCURRENCY", kind: kindInteger, def: "0", shown: "number of cores", about: "Password hashes computed at a time", store: setInteger(func(s *settings) *int { return &s.HashConcurrency }, 0, 1024)},
-		{name: "PORTICO_PASSWORD_HASH_MEMORY", kind: kindInteger, def: "0", shown: "enough for them", about: "Memory in MiB that these hashes may take together; one takes 19", store: setInteger(func(s *settings) *int { return &s.HashMemory }, 0, 1<<20)},
+		{name: "PORTICO_PASSWORD_HASH_MEMORY", kind: kindInteger, def: "19", about: "Memory that one password hash takes, in MiB, at least 19", store: setInteger(func(s *settings) *int { return &s.HashMemory }, 19, 1024)},
 		{name: "PORTICO_PASSWORD_HASH_QUEUE", kind: kindInteger, def: "0", shown: "32 for each at a time", about: "Password hashes that may wait; beyond it the answer is 503", store: setInteger(func(s *settings) *int { return &s.HashQueue }, 0, 100000)},
 		{name: "PORTICO_DELETE_AFTER_MIN", kind: kindDuration, def: "30d", about: "An account that asked for it is deleted no sooner than this after its deactivation; at least 8 days outside development", store: setDuration(func(s *settings) *time.Duration { return &s.DeleteAfterMin })},
 		{name: "PORTICO_SIGNUP_LEASE", kind: kindDuration, def: "2m", about: "A sign-up that its process does not finish in this time is taken up by another", store: setDuration(func(s *settings) *time.Duration { return &s.SignupLease })},
