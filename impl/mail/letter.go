@@ -1,0 +1,249 @@
+// Package mail writes the letters of an account server and hands them to a mail
+// server.
+//
+// A [Brand] composes: each kind of letter is a method of it. [SMTP] sends. What
+// is between the two (the queue, trying again) is package outbox.
+package mail
+
+import (
+	"fmt"
+	"log/slog"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// Kinds of letters, as they stand in the outbox and in logs. Those that carry a
+// code are named like the purpose of the code.
+const (
+	KindConfirm         = "confirm_email"
+	KindUpdate          = "update_email"
+	KindReset           = "reset_password"
+	KindDelete          = "delete_account"
+	KindPLC             = "plc_operation"
+	KindSignIn          = "sign_in"
+	KindPasswordChanged = "password_changed"
+	KindEmailChanged    = "email_changed"
+	KindSignInCodeOn    = "sign_in_code_on"
+	KindSignInCodeOff   = "sign_in_code_off"
+	KindDeletionDue     = "deletion_due"
+	KindAccountDeleted  = "account_deleted"
+)
+
+// Letter is one mail to one recipient. It may hold a code that acts for the
+// account, so printing or logging it shows its subject alone.
+type Letter struct {
+	// ID is the same each time one letter is tried again, so that a recipient who
+	// got it twice is shown it once. Empty: the sender makes one up.
+	ID      string
+	To      string // address, without a name
+	Subject string
+	Text    string // plain text, lines end in \n
+	HTML    string // empty: there is no such part
+}
+
+// String is the subject.
+func (l Letter) String() string { return "letter " + fmt.Sprintf("%q", l.Subject) }
+
+// GoString is the subject.
+func (l Letter) GoString() string { return l.String() }
+
+// LogValue is the subject.
+func (l Letter) LogValue() slog.Value { return slog.StringValue(l.Subject) }
+
+// Redacted is l with every code in it hidden.
+func (l Letter) Redacted() Letter {
+	l.Subject, l.Text, l.HTML = Redact(l.Subject), Redact(l.Text), Redact(l.HTML)
+	return l
+}
+
+// code is a code as it is written, in any text; or as a word in any case.
+var code = regexp.MustCompile(`[A-Z2-7]{5}-[A-Z2-7]{5}|(?i:\b[a-z2-7]{5}-[a-z2-7]{5}\b)`)
+
+// Redact replaces whatever looks like an emailed code in s, and now and then a
+// word that is none.
+func Redact(s string) string { return code.ReplaceAllLiteralString(s, "*****-*****") }
+
+// Brand is how an operator's letters look. The zero values of HomeURL and
+// LogoURL leave link and picture out.
+type Brand struct {
+	ServiceName string
+	HomeURL     *url.URL
+	LogoURL     *url.URL
+	// PrimaryColor is a CSS colour; what is none counts as #067df7.
+	PrimaryColor string
+	// DisableConfirmationLink leaves the link of the confirmation letter out, for
+	// servers whose accounts that page can't help.
+	DisableConfirmationLink bool
+}
+
+// confirmationPage is where clients of the network confirm an address.
+const confirmationPage = "https://bsky.app/intent/verify-email?code="
+
+// Confirm carries the code that proves that to is the account's address.
+func (b Brand) Confirm(to, code string) Letter {
+	c := content{
+		Title:   "Confirm your email",
+		Preview: code + " is your verification code.",
+		Lead:    []string{"Use this code to confirm that this email address is yours:"},
+		Code:    code,
+		After:   []string{"Enter it in the app where you asked for it. It works for 15 minutes."},
+		Small:   []string{"You didn't ask for this? Then ignore this email: nothing happens."},
+	}
+	if !b.DisableConfirmationLink {
+		c.Button = &button{"Confirm email", confirmationPage + url.QueryEscape(code)}
+		c.After = []string{"Enter it in the app where you asked for it, or follow the link. It works for 15 minutes."}
+	}
+	return b.compose(to, "Email Confirmation", c)
+}
+
+// Update carries the code with which the account's address can be changed; it
+// goes to the present address.
+func (b Brand) Update(to, code string) Letter {
+	return b.compose(to, "Email Update Requested", content{
+		Title:   "Update your email",
+		Preview: "A code to change the email address of your account.",
+		Lead:    []string{"Somebody, probably you, asked to change the email address of your account. This is the code for it:"},
+		Code:    code,
+		After:   []string{"Enter it in the app, together with your new email address. It works for 15 minutes."},
+		Small:   []string{"You didn't ask for this? Then ignore this email, and your address stays as it is."},
+	})
+}
+
+// Reset carries the code with which a new password can be set. handle names the
+// account, or its address when it has no handle.
+func (b Brand) Reset(to, handle, code string) Letter {
+	return b.compose(to, "Password Reset Requested", content{
+		Title:   "Reset password",
+		Preview: "A code to set a new password.",
+		Lead:    []string{"Somebody, probably you, asked to reset the password of " + named(handle) + ". This is the code for it:"},
+		Code:    code,
+		After:   []string{"Enter it in the app, together with a new password. It works for 15 minutes."},
+		Small:   []string{"You didn't ask for this? Then ignore this email, and your password stays as it is. Give the code to nobody: who has it can take your account."},
+	})
+}
+
+// Delete carries the code with which the account can be deleted.
+func (b Brand) Delete(to, code string) Letter {
+	return b.compose(to, "Account Deletion Requested", content{
+		Title:   "Delete your account",
+		Preview: "A code to delete your account.",
+		Lead:    []string{"To permanently delete your account, enter this code in the app, together with your password:"},
+		Code:    code,
+		After:   []string{"It works for 15 minutes. A deleted account can't be brought back, nor anything that was posted with it."},
+		Small:   []string{"You didn't ask for this? Then somebody else is signed in to your account: change your password now."},
+	})
+}
+
+// PLCOperation carries the code with which an operation on the account's DID is
+// signed.
+func (b Brand) PLCOperation(to, code string) Letter {
+	return b.compose(to, "PLC Update Operation Requested", content{
+		Title:   "PLC update requested",
+		Preview: "A code to change the identity of your account.",
+		Lead:    []string{"Somebody, probably you, asked for a change of your account's identity (its DID), which is how an account moves to another server. This is the code for it:"},
+		Code:    code,
+		After: []string{
+			"Enter it in the app where you asked for it. It works for 15 minutes.",
+			"This is a sensitive operation: who controls the identity controls the account, and a wrong change can cost you both.",
+		},
+		Small: []string{"You didn't ask for this? Then enter the code nowhere, give it to nobody, and change your password now."},
+	})
+}
+
+// SignIn carries the code that signing in asks for beside the password.
+func (b Brand) SignIn(to, handle, code string) Letter {
+	return b.compose(to, "Sign-in Code", content{
+		Title:   "Your sign-in code",
+		Preview: code + " is your sign-in code.",
+		Lead:    []string{"This is the code to sign in as " + named(handle) + ":"},
+		Code:    code,
+		After:   []string{"Enter it in the app where you are signing in. It works for 15 minutes."},
+		Small:   []string{"You are not signing in? Then somebody else knows your password. They can't get in without this code: give it to nobody, and change your password now."},
+	})
+}
+
+// PasswordChanged tells the owner that the account has a new password.
+func (b Brand) PasswordChanged(to, handle string, at time.Time) Letter {
+	return b.compose(to, "Your Password Was Changed", content{
+		Title:   "Your password was changed",
+		Preview: "Your account has a new password.",
+		Lead:    []string{"The password of " + named(handle) + " was changed on " + moment(at) + ". Every app that was signed in has been signed out; app passwords go on working."},
+		Small:   []string{"It wasn't you? Then reset your password now, check that the account still has your email address, and revoke the app passwords that you don't know."},
+	})
+}
+
+// EmailChanged tells the owner, at the old address, that the account has another
+// one. signInCodeOff says that signing in no longer asks for a code because of it.
+func (b Brand) EmailChanged(to, handle string, at time.Time, signInCodeOff bool) Letter {
+	c := content{
+		Title:   "Your email address was changed",
+		Preview: "Your account has a new email address.",
+		Lead:    []string{"The email address of " + named(handle) + " was changed on " + moment(at) + ". This old address gets no more mail about the account."},
+		Small:   []string{"It wasn't you? Then change your password now. If you can't, ask the operator of " + clean(b.ServiceName) + " for help: the new address is not a way back in for you."},
+	}
+	if signInCodeOff {
+		c.After = []string{"Signing in asked for a code from this address. That is now off; it can be turned on again with the new address."}
+	}
+	return b.compose(to, "Your Email Address Was Changed", c)
+}
+
+// SignInCodeOn tells the owner that signing in now asks for an emailed code.
+func (b Brand) SignInCodeOn(to, handle string, at time.Time) Letter {
+	return b.compose(to, "Sign-in Codes Turned On", content{
+		Title:   "Sign-in codes are on",
+		Preview: "Signing in now asks for a code from this address.",
+		Lead:    []string{"Since " + moment(at) + ", signing in as " + named(handle) + " with the password also asks for a code, which is sent to this address. App passwords work without."},
+		Small:   []string{"It wasn't you? Then somebody else is signed in to your account: change your password now."},
+	})
+}
+
+// SignInCodeOff tells the owner that signing in no longer asks for a code.
+func (b Brand) SignInCodeOff(to, handle string, at time.Time) Letter {
+	return b.compose(to, "Sign-in Codes Turned Off", content{
+		Title:   "Sign-in codes are off",
+		Preview: "Signing in no longer asks for a code.",
+		Lead:    []string{"Since " + moment(at) + ", the password alone is enough to sign in as " + named(handle) + "."},
+		Small:   []string{"It wasn't you? Then somebody else is signed in to your account: change your password now, and turn sign-in codes on again."},
+	})
+}
+
+// DeletionDue tells the owner of a deactivated account when it is going to be
+// deleted.
+func (b Brand) DeletionDue(to, handle string, on time.Time) Letter {
+	return b.compose(to, "Your Account Will Be Deleted", content{
+		Title:   "Your account will be deleted",
+		Preview: "Your deactivated account is deleted on " + day(on) + ".",
+		Lead:    []string{"When " + named(handle) + " was deactivated, its deletion was asked for too. It is deleted for good on " + moment(on) + "."},
+		After:   []string{"Nothing needs to be done for that. To keep the account, sign in before and activate it again."},
+	})
+}
+
+// AccountDeleted tells the former owner that the account is gone.
+func (b Brand) AccountDeleted(to, handle string, at time.Time) Letter {
+	return b.compose(to, "Your Account Was Deleted", content{
+		Title:   "Your account was deleted",
+		Preview: "Your account is gone for good.",
+		Lead:    []string{"The account " + named(handle) + " was deleted on " + moment(at) + ", with everything that this server kept of it. It can't be brought back."},
+		After:   []string{"This is the last email about it."},
+	})
+}
+
+func named(handle string) string { return "@" + clean(handle) }
+
+func moment(t time.Time) string { return t.UTC().Format("2 January 2006 at 15:04 UTC") }
+
+func day(t time.Time) string { return t.UTC().Format("2 January 2006") }
+
+// clean drops what a reader can't see or is misled by: control characters, line
+// breaks among them, and marks that turn the direction of the text around.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.In(r, unicode.C, unicode.Zl, unicode.Zp) || r == unicode.ReplacementChar {
+			return -1
+		}
+		return r
+	}, s)
+}
