@@ -45,7 +45,7 @@ func (n Namer) Exported(s string) string {
 func (n Namer) Unexported(exported string) string {
 	for _, i := range slices.SortedFunc(slices.Values(n.Initialisms), func(a, b string) int { return len(b) - len(a) }) {
 		rest, ok := strings.CutPrefix(exported, i)
-		if next, _ := utf8.DecodeRuneInString(rest); ok && (rest == "" || !unicode.IsLower(next)) {
+		if next, _ := utf8.DecodeRuneInString(strings.TrimPrefix(rest, "s")); ok && !unicode.IsLower(next) {
 			return strings.ToLower(i) + rest
 		}
 	}

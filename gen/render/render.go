@@ -33,10 +33,11 @@ const (
 // output folder.
 func Packages(pkgs []*model.Package) (map[string][]byte, error) {
 	files := map[string][]byte{}
+	w := newWriter()
 	for _, p := range pkgs {
 		comment := "// Package " + p.Name + " holds the types of " + p.Source + ".\n"
 		if len(p.Methods) > 0 {
-			w := newWriter(p)
+			w.begin(p)
 			if err := w.execute("service", p); err != nil {
 				return nil, err
 			}
@@ -48,7 +49,7 @@ func Packages(pkgs []*model.Package) (map[string][]byte, error) {
 			comment = ""
 		}
 		for _, f := range p.Files {
-			w := newWriter(p)
+			w.begin(p)
 			for _, d := range f.Decls {
 				if err := w.execute(d.Template(), d); err != nil {
 					return nil, err
@@ -65,7 +66,7 @@ func Packages(pkgs []*model.Package) (map[string][]byte, error) {
 	return files, nil
 }
 
-// writer prints one file and remembers what it imports.
+// writer prints one file at a time and remembers what it imports.
 type writer struct {
 	pkg       *model.Package
 	imports   map[string]string // path → name
@@ -73,8 +74,14 @@ type writer struct {
 	templates *template.Template
 }
 
-func newWriter(p *model.Package) *writer {
-	w := &writer{pkg: p, imports: map[string]string{}}
+// begin starts a file of p.
+func (w *writer) begin(p *model.Package) {
+	w.pkg, w.imports = p, map[string]string{}
+	w.body.Reset()
+}
+
+func newWriter() *writer {
+	w := new(writer)
 	w.templates = template.Must(template.New("").Funcs(template.FuncMap{
 		"use":       w.use,
 		"xrpc":      func(name string) string { return w.use(model.Runtime) + "." + name },
@@ -188,7 +195,7 @@ func (w *writer) named(name string) bool {
 // reserved are the names that an import of a generated package must not take.
 var reserved = map[string]bool{
 	"any": true, "bool": true, "byte": true, "error": true, "init": true, "int": true, "int64": true,
-	"len": true, "new": true, "nil": true, "string": true, "true": true, "false": true, "string_": true,
+	"len": true, "new": true, "nil": true, "string": true, "true": true, "false": true,
 	"c": true, "e": true, "i": true, "j": true, "in": true, "n": true, "o": true, "ok": true, "p": true, "q": true, "s": true, "u": true, "v": true,
 	"ctx": true, "data": true, "err": true, "params": true, "plain": true, "svc": true, "typ": true,
 }

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// lay makes a module with one document.
+func lay(t *testing.T, document string) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range map[string]string{
+		"go.mod": "module example\n", "lexicons/com/atproto/x/ping.json": document, "deep/er/x": "",
+	} {
+		name = filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+func lexgen(t *testing.T, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, err strings.Builder
+	status = run(config, args, &out, &err)
+	return status, out.String(), err.String()
+}
+
+const document = `{"lexicon":1,"id":"com.atproto.x.ping","defs":{"main":{"type":"query"}}}`
+
+func TestGenerateAndCheck(t *testing.T) {
+	root := lay(t, document)
+	status, stdout, stderr := lexgen(t, "-C", filepath.Join(root, "deep", "er"), "check")
+	if status != 1 || !strings.Contains(stdout, "+++ api/atproto/x/ping_gen.go\n") ||
+		stderr != "2 generated files are not what the lexicons say: run `make generate`\n" {
+		t.Errorf("check before: %d\n%s%s", status, stdout, stderr)
+	}
+	status, stdout, stderr = lexgen(t, "-C", filepath.Join(root, "deep", "er"))
+	if status != 0 || stdout != "lexicons: 1 documents, 1 methods\napi: 2 written, 0 removed, 0 unchanged\n" || stderr != "" {
+		t.Errorf("generate: %d\n%s%s", status, stdout, stderr)
+	}
+	if status, stdout, stderr = lexgen(t, "-C", root, "check"); status != 0 || stdout != "" || stderr != "" {
+		t.Errorf("check after: %d\n%s%s", status, stdout, stderr)
+	}
+	status, stdout, _ = lexgen(t, "-C", root, "list")
+	if status != 0 || stdout != "com.atproto.x.ping  query  Service.Ping  api/atproto/x/ping_gen.go\n" {
+		t.Errorf("list: %d\n%q", status, stdout)
+	}
+	if err := os.Remove(filepath.Join(root, "lexicons/com/atproto/x/ping.json")); err != nil {
+		t.Fatal(err)
+	}
+	if status, stdout, _ = lexgen(t, "-C", root, "generate"); status != 0 || !strings.Contains(stdout, "0 written, 2 removed") {
+		t.Errorf("generate without the document: %d\n%s", status, stdout)
+	}
+	if _, err := os.Stat(filepath.Join(root, "api")); !os.IsNotExist(err) {
+		t.Errorf("the output folder is still there: %v", err)
+	}
+}
+
+func TestNothingIsWrittenWhenADocumentIsWrong(t *testing.T) {
+	root := lay(t, `{"lexicon":1,"id":"com.atproto.x.ping","defs":{"main":{"type":"qery"}}}`)
+	status, stdout, stderr := lexgen(t, "-C", root)
+	const want = `lexicons/com/atproto/x/ping.json:1:63: /defs/main/type: unknown type "qery" (did you mean "query"?)` + "\n"
+	if status != 1 || stdout != "" || stderr != want {
+		t.Errorf("got %d\n%s%s", status, stdout, stderr)
+	}
+	if _, err := os.Stat(filepath.Join(root, "api")); !os.IsNotExist(err) {
+		t.Errorf("an output folder was made: %v", err)
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	for _, args := range [][]string{{"frobnicate"}, {"check", "more"}, {"-x"}} {
+		if status, _, stderr := lexgen(t, args...); status != 2 || !strings.Contains(stderr, "usage: lexgen") {
+			t.Errorf("%q: %d, %s", args, status, stderr)
+		}
+	}
+	if status, _, stderr := lexgen(t, "-C", t.TempDir()); status != 1 || !strings.Contains(stderr, "is in no Go module") {
+		t.Errorf("outside of a module: %d, %s", status, stderr)
+	}
+}
