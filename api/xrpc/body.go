@@ -32,7 +32,7 @@ func putBuffer(b *bytes.Buffer) {
 	}
 }
 
-var errTooLarge = &Error{Status: http.StatusRequestEntityTooLarge, Name: "PayloadTooLargeError", Message: "request entity too large"}
+var errTooLarge = &Error{Status: http.StatusRequestEntityTooLarge, Name: "PayloadTooLargeError", Message: "request entity too large", own: true}
 
 func unsupported(message string) *Error {
 	return &Error{Status: http.StatusUnsupportedMediaType, Name: "UnsupportedMediaTypeError", Message: message}
@@ -271,7 +271,7 @@ func readFailure(ctx context.Context, err error) error {
 	default:
 		message = "request body could not be read"
 	}
-	return &Error{Status: http.StatusBadRequest, Name: "Error", Message: message, Cause: err}
+	return &Error{Status: http.StatusBadRequest, Name: "Error", Message: message, Cause: err, own: true}
 }
 
 // upload is a streamed request body. Reading beyond the limit fails with the 413

@@ -56,7 +56,9 @@ func Unmarshal(s *Schema, data []byte, v any) error {
 
 // edited returns a copy of the data with the edits made.
 func (c *checker) edited() []byte {
-	slices.SortStableFunc(c.edits, func(a, b edit) int { return cmp.Compare(a.from, b.from) })
+	slices.SortStableFunc(c.edits, func(a, b edit) int {
+		return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to)) // insertions first
+	})
 	var out bytes.Buffer
 	done := 0
 	for _, e := range c.edits {

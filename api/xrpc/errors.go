@@ -19,6 +19,8 @@ type Error struct {
 	Message string
 	Header  http.Header // added to the answer
 	Cause   error
+
+	own bool // made by this package while a handler read a stream; needs no declaration
 }
 
 // Error describes e for a log, with its cause.

@@ -92,7 +92,7 @@ func Handle[In, Out any](s *Server, m *Method, p Policy[In], f func(context.Cont
 			for i, l := range p.Limits {
 				who := ""
 				if l.Key != nil {
-					who = l.Key(c, in)
+					who = l.Key(ctx, in)
 				} else {
 					who = c.IPKey()
 				}
@@ -118,7 +118,7 @@ func Handle[In, Out any](s *Server, m *Method, p Policy[In], f func(context.Cont
 // declared lets an error of a handler of m pass if its name is known to m.
 func declared(m *Method, err error) error {
 	x, ok := errors.AsType[*Error](err)
-	if !ok || m.mayAnswer(x.name()) {
+	if !ok || x.own || m.mayAnswer(x.name()) {
 		return err
 	}
 	return &Error{

@@ -39,8 +39,9 @@ type Limit[In any] struct {
 	Name   string
 	Points int
 	Per    time.Duration
-	// Key tells whose calls are counted together; nil counts by client address.
-	Key func(c *Call, in *In) string
+	// Key tells whose calls are counted together; nil counts by client address. Its
+	// context is the handler's, with the principal in it.
+	Key func(ctx context.Context, in *In) string
 }
 
 // Limits are the limits of one method, taken together with the global one.

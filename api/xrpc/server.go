@@ -145,12 +145,10 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		// Paths are matched in any case.
 		if path := r.URL.Path; len(path) >= 6 && path[:6] != "/xrpc/" && strings.EqualFold(path[:6], "/xrpc/") {
-			u := *r.URL
-			u.Path = "/xrpc/" + path[6:]
-			if u.RawPath != "" {
-				u.RawPath = "/xrpc/" + u.RawPath[6:]
+			r.URL.Path = "/xrpc/" + path[6:] // the router reads it from here
+			if len(r.URL.RawPath) >= 6 {
+				r.URL.RawPath = "/xrpc/" + r.URL.RawPath[6:]
 			}
-			c.Request.URL = &u
 		}
 		if err := next(e); err != nil {
 			s.writeError(err, e)
