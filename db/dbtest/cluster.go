@@ -1,0 +1,156 @@
+package dbtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"portico/db"
+)
+
+// template is the database that those of the tests are copies of.
+const template = "portico_template"
+
+var errNoInitdb = errors.New("no initdb")
+
+// A cluster is a Postgres server that listens on a socket in a directory of its own.
+type cluster struct {
+	dir string
+	// alive is the pipe whose end tells the cluster's keeper that this process is
+	// gone. Nobody writes to it, and it is closed by no one but the kernel.
+	alive *os.File
+}
+
+var startOnce = sync.OnceValues(start)
+
+func (c *cluster) url(database string) string {
+	return "postgres://portico@/" + database + "?host=" + c.dir
+}
+
+// keeper runs the server until its standard input ends, and clears up. It is a
+// process of its own because ours may end in ways that run no code of ours.
+const keeper = `"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= \
+	-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c autovacuum=off \
+	-c wal_level=minimal -c max_wal_senders=0 -c max_connections=400 -c shared_buffers=64MB \
+	-c deadlock_timeout=100ms >"$2/log" 2>&1 &
+read -r _
+kill -QUIT $!
+wait $!
+rm -rf "$2"`
+
+func start() (*cluster, error) {
+	bin, err := programs()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "portico-postgres-")
+	if err != nil {
+		return nil, err
+	}
+	// A group of its own: an interrupt at the terminal must not stop the keeper.
+	attr := &syscall.SysProcAttr{Setsid: true}
+	if os.Geteuid() == 0 {
+		// Postgres refuses to run as root.
+		if attr.Credential, err = unprivileged(); err != nil {
+			return nil, err
+		}
+		if err := os.Chown(dir, int(attr.Credential.Uid), int(attr.Credential.Gid)); err != nil {
+			return nil, err
+		}
+	}
+	initdb := exec.Command(filepath.Join(bin, "initdb"), "-D", filepath.Join(dir, "data"), "-U", "portico",
+		"-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions")
+	initdb.Dir, initdb.SysProcAttr = dir, attr
+	if out, err := initdb.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
+	}
+
+	stdin, alive, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer stdin.Close()
+	server := exec.Command("/bin/sh", "-c", keeper, "keeper", bin, dir)
+	server.Dir, server.SysProcAttr, server.Stdin = dir, attr, stdin
+	if err := server.Start(); err != nil {
+		return nil, err
+	}
+	c := &cluster{dir: dir, alive: alive}
+	if err := c.prepare(); err != nil {
+		log, _ := os.ReadFile(filepath.Join(dir, "log"))
+		return nil, fmt.Errorf("throw-away Postgres: %w\n%s", err, log)
+	}
+	return c, nil
+}
+
+// prepare waits for the server and makes the template.
+func (c *cluster) prepare() error {
+	var err error
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if err = c.exec("CREATE DATABASE " + template); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		return err
+	}
+	d, err := db.Open(context.Background(), db.Config{URL: c.url(template), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	return d.Close()
+}
+
+// programs returns the directory of the newest Postgres on the machine.
+func programs() (string, error) {
+	if path, err := exec.LookPath("initdb"); err == nil {
+		// A link may stand alone; the server is beside what it points to.
+		if path, err = filepath.EvalSymlinks(path); err != nil {
+			return "", err
+		}
+		return filepath.Dir(path), nil
+	}
+	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	if err != nil {
+		return "", err
+	}
+	newest, version := "", -1
+	for _, path := range found {
+		bin := filepath.Dir(path)
+		if v, err := strconv.Atoi(filepath.Base(filepath.Dir(bin))); err == nil && v > version {
+			newest, version = bin, v
+		}
+	}
+	if newest == "" {
+		return "", errNoInitdb
+	}
+	return newest, nil
+}
+
+func unprivileged() (*syscall.Credential, error) {
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, err := strconv.ParseUint(u.Uid, 10, 32)
+		if err != nil {
+			return nil, err
+		}
+		gid, err := strconv.ParseUint(u.Gid, 10, 32)
+		if err != nil {
+			return nil, err
+		}
+		return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+	}
+	return nil, errors.New("running as root, and there is no user postgres or nobody to run Postgres as")
+}

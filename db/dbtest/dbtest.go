@@ -1,0 +1,118 @@
+// Package dbtest gives tests fresh databases of both engines and holds the suite
+// that every engine has to pass.
+package dbtest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"portico/db"
+)
+
+// An Option changes how a database is opened.
+type Option func(*db.Config)
+
+// Open returns an empty SQLite database in a directory of its own, closed when
+// the test ends. It does not wait for the disk.
+func Open(t testing.TB, options ...Option) *db.DB {
+	t.Helper()
+	return open(t, db.Config{Dir: t.TempDir(), Synchronous: "OFF"}, options)
+}
+
+// Postgres returns an empty Postgres database, closed and dropped when the test
+// ends. See [PostgresURL] for where it lives.
+func Postgres(t testing.TB, options ...Option) *db.DB {
+	t.Helper()
+	return open(t, db.Config{URL: PostgresURL(t)}, options)
+}
+
+// Engines runs a test as a subtest on a fresh database of each engine.
+func Engines(t *testing.T, test func(t *testing.T, d *db.DB), options ...Option) {
+	t.Helper()
+	t.Run("sqlite", func(t *testing.T) { test(t, Open(t, options...)) })
+	t.Run("postgres", func(t *testing.T) { test(t, Postgres(t, options...)) })
+}
+
+func open(t testing.TB, c db.Config, options []Option) *db.DB {
+	t.Helper()
+	c.MaxConns = 8
+	c.Logger = slog.New(slog.DiscardHandler)
+	for _, o := range options {
+		o(&c)
+	}
+	d, err := db.Open(context.Background(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+var databases atomic.Int64
+
+// PostgresURL returns the URL of a database with the newest schema and no rows,
+// dropped when the test ends. All of a process's live in one cluster that is
+// started for the first and ends with the process. Without initdb on the machine
+// the test is skipped, or fails where CI is set.
+func PostgresURL(t testing.TB) string {
+	t.Helper()
+	return createDatabase(t, "TEMPLATE "+template)
+}
+
+// EmptyPostgresURL is [PostgresURL] without a schema.
+func EmptyPostgresURL(t testing.TB) string {
+	t.Helper()
+	return createDatabase(t, "")
+}
+
+func createDatabase(t testing.TB, options string) string {
+	t.Helper()
+	c := sharedCluster(t)
+	name := fmt.Sprintf("test_%d", databases.Add(1))
+	if err := c.exec("CREATE DATABASE " + name + " " + options); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.exec("DROP DATABASE " + name + " WITH (FORCE)"); err != nil {
+			t.Error(err)
+		}
+	})
+	return c.url(name)
+}
+
+func sharedCluster(t testing.TB) *cluster {
+	t.Helper()
+	c, err := startOnce()
+	switch {
+	case err == errNoInitdb && os.Getenv("CI") == "true":
+		t.Fatal("Postgres is missing: initdb is neither on PATH nor under /usr/lib/postgresql")
+	case err == errNoInitdb:
+		t.Skip("SKIPPED, NOTHING WAS TESTED ON POSTGRES: initdb is neither on PATH nor under /usr/lib/postgresql")
+	case err != nil:
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (c *cluster) exec(sql string) error {
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, c.url("postgres"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, sql); err != nil {
+		return fmt.Errorf("%s: %w", sql, err)
+	}
+	return nil
+}

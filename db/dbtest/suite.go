@@ -1,0 +1,184 @@
+package dbtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/google/go-cmp/cmp"
+
+	"portico/db"
+)
+
+// Run runs the suite. open returns an empty database that lives as long as the
+// test and has the given options.
+func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
+	for _, c := range []struct {
+		name string
+		test func(s *suite)
+	}{
+		{"accounts", (*suite).accounts},
+		{"account updates", (*suite).accountUpdates},
+		{"account deletion", (*suite).accountDeletion},
+		{"due deletions", (*suite).dueDeletions},
+		{"creation", (*suite).creation},
+		{"creation given up", (*suite).creationGivenUp},
+		{"unfinished", (*suite).unfinished},
+		{"cleanups", (*suite).cleanups},
+		{"signing keys", (*suite).signingKeys},
+		{"reserved keys", (*suite).reservedKeys},
+		{"repo", (*suite).repo},
+		{"events", (*suite).events},
+		{"sessions", (*suite).sessions},
+		{"session rotation", (*suite).sessionRotation},
+		{"session end", (*suite).sessionEnd},
+		{"app passwords", (*suite).appPasswords},
+		{"email codes", (*suite).emailCodes},
+		{"mail", (*suite).mail},
+		{"invites", (*suite).invites},
+		{"budgets", (*suite).budgets},
+		{"jobs", (*suite).jobs},
+		{"did documents", (*suite).didDocuments},
+		{"meta", (*suite).meta},
+		{"plc", (*suite).plc},
+		{"audit", (*suite).audit},
+		{"purge", (*suite).purge},
+		{"transactions", (*suite).transactions},
+
+		{"race/handle", (*suite).raceHandle},
+		{"race/email", (*suite).raceEmail},
+		{"race/did", (*suite).raceDID},
+		{"race/single-use invite", func(s *suite) { s.raceInvite(1) }},
+		{"race/seven-use invite", func(s *suite) { s.raceInvite(7) }},
+		{"race/rotation", (*suite).raceRotation},
+		{"race/rotation and end", (*suite).raceRotationAndEnd},
+		{"race/events", (*suite).raceEvents},
+		{"race/budget", (*suite).raceBudget},
+		{"race/claims", (*suite).raceClaims},
+		{"race/finish and abort", (*suite).raceFinishAndAbort},
+		{"race/codes", (*suite).raceCodes},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := &suite{T: t}
+			s.clock.Store(new(start0))
+			s.db = open(t, func(c *db.Config) { c.Now = s.now })
+			c.test(s)
+		})
+	}
+}
+
+// start0 has microseconds: they must come back.
+var start0 = time.Date(2026, 1, 2, 3, 4, 5, 123456000, time.UTC)
+
+type suite struct {
+	*testing.T
+	db    *db.DB
+	clock atomic.Pointer[time.Time]
+}
+
+func (s *suite) now() time.Time { return *s.clock.Load() }
+
+func (s *suite) write(f func(tx *db.Tx) error) error {
+	return s.db.Write(s.Context(), f)
+}
+
+// must fails the test when a write fails.
+func (s *suite) must(f func(tx *db.Tx) error) {
+	s.Helper()
+	if err := s.write(f); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// fails fails the test unless a write returns want.
+func (s *suite) fails(want error, f func(tx *db.Tx) error) {
+	s.Helper()
+	if err := s.write(f); !errors.Is(err, want) {
+		s.Errorf("got error %v, want %v", err, want)
+	}
+}
+
+func (s *suite) is(err, want error) {
+	s.Helper()
+	if !errors.Is(err, want) {
+		s.Errorf("got error %v, want %v", err, want)
+	}
+}
+
+func (s *suite) ok(err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatal(err)
+	}
+}
+
+func (s *suite) equal(what string, got, want any) {
+	s.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		s.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+func did(n int) syntax.DID { return syntax.DID(fmt.Sprintf("did:plc:aaaaaaaaaaaaaaaaaaaaaa%02d", n)) }
+
+func key(d syntax.DID) db.SigningKey {
+	return db.SigningKey{DID: d, Purpose: "atproto", Public: "did:key:of-" + d.String(), Sealed: []byte("sealed " + d)}
+}
+
+// reservation is that of account n, named userN.test.
+func reservation(n int) db.Reservation {
+	return db.Reservation{
+		Account: db.Account{
+			DID: did(n), Handle: syntax.Handle(fmt.Sprintf("user%d.test", n)), Email: fmt.Sprintf("user%d@mail.test", n),
+			PasswordHash: "hash", CreatedAt: start0,
+		},
+		Key: key(did(n)), Genesis: []byte(`{"type":"plc_operation"}`), Holder: "me", LeaseUntil: start0.Add(time.Minute),
+	}
+}
+
+// create makes account n.
+func (s *suite) create(n int) *db.Account {
+	s.Helper()
+	s.must(func(tx *db.Tx) error {
+		if err := tx.ReserveAccount(s.Context(), reservation(n)); err != nil {
+			return err
+		}
+		return tx.FinishAccount(s.Context(), did(n), "me")
+	})
+	a, err := s.db.AccountByDID(s.Context(), did(n))
+	s.ok(err)
+	return a
+}
+
+// race runs f n times at once and counts the outcomes.
+func (s *suite) race(n int, f func(ctx context.Context, i int) error) map[error]int {
+	s.Helper()
+	var mu sync.Mutex
+	outcomes := make(map[error]int)
+	begin := make(chan struct{})
+	var wait sync.WaitGroup
+	for i := range n {
+		wait.Go(func() {
+			<-begin
+			err := f(s.Context(), i)
+			for _, known := range []error{
+				db.ErrHandleTaken, db.ErrEmailTaken, db.ErrDIDTaken, db.ErrInviteUnavailable, db.ErrLeaseLost, db.ErrNotFound,
+			} {
+				if errors.Is(err, known) {
+					err = known
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			outcomes[err]++
+		})
+	}
+	close(begin)
+	wait.Wait()
+	return outcomes
+}

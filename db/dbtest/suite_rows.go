@@ -1,0 +1,804 @@
+package dbtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/db"
+)
+
+func (s *suite) signingKeys() {
+	ctx := s.Context()
+	s.create(1)
+	s.create(2)
+	changed := db.SigningKey{DID: did(1), Purpose: "atproto", Public: "did:key:other", Sealed: []byte{0, 1, 255}}
+	s.must(func(tx *db.Tx) error { return tx.PutSigningKey(ctx, changed) })
+	got, err := s.db.SigningKey(ctx, did(1), "atproto")
+	s.ok(err)
+	s.equal("key", *got, changed)
+	_, err = s.db.SigningKey(ctx, did(1), "label")
+	s.is(err, db.ErrNotFound)
+	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.PutSigningKey(ctx, key(did(9))) })
+
+	all, err := s.db.SigningKeys(ctx, "", "", 10)
+	s.ok(err)
+	s.equal("all", all, []db.SigningKey{changed, key(did(2))})
+	rest, err := s.db.SigningKeys(ctx, did(1), "atproto", 10)
+	s.ok(err)
+	s.equal("rest", rest, all[1:])
+}
+
+func (s *suite) reservedKeys() {
+	ctx := s.Context()
+	reserve := func(k db.ReservedKey) (kept *db.ReservedKey) {
+		s.Helper()
+		s.must(func(tx *db.Tx) (err error) { kept, err = tx.ReserveKey(ctx, k); return err })
+		return kept
+	}
+	first := db.ReservedKey{
+		ID: did(1).String(), DID: did(1), Public: "did:key:1", Sealed: []byte("1"), CreatedAt: start0, ExpiresAt: start0.Add(time.Hour),
+	}
+	s.equal("reserved", *reserve(first), first)
+	second := first
+	second.Public, second.Sealed, second.CreatedAt, second.ExpiresAt = "did:key:2", []byte("2"), start0.Add(time.Minute), start0.Add(2*time.Hour)
+	s.equal("reserved again", *reserve(second), first)
+	nameless := db.ReservedKey{ID: "did:key:3", Public: "did:key:3", Sealed: []byte("3"), CreatedAt: start0, ExpiresAt: start0.Add(time.Hour)}
+	s.equal("without DID", *reserve(nameless), nameless)
+
+	got, err := s.db.ReservedKey(ctx, did(1).String())
+	s.ok(err)
+	s.equal("read", *got, first)
+	s.clock.Store(new(start0.Add(time.Hour)))
+	_, err = s.db.ReservedKey(ctx, did(1).String())
+	s.is(err, db.ErrNotFound)
+	second.CreatedAt = start0.Add(time.Hour)
+	s.equal("after the first expired", *reserve(second), second)
+
+	s.must(func(tx *db.Tx) error { return tx.DeleteReservedKeys(ctx, did(1)) })
+	_, err = s.db.ReservedKey(ctx, did(1).String())
+	s.is(err, db.ErrNotFound)
+}
+
+func (s *suite) repo() {
+	ctx := s.Context()
+	s.create(1)
+	_, err := s.db.Repo(ctx, did(1))
+	s.is(err, db.ErrNotFound)
+	blocks := []db.Block{{CID: "a", Data: []byte{0}}, {CID: "b", Data: []byte{1, 2}}}
+	s.must(func(tx *db.Tx) error { return tx.PutRepo(ctx, did(1), "b", "rev1", blocks) })
+	got, err := s.db.Repo(ctx, did(1))
+	s.ok(err)
+	s.equal("repo", *got, db.Repo{Root: "b", Rev: "rev1", Blocks: 2})
+	s.must(func(tx *db.Tx) error {
+		return tx.PutRepo(ctx, did(1), "c", "rev2", []db.Block{{CID: "a", Data: []byte("other")}, {CID: "c", Data: []byte{3}}})
+	})
+	got, err = s.db.Repo(ctx, did(1))
+	s.ok(err)
+	s.equal("moved repo", *got, db.Repo{Root: "c", Rev: "rev2", Blocks: 3})
+	data, err := s.db.RepoBlock(ctx, did(1), "a")
+	s.ok(err)
+	s.equal("block", data, []byte{0})
+	_, err = s.db.RepoBlock(ctx, did(1), "d")
+	s.is(err, db.ErrNotFound)
+	all, err := s.db.RepoBlocks(ctx, did(1))
+	s.ok(err)
+	s.equal("blocks", all, append(blocks, db.Block{CID: "c", Data: []byte{3}}))
+	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.PutRepo(ctx, did(9), "a", "rev", nil) })
+}
+
+func (s *suite) events() {
+	ctx := s.Context()
+	last, err := s.db.LastEvent(ctx)
+	s.ok(err)
+	s.equal("last of none", last, int64(0))
+	s.must(func(tx *db.Tx) error { return tx.AppendEvents(ctx) })
+	given := []db.Event{{DID: did(1), Kind: "identity", Body: []byte{1}}, {DID: did(1), Kind: "account", Body: []byte{2}}}
+	s.must(func(tx *db.Tx) error { return tx.AppendEvents(ctx, given...) })
+	// A transaction that fails leaves no gap, a clock that goes back no disorder.
+	failed := errors.New("failed")
+	s.fails(failed, func(tx *db.Tx) error {
+		if err := tx.AppendEvents(ctx, db.Event{DID: did(2), Kind: "account", Body: []byte{3}}); err != nil {
+			return err
+		}
+		return failed
+	})
+	s.clock.Store(new(start0.Add(-time.Hour)))
+	s.must(func(tx *db.Tx) error {
+		return tx.AppendEvents(ctx, db.Event{DID: did(2), Kind: "sync", Body: []byte{4}})
+	})
+	s.clock.Store(new(start0.Add(time.Hour)))
+	s.must(func(tx *db.Tx) error {
+		return tx.AppendEvents(ctx, db.Event{DID: did(1), Kind: "commit", Body: []byte{5}})
+	})
+
+	want := []db.Event{
+		{Seq: 1, DID: did(1), Kind: "identity", Body: []byte{1}, Time: start0},
+		{Seq: 2, DID: did(1), Kind: "account", Body: []byte{2}, Time: start0},
+		{Seq: 3, DID: did(2), Kind: "sync", Body: []byte{4}, Time: start0},
+		{Seq: 4, DID: did(1), Kind: "commit", Body: []byte{5}, Time: start0.Add(time.Hour)},
+	}
+	s.equal("numbered in place", given, want[:2])
+	got, err := s.db.Events(ctx, 0, 10)
+	s.ok(err)
+	s.equal("events", got, want)
+	got, err = s.db.Events(ctx, 1, 2)
+	s.ok(err)
+	s.equal("page", got, want[1:3])
+	s.must(func(tx *db.Tx) error { return tx.EraseEvents(ctx, did(1), 4) })
+	got, err = s.db.Events(ctx, 0, 10)
+	s.ok(err)
+	s.equal("after erasing", got, want[2:])
+	last, err = s.db.LastEvent(ctx)
+	s.ok(err)
+	s.equal("last", last, int64(4))
+}
+
+const (
+	grace = 2 * time.Hour
+	life  = 90 * 24 * time.Hour
+)
+
+func (s *suite) insertSession(id string, d syntax.DID) db.Session {
+	s.Helper()
+	row := db.Session{ID: []byte(id), DID: d, CreatedAt: start0, ExpiresAt: start0.Add(life)}
+	s.must(func(tx *db.Tx) error { return tx.InsertSession(s.Context(), row) })
+	return row
+}
+
+func (s *suite) rotate(id, next string, now time.Time) (got *db.Session, err error) {
+	err = s.write(func(tx *db.Tx) error {
+		got, err = tx.RotateSession(s.Context(), []byte(id), []byte(next), now, grace, life)
+		return err
+	})
+	return got, err
+}
+
+func (s *suite) sessions() {
+	ctx := s.Context()
+	s.create(1)
+	first := s.insertSession("first", did(1))
+	second := db.Session{
+		ID: []byte("second"), DID: did(1), AppPassword: "app", CreatedAt: start0.Add(time.Second), ExpiresAt: start0.Add(time.Hour),
+	}
+	s.must(func(tx *db.Tx) error { return tx.InsertSession(ctx, second) })
+	all, err := s.db.Sessions(ctx, did(1))
+	s.ok(err)
+	s.equal("sessions", all, []db.Session{second, first})
+	one, err := s.db.Session(ctx, []byte("first"))
+	s.ok(err)
+	s.equal("session", *one, first)
+	_, err = s.db.Session(ctx, []byte("third"))
+	s.is(err, db.ErrNotFound)
+	s.fails(db.ErrNotFound, func(tx *db.Tx) error {
+		return tx.InsertSession(ctx, db.Session{ID: []byte("x"), DID: did(9), CreatedAt: start0, ExpiresAt: start0})
+	})
+}
+
+func (s *suite) sessionRotation() {
+	ctx := s.Context()
+	s.create(1)
+	s.must(func(tx *db.Tx) error {
+		return tx.InsertSession(ctx, db.Session{
+			ID: []byte("a"), DID: did(1), AppPassword: "app", CreatedAt: start0, ExpiresAt: start0.Add(life),
+		})
+	})
+	s.must(func(tx *db.Tx) error {
+		return tx.InsertSession(ctx, db.Session{ID: []byte("old"), DID: did(1), CreatedAt: start0, ExpiresAt: start0.Add(time.Minute)})
+	})
+	at := start0.Add(time.Hour)
+	b := db.Session{ID: []byte("b"), DID: did(1), AppPassword: "app", CreatedAt: at, ExpiresAt: at.Add(life)}
+	got, err := s.rotate("a", "b", at)
+	s.ok(err)
+	s.equal("successor", *got, b)
+	a, err := s.db.Session(ctx, []byte("a"))
+	s.ok(err)
+	s.equal("predecessor", *a, db.Session{
+		ID: []byte("a"), DID: did(1), AppPassword: "app", CreatedAt: start0, ExpiresAt: at.Add(grace), NextID: []byte("b"),
+	})
+	_, err = s.db.Session(ctx, []byte("old")) // expired: purged on the way
+	s.is(err, db.ErrNotFound)
+
+	// Again within the grace: the same successor, and the grace is not extended.
+	got, err = s.rotate("a", "b", at.Add(time.Hour))
+	s.ok(err)
+	s.equal("successor again", *got, b)
+	a, err = s.db.Session(ctx, []byte("a"))
+	s.ok(err)
+	s.equal("grace", a.ExpiresAt, at.Add(grace))
+	_, err = s.rotate("a", "c", at.Add(time.Hour))
+	s.is(err, db.ErrStale)
+
+	// A successor that is gone is made again.
+	if _, err = s.rotate("a", "b", at.Add(grace-time.Microsecond)); err != nil {
+		s.Error(err)
+	}
+	_, err = s.rotate("a", "b", at.Add(grace))
+	s.is(err, db.ErrNotFound)
+	_, err = s.rotate("nothing", "b", at)
+	s.is(err, db.ErrNotFound)
+
+	// A session that ends before the grace would keeps its end.
+	s.must(func(tx *db.Tx) error {
+		return tx.InsertSession(ctx, db.Session{ID: []byte("short"), DID: did(1), CreatedAt: start0, ExpiresAt: at.Add(time.Minute)})
+	})
+	_, err = s.rotate("short", "s2", at)
+	s.ok(err)
+	short, err := s.db.Session(ctx, []byte("short"))
+	s.ok(err)
+	s.equal("short end", short.ExpiresAt, at.Add(time.Minute))
+}
+
+func (s *suite) sessionEnd() {
+	ctx := s.Context()
+	s.create(1)
+	s.create(2)
+	chain := func() {
+		s.insertSession("a", did(1))
+		for _, pair := range [][2]string{{"a", "b"}, {"b", "c"}, {"c", "d"}} {
+			_, err := s.rotate(pair[0], pair[1], start0)
+			s.ok(err)
+		}
+	}
+	s.insertSession("else", did(1))
+	s.insertSession("other", did(2))
+	for _, id := range []string{"a", "b", "c", "d"} {
+		chain()
+		s.must(func(tx *db.Tx) error { return tx.EndSession(ctx, []byte(id)) })
+		left, err := s.db.Sessions(ctx, did(1))
+		s.ok(err)
+		if len(left) != 1 || string(left[0].ID) != "else" {
+			s.Errorf("after ending %s: %q", id, left)
+		}
+		_, err = s.rotate("a", "b", start0)
+		s.is(err, db.ErrNotFound)
+	}
+	s.must(func(tx *db.Tx) error { return tx.EndSession(ctx, []byte("nothing")) })
+
+	s.must(func(tx *db.Tx) error { return tx.EndSessions(ctx, did(1)) })
+	left, err := s.db.Sessions(ctx, did(1))
+	s.ok(err)
+	if len(left) > 0 {
+		s.Errorf("after ending all: %q", left)
+	}
+	if _, err := s.db.Session(ctx, []byte("other")); err != nil {
+		s.Errorf("the other account's session: %v", err)
+	}
+	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.EndSessions(ctx, did(9)) })
+}
+
+func (s *suite) appPasswords() {
+	ctx := s.Context()
+	s.create(1)
+	one := db.AppPassword{DID: did(1), Name: "one", MAC: []byte("mac1"), CreatedAt: start0}
+	two := db.AppPassword{DID: did(1), Name: "two", Scrypt: "salt:hash", Privileged: true, CreatedAt: start0.Add(time.Second)}
+	s.must(func(tx *db.Tx) error { return tx.InsertAppPassword(ctx, one) })
+	s.must(func(tx *db.Tx) error { return tx.InsertAppPassword(ctx, two) })
+	s.fails(db.ErrNameTaken, func(tx *db.Tx) error { return tx.InsertAppPassword(ctx, one) })
+	s.fails(db.ErrNotFound, func(tx *db.Tx) error {
+		return tx.InsertAppPassword(ctx, db.AppPassword{DID: did(9), Name: "x", CreatedAt: start0})
+	})
+	all, err := s.db.AppPasswords(ctx, did(1))
+	s.ok(err)
+	s.equal("app passwords", all, []db.AppPassword{two, one})
+	got, err := s.db.AppPasswordByMAC(ctx, did(1), []byte("mac1"))
+	s.ok(err)
+	s.equal("by MAC", *got, one)
+	_, err = s.db.AppPasswordByMAC(ctx, did(1), nil)
+	s.is(err, db.ErrNotFound)
+
+	s.must(func(tx *db.Tx) error { return tx.SetAppPasswordMAC(ctx, did(1), "two", []byte("mac2")) })
+	two.MAC, two.Scrypt = []byte("mac2"), ""
+	got, err = s.db.AppPasswordByName(ctx, did(1), "two")
+	s.ok(err)
+	s.equal("with our hash", *got, two)
+	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.SetAppPasswordMAC(ctx, did(1), "three", nil) })
+	_, err = s.db.AppPasswordByName(ctx, did(1), "three")
+	s.is(err, db.ErrNotFound)
+
+	for _, name := range []string{"one", "two", ""} {
+		s.must(func(tx *db.Tx) error {
+			return tx.InsertSession(ctx, db.Session{
+				ID: []byte("session " + name), DID: did(1), AppPassword: name, CreatedAt: start0, ExpiresAt: start0.Add(life),
+			})
+		})
+	}
+	s.must(func(tx *db.Tx) error { return tx.DeleteAppPassword(ctx, did(1), "one") })
+	s.must(func(tx *db.Tx) error { return tx.DeleteAppPassword(ctx, did(1), "one") })
+	_, err = s.db.AppPasswordByMAC(ctx, did(1), []byte("mac1"))
+	s.is(err, db.ErrNotFound)
+	_, err = s.db.Session(ctx, []byte("session one"))
+	s.is(err, db.ErrNotFound)
+	left, err := s.db.Sessions(ctx, did(1))
+	s.ok(err)
+	s.equal("sessions left", len(left), 2)
+}
+
+func (s *suite) emailCodes() {
+	ctx := s.Context()
+	s.create(1)
+	s.create(2)
+	code := func(n int, purpose, mac string, at time.Duration) db.EmailCode {
+		return db.EmailCode{
+			Purpose: purpose, DID: did(n), MAC: []byte(mac), CreatedAt: start0.Add(at), ExpiresAt: start0.Add(at + 15*time.Minute),
+			Email: "user@mail.test",
+		}
+	}
+	insert := func(c db.EmailCode) {
+		s.Helper()
+		s.must(func(tx *db.Tx) error { return tx.InsertCode(ctx, c, 3) })
+	}
+	has := func(want bool, purpose string, d syntax.DID, mac string) {
+		s.Helper()
+		_, err := s.db.EmailCode(ctx, purpose, d, []byte(mac))
+		if err != nil && !errors.Is(err, db.ErrNotFound) || (err == nil) != want {
+			s.Errorf("%s %s %s: got %v, want found: %v", purpose, d, mac, err, want)
+		}
+	}
+	insert(code(1, "confirm_email", "a", 0))
+	insert(code(1, "reset_password", "b", 0))
+	got, err := s.db.EmailCode(ctx, "confirm_email", did(1), []byte("a"))
+	s.ok(err)
+	s.equal("code", *got, code(1, "confirm_email", "a", 0))
+	got, err = s.db.EmailCode(ctx, "reset_password", "", []byte("b"))
+	s.ok(err)
+	s.equal("code of any account", *got, code(1, "reset_password", "b", 0))
+	has(false, "reset_password", did(1), "a") // kinds never mix
+	has(false, "confirm_email", "", "b")
+	has(false, "confirm_email", did(2), "a")
+
+	// Three of a purpose are kept, the newest; those of others do not count.
+	insert(code(2, "confirm_email", "z", 0))
+	for i, mac := range []string{"c", "d", "e"} {
+		insert(code(1, "confirm_email", mac, time.Duration(i+1)*time.Second))
+	}
+	has(false, "confirm_email", did(1), "a")
+	for _, mac := range []string{"c", "d", "e"} {
+		has(true, "confirm_email", did(1), mac)
+	}
+	has(true, "confirm_email", did(2), "z")
+	has(true, "reset_password", did(1), "b")
+	insert(code(1, "confirm_email", "zz", 0)) // the newest is kept even if the clock went back
+	has(true, "confirm_email", did(1), "zz")
+	has(false, "confirm_email", did(1), "c")
+
+	s.must(func(tx *db.Tx) error { return tx.DeleteCodes(ctx, did(1), "confirm_email", "update_email") })
+	has(false, "confirm_email", did(1), "e")
+	has(true, "reset_password", did(1), "b")
+	s.must(func(tx *db.Tx) error { return tx.DeleteCodes(ctx, did(1)) })
+	has(false, "reset_password", did(1), "b")
+	has(true, "confirm_email", did(2), "z")
+	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.InsertCode(ctx, code(9, "confirm_email", "a", 0), 3) })
+}
+
+func (s *suite) mail() {
+	ctx := s.Context()
+	_, err := s.db.NextMail(ctx)
+	s.is(err, db.ErrNotFound)
+	failed := errors.New("failed")
+	queue := func(to string, err error) (id int64) {
+		got := s.write(func(tx *db.Tx) error {
+			m := db.Mail{
+				To: to, Kind: "confirm_email", DID: did(1), Sealed: []byte("body"), CreatedAt: start0, ExpiresAt: start0.Add(time.Hour),
+			}
+			if err := tx.QueueMail(ctx, &m); err != nil {
+				return err
+			}
+			id = m.ID
+			return err
+		})
+		if !errors.Is(got, err) {
+			s.Fatal(got)
+		}
+		return id
+	}
+	queue("nobody@mail.test", failed)
+	select {
+	case <-s.db.MailQueued():
+		s.Error("woken by a transaction that failed")
+	default:
+	}
+	id1 := queue("one@mail.test", nil)
+	select {
+	case <-s.db.MailQueued():
+	case <-time.After(10 * time.Second):
+		s.Error("not woken")
+	}
+	id2 := queue("two@mail.test", nil)
+	next, err := s.db.NextMail(ctx)
+	s.ok(err)
+	s.equal("next", next, start0)
+
+	claim := func(now time.Time, limit int) (claimed []db.Mail) {
+		s.Helper()
+		s.must(func(tx *db.Tx) (err error) {
+			claimed, err = tx.ClaimMails(ctx, "me", now, now.Add(time.Minute), limit)
+			return err
+		})
+		return claimed
+	}
+	s.equal("too early", claim(start0.Add(-time.Second), 10), []db.Mail(nil))
+	s.equal("claimed", claim(start0, 1), []db.Mail{{
+		ID: id1, To: "one@mail.test", Kind: "confirm_email", DID: did(1), Sealed: []byte("body"), CreatedAt: start0,
+		ExpiresAt: start0.Add(time.Hour), NextAt: start0.Add(time.Minute), Attempts: 1, State: "sending",
+	}})
+	if got := claim(start0, 10); len(got) != 1 || got[0].ID != id2 {
+		s.Errorf("the second: %v", got)
+	}
+	s.must(func(tx *db.Tx) error { return tx.MailSent(ctx, id1) })
+	s.fails(db.ErrLeaseLost, func(tx *db.Tx) error { return tx.MailSent(ctx, id1) })
+	s.fails(db.ErrLeaseLost, func(tx *db.Tx) error { return tx.MailFailed(ctx, id1, "late", time.Time{}) })
+	sent, err := s.db.MailByID(ctx, id1)
+	s.ok(err)
+	if sent.State != "sent" || sent.Sealed != nil || sent.SentAt == nil || !sent.SentAt.Equal(start0) {
+		s.Errorf("sent: %+v", sent)
+	}
+
+	s.must(func(tx *db.Tx) error { return tx.MailFailed(ctx, id2, "451 later", start0.Add(10*time.Minute)) })
+	s.equal("backing off", claim(start0.Add(time.Minute), 10), []db.Mail(nil))
+	again := claim(start0.Add(10*time.Minute), 10)
+	if len(again) != 1 || again[0].Attempts != 2 || again[0].LastError != "451 later" || string(again[0].Sealed) != "body" {
+		s.Errorf("second attempt: %v", again)
+	}
+	// Its sender died: somebody else takes over when the time is up.
+	if got := claim(start0.Add(11*time.Minute), 10); len(got) != 1 || got[0].Attempts != 3 {
+		s.Errorf("after a crash: %v", got)
+	}
+	s.must(func(tx *db.Tx) error { return tx.MailFailed(ctx, id2, "550 unknown", time.Time{}) })
+	dead, err := s.db.MailByID(ctx, id2)
+	s.ok(err)
+	if dead.State != "failed" || dead.Sealed != nil || dead.LastError != "550 unknown" {
+		s.Errorf("given up: %+v", dead)
+	}
+
+	id3 := queue("three@mail.test", nil)
+	s.equal("expired", claim(start0.Add(time.Hour), 10), []db.Mail(nil))
+	s.must(func(tx *db.Tx) error { return tx.Purge(ctx, start0.Add(time.Hour)) })
+	late, err := s.db.MailByID(ctx, id3)
+	s.ok(err)
+	if late.State != "expired" || late.Sealed != nil {
+		s.Errorf("expired: %+v", late)
+	}
+	all, err := s.db.Mails(ctx, 2)
+	s.ok(err)
+	if len(all) != 2 || all[0].ID != id3 || all[1].ID != id2 || all[0].To != "three@mail.test" {
+		s.Errorf("newest two: %v", all)
+	}
+	_, err = s.db.MailByID(ctx, 999)
+	s.is(err, db.ErrNotFound)
+}
+
+func (s *suite) invites() {
+	ctx := s.Context()
+	owner := s.create(1)
+	s.must(func(tx *db.Tx) error {
+		if err := tx.InsertInvites(ctx); err != nil {
+			return err
+		}
+		return tx.InsertInvites(ctx,
+			db.Invite{Code: "b", Uses: 2, ForAccount: did(1).String(), CreatedBy: did(1).String(), CreatedAt: start0},
+			db.Invite{Code: "a", Uses: 1, Disabled: true, ForAccount: did(1).String(), CreatedBy: "admin", CreatedAt: start0},
+			db.Invite{Code: "z", Uses: 1, ForAccount: "admin", CreatedBy: "admin", CreatedAt: start0},
+			db.Invite{Code: "y", Uses: 1, ForAccount: "did:plc:gone", CreatedBy: "admin", CreatedAt: start0.Add(time.Second)})
+	})
+	s.ok(s.db.InviteAvailable(ctx, "b"))
+	s.ok(s.db.InviteAvailable(ctx, "y")) // the owner need not exist
+	s.is(s.db.InviteAvailable(ctx, "a"), db.ErrInviteUnavailable)
+	s.is(s.db.InviteAvailable(ctx, "B"), db.ErrInviteUnavailable)
+	s.is(s.db.InviteAvailable(ctx, ""), db.ErrInviteUnavailable)
+
+	for n := 2; n <= 3; n++ {
+		s.clock.Store(new(start0.Add(time.Duration(n) * time.Minute)))
+		r := reservation(n)
+		r.InviteCode = "b"
+		s.must(func(tx *db.Tx) error { return tx.ReserveAccount(ctx, r) })
+	}
+	s.is(s.db.InviteAvailable(ctx, "b"), db.ErrInviteUnavailable)
+	want := []db.Invite{
+		{Code: "a", Uses: 1, Disabled: true, ForAccount: did(1).String(), CreatedBy: "admin", CreatedAt: start0},
+		{
+			Code: "b", Uses: 2, Spent: 2, ForAccount: did(1).String(), CreatedBy: did(1).String(), CreatedAt: start0,
+			Used: []db.InviteUse{{By: did(3), At: start0.Add(3 * time.Minute)}, {By: did(2), At: start0.Add(2 * time.Minute)}},
+		},
+	}
+	got, err := s.db.InvitesFor(ctx, did(1).String())
+	s.ok(err)
+	s.equal("invites", got, want)
+	one, err := s.db.Invite(ctx, "b")
+	s.ok(err)
+	s.equal("invite", *one, want[1])
+	_, err = s.db.Invite(ctx, "none")
+	s.is(err, db.ErrNotFound)
+
+	// A deleted invitee still counts.
+	s.must(func(tx *db.Tx) error { return tx.FinishAccount(ctx, did(2), "me") })
+	s.must(func(tx *db.Tx) error { return tx.DeleteAccount(ctx, did(2)) })
+	s.is(s.db.InviteAvailable(ctx, "b"), db.ErrInviteUnavailable)
+
+	// The owner's takedown holds as long as it lasts.
+	s.must(func(tx *db.Tx) error {
+		return tx.InsertInvites(ctx, db.Invite{Code: "c", Uses: 1, ForAccount: did(1).String(), CreatedBy: "admin", CreatedAt: start0})
+	})
+	owner.TakedownRef = new("ref")
+	s.must(func(tx *db.Tx) error { return tx.UpdateAccount(ctx, owner) })
+	s.is(s.db.InviteAvailable(ctx, "c"), db.ErrInviteUnavailable)
+	r := reservation(4)
+	r.InviteCode = "c"
+	s.fails(db.ErrInviteUnavailable, func(tx *db.Tx) error { return tx.ReserveAccount(ctx, r) })
+	owner.TakedownRef, owner.DeactivatedAt = nil, new(start0)
+	s.must(func(tx *db.Tx) error { return tx.UpdateAccount(ctx, owner) })
+	s.ok(s.db.InviteAvailable(ctx, "c"))
+
+	s.must(func(tx *db.Tx) error { return tx.DisableInvites(ctx, nil, nil) })
+	s.must(func(tx *db.Tx) error { return tx.DisableInvites(ctx, []string{"z"}, []string{"did:plc:gone"}) })
+	for code, want := range map[string]error{"z": db.ErrInviteUnavailable, "y": db.ErrInviteUnavailable, "c": nil} {
+		s.is(s.db.InviteAvailable(ctx, code), want)
+	}
+}
+
+func (s *suite) budgets() {
+	ctx := s.Context()
+	spend := func(key string, now time.Time) (left int, reset time.Time) {
+		s.Helper()
+		s.must(func(tx *db.Tx) (err error) {
+			left, reset, err = tx.SpendBudget(ctx, "kind", key, 2, time.Hour, now)
+			return err
+		})
+		return left, reset
+	}
+	check := func(what string, gotLeft int, gotReset time.Time, wantLeft int, wantReset time.Time) {
+		s.Helper()
+		if gotLeft != wantLeft || !gotReset.Equal(wantReset) {
+			s.Errorf("%s: got %d until %v, want %d until %v", what, gotLeft, gotReset, wantLeft, wantReset)
+		}
+	}
+	left := func(now time.Time) (int, time.Time) {
+		s.Helper()
+		n, reset, err := s.db.BudgetLeft(ctx, "kind", "key", 2, now)
+		s.ok(err)
+		return n, reset
+	}
+	end := start0.Add(time.Hour)
+	n, reset := left(start0)
+	check("untouched", n, reset, 2, time.Time{})
+	for i, want := range []int{1, 0, -1, -2} {
+		n, reset := spend("key", start0.Add(time.Duration(i)*time.Minute))
+		check(fmt.Sprint("spent ", i+1), n, reset, want, end)
+	}
+	n, reset = spend("other", start0)
+	check("another key", n, reset, 1, end)
+	n, reset = left(end.Add(-time.Microsecond))
+	check("left at the end", n, reset, -2, end)
+	n, reset = left(end)
+	check("left after the end", n, reset, 2, time.Time{})
+	n, reset = spend("key", end)
+	check("next window", n, reset, 1, end.Add(time.Hour))
+	s.must(func(tx *db.Tx) error { return tx.ClearBudget(ctx, "kind", "key") })
+	n, reset = left(end)
+	check("cleared", n, reset, 2, time.Time{})
+}
+
+func (s *suite) jobs() {
+	ctx := s.Context()
+	claim := func(holder string, now time.Time) (mine bool) {
+		s.Helper()
+		s.must(func(tx *db.Tx) (err error) {
+			mine, err = tx.ClaimJob(ctx, "job", holder, now, now.Add(time.Minute))
+			return err
+		})
+		return mine
+	}
+	for _, c := range []struct {
+		holder string
+		at     time.Duration
+		want   bool
+	}{
+		{"me", 0, true}, {"you", 0, false}, {"me", 30 * time.Second, true}, {"you", time.Minute, false},
+		{"you", 90 * time.Second, true}, {"me", 2 * time.Minute, false},
+	} {
+		if got := claim(c.holder, start0.Add(c.at)); got != c.want {
+			s.Errorf("%s after %v: got %v", c.holder, c.at, got)
+		}
+	}
+	s.must(func(tx *db.Tx) error { return tx.ReleaseJob(ctx, "job", "me") })
+	if claim("me", start0.Add(2*time.Minute)) {
+		s.Error("released somebody else's job")
+	}
+	s.must(func(tx *db.Tx) error { return tx.ReleaseJob(ctx, "job", "you") })
+	if !claim("me", start0.Add(2*time.Minute)) {
+		s.Error("a released job is not free")
+	}
+}
+
+func (s *suite) didDocuments() {
+	ctx := s.Context()
+	_, _, err := s.db.DIDDocument(ctx, did(1))
+	s.is(err, db.ErrNotFound)
+	put := func(doc string, at time.Time) {
+		s.Helper()
+		s.must(func(tx *db.Tx) error { return tx.PutDIDDocument(ctx, did(1), []byte(doc), at) })
+	}
+	put("old", start0)
+	put("new", start0.Add(time.Second))
+	put("late answer", start0)
+	doc, at, err := s.db.DIDDocument(ctx, did(1))
+	s.ok(err)
+	if string(doc) != "new" || !at.Equal(start0.Add(time.Second)) {
+		s.Errorf("got %q of %v", doc, at)
+	}
+	s.must(func(tx *db.Tx) error { return tx.DeleteDIDDocument(ctx, did(1)) })
+	_, _, err = s.db.DIDDocument(ctx, did(1))
+	s.is(err, db.ErrNotFound)
+}
+
+func (s *suite) meta() {
+	ctx := s.Context()
+	_, err := s.db.Meta(ctx, "canary")
+	s.is(err, db.ErrNotFound)
+	for _, value := range []string{"one", "two"} {
+		s.must(func(tx *db.Tx) error { return tx.PutMeta(ctx, "canary", []byte(value)) })
+		got, err := s.db.Meta(ctx, "canary")
+		s.ok(err)
+		s.equal("value", string(got), value)
+	}
+}
+
+func (s *suite) plc() {
+	ctx := s.Context()
+	used, err := s.db.HasPLCOperations(ctx)
+	s.ok(err)
+	s.equal("used", used, false)
+	op := func(n int, cid string, at time.Duration) *db.PLCOperation {
+		return &db.PLCOperation{DID: did(n), CID: cid, Operation: []byte(`{"cid":"` + cid + `"}`), CreatedAt: start0.Add(at)}
+	}
+	all := []*db.PLCOperation{op(1, "a", 0), op(2, "x", time.Second), op(1, "b", 2*time.Second), op(1, "c", 3*time.Second)}
+	for i, o := range all {
+		s.must(func(tx *db.Tx) error {
+			if err := tx.LockPLC(ctx); err != nil {
+				return err
+			}
+			if i == 3 {
+				return tx.AppendPLCOperation(ctx, o, "b")
+			}
+			return tx.AppendPLCOperation(ctx, o)
+		})
+	}
+	all[2].Nullified = true
+	log, err := s.db.PLCOperations(ctx, did(1))
+	s.ok(err)
+	s.equal("log", log, []db.PLCOperation{*all[0], *all[2], *all[3]})
+	log, err = s.db.PLCOperations(ctx, did(9))
+	s.ok(err)
+	s.equal("empty log", len(log), 0)
+	export, err := s.db.PLCExport(ctx, all[0].Seq, time.Time{}, 2)
+	s.ok(err)
+	s.equal("export by number", export, []db.PLCOperation{*all[1], *all[2]})
+	export, err = s.db.PLCExport(ctx, 0, start0.Add(time.Second), 9)
+	s.ok(err)
+	s.equal("export by time", export, []db.PLCOperation{*all[2], *all[3]})
+	used, err = s.db.HasPLCOperations(ctx)
+	s.ok(err)
+	s.equal("used", used, true)
+	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.AppendPLCOperation(ctx, op(2, "y", time.Minute), "nothing") })
+	if err := s.write(func(tx *db.Tx) error { return tx.AppendPLCOperation(ctx, op(1, "a", time.Minute)) }); err == nil {
+		s.Error("the same operation was stored twice")
+	}
+}
+
+func (s *suite) audit() {
+	ctx := s.Context()
+	entries := []db.AuditEntry{
+		{DID: did(1), At: start0, Actor: did(1).String(), Address: "192.0.2.1", Event: "sign-in", Detail: "app password one"},
+		{At: start0, Actor: "admin", Event: "start"},
+		{DID: did(1), At: start0.Add(time.Second), Actor: "admin", Event: "takedown"},
+	}
+	for _, e := range entries {
+		s.must(func(tx *db.Tx) error { return tx.RecordAudit(ctx, e) })
+	}
+	got, err := s.db.Audit(ctx, did(1), 10)
+	s.ok(err)
+	for i := range got {
+		got[i].ID = 0
+	}
+	s.equal("entries", got, []db.AuditEntry{entries[2], entries[0]})
+}
+
+func (s *suite) purge() {
+	ctx := s.Context()
+	s.create(1)
+	s.must(func(tx *db.Tx) error { return Fill(ctx, tx, did(1)) }) // everything ends an hour later
+	end := start0.Add(time.Hour)
+	present := func() (kinds []string) {
+		s.Helper()
+		for _, c := range []struct {
+			kind string
+			read func() error
+		}{
+			{"session", func() error { _, err := s.db.Session(ctx, []byte("session of "+did(1))); return err }},
+			{"key", func() error { _, err := s.db.ReservedKey(ctx, did(1).String()); return err }},
+			{"code", func() error { _, err := s.db.EmailCode(ctx, "confirm_email", did(1), []byte("mac")); return err }},
+			{"mail", func() error {
+				all, err := s.db.Mails(ctx, 1)
+				if err == nil && len(all) == 0 {
+					err = db.ErrNotFound
+				}
+				return err
+			}},
+			{"app password", func() error { _, err := s.db.AppPasswordByName(ctx, did(1), "app"); return err }},
+		} {
+			if err := c.read(); err == nil {
+				kinds = append(kinds, c.kind)
+			} else if !errors.Is(err, db.ErrNotFound) {
+				s.Fatal(err)
+			}
+		}
+		return kinds
+	}
+	for _, c := range []struct {
+		at   time.Time
+		want []string
+	}{
+		{end.Add(-time.Microsecond), []string{"session", "key", "code", "mail", "app password"}},
+		{end, []string{"code", "mail", "app password"}},
+		{end.Add(24 * time.Hour), []string{"mail", "app password"}},
+		{start0.Add(30 * 24 * time.Hour), []string{"app password"}},
+	} {
+		s.must(func(tx *db.Tx) error { return tx.Purge(ctx, c.at) })
+		s.equal("present at "+c.at.String(), present(), c.want)
+	}
+}
+
+func (s *suite) transactions() {
+	ctx := s.Context()
+	put := func(tx *db.Tx, name string) error { return tx.PutMeta(ctx, name, []byte("x")) }
+	has := func(name string) bool {
+		_, err := s.db.Meta(ctx, name)
+		if err != nil && !errors.Is(err, db.ErrNotFound) {
+			s.Fatal(err)
+		}
+		return err == nil
+	}
+	failed := errors.New("failed")
+	s.fails(failed, func(tx *db.Tx) error { return errors.Join(put(tx, "error"), failed) })
+	func() {
+		defer func() {
+			if p := recover(); p != "panic" {
+				s.Errorf("recovered %v", p)
+			}
+		}()
+		s.must(func(tx *db.Tx) error {
+			s.ok(put(tx, "panic"))
+			panic("panic")
+		})
+	}()
+	cancelled, cancel := context.WithCancel(ctx)
+	err := s.db.Write(cancelled, func(tx *db.Tx) error {
+		err := put(tx, "cancelled")
+		cancel()
+		return err
+	})
+	s.is(err, context.Canceled)
+	s.is(s.db.Write(cancelled, func(tx *db.Tx) error { return put(tx, "cancelled") }), context.Canceled)
+	for _, name := range []string{"error", "panic", "cancelled"} {
+		if has(name) {
+			s.Errorf("%s: committed", name)
+		}
+	}
+	// A broken transaction leaves the next one alone, and a Tx reads its own writes.
+	s.must(func(tx *db.Tx) error {
+		if err := put(tx, "good"); err != nil {
+			return err
+		}
+		_, err := tx.Meta(ctx, "good")
+		return err
+	})
+	if !has("good") {
+		s.Error("not committed")
+	}
+	_, err = s.db.AccountByDID(cancelled, did(1))
+	s.is(err, context.Canceled)
+	s.ok(s.db.Ping(ctx))
+}
