@@ -60,10 +60,9 @@ type owner struct {
 // pkg is a package in the making.
 type pkg struct {
 	*Package
-	namespaces []string
-	idents     map[string]owner
-	uses       map[*pkg]owner // the first ref to each other package
-	files      []*file
+	idents map[string]owner
+	uses   map[*pkg]owner // the first ref to each other package
+	files  []*file
 }
 
 // file is a file in the making: declarations are found in the order of references
@@ -571,8 +570,8 @@ func (b *builder) properties(s *scope, node *source.Value, schema lexicon.Schema
 			Name: b.fieldName(s, m, names), JSON: m.Key, Type: v.typ, Under: v.under, Omit: !required,
 			Doc: prose(describe(m.Value)), pointer: m.Value.Pointer,
 		}
-		if m.Key == "-" {
-			f.JSON = "-,"
+		if m.Key == "-" && required {
+			f.JSON = "-," // "-" alone is no name
 		}
 		nilable := b.nilable(v.under)
 		switch {
