@@ -1,7 +1,7 @@
 # Go and make are all that is needed; whatever else a target uses, Go fetches.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test race check generate lexicons lint fuzz bench build interop crash
+.PHONY: help run test race check generate lexicons fuzz bench build interop crash
 
 INDIGO := github.com/bluesky-social/indigo
 FUZZTIME ?= 20s
@@ -10,14 +10,17 @@ ROUNDS ?= 3
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# Go's own flags for tests: make test TESTFLAGS='-v -run Settings'.
+TESTFLAGS ?=
+
 run: ## start a development server on http://localhost:2583, with its data in ./data
 	go run ./cmd/portico serve
 
 test: ## run the tests
-	go test ./...
+	go test $(TESTFLAGS) ./...
 
 race: ## run the tests with the race detector (needs a C compiler)
-	CGO_ENABLED=1 go test -race ./...
+	CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
 
 generate: ## write api/atproto anew from lexicons
 	go tool lexgen generate
@@ -26,8 +29,10 @@ check: ## all that must hold before a change goes in: generated code, vet, stati
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	go tool lexgen check
 	go vet ./...
+	go vet -tags interop,crash ./cmd/portico/...
 	go tool staticcheck ./...
-	go test ./...
+	go tool staticcheck -tags interop,crash ./cmd/portico/...
+	go test $(TESTFLAGS) ./...
 
 lexicons: ## copy com.atproto from the indigo module that go.mod names
 	go mod download $(INDIGO)
@@ -52,7 +57,7 @@ build: ## build one static binary, bin/portico
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.release=$$(git describe --tags --always --dirty 2>/dev/null)" -o bin/portico ./cmd/portico
 
 interop: build ## run the official clients against bin/portico (needs Node 20 or newer and npm)
-	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags interop -count 1 ./cmd/portico/interop
+	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags interop -count 1 $(TESTFLAGS) ./cmd/portico/interop
 
 crash: build ## kill the server in the midst of sign-ups, ROUNDS (3) times, and look for what is broken
-	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags crash -count 1 -v -timeout 0 ./cmd/portico/crash -rounds $(ROUNDS)
+	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags crash -count 1 -timeout 0 $(TESTFLAGS) ./cmd/portico/crash -rounds $(ROUNDS)

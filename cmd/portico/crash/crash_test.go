@@ -1,0 +1,325 @@
+//go:build crash
+
+// Package crash kills the server in the midst of sign-ups, with a PLC directory
+// that delays, loses and denies behind it, and then looks for what must never be:
+// a handle taken without an account, a DID that nobody has, an invite lost or used
+// twice, an acknowledged account that can't log in. make crash runs it.
+package crash
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/cmd/portico/launch"
+	"portico/db"
+	"portico/db/dbtest"
+	"portico/impl/directory"
+)
+
+var (
+	rounds  = flag.Int("rounds", 3, "number of rounds; every third has two servers on one Postgres")
+	signUps = flag.Int("signups", 200, "sign-ups of a round")
+	seed    = flag.Uint64("seed", rand.Uint64(), "seed of what happens when; timing remains the machine's")
+)
+
+// concurrency is how many clients sign up at a time.
+const concurrency = 8
+
+// The times of the servers under test. They are an operator's settings, only
+// shorter. The last look comes after everything that the proxy holds back.
+var (
+	lease  = 5 * time.Second
+	looks  = []time.Duration{time.Second, 3 * time.Second, 6 * time.Second}
+	retry  = 500 * time.Millisecond
+	settle = lease + looks[len(looks)-1] + 4*retry
+)
+
+// asDirectory is set in the process that is the directory.
+const asDirectory = "PORTICO_CRASH_DIRECTORY"
+
+var binary string
+
+func TestMain(m *testing.M) {
+	if address := os.Getenv(asDirectory); address != "" {
+		serveDirectory(address)
+	}
+	flag.Parse()
+	dir, err := os.MkdirTemp("", "portico-crash")
+	if err == nil {
+		binary, err = launch.Binary(context.Background(), dir)
+	}
+	status := 1
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	} else {
+		status = m.Run()
+	}
+	os.RemoveAll(dir)
+	os.Exit(status)
+}
+
+// serveDirectory is the directory's process: the handler that portico embeds, on
+// memory. It ends when it is killed.
+func serveDirectory(address string) {
+	h := directory.New(directory.NewMemory(), time.Now, "crash", slog.New(slog.DiscardHandler))
+	fmt.Fprintln(os.Stderr, http.ListenAndServe(address, h))
+	os.Exit(1)
+}
+
+func startDirectory(t *testing.T) string {
+	t.Helper()
+	port, err := launch.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := net.JoinHostPort("127.0.0.1", fmt.Sprint(port))
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := launch.Start(t.Context(), "http://"+address+"/_health", "", []string{asDirectory + "=" + address}, self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	return "http://" + address
+}
+
+func TestKilledInTheMidstOfSignUps(t *testing.T) {
+	t.Logf("-seed %d", *seed)
+	for i := range *rounds {
+		servers, engine := 1, "sqlite"
+		if i%3 == 2 {
+			servers, engine = 2, "postgres"
+		}
+		t.Run(fmt.Sprintf("%d %s", i+1, engine), func(t *testing.T) {
+			r := newRound(t, *seed+uint64(i), servers)
+			r.run(t)
+			r.check(t)
+			r.proxy.report(t)
+		})
+	}
+}
+
+// signUp is one person's attempt and what came of it.
+type signUp struct {
+	handle, email, password, invite string
+
+	acknowledged syntax.DID // of a 200; empty: none was seen
+	refused      string     // the last answer that was not 200
+}
+
+type round struct {
+	proxy     *proxy
+	directory string
+	random    *rand.Rand
+	config    db.Config // of the servers' database
+	env       []string
+	people    []*signUp
+	invites   []db.Invite
+
+	mu      sync.Mutex
+	servers []*launch.Server
+	kills   int
+}
+
+func newRound(t *testing.T, seed uint64, servers int) *round {
+	t.Helper()
+	r := &round{
+		directory: startDirectory(t),
+		random:    rand.New(rand.NewPCG(seed, 2)),
+		config:    db.Config{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)},
+		servers:   make([]*launch.Server, servers),
+	}
+	r.proxy = startProxy(t, r.directory, seed)
+	r.env = []string{
+		"PDS_JWT_SECRET=f27f9ac1e1a17cd56cf6a3f1f5c2f8b3", "PDS_ADMIN_PASSWORD=9b1a2c63e7d84f50",
+		"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=5c1d9a4e0b7f38261a9d4c7e2f60b58313e8a7c6d5f4b3a2918070605f4e3d2c",
+		"PORTICO_KEY_ENCRYPTION_KEY=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+		"PDS_DID_PLC_URL=" + r.proxy.URL, "PDS_INVITE_REQUIRED=true", "PDS_RATE_LIMIT_BYPASS_IPS=127.0.0.1,::1",
+		"PORTICO_SIGNUP_LEASE=" + lease.String(), "PORTICO_SIGNUP_RETRY=" + retry.String(),
+		fmt.Sprintf("PORTICO_SIGNUP_CLEANUP_LOOKS=%s,%s,%s", looks[0], looks[1], looks[2]),
+	}
+	if servers > 1 {
+		r.config = db.Config{URL: dbtest.EmptyPostgresURL(t), Logger: r.config.Logger}
+		r.env = append(r.env, "PORTICO_DATABASE_URL="+r.config.URL)
+	}
+
+	// Invites of several sizes, a place for everybody and none to spare: a use
+	// that gets lost is missed by somebody.
+	left := *signUps
+	for n := 1; left > 0; n++ {
+		uses := min(left, 1+r.random.IntN(1+*signUps/8))
+		left -= uses
+		invite := db.Invite{Code: fmt.Sprintf("crash-%d", n), Uses: uses, ForAccount: "admin", CreatedBy: "admin", CreatedAt: time.Now()}
+		r.invites = append(r.invites, invite)
+		for range uses {
+			i := len(r.people)
+			r.people = append(r.people, &signUp{
+				handle: fmt.Sprintf("person-%d.test", i), email: fmt.Sprintf("person-%d@example.com", i),
+				password: fmt.Sprintf("password of %d", i), invite: invite.Code,
+			})
+		}
+	}
+	r.random.Shuffle(len(r.people), func(i, j int) { r.people[i], r.people[j] = r.people[j], r.people[i] })
+	store := r.open(t)
+	err := store.Write(t.Context(), func(tx *db.Tx) error { return tx.InsertInvites(t.Context(), r.invites...) })
+	if err := firstOf(err, store.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (r *round) open(t *testing.T) *db.DB {
+	t.Helper()
+	store, err := db.Open(t.Context(), r.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+// run lets everybody sign up while servers are killed, and then waits until all
+// that was begun is settled.
+func (r *round) run(t *testing.T) {
+	t.Helper()
+	for i := range r.servers {
+		r.start(t, i)
+	}
+	t.Cleanup(func() {
+		for _, s := range r.servers {
+			s.Kill()
+		}
+	})
+
+	people := make(chan *signUp)
+	var clients sync.WaitGroup
+	for range concurrency {
+		clients.Go(func() {
+			for p := range people {
+				r.signUp(t.Context(), p)
+			}
+		})
+	}
+	var over atomic.Bool
+	var killer sync.WaitGroup
+	killer.Go(func() {
+		for !over.Load() {
+			time.Sleep(50*time.Millisecond + time.Duration(r.random.Int64N(int64(1200*time.Millisecond))))
+			i := r.random.IntN(len(r.servers))
+			r.server(i).Kill()
+			r.mu.Lock()
+			r.kills++
+			r.mu.Unlock()
+			r.start(t, i)
+		}
+	})
+	for _, p := range r.people {
+		people <- p
+	}
+	close(people)
+	clients.Wait()
+	over.Store(true)
+	killer.Wait()
+	r.proxy.behave()
+	time.Sleep(settle)
+}
+
+// start starts the i-th server anew, on the port that it had.
+func (r *round) start(t *testing.T, i int) {
+	var env []string
+	data := r.config.Dir
+	if data == "" {
+		data = t.TempDir()
+	}
+	if old := r.server(i); old != nil {
+		env, data = []string{"PDS_PORT=" + old.URL[len("http://localhost:"):]}, old.Data
+	}
+	s, err := launch.StartServer(context.WithoutCancel(t.Context()), binary, data, append(env, r.env...)...)
+	if err != nil {
+		t.Error(err) // not Fatal: this may not be the test's goroutine
+		return
+	}
+	r.mu.Lock()
+	r.servers[i] = s
+	r.mu.Unlock()
+}
+
+func (r *round) server(i int) *launch.Server {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.servers[i]
+}
+
+// signUp tries until the server says something: a client whose connection broke
+// does not know what became of its account.
+func (r *round) signUp(ctx context.Context, p *signUp) {
+	input := map[string]string{"handle": p.handle, "email": p.email, "password": p.password, "inviteCode": p.invite}
+	for attempt := range 200 {
+		var out struct {
+			DID syntax.DID `json:"did"`
+		}
+		url := r.server(attempt%len(r.servers)).URL + "/xrpc/com.atproto.server.createAccount"
+		status, answer, err := post(ctx, url, input, &out)
+		switch {
+		case err != nil:
+			time.Sleep(20 * time.Millisecond)
+		case status == http.StatusOK:
+			p.acknowledged = out.DID
+			return
+		default:
+			p.refused = fmt.Sprintf("%d %s", status, answer)
+			return
+		}
+	}
+	p.refused = "no server answered"
+}
+
+var client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: concurrency}}
+
+// post sends JSON and returns the status and the body, read into out when it is
+// 200. An error means that no whole answer came.
+func post(ctx context.Context, url string, in, out any) (int, string, error) {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return 0, "", err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return 0, "", err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode == http.StatusOK {
+		err = json.Unmarshal(answer, out)
+	}
+	return resp.StatusCode, string(answer), err
+}
+
+func firstOf(errs ...error) error {
+	if i := slices.IndexFunc(errs, func(err error) bool { return err != nil }); i >= 0 {
+		return errs[i]
+	}
+	return nil
+}
