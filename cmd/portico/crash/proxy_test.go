@@ -95,12 +95,6 @@ func (p *proxy) behave() {
 	p.late.Wait()
 }
 
-func (p *proxy) misbehave() {
-	p.mu.Lock()
-	p.honest = false
-	p.mu.Unlock()
-}
-
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if f := p.draw(r.Method == http.MethodPost); f != nil {
 		f.request(p, w, r)
