@@ -23,6 +23,8 @@ type Call struct {
 	ID string
 
 	header http.Header
+	values Values
+	pairs  [4]param // where values begin, to save an allocation
 	start  time.Time
 	err    *Error // what was answered, for the log
 	stack  []byte
@@ -58,9 +60,18 @@ func (c *Call) IPKey() string {
 	return c.IP.String()
 }
 
+// Header values that most answers have; nobody writes to them.
+var (
+	allowAny     = []string{"*"}
+	varyEncoding = []string{"Accept-Encoding"}
+	jsonTypes    = []string{jsonType}
+)
+
 func addVary(h http.Header, name string) {
 	const vary = "Vary"
 	switch v := h.Get(vary); {
+	case v == "" && name == "Accept-Encoding":
+		h[vary] = varyEncoding
 	case v == "":
 		h.Set(vary, name)
 	case !containsToken(v, name):

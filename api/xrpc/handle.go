@@ -73,12 +73,11 @@ func Handle[In, Out any](s *Server, m *Method, p Policy[In], f func(context.Cont
 		in := new(In)
 		params, input := read(in)
 		if m.Params != nil {
-			var few [8]param
-			v := Values{pairs: few[:0]}
-			if issue := parseParams(m.Params, c.Request.URL.RawQuery, &v); issue != nil {
+			c.values.pairs = c.pairs[:0]
+			if issue := parseParams(m.Params, c.Request.URL.RawQuery, &c.values); issue != nil {
 				return InvalidRequest("Invalid " + m.NSID + " params: " + issue.Text)
 			}
-			params.DecodeParams(&v)
+			params.DecodeParams(&c.values)
 		}
 		ctx, err := p.Auth.Authenticate(ctx, c)
 		if err != nil {

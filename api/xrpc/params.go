@@ -247,64 +247,69 @@ func (v *Values) all(name string) func(yield func(string) bool) {
 	}
 }
 
+// text returns the string called name, or its default.
+func (v *Values) text(name string) (string, bool) {
+	value, given, fallback := v.find(name)
+	if !given {
+		value, given = fallback.(string)
+	}
+	return value, given
+}
+
+// integer returns the integer called name, or its default.
+func (v *Values) integer(name string) (int64, bool) {
+	value, given, fallback := v.find(name)
+	if !given {
+		n, ok := fallback.(int64)
+		return n, ok
+	}
+	return parseInteger(value)
+}
+
+// boolean returns the boolean called name, or its default.
+func (v *Values) boolean(name string) (value, ok bool) {
+	text, given, fallback := v.find(name)
+	if !given {
+		value, ok = fallback.(bool)
+		return value, ok
+	}
+	return text == "true", true
+}
+
+// pointer keeps the value off the heap when it is absent.
+func pointer[T any](value T, ok bool) *T {
+	if !ok {
+		return nil
+	}
+	return new(value)
+}
+
 // String returns a string, "" when absent.
 func (v *Values) String(name string) string {
-	if s := v.OptString(name); s != nil {
-		return *s
-	}
-	return ""
+	s, _ := v.text(name)
+	return s
 }
 
 // OptString returns a string, nil when absent.
-func (v *Values) OptString(name string) *string {
-	value, given, fallback := v.find(name)
-	if given {
-		return &value
-	}
-	if s, ok := fallback.(string); ok {
-		return &s
-	}
-	return nil
-}
+func (v *Values) OptString(name string) *string { return pointer(v.text(name)) }
 
 // Integer returns an integer, 0 when absent.
 func (v *Values) Integer(name string) int64 {
-	if n := v.OptInteger(name); n != nil {
-		return *n
-	}
-	return 0
+	n, _ := v.integer(name)
+	return n
 }
 
 // OptInteger returns an integer, nil when absent.
-func (v *Values) OptInteger(name string) *int64 {
-	value, given, fallback := v.find(name)
-	if given {
-		n, _ := parseInteger(value)
-		return &n
-	}
-	if n, ok := fallback.(int64); ok {
-		return &n
-	}
-	return nil
-}
+func (v *Values) OptInteger(name string) *int64 { return pointer(v.integer(name)) }
 
 // Boolean returns a boolean, false when absent.
 func (v *Values) Boolean(name string) bool {
-	b := v.OptBoolean(name)
-	return b != nil && *b
+	b, _ := v.boolean(name)
+	return b
 }
 
 // OptBoolean returns a boolean, nil when absent.
-func (v *Values) OptBoolean(name string) *bool {
-	value, given, fallback := v.find(name)
-	if given {
-		return new(value == "true")
-	}
-	if b, ok := fallback.(bool); ok {
-		return &b
-	}
-	return nil
-}
+func (v *Values) OptBoolean(name string) *bool { return pointer(v.boolean(name)) }
 
 // Strings returns a list, nil when absent.
 func Strings[S ~string](v *Values, name string) []S {

@@ -116,7 +116,7 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 		r := e.Request()
 		c := &Call{
 			IP:     clientIP(r, s.o.TrustedProxies, s.o.BypassIPs),
-			ID:     s.instance + "-" + strconv.FormatUint(s.requests.Add(1), 10),
+			ID:     s.nextID(),
 			header: e.Response().Header(),
 			start:  s.o.Now(),
 		}
@@ -157,7 +157,11 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-var allowAny = []string{"*"}
+func (s *Server) nextID() string {
+	var b [32]byte
+	id := append(append(b[:0], s.instance...), '-')
+	return string(strconv.AppendUint(id, s.requests.Add(1), 10))
+}
 
 func preflight(h http.Header, r *http.Request) {
 	h.Set("Access-Control-Allow-Methods", "GET,HEAD,PUT,PATCH,POST,DELETE")
@@ -178,6 +182,12 @@ func (s *Server) log(c *Call, e echo.Context) {
 		status = statusClientGone
 	}
 	level := slog.LevelInfo
+	if c.err != nil && c.err.status() >= 500 && c.err.status() != http.StatusNotImplemented && !c.gone {
+		level = slog.LevelError
+	}
+	if !s.o.Logger.Enabled(c.Request.Context(), level) {
+		return
+	}
 	attrs := make([]slog.Attr, 0, 10)
 	if c.Method != nil {
 		attrs = append(attrs, slog.String("method", c.Method.NSID))
@@ -195,9 +205,6 @@ func (s *Server) log(c *Call, e echo.Context) {
 		attrs = append(attrs, slog.String("error", c.err.name()))
 		if c.err.Cause != nil {
 			attrs = append(attrs, slog.String("cause", c.err.Cause.Error()))
-		}
-		if c.err.status() >= 500 && c.err.status() != http.StatusNotImplemented && !c.gone {
-			level = slog.LevelError
 		}
 	}
 	if c.stack != nil {

@@ -75,7 +75,11 @@ func (s *Server) writeBytes(e echo.Context, status int, contentType string, body
 			return nil
 		}
 	}
-	h.Set("Content-Type", contentType)
+	if contentType == jsonType {
+		h["Content-Type"] = jsonTypes
+	} else {
+		h.Set("Content-Type", contentType)
+	}
 	if len(body) >= compressFrom {
 		if encoding := acceptedEncoding(r.Header["Accept-Encoding"]); encoding != "" {
 			b := getBuffer()
