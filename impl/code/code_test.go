@@ -1,0 +1,73 @@
+package code
+
+import (
+	"bytes"
+	"encoding/hex"
+	"strings"
+	"testing"
+)
+
+func TestNew(t *testing.T) {
+	for random, want := range map[string]string{
+		"00443214c74254": "ABCDE-FGHIJ",
+		"ffffffffffffff": "77777-77777",
+		"00000000000000": "AAAAA-AAAAA",
+	} {
+		b, _ := hex.DecodeString(random)
+		if got, err := New(bytes.NewReader(b)); err != nil || got != want || !Valid(got) {
+			t.Errorf("%s: got %s, %v", random, got, err)
+		}
+	}
+	if _, err := New(strings.NewReader("short")); err == nil {
+		t.Error("made one from too little randomness")
+	}
+}
+
+func TestNormalize(t *testing.T) {
+	for _, tt := range []struct {
+		typed, want string
+		valid       bool
+	}{
+		{"ABCDE-23456", "ABCDE-23456", true},
+		{" abcde-23456\r\n", "ABCDE-23456", true},
+		{"\u00a0AbCdE-23456\u2003", "ABCDE-23456", true},
+		{"ABCDE23456", "ABCDE23456", false},
+		{"ABCDE 23456", "ABCDE 23456", false},
+		{"ABCDE-1890!", "ABCDE-1890!", false},
+		{"ABCD-E23456", "ABCD-E23456", false},
+		{"ABCDE-234567", "ABCDE-234567", false},
+		{"", "", false},
+	} {
+		got := Normalize(tt.typed)
+		if got != tt.want || Valid(got) != tt.valid {
+			t.Errorf("%q: got %q, valid %v", tt.typed, got, Valid(got))
+		}
+	}
+}
+
+func TestHash(t *testing.T) {
+	h := Hash([]byte("secret"), "reset_password", "ABCDE-23456")
+	for name, other := range map[string][]byte{
+		"purpose": Hash([]byte("secret"), "delete_account", "ABCDE-23456"),
+		"text":    Hash([]byte("secret"), "reset_password", "ABCDE-23457"),
+		"secret":  Hash([]byte("Secret"), "reset_password", "ABCDE-23456"),
+	} {
+		if bytes.Equal(h, other) {
+			t.Errorf("another %s gives the same hash", name)
+		}
+	}
+	if len(h) != 32 || !bytes.Equal(h, Hash([]byte("secret"), "reset_password", "ABCDE-23456")) {
+		t.Error("hash is not 32 bytes, the same each time")
+	}
+}
+
+func FuzzNormalize(f *testing.F) {
+	f.Add(" abcde-23456 ")
+	f.Add("ıſabc-23456")
+	f.Fuzz(func(t *testing.T, typed string) {
+		got := Normalize(typed)
+		if Normalize(got) != got && Valid(got) {
+			t.Errorf("%q is %q and then %q", typed, got, Normalize(got))
+		}
+	})
+}
