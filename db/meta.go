@@ -14,3 +14,12 @@ func (tx *Tx) PutMeta(ctx context.Context, name string, value []byte) error {
 	_, err := tx.exec(ctx, `INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name, value)
 	return wrap(err, "store meta value %s", name)
 }
+
+// MetaOr returns a named value, having stored value where there was none.
+func (tx *Tx) MetaOr(ctx context.Context, name string, value []byte) ([]byte, error) {
+	_, err := tx.exec(ctx, `INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING`, name, value)
+	if err != nil {
+		return nil, wrap(err, "store meta value %s", name)
+	}
+	return tx.Meta(ctx, name)
+}

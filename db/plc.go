@@ -56,11 +56,19 @@ func (q *queries) PLCOperations(ctx context.Context, did syntax.DID) ([]PLCOpera
 	return plcOperations(rows), wrap(err, "read PLC log of %s", did)
 }
 
-// PLCExport returns up to limit operations of all DIDs with numbers above seq
-// that were made after the given time (the zero time: any), the oldest first.
-func (q *queries) PLCExport(ctx context.Context, seq int64, after time.Time, limit int) ([]PLCOperation, error) {
+// PLCExport returns up to limit operations of all DIDs with numbers above seq, by
+// number.
+func (q *queries) PLCExport(ctx context.Context, seq int64, limit int) ([]PLCOperation, error) {
 	var rows []plcRow
-	s := q.run.bun().NewSelect().Model(&rows).Where("seq > ?", seq).Order("seq").Limit(int64(limit))
+	err := q.run.bun().NewSelect().Model(&rows).Where("seq > ?", seq).Order("seq").Limit(limit).Scan(ctx)
+	return plcOperations(rows), wrap(err, "export PLC log")
+}
+
+// PLCExportAfter returns up to limit operations of all DIDs that were made after
+// the given time, by time and number.
+func (q *queries) PLCExportAfter(ctx context.Context, after time.Time, limit int) ([]PLCOperation, error) {
+	var rows []plcRow
+	s := q.run.bun().NewSelect().Model(&rows).Order("created_at", "seq").Limit(limit)
 	if !after.IsZero() {
 		s = s.Where("created_at > ?", stamp(after))
 	}

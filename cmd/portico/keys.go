@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"portico/db"
+	"portico/impl/keyring"
+)
+
+// canaryName is where the database keeps the canary of its key-encryption key.
+const canaryName = "key canary"
+
+// openKeys makes the key ring and checks it against the database: the key that
+// sealed what is in there must be configured. What an old key has sealed is sealed
+// anew, so that the old one can be taken out of the configuration at the next
+// start.
+func openKeys(ctx context.Context, s *settings, store *db.DB) (*keyring.Ring, error) {
+	ring, err := keyring.New(rand.Reader, s.KeyEncryptionKey, s.OldKeyEncryptionKey...)
+	if err != nil {
+		return nil, fmt.Errorf("PORTICO_KEY_ENCRYPTION_KEY: %w", err)
+	}
+	canary, err := openCanary(ctx, store, ring)
+	if err != nil {
+		return nil, err
+	}
+	if err := ring.Unlock(canary); errors.Is(err, keyring.ErrUnknownKey) {
+		return nil, errors.New("PORTICO_KEY_ENCRYPTION_KEY is not the key that this database was sealed with: " +
+			"set the right one, or put it into PORTICO_KEY_ENCRYPTION_KEY_OLD. Without it the signing keys of " +
+			"all accounts are lost")
+	} else if err != nil {
+		return nil, fmt.Errorf("key canary of the database: %w", err)
+	}
+	if !ring.Current(canary) {
+		if err := reseal(ctx, store, ring, canary); err != nil {
+			return nil, fmt.Errorf("seal with the new key: %w", err)
+		}
+	}
+	return ring, nil
+}
+
+// openCanary reads the canary, or makes it in a new database. Of several
+// processes that start at once one makes it, and all get the same.
+func openCanary(ctx context.Context, store *db.DB, ring *keyring.Ring) (canary []byte, err error) {
+	fresh, err := ring.NewCanary()
+	if err != nil {
+		return nil, err
+	}
+	err = store.Write(ctx, func(tx *db.Tx) error {
+		canary, err = tx.MetaOr(ctx, canaryName, fresh)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open key canary: %w", err)
+	}
+	return canary, nil
+}
+
+// reseal seals every signing key with the current key, the canary last: a start
+// that was interrupted begins again.
+func reseal(ctx context.Context, store *db.DB, ring *keyring.Ring, canary []byte) error {
+	const page = 500
+	var last db.SigningKey
+	for {
+		keys, err := store.SigningKeys(ctx, last.DID, last.Purpose, page)
+		if err != nil {
+			return err
+		}
+		for i := range keys {
+			k := &keys[i]
+			if k.Sealed, err = ring.Reseal(k.Purpose, k.DID.String(), k.Sealed); err != nil {
+				return fmt.Errorf("signing key of %s: %w", k.DID, err)
+			}
+			last = *k
+		}
+		err = store.Write(ctx, func(tx *db.Tx) error {
+			for _, k := range keys {
+				if err := tx.PutSigningKey(ctx, k); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if len(keys) < page {
+			break
+		}
+	}
+	sealed, err := ring.ResealCanary(canary)
+	if err != nil {
+		return err
+	}
+	return store.Write(ctx, func(tx *db.Tx) error { return tx.PutMeta(ctx, canaryName, sealed) })
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/labstack/echo/v4"
+
+	"portico/db"
+)
+
+// pages are the routes beside XRPC.
+type pages struct {
+	settings *settings
+	accounts accountFinder
+	// forwarded says whether the peer may tell the host name that a client asked for.
+	forwarded func(*http.Request) bool
+}
+
+type accountFinder interface {
+	AccountByHandle(ctx context.Context, h syntax.Handle) (*db.Account, error)
+}
+
+const banner = `
+  ___  ___  ___ _____ ___ ___ ___
+ | _ \/ _ \| _ \_   _|_ _/ __/ _ \
+ |  _/ (_) |   / | |  | | (_| (_) |
+ |_|  \___/|_|_\ |_| |___\___\___/
+
+This is an AT Protocol Personal Data Server (aka, an atproto PDS)
+
+Most API routes are under /xrpc/
+
+    Protocol: https://atproto.com
+`
+
+func (p *pages) register(e *echo.Echo) {
+	for _, method := range []string{http.MethodGet, http.MethodHead} {
+		e.Add(method, "/", text(banner))
+		e.Add(method, "/robots.txt", text("# Hello!\n\n# Crawling the public API is allowed\nUser-agent: *\nAllow: /"))
+		e.Add(method, "/.well-known/did.json", p.didDocument)
+		e.Add(method, "/.well-known/atproto-did", p.handle)
+	}
+}
+
+func text(s string) echo.HandlerFunc {
+	return func(c echo.Context) error { return c.String(http.StatusOK, s) }
+}
+
+// didDocument is the document of the service's own did:web. It is made from the
+// configuration alone: a Host header must not decide what this server's identity
+// says. Another server's did:web, or a did:plc, is not ours to serve.
+func (p *pages) didDocument(c echo.Context) error {
+	s := p.settings
+	if s.ServiceDID.String() != "did:web:"+s.Hostname {
+		return echo.ErrNotFound
+	}
+	return c.JSON(http.StatusOK, map[string]any{
+		"@context": []string{"https://www.w3.org/ns/did/v1"},
+		"id":       s.ServiceDID,
+		"service": []map[string]string{{
+			"id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": s.PublicURL.String(),
+		}},
+	})
+}
+
+// handle answers whose handle the host name of the request is.
+func (p *pages) handle(c echo.Context) error {
+	host := c.Request().Host
+	if forwarded := c.Request().Header.Get("X-Forwarded-Host"); forwarded != "" && p.forwarded(c.Request()) {
+		host = forwarded
+	}
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	if !p.served(host) {
+		return notFound(c)
+	}
+	a, err := p.accounts.AccountByHandle(c.Request().Context(), syntax.Handle(host))
+	switch {
+	case errors.Is(err, db.ErrNotFound), err == nil && !a.Active():
+		return notFound(c)
+	case err != nil:
+		return err
+	}
+	return c.String(http.StatusOK, a.DID.String())
+}
+
+// served reports whether host is one of the handle domains or under one.
+func (p *pages) served(host string) bool {
+	for _, domain := range p.settings.HandleDomains {
+		if host == domain[1:] || strings.HasSuffix(host, domain) {
+			return true
+		}
+	}
+	return false
+}
+
+func notFound(c echo.Context) error { return c.HTML(http.StatusNotFound, "User not found") }

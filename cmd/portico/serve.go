@@ -1,0 +1,278 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	api "portico/api/atproto/server"
+	"portico/api/xrpc"
+	"portico/db"
+	"portico/impl/account"
+	"portico/impl/auth"
+	"portico/impl/directory"
+	"portico/impl/email"
+	"portico/impl/handle"
+	"portico/impl/job"
+	"portico/impl/keyring"
+	"portico/impl/password"
+	"portico/impl/plc"
+	"portico/impl/resolve"
+	"portico/impl/server"
+	"portico/impl/serviceauth"
+	"portico/impl/session"
+	"portico/impl/token"
+)
+
+// How long the server waits: for requests to end at a stop, for a client to send
+// its header, and between two requests of one connection.
+const (
+	stopTimeout   = 30 * time.Second
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 90 * time.Second
+)
+
+// run serves until ctx is done, then lets the requests under way finish and
+// closes the database. What an operator wants to know at a start goes to stdout,
+// the log to standard error.
+func run(ctx context.Context, s *settings, stdout io.Writer) (err error) {
+	log := newLogger(s, os.Stderr)
+	for _, warning := range s.Warnings {
+		log.Warn(warning)
+	}
+	store, err := db.Open(ctx, db.Config{
+		URL: string(s.DatabaseURL), Dir: s.DataDirectory, Synchronous: s.SQLiteSynchronous,
+		SequenceStart: s.SequenceStart, Logger: log,
+	})
+	if err != nil {
+		return fmt.Errorf("open database: %w", err)
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	if err := checkDirectory(ctx, s, store); err != nil {
+		return err
+	}
+	keys, err := openKeys(ctx, s, store)
+	if err != nil {
+		return err
+	}
+
+	listener, err := net.Listen("tcp", s.listenAddress())
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	directoryURL, stopDirectory, err := startDirectory(s, store, log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	defer stopDirectory()
+
+	parts, err := wire(s, store, keys, directoryURL, log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	background, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
+	var jobs sync.WaitGroup
+	jobs.Go(func() { parts.runJobs(background) })
+	defer jobs.Wait()
+	defer stopJobs()
+
+	h := &http.Server{
+		Handler: parts.echo, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	announce(stdout, s, directoryURL)
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(listener) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	log.Info("stopping")
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	if err := h.Shutdown(stop); err != nil {
+		return fmt.Errorf("requests still under way at the stop: %w", err)
+	}
+	return nil
+}
+
+func newLogger(s *settings, w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: s.LogLevel}
+	if s.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// checkDirectory refuses to take DIDs that nobody else knows into the world.
+func checkDirectory(ctx context.Context, s *settings, store *db.DB) error {
+	if s.PLCURL == nil {
+		return nil
+	}
+	used, err := store.HasPLCOperations(ctx)
+	if err != nil {
+		return err
+	}
+	if used && !s.Development {
+		return errors.New("the accounts of this database were made with the embedded PLC directory of a " +
+			"development server: their DIDs exist nowhere else. Use an empty data directory (PDS_DATA_DIRECTORY) " +
+			"or database (PORTICO_DATABASE_URL)")
+	}
+	return nil
+}
+
+// startDirectory serves the embedded PLC directory on loopback, where none is
+// configured, and returns the URL of the directory to use.
+func startDirectory(s *settings, store *db.DB, log *slog.Logger) (url string, stop func(), err error) {
+	if s.PLCURL != nil {
+		return s.PLCURL.String(), func() {}, nil
+	}
+	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", fmt.Sprint(s.PLCPort)))
+	if err != nil {
+		return "", nil, fmt.Errorf("listen for the embedded PLC directory (PORTICO_PLC_PORT): %w", err)
+	}
+	h := &http.Server{
+		Handler:           directory.New(plcStore{store}, time.Now, s.Version, log),
+		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+	}
+	go h.Serve(listener)
+	return "http://" + listener.Addr().String(), func() { h.Close() }, nil
+}
+
+// announce says where everything is.
+func announce(w io.Writer, s *settings, directoryURL string) {
+	fmt.Fprintf(w, "Portico %s listens on %s as %s\n", s.Version, s.listenAddress(), s.PublicURL)
+	if !s.Development {
+		return
+	}
+	fmt.Fprintf(w, "  data       %s\n", s.DataDirectory)
+	if s.SecretsFile != "" {
+		fmt.Fprintf(w, "  secrets    %s\n", s.SecretsFile)
+	}
+	fmt.Fprintf(w, "  directory  %s\n", directoryURL)
+	fmt.Fprintf(w, `
+Sign up:
+
+  curl %s/xrpc/com.atproto.server.createAccount --json \
+    '{"handle":"alice%s","email":"alice@example.com","password":"correct horse"}'
+
+`, s.PublicURL, s.HandleDomains[0])
+}
+
+// parts are the wired services that run needs to know.
+type parts struct {
+	echo     *echo.Echo
+	accounts *account.Accounts
+	store    *db.DB
+	sched    *job.Scheduler
+	retry    time.Duration
+	log      *slog.Logger
+}
+
+// wire makes the services out of the settings.
+func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, log *slog.Logger) (*parts, error) {
+	holder, err := holderName()
+	if err != nil {
+		return nil, err
+	}
+	tokens := &token.Issuer{Secret: []byte(s.JWTSecret), ServiceDID: s.ServiceDID.String(), Now: time.Now, Rand: rand.Reader}
+	sessions := &session.Sessions{DB: store, Tokens: tokens, Keys: keys, Now: time.Now}
+	accounts := &account.Accounts{
+		DB: store, Directory: &plc.Client{URL: directoryURL}, Sessions: sessions, Keys: keys,
+		Rotation: s.RotationKey, Recovery: s.RecoveryDIDKey, Endpoint: s.PublicURL.String(), Holder: holder,
+		Lease: s.SignupLease, Looks: s.SignupCleanupLooks, Now: time.Now, Rand: rand.Reader, Log: log,
+	}
+	strangers := resolve.NewClient(!s.SSRFProtection)
+	documents := &resolve.Cache{
+		Fetch: (&resolve.DIDs{Directory: directoryURL, Web: strangers, Timeout: s.ResolverTimeout}).Fetch,
+		Store: documentStore{store}, Now: time.Now, Log: log, StaleAfter: s.DIDCacheStale, ExpireAfter: s.DIDCacheMax,
+	}
+	handles := &resolve.Handles{Client: strangers, Timeout: s.ResolverTimeout}
+	if len(s.BackupNameservers) > 0 {
+		handles.Backup = resolve.NameServers(s.BackupNameservers)
+	}
+	gate := &auth.Gate{
+		DB: store, Tokens: tokens, AdminPassword: string(s.AdminPassword),
+		Services: &serviceauth.Verifier{Audiences: []string{s.ServiceDID.String()}, Resolver: documents, Now: time.Now},
+	}
+	service := &server.Service{
+		DB: store, Accounts: accounts, Sessions: sessions,
+		Passwords: password.NewHasher(password.Config{
+			Rand: rand.Reader, Concurrency: s.HashConcurrency, Queue: s.HashQueue,
+			Params: password.Params{Memory: uint32(s.HashMemory) * 1024, Time: 2, Threads: 1},
+		}),
+		Handles: &handle.Rules{Domains: s.HandleDomains, Reserved: handle.Reserved(s.ReservedHandles, s.UnreservedHandles)},
+		Emails:  &email.Rules{Disposable: email.Disposable()},
+		Resolve: identities{handles, documents},
+		Config: server.Config{
+			ServiceDID: s.ServiceDID, HandleDomains: s.HandleDomains, InviteRequired: s.InviteRequired,
+			PrivacyPolicy: s.PrivacyPolicyURL, TermsOfService: s.TermsOfServiceURL, ContactEmail: s.ContactEmail,
+			DocumentInSessions: s.DIDDocWithSession, PasswordMinLength: s.PasswordMinLength, Exempt: s.RateLimitBypassIPs,
+		},
+		Now: time.Now, Log: log,
+	}
+
+	e := echo.New()
+	e.HideBanner, e.HidePort = true, true
+	options := xrpc.Options{
+		Logger: log, BypassKey: string(s.RateLimitBypassKey), BypassIPs: s.RateLimitBypassIPs,
+		TrustedProxies: s.TrustedProxies, CheckOutput: s.DevMode, Protected: serviceauth.Protected,
+		Health: store.Ping, Version: s.Version,
+	}
+	if s.RateLimits {
+		options.Limiter = xrpc.NewMemoryLimiter(time.Now)
+	}
+	routes := xrpc.NewServer(e, options)
+	if err := api.Register(routes, service, server.Policy{Gate: gate}); err != nil {
+		return nil, fmt.Errorf("register com.atproto.server: %w", err)
+	}
+	(&pages{settings: s, accounts: store}).register(e)
+	return &parts{
+		echo: e, accounts: accounts, store: store, log: log, retry: cmp.Or(s.SignupRetry, time.Minute),
+		sched: &job.Scheduler{DB: store, Holder: holder, Now: time.Now, Log: log},
+	}, nil
+}
+
+// runJobs settles what the last process left behind, and does the regular work
+// until ctx is done.
+func (p *parts) runJobs(ctx context.Context) {
+	if p.store.Exclusive() {
+		if err := p.accounts.Resume(ctx, true); err != nil {
+			p.log.ErrorContext(ctx, "resume unfinished accounts", "error", err)
+		}
+	}
+	p.sched.Run(ctx,
+		job.Job{Name: "unfinished accounts", Every: p.retry, Run: func(ctx context.Context) error {
+			return p.accounts.Resume(ctx, false)
+		}},
+		job.Job{Name: "clean-up", Every: p.retry, Run: p.accounts.CleanUp},
+		job.Job{Name: "expired rows", Every: time.Hour, Run: func(ctx context.Context) error {
+			return p.store.Write(ctx, func(tx *db.Tx) error { return tx.Purge(ctx, time.Now()) })
+		}},
+	)
+}
+
+// holderName names this process in leases. The random part tells it from an
+// earlier one of the same number, whose leases are not its own.
+func holderName() (string, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("name this process: %w", err)
+	}
+	var random [8]byte
+	rand.Read(random[:]) // never fails
+	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), hex.EncodeToString(random[:])), nil
+}

@@ -1,0 +1,321 @@
+// Package account makes accounts.
+//
+// An account is real: it has a DID whose directory entry names this server, a
+// signing key, and a signed repository. Those live in two places, our database
+// and the PLC directory, and no transaction spans them. Creation is therefore a
+// saga:
+//
+//	reserve   one transaction takes handle, email and invite use, and stores
+//	          key and signed genesis operation: the DID is known from here on
+//	register  the genesis goes to the directory, however long the answer takes
+//	complete  one transaction makes the repository, the events and the session
+//	abort     or one transaction gives everything back; only then may the DID
+//	          be tombstoned
+//
+// Whoever works on an account holds its lease. A process that dies leaves a
+// lease that runs out, and [Accounts.Resume] takes the account up from what the
+// directory says. At no moment is there a DID without an account or a clean-up
+// that will find it, nor a handle taken by nobody.
+package account
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/db"
+	"portico/impl/event"
+	"portico/impl/keyring"
+	"portico/impl/plc"
+	"portico/impl/repo"
+	"portico/impl/session"
+)
+
+// KeyPurpose is the purpose under which an account's repository key is stored.
+const KeyPurpose = "atproto"
+
+// Directory is what creation needs of the PLC directory; *plc.Client is one.
+type Directory interface {
+	// Register submits a genesis operation. It returns nil when the directory has
+	// it, *plc.Refused when it certainly has not, and any other error when that
+	// is unknown.
+	Register(ctx context.Context, did syntax.DID, op plc.Operation) error
+	// Registered says what the directory holds under did, compared with op.
+	Registered(ctx context.Context, did syntax.DID, op plc.Operation) (plc.Presence, error)
+	// Submit posts any operation once.
+	Submit(ctx context.Context, did syntax.DID, op plc.Operation) error
+}
+
+// Accounts creates accounts on one server. It is safe for concurrent use.
+type Accounts struct {
+	DB        *db.DB
+	Directory Directory
+	Sessions  *session.Sessions
+	Keys      *keyring.Ring
+	// Rotation signs PLC operations; Recovery is the operator's own rotation
+	// key, a did:key put before it, or empty.
+	Rotation atcrypto.PrivateKeyExportable
+	Recovery string
+	// Endpoint is the public URL that DID documents name.
+	Endpoint string
+	// Holder names this process in leases; no two processes share a name.
+	Holder string
+	// Lease is how long a creation may take before others take it up. It has to
+	// be longer than the directory's deadline. The default is two minutes.
+	Lease time.Duration
+	// Looks are the times after giving up at which the directory is asked
+	// whether it has the DID after all.
+	Looks []time.Duration
+	Now   func() time.Time
+	Rand  io.Reader
+	Log   *slog.Logger
+}
+
+// DefaultLooks are the clean-up's: an answer that was lost is found by the
+// first, a request that hung in a proxy by the second, the last is for the day
+// that the directory was down.
+var DefaultLooks = []time.Duration{time.Minute, time.Hour, 24 * time.Hour}
+
+// A Request describes an account that may be created: all that can be refused
+// without trying has been refused.
+type Request struct {
+	Handle       syntax.Handle
+	Email        string // "" for none
+	PasswordHash string // "" for none
+	InviteCode   string // "" for none
+	RecoveryKey  string // a did:key of the user's, or ""
+	// DID is one the user brings along, proven to be theirs. The account then
+	// starts deactivated and no operation is sent to the directory.
+	DID syntax.DID
+}
+
+// Created is an account and its first session.
+type Created struct {
+	Account *db.Account
+	// Document is the DID document as the genesis makes it; nil for a brought DID.
+	Document json.RawMessage
+	Tokens   session.Tokens
+}
+
+// abandonAfter is how long an account of a brought DID waits for its activation.
+const abandonAfter = 3 * 24 * time.Hour
+
+// Create makes the account. It goes on when ctx is cancelled: the caller's
+// connection is no reason to stop between two places.
+//
+// It returns db.ErrHandleTaken, db.ErrEmailTaken, db.ErrDIDTaken or
+// db.ErrInviteUnavailable when somebody was faster, *plc.Refused with the
+// directory's words, and ErrDirectory when the directory did not answer in
+// time. After any error nothing is taken.
+func (a *Accounts) Create(ctx context.Context, r Request) (*Created, error) {
+	ctx = context.WithoutCancel(ctx)
+	d, err := a.reserve(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if d.genesis != nil {
+		if err := a.register(ctx, d); err != nil {
+			return nil, err
+		}
+	}
+	draft, err := a.Sessions.Draft(&d.account, nil)
+	if err != nil {
+		return nil, a.giveUp(ctx, d, err)
+	}
+	if err := a.complete(ctx, d, draft); err != nil {
+		return nil, a.giveUp(ctx, d, err)
+	}
+	created := &Created{Account: &d.account, Tokens: draft.Tokens}
+	if d.genesis != nil {
+		created.Document = plc.Document(d.account.DID, d.genesis)
+	}
+	return created, nil
+}
+
+// ErrDirectory says that the PLC directory could not be brought to an answer.
+var ErrDirectory = errors.New("PLC directory did not answer")
+
+// draft is an account on its way.
+type draft struct {
+	account db.Account
+	key     *atcrypto.PrivateKeyK256
+	genesis plc.Operation // nil for a brought DID
+}
+
+func (a *Accounts) reserve(ctx context.Context, r Request) (*draft, error) {
+	key, err := keyring.NewKey(a.Rand)
+	if err != nil {
+		return nil, err
+	}
+	public, err := key.PublicKey()
+	if err != nil {
+		return nil, fmt.Errorf("signing key: %w", err)
+	}
+	now := a.Now()
+	d := &draft{key: key, account: db.Account{
+		DID: r.DID, Handle: r.Handle, Email: r.Email, PasswordHash: r.PasswordHash, CreatedAt: now,
+	}}
+	if r.DID == "" {
+		d.genesis, d.account.DID, err = a.genesis(r, public.DIDKey())
+		if err != nil {
+			return nil, err
+		}
+	} else {
+		d.account.DeactivatedAt, d.account.DeleteAfter = new(now), new(now.Add(abandonAfter))
+		// The DID may have lived here before: tokens of that time are not its.
+		d.account.TokensValidFrom = session.ValidFrom(now)
+	}
+	sealed, err := a.Keys.Seal(KeyPurpose, d.account.DID.String(), key.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	reservation := db.Reservation{
+		Account: d.account, InviteCode: r.InviteCode, Holder: a.Holder, LeaseUntil: now.Add(a.Lease),
+		Key: db.SigningKey{DID: d.account.DID, Purpose: KeyPurpose, Public: public.DIDKey(), Sealed: sealed},
+	}
+	if d.genesis != nil {
+		if reservation.Genesis, err = json.Marshal(d.genesis); err != nil {
+			return nil, fmt.Errorf("encode genesis: %w", err)
+		}
+	}
+	err = a.DB.Write(ctx, func(tx *db.Tx) error { return tx.ReserveAccount(ctx, reservation) })
+	if err != nil {
+		return nil, fmt.Errorf("reserve account %s: %w", r.Handle, err)
+	}
+	return d, nil
+}
+
+func (a *Accounts) genesis(r Request, signing string) (plc.Operation, syntax.DID, error) {
+	var rotation []string
+	if r.RecoveryKey != "" {
+		rotation = append(rotation, r.RecoveryKey)
+	}
+	own, err := a.RotationKeys()
+	if err != nil {
+		return nil, "", err
+	}
+	op := plc.NewGenesis(append(rotation, own...), signing, r.Handle, a.Endpoint)
+	if err := op.Sign(a.Rotation); err != nil {
+		return nil, "", fmt.Errorf("sign genesis: %w", err)
+	}
+	did, err := plc.DID(op)
+	if err != nil {
+		return nil, "", fmt.Errorf("derive DID: %w", err)
+	}
+	return op, did, nil
+}
+
+// RotationKeys are the rotation keys that this server puts into the DIDs of its
+// accounts, the strongest first.
+func (a *Accounts) RotationKeys() ([]string, error) {
+	public, err := a.Rotation.PublicKey()
+	if err != nil {
+		return nil, fmt.Errorf("rotation key: %w", err)
+	}
+	if a.Recovery != "" {
+		return []string{a.Recovery, public.DIDKey()}, nil
+	}
+	return []string{public.DIDKey()}, nil
+}
+
+func (a *Accounts) register(ctx context.Context, d *draft) error {
+	err := a.Directory.Register(ctx, d.account.DID, d.genesis)
+	var refused *plc.Refused
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refused):
+		// Certainly not there, so there is nothing to look for later.
+		if err := a.abort(ctx, d.account.DID, time.Time{}); err != nil {
+			a.Log.ErrorContext(ctx, "abort refused account", "did", d.account.DID, "error", err)
+		}
+		return fmt.Errorf("register %s: %w", d.account.DID, err)
+	default:
+		return a.giveUp(ctx, d, fmt.Errorf("%w: %w", ErrDirectory, err))
+	}
+}
+
+// complete makes a reserved account one that its owner can use. A nil draft
+// starts no session: that is how Resume completes what a crash left.
+func (a *Accounts) complete(ctx context.Context, d *draft, s *session.Draft) error {
+	genesis, err := repo.Genesis(d.account.DID, d.key, a.Now())
+	if err != nil {
+		return fmt.Errorf("make repository of %s: %w", d.account.DID, err)
+	}
+	err = a.DB.Write(ctx, func(tx *db.Tx) error {
+		if err := tx.FinishAccount(ctx, d.account.DID, a.Holder); err != nil {
+			return err
+		}
+		if err := tx.PutRepo(ctx, d.account.DID, genesis.Root.String(), genesis.Rev.String(), blocks(genesis)); err != nil {
+			return err
+		}
+		if err := tx.DeleteReservedKeys(ctx, d.account.DID); err != nil {
+			return err
+		}
+		if s != nil {
+			if err := tx.InsertSession(ctx, s.Row); err != nil {
+				return err
+			}
+		}
+		return tx.AppendEvents(ctx, creationEvents(&d.account, genesis)...)
+	})
+	if err != nil {
+		return fmt.Errorf("complete account %s: %w", d.account.DID, err)
+	}
+	return nil
+}
+
+// creationEvents are what the network hears of a new account, in the order it
+// expects. A brought account is silent until it is activated.
+func creationEvents(acct *db.Account, r *repo.Repository) []db.Event {
+	if acct.Deactivated() {
+		return nil
+	}
+	return Events(acct.DID,
+		event.Identity(acct.DID, acct.Handle),
+		event.Account(acct.DID, acct.Status()),
+		event.GenesisCommit(acct.DID, r),
+		event.Sync(acct.DID, r.Rev, r.SyncCAR),
+	)
+}
+
+// giveUp returns everything the account had taken, and cause. When even that
+// fails the lease runs out and Resume settles it.
+func (a *Accounts) giveUp(ctx context.Context, d *draft, cause error) error {
+	var look time.Time
+	if d.genesis != nil {
+		look = a.Now().Add(a.Looks[0])
+	}
+	if err := a.abort(ctx, d.account.DID, look); err != nil {
+		a.Log.ErrorContext(ctx, "abort account", "did", d.account.DID, "error", err)
+	}
+	return cause
+}
+
+func (a *Accounts) abort(ctx context.Context, did syntax.DID, look time.Time) error {
+	return a.DB.Write(ctx, func(tx *db.Tx) error { return tx.AbortAccount(ctx, did, a.Holder, look) })
+}
+
+// Events are messages about one account, ready to be appended.
+func Events(did syntax.DID, messages ...event.Event) []db.Event {
+	out := make([]db.Event, len(messages))
+	for i, m := range messages {
+		out[i] = db.Event{DID: did, Kind: m.Kind, Body: m.Body}
+	}
+	return out
+}
+
+func blocks(r *repo.Repository) []db.Block {
+	out := make([]db.Block, len(r.Blocks))
+	for i, b := range r.Blocks {
+		out[i] = db.Block{CID: b.CID.String(), Data: b.Data}
+	}
+	return out
+}

@@ -1,0 +1,81 @@
+// Package budget holds the security budgets: how often a thing that helps an
+// attacker may happen before the server stops playing along.
+//
+// Budgets are always on and live in the database, so that they hold across
+// restarts and across the nodes of one Postgres. They are fixed windows which
+// begin with the first thing counted. They are no request limits: those are the
+// operator's choice, these are not.
+package budget
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"portico/db"
+)
+
+// A Budget is a number of points that one key may spend in a window.
+type Budget struct {
+	Kind   string
+	Points int
+	Window time.Duration
+}
+
+// The budgets of the server. Changing a kind forgets what was counted under it.
+var (
+	// FailedPasswords counts wrong passwords of one account, or of one login
+	// identifier that names no account. createSession and deleteAccount share it.
+	FailedPasswords = Budget{"failed-passwords", 50, time.Hour}
+	// WrongCodes counts wrong emailed codes of one account and purpose, across
+	// all codes: 50 random bits leave a guesser nothing with this.
+	WrongCodes = Budget{"wrong-codes", 20, time.Hour}
+	// WrongResetCodes counts wrong password-reset codes of one address of
+	// callers: such a code names no account that could be charged.
+	WrongResetCodes = Budget{"wrong-reset-codes", 50, time.Hour}
+	// Mails counts the mails that callers cause to one recipient.
+	Mails = Budget{"mails", 30, 24 * time.Hour}
+	// SignUps counts sign-ups without an invite from one address.
+	SignUps = Budget{"sign-ups", 200, 24 * time.Hour}
+	// ReservedKeys counts signing keys reserved from one address.
+	ReservedKeys = Budget{"reserved-keys", 100, 24 * time.Hour}
+)
+
+// Left says whether key has any of b left at now. It spends nothing.
+func (b Budget) Left(ctx context.Context, d *db.DB, key string, now time.Time) (bool, error) {
+	left, _, err := d.BudgetLeft(ctx, b.Kind, key, b.Points, now)
+	if err != nil {
+		return false, fmt.Errorf("read budget %s: %w", b.Kind, err)
+	}
+	return left > 0, nil
+}
+
+// Spend takes one point from key and reports whether there was one to take.
+func (b Budget) Spend(ctx context.Context, d *db.DB, key string, now time.Time) (ok bool, err error) {
+	err = d.Write(ctx, func(tx *db.Tx) error {
+		ok, err = b.SpendIn(ctx, tx, key, now)
+		return err
+	})
+	return ok, err
+}
+
+// SpendIn is Spend within the caller's transaction.
+func (b Budget) SpendIn(ctx context.Context, tx *db.Tx, key string, now time.Time) (bool, error) {
+	left, _, err := tx.SpendBudget(ctx, b.Kind, key, b.Points, b.Window, now)
+	if err != nil {
+		return false, fmt.Errorf("spend budget %s: %w", b.Kind, err)
+	}
+	return left >= 0, nil
+}
+
+// Address is the key of a caller's address: the address itself, or its /64 for
+// IPv6, because a household or a rented server owns a whole /64.
+func Address(ip netip.Addr) string {
+	ip = ip.Unmap()
+	if ip.Is6() {
+		p, _ := ip.WithZone("").Prefix(64) // 64 bits always fit
+		return p.String()
+	}
+	return ip.String()
+}

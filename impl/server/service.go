@@ -1,0 +1,71 @@
+// Package server is com.atproto.server: sign-up, sessions and the life of an
+// account.
+//
+// Each method is a file that reads like its paragraph of the protocol: read,
+// check, act, answer. Who may call what, and how often, is policy.go.
+package server
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	api "portico/api/atproto/server"
+	"portico/db"
+	"portico/impl/account"
+	"portico/impl/email"
+	"portico/impl/handle"
+	"portico/impl/password"
+	"portico/impl/resolve"
+	"portico/impl/session"
+)
+
+// Service is the behaviour of com.atproto.server. It is safe for concurrent use.
+type Service struct {
+	DB        *db.DB
+	Accounts  *account.Accounts
+	Sessions  *session.Sessions
+	Passwords *password.Hasher
+	Handles   *handle.Rules
+	Emails    *email.Rules
+	Resolve   Resolver
+	Config    Config
+	Now       func() time.Time
+	Log       *slog.Logger
+}
+
+// Resolver reads the network's identities.
+type Resolver interface {
+	// ResolveHandle returns the DID that a handle outside this server's domains
+	// names, by DNS or HTTPS.
+	ResolveHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error)
+	// Resolve returns the document of a DID; fresh bypasses the cache.
+	Resolve(ctx context.Context, did syntax.DID, fresh bool) (*resolve.Document, error)
+}
+
+// Config is what the operator decided.
+type Config struct {
+	ServiceDID         syntax.DID
+	HandleDomains      []string // each with its leading dot
+	InviteRequired     bool
+	PrivacyPolicy      string // URL, "" for none; the next two likewise
+	TermsOfService     string
+	ContactEmail       string
+	DocumentInSessions bool // didDoc with every session, not only at sign-up
+	PasswordMinLength  int  // in UTF-16 code units
+	// Exempt are addresses that the budgets of addresses do not count.
+	Exempt []netip.Addr
+}
+
+var _ api.Service = (*Service)(nil)
+
+// deref is the value of an optional field, zero where it is absent.
+func deref[T any](p *T) T {
+	if p == nil {
+		return *new(T)
+	}
+	return *p
+}
