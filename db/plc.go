@@ -60,7 +60,7 @@ func (q *queries) PLCOperations(ctx context.Context, did syntax.DID) ([]PLCOpera
 // number.
 func (q *queries) PLCExport(ctx context.Context, seq int64, limit int) ([]PLCOperation, error) {
 	var rows []plcRow
-	err := q.run.bun().NewSelect().Model(&rows).Where("seq > ?", seq).Order("seq").Limit(limit).Scan(ctx)
+	err := q.run.bun().NewSelect().Model(&rows).Where("seq > ?", seq).Order("seq").Limit(int64(limit)).Scan(ctx)
 	return plcOperations(rows), wrap(err, "export PLC log")
 }
 
@@ -68,7 +68,7 @@ func (q *queries) PLCExport(ctx context.Context, seq int64, limit int) ([]PLCOpe
 // the given time, by time and number.
 func (q *queries) PLCExportAfter(ctx context.Context, after time.Time, limit int) ([]PLCOperation, error) {
 	var rows []plcRow
-	s := q.run.bun().NewSelect().Model(&rows).Order("created_at", "seq").Limit(limit)
+	s := q.run.bun().NewSelect().Model(&rows).Order("created_at", "seq").Limit(int64(limit))
 	if !after.IsZero() {
 		s = s.Where("created_at > ?", stamp(after))
 	}
