@@ -1,0 +1,375 @@
+// Package outbox gets letters to the mail server.
+//
+// A letter is queued in the transaction of its cause, so that neither is there
+// without the other, and sent afterwards by a worker: who asks for a letter waits
+// for no mail server, and learns nothing of what that says. Letters rest sealed,
+// and their bodies are erased once they are delivered, expired or refused for
+// good.
+//
+// A letter is sent at least once: when a mail server's receipt is lost, or a process
+// dies between receipt and record, it goes out again, under the same Message-ID.
+package outbox
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	mathrand "math/rand/v2"
+	"runtime/debug"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/db"
+	"portico/impl/keyring"
+	"portico/impl/mail"
+)
+
+// Sender hands letters to a mail server; *mail.SMTP is one. An error that is a
+// permanent *mail.Error ends the attempts.
+type Sender interface {
+	Send(ctx context.Context, l mail.Letter) error
+}
+
+const (
+	// lease is for how long a claimed letter belongs to this process; it is longer
+	// than deadline, so that nobody else sends a letter that is under way.
+	lease    = 5 * time.Minute
+	deadline = 4 * time.Minute
+	// grace is how long a stop waits for conversations under way.
+	grace = 10 * time.Second
+	// poll is how long the queue is left alone when nothing wakes the worker, for
+	// wakings from other processes may get lost.
+	poll = 30 * time.Second
+	// breath is between two looks at a queue in which something is due and can't
+	// be had.
+	breath = time.Second
+
+	firstRetry = 5 * time.Second
+	lastRetry  = 15 * time.Minute
+
+	defaultConcurrency = 4
+)
+
+// Outbox queues letters and sends them. Its fields are set before first use and
+// not changed; its methods are safe for concurrent use, and several processes
+// may each run one on the same database.
+type Outbox struct {
+	DB     *db.DB
+	Keys   *keyring.Ring
+	Sender Sender // nil: there is no mail server, and letters stay until they expire
+	// Holder names this process in leases; no two processes share a name.
+	Holder string
+	// Concurrency is how many letters are sent at a time; zero is 4.
+	Concurrency int
+	Now         func() time.Time
+	// Chance spreads retries: it gives numbers from [0, 1). Nil is math/rand.
+	Chance func() float64
+	Log    *slog.Logger
+}
+
+// purpose separates sealed letters from all else that is sealed, and letters of
+// one kind from those of another.
+func purpose(kind string) string { return "mail/" + kind }
+
+// Post queues l, which is about the account did ("" for none), in the caller's
+// transaction. It is not sent any more from expires on. The worker hears of it
+// when the transaction commits.
+func (o *Outbox) Post(ctx context.Context, tx *db.Tx, did syntax.DID, kind string, l mail.Letter, expires time.Time) error {
+	l.ID = cmp.Or(l.ID, rand.Text())
+	body, err := json.Marshal(l)
+	if err != nil {
+		return fmt.Errorf("post %s letter: %w", kind, err)
+	}
+	sealed, err := o.Keys.Seal(purpose(kind), did.String(), body)
+	if err != nil {
+		return fmt.Errorf("post %s letter: %w", kind, err)
+	}
+	m := &db.Mail{To: l.To, Kind: kind, DID: did, Sealed: sealed, CreatedAt: o.Now(), ExpiresAt: expires}
+	if err := tx.QueueMail(ctx, m); err != nil {
+		return fmt.Errorf("post %s letter: %w", kind, err)
+	}
+	return nil
+}
+
+// List returns what the outbox knows of the last letters, up to limit, the newest
+// first.
+func (o *Outbox) List(ctx context.Context, limit int) ([]db.Mail, error) {
+	mails, err := o.DB.Mails(ctx, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list outbox: %w", err)
+	}
+	return mails, nil
+}
+
+// Read returns what the outbox knows of a letter, and the letter itself, codes
+// included, or nil when its body is erased. An unknown id is db.ErrNotFound; a body
+// that can't be opened is an error of package keyring, and the rest is returned
+// even so.
+func (o *Outbox) Read(ctx context.Context, id int64) (*db.Mail, *mail.Letter, error) {
+	m, err := o.DB.MailByID(ctx, id)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read outbox: %w", err)
+	}
+	if m.Sealed == nil {
+		return m, nil, nil
+	}
+	l, err := o.open(m)
+	if err != nil {
+		return m, nil, fmt.Errorf("read outbox: letter %d: %w", id, err)
+	}
+	return m, l, nil
+}
+
+func (o *Outbox) open(m *db.Mail) (*mail.Letter, error) {
+	body, err := o.Keys.Open(purpose(m.Kind), m.DID.String(), m.Sealed)
+	if err != nil {
+		return nil, err
+	}
+	var l mail.Letter
+	if err := json.Unmarshal(body, &l); err != nil {
+		return nil, fmt.Errorf("%w: %w", keyring.ErrSealed, err)
+	}
+	return &l, nil
+}
+
+// Run sends letters until ctx is done, and returns when the conversations then
+// under way have ended or ten seconds are over; a letter whose conversation was
+// cut off is left for the next run.
+func (o *Outbox) Run(ctx context.Context) {
+	if o.Sender == nil {
+		o.keep(ctx)
+		return
+	}
+	o.takeBack(ctx)
+
+	// Conversations outlive ctx for a while.
+	talking, hangUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer hangUp()
+	slots := cmp.Or(o.Concurrency, defaultConcurrency)
+	ended := make(chan struct{}, slots)
+	running := 0
+	look := true
+	for ctx.Err() == nil {
+		if look && running < slots {
+			claimed, err := o.claim(ctx, slots-running)
+			if err != nil && ctx.Err() == nil {
+				o.Log.ErrorContext(ctx, "outbox", "error", err)
+			}
+			for _, m := range claimed {
+				running++
+				go func() {
+					defer func() { ended <- struct{}{} }()
+					o.deliver(talking, m)
+				}()
+			}
+		}
+		full := running == slots
+		var due <-chan time.Time
+		if !full {
+			due = time.After(o.pause(ctx, look))
+		}
+		select {
+		case <-ctx.Done():
+		case <-ended:
+			running--
+			look = full // there may be more than there were slots
+		case <-o.DB.MailQueued():
+			look = true
+		case <-due:
+			look = true
+		}
+	}
+
+	late := time.AfterFunc(grace, hangUp)
+	defer late.Stop()
+	for range running {
+		<-ended
+	}
+}
+
+// keep is Run without a mail server.
+func (o *Outbox) keep(ctx context.Context) {
+	tick := time.NewTicker(poll)
+	defer tick.Stop()
+	for {
+		if err := o.expire(ctx); err != nil && ctx.Err() == nil {
+			o.Log.ErrorContext(ctx, "outbox", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// takeBack queues again what a process that died was sending, where nobody else can
+// be sending it. Elsewhere the lease has to run out.
+func (o *Outbox) takeBack(ctx context.Context) {
+	if !o.DB.Exclusive() {
+		return
+	}
+	err := o.DB.Write(ctx, func(tx *db.Tx) error {
+		// Those that were under way are among the last ones, but for retries of
+		// older letters, which can wait.
+		mails, err := tx.Mails(ctx, 1000)
+		if err != nil {
+			return err
+		}
+		for _, m := range mails {
+			if m.State == db.MailStateSending {
+				if err := tx.MailFailed(ctx, m.ID, "interrupted", o.Now()); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil && ctx.Err() == nil {
+		o.Log.ErrorContext(ctx, "outbox", "error", fmt.Errorf("take back interrupted letters: %w", err))
+	}
+}
+
+func (o *Outbox) claim(ctx context.Context, limit int) (claimed []db.Mail, err error) {
+	err = o.DB.Write(ctx, func(tx *db.Tx) (err error) {
+		now := o.Now()
+		claimed, err = tx.ClaimMails(ctx, o.Holder, now, now.Add(lease), limit)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("claim letters: %w", err)
+	}
+	return claimed, nil
+}
+
+// pause is how long the queue can be left alone. What is due right after a look
+// that could have had more is over.
+func (o *Outbox) pause(ctx context.Context, looked bool) time.Duration {
+	next, err := o.DB.NextMail(ctx)
+	if errors.Is(err, db.ErrNotFound) {
+		return poll
+	}
+	wait := next.Sub(o.Now())
+	if err == nil && wait <= 0 {
+		if !looked {
+			return 0
+		}
+		wait = breath
+		err = o.expire(ctx)
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			o.Log.ErrorContext(ctx, "outbox", "error", err)
+		}
+		return breath
+	}
+	return min(wait, poll)
+}
+
+// expire gives up what is over and erases it.
+func (o *Outbox) expire(ctx context.Context) error {
+	err := o.DB.Write(ctx, func(tx *db.Tx) error { return tx.Purge(ctx, o.Now()) })
+	if err != nil {
+		return fmt.Errorf("expire letters: %w", err)
+	}
+	return nil
+}
+
+// deliver makes one attempt at a claimed letter and records what came of it.
+func (o *Outbox) deliver(ctx context.Context, m db.Mail) {
+	began := o.Now()
+	err := o.send(ctx, &m)
+	log := o.Log.With("id", m.ID, "kind", m.Kind, "did", m.DID, "attempt", m.Attempts, "took", o.Now().Sub(began))
+	if err == nil {
+		o.record(ctx, &m, func(ctx context.Context, tx *db.Tx) error { return tx.MailSent(ctx, m.ID) })
+		log.InfoContext(ctx, "mail sent")
+		return
+	}
+
+	// A mail server may quote the letter that it refuses.
+	reason := mail.Redact(err.Error())
+	var next time.Time
+	if !permanent(err) {
+		next = o.retry(&m)
+	}
+	if ctx.Err() != nil {
+		next = o.Now() // a stop is no failure
+	}
+	o.record(ctx, &m, func(ctx context.Context, tx *db.Tx) error { return tx.MailFailed(ctx, m.ID, reason, next) })
+	if next.IsZero() {
+		log.WarnContext(ctx, "mail refused", "error", reason)
+	} else {
+		log.WarnContext(ctx, "mail not sent", "error", reason, "next", next)
+	}
+}
+
+func (o *Outbox) send(ctx context.Context, m *db.Mail) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			o.Log.ErrorContext(ctx, "outbox", "panic", mail.Redact(fmt.Sprint(p)), "stack", string(debug.Stack()))
+			err = errors.New("panic while sending")
+		}
+	}()
+	l, err := o.open(m)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	return o.Sender.Send(ctx, *l)
+}
+
+// permanent says that another attempt would end like this one.
+func permanent(err error) bool {
+	if e, ok := errors.AsType[*mail.Error](err); ok {
+		return e.Permanent
+	}
+	// A key that is missing may be configured again; damage stays.
+	return errors.Is(err, keyring.ErrSealed)
+}
+
+// retry is when to try again after the attempt counted last: after 5 seconds,
+// then twice as long each time, up to 15 minutes, spread by a quarter so that
+// what failed together does not come back together. At its expiry a letter is
+// looked at for the last time, to erase it.
+func (o *Outbox) retry(m *db.Mail) time.Time {
+	chance := mathrand.Float64
+	if o.Chance != nil {
+		chance = o.Chance
+	}
+	wait := min(float64(firstRetry)*math.Pow(2, float64(m.Attempts-1)), float64(lastRetry))
+	wait *= 0.75 + chance()/2
+	next := o.Now().Add(time.Duration(wait))
+	if next.After(m.ExpiresAt) {
+		return m.ExpiresAt
+	}
+	return next
+}
+
+// record writes what came of an attempt, also when the server is stopping: what is
+// not recorded is sent again.
+func (o *Outbox) record(ctx context.Context, m *db.Mail, write func(context.Context, *db.Tx) error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	var err error
+	for range 3 {
+		err = o.DB.Write(ctx, func(tx *db.Tx) error { return write(ctx, tx) })
+		if err == nil {
+			return
+		}
+		if errors.Is(err, db.ErrLeaseLost) {
+			break // somebody else sent it, or the account is gone and its letters too
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	o.Log.ErrorContext(ctx, "outbox", "id", m.ID, "error", fmt.Errorf("record attempt: %w", err))
+}
