@@ -47,12 +47,12 @@ func Do[In, Out any](ctx context.Context, c *Client, m *Method, in *In) (*Out, e
 		return nil, fmt.Errorf("call %s: %w", m.NSID, err)
 	}
 	out := new(Out)
-	if b, ok := any(out).(*Body); ok && resp.StatusCode == http.StatusOK {
+	if b, ok := any(out).(*Body); ok && resp.StatusCode/100 == 2 {
 		*b = Body{ReadCloser: resp.Body, ContentType: resp.Header.Get("Content-Type"), Size: resp.ContentLength}
 		return out, nil
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode/100 != 2 {
 		return nil, answeredError(resp)
 	}
 	if m.Output == nil {

@@ -11,8 +11,8 @@ import (
 
 // Error is the only error the boundary understands; any other becomes a 500.
 // Status, Name, Message and Header go to the client, Cause to the log alone.
-// An empty Name or Message is filled in from Status. When Status is 500 or more
-// than the protocol knows, neither Name nor Message is sent.
+// An empty Name or Message is filled in from Status, and a Status that is no error
+// is a 500. With a 500 neither Name nor Message is sent.
 type Error struct {
 	Status  int
 	Name    string

@@ -252,6 +252,9 @@ type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("disk on fire") }
 
+// waiting is closed when Fail begins to wait for the end of its context.
+var waiting chan struct{}
+
 func (toy) Fail(ctx context.Context, p *FailParams) (*SizeOutput, error) {
 	switch p.How {
 	case "declared":
@@ -278,6 +281,7 @@ func (toy) Fail(ctx context.Context, p *FailParams) (*SizeOutput, error) {
 	case "notimplemented":
 		return nil, MethodNotImplemented()
 	case "wait":
+		close(waiting)
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
@@ -325,14 +329,32 @@ func registerToy(s *Server) error {
 
 // logBuffer is a log that a test reads while the server writes.
 type logBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
+	mu      sync.Mutex
+	b       strings.Builder
+	changed chan struct{}
 }
 
 func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	select {
+	case l.changed <- struct{}{}:
+	default:
+	}
 	return l.b.Write(p)
+}
+
+// wait returns the log once it has text.
+func (l *logBuffer) wait(t *testing.T, text string) string {
+	t.Helper()
+	for !strings.Contains(l.String(), text) {
+		select {
+		case <-l.changed:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("no %s in the log: %s", text, l)
+		}
+	}
+	return l.String()
 }
 
 func (l *logBuffer) String() string {
@@ -343,7 +365,7 @@ func (l *logBuffer) String() string {
 
 func newToy(t testing.TB, o Options) (*echo.Echo, *logBuffer) {
 	t.Helper()
-	log := new(logBuffer)
+	log := &logBuffer{changed: make(chan struct{}, 1)}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(log, nil))
 	}
