@@ -306,7 +306,7 @@ func (b *builder) build(def *source.Def) *value {
 		st.NSID = def.Doc.NSID
 		constant := &Consts{
 			Doc:    []string{name + "NSID is the collection of records that are a [" + name + "], and their $type."},
-			Values: []Const{{Name: b.declare(f, def.Node.Get("key"), name+"NSID"), Value: st.NSID}},
+			Values: []Const{{Name: b.declare(f, def.Node, name+"NSID"), Value: st.NSID}},
 		}
 		s.types = append([]Decl{constant}, s.types...)
 		return v
@@ -563,15 +563,12 @@ func (b *builder) properties(s *scope, node *source.Value, schema lexicon.Schema
 		}
 		props = append(props, prop)
 		if !validTag(m.Key) {
-			b.problems.Warn(s.doc, m.Value, "encoding/json cannot name a field %q; it is checked but has no field", m.Key)
+			b.problems.Warn(s.doc, m.Value, "no struct tag can name the property %q; it is checked but has no field", m.Key)
 			continue
 		}
 		f := &Field{
 			Name: b.fieldName(s, m, names), JSON: m.Key, Type: v.typ, Under: v.under, Omit: !required,
 			Doc: prose(describe(m.Value)), pointer: m.Value.Pointer,
-		}
-		if m.Key == "-" && required {
-			f.JSON = "-," // "-" alone is no name
 		}
 		nilable := b.nilable(v.under)
 		switch {
@@ -599,14 +596,15 @@ func (b *builder) nilable(t Type) bool {
 	return t.Kind == Slice || t.Name == "RawMessage" || t == Type{Import: Atdata, Name: "Bytes"} || b.unions[t] != nil
 }
 
-// validTag tells whether encoding/json takes key as the name in a struct tag.
+// validTag tells whether key can be the name in a struct tag, without the exceptions
+// that encoding/json makes for "-".
 func validTag(key string) bool {
 	for _, r := range key {
 		if !strings.ContainsRune("!#$%&()*+-./:;<=>?@[]^_{|}~ ", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r) {
 			return false
 		}
 	}
-	return key != ""
+	return key != "" && key != "-"
 }
 
 var formatTypes = map[string]string{
@@ -829,6 +827,7 @@ func (b *builder) union(s *scope, node *source.Value, schema lexicon.SchemaUnion
 	v := b.named(s, node, name)
 	v.done = true
 	u.Table = v.table.Table
+	b.declare(s.file, node, "New"+name)
 	if u.Schema = call("OpenUnion", variants...); !u.Open {
 		u.Schema.Func = "ClosedUnion"
 	}

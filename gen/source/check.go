@@ -12,6 +12,9 @@ type shape struct {
 	required []string
 }
 
+// primary are the types that only the main definition can have.
+var primary = []string{"record", "query", "procedure", "subscription", "permission-set"}
+
 // definable are the types that a definition can have; fields are those that a
 // property or an array element can have.
 var (
@@ -105,6 +108,9 @@ func (d *Document) check(problems *Problems) {
 			continue
 		}
 		c.schema(m.Value, definable)
+		if m.Value.Kind == Object && m.Key != "main" && slices.Contains(primary, typ) {
+			c.problems.Add(d, m.Value.Get("type"), "a %s can only be the main definition", typ)
+		}
 	}
 }
 

@@ -166,9 +166,6 @@ func (d *Def) decode() error {
 		return err
 	}
 	def := file.Defs[d.Name]
-	if def.IsPrimary() && d.Name != "main" {
-		return fmt.Errorf("a %s can only be the main definition", d.Node.String("type"))
-	}
 	return def.CheckSchema()
 }
 

@@ -24,7 +24,6 @@ type OddOne struct {
 	KebabCase      *string         `json:"kebab-case,omitzero"`
 	Über           *string         `json:"über,omitzero"`
 	X名前            *string         `json:"名前,omitzero"`
-	U2D            *string         `json:"-,omitzero"`
 	SchemaField    *string         `json:"schema,omitzero"`
 	NormalizeField *string         `json:"normalize,omitzero"`
 	Type           *string         `json:"type,omitzero"`
