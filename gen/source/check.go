@@ -144,10 +144,27 @@ func (c checker) schema(v *Value, allowed []string) {
 		c.text(v)
 	case "integer":
 		c.integer(v)
+	case "record":
+		if key := v.Get("key"); key != nil && key.Kind == String && !validKey(key.Text) {
+			c.problems.Add(c.doc, key, "%q is no kind of record key: tid, nsid, any and literal:… are", key.Text)
+		}
+	case "blob":
+		if n := v.Get("maxSize"); n != nil && n.Kind == Integer && n.Int <= 0 {
+			c.problems.Add(c.doc, n, "no blob has a maxSize of %d", n.Int)
+		}
+	case "union":
+		refs, closed := v.Get("refs"), v.Get("closed")
+		if refs != nil && len(refs.Items) == 0 && closed != nil && string(closed.Raw) == "true" {
+			c.problems.Add(c.doc, closed, "a closed union of nothing has no values")
+		}
 	}
 	c.bounds(v, "minLength", "maxLength")
 	c.bounds(v, "minGraphemes", "maxGraphemes")
 	c.bounds(v, "minimum", "maximum")
+}
+
+func validKey(key string) bool {
+	return slices.Contains([]string{"tid", "nsid", "any"}, key) || strings.HasPrefix(key, "literal:")
 }
 
 func (c checker) duplicates(v *Value) {
@@ -312,7 +329,11 @@ var formats = []string{
 
 func (c checker) text(v *Value) {
 	if f := v.Get("format"); f != nil && f.Kind == String && !slices.Contains(formats, f.Text) {
-		c.problems.Add(c.doc, f, "unknown format %q%s", f.Text, DidYouMean(f.Text, formats))
+		if hint := DidYouMean(f.Text, formats); hint != "" {
+			c.problems.Add(c.doc, f, "unknown format %q%s", f.Text, hint)
+		} else {
+			c.problems.Warn(c.doc, f, "unknown format %q; any string will do", f.Text)
+		}
 	}
 	enum := v.Get("enum")
 	for _, key := range []string{"default", "const"} {

@@ -9,11 +9,15 @@ import (
 
 // A is com.example.shop.defs#a.
 type A struct {
-	X *string `json:"x,omitzero"`
+	X     *string `json:"x,omitzero"`
+	Phone *string `json:"phone,omitzero"`
+	Old   *string `json:"old,omitzero"`
 }
 
 var a = xrpc.Object(
 	xrpc.Optional("x", xrpc.String()),
+	xrpc.Optional("phone", xrpc.String()),
+	xrpc.Optional("old", xrpc.String()),
 )
 
 // Schema is what the lexicon says about A.
