@@ -80,6 +80,7 @@ would not start. Nothing is written to disk.`,
 					return errors.Join(printed, err)
 				},
 			},
+			mailCommand(config, envFile, stdout, stderr),
 			{
 				Name:  "version",
 				Usage: "print the version",
