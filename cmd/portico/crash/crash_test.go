@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -284,6 +285,7 @@ func (r *round) signUp(ctx context.Context, p *signUp) {
 			p.acknowledged = out.DID
 			return
 		default:
+			answer = strings.NewReplacer(p.handle, "HANDLE", p.email, "EMAIL").Replace(answer)
 			p.refused = fmt.Sprintf("%d %s", status, answer)
 			return
 		}

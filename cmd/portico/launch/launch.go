@@ -106,8 +106,13 @@ func (p *Process) answers(ctx context.Context, url string) error {
 }
 
 // Stop asks the program to end, and waits until it has. It is an error when the
-// program takes too long or ends with another status than 0.
+// program had ended by itself, takes too long, or ends with another status than 0.
 func (p *Process) Stop() error {
+	select {
+	case <-p.done:
+		return fmt.Errorf("the program ended (%v) before it was asked to; it wrote\n%s", p.cmd.ProcessState, p.Log())
+	default:
+	}
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
