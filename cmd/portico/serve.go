@@ -222,7 +222,7 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, lo
 			PrivacyPolicy: s.PrivacyPolicyURL, TermsOfService: s.TermsOfServiceURL, ContactEmail: s.ContactEmail,
 			DocumentInSessions: s.DIDDocWithSession, PasswordMinLength: s.PasswordMinLength, Exempt: s.RateLimitBypassIPs,
 		},
-		Now: time.Now, Log: log,
+		Now: time.Now, Rand: rand.Reader, Log: log,
 	}
 
 	e := echo.New()

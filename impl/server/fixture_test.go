@@ -193,7 +193,7 @@ func newFixture(t testing.TB, change ...func(*options)) *fixture {
 		Emails:    &email.Rules{Disposable: email.Disposable()},
 		Resolve:   f.internet,
 		Config:    o.config,
-		Now:       f.clock.Now, Log: log,
+		Now:       f.clock.Now, Rand: rand.Reader, Log: log,
 	}
 	e := echo.New()
 	xo := xrpc.Options{

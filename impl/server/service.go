@@ -7,6 +7,7 @@ package server
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -34,6 +35,7 @@ type Service struct {
 	Resolve   Resolver
 	Config    Config
 	Now       func() time.Time
+	Rand      io.Reader // of codes; a secure source
 	Log       *slog.Logger
 }
 
