@@ -1,6 +1,7 @@
 package xrpc
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"compress/zlib"
@@ -144,21 +145,10 @@ func syntaxError(text string) *Error {
 }
 
 // mediaType returns the type/subtype that a Content-Type begins with, spelled as
-// it is.
+// it is. Without a slash it is none.
 func mediaType(header string) (string, bool) {
 	typ, _, _ := strings.Cut(header, ";")
-	typ = strings.Trim(typ, " \t")
-	main, sub, ok := strings.Cut(typ, "/")
-	return typ, ok && isToken(main) && isToken(sub)
-}
-
-func isToken(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`()<>@,;:\"/[]?={}`, c) >= 0 {
-			return false
-		}
-	}
-	return s != ""
+	return strings.Trim(typ, " \t"), strings.Contains(typ, "/")
 }
 
 // parameter returns a parameter of a Content-Type, "" when absent.
@@ -223,7 +213,11 @@ func decompress(r *http.Request) (io.Reader, error) {
 	case "", "identity":
 		return r.Body, nil
 	case "gzip":
-		z, err := gzip.NewReader(r.Body)
+		b := bufio.NewReader(r.Body)
+		if magic, _ := b.Peek(2); len(magic) > 0 && !strings.HasPrefix("\x1f\x8b", string(magic)) {
+			return nil, readFailure(r.Context(), gzip.ErrHeader) // however short it is
+		}
+		z, err := gzip.NewReader(b)
 		if err != nil {
 			return nil, readFailure(r.Context(), err)
 		}

@@ -100,7 +100,7 @@ func (c *checker) check(s *Schema, i int) *Issue {
 	case kindUnion:
 		return c.union(s, i)
 	case kindUnknown:
-		if c.data[i] != '{' {
+		if c.data[i] != '{' || c.isScalar(i) {
 			return c.wrongType("object", i)
 		}
 	case kindNull:
@@ -124,7 +124,7 @@ func (c *checker) check(s *Schema, i int) *Issue {
 const ignored = `"\u007f"`
 
 func (c *checker) object(s *Schema, i int) *Issue {
-	if c.data[i] != '{' {
+	if c.data[i] != '{' || c.isScalar(i) {
 		return c.wrongType("object", i)
 	}
 	var few [24]int32 // where the key of each property begins, plus one
@@ -345,7 +345,7 @@ func (s *Schema) checkCount(what string, n int) *Issue {
 const typedObject = `an object which includes the "$type" property`
 
 func (c *checker) union(s *Schema, i int) *Issue {
-	if c.data[i] != '{' {
+	if c.data[i] != '{' || c.isScalar(i) {
 		return c.wrongType(typedObject, i)
 	}
 	at := c.member(i, "$type")
@@ -389,6 +389,25 @@ func (c *checker) only(i int, name string) int {
 		return -1
 	}
 	return at
+}
+
+// isScalar reports whether the object at i is a link or bytes, which are no objects
+// in the data model.
+func (c *checker) isScalar(i int) bool {
+	key := c.first(i)
+	if key < 0 || c.data[key+1] != '$' && c.data[key+1] != '\\' {
+		return false
+	}
+	return c.isLink(i) || c.isBytes(i)
+}
+
+// isBytes is decodeBytes without an edit.
+func (c *checker) isBytes(i int) bool {
+	collect := c.collect
+	c.collect = false
+	_, ok := c.decodeBytes(i)
+	c.collect = collect
+	return ok
 }
 
 func (c *checker) isLink(i int) bool {

@@ -118,11 +118,7 @@ func (c *checker) preview(i int) string {
 		if c.isLink(i) {
 			return "cid"
 		}
-		collect := c.collect // a preview must not edit
-		c.collect = false
-		_, isBytes := c.decodeBytes(i)
-		c.collect = collect
-		if isBytes {
+		if c.isBytes(i) {
 			return "object"
 		}
 		return c.previewObject(i)

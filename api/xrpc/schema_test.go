@@ -120,6 +120,9 @@ func TestIssues(t *testing.T) {
 		{"no link", Integer(), `{"$link":"x"}`, `Expected integer value type (got {"$link": ...}) at $`},
 		{"no bytes", Integer(), `{"$bytes":"!"}`, `Expected integer value type (got {"$bytes": ...}) at $`},
 
+		{"link is no object", treeTable, `{"$link":"` + someCID + `"}`, `Expected object value type (got cid) at $`},
+		{"bytes are no object", Unknown(), `{"$bytes":"AA=="}`, `Expected object value type (got object) at $`},
+
 		{"bytes", Bytes(MaxLength(3)), `{"$bytes":"AAAA"}`, ``},
 		{"bytes too big", Bytes(MaxLength(2)), `{"$bytes":"AAAA"}`, `bytes too big (maximum 2, got 3) at $`},
 		{"not bytes", Bytes(), `"AAAA"`, `Expected bytes value type (got "AAAA") at $`},

@@ -143,11 +143,11 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 			preflight(c.header, r)
 			return e.NoContent(http.StatusNoContent)
 		}
-		// Paths are matched in any case.
-		if path := r.URL.Path; len(path) >= 6 && path[:6] != "/xrpc/" && strings.EqualFold(path[:6], "/xrpc/") {
-			r.URL.Path = "/xrpc/" + path[6:] // the router reads it from here
-			if len(r.URL.RawPath) >= 6 {
-				r.URL.RawPath = "/xrpc/" + r.URL.RawPath[6:]
+		// The paths of methods that are served match in any case; the router reads them
+		// from here.
+		if p := r.URL.Path; len(p) > 6 && p[:6] != "/xrpc/" && strings.EqualFold(p[:6], "/xrpc/") && r.URL.RawPath == "" {
+			if name := strings.TrimSuffix(p[6:], "/"); s.route(name) != nil || strings.EqualFold(name, "_health") {
+				r.URL.Path = "/xrpc/" + p[6:]
 			}
 		}
 		if err := next(e); err != nil {
@@ -229,11 +229,7 @@ func (s *Server) dispatch(e echo.Context) error {
 	c.NSID = strings.TrimSuffix(rest, "/")
 	get := r.Method == http.MethodGet || r.Method == http.MethodHead
 
-	route := s.routes[c.NSID]
-	if route == nil {
-		route = s.routes[strings.ToLower(c.NSID)]
-	}
-	if route != nil {
+	if route := s.route(c.NSID); route != nil {
 		c.Method = route.method
 		want := route.method.Kind.verb()
 		switch {
@@ -258,6 +254,14 @@ func (s *Server) dispatch(e echo.Context) error {
 		return InvalidRequest("XRPC requests only supports GET and POST")
 	}
 	return s.notServed(c)
+}
+
+// route returns the method called nsid in any case, or nil.
+func (s *Server) route(nsid string) *route {
+	if r := s.routes[nsid]; r != nil {
+		return r
+	}
+	return s.routes[strings.ToLower(nsid)]
 }
 
 // plausible reports whether s could be an NSID, as the proxy sees it: at least two

@@ -41,6 +41,7 @@ func TestPathsAndVerbs(t *testing.T) {
 		{"GET /xrpc/com.example.toy.fail/", "", 200, fine},
 		{"GET /xrpc/COM.Example.toy.FAIL/?x=1", "", 200, fine},
 		{"GET /XRPC/com.example.toy.fail", "", 200, fine},
+		{"GET /XRPC/_Health/", "", 200, `{"version":"1.2.3"}`},
 		{"HEAD /xrpc/com.example.toy.fail", "", 200, ""},
 		{"GET /xrpc/com.example.toy.echo", "", 400, `{"error":"InvalidRequest","message":"Incorrect HTTP method (GET) expected POST"}`},
 		{"HEAD /xrpc/com.example.toy.echo", "", 400, ""},
@@ -103,6 +104,7 @@ func TestPagesOutsideXRPC(t *testing.T) {
 	url, _ := serveToy(t, Options{})
 	for ask, want := range map[string]string{
 		"GET /xrpc":       "<pre>Cannot GET /xrpc</pre>",
+		"GET /XRPC/a.b.c": "<pre>Cannot GET /XRPC/a.b.c</pre>",
 		"GET /xrpcx":      "<pre>Cannot GET /xrpcx</pre>",
 		"GET /other":      "<pre>Cannot GET /other</pre>",
 		"POST /hello":     "<pre>Cannot POST /hello</pre>",
@@ -355,6 +357,7 @@ func TestBodies(t *testing.T) {
 		{"type in any case", `{"name":"a"}`, []string{"Content-Type: Application/JSON"}, 200, ok},
 		{"no type", `{}`, nil, 400, noType},
 		{"no type at all", `{}`, []string{"Content-Type: foo"}, 400, noType},
+		{"several types", `{}`, []string{"Content-Type: application/json, a/b"}, 400, `{"error":"InvalidRequest","message":"Wrong request encoding (Content-Type): application/json, a/b"}`},
 		{"other type", `{}`, []string{"Content-Type: text/plain; x"}, 400, `{"error":"InvalidRequest","message":"Wrong request encoding (Content-Type): text/plain"}`},
 		{"longer type", `{}`, []string{"Content-Type: application/json5"}, 400, `{"error":"InvalidRequest","message":"Wrong request encoding (Content-Type): application/json5"}`},
 		{"latin1", `{}`, []string{typ + "; charset=latin1"}, 415, `{"error":"UnsupportedMediaTypeError","message":"unsupported charset \"LATIN1\""}`},
@@ -368,6 +371,7 @@ func TestBodies(t *testing.T) {
 		{"unknown coding", `{}`, []string{typ, "Content-Encoding: foo"}, 415, `{"error":"UnsupportedMediaTypeError","message":"unsupported content encoding \"foo\""}`},
 		{"two codings", `{}`, []string{typ, "Content-Encoding: gzip, gzip"}, 415, `{"error":"UnsupportedMediaTypeError","message":"unsupported content encoding \"gzip, gzip\""}`},
 		{"not gzip", `{"name":"a"}`, []string{typ, "Content-Encoding: gzip"}, 400, badHeader},
+		{"not gzip and short", `{}`, []string{typ, "Content-Encoding: gzip"}, 400, badHeader},
 		{"not deflate", `{}`, []string{typ, "Content-Encoding: deflate"}, 400, badHeader},
 		{"not br", `{"name":"a"}`, []string{typ, "Content-Encoding: br"}, 400, `{"error":"Error","message":"Decompression failed"}`},
 		{"half gzip", compressed("gzip", fits)[:50], []string{typ, "Content-Encoding: gzip"}, 400, endOfFile},
