@@ -25,6 +25,7 @@ import (
 	"portico/impl/directory"
 	"portico/impl/email"
 	"portico/impl/handle"
+	"portico/impl/invite"
 	"portico/impl/job"
 	"portico/impl/keyring"
 	"portico/impl/password"
@@ -218,7 +219,8 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, lo
 		Emails:  &email.Rules{Disposable: email.Disposable()},
 		Resolve: identities{handles, documents},
 		Config: server.Config{
-			ServiceDID: s.ServiceDID, HandleDomains: s.HandleDomains, InviteRequired: s.InviteRequired,
+			ServiceDID: s.ServiceDID, Hostname: s.Hostname, HandleDomains: s.HandleDomains,
+			InviteRequired: s.InviteRequired, InviteEarning: invite.Earning{Interval: s.InviteInterval, Epoch: s.InviteEpoch},
 			PrivacyPolicy: s.PrivacyPolicyURL, TermsOfService: s.TermsOfServiceURL, ContactEmail: s.ContactEmail,
 			DocumentInSessions: s.DIDDocWithSession, PasswordMinLength: s.PasswordMinLength, Exempt: s.RateLimitBypassIPs,
 		},

@@ -142,7 +142,7 @@ func newFixture(t testing.TB, change ...func(*options)) *fixture {
 		},
 	}
 	o := options{config: server.Config{
-		ServiceDID: "did:web:pds.test", HandleDomains: []string{".test"}, PasswordMinLength: 8,
+		ServiceDID: "did:web:pds.test", Hostname: "pds.test", HandleDomains: []string{".test"}, PasswordMinLength: 8,
 	}}
 	log := slog.New(slog.NewTextHandler(&lockedWriter{w: f.log}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	o.handler = directory.New(directory.NewMemory(), f.clock.Now, "test", log)

@@ -19,6 +19,7 @@ import (
 	"portico/impl/account"
 	"portico/impl/email"
 	"portico/impl/handle"
+	"portico/impl/invite"
 	"portico/impl/password"
 	"portico/impl/resolve"
 	"portico/impl/session"
@@ -51,8 +52,10 @@ type Resolver interface {
 // Config is what the operator decided.
 type Config struct {
 	ServiceDID         syntax.DID
+	Hostname           string
 	HandleDomains      []string // each with its leading dot
 	InviteRequired     bool
+	InviteEarning      invite.Earning // how accounts earn codes where codes are required
 	PrivacyPolicy      string // URL, "" for none; the next two likewise
 	TermsOfService     string
 	ContactEmail       string
