@@ -28,7 +28,7 @@ func (tx *Tx) SpendBudget(
 	var spent int
 	at, end := micros(now), micros(now.Add(window))
 	err = tx.get(ctx, `INSERT INTO budget (kind, key, spent, reset_at) VALUES (?, ?, 1, ?)
-		ON CONFLICT (kind, key) DO UPDATE SET
+		ON CONFLICT (key, kind) DO UPDATE SET
 			spent = CASE WHEN budget.reset_at <= ? THEN 1 ELSE budget.spent + 1 END,
 			reset_at = CASE WHEN budget.reset_at <= ? THEN excluded.reset_at ELSE budget.reset_at END
 		RETURNING spent, reset_at`, []any{kind, key, end, at, at}, &spent, (*stamp)(&reset))

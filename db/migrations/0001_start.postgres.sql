@@ -171,7 +171,7 @@ CREATE TABLE budget (
   key      TEXT COLLATE "C" NOT NULL,
   spent    BIGINT NOT NULL,
   reset_at BIGINT NOT NULL,
-  PRIMARY KEY (kind, key)
+  PRIMARY KEY (key, kind)
 );
 CREATE INDEX budget_reset_at ON budget (reset_at);
 

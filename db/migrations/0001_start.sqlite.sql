@@ -171,7 +171,7 @@ CREATE TABLE budget (
   key      TEXT NOT NULL,
   spent    INTEGER NOT NULL,
   reset_at INTEGER NOT NULL,
-  PRIMARY KEY (kind, key)
+  PRIMARY KEY (key, kind)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX budget_reset_at ON budget (reset_at);
 

@@ -1,0 +1,212 @@
+package db_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"portico/db"
+	"portico/db/dbtest"
+	"portico/db/migrations"
+)
+
+// TestMigrations writes rows into the schema of each step's day, migrates to the
+// newest, and reads them back.
+func TestMigrations(t *testing.T) {
+	newest := map[string]int{}
+	for _, engine := range []string{"sqlite", "postgres"} {
+		steps, err := migrations.For(engine)
+		if err != nil {
+			t.Fatal(err)
+		}
+		newest[engine] = len(steps)
+		for n, step := range steps {
+			t.Run(engine+"/"+step.Name, func(t *testing.T) {
+				c, exec := oldDatabase(t, engine)
+				exec("CREATE TABLE migration (name TEXT PRIMARY KEY, applied_at BIGINT NOT NULL)")
+				for _, s := range steps[:n+1] {
+					exec(s.SQL)
+					exec("INSERT INTO migration (name, applied_at) VALUES ('" + s.Name + "', 0)")
+				}
+				rows, err := os.ReadFile(filepath.Join("testdata", step.Name+".sql"))
+				if err != nil {
+					t.Fatalf("every step needs rows of its day: %v", err)
+				}
+				text := string(rows)
+				if engine == "postgres" {
+					text = strings.ReplaceAll(text, " AS BLOB)", " AS BYTEA)")
+				}
+				exec(text)
+				d, err := db.Open(t.Context(), c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer d.Close()
+				readBack(t, d)
+			})
+		}
+	}
+	if newest["sqlite"] != newest["postgres"] {
+		t.Errorf("the engines have different numbers of steps: %v", newest)
+	}
+}
+
+// oldDatabase returns an empty database and a way to run statements in it.
+func oldDatabase(t *testing.T, engine string) (c db.Config, exec func(text string)) {
+	c = db.Config{Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return start }}
+	if engine == "postgres" {
+		c.URL = dbtest.EmptyPostgresURL(t)
+		return c, func(text string) { t.Helper(); raw(t, "pgx", c.URL, text) }
+	}
+	c.Dir = t.TempDir()
+	return c, func(text string) { t.Helper(); raw(t, "sqlite", filepath.Join(c.Dir, "portico.sqlite"), text) }
+}
+
+// readBack reads the rows of testdata/*.sql.
+func readBack(t *testing.T, d *db.DB) {
+	ctx := t.Context()
+	at := func(micros int) time.Time { return start.Add(time.Duration(micros) * time.Microsecond) }
+	check := func(what string, got any, err error, want any) {
+		t.Helper()
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		} else if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", what, diff)
+		}
+	}
+	a, err := d.AccountByDID(ctx, "did:plc:one")
+	check("account", a, err, &db.Account{
+		DID: "did:plc:one", Handle: "one.test", Email: "one@mail.test", EmailConfirmedAt: new(at(2)), EmailAuthFactor: true,
+		PasswordHash: "hash", CreatedAt: at(1), DeactivatedAt: new(at(3)), DeleteAfter: new(at(4)), DeleteAnnouncedAt: new(at(5)),
+		TakedownRef: new("ref"), InvitesDisabled: true, TokensValidFrom: at(1e6),
+	})
+	k, err := d.SigningKey(ctx, "did:plc:one", "atproto")
+	check("signing key", k, err, &db.SigningKey{
+		DID: "did:plc:one", Purpose: "atproto", Public: "did:key:one", Sealed: []byte("sealed"),
+	})
+	far := time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
+	reserved, err := d.ReservedKey(ctx, "did:plc:four")
+	check("reserved key", reserved, err, &db.ReservedKey{
+		ID: "did:plc:four", DID: "did:plc:four", Public: "did:key:four", Sealed: []byte("sealed"), CreatedAt: start, ExpiresAt: far,
+	})
+	repo, err := d.Repo(ctx, "did:plc:one")
+	check("repository", repo, err, &db.Repo{Root: "root", Rev: "rev", Blocks: 1})
+	block, err := d.RepoBlock(ctx, "did:plc:one", "root")
+	check("block", string(block), err, "data")
+	events, err := d.Events(ctx, 0, 10)
+	check("events", events, err, []db.Event{{Seq: 7, DID: "did:plc:one", Kind: "account", Body: []byte("body"), Time: start}})
+	last, err := d.LastEvent(ctx)
+	check("last event", last, err, int64(7))
+	sessions, err := d.Sessions(ctx, "did:plc:one")
+	check("sessions", sessions, err, []db.Session{{
+		ID: []byte("id"), DID: "did:plc:one", AppPassword: "app", CreatedAt: start, ExpiresAt: far, NextID: []byte("next"),
+	}})
+	apps, err := d.AppPasswords(ctx, "did:plc:one")
+	check("app passwords", apps, err, []db.AppPassword{{
+		DID: "did:plc:one", Name: "app", MAC: []byte("mac"), Scrypt: "salt:hash", Privileged: true, CreatedAt: start,
+	}})
+	code, err := d.EmailCode(ctx, "confirm_email", "did:plc:one", []byte("mac"))
+	check("email code", code, err, &db.EmailCode{
+		Purpose: "confirm_email", DID: "did:plc:one", MAC: []byte("mac"), CreatedAt: start, ExpiresAt: start.Add(15 * time.Minute),
+		Email: "one@mail.test",
+	})
+	mails, err := d.Mails(ctx, 10)
+	check("mails", mails, err, []db.Mail{{
+		ID: 1, To: "one@mail.test", Kind: "confirm_email", DID: "did:plc:one", CreatedAt: start, ExpiresAt: start.Add(15 * time.Minute),
+		NextAt: start, Attempts: 2, State: "sent", LastError: "451 later", SentAt: new(at(1e6)),
+	}})
+	invite, err := d.Invite(ctx, "code")
+	check("invite", invite, err, &db.Invite{
+		Code: "code", Uses: 3, Spent: 2, Disabled: true, ForAccount: "admin", CreatedBy: "admin", CreatedAt: start,
+		Used: []db.InviteUse{{By: "did:plc:two", At: start}},
+	})
+	left, reset, err := d.BudgetLeft(ctx, "failed-passwords", "key", 10, start)
+	check("budget", left, err, 7)
+	check("budget's end", reset, err, start.Add(time.Hour))
+	doc, updated, err := d.DIDDocument(ctx, "did:plc:five")
+	check("document", string(doc), err, "{}")
+	check("document's time", updated, err, start)
+	meta, err := d.Meta(ctx, "canary")
+	check("meta", string(meta), err, "value")
+	ops, err := d.PLCOperations(ctx, "did:plc:one")
+	check("PLC log", ops, err, []db.PLCOperation{{
+		Seq: 1, DID: "did:plc:one", CID: "cid", Operation: []byte("{}"), Nullified: true, CreatedAt: start,
+	}})
+	audit, err := d.Audit(ctx, "did:plc:one", 10)
+	check("audit", audit, err, []db.AuditEntry{{
+		ID: 1, DID: "did:plc:one", At: start, Actor: "did:plc:one", Address: "192.0.2.1", Event: "sign-in", Detail: "detail",
+	}})
+
+	err = d.Write(ctx, func(tx *db.Tx) error {
+		unfinished, err := tx.ClaimUnfinished(ctx, "me", start, start.Add(time.Hour), false, 10)
+		check("unfinished", unfinished, err, []db.Unfinished{{
+			Account: db.Account{DID: "did:plc:two", CreatedAt: start}, Genesis: []byte("{}"), InviteCode: "code",
+			Key: db.SigningKey{DID: "did:plc:two", Purpose: "atproto"},
+		}})
+		cleanups, err := tx.ClaimCleanups(ctx, "me", start, start.Add(time.Hour), 10)
+		check("clean-ups", cleanups, err, []db.Cleanup{{DID: "did:plc:three", Genesis: []byte("{}"), Looks: 1, AbortedAt: start}})
+		mine, err := tx.ClaimJob(ctx, "mail", "me", start, start.Add(time.Hour))
+		check("job", mine, err, true)
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSchemaAhead: an older version keeps its hands off.
+func TestSchemaAhead(t *testing.T) {
+	for _, engine := range []string{"sqlite", "postgres"} {
+		t.Run(engine, func(t *testing.T) {
+			c, exec := oldDatabase(t, engine)
+			reopen := func() error {
+				d, err := db.Open(context.Background(), c)
+				if err != nil {
+					return err
+				}
+				return d.Close()
+			}
+			for range 2 { // the second time there is nothing to do
+				if err := reopen(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			exec("INSERT INTO migration (name, applied_at) VALUES ('9999_future', 0)")
+			if err := reopen(); !errors.Is(err, db.ErrSchemaAhead) || !strings.Contains(err.Error(), "9999_future") {
+				t.Errorf("got %v", err)
+			}
+			exec("DELETE FROM migration WHERE name = '9999_future'")
+			if err := reopen(); err != nil { // the lock was given back
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestMigrationFails: a step that fails leaves no trace.
+func TestMigrationFails(t *testing.T) {
+	for _, engine := range []string{"sqlite", "postgres"} {
+		t.Run(engine, func(t *testing.T) {
+			c, exec := oldDatabase(t, engine)
+			exec("CREATE TABLE audit (id TEXT)") // in the way of the first step's last table
+			if _, err := db.Open(t.Context(), c); err == nil {
+				t.Fatal("opened")
+			}
+			exec("DROP TABLE audit")
+			d, err := db.Open(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
