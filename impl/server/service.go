@@ -20,6 +20,8 @@ import (
 	"portico/impl/email"
 	"portico/impl/handle"
 	"portico/impl/invite"
+	"portico/impl/mail"
+	"portico/impl/outbox"
 	"portico/impl/password"
 	"portico/impl/resolve"
 	"portico/impl/session"
@@ -34,6 +36,8 @@ type Service struct {
 	Handles   *handle.Rules
 	Emails    *email.Rules
 	Resolve   Resolver
+	Outbox    *outbox.Outbox
+	Brand     mail.Brand
 	Config    Config
 	Now       func() time.Time
 	Rand      io.Reader // of codes; a secure source
@@ -56,9 +60,10 @@ type Config struct {
 	HandleDomains      []string // each with its leading dot
 	InviteRequired     bool
 	InviteEarning      invite.Earning // how accounts earn codes where codes are required
-	PrivacyPolicy      string // URL, "" for none; the next two likewise
+	PrivacyPolicy      string         // URL, "" for none; the next two likewise
 	TermsOfService     string
 	ContactEmail       string
+	SendsMail          bool // there is a mail server; without one nobody may depend on its codes
 	DocumentInSessions bool // didDoc with every session, not only at sign-up
 	PasswordMinLength  int  // in UTF-16 code units
 	// Exempt are addresses that the budgets of addresses do not count.
