@@ -116,8 +116,8 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	return db, nil
 }
 
-// Close waits for a running write and closes the database. No method may be
-// called afterwards.
+// Close waits for a running write and closes the database, once. What is called
+// afterwards fails.
 func (db *DB) Close() error {
 	if err := db.engine.close(); err != nil {
 		return fmt.Errorf("close database: %w", err)

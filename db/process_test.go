@@ -152,6 +152,32 @@ func TestLock(t *testing.T) {
 	}
 }
 
+// TestClosed: what comes too late fails and does not wait.
+func TestClosed(t *testing.T) {
+	for _, engine := range []string{"sqlite", "postgres"} {
+		t.Run(engine, func(t *testing.T) {
+			c, _ := oldDatabase(t, engine)
+			d, err := db.Open(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := d.Close(); err != nil {
+				t.Fatal(err)
+			}
+			ctx := context.Background()
+			if err := d.Write(ctx, func(*db.Tx) error { return nil }); err == nil {
+				t.Error("wrote")
+			}
+			if _, err := d.AccountByDID(ctx, "did:plc:x"); err == nil || errors.Is(err, db.ErrNotFound) {
+				t.Errorf("read: %v", err)
+			}
+			if err := d.Ping(ctx); err == nil {
+				t.Error("answered")
+			}
+		})
+	}
+}
+
 // TestFileMode: the database is for its owner's eyes only.
 func TestFileMode(t *testing.T) {
 	dir := t.TempDir() + "/data"

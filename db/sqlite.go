@@ -26,6 +26,7 @@ type sqliteEngine struct {
 	writers *bun.DB
 	writer  *liteWriter
 	turn    chan struct{} // holds a token while nobody writes
+	closed  chan struct{}
 	readers *bun.DB
 	read    *liteReader
 }
@@ -34,7 +35,7 @@ func openSQLite(ctx context.Context, c Config) (_ *sqliteEngine, err error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
-	e := &sqliteEngine{turn: make(chan struct{}, 1)}
+	e := &sqliteEngine{turn: make(chan struct{}, 1), closed: make(chan struct{})}
 	e.turn <- struct{}{}
 	if e.lock, err = lockDir(c.Dir); err != nil {
 		return nil, err
@@ -99,6 +100,8 @@ func (e *sqliteEngine) retry(error) bool { return false }
 func (e *sqliteEngine) write(ctx context.Context, fn func(runner) error) (err error) {
 	select {
 	case <-e.turn:
+	case <-e.closed:
+		return sql.ErrConnDone
 	case <-ctx.Done():
 		return fmt.Errorf("wait for the writing connection: %w", ctx.Err())
 	}
@@ -134,7 +137,8 @@ func (e *sqliteEngine) write(ctx context.Context, fn func(runner) error) (err er
 }
 
 func (e *sqliteEngine) close() error {
-	<-e.turn
+	<-e.turn // and never back
+	close(e.closed)
 	var errs []error
 	// The writer goes last: it is the one that may fold the log into the file.
 	if e.readers != nil {
