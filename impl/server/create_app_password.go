@@ -1,0 +1,63 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	api "portico/api/atproto/server"
+	"portico/api/xrpc"
+	"portico/db"
+	"portico/impl/auth"
+	"portico/impl/password"
+)
+
+// CreateAppPassword makes a password for one app. Its text is in this answer and
+// nowhere else.
+func (s *Service) CreateAppPassword(ctx context.Context, in *api.CreateAppPasswordInput) (*api.CreateAppPasswordOutput, error) {
+	if err := checkAppPasswordName(in.Name); err != nil {
+		return nil, err
+	}
+	text, err := password.NewApp(s.Rand)
+	if err != nil {
+		return nil, err
+	}
+	did := auth.Caller(ctx).DID
+	app := db.AppPassword{
+		DID: did, Name: in.Name, MAC: s.Sessions.AppPasswordMAC(did, text), Privileged: deref(in.Privileged), CreatedAt: s.Now(),
+	}
+	err = s.DB.Write(ctx, func(tx *db.Tx) error { return tx.InsertAppPassword(ctx, app) })
+	switch {
+	case errors.Is(err, db.ErrNameTaken):
+		return nil, xrpc.InvalidRequest("An app password with this name already exists")
+	case errors.Is(err, db.ErrNotFound):
+		return nil, auth.AccountNotFound()
+	case err != nil:
+		return nil, fmt.Errorf("create app password: %w", err)
+	}
+	return &api.CreateAppPasswordOutput{
+		Name: app.Name, Password: text, CreatedAt: datetime(app.CreatedAt), Privileged: new(app.Privileged),
+	}, nil
+}
+
+// maxAppPasswordName is the length of a name in bytes that every engine can still
+// put into an index beside the account's DID.
+const maxAppPasswordName = 2000
+
+// checkAppPasswordName refuses what cannot be the name of an app password here.
+//
+// An empty name is one of those: sessions know the app password that opened them
+// by its name, and one without would come back from a refresh with the rights of
+// the account password.
+func checkAppPasswordName(name string) error {
+	switch {
+	case name == "":
+		return xrpc.InvalidRequest("App password name must not be empty")
+	case len(name) > maxAppPasswordName:
+		return xrpc.InvalidRequest("App password name is too long")
+	case strings.ContainsRune(name, 0):
+		return xrpc.InvalidRequest("App password name must not contain NUL")
+	}
+	return nil
+}

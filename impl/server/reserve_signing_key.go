@@ -1,0 +1,56 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	api "portico/api/atproto/server"
+	"portico/api/xrpc"
+	"portico/db"
+	"portico/impl/budget"
+)
+
+// reservationLife is how long a reserved key waits for its account.
+const reservationLife = 7 * 24 * time.Hour
+
+// ReserveSigningKey makes a key for an account that is to come here. For the same
+// DID it is the same key as long as the reservation lasts, whoever asks. Anybody
+// may, so an address may for so many only.
+func (s *Service) ReserveSigningKey(ctx context.Context, in *api.ReserveSigningKeyInput) (*api.ReserveSigningKeyOutput, error) {
+	did := deref(in.DID)
+	if did != "" {
+		kept, err := s.DB.ReservedKey(ctx, did.String())
+		if err == nil {
+			return &api.ReserveSigningKeyOutput{SigningKey: kept.Public}, nil
+		}
+		if !errors.Is(err, db.ErrNotFound) {
+			return nil, err
+		}
+	}
+	fresh, err := s.Accounts.NewReservedKey(did)
+	if err != nil {
+		return nil, err
+	}
+	fresh.ExpiresAt = fresh.CreatedAt.Add(reservationLife)
+	ip := xrpc.CallFrom(ctx).IP
+	var kept *db.ReservedKey
+	err = s.DB.Write(ctx, func(tx *db.Tx) error {
+		if !s.exempt(ip) {
+			ok, err := budget.ReservedKeys.SpendIn(ctx, tx, budget.Address(ip), s.Now())
+			if err != nil {
+				return err
+			}
+			if !ok {
+				return xrpc.RateLimitExceeded("Rate Limit Exceeded")
+			}
+		}
+		kept, err = tx.ReserveKey(ctx, *fresh)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reserve signing key: %w", err)
+	}
+	return &api.ReserveSigningKeyOutput{SigningKey: kept.Public}, nil
+}

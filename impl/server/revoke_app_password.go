@@ -1,0 +1,29 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	api "portico/api/atproto/server"
+	"portico/db"
+	"portico/impl/auth"
+)
+
+// RevokeAppPassword ends an app password and the sessions that it opened. A name
+// that none has is no error.
+func (s *Service) RevokeAppPassword(ctx context.Context, in *api.RevokeAppPasswordInput) error {
+	if strings.ContainsRune(in.Name, 0) {
+		return nil // none has such a name, and Postgres does not even take the question
+	}
+	did := auth.Caller(ctx).DID
+	err := s.DB.Write(ctx, func(tx *db.Tx) error { return tx.DeleteAppPassword(ctx, did, in.Name) })
+	if errors.Is(err, db.ErrNotFound) {
+		return auth.AccountNotFound()
+	}
+	if err != nil {
+		return fmt.Errorf("revoke app password: %w", err)
+	}
+	return nil
+}
