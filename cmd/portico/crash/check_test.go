@@ -25,7 +25,6 @@ type registered struct {
 
 // check looks for what must never be, at a time when everything is settled.
 func (r *round) check(t *testing.T) {
-	t.Helper()
 	loggedIn := r.logIn(t)
 	for i := range r.servers {
 		if err := r.servers[i].Stop(); err != nil {
@@ -154,7 +153,6 @@ func (r *round) check(t *testing.T) {
 // checkEvents looks for a gap in the numbers, and for accounts that the network
 // did not hear of, or heard of twice.
 func (r *round) checkEvents(t *testing.T, store *db.DB, accounts map[string]db.Account) {
-	t.Helper()
 	kinds := map[syntax.DID][]string{}
 	last := int64(0)
 	for {
