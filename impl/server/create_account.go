@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -68,8 +67,7 @@ func (s *Service) signUp(ctx context.Context, in *api.CreateAccountInput) (*acco
 	case password.Length(text) > password.MaxNew:
 		return nil, xrpc.InvalidRequest("Password too long. Maximum length is 256 characters.")
 	case text != "" && password.Length(text) < s.Config.PasswordMinLength:
-		return nil, api.ErrCreateAccountInvalidPassword.New(http.StatusBadRequest,
-			fmt.Sprintf("Password too short. Minimum length is %d characters.", s.Config.PasswordMinLength))
+		return nil, api.ErrCreateAccountInvalidPassword.New(http.StatusBadRequest, s.passwordTooShort())
 	case s.Config.InviteRequired && code == "":
 		return nil, api.ErrCreateAccountInvalidInviteCode.New(http.StatusBadRequest, "No invite code provided")
 	case address == "":

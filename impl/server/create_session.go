@@ -21,6 +21,9 @@ func (s *Service) CreateSession(ctx context.Context, in *api.CreateSessionInput)
 	if err != nil {
 		return nil, loginError(err, "Invalid identifier or password")
 	}
+	if err := s.checkAuthFactor(ctx, login, deref(in.AuthFactorToken)); err != nil {
+		return nil, err
+	}
 	tokens, err := s.startSession(ctx, login, in)
 	if errors.Is(err, session.ErrStale) {
 		// Somebody changed the password while this one was being checked.
@@ -33,7 +36,7 @@ func (s *Service) CreateSession(ctx context.Context, in *api.CreateSessionInput)
 	return &api.CreateSessionOutput{
 		AccessJWT: tokens.Access, RefreshJWT: tokens.Refresh,
 		DID: a.DID, Handle: shownHandle(a), DIDDoc: s.sessionDocument(ctx, a.DID),
-		Email: shownEmail(a), EmailConfirmed: new(a.EmailConfirmedAt != nil), EmailAuthFactor: authFactor(a),
+		Email: shownEmail(a), EmailConfirmed: new(a.EmailConfirmedAt != nil), EmailAuthFactor: new(a.EmailAuthFactor),
 		Active: new(a.Active()), Status: shownStatus(a),
 	}, nil
 }

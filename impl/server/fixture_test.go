@@ -28,6 +28,8 @@ import (
 	"portico/impl/email"
 	"portico/impl/handle"
 	"portico/impl/keyring"
+	"portico/impl/mail"
+	"portico/impl/outbox"
 	"portico/impl/password"
 	"portico/impl/plc"
 	"portico/impl/resolve"
@@ -48,6 +50,7 @@ type fixture struct {
 	service   *server.Service
 	rotation  *atcrypto.PrivateKeyK256
 	internet  *internet
+	outbox    *outbox.Outbox // of which nothing is sent: tests read it
 	log       *bytes.Buffer
 }
 
@@ -142,7 +145,7 @@ func newFixture(t testing.TB, change ...func(*options)) *fixture {
 		},
 	}
 	o := options{config: server.Config{
-		ServiceDID: "did:web:pds.test", Hostname: "pds.test", HandleDomains: []string{".test"}, PasswordMinLength: 8,
+		ServiceDID: "did:web:pds.test", Hostname: "pds.test", HandleDomains: []string{".test"}, PasswordMinLength: 8, SendsMail: true,
 	}}
 	log := slog.New(slog.NewTextHandler(&lockedWriter{w: f.log}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	o.handler = directory.New(directory.NewMemory(), f.clock.Now, "test", log)
@@ -180,6 +183,7 @@ func newFixture(t testing.TB, change ...func(*options)) *fixture {
 		Now: f.clock.Now, Rand: rand.Reader,
 	}
 	sessions := &session.Sessions{DB: f.db, Tokens: tokens, Keys: keys, Now: f.clock.Now}
+	f.outbox = &outbox.Outbox{DB: f.db, Keys: keys, Holder: "test", Now: f.clock.Now, Log: log}
 	f.service = &server.Service{
 		DB: f.db, Sessions: sessions,
 		Accounts: &account.Accounts{
@@ -193,7 +197,12 @@ func newFixture(t testing.TB, change ...func(*options)) *fixture {
 		Emails:    &email.Rules{Disposable: email.Disposable()},
 		Resolve:   f.internet,
 		Config:    o.config,
+		Outbox:    f.outbox,
+		Brand:     mail.Brand{ServiceName: "Test PDS"},
 		Now:       f.clock.Now, Rand: rand.Reader, Log: log,
+	}
+	f.service.DIDs = &account.Verifier{
+		Accounts: f.service.Accounts, Directory: &plc.Client{URL: f.directory}, Documents: f.internet,
 	}
 	e := echo.New()
 	xo := xrpc.Options{

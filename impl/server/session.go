@@ -26,15 +26,6 @@ func shownEmail(a *db.Account) *string {
 	return new(a.Email)
 }
 
-// authFactor is shown only where it is on: clients of a server without it
-// never saw the field.
-func authFactor(a *db.Account) *bool {
-	if !a.EmailAuthFactor {
-		return nil
-	}
-	return new(true)
-}
-
 func shownStatus(a *db.Account) *string {
 	if a.Active() {
 		return nil

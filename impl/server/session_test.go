@@ -48,13 +48,13 @@ func TestCreateSession(t *testing.T) {
 	for _, identifier := range []string{"alice.test", "ALICE.test", "alice@example.com", "Alice@Example.COM", u.did.String()} {
 		got := f.accepted(f.post("createSession", login(identifier, goodPassword))).fields(t)
 		for k, want := range map[string]any{
-			"did": u.did.String(), "handle": "alice.test", "email": "alice@example.com", "emailConfirmed": false, "active": true,
+			"did": u.did.String(), "handle": "alice.test", "email": "alice@example.com", "emailConfirmed": false, "emailAuthFactor": false, "active": true,
 		} {
 			if got[k] != want {
 				t.Errorf("%s: %s = %v, want %v", identifier, k, got[k], want)
 			}
 		}
-		for _, absent := range []string{"status", "didDoc", "emailAuthFactor"} {
+		for _, absent := range []string{"status", "didDoc"} {
 			if _, ok := got[absent]; ok {
 				t.Errorf("%s: answer has %s", identifier, absent)
 			}

@@ -13,26 +13,9 @@ func (s *Service) ActivateAccount(context.Context) error { return xrpc.MethodNot
 func (s *Service) CheckAccountStatus(context.Context) (*api.CheckAccountStatusOutput, error) {
 	return nil, xrpc.MethodNotImplemented()
 }
-func (s *Service) ConfirmEmail(context.Context, *api.ConfirmEmailInput) error {
-	return xrpc.MethodNotImplemented()
-}
 func (s *Service) DeactivateAccount(context.Context, *api.DeactivateAccountInput) error {
 	return xrpc.MethodNotImplemented()
 }
 func (s *Service) DeleteAccount(context.Context, *api.DeleteAccountInput) error {
-	return xrpc.MethodNotImplemented()
-}
-func (s *Service) RequestAccountDelete(context.Context) error     { return xrpc.MethodNotImplemented() }
-func (s *Service) RequestEmailConfirmation(context.Context) error { return xrpc.MethodNotImplemented() }
-func (s *Service) RequestEmailUpdate(context.Context) (*api.RequestEmailUpdateOutput, error) {
-	return nil, xrpc.MethodNotImplemented()
-}
-func (s *Service) RequestPasswordReset(context.Context, *api.RequestPasswordResetInput) error {
-	return xrpc.MethodNotImplemented()
-}
-func (s *Service) ResetPassword(context.Context, *api.ResetPasswordInput) error {
-	return xrpc.MethodNotImplemented()
-}
-func (s *Service) UpdateEmail(context.Context, *api.UpdateEmailInput) error {
 	return xrpc.MethodNotImplemented()
 }

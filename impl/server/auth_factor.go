@@ -1,0 +1,37 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	api "portico/api/atproto/server"
+	"portico/db"
+)
+
+// checkAuthFactor asks for the emailed code of a login with the account password,
+// where the owner wants one to be asked for. An app password is for apps that
+// could not ask.
+func (s *Service) checkAuthFactor(ctx context.Context, login *login, typed string) error {
+	a := login.account
+	if !a.EmailAuthFactor || login.app != nil {
+		return nil
+	}
+	if typed == "" {
+		if err := s.mailCode(ctx, a.DID, purposeSignIn); err != nil {
+			return mailError(err)
+		}
+		return api.ErrCreateSessionAuthFactorTokenRequired.New(http.StatusUnauthorized,
+			"A sign in code has been sent to your email address")
+	}
+	err := s.useCode(ctx, purposeSignIn, a.DID, typed, func(_ *db.Tx, now *db.Account) error {
+		if now.PasswordHash != a.PasswordHash {
+			return errBadCredentials // replaced since it was checked
+		}
+		return nil
+	})
+	if errors.Is(err, errBadCredentials) || errors.Is(err, db.ErrNotFound) {
+		return loginError(errBadCredentials, "Invalid identifier or password")
+	}
+	return codeError(err)
+}

@@ -1,0 +1,32 @@
+package server
+
+import (
+	"context"
+
+	api "portico/api/atproto/server"
+	"portico/db"
+	"portico/impl/auth"
+)
+
+// RequestEmailUpdate mails the code that the next change of address needs. An
+// address that nobody confirmed can be changed without one.
+func (s *Service) RequestEmailUpdate(ctx context.Context) (*api.RequestEmailUpdateOutput, error) {
+	var confirmed bool
+	err := s.DB.Write(ctx, func(tx *db.Tx) error {
+		a, err := tx.LockAccount(ctx, auth.Caller(ctx).DID)
+		if err != nil {
+			return err
+		}
+		if a.Email == "" {
+			return errNoEmail
+		}
+		if confirmed = a.EmailConfirmedAt != nil; !confirmed {
+			return nil
+		}
+		return s.mailCodeIn(ctx, tx, a, purposeUpdateEmail)
+	})
+	if err != nil {
+		return nil, mailError(err)
+	}
+	return &api.RequestEmailUpdateOutput{TokenRequired: confirmed}, nil
+}

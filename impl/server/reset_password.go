@@ -1,0 +1,83 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	api "portico/api/atproto/server"
+	"portico/api/xrpc"
+	"portico/db"
+	"portico/impl/budget"
+	"portico/impl/code"
+	"portico/impl/mail"
+	"portico/impl/password"
+	"portico/impl/session"
+)
+
+var errInvalidPassword = xrpc.Undeclared("InvalidPassword")
+
+// ResetPassword sets a new password with an emailed code, which alone says whose.
+// Every session of the account ends.
+func (s *Service) ResetPassword(ctx context.Context, in *api.ResetPasswordInput) error {
+	switch n := password.Length(in.Password); {
+	case n > password.MaxNew:
+		return xrpc.InvalidRequest("Invalid password length.")
+	case n < s.Config.PasswordMinLength:
+		return errInvalidPassword.New(http.StatusBadRequest, s.passwordTooShort())
+	}
+	hash, err := s.hashForReset(ctx, in)
+	if err != nil {
+		return err
+	}
+	err = s.useResetCode(ctx, in.Token, func(tx *db.Tx, a *db.Account) error {
+		if hash == "" {
+			return errCodeInvalid // there was no such code a moment ago
+		}
+		return s.setPassword(ctx, tx, a, hash)
+	})
+	return codeError(err)
+}
+
+// hashForReset hashes the new password, outside of any transaction, if the code
+// is one that was issued: nobody makes the server work with a made-up one. It
+// returns "" for those.
+func (s *Service) hashForReset(ctx context.Context, in *api.ResetPasswordInput) (string, error) {
+	mac := s.codeMAC(purposeResetPassword, "", code.Normalize(in.Token))
+	if _, err := s.DB.EmailCode(ctx, purposeResetPassword, "", mac); errors.Is(err, db.ErrNotFound) {
+		return "", nil
+	} else if err != nil {
+		return "", err
+	}
+	hash, err := s.Passwords.Hash(ctx, in.Password)
+	if errors.Is(err, password.ErrBusy) {
+		return "", xrpc.NotEnoughResources("Not Enough Resources")
+	}
+	if err != nil {
+		return "", fmt.Errorf("hash new password: %w", err)
+	}
+	return hash, nil
+}
+
+// setPassword gives a, which tx has locked, a new password, ends all its sessions
+// and tells the owner. Wrong passwords of the past are forgotten: who chose a new
+// one is not to wait for them.
+func (s *Service) setPassword(ctx context.Context, tx *db.Tx, a *db.Account, hash string) error {
+	a.PasswordHash = hash
+	a.TokensValidFrom = session.ValidFrom(s.Now())
+	if err := tx.UpdateAccount(ctx, a); err != nil {
+		return err
+	}
+	if err := tx.EndSessions(ctx, a.DID); err != nil {
+		return err
+	}
+	if err := tx.ClearBudget(ctx, budget.FailedPasswords.Kind, a.DID.String()); err != nil {
+		return err
+	}
+	return s.announce(ctx, tx, a.DID, mail.KindPasswordChanged, s.Brand.PasswordChanged(a.Email, named(a), s.Now()))
+}
+
+func (s *Service) passwordTooShort() string {
+	return fmt.Sprintf("Password too short. Minimum length is %d characters.", s.Config.PasswordMinLength)
+}
