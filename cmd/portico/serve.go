@@ -192,8 +192,9 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, lo
 	tokens := &token.Issuer{Secret: []byte(s.JWTSecret), ServiceDID: s.ServiceDID.String(), Now: time.Now, Rand: rand.Reader}
 	sessions := &session.Sessions{DB: store, Tokens: tokens, Keys: keys, Now: time.Now}
 	accounts := &account.Accounts{
-		DB: store, Directory: &plc.Client{URL: directoryURL}, Sessions: sessions, Keys: keys,
-		Rotation: s.RotationKey, Recovery: s.RecoveryDIDKey, Endpoint: s.PublicURL.String(), Holder: holder,
+		DB: store, Sessions: sessions, Keys: keys,
+		Directory: &plc.Client{URL: directoryURL, Deadline: account.Patience(s.SignupLease)},
+		Rotation:  s.RotationKey, Recovery: s.RecoveryDIDKey, Endpoint: s.PublicURL.String(), Holder: holder,
 		Lease: s.SignupLease, Looks: s.SignupCleanupLooks, Now: time.Now, Rand: rand.Reader, Log: log,
 	}
 	strangers := resolve.NewClient(!s.SSRFProtection)

@@ -19,6 +19,7 @@
 package account
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -67,15 +68,25 @@ type Accounts struct {
 	Endpoint string
 	// Holder names this process in leases; no two processes share a name.
 	Holder string
-	// Lease is how long a creation may take before others take it up. It has to
-	// be longer than the directory's deadline. The default is two minutes.
+	// Lease is how long a creation may take before others take it up. One that
+	// runs out too early costs its sign-up and nothing else, so the directory is
+	// best given the time of [Patience]. The default is [DefaultLease].
 	Lease time.Duration
 	// Looks are the times after giving up at which the directory is asked
-	// whether it has the DID after all.
+	// whether it has the DID after all, ascending. The default is [DefaultLooks].
 	Looks []time.Duration
 	Now   func() time.Time
 	Rand  io.Reader
 	Log   *slog.Logger
+}
+
+// DefaultLease is far more than any sign-up takes.
+const DefaultLease = 2 * time.Minute
+
+// Patience is how long a creation with this lease may wait for the directory: not
+// longer than a client waits for its answer, and with time left to complete.
+func Patience(lease time.Duration) time.Duration {
+	return min(20*time.Second, cmp.Or(lease, DefaultLease)/2)
 }
 
 // DefaultLooks are the clean-up's: an answer that was lost is found by the
@@ -112,8 +123,11 @@ const abandonAfter = 3 * 24 * time.Hour
 //
 // It returns db.ErrHandleTaken, db.ErrEmailTaken, db.ErrDIDTaken or
 // db.ErrInviteUnavailable when somebody was faster, *plc.Refused with the
-// directory's words, and ErrDirectory when the directory did not answer in
-// time. After any error nothing is taken.
+// directory's words, ErrDirectory when the directory did not answer in time, and
+// db.ErrLeaseLost when it took so long that others took the account up. After
+// these nothing is taken, or will not be for long. After an error of the database
+// the account may exist nevertheless: what is unfinished, [Accounts.Resume]
+// settles, and what is finished, its owner can log in to.
 func (a *Accounts) Create(ctx context.Context, r Request) (*Created, error) {
 	ctx = context.WithoutCancel(ctx)
 	d, err := a.reserve(ctx, r)
@@ -125,14 +139,11 @@ func (a *Accounts) Create(ctx context.Context, r Request) (*Created, error) {
 			return nil, err
 		}
 	}
-	draft, err := a.Sessions.Draft(&d.account, nil)
+	tokens, err := a.finish(ctx, d)
 	if err != nil {
-		return nil, a.giveUp(ctx, d, err)
+		return nil, err
 	}
-	if err := a.complete(ctx, d, draft); err != nil {
-		return nil, a.giveUp(ctx, d, err)
-	}
-	created := &Created{Account: &d.account, Tokens: draft.Tokens}
+	created := &Created{Account: &d.account, Tokens: *tokens}
 	if d.genesis != nil {
 		created.Document = plc.Document(d.account.DID, d.genesis)
 	}
@@ -177,7 +188,7 @@ func (a *Accounts) reserve(ctx context.Context, r Request) (*draft, error) {
 		return nil, err
 	}
 	reservation := db.Reservation{
-		Account: d.account, InviteCode: r.InviteCode, Holder: a.Holder, LeaseUntil: now.Add(a.Lease),
+		Account: d.account, InviteCode: r.InviteCode, Holder: a.Holder, LeaseUntil: a.leaseFrom(now),
 		Key: db.SigningKey{DID: d.account.DID, Purpose: KeyPurpose, Public: public.DIDKey(), Sealed: sealed},
 	}
 	if d.genesis != nil {
@@ -233,13 +244,34 @@ func (a *Accounts) register(ctx context.Context, d *draft) error {
 		return nil
 	case errors.As(err, &refused):
 		// Certainly not there, so there is nothing to look for later.
-		if err := a.abort(ctx, d.account.DID, time.Time{}); err != nil {
-			a.Log.ErrorContext(ctx, "abort refused account", "did", d.account.DID, "error", err)
-		}
+		a.giveUp(ctx, d, time.Time{})
 		return fmt.Errorf("register %s: %w", d.account.DID, err)
 	default:
-		return a.giveUp(ctx, d, fmt.Errorf("%w: %w", ErrDirectory, err))
+		a.giveUp(ctx, d, a.firstLook())
+		return fmt.Errorf("%w: %w", ErrDirectory, err)
 	}
+}
+
+// finish completes the account and starts its first session.
+func (a *Accounts) finish(ctx context.Context, d *draft) (*session.Tokens, error) {
+	s, err := a.Sessions.Draft(&d.account, nil)
+	if err == nil {
+		err = a.complete(ctx, d, s)
+	}
+	if err == nil {
+		return &s.Tokens, nil
+	}
+	if a.giveUp(ctx, d, a.firstLook()) {
+		return nil, err
+	}
+	// Not ours to give up: it is complete. Either our commit came through and only
+	// the answer to it was lost, or another holder was faster. What the caller
+	// asked for is there, then; otherwise no session can be started.
+	tokens, lost := a.Sessions.Start(ctx, &d.account, nil)
+	if lost != nil {
+		return nil, err
+	}
+	return tokens, nil
 }
 
 // complete makes a reserved account one that its owner can use. A nil draft
@@ -249,11 +281,12 @@ func (a *Accounts) complete(ctx context.Context, d *draft, s *session.Draft) err
 	if err != nil {
 		return fmt.Errorf("make repository of %s: %w", d.account.DID, err)
 	}
+	stored, events := blocks(genesis), creationEvents(&d.account, genesis)
 	err = a.DB.Write(ctx, func(tx *db.Tx) error {
 		if err := tx.FinishAccount(ctx, d.account.DID, a.Holder); err != nil {
 			return err
 		}
-		if err := tx.PutRepo(ctx, d.account.DID, genesis.Root.String(), genesis.Rev.String(), blocks(genesis)); err != nil {
+		if err := tx.PutRepo(ctx, d.account.DID, genesis.Root.String(), genesis.Rev.String(), stored); err != nil {
 			return err
 		}
 		if err := tx.DeleteReservedKeys(ctx, d.account.DID); err != nil {
@@ -264,7 +297,7 @@ func (a *Accounts) complete(ctx context.Context, d *draft, s *session.Draft) err
 				return err
 			}
 		}
-		return tx.AppendEvents(ctx, creationEvents(&d.account, genesis)...)
+		return tx.AppendEvents(ctx, events...)
 	})
 	if err != nil {
 		return fmt.Errorf("complete account %s: %w", d.account.DID, err)
@@ -286,22 +319,37 @@ func creationEvents(acct *db.Account, r *repo.Repository) []db.Event {
 	)
 }
 
-// giveUp returns everything the account had taken, and cause. When even that
-// fails the lease runs out and Resume settles it.
-func (a *Accounts) giveUp(ctx context.Context, d *draft, cause error) error {
-	var look time.Time
-	if d.genesis != nil {
-		look = a.Now().Add(a.Looks[0])
-	}
-	if err := a.abort(ctx, d.account.DID, look); err != nil {
+// giveUp returns everything the account had taken and says whether it could. When
+// look is not zero the directory is asked about the DID from then on.
+//
+// It can not when the account is somebody else's by now, or complete: aborting
+// waits for a completion under way, and one of the two finds nothing. And when the
+// database fails; then the lease runs out and Resume settles it.
+func (a *Accounts) giveUp(ctx context.Context, d *draft, look time.Time) bool {
+	err := a.abort(ctx, d.account.DID, look)
+	if err != nil && !errors.Is(err, db.ErrLeaseLost) {
 		a.Log.ErrorContext(ctx, "abort account", "did", d.account.DID, "error", err)
 	}
-	return cause
+	return err == nil
 }
 
 func (a *Accounts) abort(ctx context.Context, did syntax.DID, look time.Time) error {
 	return a.DB.Write(ctx, func(tx *db.Tx) error { return tx.AbortAccount(ctx, did, a.Holder, look) })
 }
+
+func (a *Accounts) leaseFrom(now time.Time) time.Time {
+	return now.Add(cmp.Or(a.Lease, DefaultLease))
+}
+
+func (a *Accounts) looks() []time.Duration {
+	if len(a.Looks) == 0 {
+		return DefaultLooks
+	}
+	return a.Looks
+}
+
+// firstLook is when the directory is asked about a DID that is given up now.
+func (a *Accounts) firstLook() time.Time { return a.Now().Add(a.looks()[0]) }
 
 // Events are messages about one account, ready to be appended.
 func Events(did syntax.DID, messages ...event.Event) []db.Event {

@@ -5,40 +5,79 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
 	"portico/db"
 	"portico/impl/plc"
 )
 
-// batch is how many accounts one round of Resume or CleanUp takes at a time.
-const batch = 50
+// maxFailures ends a round of Resume or CleanUp: a directory that is down costs the
+// whole of its timeout with every question. What was asked about goes to the end
+// of the queue, so the next round begins with others.
+const maxFailures = 5
 
 // Resume takes up the accounts whose creation stopped half-way: those the
 // directory knows are completed, so that their owners can log in; those it does
 // not know are given up. Where the directory cannot be asked the account stays
-// as it is until the next call.
+// as it is until a later call.
 //
 // At the start of a process that has the database to itself, abandoned is true:
 // then every lease that is not this process's own belongs to one that died.
 func (a *Accounts) Resume(ctx context.Context, abandoned bool) error {
-	for {
-		var found []db.Unfinished
+	start := a.Now()
+	return a.round(ctx, "resume account", func(tx *db.Tx, until time.Time) (syntax.DID, work, error) {
+		found, err := tx.ClaimUnfinished(ctx, a.Holder, start, until, abandoned, 1)
+		if err != nil || len(found) == 0 {
+			return "", nil, err
+		}
+		return found[0].Account.DID, func() error { return a.resume(ctx, found[0]) }, nil
+	})
+}
+
+// CleanUp looks after the DIDs of creations that were given up while the
+// directory's answer was unknown. A DID that turns up there with nothing but our
+// genesis is tombstoned; after the last look the matter is closed.
+func (a *Accounts) CleanUp(ctx context.Context) error {
+	start := a.Now()
+	return a.round(ctx, "clean up", func(tx *db.Tx, until time.Time) (syntax.DID, work, error) {
+		due, err := tx.ClaimCleanups(ctx, a.Holder, start, until, 1)
+		if err != nil || len(due) == 0 {
+			return "", nil, err
+		}
+		return due[0].DID, func() error { return a.cleanUp(ctx, due[0]) }, nil
+	})
+}
+
+// work is what is to be done about a DID that was claimed.
+type work func() error
+
+// round claims and works until nothing is left. It claims one at a time, so that
+// no lease runs out in a queue, and claim takes only what was due at the start of
+// the round, so that each is tried once.
+func (a *Accounts) round(ctx context.Context, doing string, claim func(*db.Tx, time.Time) (syntax.DID, work, error)) error {
+	for failures := 0; failures < maxFailures; {
+		var did syntax.DID
+		var do work
 		err := a.DB.Write(ctx, func(tx *db.Tx) (err error) {
-			now := a.Now()
-			found, err = tx.ClaimUnfinished(ctx, a.Holder, now, now.Add(a.Lease), abandoned, batch)
+			did, do, err = claim(tx, a.leaseFrom(a.Now()))
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("claim unfinished accounts: %w", err)
+			return fmt.Errorf("%s: %w", doing, err)
 		}
-		for _, u := range found {
-			if err := a.resume(ctx, u); err != nil {
-				a.Log.WarnContext(ctx, "unfinished account left for later", "did", u.Account.DID, "error", err)
-			}
+		if do == nil {
+			return nil
 		}
-		if len(found) < batch || ctx.Err() != nil {
+		err = do()
+		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if err != nil {
+			failures++
+			a.Log.WarnContext(ctx, doing+", left for later", "did", did, "error", err)
+		}
 	}
+	return nil
 }
 
 func (a *Accounts) resume(ctx context.Context, u db.Unfinished) error {
@@ -59,7 +98,7 @@ func (a *Accounts) resume(ctx context.Context, u db.Unfinished) error {
 	if presence != plc.Untouched {
 		// Absent, or its owner has already taken the DID elsewhere. Absent is not
 		// never: our own request may still be under way, so the clean-up looks.
-		return a.abort(ctx, u.Account.DID, a.Now().Add(a.Looks[0]))
+		return a.abort(ctx, u.Account.DID, a.firstLook())
 	}
 	d.key, err = a.Keys.SigningKey(KeyPurpose, u.Account.DID.String(), u.Key.Sealed)
 	if err != nil {
@@ -70,31 +109,6 @@ func (a *Accounts) resume(ctx context.Context, u db.Unfinished) error {
 	}
 	a.Log.InfoContext(ctx, "completed an account that a crash had left", "did", u.Account.DID)
 	return nil
-}
-
-// CleanUp looks after the DIDs of creations that were given up while the
-// directory's answer was unknown. A DID that turns up there with nothing but our
-// genesis is tombstoned; after the last look the matter is closed.
-func (a *Accounts) CleanUp(ctx context.Context) error {
-	for {
-		var due []db.Cleanup
-		err := a.DB.Write(ctx, func(tx *db.Tx) (err error) {
-			now := a.Now()
-			due, err = tx.ClaimCleanups(ctx, a.Holder, now, now.Add(a.Lease), batch)
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("claim clean-ups: %w", err)
-		}
-		for _, c := range due {
-			if err := a.cleanUp(ctx, c); err != nil {
-				a.Log.WarnContext(ctx, "clean-up left for later", "did", c.DID, "error", err)
-			}
-		}
-		if len(due) < batch || ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
 }
 
 func (a *Accounts) cleanUp(ctx context.Context, c db.Cleanup) error {
@@ -120,9 +134,9 @@ func (a *Accounts) cleanUp(ctx context.Context, c db.Cleanup) error {
 		}
 		a.Log.InfoContext(ctx, "tombstoned the DID of an account that was given up", "did", c.DID)
 	case plc.Absent:
-		if next := c.Looks + 1; next < len(a.Looks) {
+		if next := c.Looks + 1; next < len(a.looks()) {
 			return a.DB.Write(ctx, func(tx *db.Tx) error {
-				return tx.PostponeCleanup(ctx, c.DID, a.Holder, c.AbortedAt.Add(a.Looks[next]))
+				return tx.PostponeCleanup(ctx, c.DID, a.Holder, c.AbortedAt.Add(a.looks()[next]))
 			})
 		}
 	}
