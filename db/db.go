@@ -50,6 +50,9 @@ type Config struct {
 	// Synchronous is SQLite's pragma. Empty means FULL: an acknowledged write
 	// survives a power cut.
 	Synchronous string
+	// ReadOnly opens a database that is there, beside the process that has it: its
+	// schema is not touched, and Write returns an error.
+	ReadOnly bool
 	// SequenceStart raises the event counter while there are no events: the
 	// first one gets the number SequenceStart+1.
 	SequenceStart int64
@@ -110,6 +113,9 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		return nil, err
 	}
 	db := &DB{queries: queries{run: e.reader(), now: c.Now}, engine: e, mailed: mailed}
+	if c.ReadOnly {
+		return db, nil
+	}
 	if err := db.Write(ctx, func(tx *Tx) error { return tx.startSequence(ctx, c.SequenceStart) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("start event sequence: %w", err), e.close())
 	}

@@ -3,11 +3,17 @@ package db
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 
 	"portico/db/migrations"
+)
+
+var (
+	errReadOnly     = errors.New("database is open for reading only")
+	errSchemaBehind = errors.New("database lacks a migration, which the next start of the server makes")
 )
 
 // migrate runs the steps that this database has not seen, in the one transaction
@@ -52,6 +58,29 @@ func migrate(ctx context.Context, e engine, r runner, c Config) error {
 			names = append(names, name)
 		}
 		return fmt.Errorf("%w: it has seen %s", ErrSchemaAhead, strings.Join(names, ", "))
+	}
+	return nil
+}
+
+// checkSchema returns an error unless the database has seen the steps of this
+// version, no more and no fewer.
+func checkSchema(ctx context.Context, e engine) error {
+	steps, err := migrations.For(e.name())
+	if err != nil {
+		return err
+	}
+	applied, err := appliedSteps(ctx, e.reader())
+	if err != nil {
+		return err
+	}
+	for _, s := range steps {
+		if !applied[s.Name] {
+			return fmt.Errorf("%w: %s", errSchemaBehind, s.Name)
+		}
+		delete(applied, s.Name)
+	}
+	for name := range applied {
+		return fmt.Errorf("%w: it has seen %s", ErrSchemaAhead, name)
 	}
 	return nil
 }

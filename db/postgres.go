@@ -31,10 +31,11 @@ const (
 const mailChannel = "portico_mail"
 
 type postgresEngine struct {
-	db     *bun.DB
-	texts  *memo[string]
-	cancel context.CancelFunc
-	wait   sync.WaitGroup
+	db       *bun.DB
+	readOnly bool
+	texts    *memo[string]
+	cancel   context.CancelFunc
+	wait     sync.WaitGroup
 }
 
 func openPostgres(ctx context.Context, c Config, mailed chan<- struct{}) (_ *postgresEngine, err error) {
@@ -53,6 +54,13 @@ func openPostgres(ctx context.Context, c Config, mailed chan<- struct{}) (_ *pos
 	e := &postgresEngine{db: bun.NewDB(pool, pgdialect.New()), texts: new(memo[string])}
 	listening, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	e.cancel = cancel
+	if c.ReadOnly {
+		e.readOnly = true
+		if err := checkSchema(ctx, e); err != nil {
+			return nil, errors.Join(err, e.close())
+		}
+		return e, nil
+	}
 	if err := e.write(ctx, func(r runner) error { return migrate(ctx, e, r, c) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("migrate: %w", err), e.close())
 	}
@@ -71,6 +79,9 @@ func (e *postgresEngine) retry(err error) bool {
 }
 
 func (e *postgresEngine) write(ctx context.Context, fn func(runner) error) (err error) {
+	if e.readOnly {
+		return errReadOnly
+	}
 	tx, err := e.db.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)

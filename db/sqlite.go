@@ -32,6 +32,9 @@ type sqliteEngine struct {
 }
 
 func openSQLite(ctx context.Context, c Config) (_ *sqliteEngine, err error) {
+	if c.ReadOnly {
+		return openSQLiteReader(ctx, c)
+	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
@@ -77,6 +80,25 @@ func openSQLite(ctx context.Context, c Config) (_ *sqliteEngine, err error) {
 	return e, nil
 }
 
+// openSQLiteReader opens the reading pool alone. WAL lets it read beside the process
+// that writes.
+func openSQLiteReader(ctx context.Context, c Config) (*sqliteEngine, error) {
+	path := filepath.Join(c.Dir, "portico.sqlite")
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	pool, err := openLite(path, cmp.Or(c.MaxConns, 4), []string{"busy_timeout(10000)", "temp_store(MEMORY)", "query_only(1)"})
+	if err != nil {
+		return nil, err
+	}
+	e := &sqliteEngine{turn: make(chan struct{}, 1), closed: make(chan struct{}), readers: pool, read: &liteReader{db: pool}}
+	e.turn <- struct{}{}
+	if err := checkSchema(ctx, e); err != nil {
+		return nil, errors.Join(err, e.close())
+	}
+	return e, nil
+}
+
 func openLite(path string, conns int, pragmas []string) (*bun.DB, error) {
 	q := url.Values{"_pragma": pragmas}
 	name := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}
@@ -106,6 +128,9 @@ func (e *sqliteEngine) write(ctx context.Context, fn func(runner) error) (err er
 		return fmt.Errorf("wait for the writing connection: %w", ctx.Err())
 	}
 	defer func() { e.turn <- struct{}{} }()
+	if e.writer == nil {
+		return errReadOnly
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -152,7 +177,10 @@ func (e *sqliteEngine) close() error {
 	if e.writers != nil {
 		errs = append(errs, e.writers.Close())
 	}
-	return errors.Join(append(errs, e.lock.release())...)
+	if e.lock != nil {
+		errs = append(errs, e.lock.release())
+	}
+	return errors.Join(errs...)
 }
 
 // plain is a text without what only Postgres needs.
