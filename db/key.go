@@ -60,12 +60,17 @@ func (tx *Tx) PutSigningKey(ctx context.Context, k SigningKey) error {
 	return wrap(err, "store signing key of %s", k.DID)
 }
 
+func (k *ReservedKey) dest() []any {
+	return []any{
+		&k.ID, orEmpty{(*string)(&k.DID)}, &k.Public, &k.Sealed, (*stamp)(&k.CreatedAt), (*stamp)(&k.ExpiresAt),
+	}
+}
+
 const reservedColumns = `SELECT id, did, public, sealed, created_at, expires_at FROM reserved_key WHERE `
 
 func (q *queries) reservedKey(ctx context.Context, where string, args ...any) (*ReservedKey, error) {
 	k := new(ReservedKey)
-	err := q.get(ctx, reservedColumns+where, args,
-		&k.ID, orEmpty{(*string)(&k.DID)}, &k.Public, &k.Sealed, (*stamp)(&k.CreatedAt), (*stamp)(&k.ExpiresAt))
+	err := q.get(ctx, reservedColumns+where, args, k.dest()...)
 	if err != nil {
 		return nil, err
 	}
@@ -91,6 +96,26 @@ func (tx *Tx) ReserveKey(ctx context.Context, k ReservedKey) (*ReservedKey, erro
 	}
 	kept, err := tx.reservedKey(ctx, `id = ?`, k.ID)
 	return kept, wrap(err, "reserve key %s", k.ID)
+}
+
+// ReservedKeys returns up to limit reservations in the order of their ids, those
+// after the given one, expired ones too: the way to seal all of them anew.
+func (q *queries) ReservedKeys(ctx context.Context, after string, limit int) ([]ReservedKey, error) {
+	var keys []ReservedKey
+	err := q.each(ctx, reservedColumns+`id > ? ORDER BY id LIMIT ?`, []any{after, limit}, func(row *sql.Rows) error {
+		var k ReservedKey
+		err := row.Scan(k.dest()...)
+		keys = append(keys, k)
+		return err
+	})
+	return keys, wrap(err, "list reserved keys")
+}
+
+// ResealReservedKey replaces the sealed form of k by another one of the same key.
+// A reservation that is gone or of another key by now stays as it is.
+func (tx *Tx) ResealReservedKey(ctx context.Context, k ReservedKey, sealed []byte) error {
+	_, err := tx.exec(ctx, `UPDATE reserved_key SET sealed = ? WHERE id = ? AND public = ?`, sealed, k.ID, k.Public)
+	return wrap(err, "reseal reserved key %s", k.ID)
 }
 
 // DeleteReservedKeys removes the reservation of a DID, if there is one.

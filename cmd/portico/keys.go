@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"portico/db"
+	"portico/impl/account"
 	"portico/impl/keyring"
 )
 
@@ -58,13 +59,30 @@ func openCanary(ctx context.Context, store *db.DB, ring *keyring.Ring) (canary [
 	return canary, nil
 }
 
-// reseal seals every signing key with the current key, the canary last: a start
-// that was interrupted begins again.
+// reseal seals every key of an account, and every one that is reserved for one,
+// with the current key, the canary last: a start that was interrupted begins
+// again.
 func reseal(ctx context.Context, store *db.DB, ring *keyring.Ring, canary []byte) error {
-	const page = 500
+	if err := resealSigningKeys(ctx, store, ring); err != nil {
+		return err
+	}
+	if err := resealReservedKeys(ctx, store, ring); err != nil {
+		return err
+	}
+	sealed, err := ring.ResealCanary(canary)
+	if err != nil {
+		return err
+	}
+	return store.Write(ctx, func(tx *db.Tx) error { return tx.PutMeta(ctx, canaryName, sealed) })
+}
+
+// resealPage is how many keys are sealed in one transaction.
+const resealPage = 500
+
+func resealSigningKeys(ctx context.Context, store *db.DB, ring *keyring.Ring) error {
 	var last db.SigningKey
 	for {
-		keys, err := store.SigningKeys(ctx, last.DID, last.Purpose, page)
+		keys, err := store.SigningKeys(ctx, last.DID, last.Purpose, resealPage)
 		if err != nil {
 			return err
 		}
@@ -83,16 +101,36 @@ func reseal(ctx context.Context, store *db.DB, ring *keyring.Ring, canary []byte
 			}
 			return nil
 		})
+		if err != nil || len(keys) < resealPage {
+			return err
+		}
+	}
+}
+
+func resealReservedKeys(ctx context.Context, store *db.DB, ring *keyring.Ring) error {
+	last := ""
+	for {
+		keys, err := store.ReservedKeys(ctx, last, resealPage)
 		if err != nil {
 			return err
 		}
-		if len(keys) < page {
-			break
+		sealed := make([][]byte, len(keys))
+		for i, k := range keys {
+			if sealed[i], err = ring.Reseal(account.ReservedPurpose, k.ID, k.Sealed); err != nil {
+				return fmt.Errorf("reserved key %s: %w", k.ID, err)
+			}
+			last = k.ID
+		}
+		err = store.Write(ctx, func(tx *db.Tx) error {
+			for i, k := range keys {
+				if err := tx.ResealReservedKey(ctx, k, sealed[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil || len(keys) < resealPage {
+			return err
 		}
 	}
-	sealed, err := ring.ResealCanary(canary)
-	if err != nil {
-		return err
-	}
-	return store.Write(ctx, func(tx *db.Tx) error { return tx.PutMeta(ctx, canaryName, sealed) })
 }

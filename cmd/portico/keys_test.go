@@ -1,0 +1,96 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/db"
+	"portico/db/dbtest"
+	"portico/impl/account"
+	"portico/impl/keyring"
+)
+
+// After a start with a new key-encryption key, the old one is not needed for
+// anything that is kept: keys of accounts, and keys reserved for accounts.
+func TestKeyRotation(t *testing.T) {
+	dbtest.Engines(t, func(t *testing.T, store *db.DB) {
+		ctx := t.Context()
+		kek := func(b byte) []byte { return bytes.Repeat([]byte{b}, keyring.KeySize) }
+		first, err := openKeys(ctx, &settings{KeyEncryptionKey: kek(1)}, store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		did := syntax.DID("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa")
+		secret := []byte("the private key of an account")
+		sealed, err := first.Seal(account.KeyPurpose, did.String(), secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// More reservations than are sealed in one transaction.
+		var ids []string
+		err = store.Write(ctx, func(tx *db.Tx) error {
+			now := time.Now()
+			if err := tx.ReserveAccount(ctx, db.Reservation{
+				Account: db.Account{DID: did, CreatedAt: now}, Holder: "test", LeaseUntil: now,
+				Key: db.SigningKey{DID: did, Purpose: account.KeyPurpose, Public: "did:key:z", Sealed: sealed},
+			}); err != nil {
+				return err
+			}
+			ids = nil
+			for i := range resealPage + 1 {
+				id := fmt.Sprintf("did:web:%d.test", i)
+				sealed, err := first.Seal(account.ReservedPurpose, id, []byte(id))
+				if err != nil {
+					return err
+				}
+				ids = append(ids, id)
+				if _, err := tx.ReserveKey(ctx, db.ReservedKey{
+					ID: id, Public: "did:key:" + id, Sealed: sealed, CreatedAt: now, ExpiresAt: now.Add(time.Hour),
+				}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mac := first.MAC("test", []byte("x"))
+
+		if _, err := openKeys(ctx, &settings{KeyEncryptionKey: kek(2)}, store); err == nil ||
+			!strings.Contains(err.Error(), "PORTICO_KEY_ENCRYPTION_KEY_OLD") {
+			t.Errorf("with the new key alone: %v", err)
+		}
+		if _, err := openKeys(ctx, &settings{KeyEncryptionKey: kek(2), OldKeyEncryptionKey: [][]byte{kek(1)}}, store); err != nil {
+			t.Fatal(err)
+		}
+		ring, err := openKeys(ctx, &settings{KeyEncryptionKey: kek(2)}, store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ring.MAC("test", []byte("x")) != mac {
+			t.Error("keyed hashes changed with the key")
+		}
+		row, err := store.SigningKey(ctx, did, account.KeyPurpose)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ring.Open(account.KeyPurpose, did.String(), row.Sealed); err != nil || !bytes.Equal(got, secret) {
+			t.Errorf("signing key: %q, %v", got, err)
+		}
+		for _, id := range ids {
+			k, err := store.ReservedKey(ctx, id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := ring.Open(account.ReservedPurpose, id, k.Sealed); err != nil || string(got) != id {
+				t.Fatalf("reserved key %s: %q, %v", id, got, err)
+			}
+		}
+	})
+}
