@@ -28,6 +28,8 @@ import (
 	"portico/impl/invite"
 	"portico/impl/job"
 	"portico/impl/keyring"
+	"portico/impl/mail"
+	"portico/impl/outbox"
 	"portico/impl/password"
 	"portico/impl/plc"
 	"portico/impl/resolve"
@@ -177,6 +179,8 @@ Sign up:
 type parts struct {
 	echo     *echo.Echo
 	accounts *account.Accounts
+	letters  *outbox.Outbox
+	deletes  *account.Deletions
 	store    *db.DB
 	sched    *job.Scheduler
 	retry    time.Duration
@@ -192,9 +196,8 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, lo
 	tokens := &token.Issuer{Secret: []byte(s.JWTSecret), ServiceDID: s.ServiceDID.String(), Now: time.Now, Rand: rand.Reader}
 	sessions := &session.Sessions{DB: store, Tokens: tokens, Keys: keys, Now: time.Now}
 	accounts := &account.Accounts{
-		DB: store, Sessions: sessions, Keys: keys,
-		Directory: &plc.Client{URL: directoryURL, Deadline: account.Patience(s.SignupLease)},
-		Rotation:  s.RotationKey, Recovery: s.RecoveryDIDKey, Endpoint: s.PublicURL.String(), Holder: holder,
+		DB: store, Directory: &plc.Client{URL: directoryURL}, Sessions: sessions, Keys: keys,
+		Rotation: s.RotationKey, Recovery: s.RecoveryDIDKey, Endpoint: s.PublicURL.String(), Holder: holder,
 		Lease: s.SignupLease, Looks: s.SignupCleanupLooks, Now: time.Now, Rand: rand.Reader, Log: log,
 	}
 	strangers := resolve.NewClient(!s.SSRFProtection)
@@ -210,8 +213,20 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, lo
 		DB: store, Tokens: tokens, AdminPassword: string(s.AdminPassword),
 		Services: &serviceauth.Verifier{Audiences: []string{s.ServiceDID.String()}, Resolver: documents, Now: time.Now},
 	}
+	letters := &outbox.Outbox{DB: store, Keys: keys, Holder: holder, Now: time.Now, Log: log}
+	if s.SMTPURL != nil {
+		sender, err := mail.NewSMTP(s.SMTPURL, s.EmailFrom)
+		if err != nil {
+			return nil, fmt.Errorf("PDS_EMAIL_SMTP_URL: %w", err)
+		}
+		if ignored := sender.Ignored(); len(ignored) > 0 {
+			log.Warn("PDS_EMAIL_SMTP_URL has options that are ignored", "options", ignored)
+		}
+		letters.Sender = sender
+	}
+	dids := &account.Verifier{Accounts: accounts, Directory: &plc.Client{URL: directoryURL}, Documents: documents}
 	service := &server.Service{
-		DB: store, Accounts: accounts, Sessions: sessions,
+		DB: store, Accounts: accounts, DIDs: dids, Sessions: sessions,
 		Passwords: password.NewHasher(password.Config{
 			Rand: rand.Reader, Concurrency: s.HashConcurrency, Queue: s.HashQueue,
 			Params: password.Params{Memory: uint32(s.HashMemory) * 1024, Time: 2, Threads: 1},
@@ -223,8 +238,10 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, lo
 			ServiceDID: s.ServiceDID, Hostname: s.Hostname, HandleDomains: s.HandleDomains,
 			InviteRequired: s.InviteRequired, InviteEarning: invite.Earning{Interval: s.InviteInterval, Epoch: s.InviteEpoch},
 			PrivacyPolicy: s.PrivacyPolicyURL, TermsOfService: s.TermsOfServiceURL, ContactEmail: s.ContactEmail,
+			SendsMail:          s.SMTPURL != nil || s.Development,
 			DocumentInSessions: s.DIDDocWithSession, PasswordMinLength: s.PasswordMinLength, Exempt: s.RateLimitBypassIPs,
 		},
+		Outbox: letters, Brand: s.brand(),
 		Now: time.Now, Rand: rand.Reader, Log: log,
 	}
 
@@ -244,7 +261,9 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, lo
 	}
 	(&pages{settings: s, accounts: store}).register(e)
 	return &parts{
-		echo: e, accounts: accounts, store: store, log: log, retry: cmp.Or(s.SignupRetry, time.Minute),
+		echo: e, accounts: accounts, letters: letters,
+		deletes: &account.Deletions{Accounts: accounts, DIDs: dids, Outbox: letters, Brand: s.brand(), Min: s.DeleteAfterMin},
+		store:   store, log: log, retry: cmp.Or(s.SignupRetry, time.Minute),
 		sched: &job.Scheduler{DB: store, Holder: holder, Now: time.Now, Log: log},
 	}, nil
 }
@@ -257,11 +276,15 @@ func (p *parts) runJobs(ctx context.Context) {
 			p.log.ErrorContext(ctx, "resume unfinished accounts", "error", err)
 		}
 	}
+	var worker sync.WaitGroup
+	defer worker.Wait()
+	worker.Go(func() { p.letters.Run(ctx) })
 	p.sched.Run(ctx,
 		job.Job{Name: "unfinished accounts", Every: p.retry, Run: func(ctx context.Context) error {
 			return p.accounts.Resume(ctx, false)
 		}},
 		job.Job{Name: "clean-up", Every: p.retry, Run: p.accounts.CleanUp},
+		job.Job{Name: "deletions", Every: time.Hour, Run: p.deletes.Run},
 		job.Job{Name: "expired rows", Every: time.Hour, Run: func(ctx context.Context) error {
 			return p.store.Write(ctx, func(tx *db.Tx) error { return tx.Purge(ctx, time.Now()) })
 		}},

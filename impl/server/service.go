@@ -31,6 +31,7 @@ import (
 type Service struct {
 	DB        *db.DB
 	Accounts  *account.Accounts
+	DIDs      *account.Verifier
 	Sessions  *session.Sessions
 	Passwords *password.Hasher
 	Handles   *handle.Rules

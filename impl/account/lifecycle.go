@@ -1,0 +1,149 @@
+package account
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/db"
+	"portico/impl/dagcbor"
+	"portico/impl/event"
+	"portico/impl/repo"
+)
+
+// ErrTakenDown says that moderators took the account down, so that its owner
+// cannot switch it on.
+var ErrTakenDown = errors.New("account is taken down")
+
+// Activate switches an account on and forgets that its deletion was asked for. It
+// tells the network anew what the account is, also when that was active already.
+// Whether the DID names this server is not its business, see [Verifier].
+//
+// It returns ErrTakenDown or db.ErrNotFound.
+func (a *Accounts) Activate(ctx context.Context, did syntax.DID) error {
+	err := a.DB.Write(ctx, func(tx *db.Tx) error {
+		acct, err := tx.LockAccount(ctx, did)
+		if err != nil {
+			return err
+		}
+		if acct.TakenDown() {
+			return ErrTakenDown
+		}
+		acct.DeactivatedAt, acct.DeleteAfter, acct.DeleteAnnouncedAt = nil, nil, nil
+		if err := tx.UpdateAccount(ctx, acct); err != nil {
+			return err
+		}
+		sync, err := syncEvent(ctx, tx, did)
+		if err != nil {
+			return err
+		}
+		return tx.AppendEvents(ctx, Events(did,
+			event.Account(did, acct.Status()),
+			event.Identity(did, cmp.Or(acct.Handle, syntax.HandleInvalid)),
+			sync,
+		)...)
+	})
+	if err != nil {
+		return fmt.Errorf("activate account %s: %w", did, err)
+	}
+	return nil
+}
+
+// syncEvent says what the current commit of the repository of did is.
+func syncEvent(ctx context.Context, tx *db.Tx, did syntax.DID) (event.Event, error) {
+	r, err := tx.Repo(ctx, did)
+	if err != nil {
+		return event.Event{}, err
+	}
+	root, err := dagcbor.ParseCID(r.Root)
+	if err != nil {
+		return event.Event{}, fmt.Errorf("root of repository: %w", err)
+	}
+	commit, err := tx.RepoBlock(ctx, did, r.Root)
+	if err != nil {
+		return event.Event{}, err
+	}
+	archive, err := repo.CAR(root, repo.Block{CID: root, Data: commit})
+	if err != nil {
+		return event.Event{}, err
+	}
+	return event.Sync(did, syntax.TID(r.Rev), archive), nil
+}
+
+// Deactivate switches an account off. The zero deleteAfter asks for no deletion,
+// and takes back what was asked for before; see [Deletions] for what becomes of
+// any other.
+//
+// It returns db.ErrNotFound.
+func (a *Accounts) Deactivate(ctx context.Context, did syntax.DID, deleteAfter time.Time) error {
+	err := a.DB.Write(ctx, func(tx *db.Tx) error {
+		acct, err := tx.LockAccount(ctx, did)
+		if err != nil {
+			return err
+		}
+		// Later than its creation even on a clock that stands still: that is how
+		// an account whose owner asked is told from one that was never activated.
+		at := a.Now()
+		if first := acct.CreatedAt.Add(time.Microsecond); at.Before(first) {
+			at = first
+		}
+		acct.DeactivatedAt, acct.DeleteAfter, acct.DeleteAnnouncedAt = new(at), nil, nil
+		if !deleteAfter.IsZero() {
+			// A time that is over means as soon as may be.
+			acct.DeleteAfter = new(later(deleteAfter, at))
+		}
+		if err := tx.UpdateAccount(ctx, acct); err != nil {
+			return err
+		}
+		return tx.AppendEvents(ctx, Events(did, event.Account(did, acct.Status()))...)
+	})
+	if err != nil {
+		return fmt.Errorf("deactivate account %s: %w", did, err)
+	}
+	return nil
+}
+
+// neverActivated says that a deactivated account was brought here by its owner,
+// who has not finished the move: it has been off since it was made.
+func neverActivated(a *db.Account) bool {
+	return a.DeactivatedAt != nil && !a.DeactivatedAt.After(a.CreatedAt)
+}
+
+// Delete removes every row of an account, and whatever the network was told of it
+// but that it is deleted. It is the last thing that a transaction does; after the
+// commit the caller calls [Accounts.Forget].
+//
+// It returns db.ErrNotFound.
+func (a *Accounts) Delete(ctx context.Context, tx *db.Tx, did syntax.DID) error {
+	return a.remove(ctx, tx, did, event.Account(did, "deleted"))
+}
+
+func (a *Accounts) remove(ctx context.Context, tx *db.Tx, did syntax.DID, said ...event.Event) error {
+	if err := tx.DeleteAccount(ctx, did); err != nil {
+		return fmt.Errorf("delete account %s: %w", did, err)
+	}
+	// Nobody appends events of an account that he has not locked, so all there
+	// are come before those that follow.
+	if err := tx.EraseEvents(ctx, did, math.MaxInt64); err != nil {
+		return fmt.Errorf("delete account %s: %w", did, err)
+	}
+	if err := tx.AppendEvents(ctx, Events(did, said...)...); err != nil {
+		return fmt.Errorf("delete account %s: %w", did, err)
+	}
+	return nil
+}
+
+// Forget drops what this process remembers of an account that was deleted.
+func (a *Accounts) Forget(did syntax.DID) { a.Keys.Forget(KeyPurpose, did.String()) }
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

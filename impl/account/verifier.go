@@ -1,0 +1,111 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/impl/plc"
+	"portico/impl/resolve"
+)
+
+// A DIDError says what of a DID does not fit an account that lives here. Its
+// message is for clients.
+type DIDError struct{ Message string }
+
+func (e *DIDError) Error() string { return e.Message }
+
+// What Verify finds wrong, in the order in which it looks.
+var (
+	ErrUnresolved  = &DIDError{"Could not resolve DID"}
+	ErrRotationKey = &DIDError{"Server rotation key not included in PLC DID data"}
+	ErrEndpoint    = &DIDError{"DID document atproto_pds service endpoint does not match PDS public url"}
+	ErrSigningKey  = &DIDError{"DID document verification method does not match expected signing key"}
+)
+
+// A Verifier finds out whether the DIDs of accounts name this server. It asks the
+// network every time, so it is never called inside a transaction.
+type Verifier struct {
+	Accounts *Accounts
+	// Directory is asked for did:plc; *plc.Client is one.
+	Directory interface {
+		Data(ctx context.Context, did syntax.DID) (plc.Data, error)
+	}
+	// Documents is asked for other DIDs, and past its cache; *resolve.Cache is one.
+	Documents interface {
+		Resolve(ctx context.Context, did syntax.DID, fresh bool) (*resolve.Document, error)
+	}
+}
+
+// Verify returns nil when the DID of an account is under this server's control
+// and names it with the account's key. It returns a *DIDError when the DID says
+// something else, a *plc.Error when the directory does not say, and db.ErrNotFound
+// when there is no such account.
+func (v *Verifier) Verify(ctx context.Context, did syntax.DID) error {
+	key, err := v.Accounts.DB.SigningKey(ctx, did, KeyPurpose)
+	if err == nil {
+		if did.Method() == "plc" {
+			err = v.verifyPLC(ctx, did, key.Public)
+		} else {
+			err = v.verifyDocument(ctx, did, key.Public)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("verify %s: %w", did, err)
+	}
+	return nil
+}
+
+func (v *Verifier) verifyPLC(ctx context.Context, did syntax.DID, key string) error {
+	data, err := v.Directory.Data(ctx, did)
+	if err != nil {
+		return err
+	}
+	rotation, err := v.Accounts.Rotation.PublicKey()
+	if err != nil {
+		return fmt.Errorf("rotation key: %w", err)
+	}
+	switch {
+	case !slices.Contains(data.RotationKeys, rotation.DIDKey()):
+		return ErrRotationKey
+	case data.Services["atproto_pds"].Endpoint != v.Accounts.Endpoint:
+		return ErrEndpoint
+	case data.VerificationMethods["atproto"] != key:
+		return ErrSigningKey
+	}
+	return nil
+}
+
+func (v *Verifier) verifyDocument(ctx context.Context, did syntax.DID, key string) error {
+	doc, err := v.Documents.Resolve(ctx, did, true)
+	if err != nil {
+		return errors.Join(ErrUnresolved, err)
+	}
+	if doc.PDS() != v.Accounts.Endpoint {
+		return ErrEndpoint
+	}
+	for _, k := range doc.Keys {
+		if k.ID == "#atproto" || k.ID == did.String()+"#atproto" {
+			if "did:key:"+k.Multibase == key {
+				return nil
+			}
+			break
+		}
+	}
+	return ErrSigningKey
+}
+
+// namesUs reports whether the DID document, as it is now, has this server for its
+// PDS, be it by a service of an odd type. An error means that nobody could tell.
+func (v *Verifier) namesUs(ctx context.Context, did syntax.DID) (bool, error) {
+	doc, err := v.Documents.Resolve(ctx, did, true)
+	if err != nil {
+		return false, err
+	}
+	plain := func(url string) string { return strings.TrimRight(strings.ToLower(url), "/") }
+	return plain(doc.ServiceEndpoint("atproto_pds", "")) == plain(v.Accounts.Endpoint), nil
+}

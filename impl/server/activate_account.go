@@ -1,0 +1,54 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+
+	"portico/api/xrpc"
+	"portico/db"
+	"portico/impl/account"
+	"portico/impl/auth"
+	"portico/impl/plc"
+)
+
+// errUserNotFound is the name that activation has for an account that its owner
+// cannot switch on; the lexicon declares none.
+var errUserNotFound = xrpc.Undeclared("AccountNotFound")
+
+// ActivateAccount switches the caller's account on, once its DID names this
+// server. It tells the network so also when the account was on already.
+func (s *Service) ActivateAccount(ctx context.Context) error {
+	caller := auth.Caller(ctx)
+	if caller.Account == nil {
+		return auth.AccountNotFound()
+	}
+	if err := s.DIDs.Verify(ctx, caller.DID); err != nil {
+		return didError(err)
+	}
+	err := s.Accounts.Activate(ctx, caller.DID)
+	if errors.Is(err, account.ErrTakenDown) || errors.Is(err, db.ErrNotFound) {
+		return errUserNotFound.New(http.StatusBadRequest, "user not found")
+	}
+	return err
+}
+
+// didError is the answer to a DID that does not fit the account, or that nobody
+// could tell of. What the directory says about it reaches the client.
+func didError(err error) error {
+	if wrong, ok := errors.AsType[*account.DIDError](err); ok {
+		return xrpc.InvalidRequest(wrong.Message)
+	}
+	if failed, ok := errors.AsType[*plc.Error](err); ok {
+		message := cmp.Or(failed.Message, "Unable to perform PLC operation")
+		if failed.Status >= 400 && failed.Status < 500 {
+			return xrpc.InvalidRequest(message)
+		}
+		return xrpc.UpstreamFailure(message).Because(err)
+	}
+	if errors.Is(err, db.ErrNotFound) {
+		return auth.AccountNotFound() // deleted since the token was checked
+	}
+	return err
+}
