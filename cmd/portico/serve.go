@@ -81,7 +81,12 @@ func run(ctx context.Context, s *settings, stdout io.Writer) (err error) {
 	}
 	defer stopDirectory()
 
-	parts, err := wire(s, store, keys, directoryURL, log)
+	limiter, stopLimiter, err := openLimiter(ctx, s, log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	defer func() { err = errors.Join(err, stopLimiter()) }()
+	parts, err := wire(s, store, keys, directoryURL, limiter, log)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
@@ -187,8 +192,8 @@ type parts struct {
 	log      *slog.Logger
 }
 
-// wire makes the services out of the settings.
-func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, log *slog.Logger) (*parts, error) {
+// wire makes the services out of the settings. A nil limiter counts no requests.
+func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, limiter xrpc.Limiter, log *slog.Logger) (*parts, error) {
 	holder, err := holderName()
 	if err != nil {
 		return nil, err
@@ -248,12 +253,9 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, lo
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	options := xrpc.Options{
-		Logger: log, BypassKey: string(s.RateLimitBypassKey), BypassIPs: s.RateLimitBypassIPs,
+		Logger: log, Limiter: limiter, BypassKey: string(s.RateLimitBypassKey), BypassIPs: s.RateLimitBypassIPs,
 		TrustedProxies: s.TrustedProxies, CheckOutput: s.DevMode, Protected: serviceauth.Protected,
 		Health: store.Ping, Version: s.Version,
-	}
-	if s.RateLimits {
-		options.Limiter = xrpc.NewMemoryLimiter(time.Now)
 	}
 	routes := xrpc.NewServer(e, options)
 	if err := api.Register(routes, service, server.Policy{Gate: gate}); err != nil {

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"portico/api/xrpc"
+)
+
+// redisTimeout is how long counting may hold a request up, all in all. A server
+// that counts in its own memory needs a fraction of a millisecond; beyond this a
+// sign-in had better fail than hang.
+const redisTimeout = 500 * time.Millisecond
+
+// redisLimiter counts requests in Redis, for several processes together: their
+// requests take from the same windows, exactly, whatever their clocks say. It is safe for
+// concurrent use. Nothing that a client sent can be read in Redis.
+type redisLimiter struct {
+	client *redis.Client
+	prefix string // of all keys, so that servers may share one Redis
+	now    func() time.Time
+}
+
+var _ xrpc.Limiter = (*redisLimiter)(nil)
+
+// newRedisLimiter returns the limiter of the server that serviceDID names. It
+// connects when it is first used, and again whenever the connection was lost.
+func newRedisLimiter(address, password, serviceDID string, now func() time.Time) *redisLimiter {
+	logging.Disable() // the client's own log; whatever goes wrong is returned, too
+	return &redisLimiter{
+		client: redis.NewClient(&redis.Options{
+			Addr: address, Password: password,
+			DialTimeout: redisTimeout, ReadTimeout: redisTimeout, WriteTimeout: redisTimeout, PoolTimeout: redisTimeout,
+			ContextTimeoutEnabled: true,
+			// A request whose answer was lost may have been counted: asking again would count
+			// it twice.
+			MaxRetries: -1, DialerRetries: 1,
+			DisableIdentity:          true,
+			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		}),
+		prefix: "portico|" + serviceDID + "|",
+		now:    now,
+	}
+}
+
+// countScript adds one to the counter of each key and returns, key by key, what it
+// has come to and the milliseconds until its window ends. ARGV are the lengths of new
+// windows. A script runs alone, so that no two requests see the same number. A counter
+// that lost its end, by whatever hand, gets a new one rather than live forever.
+var countScript = redis.NewScript(`
+local windows = {}
+for i, key in ipairs(KEYS) do
+  local used = redis.call('INCR', key)
+  local left = redis.call('PTTL', key)
+  if left < 0 then
+    left = tonumber(ARGV[i])
+    redis.call('PEXPIRE', key, left)
+  end
+  windows[2 * i - 1] = used
+  windows[2 * i] = left
+end
+return windows`)
+
+// Take implements [xrpc.Limiter]. It fails after [redisTimeout] at the latest;
+// the request may then have been counted or not.
+func (l *redisLimiter) Take(ctx context.Context, counters []xrpc.Counter) ([]xrpc.Window, error) {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	keys := make([]string, len(counters))
+	lengths := make([]any, len(counters))
+	for i, c := range counters {
+		keys[i] = l.key(c)
+		lengths[i] = c.Per.Milliseconds()
+	}
+	numbers, err := countScript.Run(ctx, l.client, keys, lengths...).Int64Slice()
+	if err != nil {
+		return nil, fmt.Errorf("count in Redis: %w", err)
+	}
+	if len(numbers) != 2*len(counters) {
+		return nil, fmt.Errorf("count in Redis: %d numbers for %d counters", len(numbers), len(counters))
+	}
+	// Redis says how long a window goes on, not when it ends: its clock need not be ours.
+	now := l.now()
+	windows := make([]xrpc.Window, len(counters))
+	for i := range windows {
+		windows[i] = xrpc.Window{
+			Used:  int(numbers[2*i]),
+			Reset: now.Add(time.Duration(numbers[2*i+1]) * time.Millisecond),
+		}
+	}
+	return windows, nil
+}
+
+// key hides addresses, and what people type where their handle belongs.
+func (l *redisLimiter) key(c xrpc.Counter) string {
+	sum := sha256.Sum256([]byte(c.Key))
+	return l.prefix + base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// openLimiter returns what counts requests by the settings, nil for nothing, and
+// what is to be called in the end.
+func openLimiter(ctx context.Context, s *settings, log *slog.Logger) (xrpc.Limiter, func() error, error) {
+	nothing := func() error { return nil }
+	switch {
+	case !s.RateLimits:
+		return nil, nothing, nil
+	case s.RedisAddress == "":
+		return xrpc.NewMemoryLimiter(time.Now), nothing, nil
+	}
+	shared := newRedisLimiter(s.RedisAddress, string(s.RedisPassword), s.ServiceDID.String(), time.Now)
+	if err := shared.check(ctx, log); err != nil {
+		return nil, nothing, errors.Join(err, shared.Close())
+	}
+	return shared, shared.Close, nil
+}
+
+// check tells the operator at the start what they would otherwise learn from
+// their users. Only a Redis that refuses us is an error; one that is away may come
+// back.
+func (l *redisLimiter) check(ctx context.Context, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(ctx, 4*redisTimeout)
+	defer cancel()
+	err := l.client.Ping(ctx).Err()
+	switch {
+	case err == nil:
+		return nil
+	case redis.IsAuthError(err), redis.IsPermissionError(err), redis.HasErrorPrefix(err, "ERR AUTH"):
+		return fmt.Errorf("password of Redis (PDS_REDIS_SCRATCH_PASSWORD): %w", err)
+	}
+	log.Error("Redis (PDS_REDIS_SCRATCH_ADDRESS) does not answer: sign-up, sign-in and whatever else has limits of its own fails until it does",
+		slog.Any("error", err))
+	return nil
+}
+
+// Close ends the connections.
+func (l *redisLimiter) Close() error { return l.client.Close() }
