@@ -89,7 +89,7 @@ func (s *Service) findAccount(ctx context.Context, identifier string) (a *db.Acc
 func (s *Service) appPassword(ctx context.Context, a *db.Account, text string) (*db.AppPassword, error) {
 	app, err := s.DB.AppPasswordByMAC(ctx, a.DID, s.Sessions.AppPasswordMAC(a.DID, text))
 	if errors.Is(err, db.ErrNotFound) {
-		return nil, nil
+		return s.importedAppPassword(ctx, a, text)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("find app password: %w", err)

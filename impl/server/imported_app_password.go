@@ -1,0 +1,69 @@
+package server
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"slices"
+
+	"portico/db"
+)
+
+// importedAppPassword returns the app password of a whose text this is among
+// those that came from another server and were not used here yet, or nil. They
+// have slow hashes only, so looking costs one of those and the budget of wrong
+// passwords is asked first; the one found gets the hash that all others have.
+func (s *Service) importedAppPassword(ctx context.Context, a *db.Account, text string) (*db.AppPassword, error) {
+	imported, err := s.DB.AppPasswords(ctx, a.DID)
+	if err != nil {
+		return nil, err
+	}
+	// One that has no name cannot be told from the account password in a session.
+	imported = slices.DeleteFunc(imported, func(app db.AppPassword) bool { return app.Scrypt == "" || app.Name == "" })
+	if len(imported) == 0 {
+		return nil, nil
+	}
+	if err := s.loginsLeft(ctx, a.DID.String()); err != nil {
+		return nil, err
+	}
+	hash, err := s.Passwords.ImportedAppHash(ctx, a.DID.String(), text)
+	if err != nil {
+		return nil, fmt.Errorf("check app password: %w", err)
+	}
+	for _, app := range imported {
+		if subtle.ConstantTimeCompare([]byte(app.Scrypt), []byte(hash)) == 1 {
+			return s.adoptAppPassword(ctx, app, text)
+		}
+	}
+	return nil, nil
+}
+
+// adoptAppPassword gives an imported app password our hash. It returns nil when
+// the password was revoked meanwhile, be it that another has its name now.
+func (s *Service) adoptAppPassword(ctx context.Context, app db.AppPassword, text string) (*db.AppPassword, error) {
+	mac := s.Sessions.AppPasswordMAC(app.DID, text)
+	err := s.DB.Write(ctx, func(tx *db.Tx) error {
+		if _, err := tx.LockAccount(ctx, app.DID); err != nil {
+			return err
+		}
+		now, err := tx.AppPasswordByName(ctx, app.DID, app.Name)
+		switch {
+		case err != nil:
+			return err
+		case subtle.ConstantTimeCompare(now.MAC, mac) == 1:
+			return nil // another login was first
+		case now.Scrypt != app.Scrypt:
+			return db.ErrNotFound
+		}
+		return tx.SetAppPasswordMAC(ctx, app.DID, app.Name, mac)
+	})
+	if errors.Is(err, db.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("adopt imported app password: %w", err)
+	}
+	app.MAC, app.Scrypt = mac, ""
+	return &app, nil
+}
