@@ -42,8 +42,8 @@ lexicons: ## copy com.atproto from the indigo module that go.mod names
 	chmod -R u+w lexicons/com/atproto
 	go list -m $(INDIGO) > lexicons/UPSTREAM
 
-bench: ## print the server's CPU time a request, beside a bare echo handler's
-	go test ./cmd/portico/... -run '^$$' -bench . -benchtime 2s
+bench: ## print the server's processor time per request, beside a bare echo handler's (needs Linux)
+	go run ./cmd/portico/bench $(BENCHFLAGS)
 
 fuzz: ## run every fuzz target for FUZZTIME (20s)
 	@for package in $$(go list ./...); do \

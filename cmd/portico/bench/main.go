@@ -1,0 +1,210 @@
+// Command bench measures what each method costs the server: the processor time of
+// the built binary per request, beside that of a bare echo handler which is driven
+// in the same way in the same run. make bench runs it. It reads /proc, and so needs
+// Linux.
+//
+// The server runs as in production: no development mode, which would check every
+// answer, and no line in the log for each request (level warn). The PLC directory
+// is a process of its own and its time is nobody's.
+//
+// Nothing is asserted. Times differ from machine to machine and with what else it
+// does; the ratios hardly do.
+package main
+
+import (
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"portico/cmd/portico/launch"
+	"portico/impl/directory"
+)
+
+var (
+	rounds  = flag.Int("rounds", 5, "rounds; everything is measured a bit in each, so that the machine's moods hit all alike")
+	scale   = flag.Float64("scale", 1, "multiplies the number of requests")
+	workers = flag.Int("workers", 4, "keep-alive connections")
+)
+
+// asChild is set in the processes that this one starts of itself: what to be, and
+// where to listen.
+const asChild, asAddress = "PORTICO_BENCH_CHILD", "PORTICO_BENCH_ADDRESS"
+
+func main() {
+	flag.Parse()
+	err := fmt.Errorf("unknown child %q", os.Getenv(asChild))
+	switch address := os.Getenv(asAddress); os.Getenv(asChild) {
+	case "":
+		err = run(context.Background())
+	case "echo":
+		err = bare().Start(address)
+	case "directory":
+		d := directory.New(directory.NewMemory(), time.Now, "bench", slog.New(slog.DiscardHandler))
+		err = http.ListenAndServe(address, d)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// bare is what a handler costs that does nothing: echo, its JSON, and an answer of
+// the size that getSession gives.
+func bare() *echo.Echo {
+	type session struct {
+		DID            string `json:"did"`
+		Handle         string `json:"handle"`
+		Email          string `json:"email"`
+		EmailConfirmed bool   `json:"emailConfirmed"`
+		Active         bool   `json:"active"`
+	}
+	e := echo.New()
+	e.HideBanner, e.HidePort = true, true
+	answer := func(c echo.Context) error {
+		return c.JSON(http.StatusOK, &session{
+			DID: "did:plc:abcdefghijklmnopqrstuvwx", Handle: "person-1.bench.example.com", Email: "person-1@example.com", Active: true,
+		})
+	}
+	e.GET("/", answer)
+	e.POST("/", func(c echo.Context) error {
+		var in struct{ Identifier, Password string }
+		if err := c.Bind(&in); err != nil {
+			return err
+		}
+		return answer(c)
+	})
+	return e
+}
+
+// startChild starts this program again as one of its children.
+func startChild(ctx context.Context, what, ready string) (url string, p *launch.Process, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", nil, err
+	}
+	port, err := launch.FreePort()
+	if err != nil {
+		return "", nil, err
+	}
+	address := net.JoinHostPort("127.0.0.1", fmt.Sprint(port))
+	url = "http://" + address
+	p, err = launch.Start(ctx, url+ready, "", []string{asChild + "=" + what, asAddress + "=" + address}, self)
+	return url, p, err
+}
+
+func run(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "portico-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	binary, err := launch.Binary(ctx, dir)
+	if err != nil {
+		return err
+	}
+	directoryURL, plc, err := startChild(ctx, "directory", "/_health")
+	if err != nil {
+		return err
+	}
+	defer plc.Kill()
+	echoURL, bareEcho, err := startChild(ctx, "echo", "/")
+	if err != nil {
+		return err
+	}
+	defer bareEcho.Kill()
+	server, err := launch.StartServer(ctx, binary, dir+"/data",
+		"PDS_HOSTNAME=bench.example.com", "PORTICO_BIND=127.0.0.1", "PORTICO_LOG_LEVEL=warn", "PDS_INVITE_REQUIRED=false",
+		"PDS_DID_PLC_URL="+directoryURL, "PDS_JWT_SECRET="+secret, "PDS_ADMIN_PASSWORD=9b1a2c63e7d84f50",
+		"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=5c1d9a4e0b7f38261a9d4c7e2f60b58313e8a7c6d5f4b3a2918070605f4e3d2c",
+		"PORTICO_KEY_ENCRYPTION_KEY=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+	)
+	if err != nil {
+		return err
+	}
+	defer server.Kill()
+
+	c := newClient(server.URL, echoURL)
+	own, err := newOwn(ctx, dir+"/own")
+	if err != nil {
+		return err
+	}
+	defer own.close()
+	n := func(requests int) int {
+		return max(1, int(float64(requests)**scale)) / *rounds * *rounds
+	}
+	get := &target{name: "GET", process: bareEcho, requests: n(20000), do: c.bareGet}
+	post := &target{name: "POST", process: bareEcho, requests: n(20000), do: c.barePost}
+	describe := &target{name: "describeServer", bare: get, process: server.Process, requests: n(20000), do: c.describeServer}
+	getSession := &target{name: "getSession", bare: get, process: server.Process, requests: n(20000), do: c.getSession}
+	refresh := &target{name: "refreshSession", bare: post, process: server.Process, requests: n(4000), do: c.refreshSession}
+	createSession := &target{name: "createSession", bare: post, process: server.Process, requests: n(300), do: c.createSession}
+	createAccount := &target{name: "createAccount", bare: post, process: server.Process, requests: n(300), do: c.createAccount}
+	verify := &target{name: "HS256 verification", requests: n(50000), do: own.verify}
+	read := &target{name: "read by primary key", requests: n(20000), do: own.read}
+	hash := &target{name: "password hash", requests: n(300), do: own.hash}
+	methods := []*target{describe, getSession, refresh, createSession, createAccount}
+
+	if err := c.signUp(*workers * 25); err != nil {
+		return err
+	}
+	all := append([]*target{get, post, verify, read, hash}, methods...)
+	for _, t := range all { // to warm up
+		if _, err := t.run(max(1, t.requests / *rounds / 10)); err != nil {
+			return err
+		}
+	}
+	for range *rounds {
+		for _, t := range all {
+			cpu, err := t.run(t.requests / *rounds)
+			if err != nil {
+				return err
+			}
+			t.cpu += cpu
+		}
+	}
+
+	fmt.Printf("Processor time (user and system) per request, %d connections, SQLite with synchronous=FULL.\n"+
+		"The server runs without development mode and logs warnings only.\n\n", *workers)
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "method\trequests\tserver\tbare echo\tratio\t\n")
+	for _, t := range methods {
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%.1f\t\n", t.name, t.requests, show(t.each()), show(t.bare.each()), ratio(t.each(), t.bare.each()))
+	}
+	w.Flush()
+	fmt.Println()
+	for _, t := range []*target{verify, read, hash} {
+		fmt.Fprintf(w, "%s\t%s\t\n", t.name, show(t.each()))
+	}
+	w.Flush()
+	fmt.Println()
+	aim(getSession, 2*(get.each()+verify.each()+read.each()), "twice the sum of bare echo, verification and read")
+	aim(createAccount, hash.each()+hash.each()/10, "a password hash and a tenth")
+	return server.Stop()
+}
+
+func aim(t *target, most time.Duration, what string) {
+	verdict := "within it"
+	if t.each() > most {
+		verdict = fmt.Sprintf("%.0f %% above it", 100*(ratio(t.each(), most)-1))
+	}
+	fmt.Printf("aim of %s: at most %s (%s); it is %s, %s\n", t.name, show(most), what, show(t.each()), verdict)
+}
+
+// show is d in a unit that keeps it short.
+func show(d time.Duration) string {
+	if d >= time.Millisecond {
+		return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
+	}
+	return fmt.Sprintf("%.1f µs", float64(d)/float64(time.Microsecond))
+}
+
+func ratio(a, b time.Duration) float64 { return float64(a) / float64(cmp.Or(b, 1)) }
