@@ -2,6 +2,7 @@ package xrpc
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -22,13 +23,14 @@ type Call struct {
 	// ID tells requests apart in the log.
 	ID string
 
-	header http.Header
-	values Values
-	pairs  [4]param // where values begin, to save an allocation
-	start  time.Time
-	err    *Error // what was answered, for the log
-	stack  []byte
-	gone   bool // the client hung up
+	header    http.Header
+	values    Values
+	pairs     [4]param // where values begin, to save an allocation
+	start     time.Time
+	err       *Error // what was answered, for the log
+	stack     []byte
+	gone      bool // the client hung up
+	forwarded bool // the peer is a proxy that is believed
 }
 
 type callKey struct{}
@@ -66,6 +68,19 @@ var (
 	varyEncoding = []string{"Accept-Encoding"}
 	jsonTypes    = []string{jsonType}
 )
+
+// Host is the name of the host that the client asked for, without a port, as a
+// trusted proxy forwards it or else as the request says. A client chooses it freely.
+func (c *Call) Host() string {
+	host := c.Request.Host
+	if h := c.Request.Header.Get("X-Forwarded-Host"); h != "" && c.forwarded {
+		host = h
+	}
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		return name
+	}
+	return host
+}
 
 func addVary(h http.Header, name string) {
 	const vary = "Vary"

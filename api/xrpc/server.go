@@ -120,6 +120,7 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 			header: e.Response().Header(),
 			start:  s.o.Now(),
 		}
+		c.forwarded = s.o.TrustedProxies > 0 || trustedPeer(parseIP(r.RemoteAddr), s.o.BypassIPs)
 		c.Request = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
 		e.SetRequest(c.Request)
 		c.header["Access-Control-Allow-Origin"] = allowAny

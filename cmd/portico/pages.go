@@ -3,13 +3,13 @@ package main
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/labstack/echo/v4"
 
+	"portico/api/xrpc"
 	"portico/db"
 )
 
@@ -17,8 +17,6 @@ import (
 type pages struct {
 	settings *settings
 	accounts accountFinder
-	// forwarded says whether the peer may tell the host name that a client asked for.
-	forwarded func(*http.Request) bool
 }
 
 type accountFinder interface {
@@ -48,7 +46,11 @@ func (p *pages) register(e *echo.Echo) {
 }
 
 func text(s string) echo.HandlerFunc {
-	return func(c echo.Context) error { return c.String(http.StatusOK, s) }
+	return func(c echo.Context) error { return plain(c, s) }
+}
+
+func plain(c echo.Context, s string) error {
+	return c.Blob(http.StatusOK, "text/plain; charset=utf-8", []byte(s))
 }
 
 // didDocument is the document of the service's own did:web. It is made from the
@@ -70,13 +72,7 @@ func (p *pages) didDocument(c echo.Context) error {
 
 // handle answers whose handle the host name of the request is.
 func (p *pages) handle(c echo.Context) error {
-	host := c.Request().Host
-	if forwarded := c.Request().Header.Get("X-Forwarded-Host"); forwarded != "" && p.forwarded(c.Request()) {
-		host = forwarded
-	}
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
+	host := xrpc.CallFrom(c.Request().Context()).Host()
 	if !p.served(host) {
 		return notFound(c)
 	}
@@ -87,7 +83,7 @@ func (p *pages) handle(c echo.Context) error {
 	case err != nil:
 		return err
 	}
-	return c.String(http.StatusOK, a.DID.String())
+	return plain(c, a.DID.String())
 }
 
 // served reports whether host is one of the handle domains or under one.
@@ -100,4 +96,6 @@ func (p *pages) served(host string) bool {
 	return false
 }
 
-func notFound(c echo.Context) error { return c.HTML(http.StatusNotFound, "User not found") }
+func notFound(c echo.Context) error {
+	return c.Blob(http.StatusNotFound, "text/html; charset=utf-8", []byte("User not found"))
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/labstack/echo/v4"
+
+	"portico/api/xrpc"
+	"portico/db"
+)
+
+type someAccounts map[syntax.Handle]*db.Account
+
+func (s someAccounts) AccountByHandle(_ context.Context, h syntax.Handle) (*db.Account, error) {
+	if h == "broken.test" {
+		return nil, errors.New("the disk is on fire")
+	}
+	if a, ok := s[h]; ok {
+		return a, nil
+	}
+	return nil, db.ErrNotFound
+}
+
+func servePages(t *testing.T, o xrpc.Options) *httptest.Server {
+	t.Helper()
+	o.Logger = slog.New(slog.DiscardHandler)
+	e := echo.New()
+	xrpc.NewServer(e, o)
+	(&pages{
+		settings: &settings{
+			Hostname: "pds.test", PublicURL: &url.URL{Scheme: "https", Host: "pds.test"},
+			ServiceDID: "did:web:pds.test", HandleDomains: []string{".test"},
+		},
+		accounts: someAccounts{
+			"alice.test": {DID: "did:plc:alice"},
+			"away.test":  {DID: "did:plc:away", DeactivatedAt: new(time.Now())},
+			"down.test":  {DID: "did:plc:down", TakedownRef: new("x")},
+			"alice.org":  {DID: "did:plc:foreign"},
+		},
+	}).register(e)
+	s := httptest.NewServer(e)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func fetch(t *testing.T, s *httptest.Server, path, host string, headers ...string) (status int, kind, body string) {
+	t.Helper()
+	r, err := http.NewRequest(http.MethodGet, s.URL+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Host = host
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	b, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := answer.Header.Get("Access-Control-Allow-Origin"); got != "*" {
+		t.Errorf("%s: Access-Control-Allow-Origin %q", path, got)
+	}
+	return answer.StatusCode, answer.Header.Get("Content-Type"), string(b)
+}
+
+func TestHandlePage(t *testing.T) {
+	s := servePages(t, xrpc.Options{})
+	const path, text, html = "/.well-known/atproto-did", "text/plain; charset=utf-8", "text/html; charset=utf-8"
+	for _, tt := range []struct {
+		name, host string
+		headers    []string
+		status     int
+		kind, body string
+	}{
+		{"active", "alice.test", nil, 200, text, "did:plc:alice"},
+		{"with port", "alice.test:8080", nil, 200, text, "did:plc:alice"},
+		{"not in lower case", "Alice.test", nil, 404, html, "User not found"},
+		{"unknown", "bob.test", nil, 404, html, "User not found"},
+		{"deactivated", "away.test", nil, 404, html, "User not found"},
+		{"taken down", "down.test", nil, 404, html, "User not found"},
+		{"not our domain", "alice.org", nil, 404, html, "User not found"},
+		{"the domain itself", "test", nil, 404, html, "User not found"},
+		{"forwarded by a trusted peer", "proxy", []string{"X-Forwarded-Host", "alice.test"}, 200, text, "did:plc:alice"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			status, kind, body := fetch(t, s, path, tt.host, tt.headers...)
+			if status != tt.status || kind != tt.kind || body != tt.body {
+				t.Errorf("%d %s %q, want %d %s %q", status, kind, body, tt.status, tt.kind, tt.body)
+			}
+		})
+	}
+	if status, _, body := fetch(t, s, path, "broken.test"); status != 500 || strings.Contains(body, "fire") {
+		t.Errorf("a failing look-up answers %d %q", status, body)
+	}
+}
+
+// A peer that is nobody's proxy does not choose the host name by a header.
+func TestHandlePageOfStrangers(t *testing.T) {
+	r := httptest.NewRequest(http.MethodGet, "http://proxy/.well-known/atproto-did", nil)
+	r.RemoteAddr = "203.0.113.7:1234"
+	r.Header.Set("X-Forwarded-Host", "alice.test")
+	for listed, want := range map[string]int{"203.0.113.8": 404, "203.0.113.7": 200} {
+		w := httptest.NewRecorder()
+		servePages(t, xrpc.Options{BypassIPs: []netip.Addr{netip.MustParseAddr(listed)}}).Config.Handler.ServeHTTP(w, r.Clone(t.Context()))
+		if w.Code != want {
+			t.Errorf("with %s listed: %d, want %d", listed, w.Code, want)
+		}
+	}
+}
+
+func TestPages(t *testing.T) {
+	s := servePages(t, xrpc.Options{})
+	status, kind, body := fetch(t, s, "/", "pds.test")
+	if status != 200 || kind != "text/plain; charset=utf-8" ||
+		!strings.Contains(body, "This is an AT Protocol Personal Data Server (aka, an atproto PDS)") ||
+		!strings.Contains(body, "Most API routes are under /xrpc/") {
+		t.Errorf("/ answers %d %s %q", status, kind, body)
+	}
+	const robots = "# Hello!\n\n# Crawling the public API is allowed\nUser-agent: *\nAllow: /"
+	if status, _, body := fetch(t, s, "/robots.txt", "pds.test"); status != 200 || body != robots {
+		t.Errorf("/robots.txt answers %d %q", status, body)
+	}
+	// DESIGN 35: served, and the same whatever host is asked for.
+	const did = `{"@context":["https://www.w3.org/ns/did/v1"],"id":"did:web:pds.test","service":[{"id":"#atproto_pds","serviceEndpoint":"https://pds.test","type":"AtprotoPersonalDataServer"}]}`
+	for _, host := range []string{"pds.test", "evil.example"} {
+		if status, _, body := fetch(t, s, "/.well-known/did.json", host); status != 200 || strings.TrimSpace(body) != did {
+			t.Errorf("/.well-known/did.json of %s answers %d %s", host, status, body)
+		}
+	}
+	if status, kind, body := fetch(t, s, "/nothing", "pds.test"); status != 404 || !strings.HasPrefix(kind, "text/html") || !strings.Contains(body, "Cannot GET /nothing") {
+		t.Errorf("/nothing answers %d %s %q", status, kind, body)
+	}
+}
