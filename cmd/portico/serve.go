@@ -66,6 +66,9 @@ func run(ctx context.Context, s *settings, stdout io.Writer) (err error) {
 	if err := checkDirectory(ctx, s, store); err != nil {
 		return err
 	}
+	if err := checkSecrets(ctx, s, store); err != nil {
+		return err
+	}
 	keys, err := openKeys(ctx, s, store)
 	if err != nil {
 		return err
@@ -142,6 +145,23 @@ func checkDirectory(ctx context.Context, s *settings, store *db.DB) error {
 	return nil
 }
 
+// checkSecrets refuses to go on with a database of accounts when the secrets it
+// was used with are gone. For a database in a file this was found out earlier.
+func checkSecrets(ctx context.Context, s *settings, store *db.DB) error {
+	if !s.SecretsMade {
+		return nil
+	}
+	accounts, err := store.Accounts(ctx, "", 1)
+	if err != nil || len(accounts) == 0 {
+		return err
+	}
+	if err := os.Remove(s.SecretsFile); err != nil {
+		return fmt.Errorf("take back the new secrets: %w", err)
+	}
+	return fmt.Errorf("the database has accounts, but %s, which has the secrets they were made with, is gone. "+
+		"Restore it, or set the variables it held to their old values (portico config names them)", s.SecretsFile)
+}
+
 // startDirectory serves the embedded PLC directory on loopback, where none is
 // configured, and returns the URL of the directory to use.
 func startDirectory(s *settings, store *db.DB, log *slog.Logger) (url string, stop func(), err error) {
@@ -201,8 +221,9 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, li
 	tokens := &token.Issuer{Secret: []byte(s.JWTSecret), ServiceDID: s.ServiceDID.String(), Now: time.Now, Rand: rand.Reader}
 	sessions := &session.Sessions{DB: store, Tokens: tokens, Keys: keys, Now: time.Now}
 	accounts := &account.Accounts{
-		DB: store, Directory: &plc.Client{URL: directoryURL}, Sessions: sessions, Keys: keys,
-		Rotation: s.RotationKey, Recovery: s.RecoveryDIDKey, Endpoint: s.PublicURL.String(), Holder: holder,
+		DB: store, Sessions: sessions, Keys: keys,
+		Directory: &plc.Client{URL: directoryURL, Deadline: account.Patience(s.SignupLease)},
+		Rotation:  s.RotationKey, Recovery: s.RecoveryDIDKey, Endpoint: s.PublicURL.String(), Holder: holder,
 		Lease: s.SignupLease, Looks: s.SignupCleanupLooks, Now: time.Now, Rand: rand.Reader, Log: log,
 	}
 	strangers := resolve.NewClient(!s.SSRFProtection)
