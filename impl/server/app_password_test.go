@@ -178,7 +178,7 @@ func TestDesign12DuplicateAppPasswordName(t *testing.T) {
 			}
 		}
 		f.signIn(u, answers[won].text(t, "password"))
-		f.appPassword(u, "Phone", false)              // case counts
+		f.appPassword(u, "Phone", false)               // case counts
 		f.appPassword(f.signUp("bob"), "phone", false) // and whose it is
 	})
 }
