@@ -45,8 +45,8 @@ const KeyPurpose = "atproto"
 // Directory is what creation needs of the PLC directory; *plc.Client is one.
 type Directory interface {
 	// Register submits a genesis operation. It returns nil when the directory has
-	// it, *plc.Refused when it certainly has not, and any other error when that
-	// is unknown.
+	// it, *plc.Refused or plc.ErrUnreachable when it certainly has not, and any
+	// other error when that is unknown.
 	Register(ctx context.Context, did syntax.DID, op plc.Operation) error
 	// Registered says what the directory holds under did, compared with op.
 	Registered(ctx context.Context, did syntax.DID, op plc.Operation) (plc.Presence, error)
@@ -246,6 +246,9 @@ func (a *Accounts) register(ctx context.Context, d *draft) error {
 		// Certainly not there, so there is nothing to look for later.
 		a.giveUp(ctx, d, time.Time{})
 		return fmt.Errorf("register %s: %w", d.account.DID, err)
+	case errors.Is(err, plc.ErrUnreachable):
+		a.giveUp(ctx, d, time.Time{})
+		return fmt.Errorf("%w: %w", ErrDirectory, err)
 	default:
 		a.giveUp(ctx, d, a.firstLook())
 		return fmt.Errorf("%w: %w", ErrDirectory, err)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"testing"
 	"time"
@@ -173,6 +174,23 @@ func TestRefused(t *testing.T) {
 		w.check(err)
 		w.exists(created.Account.DID, r)
 	})
+}
+
+// A directory that nobody listens at keeps a client waiting for a moment only, and
+// leaves nothing to look for.
+func TestUnreachable(t *testing.T) {
+	w := lite(t)
+	s, r := w.server("one"), request("alice")
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	s.client.URL, s.client.Backoff = closed.URL, 6*time.Second // longer than is waited for in all
+	var did syntax.DID
+	s.hooks.before = func(d syntax.DID) { did = d }
+	if _, err := s.Create(t.Context(), r); !errors.Is(err, account.ErrDirectory) || !errors.Is(err, plc.ErrUnreachable) {
+		t.Errorf("%v, want ErrDirectory", err)
+	}
+	w.free(did, r)
+	w.settled()
 }
 
 // An answer that never came: everything is free at once, and the directory is

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -31,6 +32,9 @@ var (
 	// ErrUnknown says that it could not be found out whether the directory accepted
 	// an operation. It may have, or may yet.
 	ErrUnknown = errors.New("outcome of PLC operation is unknown")
+	// ErrUnreachable says that no connection to the directory came about, and so it
+	// was never sent the operation.
+	ErrUnreachable = errors.New("PLC directory is unreachable")
 )
 
 // An Error is a request to the directory that did not succeed.
@@ -229,25 +233,32 @@ func (c *Client) Registered(ctx context.Context, did syntax.DID, op Operation) (
 // It returns nil when the directory has accepted op, *Refused when the only attempt
 // was answered with a 4xx and op is not in the log, ErrTombstoned when the DID has
 // ended since, and ErrUnknown, with the last failure, when the deadline came first.
+// Where not even a connection comes about it returns ErrUnreachable, with the last
+// failure, after a quarter of the time: there is no outcome to find out, and someone
+// who waits.
+//
 // After more than one attempt there is no telling that an earlier one is not still
 // under way, and so no Refused.
 func (c *Client) Register(ctx context.Context, did syntax.DID, op Operation) error {
 	if _, err := op.CID(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cmp.Or(c.Deadline, 20*time.Second))
+	began, deadline := time.Now(), cmp.Or(c.Deadline, 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadline)
 	defer cancel()
 	pause := cmp.Or(c.Backoff, 200*time.Millisecond)
 	longest := 16 * pause
-	var answered *Refused // the answer to the only attempt
-	for attempts := 0; ; {
+	var answered *Refused  // the answer to the only attempt
+	for attempts := 0; ; { // those that may have arrived
 		var failure error
 		if answered == nil {
 			failure = c.Submit(ctx, did, op)
 			if failure == nil {
 				return nil
 			}
-			attempts++
+			if !neverSent(failure) {
+				attempts++
+			}
 			var e *Error
 			if attempts == 1 && errors.As(failure, &e) && conclusive(e.Status) {
 				answered = &Refused{Status: e.Status, Message: e.Message}
@@ -264,11 +275,20 @@ func (c *Client) Register(ctx context.Context, did syntax.DID, op Operation) err
 		case answered != nil:
 			return answered
 		}
+		if attempts == 0 && time.Since(began)+pause > deadline/4 {
+			return fmt.Errorf("register %s: %w: %w", did, ErrUnreachable, failure)
+		}
 		if err := c.sleep(ctx, pause); err != nil {
 			return fmt.Errorf("register %s: %w: %w", did, ErrUnknown, failure)
 		}
 		pause = min(2*pause, longest)
 	}
+}
+
+// neverSent says whether a request failed before there was a connection for it.
+func neverSent(failure error) bool {
+	dial, ok := errors.AsType[*net.OpError](failure)
+	return ok && dial.Op == "dial"
 }
 
 // conclusive says whether a status means that the request was looked at and turned

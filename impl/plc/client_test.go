@@ -6,10 +6,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,6 +57,8 @@ func (n *network) RoundTrip(r *http.Request) (*http.Response, error) {
 		return through(), nil
 	case "unreachable":
 		return nil, errors.New("connection refused")
+	case "refused connection":
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 	case "silent":
 		<-r.Context().Done()
 		return nil, r.Context().Err()
@@ -253,6 +257,13 @@ func TestRegister(t *testing.T) {
 		{"400 to the second attempt", []string{"502", "", "400", "", "400", "", "400", "", "400", "", "400", "", "400", "", "400", "", "400", "", "400", "", "400"}, "unknown",
 			nil, 20 * time.Second},
 		{"never", slices.Repeat([]string{"unreachable"}, 100), "unknown", nil, 20 * time.Second},
+		{"connection refused for a while", slices.Repeat([]string{"refused connection"}, 8), "accepted",
+			slices.Repeat([]string{post, audit}, 5)[:9], 3 * time.Second},
+		{"400 after refused connections", []string{"refused connection", "refused connection", "400"}, "refused",
+			[]string{post, audit, post, audit}, 200 * time.Millisecond},
+		{"connection refused", slices.Repeat([]string{"refused connection"}, 100), "unreachable", nil, 3 * time.Second},
+		{"connection refused after it was once not", append([]string{"502"}, slices.Repeat([]string{"refused connection"}, 100)...),
+			"unknown", nil, 20 * time.Second},
 		{"silent for ever", slices.Repeat([]string{"silent"}, 100), "unknown", nil, 20 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -276,6 +287,8 @@ func TestRegister(t *testing.T) {
 					}
 				case errors.Is(err, plc.ErrUnknown):
 					got = "unknown"
+				case errors.Is(err, plc.ErrUnreachable):
+					got = "unreachable"
 				case err != nil:
 					got = err.Error()
 				}
