@@ -3,8 +3,10 @@ package server_test
 import (
 	"bytes"
 	"crypto/rand"
+	"database/sql"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -523,6 +525,86 @@ func TestDesign10DeletionLeavesNothingBehind(t *testing.T) {
 	if list := f.accepted(f.get("listAppPasswords", bearer(back.access)...)); strings.TrimSpace(list.body) != `{"passwords":[]}` {
 		t.Errorf("app passwords %s", list.body)
 	}
+}
+
+// No table keeps a row of a deleted account, whatever it did before: but the event
+// that says so, and the DID itself where this server is its directory.
+func TestDesign10DeletionRemovesEveryRow(t *testing.T) {
+	var dir string
+	d := dbtest.Open(t, func(c *db.Config) { dir = c.Dir })
+	f := newFixture(t, func(o *options) { o.engine = d })
+	f.invite("friends", 2, "admin")
+	a := f.accepted(f.post("createAccount",
+		`{"handle":"alice.test","email":"alice@example.com","password":"`+goodPassword+`","inviteCode":"friends"}`))
+	u := user{
+		did: syntax.DID(a.text(t, "did")), handle: "alice.test", email: "alice@example.com",
+		access: a.text(t, "accessJwt"), refresh: a.text(t, "refreshJwt"),
+	}
+	f.invite("own", 5, u.did.String())
+	f.confirm(u)
+	f.accepted(f.post("createAppPassword", `{"name":"app"}`, bearer(u.access)...))
+	f.accepted(f.post("requestEmailUpdate", "", bearer(u.access)...))
+	f.accepted(f.post("requestPasswordReset", `{"email":"alice@example.com"}`))
+	f.accepted(f.post("reserveSigningKey", fmt.Sprintf(`{"did":%q}`, u.did)))
+	f.refused(f.post("createSession", login("alice.test", "wrong")), 401, "AuthenticationRequired", "Invalid identifier or password")
+	code := f.deletionCode(u)
+	f.refused(f.post("deleteAccount", deletion(u.did, goodPassword, "AAAAA-AAAAA")), 400, "InvalidToken", "Token is invalid")
+	f.deactivate(u)
+
+	raw, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "portico.sqlite")+"?mode=ro")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	// tables are those with the DID in any column.
+	tables := func() map[string]int {
+		rows, err := raw.Query(`SELECT t.name, c.name FROM sqlite_master t, pragma_table_info(t.name) c WHERE t.type = 'table'`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rows.Close()
+		found := map[string]int{}
+		for rows.Next() {
+			var table, column string
+			if err := rows.Scan(&table, &column); err != nil {
+				t.Fatal(err)
+			}
+			var n int
+			err := raw.QueryRow(fmt.Sprintf(`SELECT count(*) FROM %q WHERE instr(CAST(%q AS TEXT), ?) > 0`, table, column), u.did.String()).Scan(&n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n > 0 {
+				found[table] = n
+			}
+		}
+		return found
+	}
+	before := tables()
+	for _, table := range []string{
+		"account", "app_password", "budget", "email_code", "event", "invite", "invite_use", "mail", "repo", "repo_block",
+		"reserved_key", "session", "signing_key",
+	} {
+		if before[table] == 0 {
+			t.Errorf("the account has no row in %s, so this test says nothing of it", table)
+		}
+	}
+	f.accepted(f.post("deleteAccount", deletion(u.did, goodPassword, code)))
+	if got := tables(); len(got) != 1 || got["event"] != 1 {
+		t.Errorf("left behind: %v, want the last event alone", got)
+	}
+}
+
+// DESIGN 26: the token of an account that is gone is answered 403, for a 500.
+func TestDesign26ActivationOfDeletedAccount(t *testing.T) {
+	f := newFixture(t)
+	u := f.signUp("alice")
+	f.accepted(f.post("deleteAccount", deletion(u.did, goodPassword, f.deletionCode(u))))
+	before := f.lastEvent()
+	f.refused(f.post("activateAccount", "", bearer(u.access)...), 403, "AccountNotFound", "Account not found")
+	f.refused(f.get("checkAccountStatus", bearer(u.access)...), 400, "NotFound", "Repo not found")
+	f.refused(f.post("deactivateAccount", `{}`, bearer(u.access)...), 400, "InvalidRequest", "Account not found")
+	f.said(before, u.did)
 }
 
 // Deleting and signing in share one budget of wrong passwords; wrong codes have
