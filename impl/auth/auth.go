@@ -223,11 +223,11 @@ func (r *refresh) String() string {
 }
 
 func (r *refresh) Authenticate(ctx context.Context, c *xrpc.Call) (context.Context, error) {
+	c.Private() // of a header that can't be read too, unlike elsewhere
 	kind, text, err := credential(c)
 	if err != nil {
 		return nil, err
 	}
-	c.Private()
 	if kind != bearer {
 		return nil, authMissing()
 	}

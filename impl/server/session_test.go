@@ -350,6 +350,8 @@ func TestSessionHeaders(t *testing.T) {
 	private(f.get("getSession"), true)
 	private(f.get("getSession", "Authorization", "Bearer"), false)
 	private(f.get("getSession", "Authorization", "Magic x"), false)
+	private(f.post("refreshSession", "", "Authorization", "Bearer"), true)
+	private(f.post("deleteSession", "", "Authorization", "Magic x"), true)
 	private(f.get("describeServer"), false)
 	private(f.post("createSession", login("alice.test", goodPassword)), false)
 	private(f.post("getSession", ""), false)
