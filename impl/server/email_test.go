@@ -195,6 +195,17 @@ func TestUpdateEmail(t *testing.T) {
 	f.refused(update(fmt.Sprintf(`{"email":"alice4@example.com","token":%q}`, f.code("update_email"))), 400, "ExpiredToken", "Token is expired")
 }
 
+// An account without a password has no address, and does not come by one.
+func TestUpdateEmailOfAnAccountWithoutOne(t *testing.T) {
+	f := newFixture(t)
+	token := f.signUpWithout("bare")
+	f.accepted(f.post("updateEmail", `{"email":"bare@example.com"}`, bearer(token)...))
+	if email, ok := f.accepted(f.get("getSession", bearer(token)...)).fields(t)["email"]; ok {
+		t.Errorf("email %v", email)
+	}
+	f.refused(f.post("requestAccountDelete", "", bearer(token)...), 400, "InvalidRequest", "account does not have an email address")
+}
+
 // DESIGN 7: whether an address is known is not told.
 func TestDesign7RequestPasswordResetTellsNothing(t *testing.T) {
 	f := newFixture(t)

@@ -72,6 +72,10 @@ func switchesOn(a *db.Account, address string, factor *bool) bool {
 func (s *Service) changeEmail(ctx context.Context, tx *db.Tx, a *db.Account, address string, factor *bool) error {
 	same := address == a.Email
 	switch {
+	case a.Email == "":
+		// Whoever signed up without a password has no address, and gets none here:
+		// with one, a reset would make the password that there shall not be.
+		return nil
 	case deref(factor) && !s.Config.SendsMail:
 		return errNoMailer
 	case deref(factor) && (!same || a.EmailConfirmedAt == nil):
