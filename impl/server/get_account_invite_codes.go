@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 
 	api "portico/api/atproto/server"
 	"portico/db"
@@ -56,6 +58,8 @@ func (s *Service) earnInvites(ctx context.Context, a *db.Account, codes []db.Inv
 		}
 		earned[i] = db.Invite{Code: text, Uses: 1, ForAccount: owner, CreatedBy: owner, CreatedAt: now}
 	}
+	// As they will be listed from now on: codes of one moment come by their text.
+	slices.SortFunc(earned, func(a, b db.Invite) int { return strings.Compare(a.Code, b.Code) })
 	err := s.DB.Write(ctx, func(tx *db.Tx) error {
 		// The lock makes racing requests count one after the other.
 		locked, err := tx.LockAccount(ctx, a.DID)

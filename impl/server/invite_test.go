@@ -388,6 +388,23 @@ func TestEarnedInvites(t *testing.T) {
 	}
 }
 
+// Codes that were made together stand in the answer that made them as in later ones.
+func TestEarnedInvitesKeepTheirOrder(t *testing.T) {
+	f := newFixture(t, earning)
+	u := f.earner("alice")
+	f.clock.advance(100 * 24 * time.Hour)
+	u = f.renew(u)
+	made, listed := f.invitesOf(u, ""), f.invitesOf(u, "")
+	if len(made) != 5 || len(listed) != 5 {
+		t.Fatalf("%d codes made, %d listed", len(made), len(listed))
+	}
+	for i := range made {
+		if made[i].Code != listed[i].Code {
+			t.Errorf("code %d: %s, then %s", i, made[i].Code, listed[i].Code)
+		}
+	}
+}
+
 // The codes of an account that may not invite are made disabled: they use up what
 // it has earned.
 func TestEarnedInvitesOfWhoMayNotInvite(t *testing.T) {
