@@ -92,20 +92,23 @@ type account struct {
 	Password string     `json:"password"`
 }
 
+// directories are the PLC directories that the server is tested with. start
+// returns the URL of one that is not the server's own.
+var directories = []struct {
+	name  string
+	start func(*testing.T) (url string)
+}{
+	{"embedded directory", func(*testing.T) string { return "" }},
+	{"real directory", startDirectory},
+}
+
 func TestClients(t *testing.T) {
-	for _, directory := range []struct {
-		name  string
-		start func(*testing.T) (setting string)
-	}{
-		{"embedded directory", func(*testing.T) string { return "" }},
-		{"real directory", func(t *testing.T) string { return "PDS_DID_PLC_URL=" + startDirectory(t) }},
-	} {
+	for _, directory := range directories {
 		t.Run(directory.name, func(t *testing.T) {
 			env := []string{"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=" + rotationKey}
-			plc := ""
-			if setting := directory.start(t); setting != "" {
-				env = append(env, setting)
-				plc = setting[len("PDS_DID_PLC_URL="):]
+			plc := directory.start(t)
+			if plc != "" {
+				env = append(env, "PDS_DID_PLC_URL="+plc)
 			}
 			server, err := launch.StartServer(t.Context(), binary, t.TempDir(), env...)
 			if err != nil {
