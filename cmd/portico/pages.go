@@ -38,10 +38,19 @@ Most API routes are under /xrpc/
 
 func (p *pages) register(e *echo.Echo) {
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
-		e.Add(method, "/", text(banner))
-		e.Add(method, "/robots.txt", text("# Hello!\n\n# Crawling the public API is allowed\nUser-agent: *\nAllow: /"))
-		e.Add(method, "/.well-known/did.json", p.didDocument)
-		e.Add(method, "/.well-known/atproto-did", p.handle)
+		e.Add(method, "/", text(banner), vary)
+		e.Add(method, "/robots.txt", text("# Hello!\n\n# Crawling the public API is allowed\nUser-agent: *\nAllow: /"), vary)
+		e.Add(method, "/.well-known/did.json", p.didDocument, vary)
+		e.Add(method, "/.well-known/atproto-did", p.handle, vary)
+		e.Add(method, "/.well-known/oauth-protected-resource", p.protectedResource, vary)
+	}
+}
+
+// vary tells caches that an answer may come compressed, by a proxy if not from here.
+func vary(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		c.Response().Header().Set("Vary", "Accept-Encoding")
+		return next(c)
 	}
 }
 
@@ -53,6 +62,11 @@ func plain(c echo.Context, s string) error {
 	return c.Blob(http.StatusOK, "text/plain; charset=utf-8", []byte(s))
 }
 
+func object(c echo.Context, v any) error {
+	c.Response().Header().Set("Content-Type", "application/json; charset=utf-8")
+	return c.JSON(http.StatusOK, v)
+}
+
 // didDocument is the document of the service's own did:web. It is made from the
 // configuration alone: a Host header must not decide what this server's identity
 // says. Another server's did:web, or a did:plc, is not ours to serve.
@@ -61,12 +75,29 @@ func (p *pages) didDocument(c echo.Context) error {
 	if s.ServiceDID.String() != "did:web:"+s.Hostname {
 		return echo.ErrNotFound
 	}
-	return c.JSON(http.StatusOK, map[string]any{
+	return object(c, map[string]any{
 		"@context": []string{"https://www.w3.org/ns/did/v1"},
 		"id":       s.ServiceDID,
 		"service": []map[string]string{{
 			"id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": s.PublicURL.String(),
 		}},
+	})
+}
+
+// protectedResource says who issues OAuth tokens for this server: itself.
+func (p *pages) protectedResource(c echo.Context) error {
+	return object(c, struct {
+		Resource             string   `json:"resource"`
+		AuthorizationServers []string `json:"authorization_servers"`
+		Scopes               []string `json:"scopes_supported"`
+		Methods              []string `json:"bearer_methods_supported"`
+		Documentation        string   `json:"resource_documentation"`
+	}{
+		Resource:             p.settings.PublicURL.String(),
+		AuthorizationServers: []string{p.settings.PublicURL.String()},
+		Scopes:               []string{},
+		Methods:              []string{"header"},
+		Documentation:        "https://atproto.com",
 	})
 }
 

@@ -73,6 +73,9 @@ func fetch(t *testing.T, s *httptest.Server, path, host string, headers ...strin
 	if err != nil {
 		t.Fatal(err)
 	}
+	if got := answer.Header.Values("Vary"); len(got) != 1 || got[0] != "Accept-Encoding" {
+		t.Errorf("%s: Vary %q", path, got)
+	}
 	if got := answer.Header.Get("Access-Control-Allow-Origin"); got != "*" {
 		t.Errorf("%s: Access-Control-Allow-Origin %q", path, got)
 	}
@@ -142,6 +145,11 @@ func TestPages(t *testing.T) {
 		if status, _, body := fetch(t, s, "/.well-known/did.json", host); status != 200 || strings.TrimSpace(body) != did {
 			t.Errorf("/.well-known/did.json of %s answers %d %s", host, status, body)
 		}
+	}
+	const resource = `{"resource":"https://pds.test","authorization_servers":["https://pds.test"],"scopes_supported":[],"bearer_methods_supported":["header"],"resource_documentation":"https://atproto.com"}`
+	status, kind, body = fetch(t, s, "/.well-known/oauth-protected-resource", "evil.example")
+	if status != 200 || kind != "application/json; charset=utf-8" || strings.TrimSpace(body) != resource {
+		t.Errorf("/.well-known/oauth-protected-resource answers %d %s %s", status, kind, body)
 	}
 	if status, kind, body := fetch(t, s, "/nothing", "pds.test"); status != 404 || !strings.HasPrefix(kind, "text/html") || !strings.Contains(body, "Cannot GET /nothing") {
 		t.Errorf("/nothing answers %d %s %q", status, kind, body)
