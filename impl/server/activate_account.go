@@ -31,7 +31,15 @@ func (s *Service) ActivateAccount(ctx context.Context) error {
 	if errors.Is(err, account.ErrTakenDown) || errors.Is(err, db.ErrNotFound) {
 		return errUserNotFound.New(http.StatusBadRequest, "user not found")
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	// The cached document may still name the server that the account came from,
+	// and clients go to the one that their session's document names.
+	if _, err := s.Resolve.Resolve(ctx, caller.DID, true); err != nil {
+		s.Log.WarnContext(ctx, "DID document of an activated account may be an old one", "did", caller.DID, "error", err)
+	}
+	return nil
 }
 
 // didError is the answer to a DID that does not fit the account, or that nobody

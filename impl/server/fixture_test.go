@@ -72,11 +72,13 @@ func (c *clock) advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// internet resolves what a test put there.
+// internet resolves what a test put there. Of documents it is a cache, whose
+// entries do not age.
 type internet struct {
 	mu        sync.Mutex
 	handles   map[syntax.Handle]syntax.DID
 	documents map[syntax.DID]*resolve.Document
+	cached    map[syntax.DID]*resolve.Document
 }
 
 func (i *internet) ResolveHandle(_ context.Context, h syntax.Handle) (syntax.DID, error) {
@@ -88,13 +90,19 @@ func (i *internet) ResolveHandle(_ context.Context, h syntax.Handle) (syntax.DID
 	return "", resolve.ErrNotFound
 }
 
-func (i *internet) Resolve(_ context.Context, did syntax.DID, _ bool) (*resolve.Document, error) {
+func (i *internet) Resolve(_ context.Context, did syntax.DID, fresh bool) (*resolve.Document, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if doc, ok := i.documents[did]; ok {
+	if doc, ok := i.cached[did]; ok && !fresh {
 		return doc, nil
 	}
-	return nil, resolve.ErrNotFound
+	doc, ok := i.documents[did]
+	if !ok {
+		delete(i.cached, did)
+		return nil, resolve.ErrNotFound
+	}
+	i.cached[did] = doc
+	return doc, nil
 }
 
 // identity puts a DID with a new signing key into the internet.
@@ -142,6 +150,7 @@ func newFixture(t testing.TB, change ...func(*options)) *fixture {
 		log:   new(bytes.Buffer),
 		internet: &internet{
 			handles: map[syntax.Handle]syntax.DID{}, documents: map[syntax.DID]*resolve.Document{},
+			cached: map[syntax.DID]*resolve.Document{},
 		},
 	}
 	o := options{config: server.Config{

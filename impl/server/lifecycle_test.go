@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -294,6 +295,39 @@ func TestActivateAccountMeetsABrokenDirectory(t *testing.T) {
 			t.Errorf("directory answers %d: status %v", tt.status, status)
 		}
 	}
+}
+
+// A client goes to the server that the document in its session names. Right after a
+// move the one in the cache still names the old server.
+func TestActivateAccountForgetsTheOldDocument(t *testing.T) {
+	f := newFixture(t, func(o *options) { o.config.DocumentInSessions = true })
+	u := f.signUp("alice")
+	f.publish(u.did, "https://old.test", f.repoKey(u.did))
+	named := func() string {
+		session := f.accepted(f.get("getSession", bearer(u.access)...)).fields(t)
+		document, _ := json.Marshal(session["didDoc"])
+		var doc struct {
+			Service []struct{ ServiceEndpoint string }
+		}
+		if err := json.Unmarshal(document, &doc); err != nil || len(doc.Service) != 1 {
+			t.Fatalf("document %s, %v", document, err)
+		}
+		return doc.Service[0].ServiceEndpoint
+	}
+	if got := named(); got != "https://old.test" {
+		t.Fatalf("before the move the document names %s", got)
+	}
+	f.publish(u.did, "https://pds.test", f.repoKey(u.did))
+	if got := named(); got != "https://old.test" {
+		t.Fatalf("the document that names %s is not from the cache", got)
+	}
+	f.accepted(f.post("activateAccount", "", bearer(u.access)...))
+	if got := named(); got != "https://pds.test" {
+		t.Errorf("after the move the document names %s, want https://pds.test", got)
+	}
+	// Activation does not depend on it.
+	f.unpublish(u.did)
+	f.accepted(f.post("activateAccount", "", bearer(u.access)...))
 }
 
 func TestActivateAccountOfOtherDIDs(t *testing.T) {
