@@ -106,7 +106,7 @@ func readBack(t *testing.T, d *db.DB) {
 	check("last event", last, err, int64(7))
 	sessions, err := d.Sessions(ctx, "did:plc:one")
 	check("sessions", sessions, err, []db.Session{{
-		ID: []byte("id"), DID: "did:plc:one", AppPassword: "app", CreatedAt: start, ExpiresAt: far, NextID: []byte("next"),
+		ID: []byte("id"), DID: "did:plc:one", AppPassword: new("app"), CreatedAt: start, ExpiresAt: far, NextID: []byte("next"),
 	}})
 	apps, err := d.AppPasswords(ctx, "did:plc:one")
 	check("app passwords", apps, err, []db.AppPassword{{

@@ -14,7 +14,7 @@ import (
 type Session struct {
 	ID          []byte // keyed hash of the token's id
 	DID         syntax.DID
-	AppPassword string // the name of the one it was opened with, or ""
+	AppPassword *string // the name, which may be empty, of the one it was opened with; nil for none
 	CreatedAt   time.Time
 	ExpiresAt   time.Time
 	NextID      []byte // of the successor, once refreshed
@@ -24,14 +24,14 @@ const sessionColumns = `s.id, s.did, s.app_password, s.created_at, s.expires_at,
 
 func (s *Session) dest() []any {
 	return []any{
-		&s.ID, (*string)(&s.DID), orEmpty{&s.AppPassword}, (*stamp)(&s.CreatedAt), (*stamp)(&s.ExpiresAt), &s.NextID,
+		&s.ID, (*string)(&s.DID), &s.AppPassword, (*stamp)(&s.CreatedAt), (*stamp)(&s.ExpiresAt), &s.NextID,
 	}
 }
 
 // InsertSession stores a session. It returns ErrNotFound when the account is gone.
 func (tx *Tx) InsertSession(ctx context.Context, s Session) error {
 	_, err := tx.exec(ctx, `INSERT INTO session (id, did, app_password, created_at, expires_at, next_id) VALUES (?, ?, ?, ?, ?, ?)`,
-		s.ID, string(s.DID), text(s.AppPassword), micros(s.CreatedAt), micros(s.ExpiresAt), s.NextID)
+		s.ID, string(s.DID), s.AppPassword, micros(s.CreatedAt), micros(s.ExpiresAt), s.NextID)
 	return wrap(err, "store session of %s", s.DID)
 }
 
@@ -79,7 +79,7 @@ func (tx *Tx) rotate(ctx context.Context, id, nextID []byte, now time.Time, grac
 		return nil, err
 	}
 	if _, err = tx.exec(ctx, `INSERT INTO session (id, did, app_password, created_at, expires_at) VALUES (?, ?, ?, ?, ?)
-		ON CONFLICT (id) DO NOTHING`, nextID, string(s.DID), text(s.AppPassword), micros(now), micros(now.Add(life))); err != nil {
+		ON CONFLICT (id) DO NOTHING`, nextID, string(s.DID), s.AppPassword, micros(now), micros(now.Add(life))); err != nil {
 		return nil, err
 	}
 	if _, err = tx.exec(ctx, `DELETE FROM session WHERE did = ? AND expires_at <= ?`, string(s.DID), micros(now)); err != nil {

@@ -186,7 +186,7 @@ func Fill(ctx context.Context, tx *db.Tx, d syntax.DID) error {
 		},
 		func() error {
 			return tx.InsertSession(ctx, db.Session{
-				ID: []byte("session of " + d), DID: d, AppPassword: "app", CreatedAt: start0, ExpiresAt: start0.Add(time.Hour),
+				ID: []byte("session of " + d), DID: d, AppPassword: new("app"), CreatedAt: start0, ExpiresAt: start0.Add(time.Hour),
 			})
 		},
 		func() error {

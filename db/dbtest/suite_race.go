@@ -98,7 +98,7 @@ func (s *suite) raceRotationAndEnd() {
 		left, err := s.db.Sessions(ctx, did(1))
 		s.ok(err)
 		if len(left) > 0 {
-			s.Fatalf("round %d left %q", round, left)
+			s.Fatalf("round %d left %v", round, left)
 		}
 	}
 }

@@ -178,7 +178,7 @@ func (s *suite) sessions() {
 	s.create(1)
 	first := s.insertSession("first", did(1))
 	second := db.Session{
-		ID: []byte("second"), DID: did(1), AppPassword: "app", CreatedAt: start0.Add(time.Second), ExpiresAt: start0.Add(time.Hour),
+		ID: []byte("second"), DID: did(1), AppPassword: new("app"), CreatedAt: start0.Add(time.Second), ExpiresAt: start0.Add(time.Hour),
 	}
 	s.must(func(tx *db.Tx) error { return tx.InsertSession(ctx, second) })
 	all, err := s.db.Sessions(ctx, did(1))
@@ -199,21 +199,21 @@ func (s *suite) sessionRotation() {
 	s.create(1)
 	s.must(func(tx *db.Tx) error {
 		return tx.InsertSession(ctx, db.Session{
-			ID: []byte("a"), DID: did(1), AppPassword: "app", CreatedAt: start0, ExpiresAt: start0.Add(life),
+			ID: []byte("a"), DID: did(1), AppPassword: new("app"), CreatedAt: start0, ExpiresAt: start0.Add(life),
 		})
 	})
 	s.must(func(tx *db.Tx) error {
 		return tx.InsertSession(ctx, db.Session{ID: []byte("old"), DID: did(1), CreatedAt: start0, ExpiresAt: start0.Add(time.Minute)})
 	})
 	at := start0.Add(time.Hour)
-	b := db.Session{ID: []byte("b"), DID: did(1), AppPassword: "app", CreatedAt: at, ExpiresAt: at.Add(life)}
+	b := db.Session{ID: []byte("b"), DID: did(1), AppPassword: new("app"), CreatedAt: at, ExpiresAt: at.Add(life)}
 	got, err := s.rotate("a", "b", at)
 	s.ok(err)
 	s.equal("successor", *got, b)
 	a, err := s.db.Session(ctx, []byte("a"))
 	s.ok(err)
 	s.equal("predecessor", *a, db.Session{
-		ID: []byte("a"), DID: did(1), AppPassword: "app", CreatedAt: start0, ExpiresAt: at.Add(grace), NextID: []byte("b"),
+		ID: []byte("a"), DID: did(1), AppPassword: new("app"), CreatedAt: start0, ExpiresAt: at.Add(grace), NextID: []byte("b"),
 	})
 	_, err = s.db.Session(ctx, []byte("old")) // expired: purged on the way
 	s.is(err, db.ErrNotFound)
@@ -267,7 +267,7 @@ func (s *suite) sessionEnd() {
 		left, err := s.db.Sessions(ctx, did(1))
 		s.ok(err)
 		if len(left) != 1 || string(left[0].ID) != "else" {
-			s.Errorf("after ending %s: %q", id, left)
+			s.Errorf("after ending %s: %v", id, left)
 		}
 		_, err = s.rotate("a", "b", start0)
 		s.is(err, db.ErrNotFound)
@@ -278,7 +278,7 @@ func (s *suite) sessionEnd() {
 	left, err := s.db.Sessions(ctx, did(1))
 	s.ok(err)
 	if len(left) > 0 {
-		s.Errorf("after ending all: %q", left)
+		s.Errorf("after ending all: %v", left)
 	}
 	if _, err := s.db.Session(ctx, []byte("other")); err != nil {
 		s.Errorf("the other account's session: %v", err)
@@ -315,10 +315,13 @@ func (s *suite) appPasswords() {
 	_, err = s.db.AppPasswordByName(ctx, did(1), "three")
 	s.is(err, db.ErrNotFound)
 
+	s.must(func(tx *db.Tx) error {
+		return tx.InsertSession(ctx, db.Session{ID: []byte("plain"), DID: did(1), CreatedAt: start0, ExpiresAt: start0.Add(life)})
+	})
 	for _, name := range []string{"one", "two", ""} {
 		s.must(func(tx *db.Tx) error {
 			return tx.InsertSession(ctx, db.Session{
-				ID: []byte("session " + name), DID: did(1), AppPassword: name, CreatedAt: start0, ExpiresAt: start0.Add(life),
+				ID: []byte("session " + name), DID: did(1), AppPassword: new(name), CreatedAt: start0, ExpiresAt: start0.Add(life),
 			})
 		})
 	}
@@ -330,7 +333,14 @@ func (s *suite) appPasswords() {
 	s.is(err, db.ErrNotFound)
 	left, err := s.db.Sessions(ctx, did(1))
 	s.ok(err)
-	s.equal("sessions left", len(left), 2)
+	s.equal("sessions left", len(left), 3)
+	// An empty name is a name, and not that of a session without an app password.
+	s.must(func(tx *db.Tx) error { return tx.DeleteAppPassword(ctx, did(1), "") })
+	_, err = s.db.Session(ctx, []byte("session "))
+	s.is(err, db.ErrNotFound)
+	plain, err := s.db.Session(ctx, []byte("plain"))
+	s.ok(err)
+	s.equal("app password of a session without", plain.AppPassword, (*string)(nil))
 }
 
 func (s *suite) emailCodes() {

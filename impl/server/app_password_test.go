@@ -103,6 +103,21 @@ func TestCreateAppPassword(t *testing.T) {
 	}
 }
 
+// An empty name is a name: its sessions get no more rights by a refresh, and end
+// when it is revoked.
+func TestAppPasswordWithEmptyName(t *testing.T) {
+	f := newFixture(t)
+	u := f.signUp("alice")
+	app := f.signIn(u, f.appPassword(u, "", false))
+	again := f.accepted(f.post("refreshSession", "", bearer(app.refresh)...))
+	if got := scope(t, again.text(t, "accessJwt")); got != "com.atproto.appPass" {
+		t.Errorf("scope %s after a refresh", got)
+	}
+	f.accepted(f.post("revokeAppPassword", `{"name":""}`, bearer(u.access)...))
+	f.refused(f.post("refreshSession", "", bearer(app.refresh)...), 400, "ExpiredToken", "Token has been revoked")
+	f.accepted(f.post("refreshSession", "", bearer(u.refresh)...))
+}
+
 func TestCreateAppPasswordRefuses(t *testing.T) {
 	f := newFixture(t)
 	u := f.signUp("alice")
@@ -118,7 +133,6 @@ func TestCreateAppPasswordRefuses(t *testing.T) {
 		{"no name", `{}`, u.access, 400, "InvalidRequest", `Missing required key "name" at $`},
 		{"name of another type", `{"name":1}`, u.access, 400, "InvalidRequest", `Expected string value type (got 1) at $.name`},
 		{"privileged of another type", `{"name":"x","privileged":"yes"}`, u.access, 400, "InvalidRequest", `Expected boolean value type (got "yes") at $.privileged`},
-		{"empty name", `{"name":""}`, u.access, 400, "InvalidRequest", "App password name must not be empty"},
 		{"NUL", `{"name":"a\u0000b"}`, u.access, 400, "InvalidRequest", "App password name must not contain NUL"},
 		{"very long name", `{"name":"` + strings.Repeat("x", 2001) + `"}`, u.access, 400, "InvalidRequest", "App password name is too long"},
 	} {
@@ -360,13 +374,18 @@ func TestImportedAppPassword(t *testing.T) {
 	})
 }
 
-// A session knows its app password by name. One without a name, which other
-// servers have, would be taken for the account password by the next refresh.
+// One that came without a name gives no more rights than any other.
 func TestImportedAppPasswordWithoutName(t *testing.T) {
 	f := newFixture(t)
 	u := f.signUp("alice")
 	f.imported(u, "", "abcd-efgh-ijkl-mnop")
-	f.refused(f.post("createSession", login("alice.test", "abcd-efgh-ijkl-mnop")), 401, "AuthenticationRequired", "Invalid identifier or password")
+	s := f.signIn(u, "abcd-efgh-ijkl-mnop")
+	again := f.accepted(f.post("refreshSession", "", bearer(s.refresh)...))
+	for _, token := range []string{s.access, again.text(t, "accessJwt")} {
+		if got := scope(t, token); got != "com.atproto.appPass" {
+			t.Errorf("scope %s", got)
+		}
+	}
 }
 
 // Looking for an imported app password costs a slow hash, so the budget of wrong

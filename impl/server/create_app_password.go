@@ -9,6 +9,7 @@ import (
 	api "portico/api/atproto/server"
 	"portico/api/xrpc"
 	"portico/db"
+	"portico/impl/answer"
 	"portico/impl/auth"
 	"portico/impl/password"
 )
@@ -37,7 +38,7 @@ func (s *Service) CreateAppPassword(ctx context.Context, in *api.CreateAppPasswo
 		return nil, fmt.Errorf("create app password: %w", err)
 	}
 	return &api.CreateAppPasswordOutput{
-		Name: app.Name, Password: text, CreatedAt: datetime(app.CreatedAt), Privileged: new(app.Privileged),
+		Name: app.Name, Password: text, CreatedAt: answer.Datetime(app.CreatedAt), Privileged: new(app.Privileged),
 	}, nil
 }
 
@@ -45,15 +46,9 @@ func (s *Service) CreateAppPassword(ctx context.Context, in *api.CreateAppPasswo
 // put into an index beside the account's DID.
 const maxAppPasswordName = 2000
 
-// checkAppPasswordName refuses what cannot be the name of an app password here.
-//
-// An empty name is one of those: sessions know the app password that opened them
-// by its name, and one without would come back from a refresh with the rights of
-// the account password.
+// checkAppPasswordName refuses what the database cannot keep as a name.
 func checkAppPasswordName(name string) error {
 	switch {
-	case name == "":
-		return xrpc.InvalidRequest("App password name must not be empty")
 	case len(name) > maxAppPasswordName:
 		return xrpc.InvalidRequest("App password name is too long")
 	case strings.ContainsRune(name, 0):

@@ -19,8 +19,7 @@ func (s *Service) importedAppPassword(ctx context.Context, a *db.Account, text s
 	if err != nil {
 		return nil, err
 	}
-	// One that has no name cannot be told from the account password in a session.
-	imported = slices.DeleteFunc(imported, func(app db.AppPassword) bool { return app.Scrypt == "" || app.Name == "" })
+	imported = slices.DeleteFunc(imported, func(app db.AppPassword) bool { return app.Scrypt == "" })
 	if len(imported) == 0 {
 		return nil, nil
 	}

@@ -58,9 +58,9 @@ func (s *Sessions) Draft(account *db.Account, app *db.AppPassword) (*Draft, erro
 	if err != nil {
 		return nil, err
 	}
-	scope, name := token.Access, ""
+	scope, name := token.Access, (*string)(nil)
 	if app != nil {
-		scope, name = token.ForAppPassword(app.Privileged), app.Name
+		scope, name = token.ForAppPassword(app.Privileged), &app.Name
 	}
 	at := s.issueTime(account)
 	return &Draft{Tokens: s.issue(account, scope, jti, at), Row: db.Session{
@@ -120,10 +120,10 @@ func (s *Sessions) Refresh(ctx context.Context, account *db.Account, jti string)
 	scope := token.Access
 	err := s.DB.Write(ctx, func(tx *db.Tx) (err error) {
 		row, err = tx.RotateSession(ctx, s.Tokens.HashID(jti), s.Tokens.HashID(next), s.Now(), Grace, token.RefreshLifetime)
-		if err != nil || row.AppPassword == "" {
+		if err != nil || row.AppPassword == nil {
 			return err
 		}
-		app, err := tx.AppPasswordByName(ctx, account.DID, row.AppPassword)
+		app, err := tx.AppPasswordByName(ctx, account.DID, *row.AppPassword)
 		if errors.Is(err, db.ErrNotFound) {
 			scope = token.AppPass
 			return nil
