@@ -164,18 +164,19 @@ func showMail(ctx context.Context, o *outbox.Outbox, id int64, codes bool, w io.
 		}
 	}
 	row("last error", m.LastError)
+	text := "The text is erased.\n"
+	if letter != nil {
+		l := *letter
+		if !codes {
+			l = l.Redacted()
+		}
+		row("subject", l.Subject)
+		text = l.Text
+	}
 	if flushed := t.Flush(); flushed != nil || err != nil {
 		return errors.Join(flushed, err)
 	}
-	if letter == nil {
-		_, err := fmt.Fprintln(w, "\nThe text is erased.")
-		return err
-	}
-	text := *letter
-	if !codes {
-		text = text.Redacted()
-	}
-	_, err = fmt.Fprintf(w, "subject     %s\n\n%s", printable(text.Subject), text.Text)
+	_, err = fmt.Fprintf(w, "\n%s", text)
 	return err
 }
 
