@@ -19,6 +19,13 @@ func (s *Service) importedAppPassword(ctx context.Context, a *db.Account, text s
 	if err != nil {
 		return nil, err
 	}
+	// Another login may have given it our hash after this one looked for that.
+	mac := s.Sessions.AppPasswordMAC(a.DID, text)
+	for _, app := range imported {
+		if subtle.ConstantTimeCompare(app.MAC, mac) == 1 {
+			return &app, nil
+		}
+	}
 	imported = slices.DeleteFunc(imported, func(app db.AppPassword) bool { return app.Scrypt == "" })
 	if len(imported) == 0 {
 		return nil, nil
@@ -32,7 +39,7 @@ func (s *Service) importedAppPassword(ctx context.Context, a *db.Account, text s
 	}
 	for _, app := range imported {
 		if subtle.ConstantTimeCompare([]byte(app.Scrypt), []byte(hash)) == 1 {
-			return s.adoptAppPassword(ctx, app, text)
+			return s.adoptAppPassword(ctx, app, mac)
 		}
 	}
 	return nil, nil
@@ -40,8 +47,7 @@ func (s *Service) importedAppPassword(ctx context.Context, a *db.Account, text s
 
 // adoptAppPassword gives an imported app password our hash. It returns nil when
 // the password was revoked meanwhile, be it that another has its name now.
-func (s *Service) adoptAppPassword(ctx context.Context, app db.AppPassword, text string) (*db.AppPassword, error) {
-	mac := s.Sessions.AppPasswordMAC(app.DID, text)
+func (s *Service) adoptAppPassword(ctx context.Context, app db.AppPassword, mac []byte) (*db.AppPassword, error) {
 	err := s.DB.Write(ctx, func(tx *db.Tx) error {
 		if _, err := tx.LockAccount(ctx, app.DID); err != nil {
 			return err
