@@ -9,8 +9,10 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -44,7 +46,11 @@ func unsupported(message string) *Error {
 func (s *Server) readBody(ctx context.Context, c *Call, e echo.Context, m *Media, maxBody int64, input any) error {
 	r := c.Request
 	if m == nil {
-		return refuseBody(r)
+		if err := refuseBody(r); err != nil {
+			return err
+		}
+		c.body.stop()
+		return nil
 	}
 	if r.ContentLength == 0 && r.Header["Content-Length"] == nil && len(r.TransferEncoding) == 0 {
 		return InvalidRequest("A request body is expected but none was provided")
@@ -69,10 +75,44 @@ func (s *Server) readBody(ctx context.Context, c *Call, e echo.Context, m *Media
 		if size > maxBody {
 			return errTooLarge
 		}
-		*input.(*Body) = Body{ReadCloser: &upload{r: decoded, left: maxBody}, ContentType: header, Size: size}
+		*input.(*Body) = Body{ReadCloser: &upload{r: decoded, left: maxBody, clock: c.body}, ContentType: header, Size: size}
 		return nil
 	}
-	return readJSON(ctx, r, header, maxBody, m.Schema, input)
+	if err := readJSON(ctx, r, header, maxBody, m.Schema, input); err != nil {
+		return err
+	}
+	c.body.stop()
+	return nil
+}
+
+// A bodyClock ends reading from a client after some time, so that nobody holds a
+// connection by sending nothing. It holds for the rest of a body that nobody wants,
+// too, but not for the next request.
+type bodyClock struct {
+	connection *http.ResponseController // nil: there is no body
+	time       time.Duration
+}
+
+func (s *Server) bodyClock(e echo.Context) bodyClock {
+	if r := e.Request(); r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
+		return bodyClock{}
+	}
+	return bodyClock{http.NewResponseController(e.Response()), s.o.BodyTime}
+}
+
+// start gives the client its time. Connections that know no deadlines are those of
+// tests.
+func (b bodyClock) start() {
+	if b.connection != nil {
+		_ = b.connection.SetReadDeadline(time.Now().Add(b.time))
+	}
+}
+
+// stop is for when the whole body was read: to answer may take longer.
+func (b bodyClock) stop() {
+	if b.connection != nil {
+		_ = b.connection.SetReadDeadline(time.Time{})
+	}
 }
 
 func refuseBody(r *http.Request) error {
@@ -252,6 +292,8 @@ func (b *broken) Read(p []byte) (int, error) {
 func readFailure(ctx context.Context, err error) error {
 	message := ""
 	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded): // which ends ctx, too
+		return &Error{Status: http.StatusRequestTimeout, Name: "RequestTimeout", Message: "Request Timeout", Cause: err, own: true}
 	case ctx.Err() != nil:
 		return err
 	case errors.Is(err, gzip.ErrHeader), errors.Is(err, zlib.ErrHeader):
@@ -271,8 +313,9 @@ func readFailure(ctx context.Context, err error) error {
 // upload is a streamed request body. Reading beyond the limit fails with the 413
 // that a handler may return as it is, and what cannot be decompressed with a 400.
 type upload struct {
-	r    io.Reader
-	left int64
+	r     io.Reader
+	left  int64
+	clock bodyClock
 }
 
 func (u *upload) Read(p []byte) (int, error) {
@@ -282,7 +325,11 @@ func (u *upload) Read(p []byte) (int, error) {
 	if int64(len(p)) > u.left+1 {
 		p = p[:u.left+1]
 	}
+	u.clock.start()
 	n, err := u.r.Read(p)
+	if err == io.EOF {
+		u.clock.stop()
+	}
 	if u.left -= int64(n); u.left < 0 {
 		return n - 1, errTooLarge
 	}

@@ -24,6 +24,7 @@ type Call struct {
 	ID string
 
 	header    http.Header
+	body      bodyClock
 	values    Values
 	pairs     [4]param // where values begin, to save an allocation
 	start     time.Time

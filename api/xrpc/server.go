@@ -38,6 +38,10 @@ type Options struct {
 	// own network (loopback, link-local, private) is trusted.
 	TrustedProxies int
 
+	// BodyTime is how long a client may take to send a body, or each part of one that
+	// is read as a stream. 0: 30 seconds.
+	BodyTime time.Duration
+
 	// CheckOutput checks every answer against its table and turns one that does not fit
 	// into a 500; for development.
 	CheckOutput bool
@@ -92,6 +96,7 @@ func NewServer(e *echo.Echo, o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	o.BodyTime = cmp.Or(o.BodyTime, 30*time.Second)
 	var id [4]byte
 	rand.Read(id[:])
 	s := &Server{o: o, routes: make(map[string]*route), instance: hex.EncodeToString(id[:])}
@@ -123,6 +128,8 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 		c.forwarded = s.o.TrustedProxies > 0 || trustedPeer(parseIP(r.RemoteAddr), s.o.BypassIPs)
 		c.Request = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
 		e.SetRequest(c.Request)
+		c.body = s.bodyClock(e)
+		c.body.start()
 		c.header["Access-Control-Allow-Origin"] = allowAny
 		defer func() {
 			p := recover()

@@ -786,3 +786,26 @@ func TestMethods(t *testing.T) {
 		}
 	}
 }
+
+// A client that sends no more of its body is answered and cut off, wanted or not
+// as the body may be; one that is slow to get its answer is not.
+func TestSlowBodies(t *testing.T) {
+	url, _ := serveToy(t, Options{BodyTime: 20 * time.Millisecond})
+	const head = "Host: x\nAuthorization: Bearer good\nContent-Type: application/json\nContent-Length: 100\n\n{"
+	for _, line := range []string{
+		"POST /xrpc/com.example.toy.echo", "POST /xrpc/com.example.toy.upload", "GET /xrpc/com.example.toy.listThings",
+		"POST /xrpc/com.example.toy.ping", "POST /xrpc/com.example.toy.unknown", "POST /elsewhere",
+	} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(5 * time.Second))
+		io.WriteString(conn, strings.ReplaceAll(line+" HTTP/1.1\n"+head, "\n", "\r\n"))
+		answer, err := io.ReadAll(conn)
+		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 4") {
+			t.Errorf("%s: %.60q, %v", line, answer, err)
+		}
+	}
+}
