@@ -37,7 +37,8 @@ type Limiter interface {
 	Take(ctx context.Context, counters []Counter) ([]Window, error)
 }
 
-// MemoryLimiter keeps windows in memory. Make one with [NewMemoryLimiter].
+// MemoryLimiter keeps windows in memory: at most half a million, some 100 MB. Beyond
+// it one is forgotten for each that is added. Make one with [NewMemoryLimiter].
 type MemoryLimiter struct {
 	now func() time.Time
 
@@ -46,7 +47,10 @@ type MemoryLimiter struct {
 	sweepAt int // size at which windows that have ended are looked for
 }
 
-const minSweep = 1024
+const (
+	minSweep   = 1024
+	maxWindows = 1 << 19
+)
 
 // NewMemoryLimiter returns an empty limiter; a nil now is time.Now.
 func NewMemoryLimiter(now func() time.Time) *MemoryLimiter {
@@ -56,26 +60,49 @@ func NewMemoryLimiter(now func() time.Time) *MemoryLimiter {
 	return &MemoryLimiter{now: now, windows: make(map[string]*Window), sweepAt: minSweep}
 }
 
-// Take implements [Limiter]; it never fails.
+// Take implements [Limiter]; it never fails. A request that is over one of its
+// limits begins no window of another: who was told to wait could otherwise fill the
+// memory with names that they make up.
 func (l *MemoryLimiter) Take(_ context.Context, counters []Counter) ([]Window, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
 	out := make([]Window, len(counters))
+	exceeded := false
 	for i, c := range counters {
 		w := l.windows[c.Key]
-		switch {
-		case w == nil:
-			l.sweep(now)
-			w = &Window{Reset: now.Add(c.Per)}
-			l.windows[c.Key] = w
-		case !now.Before(w.Reset):
+		if w == nil {
+			continue
+		}
+		if !now.Before(w.Reset) {
 			*w = Window{Reset: now.Add(c.Per)}
 		}
 		w.Used++
 		out[i] = *w
+		exceeded = exceeded || w.Used > c.Points
+	}
+	for i, c := range counters {
+		if out[i].Used > 0 {
+			continue
+		}
+		out[i] = Window{Used: 1, Reset: now.Add(c.Per)}
+		if !exceeded {
+			l.add(c.Key, out[i], now)
+		}
 	}
 	return out, nil
+}
+
+// add begins a window.
+func (l *MemoryLimiter) add(key string, w Window, now time.Time) {
+	l.sweep(now)
+	if len(l.windows) >= maxWindows {
+		for any := range l.windows {
+			delete(l.windows, any)
+			break
+		}
+	}
+	l.windows[key] = &w
 }
 
 // sweep drops windows that have ended, once the map has doubled since the last

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -807,5 +808,31 @@ func TestSlowBodies(t *testing.T) {
 		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 4") {
 			t.Errorf("%s: %.60q, %v", line, answer, err)
 		}
+	}
+}
+
+// Who is over a limit cannot make the limiter remember more names, and nobody can
+// make it remember more than there is room for.
+func TestMemoryLimiterIsBounded(t *testing.T) {
+	now := time.Unix(0, 0)
+	l := NewMemoryLimiter(func() time.Time { return now })
+	take := func(i int) []Window {
+		w, _ := l.Take(t.Context(), []Counter{{"name " + strconv.Itoa(i), 30, 24 * time.Hour}, {"global", 10, time.Hour}})
+		return w
+	}
+	for i := range 1000 {
+		w := take(i)
+		if w[0].Used != 1 || w[1].Used != i+1 || w[0].Reset.Sub(now) != 24*time.Hour {
+			t.Fatalf("windows %v at %d", w, i)
+		}
+	}
+	if n := len(l.windows); n != 11 {
+		t.Errorf("%d windows kept, want 11", n)
+	}
+	for i := range maxWindows + 10 {
+		l.Take(t.Context(), []Counter{{strconv.Itoa(i), 30, 24 * time.Hour}})
+	}
+	if n := len(l.windows); n != maxWindows {
+		t.Errorf("%d windows kept, want %d", n, maxWindows)
 	}
 }
