@@ -92,18 +92,14 @@ type account struct {
 	Password string     `json:"password"`
 }
 
-// directories are the PLC directories that the server is tested with. start
-// returns the URL of one that is not the server's own.
-var directories = []struct {
-	name  string
-	start func(*testing.T) (url string)
-}{
-	{"embedded directory", func(*testing.T) string { return "" }},
-	{"real directory", startDirectory},
-}
-
 func TestClients(t *testing.T) {
-	for _, directory := range directories {
+	for _, directory := range []struct {
+		name  string
+		start func(*testing.T) (url string) // "" for the server's own
+	}{
+		{"embedded directory", func(*testing.T) string { return "" }},
+		{"real directory", startDirectory},
+	} {
 		t.Run(directory.name, func(t *testing.T) {
 			env := []string{"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=" + rotationKey}
 			plc := directory.start(t)

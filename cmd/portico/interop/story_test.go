@@ -13,14 +13,29 @@ import (
 	"time"
 
 	"portico/cmd/portico/launch"
+	"portico/db/dbtest"
 	"portico/impl/mail/mailtest"
 )
 
 // TestStory lives the life of an account with the official client, mails included.
 func TestStory(t *testing.T) {
 	const adminPassword = "operator of the story"
-	for _, directory := range directories {
-		t.Run(directory.name, func(t *testing.T) {
+	postgres := func(t *testing.T) []string {
+		return []string{
+			"PORTICO_DATABASE_URL=" + dbtest.PostgresURL(t),
+			"PORTICO_KEY_ENCRYPTION_KEY=00112233445566778899aabbccddeeff0123456789abcdef0123456789abcdee",
+		}
+	}
+	for _, tt := range []struct {
+		name      string
+		directory func(*testing.T) (url string) // "" for the server's own
+		database  func(*testing.T) (env []string)
+	}{
+		{"embedded directory", func(*testing.T) string { return "" }, nil},
+		{"real directory", startDirectory, nil},
+		{"Postgres", startDirectory, postgres},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
 			mails := mailtest.Start(t, mailtest.Config{})
 			env := []string{
 				"PDS_ADMIN_PASSWORD=" + adminPassword,
@@ -29,7 +44,10 @@ func TestStory(t *testing.T) {
 				"PDS_EMAIL_FROM_ADDRESS=server@example.com",
 				"PDS_ENABLE_DID_DOC_WITH_SESSION=true",
 			}
-			plc := directory.start(t)
+			if tt.database != nil {
+				env = append(env, tt.database(t)...)
+			}
+			plc := tt.directory(t)
 			if plc != "" {
 				env = append(env, "PDS_DID_PLC_URL="+plc)
 			}
