@@ -9,9 +9,15 @@ package budget
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"portico/db"
 )
@@ -34,7 +40,9 @@ var (
 	// WrongResetCodes counts wrong password-reset codes of one address of
 	// callers: such a code names no account that could be charged.
 	WrongResetCodes = Budget{"wrong-reset-codes", 50, time.Hour}
-	// Mails counts the mails that callers cause to one recipient.
+	// Mails counts the mails of one purpose that callers cause to one recipient, see
+	// [Budget.For]: what a stranger asks for must not shut out an owner who signs in
+	// or holds a session.
 	Mails = Budget{"mails", 30, 24 * time.Hour}
 	// SignUps counts sign-ups without an invite from one address.
 	SignUps = Budget{"sign-ups", 200, 24 * time.Hour}
@@ -42,9 +50,29 @@ var (
 	ReservedKeys = Budget{"reserved-keys", 100, 24 * time.Hour}
 )
 
+// For returns a budget of the same size that is spent apart from b and from those
+// for other purposes.
+func (b Budget) For(purpose string) Budget {
+	b.Kind += "/" + purpose
+	return b
+}
+
+// maxKey is more than any DID or address that means somebody has.
+const maxKey = 320
+
+// stored is the key as the database has it: one that somebody made up may be too
+// long for an index, or no text.
+func stored(key string) string {
+	if len(key) <= maxKey && utf8.ValidString(key) && !strings.ContainsRune(key, 0) {
+		return key
+	}
+	sum := sha256.Sum256([]byte(key))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
 // Left says whether key has any of b left at now. It spends nothing.
 func (b Budget) Left(ctx context.Context, d *db.DB, key string, now time.Time) (bool, error) {
-	left, _, err := d.BudgetLeft(ctx, b.Kind, key, b.Points, now)
+	left, _, err := d.BudgetLeft(ctx, b.Kind, stored(key), b.Points, now)
 	if err != nil {
 		return false, fmt.Errorf("read budget %s: %w", b.Kind, err)
 	}
@@ -62,11 +90,18 @@ func (b Budget) Spend(ctx context.Context, d *db.DB, key string, now time.Time) 
 
 // SpendIn is Spend within the caller's transaction.
 func (b Budget) SpendIn(ctx context.Context, tx *db.Tx, key string, now time.Time) (bool, error) {
-	left, _, err := tx.SpendBudget(ctx, b.Kind, key, b.Points, b.Window, now)
+	left, _, err := tx.SpendBudget(ctx, b.Kind, stored(key), b.Points, b.Window, now)
 	if err != nil {
 		return false, fmt.Errorf("spend budget %s: %w", b.Kind, err)
 	}
 	return left >= 0, nil
+}
+
+// Typed is the key of what somebody typed, which may be anything and of any length.
+// It does not tell what it was, nor to whoever reads the database.
+func Typed(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return "typed:" + hex.EncodeToString(sum[:])
 }
 
 // Address is the key of a caller's address: the address itself, or its /64 for

@@ -12,6 +12,7 @@ import (
 	"portico/db"
 	"portico/impl/budget"
 	"portico/impl/password"
+	"portico/impl/session"
 )
 
 var (
@@ -50,13 +51,18 @@ func (s *Service) login(ctx context.Context, identifier, text string) (*login, e
 	if err != nil {
 		return nil, err
 	}
-	if a != nil && !a.TakenDown() && password.IsApp(text) {
-		app, err := s.appPassword(ctx, a, text)
+	if password.IsApp(text) {
+		// Nobody has no app passwords. Looking for them takes its time all the same.
+		owner := a
+		if a == nil || a.TakenDown() {
+			owner = new(db.Account)
+		}
+		app, err := s.appPassword(ctx, owner, text)
 		if app != nil || err != nil {
 			return &login{a, app}, err
 		}
 	}
-	key := identifier
+	key := budget.Typed(identifier)
 	if a != nil {
 		key = a.DID.String()
 	}
@@ -114,7 +120,8 @@ func (s *Service) checkPassword(ctx context.Context, a *db.Account, key, text st
 		return fmt.Errorf("check password: %w", err)
 	}
 	if !ok {
-		if _, err := budget.FailedPasswords.Spend(ctx, s.DB, key, s.Now()); err != nil {
+		// Also when the caller has hung up: that is no way to guess for free.
+		if _, err := budget.FailedPasswords.Spend(context.WithoutCancel(ctx), s.DB, key, s.Now()); err != nil {
 			return err
 		}
 		return errBadCredentials
@@ -153,16 +160,25 @@ func (s *Service) rehash(ctx context.Context, a *db.Account, text string) error 
 	if err != nil {
 		return fmt.Errorf("hash password again: %w", err)
 	}
-	return s.DB.Write(ctx, func(tx *db.Tx) error {
+	err = s.DB.Write(ctx, func(tx *db.Tx) error {
 		now, err := tx.LockAccount(ctx, a.DID)
 		if err != nil {
-			return fmt.Errorf("replace old password hash: %w", err)
+			return err
 		}
 		if now.PasswordHash != a.PasswordHash {
-			return nil
+			return session.ErrStale
 		}
 		now.PasswordHash = hash
-		a.PasswordHash = hash
 		return tx.UpdateAccount(ctx, now)
 	})
+	switch {
+	case errors.Is(err, session.ErrStale):
+		return nil // whoever goes on with the old one will notice
+	case errors.Is(err, db.ErrNotFound):
+		return errBadCredentials // deleted since it was found
+	case err != nil:
+		return fmt.Errorf("replace old password hash: %w", err)
+	}
+	a.PasswordHash = hash
+	return nil
 }
