@@ -11,8 +11,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -95,13 +93,6 @@ func (b Budget) SpendIn(ctx context.Context, tx *db.Tx, key string, now time.Tim
 		return false, fmt.Errorf("spend budget %s: %w", b.Kind, err)
 	}
 	return left >= 0, nil
-}
-
-// Typed is the key of what somebody typed, which may be anything and of any length.
-// It does not tell what it was, nor to whoever reads the database.
-func Typed(text string) string {
-	sum := sha256.Sum256([]byte(text))
-	return "typed:" + hex.EncodeToString(sum[:])
 }
 
 // Address is the key of a caller's address: the address itself, or its /64 for

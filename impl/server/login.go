@@ -62,7 +62,7 @@ func (s *Service) login(ctx context.Context, identifier, text string) (*login, e
 			return &login{a, app}, err
 		}
 	}
-	key := budget.Typed(identifier)
+	key := identifier
 	if a != nil {
 		key = a.DID.String()
 	}
