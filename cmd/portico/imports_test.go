@@ -30,7 +30,7 @@ const (
 	lexicons  = "github.com/bluesky-social/indigo/atproto/lexicon github.com/bluesky-social/indigo/atproto/syntax github.com/bluesky-social/indigo/lex/lexlint"
 	// namespaces are the packages of impl that serve generated methods, and what
 	// those share; all others there are the domain.
-	namespaces = "portico/impl/server portico/impl/identity portico/impl/admin portico/impl/temp portico/impl/auth"
+	namespaces = "portico/impl/server portico/impl/identity portico/impl/admin portico/impl/temp portico/impl/auth portico/impl/answer"
 	// network is what a package of the domain that uses the network imports of
 	// the standard library and others.
 	network = "net net/http net/smtp github.com/wneessen/go-mail"

@@ -24,6 +24,7 @@ import (
 	"portico/impl/auth"
 	"portico/impl/directory"
 	"portico/impl/email"
+	"portico/impl/emailcode"
 	"portico/impl/handle"
 	"portico/impl/invite"
 	"portico/impl/job"
@@ -267,6 +268,7 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, li
 			SendsMail:          s.SMTPURL != nil || s.Development,
 			DocumentInSessions: s.DIDDocWithSession, PasswordMinLength: s.PasswordMinLength, Exempt: s.RateLimitBypassIPs,
 		},
+		Codes:  &emailcode.Codes{DB: store, Keys: keys, Outbox: letters, Brand: s.brand(), Now: time.Now, Rand: rand.Reader},
 		Outbox: letters, Brand: s.brand(),
 		Now: time.Now, Rand: rand.Reader, Log: log,
 	}

@@ -97,6 +97,26 @@ func (o *Outbox) Post(ctx context.Context, tx *db.Tx, did syntax.DID, kind strin
 	return nil
 }
 
+// announcementLife is how long an announcement is worth sending.
+const announcementLife = 3 * 24 * time.Hour
+
+// Announce queues a letter that tells an owner what happened to the account. An
+// account without an address has nobody to tell.
+func (o *Outbox) Announce(ctx context.Context, tx *db.Tx, did syntax.DID, kind string, l mail.Letter) error {
+	if l.To == "" {
+		return nil
+	}
+	return o.Post(ctx, tx, did, kind, l, o.Now().Add(announcementLife))
+}
+
+// Named is how a letter calls an account.
+func Named(a *db.Account) string {
+	if a.Handle == "" {
+		return a.Email
+	}
+	return a.Handle.String()
+}
+
 // List returns what the outbox knows of the last letters, up to limit, the newest
 // first.
 func (o *Outbox) List(ctx context.Context, limit int) ([]db.Mail, error) {

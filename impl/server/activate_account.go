@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -9,8 +8,8 @@ import (
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/account"
+	"portico/impl/answer"
 	"portico/impl/auth"
-	"portico/impl/plc"
 )
 
 // errUserNotFound is the name that activation has for an account that its owner
@@ -43,20 +42,13 @@ func (s *Service) ActivateAccount(ctx context.Context) error {
 }
 
 // didError is the answer to a DID that does not fit the account, or that nobody
-// could tell of. What the directory says about it reaches the client.
+// could tell of.
 func didError(err error) error {
 	if wrong, ok := errors.AsType[*account.DIDError](err); ok {
 		return xrpc.InvalidRequest(wrong.Message)
 	}
-	if failed, ok := errors.AsType[*plc.Error](err); ok {
-		message := cmp.Or(failed.Message, "Unable to perform PLC operation")
-		if failed.Status >= 400 && failed.Status < 500 {
-			return xrpc.InvalidRequest(message)
-		}
-		return xrpc.UpstreamFailure(message).Because(err)
-	}
 	if errors.Is(err, db.ErrNotFound) {
 		return auth.AccountNotFound() // deleted since the token was checked
 	}
-	return err
+	return answer.Directory(err)
 }

@@ -7,6 +7,8 @@ import (
 
 	api "portico/api/atproto/server"
 	"portico/db"
+	"portico/impl/answer"
+	"portico/impl/emailcode"
 )
 
 // checkAuthFactor asks for the emailed code of a login with the account password,
@@ -18,13 +20,13 @@ func (s *Service) checkAuthFactor(ctx context.Context, login *login, typed strin
 		return nil
 	}
 	if typed == "" {
-		if err := s.mailCode(ctx, a.DID, purposeSignIn); err != nil {
-			return mailError(err)
+		if err := s.Codes.Mail(ctx, a.DID, emailcode.SignIn); err != nil {
+			return answer.Mail(err)
 		}
 		return api.ErrCreateSessionAuthFactorTokenRequired.New(http.StatusUnauthorized,
 			"A sign in code has been sent to your email address")
 	}
-	err := s.useCode(ctx, purposeSignIn, a.DID, typed, func(_ *db.Tx, now *db.Account) error {
+	err := s.Codes.Use(ctx, emailcode.SignIn, a.DID, typed, func(_ *db.Tx, now *db.Account) error {
 		if now.PasswordHash != a.PasswordHash {
 			return errBadCredentials // replaced since it was checked
 		}
@@ -33,5 +35,5 @@ func (s *Service) checkAuthFactor(ctx context.Context, login *login, typed strin
 	if errors.Is(err, errBadCredentials) || errors.Is(err, db.ErrNotFound) {
 		return loginError(errBadCredentials, "Invalid identifier or password")
 	}
-	return codeError(err)
+	return answer.Code(err)
 }

@@ -7,8 +7,10 @@ import (
 
 	api "portico/api/atproto/server"
 	"portico/db"
+	"portico/impl/answer"
 	"portico/impl/auth"
 	"portico/impl/email"
+	"portico/impl/emailcode"
 )
 
 var errNotThisEmail = errors.New("not the account's address")
@@ -19,7 +21,7 @@ func (s *Service) ConfirmEmail(ctx context.Context, in *api.ConfirmEmailInput) e
 	if email.Normalize(in.Email) != caller.Account.Email {
 		return invalidEmail()
 	}
-	err := s.useCode(ctx, purposeConfirmEmail, caller.DID, in.Token, func(tx *db.Tx, a *db.Account) error {
+	err := s.Codes.Use(ctx, emailcode.ConfirmEmail, caller.DID, in.Token, func(tx *db.Tx, a *db.Account) error {
 		if email.Normalize(in.Email) != a.Email {
 			return errNotThisEmail // changed since
 		}
@@ -32,7 +34,7 @@ func (s *Service) ConfirmEmail(ctx context.Context, in *api.ConfirmEmailInput) e
 	case errors.Is(err, db.ErrNotFound):
 		return api.ErrConfirmEmailAccountNotFound.New(http.StatusBadRequest, "user not found")
 	}
-	return codeError(err)
+	return answer.Code(err)
 }
 
 func invalidEmail() error {

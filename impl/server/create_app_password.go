@@ -9,6 +9,7 @@ import (
 	api "portico/api/atproto/server"
 	"portico/api/xrpc"
 	"portico/db"
+	"portico/impl/answer"
 	"portico/impl/auth"
 	"portico/impl/password"
 )
@@ -37,7 +38,7 @@ func (s *Service) CreateAppPassword(ctx context.Context, in *api.CreateAppPasswo
 		return nil, fmt.Errorf("create app password: %w", err)
 	}
 	return &api.CreateAppPasswordOutput{
-		Name: app.Name, Password: text, CreatedAt: datetime(app.CreatedAt), Privileged: new(app.Privileged),
+		Name: app.Name, Password: text, CreatedAt: answer.Datetime(app.CreatedAt), Privileged: new(app.Privileged),
 	}, nil
 }
 

@@ -7,6 +7,8 @@ import (
 	api "portico/api/atproto/server"
 	"portico/api/xrpc"
 	"portico/db"
+	"portico/impl/answer"
+	"portico/impl/emailcode"
 	"portico/impl/password"
 )
 
@@ -28,7 +30,7 @@ func (s *Service) DeleteAccount(ctx context.Context, in *api.DeleteAccountInput)
 	if err := s.checkPassword(ctx, a, a.DID.String(), in.Password); err != nil {
 		return loginError(err, wrong)
 	}
-	err = s.useCode(ctx, purposeDeleteAccount, a.DID, in.Token, func(tx *db.Tx, now *db.Account) error {
+	err = s.Codes.Use(ctx, emailcode.DeleteAccount, a.DID, in.Token, func(tx *db.Tx, now *db.Account) error {
 		if now.PasswordHash != a.PasswordHash {
 			return xrpc.AuthenticationRequired(wrong) // changed while it was being checked
 		}
@@ -38,7 +40,7 @@ func (s *Service) DeleteAccount(ctx context.Context, in *api.DeleteAccountInput)
 		return errNoAccount() // somebody else has just deleted it
 	}
 	if err != nil {
-		return codeError(err)
+		return answer.Code(err)
 	}
 	s.Accounts.Forget(a.DID)
 	s.Log.InfoContext(ctx, "deleted an account", "did", a.DID)

@@ -26,6 +26,7 @@ import (
 	"portico/impl/auth"
 	"portico/impl/directory"
 	"portico/impl/email"
+	"portico/impl/emailcode"
 	"portico/impl/handle"
 	"portico/impl/keyring"
 	"portico/impl/mail"
@@ -206,9 +207,12 @@ func newFixture(t testing.TB, change ...func(*options)) *fixture {
 		Emails:    &email.Rules{Disposable: email.Disposable()},
 		Resolve:   f.internet,
 		Config:    o.config,
-		Outbox:    f.outbox,
-		Brand:     mail.Brand{ServiceName: "Test PDS"},
-		Now:       f.clock.Now, Rand: rand.Reader, Log: log,
+		Codes: &emailcode.Codes{
+			DB: f.db, Keys: keys, Outbox: f.outbox, Brand: mail.Brand{ServiceName: "Test PDS"}, Now: f.clock.Now, Rand: rand.Reader,
+		},
+		Outbox: f.outbox,
+		Brand:  mail.Brand{ServiceName: "Test PDS"},
+		Now:    f.clock.Now, Rand: rand.Reader, Log: log,
 	}
 	f.service.DIDs = &account.Verifier{
 		Accounts: f.service.Accounts, Directory: &plc.Client{URL: f.directory}, Documents: f.internet,

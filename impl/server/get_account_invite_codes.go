@@ -9,6 +9,7 @@ import (
 
 	api "portico/api/atproto/server"
 	"portico/db"
+	"portico/impl/answer"
 	"portico/impl/auth"
 	"portico/impl/invite"
 )
@@ -109,10 +110,10 @@ func routine(codes []db.Invite) (n int) {
 func shownInvite(i db.Invite) api.InviteCode {
 	out := api.InviteCode{
 		Code: i.Code, Available: int64(i.Uses), Disabled: i.Disabled, ForAccount: i.ForAccount, CreatedBy: i.CreatedBy,
-		CreatedAt: datetime(i.CreatedAt),
+		CreatedAt: answer.Datetime(i.CreatedAt),
 	}
 	for _, u := range i.Used {
-		out.Uses = append(out.Uses, api.InviteCodeUse{UsedBy: u.By, UsedAt: datetime(u.At)})
+		out.Uses = append(out.Uses, api.InviteCodeUse{UsedBy: u.By, UsedAt: answer.Datetime(u.At)})
 	}
 	return out
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	api "portico/api/atproto/server"
+	"portico/impl/answer"
 	"portico/impl/auth"
 )
 
@@ -16,7 +17,7 @@ func (s *Service) ListAppPasswords(ctx context.Context) (*api.ListAppPasswordsOu
 	out := new(api.ListAppPasswordsOutput)
 	for _, app := range apps {
 		out.Passwords = append(out.Passwords, api.ListAppPasswordsAppPassword{
-			Name: app.Name, CreatedAt: datetime(app.CreatedAt), Privileged: new(app.Privileged),
+			Name: app.Name, CreatedAt: answer.Datetime(app.CreatedAt), Privileged: new(app.Privileged),
 		})
 	}
 	return out, nil

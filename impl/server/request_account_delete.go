@@ -3,11 +3,13 @@ package server
 import (
 	"context"
 
+	"portico/impl/answer"
 	"portico/impl/auth"
+	"portico/impl/emailcode"
 )
 
 // RequestAccountDelete mails the code that, with the password, deletes the
 // account.
 func (s *Service) RequestAccountDelete(ctx context.Context) error {
-	return mailError(s.mailCode(ctx, auth.Caller(ctx).DID, purposeDeleteAccount))
+	return answer.Mail(s.Codes.Mail(ctx, auth.Caller(ctx).DID, emailcode.DeleteAccount))
 }

@@ -3,11 +3,13 @@ package server
 import (
 	"context"
 
+	"portico/impl/answer"
 	"portico/impl/auth"
+	"portico/impl/emailcode"
 )
 
 // RequestEmailConfirmation mails the code that confirms the account's address,
 // also when it is confirmed already.
 func (s *Service) RequestEmailConfirmation(ctx context.Context) error {
-	return mailError(s.mailCode(ctx, auth.Caller(ctx).DID, purposeConfirmEmail))
+	return answer.Mail(s.Codes.Mail(ctx, auth.Caller(ctx).DID, emailcode.ConfirmEmail))
 }

@@ -5,7 +5,9 @@ import (
 
 	api "portico/api/atproto/server"
 	"portico/db"
+	"portico/impl/answer"
 	"portico/impl/auth"
+	"portico/impl/emailcode"
 )
 
 // RequestEmailUpdate mails the code that the next change of address needs. An
@@ -18,15 +20,15 @@ func (s *Service) RequestEmailUpdate(ctx context.Context) (*api.RequestEmailUpda
 			return err
 		}
 		if a.Email == "" {
-			return errNoEmail
+			return emailcode.ErrNoEmail
 		}
 		if confirmed = a.EmailConfirmedAt != nil; !confirmed {
 			return nil
 		}
-		return s.mailCodeIn(ctx, tx, a, purposeUpdateEmail)
+		return s.Codes.MailIn(ctx, tx, a, emailcode.UpdateEmail)
 	})
 	if err != nil {
-		return nil, mailError(err)
+		return nil, answer.Mail(err)
 	}
 	return &api.RequestEmailUpdateOutput{TokenRequired: confirmed}, nil
 }

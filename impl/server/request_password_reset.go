@@ -6,8 +6,8 @@ import (
 
 	api "portico/api/atproto/server"
 	"portico/db"
-	"portico/impl/budget"
 	"portico/impl/email"
+	"portico/impl/emailcode"
 )
 
 // RequestPasswordReset mails a code that sets a new password, if there is an
@@ -18,28 +18,16 @@ func (s *Service) RequestPasswordReset(ctx context.Context, in *api.RequestPassw
 	err := s.DB.Write(ctx, func(tx *db.Tx) error {
 		a, err := tx.AccountByEmail(ctx, address)
 		if errors.Is(err, db.ErrNotFound) {
-			return s.mailNobody(ctx, tx, address)
+			return s.Codes.MailNobody(ctx, tx, emailcode.ResetPassword, address)
 		}
 		if err != nil {
 			return err
 		}
-		return s.mailCodeIn(ctx, tx, a, purposeResetPassword)
+		return s.Codes.MailIn(ctx, tx, a, emailcode.ResetPassword)
 	})
-	if errors.Is(err, errMailsSpent) {
+	if errors.Is(err, emailcode.ErrMailsSpent) {
 		// To say so would tell that the address is known.
 		return nil
 	}
 	return err
-}
-
-// mailNobody does what mailCodeIn does, up to sending a letter.
-func (s *Service) mailNobody(ctx context.Context, tx *db.Tx, address string) error {
-	ok, err := budget.Mails.SpendIn(ctx, tx, address, s.Now())
-	if err != nil || !ok {
-		return err
-	}
-	nobody := &db.Account{Email: address}
-	_ = s.codeMAC(purposeResetPassword, "", address)
-	_ = s.codeLetter(purposeResetPassword, nobody, "AAAAA-AAAAA")
-	return nil
 }

@@ -9,9 +9,11 @@ import (
 	api "portico/api/atproto/server"
 	"portico/api/xrpc"
 	"portico/db"
+	"portico/impl/answer"
 	"portico/impl/budget"
-	"portico/impl/code"
+	"portico/impl/emailcode"
 	"portico/impl/mail"
+	"portico/impl/outbox"
 	"portico/impl/password"
 	"portico/impl/session"
 )
@@ -31,23 +33,21 @@ func (s *Service) ResetPassword(ctx context.Context, in *api.ResetPasswordInput)
 	if err != nil {
 		return err
 	}
-	err = s.useResetCode(ctx, in.Token, func(tx *db.Tx, a *db.Account) error {
+	err = s.Codes.UseReset(ctx, s.payer(ctx), in.Token, func(tx *db.Tx, a *db.Account) error {
 		if hash == "" {
-			return errCodeInvalid // there was no such code a moment ago
+			return emailcode.ErrInvalid // there was no such code a moment ago
 		}
 		return s.setPassword(ctx, tx, a, hash)
 	})
-	return codeError(err)
+	return answer.Code(err)
 }
 
 // hashForReset hashes the new password, outside of any transaction, if the code
 // is one that was issued: nobody makes the server work with a made-up one. It
 // returns "" for those.
 func (s *Service) hashForReset(ctx context.Context, in *api.ResetPasswordInput) (string, error) {
-	mac := s.codeMAC(purposeResetPassword, "", code.Normalize(in.Token))
-	if _, err := s.DB.EmailCode(ctx, purposeResetPassword, "", mac); errors.Is(err, db.ErrNotFound) {
-		return "", nil
-	} else if err != nil {
+	issued, err := s.Codes.ResetIssued(ctx, in.Token)
+	if err != nil || !issued {
 		return "", err
 	}
 	hash, err := s.Passwords.Hash(ctx, in.Password)
@@ -58,6 +58,16 @@ func (s *Service) hashForReset(ctx context.Context, in *api.ResetPasswordInput) 
 		return "", fmt.Errorf("hash new password: %w", err)
 	}
 	return hash, nil
+}
+
+// payer is whom a wrong reset code is charged to: the address of the caller, or
+// nobody for an exempt one.
+func (s *Service) payer(ctx context.Context) string {
+	ip := xrpc.CallFrom(ctx).IP
+	if s.exempt(ip) {
+		return ""
+	}
+	return budget.Address(ip)
 }
 
 // setPassword gives a, which tx has locked, a new password, ends all its sessions
@@ -75,7 +85,7 @@ func (s *Service) setPassword(ctx context.Context, tx *db.Tx, a *db.Account, has
 	if err := tx.ClearBudget(ctx, budget.FailedPasswords.Kind, a.DID.String()); err != nil {
 		return err
 	}
-	return s.announce(ctx, tx, a.DID, mail.KindPasswordChanged, s.Brand.PasswordChanged(a.Email, named(a), s.Now()))
+	return s.Outbox.Announce(ctx, tx, a.DID, mail.KindPasswordChanged, s.Brand.PasswordChanged(a.Email, outbox.Named(a), s.Now()))
 }
 
 func (s *Service) passwordTooShort() string {

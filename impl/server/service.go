@@ -18,6 +18,7 @@ import (
 	"portico/db"
 	"portico/impl/account"
 	"portico/impl/email"
+	"portico/impl/emailcode"
 	"portico/impl/handle"
 	"portico/impl/invite"
 	"portico/impl/mail"
@@ -37,6 +38,7 @@ type Service struct {
 	Handles   *handle.Rules
 	Emails    *email.Rules
 	Resolve   Resolver
+	Codes     *emailcode.Codes
 	Outbox    *outbox.Outbox
 	Brand     mail.Brand
 	Config    Config

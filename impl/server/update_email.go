@@ -8,9 +8,12 @@ import (
 	api "portico/api/atproto/server"
 	"portico/api/xrpc"
 	"portico/db"
+	"portico/impl/answer"
 	"portico/impl/auth"
 	"portico/impl/email"
+	"portico/impl/emailcode"
 	"portico/impl/mail"
+	"portico/impl/outbox"
 )
 
 var (
@@ -34,7 +37,7 @@ func (s *Service) UpdateEmail(ctx context.Context, in *api.UpdateEmailInput) err
 
 	var err error
 	if typed != "" {
-		err = s.useCode(ctx, purposeUpdateEmail, did, typed, change)
+		err = s.Codes.Use(ctx, emailcode.UpdateEmail, did, typed, change)
 	} else {
 		err = s.DB.Write(ctx, func(tx *db.Tx) error {
 			a, err := tx.LockAccount(ctx, did)
@@ -59,7 +62,7 @@ func (s *Service) UpdateEmail(ctx context.Context, in *api.UpdateEmailInput) err
 	case errors.Is(err, db.ErrEmailTaken):
 		return xrpc.InvalidRequest("This email address is already in use, please use a different email.")
 	}
-	return codeError(err)
+	return answer.Code(err)
 }
 
 // switchesOn says whether an update asks for the sign-in code and nothing else.
@@ -97,7 +100,7 @@ func (s *Service) changeEmail(ctx context.Context, tx *db.Tx, a *db.Account, add
 	if same {
 		return nil
 	}
-	return s.announce(ctx, tx, a.DID, mail.KindEmailChanged, s.Brand.EmailChanged(old, named(a), s.Now(), factorOff))
+	return s.Outbox.Announce(ctx, tx, a.DID, mail.KindEmailChanged, s.Brand.EmailChanged(old, outbox.Named(a), s.Now(), factorOff))
 }
 
 // setAuthFactor switches signing in by emailed code on or off, and says so to the
@@ -111,7 +114,7 @@ func (s *Service) setAuthFactor(ctx context.Context, tx *db.Tx, a *db.Account, o
 		return err
 	}
 	if on {
-		return s.announce(ctx, tx, a.DID, mail.KindSignInCodeOn, s.Brand.SignInCodeOn(a.Email, named(a), s.Now()))
+		return s.Outbox.Announce(ctx, tx, a.DID, mail.KindSignInCodeOn, s.Brand.SignInCodeOn(a.Email, outbox.Named(a), s.Now()))
 	}
-	return s.announce(ctx, tx, a.DID, mail.KindSignInCodeOff, s.Brand.SignInCodeOff(a.Email, named(a), s.Now()))
+	return s.Outbox.Announce(ctx, tx, a.DID, mail.KindSignInCodeOff, s.Brand.SignInCodeOff(a.Email, outbox.Named(a), s.Now()))
 }
