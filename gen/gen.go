@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"strings"
 
 	"portico/gen/model"
+	"portico/gen/openapi"
 	"portico/gen/render"
 	"portico/gen/source"
 )
@@ -18,6 +20,7 @@ type Config struct {
 	Lexicons string // folder of the documents
 	Out      string // folder of the generated packages; nothing else may live there but files without the header
 	Foreign  bool   // a ref to a document that is not there is raw JSON instead of a problem
+	OpenAPI  string // title of the OpenAPI document beside the packages; "": none is made
 	Model    model.Config
 }
 
@@ -58,5 +61,14 @@ func (c Config) Run(fsys fs.FS) (*Result, error) {
 	for name, data := range files {
 		r.Files[path.Join(c.Out, name)] = data
 	}
+	if c.OpenAPI == "" || len(pkgs) == 0 {
+		return r, nil
+	}
+	document, err := openapi.Document(c.OpenAPI, docs, pkgs)
+	if err != nil {
+		return nil, err
+	}
+	r.Files[path.Join(c.Out, openapi.File)] = document
+	r.Files[path.Join(c.Out, openapi.GoFile)] = openapi.Package(path.Base(c.Model.Import), render.Header+strings.Join(c.Model.Emit, ", ")+render.HeaderEnd)
 	return r, nil
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"portico/gen/openapi"
 	"portico/gen/render"
 )
 
@@ -45,7 +46,7 @@ func (c Config) Changes(fsys fs.FS, files map[string][]byte) ([]Change, error) {
 		if errors.Is(err, fs.ErrNotExist) && name == c.Out {
 			return fs.SkipAll
 		}
-		if err != nil || !entry.Type().IsRegular() || !strings.HasSuffix(name, "_gen.go") || files[name] != nil {
+		if err != nil || !entry.Type().IsRegular() || !generated(name) || files[name] != nil {
 			return err
 		}
 		old, err := fs.ReadFile(fsys, name)
@@ -64,8 +65,16 @@ func (c Config) Changes(fsys fs.FS, files map[string][]byte) ([]Change, error) {
 	return changes, nil
 }
 
-// ours tells whether the first line of a file is the header.
+// generated tells whether name is that of a file that could be ours.
+func generated(name string) bool {
+	return strings.HasSuffix(name, "_gen.go") || path.Base(name) == openapi.File
+}
+
+// ours tells whether the first line of a file is the header, or what JSON has for it.
 func ours(src []byte) bool {
+	if bytes.HasPrefix(src, []byte(openapi.Header)) {
+		return true
+	}
 	line, _, _ := bytes.Cut(src, []byte("\n"))
 	line = bytes.TrimSuffix(line, []byte("\r"))
 	return bytes.HasPrefix(line, []byte(render.Header)) && bytes.HasSuffix(line, []byte(render.HeaderEnd))

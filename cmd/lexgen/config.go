@@ -10,6 +10,7 @@ import (
 var config = gen.Config{
 	Lexicons: "lexicons",
 	Out:      "api",
+	OpenAPI:  "AT Protocol",
 	Model: model.Config{
 		Emit:        []string{"com.atproto.*"},
 		Import:      "portico/api",

@@ -3,8 +3,16 @@
 //	lexgen [-C folder] [generate]   write what changed, delete what is no longer produced
 //	lexgen [-C folder] check        print what generate would change; exit 1 when there is anything
 //	lexgen [-C folder] list         print every document and what is made of it
+//	lexgen [-C folder] openapi      print the OpenAPI document of what is generated
+//	lexgen [-C folder] diff [-json] [OLD [NEW]]
+//	                                print what changed between two trees of lexicons, and whom it breaks
 //
-// It works in the module that the folder is in (usually the current one).
+// It works in the module that the folder is in (usually the current one). With
+// -dangling=raw, a ref to a document that is not there is raw JSON and no problem.
+//
+// OLD and NEW of diff are folders or git revisions: usually the last commit and the
+// working tree. Its exit status is 0 when nothing changed, 1 when what changed is
+// compatible, 2 when it breaks clients or the server, and 3 when a tree has problems.
 package main
 
 import (
@@ -26,15 +34,19 @@ func main() {
 	os.Exit(run(config, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-const usage = "usage: lexgen [-C folder] [generate | check | list]"
+const usage = "usage: lexgen [-C folder] [-dangling=raw] [generate | check | list | openapi | diff …]"
+
+// tools are the commands that take arguments of their own. dir is what -C says.
+var tools = map[string]func(c gen.Config, dir string, args []string, stdout, stderr io.Writer) (status int){}
 
 // run is the whole command. It returns the exit status: 1 when documents are wrong or
-// files are stale, 2 when the command line is.
+// files are stale, 2 when the command line is. Tools have their own.
 func run(c gen.Config, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("lexgen", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() { fmt.Fprintln(stderr, usage) }
 	dir := flags.String("C", ".", "work in the module around `folder`")
+	dangling := flags.String("dangling", "error", "what a ref to a document that is not there is: an `error`, or raw JSON")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return 0
@@ -42,7 +54,18 @@ func run(c gen.Config, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	commands := map[string]func(gen.Config, string, *gen.Result, io.Writer) error{
-		"generate": generate, "check": check, "list": list,
+		"generate": generate, "check": check, "list": list, "openapi": printOpenAPI,
+	}
+	switch *dangling {
+	case "error":
+	case "raw":
+		c.Foreign = true
+	default:
+		fmt.Fprintf(stderr, "lexgen: -dangling is error or raw, not %q\n", *dangling)
+		return 2
+	}
+	if tool := tools[flags.Arg(0)]; tool != nil {
+		return tool(c, *dir, flags.Args()[1:], stdout, stderr)
 	}
 	name := flags.Arg(0)
 	if name == "" {
@@ -111,7 +134,13 @@ func generate(c gen.Config, root string, r *gen.Result, stdout io.Writer) error 
 	}
 	written := len(changes) - removed
 	fmt.Fprintf(stdout, "%s: %d documents, %d methods\n", c.Lexicons, len(r.Documents), methods)
+	if err := sinceCommit(c, root, r.Documents, stdout); err != nil {
+		return err
+	}
 	fmt.Fprintf(stdout, "%s: %d written, %d removed, %d unchanged\n", c.Out, written, removed, len(r.Files)-written)
+	if len(changes) > 0 {
+		fmt.Fprintln(stdout, "next: go vet ./... names what has to follow, make check tells whether all of it did")
+	}
 	return nil
 }
 
