@@ -66,9 +66,12 @@ func (d *Document) problem(v *Value, message string) Problem {
 	return p
 }
 
+// Position is the line and the column of v, counted from 1; columns are bytes.
+func (d *Document) Position(v *Value) (line, col int) { return position(d.data, v.Offset) }
+
 // Place is "file:line:col" of v.
 func (d *Document) Place(v *Value) string {
-	line, col := position(d.data, v.Offset)
+	line, col := d.Position(v)
 	return fmt.Sprintf("%s:%d:%d", d.Path, line, col)
 }
 

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing/fstest"
+
+	"portico/gen"
+	"portico/gen/model"
+	"portico/gen/report"
+	"portico/gen/source"
+)
+
+// The exit statuses of lexgen diff.
+const (
+	diffNothing = iota
+	diffCompatible
+	diffBreaking
+	diffProblems
+)
+
+const diffUsage = "usage: lexgen [-C folder] diff [-json] [OLD [NEW]]   (folders or git revisions; HEAD and the working tree)"
+
+func init() { tools["diff"] = diff }
+
+// diff prints what changed between two trees of lexicons.
+func diff(c gen.Config, dir string, args []string, stdout, stderr io.Writer) int {
+	root, err := module(dir)
+	if err != nil {
+		fmt.Fprintln(stderr, "lexgen:", err)
+		return diffProblems
+	}
+	flags := flag.NewFlagSet("lexgen diff", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() { fmt.Fprintln(stderr, diffUsage) }
+	asJSON := flags.Bool("json", false, "print JSON")
+	if err := flags.Parse(args); err != nil || flags.NArg() > 2 {
+		if errors.Is(err, flag.ErrHelp) {
+			return diffNothing
+		}
+		if err == nil {
+			flags.Usage()
+		}
+		return diffProblems
+	}
+	from := flags.Arg(0)
+	if from == "" {
+		from = "HEAD"
+	}
+	trees := []string{from}
+	if flags.NArg() == 2 {
+		trees = append(trees, flags.Arg(1))
+	}
+	var sides [][]*source.Document
+	for _, name := range trees {
+		docs, err := side(c, root, name)
+		if err != nil {
+			fmt.Fprintln(stderr, err)
+			return diffProblems
+		}
+		sides = append(sides, docs)
+	}
+	if len(sides) == 1 {
+		docs, err := load(os.DirFS(root), c.Lexicons, c.Foreign, "")
+		if err != nil {
+			fmt.Fprintln(stderr, err)
+			return diffProblems
+		}
+		sides = append(sides, docs)
+	}
+	changes := compare(c, sides[0], sides[1])
+	write := report.Write
+	if *asJSON {
+		write = report.WriteJSON
+	}
+	if err := write(stdout, changes); err != nil {
+		fmt.Fprintln(stderr, "lexgen diff:", err)
+		return diffProblems
+	}
+	switch worst := report.Worst(changes); {
+	case worst == "":
+		return diffNothing
+	case worst.Breaking():
+		return diffBreaking
+	}
+	return diffCompatible
+}
+
+// compare is the report, with the Go names that c gives to methods.
+func compare(c gen.Config, old, new []*source.Document) []report.Change {
+	type name struct{ pkg, method string }
+	names := map[string]name{}
+	for _, docs := range [][]*source.Document{old, new} {
+		var ignored source.Problems // generate has them
+		for _, p := range model.Build(c.Model, docs, &ignored) {
+			for _, m := range p.Methods {
+				names[m.NSID] = name{p.Name, m.Name}
+			}
+		}
+	}
+	return report.Compare(old, new, report.Options{Method: func(nsid string) (string, string) {
+		n := names[nsid]
+		return n.pkg, n.method
+	}})
+}
+
+// side loads the tree called name: a folder of lexicons, or the lexicons in a revision.
+func side(c gen.Config, root, name string) ([]*source.Document, error) {
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		return load(os.DirFS(name), ".", c.Foreign, filepath.ToSlash(name))
+	}
+	fsys, err := revision(root, name, c.Lexicons)
+	if err != nil {
+		return nil, err
+	}
+	docs, err := load(fsys, c.Lexicons, c.Foreign, "")
+	if err != nil {
+		return nil, fmt.Errorf("in %s:\n%w", name, err)
+	}
+	return docs, nil
+}
+
+// load reads the documents below dir. Their paths are shown below prefix.
+func load(fsys fs.FS, dir string, foreign bool, prefix string) ([]*source.Document, error) {
+	docs, problems, err := source.Load(fsys, dir, foreign)
+	if err != nil {
+		return nil, err
+	}
+	for i := range problems {
+		problems[i].Path = path.Join(prefix, problems[i].Path)
+	}
+	for _, d := range docs {
+		d.Path = path.Join(prefix, d.Path)
+	}
+	return docs, problems.Err()
+}
+
+// errNoRevision is for a revision that git does not know, or a folder that is in no
+// repository.
+var errNoRevision = errors.New("neither a folder nor a git revision here")
+
+// revision is what the folder dir was at the revision called name of the repository
+// around root. It is empty when the revision has no such folder.
+func revision(root, name, dir string) (fs.FS, error) {
+	// The hash cannot be taken for an option, whatever name is.
+	hash, err := git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", name+"^{commit}")
+	if err != nil {
+		return nil, fmt.Errorf("%q is %w", name, errNoRevision)
+	}
+	commit := strings.TrimSpace(string(hash))
+	files := fstest.MapFS{dir: {Mode: fs.ModeDir | 0o777}}
+	if names, err := git(root, "ls-tree", commit, "--", dir); err != nil {
+		return nil, err
+	} else if len(names) == 0 {
+		return files, nil
+	}
+	archive, err := git(root, "archive", "--format=tar", commit, "--", dir)
+	if err != nil {
+		return nil, err
+	}
+	for r := tar.NewReader(bytes.NewReader(archive)); ; {
+		header, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return files, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read %s of %s: %w", dir, name, err)
+		}
+		if header.Typeflag != tar.TypeReg {
+			continue
+		}
+		data, err := io.ReadAll(r)
+		if err != nil {
+			return nil, fmt.Errorf("read %s of %s: %w", header.Name, name, err)
+		}
+		files[header.Name] = &fstest.MapFile{Data: data}
+	}
+}
+
+func git(root string, args ...string) ([]byte, error) {
+	out, err := exec.Command("git", append([]string{"-C", root}, args...)...).Output()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return nil, fmt.Errorf("git %s: %w: %s", args[0], err, bytes.TrimSpace(exit.Stderr))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("git %s: %w", args[0], err)
+	}
+	return out, nil
+}
+
+// sinceCommit prints the changes of docs since the last commit, except for those of
+// text, which it counts; and what to do next. Without a commit to compare with, or with
+// one whose lexicons are no good, it says so and no more.
+func sinceCommit(c gen.Config, root string, docs []*source.Document, stdout io.Writer) error {
+	old, err := side(c, root, "HEAD")
+	switch {
+	case errors.Is(err, errNoRevision):
+		_, err = fmt.Fprintln(stdout, "changes: there is no commit to compare with")
+		return err
+	case err != nil:
+		_, err = fmt.Fprintln(stdout, "changes: the lexicons of the last commit cannot be compared with:", err)
+		return err
+	}
+	changes := compare(c, old, docs)
+	if _, err := fmt.Fprintf(stdout, "changes since HEAD: %s\n", report.Summary(changes)); err != nil {
+		return err
+	}
+	changes = slices.DeleteFunc(changes, func(c report.Change) bool { return c.Direction == report.Text })
+	return report.Write(stdout, changes)
+}

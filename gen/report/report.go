@@ -1,0 +1,356 @@
+// Package report says what changed between two trees of lexicons: every change with
+// its place, what was and what is, and whom it breaks.
+package report
+
+import (
+	"slices"
+	"strings"
+
+	"portico/gen/source"
+)
+
+// Direction says whom a change breaks.
+type Direction string
+
+// The directions. A change breaks clients when what they send is no longer taken, or
+// what they are sent is nothing they were written for. It breaks the server when its
+// code no longer compiles, or what it sends is no longer allowed. Text changes comments
+// of the generated code and nothing else.
+const (
+	Text       Direction = "text only"
+	Compatible Direction = "compatible"
+	Clients    Direction = "breaking for clients"
+	Server     Direction = "breaking for the server"
+	Both       Direction = "breaking for clients and the server"
+)
+
+// Breaking tells whether d breaks anyone.
+func (d Direction) Breaking() bool { return d == Clients || d == Server || d == Both }
+
+// and is what two changes with the directions d and e are together.
+func (d Direction) and(e Direction) Direction {
+	switch {
+	case d == e || !e.Breaking() && d != Text:
+		return d
+	case !d.Breaking():
+		return e
+	}
+	return Both
+}
+
+// Place is where a change is to be seen: in the new tree, or in the old one when what
+// changed is no longer there.
+type Place struct {
+	File    string `json:"file"`
+	Line    int    `json:"line"`
+	Column  int    `json:"column"` // counted in bytes, as is usual
+	Pointer string `json:"pointer"`
+	Old     bool   `json:"old,omitzero"`
+}
+
+// Change is one thing that is not as it was.
+type Change struct {
+	ID        string    `json:"id"`            // of the definition: "com.example.getX", "com.example.defs#x"
+	Type      string    `json:"type"`          // of the definition: "query", "object"
+	Where     string    `json:"where"`         // in the definition: "output.links.terms"; "" for all of it
+	Rule      string    `json:"rule"`          // lexlint's name of the rule where it has one
+	What      string    `json:"what,omitzero"` // the constraint; "" for what stands at Where itself
+	Old       string    `json:"old"`           // what was; "none"
+	New       string    `json:"new"`           // what is; "none"
+	Direction Direction `json:"direction"`
+	Place     Place     `json:"place"`
+	Note      string    `json:"note,omitzero"` // what a maintainer of the server has to do, or what is behind it
+
+	covers []string // lexlint's rules that this change is behind, besides Rule
+}
+
+// Options are what a report is told besides the lexicons.
+type Options struct {
+	// Method is the package and the Go name of a query or procedure, "" when none is
+	// generated. Nil stands for a function that knows of none.
+	Method func(nsid string) (pkg, name string)
+}
+
+// Compare lists the changes from old to new, which are ordered by NSID as
+// [source.Load] leaves them, and free of problems. The changes come ordered by NSID
+// and then by place.
+func Compare(old, new []*source.Document, o Options) []Change {
+	d := &differ{options: o, old: index(old), new: index(new), reach: map[string]reach{}}
+	d.follow(d.old)
+	d.follow(d.new)
+	var nsids []string
+	for _, doc := range slices.Concat(old, new) {
+		nsids = append(nsids, doc.NSID)
+	}
+	slices.Sort(nsids)
+	for _, nsid := range slices.Compact(nsids) {
+		d.document(d.old[nsid], d.new[nsid])
+	}
+	return d.changes
+}
+
+// Worst is the direction of all changes together; "" when there are none.
+func Worst(changes []Change) Direction {
+	var worst Direction
+	for i, c := range changes {
+		if i == 0 {
+			worst = c.Direction
+		}
+		worst = worst.and(c.Direction)
+	}
+	return worst
+}
+
+type documents map[string]*source.Document
+
+func index(docs []*source.Document) documents {
+	all := documents{}
+	for _, d := range docs {
+		all[d.NSID] = d
+	}
+	return all
+}
+
+// target is the definition that ref in doc refers to, or nil.
+func (ds documents) target(doc *source.Document, ref string) *source.Def {
+	nsid, name := source.SplitRef(doc.NSID, ref)
+	if to := ds[nsid]; to != nil {
+		return to.Def(name)
+	}
+	return nil
+}
+
+// full is ref in the form that is the same in every document.
+func full(doc *source.Document, ref string) string {
+	nsid, name := source.SplitRef(doc.NSID, ref)
+	if name == "main" {
+		return nsid
+	}
+	return nsid + "#" + name
+}
+
+// reach says which way values of a definition go.
+type reach uint8
+
+const (
+	sent     reach = 1 << iota // from clients to the server
+	answered                   // from the server to clients
+	both     = sent | answered
+)
+
+// follow notes for every definition of docs which way its values go. Both old and new
+// count, so that the last use of a definition is still seen when it goes away.
+func (d *differ) follow(docs documents) {
+	for _, doc := range docs {
+		for _, def := range doc.Defs {
+			switch def.Node.String("type") {
+			case "query", "procedure", "subscription":
+				d.mark(docs, doc, def.Node.Get("parameters"), sent)
+				d.mark(docs, doc, def.Node.Get("input"), sent)
+				d.mark(docs, doc, def.Node.Get("output"), answered)
+				d.mark(docs, doc, def.Node.Get("message"), answered)
+			case "record":
+				d.mark(docs, doc, def.Node, both)
+			}
+		}
+	}
+}
+
+func (d *differ) mark(docs documents, doc *source.Document, v *source.Value, r reach) {
+	if v == nil {
+		return
+	}
+	var refs []string
+	switch v.String("type") {
+	case "ref":
+		refs = []string{v.String("ref")}
+	case "union":
+		refs = v.Strings("refs")
+	}
+	for _, ref := range refs {
+		def := docs.target(doc, ref)
+		if def == nil || d.reach[def.ID()]&r == r {
+			continue
+		}
+		d.reach[def.ID()] |= r
+		d.mark(docs, def.Doc, def.Node, r)
+	}
+	for _, m := range v.Members {
+		d.mark(docs, doc, m.Value, r)
+	}
+	for _, item := range v.Items {
+		d.mark(docs, doc, item, r)
+	}
+}
+
+// differ collects the changes of one report.
+type differ struct {
+	options  Options
+	old, new documents
+	reach    map[string]reach
+	changes  []Change
+	compared map[[2]string]bool // definitions whose shapes are being compared
+}
+
+// site is where a comparison is at.
+type site struct {
+	old, new *source.Document
+	id, typ  string
+	where    string
+	way      reach
+}
+
+func (s site) at(part string) site {
+	if s.where != "" && part[0] != '[' {
+		part = "." + part
+	}
+	s.where += part
+	return s
+}
+
+func (s site) going(way reach) site {
+	s.way = way
+	return s
+}
+
+const none = "none"
+
+// add records a change of what stands at node v, which is in the old tree when gone.
+func (d *differ) add(s site, v *source.Value, gone bool, c Change) {
+	doc := s.new
+	if gone {
+		doc = s.old
+	}
+	c.ID, c.Type, c.Where = s.id, s.typ, s.where
+	c.Place = Place{File: doc.Path, Pointer: v.Pointer, Old: gone}
+	c.Place.Line, c.Place.Column = doc.Position(v)
+	d.changes = append(d.changes, c)
+}
+
+// change records that a member of a schema is another, came, or went.
+func (d *differ) change(s site, old, new *source.Value, c Change) {
+	if new != nil {
+		d.add(s, new, false, c)
+	} else {
+		d.add(s, old, true, c)
+	}
+}
+
+// strict is the direction of a change that shows in the code of both ends: of type,
+// format, values. It takes away values, or allows more, or does both.
+func (s site) strict(narrower, wider bool) Direction {
+	return s.direction(narrower, wider, true)
+}
+
+// bounds is the direction of a change of a bound that the tables look after: the
+// server compiles and keeps to a wider input and a narrower output.
+func (s site) bounds(narrower, wider bool) Direction {
+	return s.direction(narrower, wider, false)
+}
+
+func (s site) direction(narrower, wider, server bool) Direction {
+	d := Compatible
+	if s.way&sent != 0 && narrower || s.way&answered != 0 && wider {
+		d = Clients
+	}
+	if server && (s.way&sent != 0 && wider || s.way&answered != 0 && narrower) {
+		d = d.and(Server)
+	}
+	return d
+}
+
+// --- documents and definitions ---
+
+func (d *differ) document(old, new *source.Document) {
+	if old != nil && new != nil {
+		s := site{old: old, new: new, id: new.NSID, typ: "document"}
+		d.text(s, "description", old.Root(), new.Root())
+	}
+	var names []string
+	for _, doc := range []*source.Document{new, old} {
+		if doc != nil {
+			for _, def := range doc.Defs {
+				if !slices.Contains(names, def.Name) {
+					names = append(names, def.Name)
+				}
+			}
+		}
+	}
+	for _, name := range names {
+		var was, is *source.Def
+		if old != nil {
+			was = old.Def(name)
+		}
+		if new != nil {
+			is = new.Def(name)
+		}
+		d.definition(old, new, was, is)
+	}
+}
+
+func (d *differ) definition(old, new *source.Document, was, is *source.Def) {
+	s := site{old: old, new: new, way: both}
+	switch {
+	case was == nil:
+		s.id, s.typ = is.ID(), is.Node.String("type")
+		c := Change{Rule: "definition-added", Old: none, New: s.typ, Direction: Compatible}
+		if pkg, name := d.method(s); name != "" {
+			c.Rule, c.Direction = "method-added", Server
+			c.Note = "implement " + pkg + ".Service." + name + ", decide " + pkg + ".Policy." + name
+		}
+		d.add(s, is.Node, false, c)
+	case is == nil:
+		s.id, s.typ = was.ID(), was.Node.String("type")
+		c := Change{Rule: "definition-removed", Old: s.typ, New: none, Direction: Server, Note: "delete what uses its type"}
+		switch s.typ {
+		case "query", "procedure", "subscription":
+			c.Rule, c.Direction, c.Note = "method-removed", Both, ""
+			if pkg, name := d.method(s); name != "" {
+				c.Note = "delete " + name + " of the implementation and of the policy of " + pkg + ", or keep the lexicon"
+			}
+		case "record":
+			c.Direction = Both
+		case "permission-set":
+			c.Direction, c.Note = Clients, ""
+		}
+		d.add(s, was.Node, true, c)
+	default:
+		s.id, s.typ = is.ID(), is.Node.String("type")
+		if way := d.reach[s.id]; way != 0 {
+			s.way = way
+		}
+		from := len(d.changes)
+		d.schema(s, was.Node, is.Node)
+		d.lexlint(s, was, is, from)
+	}
+}
+
+func (d *differ) method(s site) (pkg, name string) {
+	if d.options.Method == nil || s.typ != "query" && s.typ != "procedure" {
+		return "", ""
+	}
+	return d.options.Method(s.id)
+}
+
+func list(v *source.Value, key string) []*source.Value {
+	if v = v.Get(key); v != nil {
+		return v.Items
+	}
+	return nil
+}
+
+func raw(v *source.Value) string {
+	if v == nil {
+		return none
+	}
+	return short(strings.Join(strings.Fields(string(v.Raw)), " "))
+}
+
+// short keeps a value on its line.
+func short(s string) string {
+	const most = 60
+	if r := []rune(s); len(r) > most {
+		return string(r[:most-1]) + "…"
+	}
+	return s
+}

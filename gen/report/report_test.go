@@ -1,0 +1,241 @@
+package report_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"portico/gen/report"
+	"portico/gen/source"
+)
+
+var update = flag.Bool("update", false, "write what the report says now as what is expected")
+
+// tree is a tree of documents: path → what stands between the braces of "defs".
+type tree map[string]string
+
+func (tr tree) load(t testing.TB) []*source.Document {
+	t.Helper()
+	fsys := fstest.MapFS{"lexicons/other.json": {Data: []byte(`{"lexicon":1,"id":"com.example.other","defs":{
+"car":{"type":"object","required":["wheels"],"properties":{"wheels":{"type":"integer"}}},
+"cart":{"type":"object","required":["wheels"],"properties":{"wheels":{"type":"integer"}}},
+"boat":{"type":"object","properties":{"sail":{"type":"boolean"}}},
+"name":{"type":"string","maxLength":10}
+}}`)}}
+	for name, defs := range tr {
+		data := fmt.Sprintf("{\n\"lexicon\": 1, \"id\": \"com.example.shop.%s\", \"defs\": {\n%s\n}}", name, defs)
+		fsys["lexicons/shop/"+name+".json"] = &fstest.MapFile{Data: []byte(data)}
+	}
+	docs, problems, err := source.Load(fsys, "lexicons", false)
+	if err == nil {
+		err = problems.Err()
+	}
+	if err != nil {
+		t.Fatalf("%v: %v", tr, err)
+	}
+	return docs
+}
+
+// twice is a method that takes schema as input.x and answers it as output.x.
+func twice(schema string) tree {
+	body := `{"encoding": "application/json", "schema": {"type": "object", "properties": {` + "\n\"x\": " + schema + `}}}`
+	return tree{"act": `"main": {"type": "procedure", "input": ` + body + `,` + "\n\"output\": " + body + "}"}
+}
+
+// object is a method that takes and answers an object with these members.
+func object(members string) tree {
+	body := `{"encoding": "application/json", "schema": {"type": "object",` + "\n" + members + `}}`
+	return tree{"act": `"main": {"type": "procedure", "input": ` + body + `,` + "\n\"output\": " + body + "}"}
+}
+
+func doc(defs string) tree { return tree{"act": defs} }
+
+const method = `"main": {"type": "procedure"%s}`
+
+// cases are changes; each is reported from the first tree to the second and back.
+var cases = []struct {
+	name     string
+	old, new tree
+}{
+	{"method", tree{}, doc(fmt.Sprintf(method, ""))},
+	{"subscription", tree{}, doc(`"main": {"type": "subscription", "message": {"schema": {"type": "union", "refs": []}}}`)},
+	{"definition", tree{"defs": `"a": {"type": "token"}`}, tree{"defs": `"a": {"type": "token"}, "b": {"type": "object", "properties": {}}`}},
+	{"kind of a method", doc(`"main": {"type": "query"}`), doc(`"main": {"type": "procedure"}`)},
+	{"parameters", doc(fmt.Sprintf(method, "")), doc(fmt.Sprintf(method, `, "parameters": {"type": "params", "properties": {"a": {"type": "string"}}}`))},
+	{"required parameters", doc(fmt.Sprintf(method, "")), doc(fmt.Sprintf(method, `, "parameters": {"type": "params", "required": ["a"], "properties": {"a": {"type": "string"}}}`))},
+	{
+		"parameter that must be there", doc(fmt.Sprintf(method, `, "parameters": {"type": "params", "properties": {"a": {"type": "string"}}}`)),
+		doc(fmt.Sprintf(method, `, "parameters": {"type": "params", "required": ["a"], "properties": {"a": {"type": "string"}}}`)),
+	},
+	{"input", doc(fmt.Sprintf(method, "")), doc(fmt.Sprintf(method, `, "input": {"encoding": "application/json", "schema": {"type": "object"}}`))},
+	{"output", doc(fmt.Sprintf(method, "")), doc(fmt.Sprintf(method, `, "output": {"encoding": "application/json", "schema": {"type": "object"}}`))},
+	{"encoding", doc(fmt.Sprintf(method, `, "input": {"encoding": "image/png"}, "output": {"encoding": "image/png"}`)), doc(fmt.Sprintf(method, `, "input": {"encoding": "image/*"}, "output": {"encoding": "image/*"}`))},
+	{"schema of a body", doc(fmt.Sprintf(method, `, "input": {"encoding": "application/json"}`)), doc(fmt.Sprintf(method, `, "input": {"encoding": "application/json", "schema": {"type": "object"}}`))},
+	{"error", doc(fmt.Sprintf(method, `, "errors": [{"name": "A"}]`)), doc(fmt.Sprintf(method, `, "errors": [{"name": "A"}, {"name": "B"}]`))},
+	{"description of an error", doc(fmt.Sprintf(method, `, "errors": [{"name": "A"}]`)), doc(fmt.Sprintf(method, `, "errors": [{"name": "A", "description": "a thing"}]`))},
+	{"optional property", object(`"properties": {}`), object(`"properties": {"a": {"type": "string"}}`)},
+	{"required property", object(`"properties": {}`), object(`"required": ["a"], "properties": {"a": {"type": "string"}}`)},
+	{"required", object(`"properties": {"a": {"type": "string"}}`), object(`"required": ["a"], "properties": {"a": {"type": "string"}}`)},
+	{"nullable", object(`"properties": {"a": {"type": "string"}}`), object(`"nullable": ["a"], "properties": {"a": {"type": "string"}}`)},
+	{"type", twice(`{"type": "string"}`), twice(`{"type": "integer"}`)},
+	{"type of an element", twice(`{"type": "array", "items": {"type": "string"}}`), twice(`{"type": "array", "items": {"type": "boolean"}}`)},
+	{"format", twice(`{"type": "string"}`), twice(`{"type": "string", "format": "did"}`)},
+	{"format with more values", twice(`{"type": "string", "format": "did"}`), twice(`{"type": "string", "format": "at-identifier"}`)},
+	{"another format", twice(`{"type": "string", "format": "did"}`), twice(`{"type": "string", "format": "handle"}`)},
+	{"const", twice(`{"type": "string"}`), twice(`{"type": "string", "const": "a"}`)},
+	{"another const", twice(`{"type": "boolean", "const": true}`), twice(`{"type": "boolean", "const": false}`)},
+	{"enum", twice(`{"type": "string"}`), twice(`{"type": "string", "enum": ["a", "b"]}`)},
+	{"value of an enum", twice(`{"type": "integer", "enum": [1]}`), twice(`{"type": "integer", "enum": [1, 2]}`)},
+	{"known value", twice(`{"type": "string", "knownValues": ["a"]}`), twice(`{"type": "string", "knownValues": ["a", "b"]}`)},
+	{"default", twice(`{"type": "integer", "default": 1}`), twice(`{"type": "integer", "default": 2}`)},
+	{"length of a string", twice(`{"type": "string", "maxLength": 10}`), twice(`{"type": "string", "maxLength": 20}`)},
+	{"least length of a string", twice(`{"type": "string"}`), twice(`{"type": "string", "minLength": 1}`)},
+	{"graphemes", twice(`{"type": "string", "maxGraphemes": 10}`), twice(`{"type": "string"}`)},
+	{"range", twice(`{"type": "integer", "minimum": 1}`), twice(`{"type": "integer", "minimum": 5}`)},
+	{"length of a list", twice(`{"type": "array", "items": {"type": "string"}}`), twice(`{"type": "array", "maxLength": 5, "items": {"type": "string"}}`)},
+	{"length of bytes", twice(`{"type": "bytes", "maxLength": 5}`), twice(`{"type": "bytes", "maxLength": 4}`)},
+	{"accept", twice(`{"type": "blob", "accept": ["image/png"]}`), twice(`{"type": "blob", "accept": ["image/*"]}`)},
+	{"size of a blob", twice(`{"type": "blob", "maxSize": 10}`), twice(`{"type": "blob", "maxSize": 20}`)},
+	{"ref to the same shape", twice(`{"type": "ref", "ref": "com.example.other#car"}`), twice(`{"type": "ref", "ref": "com.example.other#cart"}`)},
+	{"ref to another shape", twice(`{"type": "ref", "ref": "com.example.other#car"}`), twice(`{"type": "ref", "ref": "com.example.other#boat"}`)},
+	{"ref instead of a schema", twice(`{"type": "string", "maxLength": 10}`), twice(`{"type": "ref", "ref": "com.example.other#name"}`)},
+	{"closed union", twice(`{"type": "union", "closed": true, "refs": ["com.example.other#car"]}`), twice(`{"type": "union", "closed": true, "refs": ["com.example.other#car", "com.example.other#boat"]}`)},
+	{"open union", twice(`{"type": "union", "refs": ["com.example.other#car"]}`), twice(`{"type": "union", "refs": ["com.example.other#car", "com.example.other#boat"]}`)},
+	{"union that closes", twice(`{"type": "union", "refs": ["com.example.other#car"]}`), twice(`{"type": "union", "closed": true, "refs": ["com.example.other#car"]}`)},
+	{
+		"message of a subscription", doc(`"main": {"type": "subscription", "message": {"schema": {"type": "union", "refs": ["#a"]}}}, "a": {"type": "object"}`),
+		doc(`"main": {"type": "subscription", "message": {"schema": {"type": "union", "refs": ["#a", "#b"]}}}, "a": {"type": "object"}, "b": {"type": "object"}`),
+	},
+	{
+		"key of a record", doc(`"main": {"type": "record", "key": "tid", "record": {"type": "object", "properties": {}}}`),
+		doc(`"main": {"type": "record", "key": "any", "record": {"type": "object", "properties": {}}}`),
+	},
+	{
+		"property of a record", doc(`"main": {"type": "record", "key": "tid", "record": {"type": "object", "properties": {"a": {"type": "string"}}}}`),
+		doc(`"main": {"type": "record", "key": "tid", "record": {"type": "object", "required": ["a"], "properties": {"a": {"type": "string", "maxLength": 5}}}}`),
+	},
+	{
+		"definition that is only answered",
+		doc(`"main": {"type": "query", "output": {"encoding": "application/json", "schema": {"type": "ref", "ref": "#a"}}}, "a": {"type": "object", "properties": {"n": {"type": "string", "maxLength": 5}}}`),
+		doc(`"main": {"type": "query", "output": {"encoding": "application/json", "schema": {"type": "ref", "ref": "#a"}}}, "a": {"type": "object", "properties": {"n": {"type": "string", "maxLength": 9}}}`),
+	},
+	{
+		"permission", doc(`"main": {"type": "permission-set", "permissions": []}`),
+		doc(`"main": {"type": "permission-set", "permissions": [{"type": "permission", "resource": "repo", "collection": ["com.example.post"]}]}`),
+	},
+	{"description", twice(`{"type": "string"}`), twice(`{"type": "string", "description": "Deprecated: use y."}`)},
+	{"order of properties", object(`"properties": {"a": {"type": "string"}, "b": {"type": "string"}}`), object(`"properties": {"b": {"type": "string"}, "a": {"type": "string"}}`)},
+}
+
+// options name the methods as they are named without any configuration.
+var options = report.Options{Method: func(nsid string) (string, string) {
+	name := nsid[strings.LastIndexByte(nsid, '.')+1:]
+	return "shop", strings.ToUpper(name[:1]) + name[1:]
+}}
+
+func TestChanges(t *testing.T) {
+	var b strings.Builder
+	for _, c := range cases {
+		old, new := c.old.load(t), c.new.load(t)
+		for _, way := range []struct {
+			name string
+			a, b []*source.Document
+		}{{"", old, new}, {", the other way", new, old}} {
+			changes := report.Compare(way.a, way.b, options)
+			fmt.Fprintf(&b, "# %s%s: %s\n", c.name, way.name, report.Summary(changes))
+			if err := report.Write(&b, changes); err != nil {
+				t.Fatal(err)
+			}
+			for _, change := range changes {
+				if change.Old == "the old rule" {
+					t.Errorf("%s%s: only lexlint saw %s", c.name, way.name, change.What)
+				}
+				if change.Place.Line < 3 || change.Place.Column < 1 {
+					t.Errorf("%s%s: %s has the place %s", c.name, way.name, change, change.Place)
+				}
+			}
+			b.WriteByte('\n')
+		}
+	}
+	golden(t, "testdata/changes.golden", b.String())
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	if *update {
+		if err := os.MkdirAll("testdata", 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(got), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", name, diff)
+	}
+}
+
+// TestLexlint finds with lexlint's rules what the rules here find, so that none of them
+// is lost when indigo's grow: what only lexlint saw would be a line of its own.
+func TestLexlint(t *testing.T) {
+	rules := map[string]bool{}
+	for _, c := range cases {
+		for _, change := range report.Compare(c.old.load(t), c.new.load(t), options) {
+			rules[change.Rule] = true
+		}
+	}
+	for _, rule := range []string{
+		"type-change", "record-key-type", "body-encoding", "const-value", "enum-values", "integer-range", "string-length",
+		"string-format", "bytes-length", "array-length", "object-required", "object-nullable", "blob-accept", "blob-size",
+		"params-required", "ref-change", "union-open-closed", "union-closed-refs",
+	} {
+		if !rules[rule] {
+			t.Errorf("no case for %s", rule)
+		}
+	}
+}
+
+func TestJSON(t *testing.T) {
+	old, new := twice(`{"type": "string"}`).load(t), twice(`{"type": "string", "format": "did"}`).load(t)
+	var b strings.Builder
+	if err := report.WriteJSON(&b, report.Compare(old, new, options)); err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		Direction string
+		Changes   []map[string]any
+	}
+	if err := json.Unmarshal([]byte(b.String()), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{
+		"id": "com.example.shop.act", "type": "procedure", "where": "input.x", "rule": "string-format", "what": "format",
+		"old": "none", "new": `"did"`, "direction": "breaking for clients",
+		"place": map[string]any{
+			"file": "lexicons/shop/act.json", "line": 4.0, "column": 35.0,
+			"pointer": "/defs/main/input/schema/properties/x/format",
+		},
+	}
+	if got.Direction != "breaking for clients and the server" || len(got.Changes) != 2 {
+		t.Fatalf("got %s", b.String())
+	}
+	if diff := cmp.Diff(want, got.Changes[0]); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+
+	b.Reset()
+	if err := report.WriteJSON(&b, nil); err != nil || b.String() != "{\n  \"direction\": \"\",\n  \"changes\": []\n}\n" {
+		t.Errorf("nothing changed: %v\n%s", err, b.String())
+	}
+}
