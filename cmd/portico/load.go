@@ -168,6 +168,9 @@ func (c configuration) read() (*settings, error) {
 		s.PublicURL = &url.URL{Scheme: "http", Host: "localhost:" + strconv.Itoa(s.Port)}
 	}
 	problems = append(problems, s.check(func(name string) string { return given[name].value })...)
+	if !s.Development && s.SMTPURL == nil {
+		s.Warnings = append(s.Warnings, "PDS_EMAIL_SMTP_URL is unset: mails stay in the outbox, so nobody can confirm an address, reset a password or delete an account")
+	}
 	slices.Sort(s.Warnings)
 	if len(problems) > 0 {
 		// A variable that is wrong by itself needs no second remark.

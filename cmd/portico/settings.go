@@ -37,7 +37,7 @@ type settings struct {
 	// host name is unset or localhost.
 	Development bool
 	// Warnings are worth a line in the log at start: variables that have no
-	// effect, values that count as unset.
+	// effect, values that count as unset, what the server can't do for want of one.
 	Warnings []string
 	// SecretsFile is where the secrets of this server are kept, empty when all of
 	// them are configured. SecretsMade says that this start made the file: a

@@ -109,6 +109,9 @@ func TestProductionDefaults(t *testing.T) {
 			t.Errorf("got %q, want %q", field.got, field.want)
 		}
 	}
+	if s := mustRead(t, with(production, "PDS_EMAIL_SMTP_URL=smtps://mail.example.com", "PDS_EMAIL_FROM_ADDRESS=pds@example.com")...); len(s.Warnings) > 0 {
+		t.Errorf("with a mail server: warnings %q", s.Warnings)
+	}
 	if diff := cmp.Diff([]string{"PORTICO_KEY_ENCRYPTION_KEY"}, s.fromFile()); diff != "" {
 		t.Errorf("from the secrets file: %s", diff)
 	}
@@ -146,6 +149,7 @@ LOG_ENABLED=true
 		"PDS_BLOBSTORE_DISK_LOCATION has no effect: blobs are not kept yet",
 		"PDS_BSKY_APP_VIEW_DID has no effect: requests are not forwarded",
 		"PDS_BSKY_APP_VIEW_URL has no effect: requests are not forwarded",
+		"PDS_EMAIL_SMTP_URL is unset: mails stay in the outbox, so nobody can confirm an address, reset a password or delete an account",
 		"PDS_REPORT_SERVICE_DID has no effect: requests are not forwarded",
 		"PDS_REPORT_SERVICE_URL has no effect: requests are not forwarded",
 	}, s.Warnings); diff != "" {
