@@ -3,6 +3,7 @@
 //	lexgen [-C folder] [generate]   write what changed, delete what is no longer produced
 //	lexgen [-C folder] check        print what generate would change; exit 1 when there is anything
 //	lexgen [-C folder] list         print every document and what is made of it
+//	lexgen [-C folder] openapi      print the OpenAPI document of what is generated
 //	lexgen [-C folder] diff [-json] [OLD [NEW]]
 //	                                print what changed between two trees of lexicons, and whom it breaks
 //
@@ -33,7 +34,7 @@ func main() {
 	os.Exit(run(config, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-const usage = "usage: lexgen [-C folder] [-dangling=raw] [generate | check | list | diff …]"
+const usage = "usage: lexgen [-C folder] [-dangling=raw] [generate | check | list | openapi | diff …]"
 
 // tools are the commands that take arguments of their own. dir is what -C says.
 var tools = map[string]func(c gen.Config, dir string, args []string, stdout, stderr io.Writer) (status int){}
@@ -53,7 +54,7 @@ func run(c gen.Config, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	commands := map[string]func(gen.Config, string, *gen.Result, io.Writer) error{
-		"generate": generate, "check": check, "list": list,
+		"generate": generate, "check": check, "list": list, "openapi": printOpenAPI,
 	}
 	switch *dangling {
 	case "error":

@@ -40,12 +40,12 @@ func TestGenerateAndCheck(t *testing.T) {
 	root := lay(t, document)
 	status, stdout, stderr := lexgen(t, "-C", filepath.Join(root, "deep", "er"), "check")
 	if status != 1 || !strings.Contains(stdout, "+++ api/atproto/x/ping_gen.go\n") ||
-		stderr != "2 generated files are not what the lexicons say: run `make generate`\n" {
+		stderr != "4 generated files are not what the lexicons say: run `make generate`\n" {
 		t.Errorf("check before: %d\n%s%s", status, stdout, stderr)
 	}
 	status, stdout, stderr = lexgen(t, "-C", filepath.Join(root, "deep", "er"))
 	if status != 0 || stdout != "lexicons: 1 documents, 1 methods\nchanges: there is no commit to compare with\n"+
-		"api: 2 written, 0 removed, 0 unchanged\n"+next || stderr != "" {
+		"api: 4 written, 0 removed, 0 unchanged\n"+next || stderr != "" {
 		t.Errorf("generate: %d\n%s%s", status, stdout, stderr)
 	}
 	if status, stdout, stderr = lexgen(t, "-C", root, "check"); status != 0 || stdout != "" || stderr != "" {
@@ -55,10 +55,14 @@ func TestGenerateAndCheck(t *testing.T) {
 	if status != 0 || stdout != "com.atproto.x.ping  query  Service.Ping  api/atproto/x/ping_gen.go\n" {
 		t.Errorf("list: %d\n%q", status, stdout)
 	}
+	status, stdout, _ = lexgen(t, "-C", root, "openapi")
+	if written, err := os.ReadFile(filepath.Join(root, "api/openapi.json")); status != 0 || err != nil || stdout != string(written) {
+		t.Errorf("openapi: %d, %v\n%s", status, err, stdout)
+	}
 	if err := os.Remove(filepath.Join(root, "lexicons/com/atproto/x/ping.json")); err != nil {
 		t.Fatal(err)
 	}
-	if status, stdout, _ = lexgen(t, "-C", root, "generate"); status != 0 || !strings.Contains(stdout, "0 written, 2 removed") {
+	if status, stdout, _ = lexgen(t, "-C", root, "generate"); status != 0 || !strings.Contains(stdout, "0 written, 4 removed") {
 		t.Errorf("generate without the document: %d\n%s", status, stdout)
 	}
 	if _, err := os.Stat(filepath.Join(root, "api")); !os.IsNotExist(err) {
