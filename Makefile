@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help run test race check generate lexicons fuzz bench build interop compare crash
 
-INDIGO := github.com/bluesky-social/indigo
+API ?= 0.21.0
 FUZZTIME ?= 20s
 ROUNDS ?= 3
 
@@ -34,13 +34,8 @@ check: ## all that must hold before a change goes in: generated code, vet, stati
 	go tool staticcheck -tags interop,crash,compare ./cmd/portico/...
 	go test $(TESTFLAGS) ./...
 
-lexicons: ## copy com.atproto from the indigo module that go.mod names
-	go mod download $(INDIGO)
-	rm -rf lexicons/com/atproto
-	mkdir -p lexicons/com
-	cp -R "$$(go list -m -f '{{.Dir}}' $(INDIGO))/lexicons/com/atproto" lexicons/com/atproto
-	chmod -R u+w lexicons/com/atproto
-	go list -m $(INDIGO) > lexicons/UPSTREAM
+lexicons: ## bring lexicons/com/atproto to npm's @atproto/api, API (0.21.0) (needs Node 20 or newer and npm)
+	node lexicons/upstream.mjs $(API)
 
 bench: ## print the server's processor time per request, beside a bare echo handler's (needs Linux)
 	go run ./cmd/portico/bench $(BENCHFLAGS)
@@ -60,7 +55,7 @@ interop: build ## run the official clients against bin/portico (needs Node 20 or
 	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags interop -count 1 $(TESTFLAGS) ./cmd/portico/interop
 
 compare: build ## hold bin/portico's answers against the reference PDS's (needs npm; the first time takes minutes)
-	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags compare -count 1 $(TESTFLAGS) ./cmd/portico/compare
+	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags compare -count 1 -timeout 30m $(TESTFLAGS) ./cmd/portico/compare
 
 crash: build ## kill the server in the midst of sign-ups, ROUNDS (3) times, and look for what is broken
 	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags crash -count 1 -timeout 0 $(TESTFLAGS) ./cmd/portico/crash -rounds $(ROUNDS)
