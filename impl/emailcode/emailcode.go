@@ -81,7 +81,7 @@ func (c *Codes) MailIn(ctx context.Context, tx *db.Tx, a *db.Account, p Purpose)
 	if a.Email == "" {
 		return ErrNoEmail
 	}
-	if err := c.spendMail(ctx, tx, a.Email); err != nil {
+	if err := c.spendMail(ctx, tx, p, a.Email); err != nil {
 		return err
 	}
 	text, err := c.issue(ctx, tx, a, p)
@@ -91,19 +91,14 @@ func (c *Codes) MailIn(ctx context.Context, tx *db.Tx, a *db.Account, p Purpose)
 	return c.Outbox.Post(ctx, tx, a.DID, string(p), c.letter(p, a, text), c.Now().Add(life))
 }
 
-// MailNobody does what MailIn does for an address that no account has, up to
-// sending a letter, so that a stranger cannot tell the two apart.
+// MailNobody spends what MailIn does, for an address that no account has. It
+// returns ErrMailsSpent.
 func (c *Codes) MailNobody(ctx context.Context, tx *db.Tx, p Purpose, address string) error {
-	if err := c.spendMail(ctx, tx, address); err != nil {
-		return err
-	}
-	_ = c.mac(p, "", address)
-	_ = c.letter(p, &db.Account{Email: address}, "AAAAA-AAAAA")
-	return nil
+	return c.spendMail(ctx, tx, p, address)
 }
 
-func (c *Codes) spendMail(ctx context.Context, tx *db.Tx, address string) error {
-	ok, err := budget.Mails.SpendIn(ctx, tx, address, c.Now())
+func (c *Codes) spendMail(ctx context.Context, tx *db.Tx, p Purpose, address string) error {
+	ok, err := budget.Mails.For(string(p)).SpendIn(ctx, tx, address, c.Now())
 	if err == nil && !ok {
 		return ErrMailsSpent
 	}
@@ -158,9 +153,7 @@ func (c *Codes) Use(
 	ctx context.Context, p Purpose, did syntax.DID, typed string, act func(tx *db.Tx, a *db.Account) error,
 ) error {
 	// Each purpose has a budget of its own: guessing one must not shut another.
-	spent := budget.WrongCodes
-	spent.Kind += "/" + string(p)
-	return c.spend(ctx, typed, spent, did.String(), func(tx *db.Tx, text string) error {
+	return c.spend(ctx, typed, budget.WrongCodes.For(string(p)), did.String(), func(tx *db.Tx, text string) error {
 		a, err := tx.LockAccount(ctx, did)
 		if err != nil {
 			return err
