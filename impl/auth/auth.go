@@ -53,7 +53,8 @@ func Caller(ctx context.Context) Principal { return must[Principal](ctx, princip
 func RefreshToken(ctx context.Context) token.Claims { return must[token.Claims](ctx, refreshKey) }
 
 // Issuer returns the DID that signed the service token of the request, or "" for
-// an anonymous caller.
+// an anonymous caller. Where a service of that DID signed, its fragment follows, so
+// that it equals no account's.
 func Issuer(ctx context.Context) syntax.DID { return must[syntax.DID](ctx, issuerKey) }
 
 func must[T any](ctx context.Context, key contextKey) T {

@@ -73,7 +73,12 @@ func (s *service) Authenticate(ctx context.Context, c *xrpc.Call) (context.Conte
 	if err != nil {
 		return nil, err
 	}
-	return context.WithValue(ctx, issuerKey, claims.DID), nil
+	// A service of an account signs with a key of its own: it is not the account.
+	issuer := claims.DID
+	if claims.Service != "" {
+		issuer += syntax.DID("#" + claims.Service)
+	}
+	return context.WithValue(ctx, issuerKey, issuer), nil
 }
 
 // serviceErrors are the names that a refused service token answers with.
