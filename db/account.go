@@ -4,7 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 )
@@ -48,6 +50,11 @@ func (a *Account) Status() string {
 	}
 	return ""
 }
+
+// storable reports whether a text that a client sent can be a value at all. What
+// cannot, is not found; Postgres does not even take the question, and aborts the
+// transaction that asks it.
+func storable(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
 
 const accountColumns = `a.did, a.handle, a.email, a.password_hash, a.created_at, a.email_confirmed_at,
 	a.email_auth_factor, a.deactivated_at, a.delete_after, a.delete_announced_at, a.takedown_ref,

@@ -60,10 +60,12 @@ func mayScan(text, line string) bool {
 		return true
 	}
 	return slices.ContainsFunc([]string{
-		"FROM migration",                       // at start
-		"NOT EXISTS (SELECT 1 FROM event)",     // ends at the first row
-		"SELECT 1 FROM plc_operation LIMIT 1",  // the same
-		`FROM "mail" ORDER BY "id" DESC LIMIT`, // the newest by number
+		"FROM migration",                                              // at start
+		"NOT EXISTS (SELECT 1 FROM event)",                            // ends at the first row
+		"SELECT 1 FROM plc_operation LIMIT 1",                         // the same
+		`FROM "mail" ORDER BY "id" DESC LIMIT`,                        // the newest by number
+		`FROM "invite" ORDER BY "created_at" DESC, "code" DESC LIMIT`, // in the order of an index
+		`FROM "invite" ORDER BY "used" DESC, "code" DESC LIMIT`,       // the same
 	}, func(s string) bool { return strings.Contains(text, s) })
 }
 

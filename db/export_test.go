@@ -67,6 +67,28 @@ func (db *DB) WatchPlans() func(ctx context.Context) (map[string][]string, error
 	}
 }
 
+// Exec runs any statement.
+func (tx *Tx) Exec(ctx context.Context, text string) error {
+	_, err := tx.exec(ctx, text)
+	return err
+}
+
+// Query runs any statement that reads.
+func (tx *Tx) Query(ctx context.Context, text string) (*sql.Rows, error) { return tx.run.query(ctx, text, nil) }
+
+// WatchTexts returns what is read through d with bun's builder, as long as only
+// one goroutine does.
+func (db *DB) WatchTexts() *[]string {
+	texts := new([]string)
+	switch e := db.engine.(type) {
+	case *sqliteEngine:
+		e.read.db = e.readers.WithQueryHook(bunTexts{texts})
+	case *postgresEngine:
+		db.run.(*pgRunner).idb = e.db.WithQueryHook(bunTexts{texts})
+	}
+	return texts
+}
+
 // WriterPragma returns a pragma of the writing connection.
 func (db *DB) WriterPragma(ctx context.Context, name string) (value string) {
 	err := db.engine.(*sqliteEngine).writer.conn.Conn.QueryRowContext(ctx, "PRAGMA "+name).Scan(&value)

@@ -1,0 +1,122 @@
+package dbtest
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/db"
+)
+
+func (s *suite) accountLists() {
+	ctx := s.Context()
+	var want []db.Account
+	for n := 1; n <= 3; n++ {
+		want = append(want, *s.create(n))
+	}
+	// One that is under creation is nowhere on a list.
+	s.must(func(tx *db.Tx) error { return tx.ReserveAccount(ctx, reservation(4)) })
+
+	all, err := s.db.AccountsByDIDs(ctx, did(3), did(1), did(4), "did:plc:none", did(1))
+	s.ok(err)
+	slices.SortFunc(all, func(a, b db.Account) int { return strings.Compare(a.DID.String(), b.DID.String()) })
+	s.equal("accounts by DID", all, []db.Account{want[0], want[2]})
+	all, err = s.db.AccountsByDIDs(ctx)
+	s.ok(err)
+	s.equal("no accounts by DID", len(all), 0)
+
+	email := func(n int) string { return want[n-1].Email }
+	for _, tt := range []struct {
+		prefix, after string
+		limit         int
+		want          []db.Account
+	}{
+		{"", "", 10, want},
+		{"", "", 2, want[:2]},
+		{"", email(2), 10, want[2:]},
+		{email(1), "", 10, want[:1]},
+		{email(1)[:4], "", 10, want},
+		{email(1)[:4], email(1), 1, want[1:2]},
+		{email(1)[:4], email(3), 10, nil},
+		{"zz", "", 10, nil},
+		{email(1), email(2), 10, nil},
+		{"%", "", 10, nil},
+		{"\x00", "", 10, nil},
+		{"\xff", "", 10, nil},
+	} {
+		all, err := s.db.AccountsByEmail(ctx, tt.prefix, tt.after, tt.limit)
+		s.ok(err)
+		s.equal("accounts by email "+tt.prefix+" after "+tt.after, all, tt.want)
+	}
+}
+
+func (s *suite) inviteLists() {
+	ctx := s.Context()
+	s.create(1)
+	second := start0.Add(time.Microsecond)
+	s.must(func(tx *db.Tx) error {
+		return tx.InsertInvites(ctx,
+			db.Invite{Code: "a", Uses: 5, ForAccount: did(1).String(), CreatedBy: "admin", CreatedAt: start0},
+			db.Invite{Code: "b", Uses: 5, ForAccount: did(1).String(), CreatedBy: "admin", CreatedAt: second},
+			db.Invite{Code: "c", Uses: 5, ForAccount: did(2).String(), CreatedBy: "admin", CreatedAt: start0},
+			db.Invite{Code: "d", Uses: 5, ForAccount: "admin", CreatedBy: "admin", CreatedAt: start0.Add(-time.Hour)})
+	})
+	for n, code := range []string{"c", "c", "d"} {
+		r := reservation(n + 2)
+		r.InviteCode = code
+		s.must(func(tx *db.Tx) error { return tx.ReserveAccount(ctx, r) })
+	}
+	codes := func(all []db.Invite) string {
+		var b strings.Builder
+		for _, i := range all {
+			b.WriteString(i.Code)
+			b.WriteString(strings.Repeat("+", len(i.Used)))
+		}
+		return b.String()
+	}
+
+	each, err := s.db.InvitesForEach(ctx, did(1).String(), did(2).String(), did(3).String())
+	s.ok(err)
+	s.equal("accounts with codes", len(each), 2)
+	s.equal("codes of one", codes(each[did(1).String()]), "ab")
+	s.equal("codes of two", codes(each[did(2).String()]), "c++")
+	used, err := s.db.InvitesUsedBy(ctx, did(1), did(2), did(3), did(4))
+	s.ok(err)
+	s.equal("accounts that used codes", len(used), 3)
+	for d, code := range map[syntax.DID]string{did(2): "c++", did(3): "c++", did(4): "d+"} {
+		s.equal("code used by "+d.String(), codes([]db.Invite{used[d]}), code)
+	}
+
+	for _, tt := range []struct {
+		after *db.InviteMark
+		limit int
+		want  string
+	}{
+		{nil, 10, "bc++ad+"},
+		{nil, 2, "bc++"},
+		{&db.InviteMark{CreatedAt: start0, Code: "c"}, 10, "ad+"},
+		{&db.InviteMark{CreatedAt: second, Code: "a"}, 1, "c++"},
+		{&db.InviteMark{CreatedAt: start0, Code: "\x00"}, 10, "d+"},
+		{&db.InviteMark{CreatedAt: start0.Add(-2 * time.Hour), Code: "z"}, 10, ""},
+	} {
+		got, err := s.db.RecentInvites(ctx, tt.after, tt.limit)
+		s.ok(err)
+		s.equal("recent codes", codes(got), tt.want)
+	}
+	for _, tt := range []struct {
+		after *db.InviteMark
+		limit int
+		want  string
+	}{
+		{nil, 10, "c++d+ba"},
+		{&db.InviteMark{Spent: 1, Code: "d"}, 10, "ba"},
+		{&db.InviteMark{Spent: 1, Code: "e"}, 1, "d+"},
+		{&db.InviteMark{Spent: 0, Code: "a"}, 10, ""},
+	} {
+		got, err := s.db.MostUsedInvites(ctx, tt.after, tt.limit)
+		s.ok(err)
+		s.equal("most used codes", codes(got), tt.want)
+	}
+}

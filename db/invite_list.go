@@ -1,0 +1,111 @@
+package db
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/uptrace/bun"
+)
+
+func invites(rows []inviteRow) []Invite {
+	all := make([]Invite, len(rows))
+	for i := range rows {
+		all[i] = rows[i].invite()
+	}
+	return all
+}
+
+// InvitesForEach returns the codes that each of the accounts owns, the oldest
+// first, each with its uses. Accounts without codes are left out.
+func (q *queries) InvitesForEach(ctx context.Context, accounts ...string) (map[string][]Invite, error) {
+	all := make(map[string][]Invite)
+	for some := range slices.Chunk(accounts, listed) {
+		var rows []inviteRow
+		err := q.run.bun().NewSelect().Model(&rows).Where("for_account IN (?)", bun.List(some)).Order("created_at", "code").
+			Relation("UsedBy", newestUseFirst).Scan(ctx)
+		if err != nil {
+			return nil, wrap(sentinel(err), "list invite codes of %d accounts", len(some))
+		}
+		for _, i := range invites(rows) {
+			all[i.ForAccount] = append(all[i.ForAccount], i)
+		}
+	}
+	return all, nil
+}
+
+// InvitesUsedBy returns the code that each of the accounts signed up with.
+// Accounts that used none are left out.
+func (q *queries) InvitesUsedBy(ctx context.Context, dids ...syntax.DID) (map[syntax.DID]Invite, error) {
+	all := make(map[syntax.DID]Invite)
+	for some := range slices.Chunk(dids, listed) {
+		var uses []inviteUseRow
+		err := q.run.bun().NewSelect().Model(&uses).Where("used_by IN (?)", bun.List(some)).Order("used_at DESC", "code").Scan(ctx)
+		if err != nil {
+			return nil, wrap(sentinel(err), "find invite codes that were used")
+		}
+		if len(uses) == 0 {
+			continue
+		}
+		codes := make([]string, len(uses))
+		for n, u := range uses {
+			codes[n] = u.Code
+		}
+		slices.Sort(codes)
+		var rows []inviteRow
+		err = q.run.bun().NewSelect().Model(&rows).Where("code IN (?)", bun.List(slices.Compact(codes))).
+			Relation("UsedBy", newestUseFirst).Scan(ctx)
+		if err != nil {
+			return nil, wrap(sentinel(err), "read invite codes that were used")
+		}
+		byCode := make(map[string]Invite, len(rows))
+		for _, i := range invites(rows) {
+			byCode[i.Code] = i
+		}
+		for _, u := range uses { // the first use comes last
+			all[u.UsedBy] = byCode[u.Code]
+		}
+	}
+	return all, nil
+}
+
+// An InviteMark is a place in a list of codes: that of a code with this age or
+// this number of uses.
+type InviteMark struct {
+	CreatedAt time.Time // in a list by age
+	Spent     int       // in a list by use
+	Code      string
+}
+
+// RecentInvites returns up to limit codes with their uses, the newest first, those
+// that follow after; nil stands for the beginning.
+func (q *queries) RecentInvites(ctx context.Context, after *InviteMark, limit int) ([]Invite, error) {
+	return q.invitePage(ctx, "created_at", after, limit)
+}
+
+// MostUsedInvites is RecentInvites for those that were used most often.
+func (q *queries) MostUsedInvites(ctx context.Context, after *InviteMark, limit int) ([]Invite, error) {
+	return q.invitePage(ctx, "used", after, limit)
+}
+
+func (q *queries) invitePage(ctx context.Context, by string, after *InviteMark, limit int) ([]Invite, error) {
+	var rows []inviteRow
+	s := q.run.bun().NewSelect().Model(&rows).Order(by+" DESC", "code DESC").Limit(int64(limit)).
+		Relation("UsedBy", newestUseFirst)
+	if after != nil {
+		code := after.Code
+		if !storable(code) {
+			code = "" // before all others
+		}
+		at := any(after.Spent)
+		if by == "created_at" {
+			at = stamp(after.CreatedAt)
+		}
+		s = s.Where("("+by+", code) < (?, ?)", at, code)
+	}
+	if err := s.Scan(ctx); err != nil {
+		return nil, wrap(sentinel(err), "list invite codes")
+	}
+	return invites(rows), nil
+}
