@@ -11,6 +11,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
+	"portico/impl/audit"
 	"portico/impl/dagcbor"
 	"portico/impl/event"
 	"portico/impl/repo"
@@ -36,6 +37,9 @@ func (a *Accounts) Activate(ctx context.Context, did syntax.DID) error {
 		}
 		acct.DeactivatedAt, acct.DeleteAfter, acct.DeleteAnnouncedAt = nil, nil, nil
 		if err := tx.UpdateAccount(ctx, acct); err != nil {
+			return err
+		}
+		if err := audit.Record(ctx, tx, a.Now(), did, audit.Activated, ""); err != nil {
 			return err
 		}
 		sync, err := syncEvent(ctx, tx, did)
@@ -100,6 +104,13 @@ func (a *Accounts) Deactivate(ctx context.Context, did syntax.DID, deleteAfter t
 		if err := tx.UpdateAccount(ctx, acct); err != nil {
 			return err
 		}
+		detail := ""
+		if acct.DeleteAfter != nil {
+			detail = "to be deleted after " + acct.DeleteAfter.UTC().Format(time.RFC3339)
+		}
+		if err := audit.Record(ctx, tx, a.Now(), did, audit.Deactivated, detail); err != nil {
+			return err
+		}
 		return tx.AppendEvents(ctx, Events(did, event.Account(did, acct.Status()))...)
 	})
 	if err != nil {
@@ -127,15 +138,21 @@ func (a *Accounts) remove(ctx context.Context, tx *db.Tx, did syntax.DID, said .
 	if err := tx.DeleteAccount(ctx, did); err != nil {
 		return fmt.Errorf("delete account %s: %w", did, err)
 	}
-	// Nobody appends events of an account that he has not locked, so all there
-	// are come before those that follow.
-	if err := tx.EraseEvents(ctx, did, math.MaxInt64); err != nil {
-		return fmt.Errorf("delete account %s: %w", did, err)
-	}
-	if err := tx.AppendEvents(ctx, Events(did, said...)...); err != nil {
+	if err := a.replaceEvents(ctx, tx, did, said...); err != nil {
 		return fmt.Errorf("delete account %s: %w", did, err)
 	}
 	return nil
+}
+
+// replaceEvents erases what the network was told of an account that is gone, and
+// tells it what is said now.
+func (a *Accounts) replaceEvents(ctx context.Context, tx *db.Tx, did syntax.DID, said ...event.Event) error {
+	// Nobody appends events of an account that he has not locked, so all there
+	// are come before those that follow.
+	if err := tx.EraseEvents(ctx, did, math.MaxInt64); err != nil {
+		return err
+	}
+	return tx.AppendEvents(ctx, Events(did, said...)...)
 }
 
 // Forget drops what this process remembers of an account that was deleted.

@@ -28,6 +28,8 @@ type Gate struct {
 	Tokens        *token.Issuer
 	Services      *serviceauth.Verifier
 	AdminPassword string
+	// ModService is the DID whose service tokens moderate; "" for none.
+	ModService syntax.DID
 }
 
 // A Principal is the account behind a session token.
@@ -189,7 +191,7 @@ func (s *session) Authenticate(ctx context.Context, c *xrpc.Call) (context.Conte
 			return nil, err
 		}
 	}
-	return context.WithValue(ctx, principalKey, p), nil
+	return context.WithValue(acting(ctx, c, p.DID.String()), principalKey, p), nil
 }
 
 // account is the account of did, or nil when there is none.

@@ -10,6 +10,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/api/xrpc"
+	"portico/impl/audit"
 	"portico/impl/serviceauth"
 )
 
@@ -28,7 +29,7 @@ func (a *admin) Authenticate(ctx context.Context, c *xrpc.Call) (context.Context
 		// wrong password.
 		pair, err := base64.StdEncoding.DecodeString(text)
 		if err == nil && subtle.ConstantTimeCompare(pair, []byte("admin:"+a.password)) == 1 {
-			return ctx, nil
+			return acting(ctx, c, audit.Admin), nil
 		}
 	}
 	return nil, xrpc.AuthenticationRequired("Authentication Required")

@@ -9,13 +9,11 @@ import (
 	api "portico/api/atproto/server"
 	"portico/api/xrpc"
 	"portico/db"
+	"portico/impl/account"
 	"portico/impl/answer"
 	"portico/impl/budget"
 	"portico/impl/emailcode"
-	"portico/impl/mail"
-	"portico/impl/outbox"
 	"portico/impl/password"
-	"portico/impl/session"
 )
 
 var errInvalidPassword = xrpc.Undeclared("InvalidPassword")
@@ -37,7 +35,7 @@ func (s *Service) ResetPassword(ctx context.Context, in *api.ResetPasswordInput)
 		if hash == "" {
 			return emailcode.ErrInvalid // there was no such code a moment ago
 		}
-		return s.setPassword(ctx, tx, a, hash)
+		return s.credentials().SetPassword(ctx, tx, a, hash)
 	})
 	return answer.Code(err)
 }
@@ -70,22 +68,9 @@ func (s *Service) payer(ctx context.Context) string {
 	return budget.Address(ip)
 }
 
-// setPassword gives a, which tx has locked, a new password, ends all its sessions
-// and tells the owner. Wrong passwords of the past are forgotten: who chose a new
-// one is not to wait for them.
-func (s *Service) setPassword(ctx context.Context, tx *db.Tx, a *db.Account, hash string) error {
-	a.PasswordHash = hash
-	a.TokensValidFrom = session.ValidFrom(s.Now())
-	if err := tx.UpdateAccount(ctx, a); err != nil {
-		return err
-	}
-	if err := tx.EndSessions(ctx, a.DID); err != nil {
-		return err
-	}
-	if err := tx.ClearBudget(ctx, budget.FailedPasswords.Kind, a.DID.String()); err != nil {
-		return err
-	}
-	return s.Outbox.Announce(ctx, tx, a.DID, mail.KindPasswordChanged, s.Brand.PasswordChanged(a.Email, outbox.Named(a), s.Now()))
+// credentials changes how owners sign in.
+func (s *Service) credentials() account.Credentials {
+	return account.Credentials{Outbox: s.Outbox, Brand: s.Brand, Now: s.Now}
 }
 
 func (s *Service) passwordTooShort() string {

@@ -86,21 +86,7 @@ func (s *Service) changeEmail(ctx context.Context, tx *db.Tx, a *db.Account, add
 	case same && factor != nil && (*factor || a.EmailAuthFactor):
 		return s.setAuthFactor(ctx, tx, a, *factor)
 	}
-	old, factorOff := a.Email, a.EmailAuthFactor && !same
-	a.Email, a.EmailConfirmedAt = address, nil
-	if factorOff {
-		a.EmailAuthFactor = false
-	}
-	if err := tx.UpdateAccount(ctx, a); err != nil {
-		return err
-	}
-	if err := tx.DeleteCodes(ctx, a.DID); err != nil {
-		return err
-	}
-	if same {
-		return nil
-	}
-	return s.Outbox.Announce(ctx, tx, a.DID, mail.KindEmailChanged, s.Brand.EmailChanged(old, outbox.Named(a), s.Now(), factorOff))
+	return s.credentials().SetEmail(ctx, tx, a, address)
 }
 
 // setAuthFactor switches signing in by emailed code on or off, and says so to the

@@ -1,0 +1,264 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/db"
+	"portico/impl/audit"
+	"portico/impl/event"
+	"portico/impl/handle"
+	"portico/impl/plc"
+	"portico/impl/resolve"
+)
+
+// Identities changes what the DIDs of accounts say: in the PLC directory first,
+// then here. A failure in between leaves the DID ahead of the account, and doing
+// the same again mends it. It is safe for concurrent use.
+type Identities struct {
+	Accounts *Accounts
+	// Directory has the operations of did:plc; *plc.Client is one.
+	Directory interface {
+		// Last returns the last operation that counts.
+		Last(ctx context.Context, did syntax.DID) (plc.Operation, error)
+		// Submit posts any operation once.
+		Submit(ctx context.Context, did syntax.DID, op plc.Operation) error
+	}
+	// Documents are those of all DIDs, and past the cache; *resolve.Cache is one.
+	Documents interface {
+		Resolve(ctx context.Context, did syntax.DID, fresh bool) (*resolve.Document, error)
+	}
+	// Foreign says whose the handles outside this server's domains are.
+	Foreign interface {
+		ResolveHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error)
+	}
+	Rules *handle.Rules
+}
+
+var (
+	// ErrHandleNotInDocument says that a DID, which only its owner can change, does
+	// not name the handle that its account is to get.
+	ErrHandleNotInDocument = &DIDError{"DID is not properly configured for handle"}
+	// ErrKeyUnknown says that the private half of a key is not here.
+	ErrKeyUnknown = errors.New("signing key was not reserved here")
+)
+
+// CheckHandle returns the handle as it is stored, or the *handle.Error that refuses
+// it to did. An administrator may give away reserved and inappropriate names. One
+// outside this server's domains must point to did already.
+func (i *Identities) CheckHandle(ctx context.Context, wanted string, did syntax.DID, admin bool) (syntax.Handle, error) {
+	h, local, err := i.Rules.Check(wanted, admin)
+	if err != nil || local {
+		return h, err
+	}
+	found, err := i.Foreign.ResolveHandle(ctx, h)
+	if err != nil || found != did {
+		i.Accounts.Log.DebugContext(ctx, "foreign handle", "handle", h, "did", did, "found", found, "error", err)
+		return "", handle.ErrUnresolved
+	}
+	return h, nil
+}
+
+// ChangeHandle gives an account a handle that CheckHandle let pass, also the one it
+// has, and tells the network.
+//
+// It returns db.ErrNotFound, db.ErrHandleTaken, ErrHandleNotInDocument,
+// ErrUnresolved, plc.ErrTombstoned, or a *plc.Error.
+func (i *Identities) ChangeHandle(ctx context.Context, did syntax.DID, h syntax.Handle) error {
+	a := i.Accounts
+	before, err := a.DB.AccountByDID(ctx, did)
+	if err != nil {
+		return fmt.Errorf("change handle: %w", err)
+	}
+	if before.Handle != h {
+		if err := a.DB.Available(ctx, h, ""); err != nil {
+			return fmt.Errorf("change handle of %s: %w", did, err)
+		}
+	}
+	ctx = context.WithoutCancel(ctx)
+	if err := i.claim(ctx, did, h); err != nil {
+		return fmt.Errorf("change handle of %s: %w", did, err)
+	}
+	err = a.DB.Write(ctx, func(tx *db.Tx) error {
+		acct, err := tx.LockAccount(ctx, did)
+		if err != nil {
+			return err
+		}
+		detail := fmt.Sprintf("from %s to %s", acct.Handle, h)
+		acct.Handle = h
+		if err := tx.UpdateAccount(ctx, acct); err != nil {
+			return err
+		}
+		if err := audit.Record(ctx, tx, a.Now(), did, audit.HandleChanged, detail); err != nil {
+			return err
+		}
+		return tx.AppendEvents(ctx, Events(did, event.Identity(did, h))...)
+	})
+	if errors.Is(err, db.ErrHandleTaken) && did.Method() == "plc" && before.Handle != "" {
+		// Somebody was faster. The DID must not go on naming a handle of theirs.
+		back := i.update(ctx, did, func(d *plc.Data) { d.SetHandle(before.Handle) })
+		if back != nil {
+			a.Log.ErrorContext(ctx, "DID names a handle that its account did not get", "did", did, "handle", h, "error", back)
+		}
+	}
+	i.refresh(ctx, did)
+	if err != nil {
+		return fmt.Errorf("change handle of %s: %w", did, err)
+	}
+	return nil
+}
+
+// claim makes the DID name h, or makes sure that it does.
+func (i *Identities) claim(ctx context.Context, did syntax.DID, h syntax.Handle) error {
+	if did.Method() == "plc" {
+		return i.update(ctx, did, func(d *plc.Data) { d.SetHandle(h) })
+	}
+	doc, err := i.Documents.Resolve(ctx, did, true)
+	if err != nil {
+		return errors.Join(ErrUnresolved, err)
+	}
+	if doc.Handle() != h.String() {
+		return ErrHandleNotInDocument
+	}
+	return nil
+}
+
+// update posts the operation that changes a did:plc as asked.
+func (i *Identities) update(ctx context.Context, did syntax.DID, change func(*plc.Data)) error {
+	last, err := i.Directory.Last(ctx, did)
+	if err != nil {
+		return err
+	}
+	op, err := plc.Update(last, change)
+	if err != nil {
+		return err
+	}
+	if err := op.Sign(i.Accounts.Rotation); err != nil {
+		return fmt.Errorf("sign operation: %w", err)
+	}
+	failure := i.Directory.Submit(ctx, did, op)
+	if failure == nil {
+		return nil
+	}
+	// An answer that was lost is no refusal.
+	if now, err := i.Directory.Last(ctx, did); err == nil && same(now, op) {
+		return nil
+	}
+	return failure
+}
+
+func same(a, b plc.Operation) bool {
+	x, err := a.CID()
+	if err != nil {
+		return false
+	}
+	y, err := b.CID()
+	return err == nil && x == y
+}
+
+// refresh lets this server, too, see what a DID says now.
+func (i *Identities) refresh(ctx context.Context, did syntax.DID) {
+	if _, err := i.Documents.Resolve(ctx, did, true); err != nil {
+		i.Accounts.Log.WarnContext(ctx, "cached DID document may be an old one", "did", did, "error", err)
+	}
+}
+
+// ChangeSigningKey gives an account another signing key: one that was reserved
+// here, for the DID or for nobody yet, or the one that it has, so that a DID that
+// names another gets it back.
+//
+// It returns db.ErrNotFound, ErrKeyUnknown, ErrSigningKey for a DID that only its
+// owner can change and that names another key, plc.ErrTombstoned, or a *plc.Error.
+func (i *Identities) ChangeSigningKey(ctx context.Context, did syntax.DID, public string) error {
+	a := i.Accounts
+	if _, err := a.DB.AccountByDID(ctx, did); err != nil {
+		return fmt.Errorf("change signing key: %w", err)
+	}
+	reserved, err := i.keyFor(ctx, did, public)
+	if err != nil {
+		return fmt.Errorf("change signing key of %s: %w", did, err)
+	}
+	ctx = context.WithoutCancel(ctx)
+	if err := i.nameKey(ctx, did, public); err != nil {
+		return fmt.Errorf("change signing key of %s: %w", did, err)
+	}
+	err = a.DB.Write(ctx, func(tx *db.Tx) error {
+		if _, err := tx.LockAccount(ctx, did); err != nil {
+			return err
+		}
+		if reserved != nil {
+			private, err := a.Keys.Open(ReservedPurpose, reserved.ID, reserved.Sealed)
+			if err != nil {
+				return err
+			}
+			sealed, err := a.Keys.Seal(KeyPurpose, did.String(), private)
+			if err != nil {
+				return err
+			}
+			key := db.SigningKey{DID: did, Purpose: KeyPurpose, Public: public, Sealed: sealed}
+			if err := tx.PutSigningKey(ctx, key); err != nil {
+				return err
+			}
+			// No other account gets it. An id is a DID, be it that of the key.
+			if err := tx.DeleteReservedKeys(ctx, syntax.DID(reserved.ID)); err != nil {
+				return err
+			}
+		}
+		if err := audit.Record(ctx, tx, a.Now(), did, audit.SigningKeyChanged, "to "+public); err != nil {
+			return err
+		}
+		return tx.AppendEvents(ctx, Events(did, event.Identity(did, ""))...)
+	})
+	if err != nil {
+		return fmt.Errorf("change signing key of %s: %w", did, err)
+	}
+	i.refresh(ctx, did)
+	return nil
+}
+
+// keyFor returns the reservation of a key, or nil when the account has that key
+// already.
+func (i *Identities) keyFor(ctx context.Context, did syntax.DID, public string) (*db.ReservedKey, error) {
+	a := i.Accounts
+	has, err := a.DB.SigningKey(ctx, did, KeyPurpose)
+	if err != nil {
+		return nil, err
+	}
+	if has.Public == public {
+		return nil, nil
+	}
+	for _, id := range []string{did.String(), public} {
+		k, err := a.DB.ReservedKey(ctx, id)
+		if errors.Is(err, db.ErrNotFound) || err == nil && k.Public != public {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return k, nil
+	}
+	return nil, ErrKeyUnknown
+}
+
+func (i *Identities) nameKey(ctx context.Context, did syntax.DID, public string) error {
+	if did.Method() == "plc" {
+		return i.update(ctx, did, func(d *plc.Data) {
+			if d.VerificationMethods == nil {
+				d.VerificationMethods = map[string]string{}
+			}
+			d.VerificationMethods["atproto"] = public
+		})
+	}
+	doc, err := i.Documents.Resolve(ctx, did, true)
+	if err != nil {
+		return errors.Join(ErrUnresolved, err)
+	}
+	key, err := doc.Key("atproto")
+	if err != nil || key.DIDKey() != public {
+		return ErrSigningKey
+	}
+	return nil
+}

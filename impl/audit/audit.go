@@ -1,0 +1,75 @@
+// Package audit keeps the record of who did what to an account.
+//
+// Whoever lets a caller in says with [With] who that is; whatever changes an
+// account records it with [Record], in the transaction that makes the change, so
+// that there is neither without the other. An entry holds names, never a secret.
+package audit
+
+import (
+	"cmp"
+	"context"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/db"
+)
+
+// Actors that are no DIDs.
+const (
+	Admin    = "admin"    // the holder of the admin password
+	Server   = "server"   // a job, or nobody in particular
+	Stranger = "stranger" // a caller who has not shown who it is
+)
+
+// The events that there are. They are stored, and so never change.
+const (
+	AccountDeleted      = "account_deleted"
+	Activated           = "activated"
+	AppPasswordCreated  = "app_password_created"
+	AppPasswordRevoked  = "app_password_revoked"
+	Deactivated         = "deactivated"
+	EmailChanged        = "email_changed"
+	EmailConfirmed      = "email_confirmed"
+	EmailSent           = "email_sent" // by a moderator
+	HandleChanged       = "handle_changed"
+	InviteCodesDisabled = "invite_codes_disabled"
+	InvitesDisabled     = "invites_disabled"
+	InvitesEnabled      = "invites_enabled"
+	PasswordChanged     = "password_changed"
+	SignedIn            = "signed_in"
+	SignInCodeOff       = "sign_in_code_off"
+	SignInCodeOn        = "sign_in_code_on"
+	SignInFailed        = "sign_in_failed"
+	SigningKeyChanged   = "signing_key_changed"
+	StatusAnnounced     = "status_announced"
+	TakedownLifted      = "takedown_lifted"
+	TakenDown           = "taken_down"
+)
+
+// Who is the one who acts.
+type Who struct {
+	Actor   string // a DID, or one of the actors that are none
+	Address string // of the network, or ""
+}
+
+type contextKey struct{}
+
+// With says that w is who acts in ctx.
+func With(ctx context.Context, w Who) context.Context { return context.WithValue(ctx, contextKey{}, w) }
+
+// From returns who acts in ctx: the server itself where nobody said.
+func From(ctx context.Context) Who {
+	w, _ := ctx.Value(contextKey{}).(Who)
+	w.Actor = cmp.Or(w.Actor, Server)
+	return w
+}
+
+// Record adds an entry about did, which is "" when it concerns no account, to what
+// tx does. detail is for people; it must hold no secret.
+func Record(ctx context.Context, tx *db.Tx, at time.Time, did syntax.DID, event, detail string) error {
+	w := From(ctx)
+	return tx.RecordAudit(ctx, db.AuditEntry{
+		DID: did, At: at, Actor: w.Actor, Address: w.Address, Event: event, Detail: detail,
+	})
+}
