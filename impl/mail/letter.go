@@ -42,6 +42,8 @@ type Letter struct {
 	Subject string
 	Text    string // plain text, lines end in \n
 	HTML    string // empty: there is no such part
+	// Moderation says that moderators wrote it, so that it comes from their address.
+	Moderation bool
 }
 
 // String is the subject.
