@@ -267,6 +267,7 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, li
 			PrivacyPolicy: s.PrivacyPolicyURL, TermsOfService: s.TermsOfServiceURL, ContactEmail: s.ContactEmail,
 			SendsMail:          s.SMTPURL != nil || s.Development,
 			DocumentInSessions: s.DIDDocWithSession, PasswordMinLength: s.PasswordMinLength, Exempt: s.RateLimitBypassIPs,
+			BlobUploadLimit: s.BlobUploadLimit,
 		},
 		Codes:  &emailcode.Codes{DB: store, Keys: keys, Outbox: letters, Brand: s.brand(), Now: time.Now, Rand: rand.Reader},
 		Outbox: letters, Brand: s.brand(),

@@ -14,6 +14,7 @@ func (s *Service) DescribeServer(context.Context) (*api.DescribeServerOutput, er
 		DID:                  s.Config.ServiceDID,
 		AvailableUserDomains: s.Config.HandleDomains,
 		InviteCodeRequired:   new(s.Config.InviteRequired),
+		BlobUploadLimit:      new(s.Config.BlobUploadLimit),
 		Links:                new(api.DescribeServerLinks),
 		Contact:              new(api.DescribeServerContact),
 	}

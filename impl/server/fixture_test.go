@@ -156,6 +156,7 @@ func newFixture(t testing.TB, change ...func(*options)) *fixture {
 	}
 	o := options{config: server.Config{
 		ServiceDID: "did:web:pds.test", Hostname: "pds.test", HandleDomains: []string{".test"}, PasswordMinLength: 8, SendsMail: true,
+		BlobUploadLimit: 5242880,
 	}}
 	log := slog.New(slog.NewTextHandler(&lockedWriter{w: f.log}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	o.handler = directory.New(directory.NewMemory(), f.clock.Now, "test", log)

@@ -62,6 +62,7 @@ type Config struct {
 	Hostname           string
 	HandleDomains      []string // each with its leading dot
 	InviteRequired     bool
+	BlobUploadLimit    int64          // in bytes
 	InviteEarning      invite.Earning // how accounts earn codes where codes are required
 	PrivacyPolicy      string         // URL, "" for none; the next two likewise
 	TermsOfService     string

@@ -18,18 +18,18 @@ import (
 func TestDescribeServer(t *testing.T) {
 	f := newFixture(t)
 	a := f.accepted(f.get("describeServer"))
-	const want = `{"inviteCodeRequired":false,"availableUserDomains":[".test"],"links":{},"contact":{},"did":"did:web:pds.test"}`
+	const want = `{"inviteCodeRequired":false,"blobUploadLimit":5242880,"availableUserDomains":[".test"],"links":{},"contact":{},"did":"did:web:pds.test"}`
 	if strings.TrimSpace(a.body) != want {
 		t.Errorf("answer %s\nwant   %s", a.body, want)
 	}
 	f = newFixture(t, func(o *options) {
 		o.config.InviteRequired = true
 		o.config.PrivacyPolicy, o.config.TermsOfService = "https://pds.test/privacy", "https://pds.test/terms"
-		o.config.ContactEmail = "help@pds.test"
+		o.config.ContactEmail, o.config.BlobUploadLimit = "help@pds.test", 1
 	})
 	a = f.accepted(f.get("describeServer"))
 	for _, part := range []string{
-		`"inviteCodeRequired":true`, `"links":{"privacyPolicy":"https://pds.test/privacy","termsOfService":"https://pds.test/terms"}`,
+		`"inviteCodeRequired":true`, `"blobUploadLimit":1,`, `"links":{"privacyPolicy":"https://pds.test/privacy","termsOfService":"https://pds.test/terms"}`,
 		`"contact":{"email":"help@pds.test"}`,
 	} {
 		if !strings.Contains(a.body, part) {

@@ -23,6 +23,9 @@ type DescribeServerOutput struct {
 	// If true, a phone verification token must be supplied to create an account
 	// on this instance.
 	PhoneVerificationRequired *bool `json:"phoneVerificationRequired,omitzero"`
+	// Maximum size of a blob that can be uploaded via
+	// com.atproto.repo.uploadBlob, in bytes.
+	BlobUploadLimit *int64 `json:"blobUploadLimit,omitzero"`
 	// List of domain suffixes that can be used in account handles.
 	AvailableUserDomains []string `json:"availableUserDomains"`
 	// URLs of service policy documents.
@@ -35,6 +38,7 @@ type DescribeServerOutput struct {
 var describeServerOutput = xrpc.Object(
 	xrpc.Optional("inviteCodeRequired", xrpc.Boolean()),
 	xrpc.Optional("phoneVerificationRequired", xrpc.Boolean()),
+	xrpc.Optional("blobUploadLimit", xrpc.Integer()),
 	xrpc.Required("availableUserDomains", xrpc.Array(xrpc.String())),
 	xrpc.Optional("links", describeServerLinks),
 	xrpc.Optional("contact", describeServerContact),

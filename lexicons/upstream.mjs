@@ -1,0 +1,71 @@
+// Brings com/atproto to the documents that npm's @atproto/api carries, and says so in
+// UPSTREAM. Usage: node upstream.mjs VERSION
+//
+// The package has the documents as JavaScript literals, with every ref in its long form
+// ("lex:com.example.x#y"). A document that says what the file here says is left alone,
+// so that a change upstream is a change of the lines that changed.
+import { execFileSync } from 'node:child_process'
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
+
+const version = process.argv[2]
+const here = import.meta.dirname
+const temporary = fs.mkdtempSync(path.join(os.tmpdir(), 'lexicons-'))
+try {
+  execFileSync('npm', ['pack', '--silent', `@atproto/api@${version}`], { cwd: temporary, stdio: ['ignore', 'ignore', 'inherit'] })
+  const [archive] = fs.readdirSync(temporary)
+  execFileSync('tar', ['-xzf', archive], { cwd: temporary })
+  const source = fs.readFileSync(path.join(temporary, 'package/dist/client/lexicons.js'), 'utf8')
+  const begin = source.indexOf('schemaDict = ') + 'schemaDict = '.length
+  const end = source.indexOf('\n};', begin) + 2
+  const documents = Object.values((0, eval)(`(${source.slice(begin, end)})`)).filter((d) => d.id.startsWith('com.atproto.'))
+  if (documents.length < 90) throw new Error(`only ${documents.length} documents found: has the package another form now?`)
+
+  const present = fs.readdirSync(path.join(here, 'com/atproto'), { recursive: true })
+  const stale = new Set(present.filter((name) => name.endsWith('.json')).map((name) => path.join('com/atproto', name)))
+  for (const document of documents) {
+    const name = `${document.id.replaceAll('.', '/')}.json`
+    const file = path.join(here, name)
+    stale.delete(path.normalize(name))
+    shorten(document, document.id)
+    if (fs.existsSync(file) && isDeepStrictEqual(JSON.parse(fs.readFileSync(file, 'utf8')), document)) continue
+    fs.mkdirSync(path.dirname(file), { recursive: true })
+    fs.writeFileSync(file, print(document) + '\n')
+  }
+  for (const name of stale) fs.rmSync(path.join(here, name))
+  fs.writeFileSync(path.join(here, 'UPSTREAM'), `npm @atproto/api ${version}\n`)
+} finally {
+  fs.rmSync(temporary, { recursive: true })
+}
+
+/** Gives every ref below value the form that it has in the documents of upstream. */
+function shorten(value, id) {
+  if (value === null || typeof value !== 'object') return
+  const short = (ref) => {
+    const long = ref.replace(/^lex:/, '')
+    return long.startsWith(`${id}#`) ? long.slice(id.length) : long.replace(/#main$/, '')
+  }
+  if (value.type === 'ref') value.ref = short(value.ref)
+  if (value.type === 'union') value.refs = value.refs.map(short)
+  for (const member of Object.values(value)) shorten(member, id)
+}
+
+/** Writes JSON much as upstream does: two spaces; short lists and schemas on one line. */
+function print(value, indent = '', before = 0) {
+  const line = JSON.stringify(value)
+  if (value === null || typeof value !== 'object' || line.length === 2) return line
+  const deeper = indent + '  '
+  const flat = (v) => Object.values(v).every((member) => typeof member !== 'object')
+  const fits = (text) => indent.length + before + text.length < 80
+  if (Array.isArray(value)) {
+    const list = `[${value.map((v) => JSON.stringify(v)).join(', ')}]`
+    if (flat(value) && fits(list)) return list
+    return `[\n${value.map((v) => deeper + print(v, deeper)).join(',\n')}\n${indent}]`
+  }
+  const schema = `{ ${Object.entries(value).map(([k, v]) => `${JSON.stringify(k)}: ${JSON.stringify(v)}`).join(', ')} }`
+  if (flat(value) && !value.description && fits(schema)) return schema
+  const members = Object.entries(value).map(([k, v]) => `${deeper}${JSON.stringify(k)}: ${print(v, deeper, k.length + 4)}`)
+  return `{\n${members.join(',\n')}\n${indent}}`
+}
