@@ -32,7 +32,9 @@ type Window struct {
 
 // Limiter counts requests in fixed windows, each beginning with the first request
 // after the one before has ended. Take adds one to every counter and returns
-// their windows in the same order. It must be safe for concurrent use.
+// their windows in the same order. A request that is over one of its limits begins
+// no window of another, though: who was told to wait could otherwise fill the store
+// with names that they make up. Take must be safe for concurrent use.
 type Limiter interface {
 	Take(ctx context.Context, counters []Counter) ([]Window, error)
 }
@@ -60,9 +62,7 @@ func NewMemoryLimiter(now func() time.Time) *MemoryLimiter {
 	return &MemoryLimiter{now: now, windows: make(map[string]*Window), sweepAt: minSweep}
 }
 
-// Take implements [Limiter]; it never fails. A request that is over one of its
-// limits begins no window of another: who was told to wait could otherwise fill the
-// memory with names that they make up.
+// Take implements [Limiter]; it never fails.
 func (l *MemoryLimiter) Take(_ context.Context, counters []Counter) ([]Window, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -85,16 +85,21 @@ func (l *MemoryLimiter) Take(_ context.Context, counters []Counter) ([]Window, e
 		if out[i].Used > 0 {
 			continue
 		}
-		out[i] = Window{Used: 1, Reset: now.Add(c.Per)}
-		if !exceeded {
-			l.add(c.Key, out[i], now)
+		w := l.windows[c.Key] // of the same counter a moment ago
+		if w == nil {
+			w = &Window{Reset: now.Add(c.Per)}
+			if !exceeded {
+				l.add(c.Key, w, now)
+			}
 		}
+		w.Used++
+		out[i] = *w
 	}
 	return out, nil
 }
 
 // add begins a window.
-func (l *MemoryLimiter) add(key string, w Window, now time.Time) {
+func (l *MemoryLimiter) add(key string, w *Window, now time.Time) {
 	l.sweep(now)
 	if len(l.windows) >= maxWindows {
 		for any := range l.windows {
@@ -102,7 +107,7 @@ func (l *MemoryLimiter) add(key string, w Window, now time.Time) {
 			break
 		}
 	}
-	l.windows[key] = &w
+	l.windows[key] = w
 }
 
 // sweep drops windows that have ended, once the map has doubled since the last

@@ -54,11 +54,13 @@ func newRedisLimiter(address, password, serviceDID string, now func() time.Time)
 
 // countScript adds one to the counter of each key and returns, key by key, what it
 // has come to and the milliseconds until its window ends. ARGV are the lengths of new
-// windows. A script runs alone, so that no two requests see the same number. A counter
-// that lost its end, by whatever hand, gets a new one rather than live forever.
+// windows and then the points of the limits: where a window that is there is over its
+// points, no other is begun. A script runs alone, so that no two requests see the same
+// number. A counter that lost its end, by whatever hand, gets a new one rather than
+// live forever.
 var countScript = redis.NewScript(`
-local windows = {}
-for i, key in ipairs(KEYS) do
+local windows, new, over = {}, {}, false
+local function count(i, key)
   local used = redis.call('INCR', key)
   local left = redis.call('PTTL', key)
   if left < 0 then
@@ -67,6 +69,20 @@ for i, key in ipairs(KEYS) do
   end
   windows[2 * i - 1] = used
   windows[2 * i] = left
+  over = over or used > tonumber(ARGV[#KEYS + i])
+end
+for i, key in ipairs(KEYS) do
+  new[i] = redis.call('EXISTS', key) == 0
+  if not new[i] then count(i, key) end
+end
+local full = over
+for i, key in ipairs(KEYS) do
+  if new[i] and full then
+    windows[2 * i - 1] = 1
+    windows[2 * i] = tonumber(ARGV[i])
+  elseif new[i] then
+    count(i, key)
+  end
 end
 return windows`)
 
@@ -76,12 +92,12 @@ func (l *redisLimiter) Take(ctx context.Context, counters []xrpc.Counter) ([]xrp
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	keys := make([]string, len(counters))
-	lengths := make([]any, len(counters))
+	arguments := make([]any, 2*len(counters))
 	for i, c := range counters {
 		keys[i] = l.key(c)
-		lengths[i] = c.Per.Milliseconds()
+		arguments[i], arguments[len(counters)+i] = c.Per.Milliseconds(), c.Points
 	}
-	numbers, err := countScript.Run(ctx, l.client, keys, lengths...).Int64Slice()
+	numbers, err := countScript.Run(ctx, l.client, keys, arguments...).Int64Slice()
 	if err != nil {
 		return nil, fmt.Errorf("count in Redis: %w", err)
 	}

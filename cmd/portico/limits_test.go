@@ -219,6 +219,8 @@ func TestLimiters(t *testing.T) {
 			used(take(t, c.a, hour("hour|x"), day("day|x")), 3, 3)
 			// Other callers and other limits are not concerned; order is that of the call.
 			used(take(t, c.b, day("day|x"), hour("hour|y"), hour("hour|x")), 4, 1, 4)
+			// What is over one limit has begun no window of another.
+			used(take(t, c.b, hour("hour|y")), 1)
 			// One counter twice counts twice.
 			used(take(t, c.a, hour("hour|z"), hour("hour|z")), 1, 2)
 
