@@ -126,7 +126,7 @@ func (q *queries) accounts(ctx context.Context, text string, args ...any) ([]Acc
 }
 
 // Available returns ErrHandleTaken or ErrEmailTaken, in this order, when an
-// account has handle or email, be it one under creation. Empty ones are not
+// account has handle or email, be it one under creation, or may get the handle back. Empty ones are not
 // looked for. Nothing is reserved: a later write may still lose the race.
 func (q *queries) Available(ctx context.Context, handle syntax.Handle, email string) error {
 	for _, check := range []struct {
@@ -134,6 +134,7 @@ func (q *queries) Available(ctx context.Context, handle syntax.Handle, email str
 		taken       error
 	}{
 		{string(handle), `SELECT 1 FROM account WHERE handle = ?`, ErrHandleTaken},
+		{string(handle), `SELECT 1 FROM handle_change WHERE before = ?`, ErrHandleTaken},
 		{email, `SELECT 1 FROM account WHERE email = ?`, ErrEmailTaken},
 	} {
 		if check.value == "" {
@@ -176,6 +177,9 @@ func (tx *Tx) UpdateAccount(ctx context.Context, a *Account) error {
 		text(a.Handle), text(a.Email), text(a.PasswordHash), microsOf(a.EmailConfirmedAt),
 		a.EmailAuthFactor, microsOf(a.DeactivatedAt), microsOf(a.DeleteAfter), microsOf(a.DeleteAnnouncedAt), a.TakedownRef,
 		a.InvitesDisabled, micros(a.TokensValidFrom), string(a.DID)))
+	if err == nil {
+		err = tx.keepsHandle(ctx, a.Handle, a.DID)
+	}
 	return wrap(err, "update account %s", a.DID)
 }
 

@@ -70,6 +70,9 @@ func (tx *Tx) reserve(ctx context.Context, r Reservation) error {
 		did, text(a.Handle), text(a.Email), text(a.PasswordHash), micros(a.CreatedAt), microsOf(a.EmailConfirmedAt),
 		a.EmailAuthFactor, microsOf(a.DeactivatedAt), microsOf(a.DeleteAfter), microsOf(a.DeleteAnnouncedAt), a.TakedownRef,
 		a.InvitesDisabled, micros(a.TokensValidFrom))
+	if err == nil {
+		err = tx.keepsHandle(ctx, a.Handle, a.DID)
+	}
 	if err != nil {
 		return err
 	}

@@ -87,6 +87,9 @@ func readBack(t *testing.T, d *db.DB) {
 		PasswordHash: "hash", CreatedAt: at(1), DeactivatedAt: new(at(3)), DeleteAfter: new(at(4)), DeleteAnnouncedAt: new(at(5)),
 		TakedownRef: new("ref"), InvitesDisabled: true, TokensValidFrom: at(1e6),
 	})
+	if c, err := d.HandleChange(ctx, "did:plc:one"); !errors.Is(err, db.ErrNotFound) { // older steps have none
+		check("handle change", c, err, &db.HandleChange{DID: "did:plc:one", Before: "old.test", Holder: "holder", LeaseUntil: start})
+	}
 	k, err := d.SigningKey(ctx, "did:plc:one", "atproto")
 	check("signing key", k, err, &db.SigningKey{
 		DID: "did:plc:one", Purpose: "atproto", Public: "did:key:one", Sealed: []byte("sealed"),

@@ -31,6 +31,7 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"creation given up", (*suite).creationGivenUp},
 		{"unfinished", (*suite).unfinished},
 		{"cleanups", (*suite).cleanups},
+		{"handle changes", (*suite).handleChanges},
 		{"signing keys", (*suite).signingKeys},
 		{"reserved keys", (*suite).reservedKeys},
 		{"repo", (*suite).repo},
@@ -53,6 +54,7 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"transactions", (*suite).transactions},
 
 		{"race/handle", (*suite).raceHandle},
+		{"race/handle given up", (*suite).raceHandleGivenUp},
 		{"race/email", (*suite).raceEmail},
 		{"race/did", (*suite).raceDID},
 		{"race/single-use invite", func(s *suite) { s.raceInvite(1) }},
