@@ -34,7 +34,7 @@ check: ## all that must hold before a change goes in: generated code, vet, stati
 	go tool staticcheck -tags interop,crash,compare ./cmd/portico/...
 	go test $(TESTFLAGS) ./...
 
-lexicons: ## bring lexicons/com/atproto to npm's @atproto/api, API (0.21.0) (needs Node 20 or newer and npm)
+lexicons: ## bring lexicons/com/atproto to npm's @atproto/api, API (0.21.0) (needs Node 20 or newer, npm and Chromium)
 	node lexicons/upstream.mjs $(API)
 
 bench: ## print the server's processor time per request, beside a bare echo handler's (needs Linux)
@@ -51,7 +51,7 @@ fuzz: ## run every fuzz target for FUZZTIME (20s)
 build: ## build one static binary, bin/portico
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.release=$$(git describe --tags --always --dirty 2>/dev/null)" -o bin/portico ./cmd/portico
 
-interop: build ## run the official clients against bin/portico (needs Node 20 or newer and npm)
+interop: build ## run the official clients against bin/portico (needs Node 20 or newer, npm and Chromium)
 	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags interop -count 1 $(TESTFLAGS) ./cmd/portico/interop
 
 compare: build ## hold bin/portico's answers against the reference PDS's (needs npm; the first time takes minutes)

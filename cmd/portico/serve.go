@@ -192,6 +192,7 @@ func announce(w io.Writer, s *settings, directoryURL string) {
 		fmt.Fprintf(w, "  secrets    %s\n", s.SecretsFile)
 	}
 	fmt.Fprintf(w, "  directory  %s\n", directoryURL)
+	fmt.Fprintf(w, "  methods    %s/docs\n", s.PublicURL)
 	fmt.Fprintf(w, `
 Sign up:
 
@@ -284,6 +285,9 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, li
 	routes := xrpc.NewServer(e, options)
 	if err := api.Register(routes, service, server.Policy{Gate: gate}); err != nil {
 		return nil, fmt.Errorf("register com.atproto.server: %w", err)
+	}
+	if err := describeMethods(e, routes.Methods(), s.Version); err != nil {
+		return nil, err
 	}
 	(&pages{settings: s, accounts: store}).register(e)
 	return &parts{

@@ -101,7 +101,10 @@ type writer struct {
 // path is the path item of a method.
 func (w *writer) path(m *model.Method) object {
 	def := w.docs[m.NSID].Def("main")
-	op := object{{"operationId", m.NSID}, {"tags", []any{namespace(m.NSID)}}}
+	op := object{
+		{"operationId", m.NSID}, {"tags", []any{namespace(m.NSID)}},
+		{"summary", strings.TrimPrefix(m.NSID, namespace(m.NSID)+".")},
+	}
 	describe(&op, def.Node)
 	if params := def.Node.Get("parameters"); params != nil {
 		if list := w.parameters(def.Doc, params); len(list) > 0 {

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/labstack/echo/v4"
+	"github.com/pb33f/libopenapi"
+	validator "github.com/pb33f/libopenapi-validator"
+	schema "github.com/pb33f/libopenapi-validator/schema_validation"
+
+	"portico/api"
+	methods "portico/api/atproto/server"
+	"portico/api/xrpc"
+	"portico/impl/auth"
+	"portico/impl/server"
+)
+
+func serveDocs(t *testing.T) *httptest.Server {
+	t.Helper()
+	e := echo.New()
+	routes := xrpc.NewServer(e, xrpc.Options{Logger: slog.New(slog.DiscardHandler)})
+	service := &server.Service{Config: server.Config{ServiceDID: "did:web:pds.test", HandleDomains: []string{".test"}, ContactEmail: "a@pds.test"}}
+	if err := methods.Register(routes, service, server.Policy{Gate: &auth.Gate{}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := describeMethods(e, routes.Methods(), "v1.2.3"); err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(e)
+	t.Cleanup(s.Close)
+	return s
+}
+
+// The document has the methods that are served, and what their policies ask for.
+func TestOpenAPISecurity(t *testing.T) {
+	status, kind, body := fetch(t, serveDocs(t), "/openapi.json", "pds.test")
+	if status != 200 || kind != "application/json" {
+		t.Fatalf("%d %s", status, kind)
+	}
+	var d struct {
+		Info       struct{ Title, Version string }
+		Tags       []struct{ Name string }
+		Paths      map[string]map[string]struct{ Security json.RawMessage }
+		Components struct{ SecuritySchemes, Schemas map[string]json.RawMessage }
+	}
+	if err := json.Unmarshal([]byte(body), &d); err != nil {
+		t.Fatal(err)
+	}
+	if d.Info.Title != "Portico" || d.Info.Version != "v1.2.3" || len(d.Tags) != 1 || d.Tags[0].Name != "com.atproto.server" {
+		t.Errorf("info %v, tags %v", d.Info, d.Tags)
+	}
+	var got []string
+	for path, verbs := range d.Paths {
+		for verb, op := range verbs {
+			got = append(got, fmt.Sprintf("%s %s %s", strings.TrimPrefix(path, "/xrpc/com.atproto.server."), verb, op.Security))
+		}
+	}
+	slices.Sort(got)
+	want := []string{
+		`activateAccount post [{"session":[]}]`,
+		`checkAccountStatus get [{"session":[]}]`,
+		`confirmEmail post [{"session":[]}]`,
+		`createAccount post [{},{"service":[]}]`,
+		`createAppPassword post [{"session":[]}]`,
+		`createInviteCode post [{"admin":[]}]`,
+		`createInviteCodes post [{"admin":[]}]`,
+		`createSession post []`,
+		`deactivateAccount post [{"session":[]}]`,
+		`deleteAccount post []`,
+		`deleteSession post [{"refresh":[]}]`,
+		`describeServer get []`,
+		`getAccountInviteCodes get [{"session":[]}]`,
+		`getServiceAuth get [{"session":[]}]`,
+		`getSession get [{"session":[]}]`,
+		`listAppPasswords get [{"session":[]}]`,
+		`refreshSession post [{"refresh":[]}]`,
+		`requestAccountDelete post [{"session":[]}]`,
+		`requestEmailConfirmation post [{"session":[]}]`,
+		`requestEmailUpdate post [{"session":[]}]`,
+		`requestPasswordReset post []`,
+		`reserveSigningKey post []`,
+		`resetPassword post []`,
+		`revokeAppPassword post [{"session":[]}]`,
+		`updateEmail post [{"session":[]}]`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if len(d.Components.SecuritySchemes) != 4 {
+		t.Errorf("%d security schemes, want 4", len(d.Components.SecuritySchemes))
+	}
+	// Schemas that only other methods need are left out, those behind others are not.
+	for name, want := range map[string]bool{
+		"Error": true, "com.atproto.server.defs_inviteCode": true, "com.atproto.server.defs_inviteCodeUse": true,
+		"com.atproto.sync.listRepos_repo": false,
+	} {
+		if _, ok := d.Components.Schemas[name]; ok != want {
+			t.Errorf("schema %s: %v, want %v", name, ok, want)
+		}
+	}
+}
+
+// A validator of OpenAPI 3.1 accepts the document, and with it what the server answers.
+func TestOpenAPIValid(t *testing.T) {
+	s := serveDocs(t)
+	_, _, body := fetch(t, s, "/openapi.json", "pds.test")
+	d, err := libopenapi.NewDocument([]byte(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	model, err := d.BuildV3Model()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, problems := schema.ValidateOpenAPIDocument(d)
+	for _, p := range problems {
+		t.Error(p, p.SchemaValidationErrors)
+	}
+	v := validator.NewValidatorFromV3Model(&model.Model)
+	defer v.Release()
+	for _, tt := range []struct {
+		verb, method, body string
+		status             int
+		request            bool // whether the request itself is valid
+	}{
+		{"GET", "describeServer", "", 200, true},
+		{"POST", "createSession", `{"identifier":"alice.test"}`, 400, false},
+		{"POST", "createSession", `{"identifier":"alice.test","password":1}`, 400, false},
+		{"GET", "getServiceAuth", "", 400, false},
+		{"GET", "getSession", "", 401, false}, // for want of a token
+	} {
+		r, err := http.NewRequest(tt.verb, s.URL+"/xrpc/com.atproto.server."+tt.method, strings.NewReader(tt.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json")
+		if ok, _ := v.ValidateHttpRequest(r.Clone(t.Context())); ok != tt.request {
+			t.Errorf("%s %s: valid is %v, want %v", tt.method, tt.body, ok, tt.request)
+		}
+		r.Body = io.NopCloser(strings.NewReader(tt.body))
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		if answer.StatusCode != tt.status {
+			t.Errorf("%s %s: %d, want %d", tt.method, tt.body, answer.StatusCode, tt.status)
+		}
+		_, problems := v.ValidateHttpResponse(r, answer)
+		for _, p := range problems {
+			t.Errorf("%s %s: the answer: %v", tt.method, tt.body, p)
+		}
+	}
+}
+
+func TestOpenAPIOfUnknownPolicies(t *testing.T) {
+	for auth, want := range map[string]string{
+		"astrology": `com.atproto.server.getSession: describe the methods: no security scheme is known for the policy "astrology"`,
+		"public":    "",
+	} {
+		_, err := describe(api.OpenAPI, []xrpc.Route{{NSID: "com.atproto.server.getSession", Auth: auth}}, "")
+		if err == nil && want != "" || err != nil && err.Error() != want {
+			t.Errorf("%s: %v", auth, err)
+		}
+	}
+	_, err := describe(api.OpenAPI, []xrpc.Route{{NSID: "com.example.nothing", Auth: "public"}}, "")
+	if err == nil || err.Error() != "com.example.nothing is served and not in the generated OpenAPI document: run `make generate`" {
+		t.Errorf("a method that is not there: %v", err)
+	}
+}
+
+// The page can load nothing but what this server has.
+func TestDocsPage(t *testing.T) {
+	s := serveDocs(t)
+	status, kind, page := fetch(t, s, "/docs", "pds.test")
+	if status != 200 || kind != "text/html; charset=utf-8" || strings.Contains(page, "//") {
+		t.Errorf("%d %s %s", status, kind, page)
+	}
+	answer, err := http.Get(s.URL + "/docs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	const policy = "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	if got := answer.Header.Get("Content-Security-Policy"); got != policy {
+		t.Errorf("Content-Security-Policy: %s", got)
+	}
+	if status, _, _ := fetch(t, s, "/docs", "pds.test", "If-None-Match", answer.Header.Get("ETag")); status != 304 {
+		t.Errorf("with its ETag: %d, want 304", status)
+	}
+	status, kind, script := fetch(t, s, "/docs/openapi-explorer.min.js", "pds.test")
+	const released = "6bb3f4f29b0d740f1fc0970cd4245e01d2c1346df5a26ecd20a2f7a5dda5f837"
+	if sum := fmt.Sprintf("%x", sha256.Sum256([]byte(script))); status != 200 || kind != "text/javascript; charset=utf-8" || sum != released {
+		t.Errorf("%d %s: the viewer's checksum is %s, want the released one, %s", status, kind, sum, released)
+	}
+}
