@@ -15,9 +15,8 @@ import (
 	"portico/impl/resolve"
 )
 
-// Identities changes what the DIDs of accounts say: in the PLC directory first,
-// then here. A failure in between leaves the DID ahead of the account, and doing
-// the same again mends it. It is safe for concurrent use.
+// Identities changes what the DIDs of accounts say, in the PLC directory and here.
+// It is safe for concurrent use.
 type Identities struct {
 	Accounts *Accounts
 	// Directory has the operations of did:plc; *plc.Client is one.
@@ -62,70 +61,6 @@ func (i *Identities) CheckHandle(ctx context.Context, wanted string, did syntax.
 	return h, nil
 }
 
-// ChangeHandle gives an account a handle that CheckHandle let pass, also the one it
-// has, and tells the network.
-//
-// It returns db.ErrNotFound, db.ErrHandleTaken, ErrHandleNotInDocument,
-// ErrUnresolved, plc.ErrTombstoned, or a *plc.Error.
-func (i *Identities) ChangeHandle(ctx context.Context, did syntax.DID, h syntax.Handle) error {
-	a := i.Accounts
-	before, err := a.DB.AccountByDID(ctx, did)
-	if err != nil {
-		return fmt.Errorf("change handle: %w", err)
-	}
-	if before.Handle != h {
-		if err := a.DB.Available(ctx, h, ""); err != nil {
-			return fmt.Errorf("change handle of %s: %w", did, err)
-		}
-	}
-	ctx = context.WithoutCancel(ctx)
-	if err := i.claim(ctx, did, h); err != nil {
-		return fmt.Errorf("change handle of %s: %w", did, err)
-	}
-	err = a.DB.Write(ctx, func(tx *db.Tx) error {
-		acct, err := tx.LockAccount(ctx, did)
-		if err != nil {
-			return err
-		}
-		detail := fmt.Sprintf("from %s to %s", acct.Handle, h)
-		acct.Handle = h
-		if err := tx.UpdateAccount(ctx, acct); err != nil {
-			return err
-		}
-		if err := audit.Record(ctx, tx, a.Now(), did, audit.HandleChanged, detail); err != nil {
-			return err
-		}
-		return tx.AppendEvents(ctx, Events(did, event.Identity(did, h))...)
-	})
-	if errors.Is(err, db.ErrHandleTaken) && did.Method() == "plc" && before.Handle != "" {
-		// Somebody was faster. The DID must not go on naming a handle of theirs.
-		back := i.update(ctx, did, func(d *plc.Data) { d.SetHandle(before.Handle) })
-		if back != nil {
-			a.Log.ErrorContext(ctx, "DID names a handle that its account did not get", "did", did, "handle", h, "error", back)
-		}
-	}
-	i.refresh(ctx, did)
-	if err != nil {
-		return fmt.Errorf("change handle of %s: %w", did, err)
-	}
-	return nil
-}
-
-// claim makes the DID name h, or makes sure that it does.
-func (i *Identities) claim(ctx context.Context, did syntax.DID, h syntax.Handle) error {
-	if did.Method() == "plc" {
-		return i.update(ctx, did, func(d *plc.Data) { d.SetHandle(h) })
-	}
-	doc, err := i.Documents.Resolve(ctx, did, true)
-	if err != nil {
-		return errors.Join(ErrUnresolved, err)
-	}
-	if doc.Handle() != h.String() {
-		return ErrHandleNotInDocument
-	}
-	return nil
-}
-
 // update posts the operation that changes a did:plc as asked.
 func (i *Identities) update(ctx context.Context, did syntax.DID, change func(*plc.Data)) error {
 	last, err := i.Directory.Last(ctx, did)
@@ -168,7 +103,8 @@ func (i *Identities) refresh(ctx context.Context, did syntax.DID) {
 
 // ChangeSigningKey gives an account another signing key: one that was reserved
 // here, for the DID or for nobody yet, or the one that it has, so that a DID that
-// names another gets it back.
+// names another gets it back. The directory comes first: a failure in between
+// leaves the DID ahead of the account, and doing the same again mends it.
 //
 // It returns db.ErrNotFound, ErrKeyUnknown, ErrSigningKey for a DID that only its
 // owner can change and that names another key, plc.ErrTombstoned, or a *plc.Error.
