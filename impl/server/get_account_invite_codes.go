@@ -37,7 +37,7 @@ func (s *Service) GetAccountInviteCodes(
 	out := new(api.GetAccountInviteCodesOutput)
 	for _, c := range codes {
 		if !c.Disabled && (p.IncludeUsed || c.Spent < c.Uses) {
-			out.Codes = append(out.Codes, shownInvite(c))
+			out.Codes = append(out.Codes, answer.Invite(c))
 		}
 	}
 	return out, nil
@@ -105,15 +105,4 @@ func routine(codes []db.Invite) (n int) {
 		}
 	}
 	return n
-}
-
-func shownInvite(i db.Invite) api.InviteCode {
-	out := api.InviteCode{
-		Code: i.Code, Available: int64(i.Uses), Disabled: i.Disabled, ForAccount: i.ForAccount, CreatedBy: i.CreatedBy,
-		CreatedAt: answer.Datetime(i.CreatedAt),
-	}
-	for _, u := range i.Used {
-		out.Uses = append(out.Uses, api.InviteCodeUse{UsedBy: u.By, UsedAt: answer.Datetime(u.At)})
-	}
-	return out
 }

@@ -1,0 +1,81 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	api "portico/api/atproto/admin"
+	"portico/api/xrpc"
+	"portico/db"
+	"portico/impl/answer"
+)
+
+// GetInviteCodes lists all codes in pages, the newest or the most used first.
+func (s *Service) GetInviteCodes(ctx context.Context, p *api.GetInviteCodesParams) (*api.GetInviteCodesOutput, error) {
+	var list func(context.Context, *db.InviteMark, int) ([]db.Invite, error)
+	switch p.Sort {
+	case api.GetInviteCodesParamsSortRecent:
+		list = s.DB.RecentInvites
+	case api.GetInviteCodesParamsSortUsage:
+		list = s.DB.MostUsedInvites
+	default:
+		return nil, xrpc.InvalidRequest("unknown sort method: " + p.Sort)
+	}
+	var after *db.InviteMark
+	if p.Cursor != nil {
+		var err error
+		if after, err = parseMark(p.Sort, *p.Cursor); err != nil {
+			return nil, xrpc.InvalidRequest("Malformed cursor")
+		}
+	}
+	codes, err := list(ctx, after, int(p.Limit))
+	if err != nil {
+		return nil, err
+	}
+	out := new(api.GetInviteCodesOutput)
+	for _, c := range codes {
+		out.Codes = append(out.Codes, answer.Invite(c))
+	}
+	if n := len(codes); n > 0 {
+		out.Cursor = new(mark(p.Sort, codes[n-1]))
+	}
+	return out, nil
+}
+
+const markSeparator = "::"
+
+// mark is the place of a code in a list, as a cursor. Ages are milliseconds; what a
+// code has beyond those follows as a fraction, so that none is skipped.
+func mark(sort string, i db.Invite) string {
+	primary := strconv.Itoa(i.Spent)
+	if sort == api.GetInviteCodesParamsSortRecent {
+		micros := i.CreatedAt.UnixMicro()
+		primary = strconv.FormatInt(micros/1000, 10)
+		if rest := micros % 1000; rest != 0 {
+			primary += fmt.Sprintf(".%03d", rest)
+		}
+	}
+	return primary + markSeparator + i.Code
+}
+
+var errMark = errors.New("malformed cursor")
+
+func parseMark(sort, cursor string) (*db.InviteMark, error) {
+	primary, code, ok := strings.Cut(cursor, markSeparator)
+	if !ok || primary == "" || code == "" || strings.Contains(code, markSeparator) {
+		return nil, errMark
+	}
+	n, err := strconv.ParseFloat(primary, 64)
+	if err != nil || !(math.Abs(n) < 1<<52/1000) {
+		return nil, errMark
+	}
+	if sort == api.GetInviteCodesParamsSortRecent {
+		return &db.InviteMark{CreatedAt: time.UnixMicro(int64(math.Round(n * 1000))), Code: code}, nil
+	}
+	return &db.InviteMark{Spent: int(math.Ceil(n)), Code: code}, nil
+}

@@ -1,0 +1,60 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	api "portico/api/atproto/admin"
+	"portico/api/xrpc"
+	"portico/db"
+)
+
+// GetSubjectStatus says whether an account is taken down. Of records and blobs this
+// server has none as yet.
+func (s *Service) GetSubjectStatus(ctx context.Context, p *api.GetSubjectStatusParams) (*api.GetSubjectStatusOutput, error) {
+	switch {
+	case p.Blob != nil && p.DID == nil:
+		return nil, xrpc.InvalidRequest("Must provide a did to request blob state")
+	case p.Blob != nil:
+		return nil, s.noPart(ctx, *p.DID)
+	case p.URI != nil:
+		did, err := p.URI.Authority().AsDID()
+		if err != nil {
+			return nil, repoNotFound()
+		}
+		return nil, s.noPart(ctx, did)
+	case p.DID == nil:
+		return nil, xrpc.InvalidRequest("No provided subject")
+	}
+	a, err := s.DB.AccountByDID(ctx, *p.DID)
+	if errors.Is(err, db.ErrNotFound) {
+		return nil, subjectNotFound()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &api.GetSubjectStatusOutput{
+		Subject:     api.NewGetSubjectStatusOutputSubject(&api.RepoRef{DID: a.DID}),
+		Takedown:    &api.StatusAttr{Applied: a.TakenDown(), Ref: a.TakedownRef},
+		Deactivated: &api.StatusAttr{Applied: a.Deactivated()},
+	}, nil
+}
+
+// noPart is the answer about a record or a blob of an account.
+func (s *Service) noPart(ctx context.Context, did syntax.DID) error {
+	_, err := s.DB.AccountByDID(ctx, did)
+	if errors.Is(err, db.ErrNotFound) {
+		return repoNotFound()
+	}
+	if err != nil {
+		return err
+	}
+	return subjectNotFound()
+}
+
+func subjectNotFound() error { return errNotFound.New(http.StatusBadRequest, "Subject not found") }
+
+func repoNotFound() error { return errNotFound.New(http.StatusBadRequest, "Repo not found") }

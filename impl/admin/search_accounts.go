@@ -1,0 +1,37 @@
+package admin
+
+import (
+	"context"
+	"strings"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	api "portico/api/atproto/admin"
+	"portico/db"
+)
+
+// SearchAccounts lists the accounts whose address begins with a text, in the order
+// of their addresses; or, without one, all accounts in the order of their DIDs.
+func (s *Service) SearchAccounts(ctx context.Context, p *api.SearchAccountsParams) (*api.SearchAccountsOutput, error) {
+	prefix, after, limit := strings.ToLower(deref(p.Email)), deref(p.Cursor), int(p.Limit)
+	var found []db.Account
+	var err error
+	if prefix != "" {
+		found, err = s.DB.AccountsByEmail(ctx, prefix, after, limit+1)
+	} else {
+		found, err = s.DB.Accounts(ctx, syntax.DID(strings.ReplaceAll(after, "\x00", "")), limit+1)
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := new(api.SearchAccountsOutput)
+	if len(found) > limit {
+		found = found[:limit]
+		out.Cursor = new(found[limit-1].DID.String())
+		if prefix != "" {
+			out.Cursor = new(found[limit-1].Email)
+		}
+	}
+	out.Accounts, err = s.views(ctx, found)
+	return out, err
+}

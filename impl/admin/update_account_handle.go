@@ -1,0 +1,33 @@
+package admin
+
+import (
+	"context"
+	"errors"
+
+	api "portico/api/atproto/admin"
+	"portico/api/xrpc"
+	"portico/db"
+	"portico/impl/answer"
+)
+
+// UpdateAccountHandle gives an account another handle, in its DID and here. Reserved
+// names are the operator's to give away.
+func (s *Service) UpdateAccountHandle(ctx context.Context, in *api.UpdateAccountHandleInput) error {
+	a, err := s.DB.AccountByDID(ctx, in.DID)
+	if errors.Is(err, db.ErrNotFound) || err == nil && a.TakenDown() {
+		return accountNotFound()
+	}
+	if err != nil {
+		return err
+	}
+	h, err := s.Identities.CheckHandle(ctx, in.Handle.String(), in.DID, true)
+	if err == nil {
+		err = s.Identities.ChangeHandle(ctx, in.DID, h)
+	}
+	if errors.Is(err, db.ErrNotFound) {
+		return accountNotFound()
+	}
+	return answer.Handle(err, in.Handle)
+}
+
+func accountNotFound() error { return xrpc.InvalidRequest("Account not found") }

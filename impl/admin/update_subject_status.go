@@ -1,0 +1,112 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	api "portico/api/atproto/admin"
+	"portico/api/atproto/repo"
+	"portico/api/xrpc"
+	"portico/db"
+	"portico/impl/account"
+	"portico/impl/answer"
+)
+
+// UpdateSubjectStatus takes accounts down and lifts that again, and switches them
+// off and on. Asked for nothing, it tells the network again how an account is.
+func (s *Service) UpdateSubjectStatus(ctx context.Context, in *api.UpdateSubjectStatusInput) (*api.UpdateSubjectStatusOutput, error) {
+	if in.Takedown != nil && in.Takedown.Applied && in.Deactivated != nil && !in.Deactivated.Applied {
+		return nil, xrpc.InvalidRequest("Cannot activate and takedown an account at the same time")
+	}
+	if in.Takedown != nil {
+		if err := s.setTakedown(ctx, in.Subject, in.Takedown); err != nil {
+			return nil, err
+		}
+	}
+	if subject, ok := in.Subject.Value().(*api.RepoRef); ok {
+		var err error
+		switch {
+		case in.Deactivated != nil && in.Deactivated.Applied:
+			err = s.deactivate(ctx, subject.DID)
+		case in.Deactivated != nil:
+			err = s.activate(ctx, subject.DID)
+		case in.Takedown == nil:
+			err = s.Accounts.Announce(ctx, subject.DID)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	subject, err := echo(in.Subject)
+	if err != nil {
+		return nil, err
+	}
+	return &api.UpdateSubjectStatusOutput{Subject: subject, Takedown: in.Takedown}, nil
+}
+
+// echo is the subject of a request in its answer: the two are the same union.
+func echo(subject api.UpdateSubjectStatusInputSubject) (out api.UpdateSubjectStatusOutputSubject, err error) {
+	b, err := json.Marshal(subject)
+	if err == nil {
+		err = json.Unmarshal(b, &out)
+	}
+	return out, err
+}
+
+func (s *Service) setTakedown(ctx context.Context, subject api.UpdateSubjectStatusInputSubject, takedown *api.StatusAttr) error {
+	switch subject := subject.Value().(type) {
+	case *api.RepoRef:
+		if !takedown.Applied {
+			return s.Accounts.Restore(ctx, subject.DID)
+		}
+		ref := strings.ReplaceAll(deref(takedown.Ref), "\x00", "")
+		return s.Accounts.TakeDown(ctx, subject.DID, cmp.Or(ref, s.Now().UTC().Format("2006-01-02T15:04:05.000Z")))
+	case *repo.StrongRef:
+		did, err := subject.URI.Authority().AsDID()
+		if err != nil {
+			return repoNotFound()
+		}
+		return s.setPartTakedown(ctx, did)
+	case *api.RepoBlobRef:
+		return s.setPartTakedown(ctx, subject.DID)
+	case *xrpc.UnknownVariant:
+		return xrpc.InvalidRequest("Invalid subject (" + subject.Type + ")")
+	}
+	return errors.New("admin: subject of no type")
+}
+
+// setPartTakedown does nothing to a record or a blob that is not here, and none is
+// as yet.
+func (s *Service) setPartTakedown(ctx context.Context, did syntax.DID) error {
+	_, err := s.DB.AccountByDID(ctx, did)
+	if errors.Is(err, db.ErrNotFound) {
+		return repoNotFound()
+	}
+	return err
+}
+
+func (s *Service) deactivate(ctx context.Context, did syntax.DID) error {
+	err := s.Accounts.Deactivate(ctx, did, time.Time{})
+	if errors.Is(err, db.ErrNotFound) {
+		return xrpc.InvalidRequest("Account not found")
+	}
+	return err
+}
+
+func (s *Service) activate(ctx context.Context, did syntax.DID) error {
+	err := s.DIDs.Verify(ctx, did)
+	if err == nil {
+		err = s.Accounts.Activate(ctx, did)
+	}
+	if errors.Is(err, account.ErrTakenDown) || errors.Is(err, db.ErrNotFound) {
+		return errUserNotFound.New(http.StatusBadRequest, "user not found")
+	}
+	return answer.DID(err)
+}

@@ -1,0 +1,49 @@
+package answer
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/api/xrpc"
+	"portico/db"
+	"portico/impl/account"
+	"portico/impl/handle"
+	"portico/impl/plc"
+)
+
+// handleErrors are the names under which a handle is refused where the lexicon
+// declares none.
+var handleErrors = map[string]*xrpc.DeclaredError{
+	"InvalidHandle":      xrpc.Undeclared("InvalidHandle"),
+	"HandleNotAvailable": xrpc.Undeclared("HandleNotAvailable"),
+	"UnsupportedDomain":  xrpc.Undeclared("UnsupportedDomain"),
+}
+
+// Handle answers a handle that an account is not given, wanted as it was asked for,
+// or a DID that could not be made to name it.
+func Handle(err error, wanted syntax.Handle) error {
+	if refused, ok := errors.AsType[*handle.Error](err); ok {
+		if name, ok := handleErrors[refused.Name]; ok {
+			return name.New(http.StatusBadRequest, refused.Message)
+		}
+		return xrpc.InvalidRequest(refused.Message)
+	}
+	if errors.Is(err, db.ErrHandleTaken) {
+		return handleErrors["HandleNotAvailable"].New(http.StatusBadRequest, "Handle already taken: "+wanted.Normalize().String())
+	}
+	return DID(err)
+}
+
+// DID answers a DID that does not fit its account, that could not be changed, or of
+// which nobody could tell.
+func DID(err error) error {
+	if wrong, ok := errors.AsType[*account.DIDError](err); ok {
+		return xrpc.InvalidRequest(wrong.Message)
+	}
+	if errors.Is(err, plc.ErrTombstoned) {
+		return xrpc.InvalidRequest("DID is tombstoned")
+	}
+	return Directory(err)
+}
