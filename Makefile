@@ -34,7 +34,7 @@ check: ## all that must hold before a change goes in: generated code, vet, stati
 	go tool staticcheck -tags interop,crash,compare ./cmd/portico/...
 	go test $(TESTFLAGS) ./...
 
-lexicons: ## bring lexicons/com/atproto to npm's @atproto/api, API (0.21.0) (needs Node 20 or newer, npm and Chromium)
+lexicons: ## bring lexicons/com/atproto to npm's @atproto/api, API (0.21.0) (needs Node 20 or newer and npm)
 	node lexicons/upstream.mjs $(API)
 
 bench: ## print the server's processor time per request, beside a bare echo handler's (needs Linux)
