@@ -139,10 +139,29 @@ func TestMailsBudget(t *testing.T) {
 	}
 	f.refused(f.post("requestEmailConfirmation", "", bearer(u.access)...), 429, "RateLimitExceeded", "Rate Limit Exceeded")
 	// Where that would tell that the address is known, nothing is said.
-	f.accepted(f.post("requestPasswordReset", `{"email":"alice@example.com"}`))
-	if n := len(f.letters("reset_password")); n != 0 {
-		t.Errorf("%d letters beyond the budget", n)
+	for range 31 {
+		f.accepted(f.post("requestPasswordReset", `{"email":"alice@example.com"}`))
 	}
+	if n := len(f.letters("reset_password")); n != 30 {
+		t.Errorf("%d letters, want the 30 of the budget", n)
+	}
+}
+
+// Anybody can ask for password resets. That keeps no owner from signing in with
+// an emailed code, nor one who holds a session from getting any other code.
+func TestMailsOfStrangersShutNobodyOut(t *testing.T) {
+	f := newFixture(t)
+	u := f.signUp("alice")
+	f.confirm(u)
+	f.setAccount(u.did, func(a *db.Account) { a.EmailAuthFactor = true })
+	for range 40 {
+		f.accepted(f.post("requestPasswordReset", `{"email":"alice@example.com"}`))
+	}
+	f.refused(f.post("createSession", login("alice.test", goodPassword)), 401, "AuthFactorTokenRequired",
+		"A sign in code has been sent to your email address")
+	f.accepted(f.post("requestEmailUpdate", "", bearer(u.access)...))
+	f.accepted(f.post("requestAccountDelete", "", bearer(u.access)...))
+	f.accepted(f.post("requestEmailConfirmation", "", bearer(u.access)...))
 }
 
 func TestUpdateEmail(t *testing.T) {
