@@ -1,13 +1,18 @@
 package server_test
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	api "portico/api/atproto/server"
+	"portico/db"
+	"portico/impl/budget"
 	"portico/impl/resolve"
 	"portico/impl/serviceauth"
 )
@@ -43,5 +48,43 @@ func TestServiceOfADIDIsNotTheDID(t *testing.T) {
 		}
 		f.refused(f.post("createAccount", fmt.Sprintf(`{"handle":"alice.test","email":"a@example.com","did":%q}`, did), bearer(token)...),
 			401, "AuthenticationRequired", "Missing auth to create account with did: "+tt.did)
+	}
+}
+
+// Whoever hangs up while a password is being checked has guessed all the same.
+func TestGuessOfACallerWhoHangsUpIsCounted(t *testing.T) {
+	f := newFixture(t)
+	u := f.signUp("alice")
+	for _, try := range []func(context.Context) error{
+		func(ctx context.Context) error {
+			_, err := f.service.CreateSession(ctx, &api.CreateSessionInput{Identifier: "alice.test", Password: "wrong"})
+			return err
+		},
+		func(ctx context.Context) error {
+			return f.service.DeleteAccount(ctx, &api.DeleteAccountInput{DID: u.did, Password: "wrong", Token: "AAAAA-AAAAA"})
+		},
+	} {
+		before, _, err := f.db.BudgetLeft(t.Context(), budget.FailedPasswords.Kind, u.did.String(), 50, f.clock.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, hangUp := context.WithCancel(t.Context())
+		looks := 0
+		f.service.Now = func() time.Time {
+			if looks++; looks == 2 { // the first look at the budget is over, and so is the hash
+				hangUp()
+			}
+			return f.clock.Now()
+		}
+		if err := try(ctx); err == nil {
+			t.Error("no error")
+		}
+		after, _, err := f.db.BudgetLeft(t.Context(), budget.FailedPasswords.Kind, u.did.String(), 50, f.clock.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if after != before-1 {
+			t.Errorf("%d left of the budget, %d before", after, before)
+		}
 	}
 }
