@@ -13,6 +13,7 @@ import (
 	api "portico/api/atproto/server"
 	"portico/db"
 	"portico/impl/budget"
+	"portico/impl/password"
 	"portico/impl/resolve"
 	"portico/impl/serviceauth"
 )
@@ -86,5 +87,32 @@ func TestGuessOfACallerWhoHangsUpIsCounted(t *testing.T) {
 		if after != before-1 {
 			t.Errorf("%d left of the budget, %d before", after, before)
 		}
+	}
+}
+
+// A right password stays right when another sign-in replaces its hash of an old
+// kind in the meantime.
+func TestSessionOfRehashedPassword(t *testing.T) {
+	for _, moment := range []int{1, 2} { // the clock is looked at on both sides of the hash
+		f := newFixture(t)
+		u := f.signUp("alice")
+		dear := password.NewHasher(password.Config{Rand: rand.Reader, Params: password.Params{Memory: 128, Time: 1, Threads: 1}})
+		imported, err := dear.Hash(t.Context(), goodPassword)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fresh, err := f.service.Passwords.Hash(t.Context(), goodPassword)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.setAccount(u.did, func(a *db.Account) { a.PasswordHash = imported })
+		looks := 0
+		f.service.Now = func() time.Time {
+			if looks++; looks == moment {
+				f.setAccount(u.did, func(a *db.Account) { a.PasswordHash = fresh })
+			}
+			return f.clock.Now()
+		}
+		f.accepted(f.post("createSession", login("alice.test", goodPassword)))
 	}
 }

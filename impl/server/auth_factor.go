@@ -9,11 +9,13 @@ import (
 	"portico/db"
 	"portico/impl/answer"
 	"portico/impl/emailcode"
+	"portico/impl/session"
 )
 
 // checkAuthFactor asks for the emailed code of a login with the account password,
 // where the owner wants one to be asked for. An app password is for apps that
-// could not ask.
+// could not ask. It returns session.ErrStale, and the code can be used again, when
+// the password is no longer the one that was checked.
 func (s *Service) checkAuthFactor(ctx context.Context, login *login, typed string) error {
 	a := login.account
 	if !a.EmailAuthFactor || login.app != nil {
@@ -28,12 +30,12 @@ func (s *Service) checkAuthFactor(ctx context.Context, login *login, typed strin
 	}
 	err := s.Codes.Use(ctx, emailcode.SignIn, a.DID, typed, func(_ *db.Tx, now *db.Account) error {
 		if now.PasswordHash != a.PasswordHash {
-			return errBadCredentials // replaced since it was checked
+			return session.ErrStale // replaced since it was checked
 		}
 		return nil
 	})
-	if errors.Is(err, errBadCredentials) || errors.Is(err, db.ErrNotFound) {
-		return loginError(errBadCredentials, "Invalid identifier or password")
+	if errors.Is(err, db.ErrNotFound) {
+		return session.ErrStale
 	}
 	return answer.Code(err)
 }

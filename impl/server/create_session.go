@@ -17,20 +17,17 @@ func (s *Service) CreateSession(ctx context.Context, in *api.CreateSessionInput)
 	if password.Length(in.Password) > password.MaxLogin {
 		return nil, xrpc.AuthenticationRequired("Password too long. Consider resetting your password.")
 	}
-	login, err := s.login(ctx, in.Identifier, in.Password)
+	login, tokens, err := s.signIn(ctx, in)
+	if errors.Is(err, session.ErrStale) {
+		// The password was changed while it was being checked. Or it got a new kind of
+		// hash by another sign-in, and is as right as before: check it against that.
+		login, tokens, err = s.signIn(ctx, in)
+	}
+	if errors.Is(err, session.ErrStale) {
+		err = errBadCredentials
+	}
 	if err != nil {
 		return nil, loginError(err, "Invalid identifier or password")
-	}
-	if err := s.checkAuthFactor(ctx, login, deref(in.AuthFactorToken)); err != nil {
-		return nil, err
-	}
-	tokens, err := s.startSession(ctx, login, in)
-	if errors.Is(err, session.ErrStale) {
-		// Somebody changed the password while this one was being checked.
-		return nil, xrpc.AuthenticationRequired("Invalid identifier or password")
-	}
-	if err != nil {
-		return nil, err
 	}
 	a := login.account
 	return &api.CreateSessionOutput{
@@ -39,6 +36,20 @@ func (s *Service) CreateSession(ctx context.Context, in *api.CreateSessionInput)
 		Email: shownEmail(a), EmailConfirmed: new(a.EmailConfirmedAt != nil), EmailAuthFactor: new(a.EmailAuthFactor),
 		Active: new(a.Active()), Status: shownStatus(a),
 	}, nil
+}
+
+// signIn checks the credentials and opens a session. It returns session.ErrStale
+// when they were replaced meanwhile.
+func (s *Service) signIn(ctx context.Context, in *api.CreateSessionInput) (*login, *session.Tokens, error) {
+	login, err := s.login(ctx, in.Identifier, in.Password)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.checkAuthFactor(ctx, login, deref(in.AuthFactorToken)); err != nil {
+		return nil, nil, err
+	}
+	tokens, err := s.startSession(ctx, login, in)
+	return login, tokens, err
 }
 
 func (s *Service) startSession(ctx context.Context, login *login, in *api.CreateSessionInput) (*session.Tokens, error) {
