@@ -76,6 +76,9 @@ func accountDest(a *Account) []any {
 }
 
 func (q *queries) account(ctx context.Context, text string, key string) (*Account, error) {
+	if !storable(key) {
+		return nil, wrap(ErrNotFound, "read account %q", key)
+	}
 	a := new(Account)
 	if err := q.get(ctx, text, []any{key}, accountDest(a)...); err != nil {
 		return nil, wrap(err, "read account %s", key)

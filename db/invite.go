@@ -89,6 +89,9 @@ func (q *queries) Invite(ctx context.Context, code string) (*Invite, error) {
 // InviteAvailable returns ErrInviteUnavailable unless the code exists, is not
 // disabled, has uses left, and its owner is not taken down.
 func (q *queries) InviteAvailable(ctx context.Context, code string) error {
+	if !storable(code) {
+		return ErrInviteUnavailable
+	}
 	ok, err := q.exists(ctx, `SELECT 1 FROM invite WHERE code = ? AND `+inviteGood, code)
 	if err == nil && !ok {
 		return ErrInviteUnavailable

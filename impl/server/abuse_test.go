@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	api "portico/api/atproto/server"
 	"portico/db"
+	"portico/db/dbtest"
 	"portico/impl/budget"
 	"portico/impl/password"
 	"portico/impl/resolve"
@@ -115,4 +117,20 @@ func TestSessionOfRehashedPassword(t *testing.T) {
 		}
 		f.accepted(f.post("createSession", login("alice.test", goodPassword)))
 	}
+}
+
+// What no database would store or find is answered like anything else unknown,
+// and is not kept at full length.
+func TestUnstorableTexts(t *testing.T) {
+	long := make([]byte, 30_000)
+	rand.Read(long) // so that no engine can make it shorter
+	dbtest.Engines(t, func(t *testing.T, d *db.DB) {
+		f := newFixture(t, func(o *options) { o.engine = d })
+		for _, name := range []string{`a\u0000b@example.com`, `did:plc:abc\u0000`, `a\u0000`, hex.EncodeToString(long), hex.EncodeToString(long) + "@example.com"} {
+			f.refused(f.post("createSession", `{"identifier":"`+name+`","password":"wrong"}`), 401, "AuthenticationRequired", "Invalid identifier or password")
+			f.accepted(f.post("requestPasswordReset", `{"email":"`+name+`"}`))
+		}
+		f.refused(f.post("createAccount", `{"handle":"bob.test","email":"b@example.com","password":"12345678","inviteCode":"a\u0000b"}`),
+			400, "InvalidInviteCode", "Provided invite code not available")
+	})
 }
