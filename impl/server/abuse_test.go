@@ -134,3 +134,23 @@ func TestUnstorableTexts(t *testing.T) {
 			400, "InvalidInviteCode", "Provided invite code not available")
 	})
 }
+
+// A DID of one's own is free to make: it buys no more sign-ups than others have.
+func TestSignUpsWithOwnDIDsAreCounted(t *testing.T) {
+	f := newFixture(t, func(o *options) { o.trusted = 1 })
+	for range 200 {
+		if _, err := budget.SignUps.Spend(t.Context(), f.db, "192.0.2.1", f.clock.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const did = syntax.DID("did:web:alice.example")
+	token, err := serviceauth.Issue(serviceauth.Request{
+		Issuer: did, Audience: "did:web:pds.test", Method: move, IssuedAt: f.clock.Now(), Expires: f.clock.Now().Unix() + 60,
+	}, f.internet.identity(t, did), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := `{"handle":"alice.test","email":"a@example.com","did":"did:web:alice.example"}`
+	f.refused(f.post("createAccount", body, append(bearer(token), "X-Forwarded-For", "192.0.2.1")...), 429, "RateLimitExceeded", "Rate Limit Exceeded")
+	f.accepted(f.post("createAccount", body, append(bearer(token), "X-Forwarded-For", "192.0.2.2")...))
+}

@@ -114,7 +114,7 @@ func (s *Service) signUp(ctx context.Context, in *api.CreateAccountInput) (*acco
 // comes from.
 func (s *Service) spendSignUp(ctx context.Context, r *account.Request) error {
 	c := xrpc.CallFrom(ctx)
-	if r.InviteCode != "" || r.DID != "" || s.exempt(c.IP) {
+	if r.InviteCode != "" || s.exempt(c.IP) {
 		return nil
 	}
 	ok, err := budget.SignUps.Spend(ctx, s.DB, budget.Address(c.IP), s.Now())
