@@ -102,38 +102,29 @@ func (tx *Tx) EndSession(ctx context.Context, id []byte) error {
 func (tx *Tx) endSession(ctx context.Context, id []byte) error {
 	var did string
 	err := tx.get(ctx, `SELECT did FROM session WHERE id = ?`, []any{id}, &did)
-	if errors.Is(err, ErrNotFound) {
-		return nil
-	}
 	if err == nil {
 		_, err = tx.LockAccount(ctx, syntax.DID(did)) // no exchange of this session may be under way
+	}
+	if errors.Is(err, ErrNotFound) {
+		return nil // unknown, or deleted just now with its account
 	}
 	if err != nil {
 		return err
 	}
-	family := [][]byte{id}
-	for i := 0; i < len(family); i++ {
-		err := tx.each(ctx, `SELECT id FROM session WHERE next_id = ?
-			UNION SELECT next_id FROM session WHERE id = ? AND next_id IS NOT NULL`, []any{family[i], family[i]},
-			func(row *sql.Rows) error {
-				var relative []byte
-				err := row.Scan(&relative)
-				known := slices.ContainsFunc(family, func(f []byte) bool { return slices.Equal(f, relative) })
-				if !known {
-					family = append(family, relative)
-				}
-				return err
-			})
+	// A session has one predecessor and one successor at most. In two hours a client
+	// can make its chain as long as it likes, so it is walked in one statement each.
+	for _, walk := range []string{
+		`SELECT s.id FROM session s JOIN family f ON s.next_id = f.id`,
+		`SELECT s.next_id FROM session s JOIN family f ON s.id = f.id WHERE s.next_id IS NOT NULL`,
+	} {
+		_, err := tx.exec(ctx, `WITH RECURSIVE family (id) AS (SELECT id FROM session WHERE id = ? UNION `+walk+`)
+			DELETE FROM session WHERE id IN (SELECT id FROM family) AND id <> ?`, id, id)
 		if err != nil {
 			return err
 		}
 	}
-	for _, f := range family {
-		if _, err := tx.exec(ctx, `DELETE FROM session WHERE id = ?`, f); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err = tx.exec(ctx, `DELETE FROM session WHERE id = ?`, id)
+	return err
 }
 
 // EndSessions ends all sessions of an account. It returns ErrNotFound when there
