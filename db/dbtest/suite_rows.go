@@ -273,6 +273,20 @@ func (s *suite) sessionEnd() {
 		s.is(err, db.ErrNotFound)
 	}
 	s.must(func(tx *db.Tx) error { return tx.EndSession(ctx, []byte("nothing")) })
+	// However often a client has refreshed.
+	link := func(n int) []byte { return fmt.Appendf(nil, "link %d", n) }
+	s.must(func(tx *db.Tx) error {
+		for n := range 3000 {
+			err := tx.InsertSession(ctx, db.Session{ID: link(n), DID: did(1), CreatedAt: start0, ExpiresAt: start0.Add(life), NextID: link(n + 1)})
+			if err != nil {
+				return err
+			}
+		}
+		return tx.EndSession(ctx, link(2000))
+	})
+	rest, err := s.db.Sessions(ctx, did(1))
+	s.ok(err)
+	s.equal("sessions beside a long chain", len(rest), 1)
 
 	s.must(func(tx *db.Tx) error { return tx.EndSessions(ctx, did(1)) })
 	left, err := s.db.Sessions(ctx, did(1))
