@@ -171,6 +171,12 @@ func (tx *Tx) LockAccount(ctx context.Context, did syntax.DID) (*Account, error)
 	return tx.account(ctx, accountByDID+` {FOR UPDATE}`, string(did))
 }
 
+// LockAccountByEmail is [Tx.LockAccount] for the account with an address in lower
+// case.
+func (tx *Tx) LockAccountByEmail(ctx context.Context, email string) (*Account, error) {
+	return tx.account(ctx, accountByEmail+` {FOR UPDATE}`, email)
+}
+
 // UpdateAccount stores everything of a but DID and CreatedAt. It returns
 // ErrHandleTaken, ErrEmailTaken or ErrNotFound.
 func (tx *Tx) UpdateAccount(ctx context.Context, a *Account) error {

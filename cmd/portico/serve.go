@@ -272,7 +272,7 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, li
 		},
 		Codes:  &emailcode.Codes{DB: store, Keys: keys, Outbox: letters, Brand: s.brand(), Now: time.Now, Rand: rand.Reader},
 		Outbox: letters, Brand: s.brand(),
-		Now: time.Now, Rand: rand.Reader, Log: log,
+		Now: time.Now, Wait: wait, Rand: rand.Reader, Log: log,
 	}
 
 	e := echo.New()
@@ -296,6 +296,16 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, li
 		store:   store, log: log, retry: cmp.Or(s.SignupRetry, time.Minute),
 		sched: &job.Scheduler{DB: store, Holder: holder, Now: time.Now, Log: log},
 	}, nil
+}
+
+// wait returns after d, or when ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
 
 // runJobs settles what the last process left behind, and does the regular work

@@ -154,3 +154,24 @@ func TestSignUpsWithOwnDIDsAreCounted(t *testing.T) {
 	f.refused(f.post("createAccount", body, append(bearer(token), "X-Forwarded-For", "192.0.2.1")...), 429, "RateLimitExceeded", "Rate Limit Exceeded")
 	f.accepted(f.post("createAccount", body, append(bearer(token), "X-Forwarded-For", "192.0.2.2")...))
 }
+
+// An address that is known takes no other time than one that is not.
+func TestDesign7RequestPasswordResetTakesItsTime(t *testing.T) {
+	f := newFixture(t)
+	f.signUp("alice")
+	var waited []time.Duration
+	f.service.Wait = func(_ context.Context, d time.Duration) { waited = append(waited, d) }
+	for range 31 { // the last is beyond the budget
+		for _, name := range []string{"alice", "nobody"} {
+			f.accepted(f.post("requestPasswordReset", `{"email":"`+name+`@example.com"}`))
+		}
+	}
+	if len(waited) != 62 {
+		t.Errorf("waited %d times, want 62", len(waited))
+	}
+	for _, d := range waited {
+		if d != 200*time.Millisecond {
+			t.Errorf("waited %v, want 200ms", d)
+		}
+	}
+}

@@ -43,8 +43,11 @@ type Service struct {
 	Brand     mail.Brand
 	Config    Config
 	Now       func() time.Time
-	Rand      io.Reader // of codes; a secure source
-	Log       *slog.Logger
+	// Wait returns after d or when ctx ends, at once when d is not positive. nil waits
+	// never: then the time of an answer may tell whether an address is known.
+	Wait func(ctx context.Context, d time.Duration)
+	Rand io.Reader // of codes; a secure source
+	Log  *slog.Logger
 }
 
 // Resolver reads the network's identities.
