@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -13,8 +14,15 @@ func (q *queries) DIDDocument(ctx context.Context, did syntax.DID) (doc []byte, 
 	return doc, updatedAt, wrap(err, "read cached document of %s", did)
 }
 
-// PutDIDDocument caches a DID document, unless a newer one is there.
+// PutDIDDocument caches the DID document of an account, unless a newer one is there.
+// It does nothing where there is no such account: anybody can name any number of
+// DIDs, and make documents of any size for them.
 func (tx *Tx) PutDIDDocument(ctx context.Context, did syntax.DID, doc []byte, updatedAt time.Time) error {
+	if _, err := tx.AccountByDID(ctx, did); errors.Is(err, ErrNotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
 	_, err := tx.exec(ctx, `INSERT INTO did_document (did, document, updated_at) VALUES (?, ?, ?)
 		ON CONFLICT (did) DO UPDATE SET document = excluded.document, updated_at = excluded.updated_at
 		WHERE did_document.updated_at <= excluded.updated_at`, string(did), doc, micros(updatedAt))

@@ -231,7 +231,7 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, li
 	strangers := resolve.NewClient(!s.SSRFProtection)
 	documents := &resolve.Cache{
 		Fetch: (&resolve.DIDs{Directory: directoryURL, Web: strangers, Timeout: s.ResolverTimeout}).Fetch,
-		Store: documentStore{store}, Now: time.Now, Log: log, StaleAfter: s.DIDCacheStale, ExpireAfter: s.DIDCacheMax,
+		Store: newDocumentStore(store), Now: time.Now, Log: log, StaleAfter: s.DIDCacheStale, ExpireAfter: s.DIDCacheMax,
 	}
 	handles := &resolve.Handles{Client: strangers, Timeout: s.ResolverTimeout}
 	if len(s.BackupNameservers) > 0 {

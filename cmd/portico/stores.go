@@ -70,25 +70,54 @@ func entries(ops []db.PLCOperation) []directory.Entry {
 	return list
 }
 
-// documentStore keeps DID documents in the database, where they survive a
-// restart and serve every node.
-type documentStore struct{ db *db.DB }
+// documentStore keeps the DID documents of accounts in the database, where they
+// survive a restart and serve every node. Those of others, whose service tokens
+// anybody can show, are kept in memory, so many and no more.
+type documentStore struct {
+	db     *db.DB
+	others *resolve.Memory
+}
 
 var _ resolve.Store = documentStore{}
+
+// otherDocuments is how many documents of others are kept. None is larger than
+// 256 KiB.
+const otherDocuments = 256
+
+func newDocumentStore(store *db.DB) documentStore {
+	return documentStore{store, resolve.NewMemory(otherDocuments)}
+}
 
 func (s documentStore) DIDDocument(ctx context.Context, did syntax.DID) ([]byte, time.Time, error) {
 	document, fetched, err := s.db.DIDDocument(ctx, did)
 	if errors.Is(err, db.ErrNotFound) {
-		return nil, time.Time{}, nil
+		return s.others.DIDDocument(ctx, did)
 	}
 	return document, fetched, err
 }
 
 func (s documentStore) SaveDIDDocument(ctx context.Context, did syntax.DID, document []byte, fetched, since time.Time) error {
+	_, err := s.db.AccountByDID(ctx, did)
+	if errors.Is(err, db.ErrNotFound) {
+		return s.others.SaveDIDDocument(ctx, did, document, fetched, since)
+	}
+	if err != nil {
+		return err
+	}
 	return s.ifUnchanged(ctx, did, since, func(tx *db.Tx) error { return tx.PutDIDDocument(ctx, did, document, fetched) })
 }
 
 func (s documentStore) DeleteDIDDocument(ctx context.Context, did syntax.DID, since time.Time) error {
+	if err := s.others.DeleteDIDDocument(ctx, did, since); err != nil {
+		return err
+	}
+	_, _, err := s.db.DIDDocument(ctx, did)
+	if errors.Is(err, db.ErrNotFound) {
+		return nil // nobody makes the server write by naming DIDs that do not exist
+	}
+	if err != nil {
+		return err
+	}
 	return s.ifUnchanged(ctx, did, since, func(tx *db.Tx) error { return tx.DeleteDIDDocument(ctx, did) })
 }
 

@@ -661,6 +661,10 @@ func (s *suite) didDocuments() {
 		s.Helper()
 		s.must(func(tx *db.Tx) error { return tx.PutDIDDocument(ctx, did(1), []byte(doc), at) })
 	}
+	put("a stranger's", start0)
+	_, _, err = s.db.DIDDocument(ctx, did(1))
+	s.is(err, db.ErrNotFound)
+	s.create(1)
 	put("old", start0)
 	put("new", start0.Add(time.Second))
 	put("late answer", start0)
