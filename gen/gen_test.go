@@ -6,7 +6,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -87,24 +86,6 @@ func TestProblemsDependOnTheLexiconsAlone(t *testing.T) {
 				t.Errorf("%s: got\n%v\nwant\n%v", name, got, want)
 			}
 		}
-	}
-}
-
-// TestEveryDocumentOfIndigo runs over the lexicons of all authorities that the
-// pinned indigo comes with.
-func TestEveryDocumentOfIndigo(t *testing.T) {
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/bluesky-social/indigo").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := gen.Config{Lexicons: "lexicons", Out: "api", Model: model.Config{
-		Emit: []string{"*"}, Import: "example.com/api", Initialisms: initialisms,
-		Merge:  map[string]string{"app.bsky": "bsky", "chat.bsky": "chatbsky"},
-		Rename: map[string]string{"app.bsky.embed.record:/defs/view/properties/record": "EmbedRecordViewUnion"},
-	}}
-	files := generate(t, c, os.DirFS(strings.TrimSpace(string(out))))
-	if len(files) < 300 {
-		t.Errorf("%d files, want more than 300", len(files))
 	}
 }
 
