@@ -98,7 +98,11 @@ func (e *postgresEngine) write(ctx context.Context, fn func(runner) error) (err 
 	if err := fn(&pgRunner{on: tx.Tx, idb: tx, texts: e.texts}); err != nil {
 		return err
 	}
-	if err := tx.Commit(); err != nil {
+	err = tx.Commit()
+	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
+		err = ctx.Err() // database/sql was faster to roll back
+	}
+	if err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	committed = true
