@@ -33,6 +33,9 @@ func Handle(err error, wanted syntax.Handle) error {
 	if errors.Is(err, db.ErrHandleTaken) {
 		return handleErrors["HandleNotAvailable"].New(http.StatusBadRequest, "Handle already taken: "+wanted.Normalize().String())
 	}
+	if errors.Is(err, account.ErrHandleChanging) {
+		return xrpc.InvalidRequest("Another change of the handle is under way")
+	}
 	return DID(err)
 }
 
@@ -43,7 +46,7 @@ func DID(err error) error {
 		return xrpc.InvalidRequest(wrong.Message)
 	}
 	if errors.Is(err, plc.ErrTombstoned) {
-		return xrpc.InvalidRequest("DID is tombstoned")
+		return xrpc.InvalidRequest("Did is tombstoned")
 	}
 	return Directory(err)
 }

@@ -5,6 +5,7 @@
 package handle
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -130,6 +131,12 @@ func (r *Rules) Check(text string, admin bool) (h syntax.Handle, local bool, err
 func (r *Rules) Local(h syntax.Handle) bool {
 	_, ok := r.local(h.Normalize())
 	return ok
+}
+
+// Ours reports whether h is under one of this server's domains or is one itself, so that there is nobody else to ask about it.
+func (r *Rules) Ours(h syntax.Handle) bool {
+	h = h.Normalize()
+	return r.Local(h) || slices.Contains(r.Domains, "."+h.String())
 }
 
 func (r *Rules) local(h syntax.Handle) (name string, ok bool) {

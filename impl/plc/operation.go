@@ -182,6 +182,20 @@ func list(s []string) []any {
 // not know are kept. Whether the signature is right, and the operation acceptable
 // where it is to go, is not its question. Errors are ErrOperation.
 func Parse(b []byte) (Operation, error) {
+	object, err := ParseObject(b)
+	if err != nil {
+		return nil, err
+	}
+	op := Operation(object)
+	if err := op.check(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrOperation, err)
+	}
+	return op, nil
+}
+
+// ParseObject reads a JSON object of any structure as the value of an operation's
+// field. Errors are ErrOperation.
+func ParseObject(b []byte) (map[string]any, error) {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.UseNumber() // a float could not tell 1 from 1.0, which encode differently
 	var object map[string]any
@@ -197,11 +211,7 @@ func Parse(b []byte) (Operation, error) {
 			return nil, fmt.Errorf("%w: field %q: %w", ErrOperation, k, err)
 		}
 	}
-	op := Operation(object)
-	if err := op.check(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrOperation, err)
-	}
-	return op, nil
+	return object, nil
 }
 
 // UnmarshalJSON is Parse.

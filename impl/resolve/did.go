@@ -2,6 +2,7 @@ package resolve
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -34,8 +35,8 @@ type DIDs struct {
 	Timeout   time.Duration // for one document; default [Timeout]
 }
 
-// Fetch returns the document of did as it is published now. It returns ErrNotFound if there is none for sure, ErrUnsupported,
-// ErrDocument, or another error if nobody could tell.
+// Fetch returns the document of did as it is published now. It returns ErrNotFound if there is none for sure, which is an
+// ErrDeactivated if there was one, ErrUnsupported, ErrDocument, or another error if nobody could tell.
 func (d *DIDs) Fetch(ctx context.Context, did syntax.DID) (*Document, error) {
 	doc, err := d.fetch(ctx, did)
 	if err != nil {
@@ -83,6 +84,8 @@ func (d *DIDs) fetch(ctx context.Context, did syntax.DID) (*Document, error) {
 	case res.StatusCode >= 200 && res.StatusCode < 300:
 	case res.StatusCode >= 300 && res.StatusCode < 400:
 		return nil, fmt.Errorf("redirected to %q", res.Header.Get("Location"))
+	case did.Method() == "plc" && ended(res):
+		return nil, ErrDeactivated
 	case res.StatusCode == http.StatusNotFound, res.StatusCode == http.StatusGone, did.Method() == "web":
 		return nil, ErrNotFound
 	default:
@@ -96,6 +99,19 @@ func (d *DIDs) fetch(ctx context.Context, did syntax.DID) (*Document, error) {
 		return nil, fmt.Errorf("%w: more than %d bytes", ErrDocument, maxDocument)
 	}
 	return ParseDocument(did, data)
+}
+
+// ended reports whether the directory says that there is a tombstone. Its description has a status for that, and its practice
+// a message.
+func ended(res *http.Response) bool {
+	if res.StatusCode != http.StatusNotFound {
+		return res.StatusCode == http.StatusGone
+	}
+	var said struct {
+		Message string `json:"message"`
+	}
+	err := json.NewDecoder(io.LimitReader(res.Body, maxDocument)).Decode(&said)
+	return err == nil && strings.HasPrefix(said.Message, "DID not available")
 }
 
 var hostPattern = regexp.MustCompile(`^([a-zA-Z0-9._-]+)(:[0-9]{1,5})?$`)

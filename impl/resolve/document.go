@@ -17,6 +17,8 @@ import (
 var (
 	// ErrNotFound says that the identity does not exist, for all that the authority over it knows.
 	ErrNotFound = errors.New("not found")
+	// ErrDeactivated is an ErrNotFound that there was a document once, and its owner ended the identity.
+	ErrDeactivated = fmt.Errorf("%w: deactivated", ErrNotFound)
 	// ErrDocument says that what was found for a DID is no DID document, or that of another DID.
 	ErrDocument = errors.New("poorly formatted DID document")
 	// ErrKey says that a document has no key of that name, or none of a kind that atproto uses.

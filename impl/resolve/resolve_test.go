@@ -81,10 +81,14 @@ func TestFetch(t *testing.T) {
 	answer := map[string]func(w http.ResponseWriter){
 		"did:plc:gnme2elp3bnvqq53n6oc6qgx": func(w http.ResponseWriter) { fmt.Fprint(w, older) },
 		"did:plc:gone":                     func(w http.ResponseWriter) { w.WriteHeader(410) },
-		"did:plc:broken":                   func(w http.ResponseWriter) { w.WriteHeader(500) },
-		"did:plc:moved":                    func(w http.ResponseWriter) { w.Header().Set("Location", "/x"); w.WriteHeader(302) },
-		"did:plc:other":                    func(w http.ResponseWriter) { fmt.Fprint(w, older) },
-		"did:plc:large":                    func(w http.ResponseWriter) { w.Write(make([]byte, maxDocument+1)) },
+		"did:plc:ended": func(w http.ResponseWriter) {
+			w.WriteHeader(404)
+			fmt.Fprint(w, `{"message":"DID not available: did:plc:ended"}`)
+		},
+		"did:plc:broken": func(w http.ResponseWriter) { w.WriteHeader(500) },
+		"did:plc:moved":  func(w http.ResponseWriter) { w.Header().Set("Location", "/x"); w.WriteHeader(302) },
+		"did:plc:other":  func(w http.ResponseWriter) { fmt.Fprint(w, older) },
+		"did:plc:large":  func(w http.ResponseWriter) { w.Write(make([]byte, maxDocument+1)) },
 	}
 	directory := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked = r.RequestURI + " " + r.Header.Get("Accept")
@@ -106,7 +110,8 @@ func TestFetch(t *testing.T) {
 	}
 	for did, want := range map[syntax.DID]error{
 		"did:plc:nobody":           ErrNotFound,
-		"did:plc:gone":             ErrNotFound,
+		"did:plc:gone":             ErrDeactivated,
+		"did:plc:ended":            ErrDeactivated,
 		"did:plc:other":            ErrDocument,
 		"did:plc:large":            ErrDocument,
 		"did:key:zQ3sh":            ErrUnsupported,
@@ -120,6 +125,9 @@ func TestFetch(t *testing.T) {
 		if _, err := d.Fetch(t.Context(), did); !errors.Is(err, want) {
 			t.Errorf("%s: %v", did, err)
 		}
+	}
+	if _, err := d.Fetch(t.Context(), "did:plc:nobody"); errors.Is(err, ErrDeactivated) || !errors.Is(ErrDeactivated, ErrNotFound) {
+		t.Errorf("never registered: %v", err)
 	}
 	for _, did := range []syntax.DID{"did:plc:broken", "did:plc:moved"} {
 		if _, err := d.Fetch(t.Context(), did); err == nil || errors.Is(err, ErrNotFound) {

@@ -1,0 +1,54 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	api "portico/api/atproto/identity"
+	"portico/api/xrpc"
+	"portico/db"
+)
+
+// ResolveHandle says which DID a handle names: that of an account here, or what
+// DNS or the handle's host says.
+func (s *Service) ResolveHandle(ctx context.Context, p *api.ResolveHandleParams) (*api.ResolveHandleOutput, error) {
+	did, err := s.resolveHandle(ctx, p.Handle)
+	switch {
+	case errors.Is(err, errNotHere):
+		return nil, api.ErrResolveHandleHandleNotFound.New(http.StatusBadRequest, "Unable to resolve handle")
+	case errors.Is(err, errNotThere):
+		return nil, xrpc.InvalidRequest("Unable to resolve handle").Because(err)
+	case err != nil:
+		return nil, err
+	}
+	return &api.ResolveHandleOutput{DID: did}, nil
+}
+
+var (
+	errNotHere  = errors.New("handle is this server's to give, and nobody has it")
+	errNotThere = errors.New("handle resolves to nothing")
+)
+
+// resolveHandle returns errNotHere or errNotThere when h names no DID. Who has a
+// handle under a domain of this server is never asked elsewhere.
+func (s *Service) resolveHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
+	h = h.Normalize()
+	a, err := s.DB.AccountByHandle(ctx, h)
+	if err == nil && a.Active() {
+		return a.DID, nil
+	}
+	if err != nil && !errors.Is(err, db.ErrNotFound) {
+		return "", err
+	}
+	if s.Handles.Ours(h) {
+		return "", errNotHere
+	}
+	did, err := s.Resolve.ResolveHandle(ctx, h)
+	if err != nil {
+		return "", errors.Join(errNotThere, err)
+	}
+	return did, nil
+}

@@ -1,0 +1,25 @@
+package identity
+
+import (
+	"context"
+	"errors"
+
+	api "portico/api/atproto/identity"
+	"portico/api/xrpc"
+	"portico/db"
+	"portico/impl/answer"
+	"portico/impl/auth"
+)
+
+// UpdateHandle gives the caller's account another handle, or the same once more.
+func (s *Service) UpdateHandle(ctx context.Context, in *api.UpdateHandleInput) error {
+	did := auth.Caller(ctx).DID
+	h, err := s.Identities.CheckHandle(ctx, in.Handle.String(), did, false)
+	if err == nil {
+		err = s.Identities.ChangeHandle(ctx, did, h)
+	}
+	if errors.Is(err, db.ErrNotFound) {
+		return xrpc.InvalidRequest("Account not found") // deleted since the token was checked
+	}
+	return answer.Handle(err, in.Handle)
+}
