@@ -6,6 +6,8 @@
 //	lexgen [-C folder] openapi      print the OpenAPI document of what is generated
 //	lexgen [-C folder] diff [-json] [OLD [NEW]]
 //	                                print what changed between two trees of lexicons, and whom it breaks
+//	lexgen [-C folder] new -lexicons FOLDER OUT
+//	                                start a project of its own from the documents below FOLDER
 //
 // It works in the module that the folder is in (usually the current one). With
 // -dangling=raw, a ref to a document that is not there is raw JSON and no problem.
@@ -34,7 +36,7 @@ func main() {
 	os.Exit(run(config, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-const usage = "usage: lexgen [-C folder] [-dangling=raw] [generate | check | list | openapi | diff …]"
+const usage = "usage: lexgen [-C folder] [-dangling=raw] [generate | check | list | openapi | diff … | new …]"
 
 // tools are the commands that take arguments of their own. dir is what -C says.
 var tools = map[string]func(c gen.Config, dir string, args []string, stdout, stderr io.Writer) (status int){}

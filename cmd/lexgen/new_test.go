@@ -1,0 +1,263 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// environment lets commands run with another home folder and without a network: all
+// that a new project needs is there once Portico was built.
+func environment(t *testing.T, home string) []string {
+	t.Helper()
+	env := append(os.Environ(), "HOME="+home, "GOPROXY=off", "GOFLAGS=-mod=readonly", "GOWORK=off")
+	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH"} {
+		out, err := exec.Command("go", "env", name).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		env = append(env, name+"="+strings.TrimSpace(string(out)))
+	}
+	return env
+}
+
+// TestTutorial walks the section of gen/README.md as a reader would: it writes the
+// files that it shows, runs the commands, and wants the answers that it prints.
+func TestTutorial(t *testing.T) {
+	text, err := os.ReadFile("../../gen/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, ok := strings.Cut(string(text), "\n## A server of your own\n")
+	if !ok {
+		t.Fatal("the section is not there")
+	}
+	section, _, _ = strings.Cut(section, "\n## ")
+	// Another port than the reader's, in commands, in what they print, and in main.go.
+	port := freePort(t)
+	section = strings.ReplaceAll(section, "8080", port)
+
+	home := t.TempDir()
+	r := reader{t: t, home: home, env: environment(t, home), port: port}
+	if r.dir, err = filepath.Abs("../.."); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.kill)
+	blocks := regexp.MustCompile("(?ms)^```(\\w+)(?: (\\S+))?\n(.*?)^```$").FindAllStringSubmatch(section, -1)
+	commands := 0
+	for _, b := range blocks {
+		switch {
+		case b[2] != "":
+			r.write(b[2], b[3])
+		case b[1] == "console":
+			for session := range strings.SplitSeq("\n"+b[3], "\n$ ") {
+				if command, output, _ := strings.Cut(session, "\n"); command != "" {
+					r.run(command, output)
+					commands++
+				}
+			}
+		default:
+			t.Errorf("a block of %s has no file", b[1])
+		}
+	}
+	if commands < 12 {
+		t.Errorf("%d commands, want all of the section", commands)
+	}
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// reader does what a tutorial says.
+type reader struct {
+	t          *testing.T
+	home, dir  string
+	env        []string
+	background *exec.Cmd
+	port       string
+}
+
+func (r *reader) write(name, text string) {
+	r.t.Helper()
+	name = strings.Replace(name, "~", r.home, 1)
+	if err := os.MkdirAll(filepath.Dir(name), 0o777); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o666); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// run runs a command and holds it to its output, in which "…" stands for anything.
+func (r *reader) run(command, want string) {
+	r.t.Helper()
+	if dir, ok := strings.CutPrefix(command, "cd "); ok {
+		r.dir = strings.Replace(dir, "~", r.home, 1)
+		main, err := os.ReadFile(filepath.Join(r.dir, "main.go"))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		r.write(filepath.Join(r.dir, "main.go"), strings.ReplaceAll(string(main), "8080", r.port))
+		return
+	}
+	if command == "kill %1" {
+		r.kill()
+		return
+	}
+	if server, ok := strings.CutSuffix(command, " &"); ok {
+		r.start(server, want)
+		return
+	}
+	cmd := exec.CommandContext(r.t.Context(), "sh", "-c", command)
+	cmd.Dir, cmd.Env = r.dir, r.env
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		r.t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+	pattern := "^" + strings.ReplaceAll(regexp.QuoteMeta(strings.TrimSpace(want)), "…", ".*") + "$"
+	if got := strings.TrimSpace(string(out)); !regexp.MustCompile(pattern).MatchString(got) {
+		r.t.Fatalf("%s prints\n%s\nwant\n%s", command, got, want)
+	}
+}
+
+// start runs a server and waits until it has printed want.
+func (r *reader) start(command, want string) {
+	r.t.Helper()
+	cmd := exec.Command("sh", "-c", command)
+	cmd.Dir, cmd.Env = r.dir, r.env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // go run has a child
+	read, write, err := os.Pipe()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer write.Close()
+	r.t.Cleanup(func() { read.Close() })
+	var errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = write, &errs
+	if err := cmd.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.background = cmd
+	read.SetReadDeadline(time.Now().Add(2 * time.Minute))
+	got := ""
+	for b := make([]byte, 100); len(got) < len(want); {
+		n, err := read.Read(b)
+		if got += string(b[:n]); err != nil {
+			r.kill()
+			r.t.Fatalf("%s: %v\n%s%s", command, err, got, errs.String())
+		}
+	}
+	if strings.TrimSpace(got) != strings.TrimSpace(want) {
+		r.t.Fatalf("%s prints %q, want %q", command, got, want)
+	}
+}
+
+func (r *reader) kill() {
+	if r.background != nil {
+		syscall.Kill(-r.background.Process.Pid, syscall.SIGKILL)
+		r.background.Wait()
+		r.background = nil
+	}
+}
+
+// TestNewEverything makes a project of all documents that the pinned indigo comes
+// with, and has it vetted.
+func TestNewEverything(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/bluesky-social/indigo").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lexicons := filepath.Join(strings.TrimSpace(string(out)), "lexicons")
+	project := filepath.Join(t.TempDir(), "all")
+	status, _, stderr := lexgen(t, "new", "-lexicons", lexicons, "-module", "example.org/all", project)
+	if status != 1 || !strings.Contains(stderr, "package cycle") || !strings.Contains(stderr, "is given with -merge") {
+		t.Fatalf("without merging: %d %s", status, stderr)
+	}
+	if _, err := os.Stat(project); !os.IsNotExist(err) {
+		t.Fatalf("something was written: %v", err)
+	}
+	status, stdout, stderr := lexgen(t, "new", "-lexicons", lexicons, "-module", "example.org/all",
+		"-merge", "app.bsky=bsky", "-merge", "chat.bsky=chatbsky",
+		"-rename", "app.bsky.embed.record:/defs/view/properties/record=EmbedRecordViewUnion", project)
+	if status != 0 {
+		t.Fatalf("%d %s", status, stderr)
+	}
+	var documents, methods int
+	if n, err := fmt.Sscanf(stdout, "example.org/all: %d documents, %d methods, all of which answer 501", &documents, &methods); n != 2 || documents < 370 || methods < 300 {
+		t.Errorf("%v, printed %s", err, stdout)
+	}
+	// Without paths in what is compiled, the next run finds it in the cache.
+	for _, args := range [][]string{{"vet", "-trimpath", "./..."}, {"tool", "lexgen"}} {
+		cmd := exec.CommandContext(t.Context(), "go", args...)
+		cmd.Dir, cmd.Env = project, environment(t, t.TempDir())
+		if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 && args[0] == "tool" && !strings.Contains(string(out), "warning") {
+			t.Errorf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	lay := func(document string) string {
+		dir := filepath.Join(t.TempDir(), "lexicons")
+		if err := os.MkdirAll(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "x.json"), []byte(document), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	good := lay(`{"lexicon":1,"id":"com.example.x.ping","defs":{"main":{"type":"query"}}}`)
+	out := func(name string) string { return filepath.Join(t.TempDir(), name) }
+	for _, tt := range []struct {
+		name   string
+		args   []string
+		status int
+		says   string
+	}{
+		{"no folder", []string{"-lexicons", good}, 2, "usage: lexgen new"},
+		{"no lexicons", []string{out("a")}, 2, "usage: lexgen new"},
+		{"no pair", []string{"-lexicons", good, "-merge", "x", out("a")}, 2, "want A=B"},
+		{"unknown dangling", []string{"-lexicons", good, "-dangling=loose", out("a")}, 2, "usage: lexgen new"},
+		{"not empty", []string{"-lexicons", good, good}, 1, "is not empty: a new project needs a folder of its own"},
+		{"no module name", []string{"-lexicons", good, out("a b")}, 1, `"a b" cannot be the path of a module: choose one with -module`},
+		{"inside", []string{"-lexicons", good, "inside"}, 1, "is inside of the checkout of portico"},
+		{"wrong document", []string{"-lexicons", lay(`{"lexicon":1,"id":"com.example.x.ping","defs":{"main":{"type":"qery"}}}`), out("a")}, 1,
+			`lexicons/x.json:1:63: /defs/main/type: unknown type "qery" (did you mean "query"?)`},
+		{"dangling", []string{"-lexicons", lay(`{"lexicon":1,"id":"com.example.x.defs","defs":{"a":{"type":"object","properties":{"b":{"type":"ref","ref":"org.else.where"}}}}}`), out("a")}, 1,
+			`"org.else.where" is in no document`},
+		{"no method", []string{"-lexicons", lay(`{"lexicon":1,"id":"com.example.x.defs","defs":{"a":{"type":"token"}}}`), out("a")}, 1,
+			"there is nothing to serve: no document defines a query or a procedure"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			status, _, stderr := lexgen(t, append([]string{"new"}, tt.args...)...)
+			if status != tt.status || !strings.Contains(stderr, tt.says) {
+				t.Errorf("%d %s, want %d with %s", status, stderr, tt.status, tt.says)
+			}
+			if _, err := os.Stat(tt.args[len(tt.args)-1] + "/go.mod"); err == nil {
+				t.Error("something was written")
+			}
+		})
+	}
+	project := out("a.b")
+	if status, stdout, stderr := lexgen(t, "new", "-lexicons", good, project); status != 0 || stdout != fmt.Sprintln("a.b: 1 documents, 1 methods, all of which answer 501")+
+		fmt.Sprintln("next: go run . in the new folder; then write the methods in impl") {
+		t.Errorf("%d %s%s", status, stdout, stderr)
+	}
+}
