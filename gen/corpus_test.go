@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -150,6 +151,7 @@ func TestCorpusRoundTrip(t *testing.T) {
 	fsys["lexicons/wrapped.json"] = wrap(t, fsys)
 	// Indigo's own fixtures are a tree of their own: they define com.atproto.label.defs again.
 	add(filepath.Join(dir, "atproto/lexicon/testdata/catalog"), "fixtures")
+	add("testdata/oddities/lexicons", "oddities")
 
 	root := t.TempDir()
 	types := map[string]string{} // "pkg.Type" → import path
@@ -158,6 +160,9 @@ func TestCorpusRoundTrip(t *testing.T) {
 	for _, c := range []gen.Config{four(), {
 		Lexicons: "fixtures", Out: "fixtures", Foreign: true,
 		Model: model.Config{Emit: []string{"*"}, Import: "portico/corpus/fixtures", Initialisms: initialisms},
+	}, {
+		Lexicons: "oddities", Out: "oddities",
+		Model: model.Config{Emit: []string{"*"}, Import: "portico/corpus/oddities", Initialisms: initialisms},
 	}} {
 		r, err := c.Run(fsys)
 		if err != nil {
@@ -226,6 +231,35 @@ func TestCorpusRoundTrip(t *testing.T) {
 	t.Logf("%d documents, %d definitions, %d types, %d values, %d of them broken", documents, definitions, len(types), len(samples)+bad, bad)
 	if out := run(t, root, &lines, "go", "run", "-trimpath", "."); out != "" {
 		t.Errorf("%s", out)
+	}
+}
+
+// TestMessagesLeadOn does what the messages ask for, from no settings at all to
+// packages of everything.
+func TestMessagesLeadOn(t *testing.T) {
+	c := four()
+	c.Model.Merge, c.Model.Rename = map[string]string{}, map[string]string{}
+	fsys := os.DirFS(indigo(t))
+	merge := regexp.MustCompile(`add "(\S+)": "(\S+)" to Merge`)
+	rename := regexp.MustCompile(`add "(\S+)" to Rename`)
+	for range 3 {
+		_, err := c.Generate(fsys)
+		if err == nil {
+			break
+		}
+		for _, m := range merge.FindAllStringSubmatch(err.Error(), -1) {
+			c.Model.Merge[m[1]] = m[2]
+		}
+		for i, m := range rename.FindAllStringSubmatch(err.Error(), -1) {
+			c.Model.Rename[m[1]] = fmt.Sprintf("Renamed%d", i)
+		}
+	}
+	if _, err := c.Generate(fsys); err != nil {
+		t.Error(err)
+	}
+	want := map[string]string{"app.bsky": "appbsky", "chat.bsky": "chatbsky"}
+	if !maps.Equal(c.Model.Merge, want) || len(c.Model.Rename) != 1 {
+		t.Errorf("merged %v, renamed %v", c.Model.Merge, c.Model.Rename)
 	}
 }
 

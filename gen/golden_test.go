@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -95,5 +96,41 @@ func golden(t *testing.T, name string) {
 	}
 	if got := stderr.String(); got != string(expected) {
 		t.Errorf("stderr:\n%s\nwant:\n%s", got, expected)
+	}
+}
+
+var (
+	placed = regexp.MustCompile(`^lexicons/[^:]+:[1-9][0-9]*:[1-9][0-9]*: (/[^:]*(:[^ ][^:]*)*: )?`)
+	detail = regexp.MustCompile(`"[^"]*"|'.'|[0-9]+|lexicons/\S+|(com|org|net)\.[\w.]+|one of .*`)
+)
+
+// TestMessages holds the messages of the cases that fail to what a maintainer needs:
+// each has a place, and a hint what to do; and that there is a case for most.
+func TestMessages(t *testing.T) {
+	files, err := filepath.Glob("testdata/fail-*/stderr.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string]bool{}
+	for _, name := range files {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(data)) {
+			line = strings.TrimSpace(line)
+			place := placed.FindString(line)
+			message := line[len(place):]
+			if place == "" {
+				t.Errorf("%s: no place: %s", name, line)
+			}
+			if !strings.Contains(message, "; ") && !strings.Contains(message, "(did you mean ") {
+				t.Errorf("%s: no hint: %s", name, line)
+			}
+			kinds[detail.ReplaceAllString(message, "…")] = true
+		}
+	}
+	if t.Logf("%d kinds of messages", len(kinds)); len(kinds) < 30 {
+		t.Errorf("only %d kinds of messages have a case", len(kinds))
 	}
 }

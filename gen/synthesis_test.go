@@ -74,8 +74,12 @@ func (y *synthesis) definition(def *source.Def) {
 		y.sample(def, n, "is a record of the collection "+id+".", id, true)
 	case "query", "procedure":
 		y.sample(def, n.Get("parameters"), "are the parameters of "+id+".", id+" params", false)
-		y.sample(def, n.Get("input").Get("schema"), "is the body of a "+id+" request.", id+" input", true)
-		y.sample(def, n.Get("output").Get("schema"), "is the body of a "+id+" response.", id+" output", true)
+		for _, part := range [][2]string{{"input", "request"}, {"output", "response"}} {
+			key, what := part[0], part[1]
+			if body := n.Get(key); body.String("encoding") == "application/json" { // others are streams
+				y.sample(def, body.Get("schema"), "is the body of a "+id+" "+what+".", id+" "+key, true)
+			}
+		}
 	case "subscription":
 		y.sample(def, n.Get("parameters"), "are the parameters of "+id+".", id+" params", false)
 		y.sample(def, n.Get("message").Get("schema"), "is a message of the subscription "+id+".", id+" message", true)

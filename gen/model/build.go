@@ -136,7 +136,7 @@ func (b *builder) file(d *source.Document) *file {
 	}
 	for _, other := range p.files {
 		if other.Name == f.Name {
-			b.problems.Add(d, d.Root().Get("id"), "%s and %s would both be written to %s", other.Source, d.NSID, f.Name)
+			b.problems.Add(d, d.Root().Get("id"), "%s and %s would both be written to %s; rename or leave out one of the documents", other.Source, d.NSID, f.Name)
 		}
 	}
 	b.files[d.NSID] = f
@@ -802,10 +802,10 @@ func (b *builder) ref(s *scope, node *source.Value, ref string) *value {
 	v := b.build(def)
 	switch {
 	case v == nil:
-		b.problems.Add(s.doc, node, "%q is a %s, which no value can be", ref, def.Node.String("type"))
+		b.problems.Add(s.doc, node, "%q is a %s, which no value can be; refer to an object or another type of values", ref, def.Node.String("type"))
 		return raw()
 	case !v.done && v.typ == Type{}:
-		b.problems.Add(s.doc, node, "%q refers to itself with no object in between", ref)
+		b.problems.Add(s.doc, node, "%q refers to itself with no object in between; make one of the definitions an object", ref)
 		return raw()
 	}
 	b.uses(s, node, def)

@@ -2,6 +2,7 @@ package model
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -62,8 +63,8 @@ func (b *builder) cycles() {
 					}
 				}
 				by := ring[0].uses[ring[1]]
-				b.problems.Add(by.doc, by.node, "package cycle %s through %s; make them one package in Merge",
-					strings.Join(names, " → "), strings.Join(through, ", "))
+				b.problems.Add(by.doc, by.node, "package cycle %s through %s; %s",
+					strings.Join(names, " → "), strings.Join(through, ", "), b.merge(ring))
 			}
 		}
 		trail = trail[:len(trail)-1]
@@ -74,6 +75,30 @@ func (b *builder) cycles() {
 			visit(p)
 		}
 	}
+}
+
+// merge is the entry that makes the packages of a ring one.
+func (b *builder) merge(ring []*pkg) string {
+	group := strings.Split(ring[0].Source, ".")
+	for _, p := range ring {
+		segments := strings.Split(p.Source, ".")
+		same := 0
+		for same < min(len(group), len(segments)) && group[same] == segments[same] {
+			same++
+		}
+		group = group[:same]
+	}
+	if len(group) < 2 {
+		return "no group of namespaces holds them all and nothing else, so change one of the refs"
+	}
+	source, name := strings.Join(group, "."), group[len(group)-1]
+	dir := strings.ToLower(strings.ReplaceAll(name, "-", ""))
+	if slices.ContainsFunc(b.order, func(p *pkg) bool {
+		return p.Source != source && !strings.HasPrefix(p.Source, source+".") && (p.Dir == dir || strings.HasPrefix(p.Dir, dir+"/"))
+	}) {
+		dir = strings.ToLower(strings.ReplaceAll(group[len(group)-2]+name, "-", "")) // another authority has the folder
+	}
+	return fmt.Sprintf("make them one package: add %q: %q to Merge", source, dir)
 }
 
 // unsatisfiable reports objects that must contain themselves.
@@ -96,7 +121,7 @@ func (b *builder) unsatisfiable() {
 			return slices.ContainsFunc(holds[t], func(next contained) bool { return reaches(next.of) })
 		}
 		if reaches(c.of) {
-			b.problems.Add(c.by.doc, c.by.node, "every %s would contain another, without end: this property cannot be required", c.in.Name)
+			b.problems.Add(c.by.doc, c.by.node, "every %s would contain another, without end; make this property optional", c.in.Name)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -81,15 +82,15 @@ type checker struct {
 func (d *Document) check(problems *Problems) {
 	c := checker{d, problems}
 	if d.root.Kind != Object {
-		problems.Add(d, d.root, "a lexicon is an object, not %s", d.root.Kind)
+		problems.Add(d, d.root, `a lexicon is an object, not %s; write {"lexicon": 1, "id": …, "defs": …}`, d.root.Kind)
 		return
 	}
 	c.keys(d.root, "document")
 	if v := d.root.Get("lexicon"); v != nil && v.Kind == Integer && v.Int != 1 {
-		problems.Add(d, v, "unsupported lexicon language version %d", v.Int)
+		problems.Add(d, v, "unsupported lexicon language version %d; only 1 is known, so leave the document out", v.Int)
 	}
 	if v := d.root.Get("id"); v != nil && v.Kind == String && !validNSID(v.Text) {
-		problems.Add(d, v, "%q is not an NSID", v.Text)
+		problems.Add(d, v, "%q is not an NSID; write it as com.example.name", v.Text)
 	} else if v != nil && v.Kind == String {
 		d.NSID = v.Text
 	}
@@ -100,7 +101,7 @@ func (d *Document) check(problems *Problems) {
 	c.duplicates(defs)
 	for _, m := range defs.Members {
 		if m.Key == "" || strings.ContainsAny(m.Key, "#.") {
-			problems.Add(d, m.Value, "%q cannot be the name of a definition", m.Key)
+			problems.Add(d, m.Value, "%q cannot be the name of a definition; give it one without # and dots", m.Key)
 		}
 		typ := m.Value.String("type")
 		if m.Value.Kind == Object && typ != "" && !slices.Contains(definable, typ) && shapes[typ].keys == nil && Closest(typ, definable) == "" {
@@ -109,7 +110,7 @@ func (d *Document) check(problems *Problems) {
 		}
 		c.schema(m.Value, definable)
 		if m.Value.Kind == Object && m.Key != "main" && slices.Contains(primary, typ) {
-			c.problems.Add(d, m.Value.Get("type"), "a %s can only be the main definition", typ)
+			c.problems.Add(d, m.Value.Get("type"), "a %s can only be the main definition; move it to a document of its own", typ)
 		}
 	}
 }
@@ -117,22 +118,23 @@ func (d *Document) check(problems *Problems) {
 // schema checks one schema, whose type must be among allowed.
 func (c checker) schema(v *Value, allowed []string) {
 	if v.Kind != Object {
-		c.problems.Add(c.doc, v, "a schema is an object, not %s", v.Kind)
+		c.problems.Add(c.doc, v, `a schema is an object, not %s; write {"type": …}`, v.Kind)
 		return
 	}
 	t := v.Get("type")
 	switch {
 	case t == nil:
-		c.problems.Add(c.doc, v, "the schema has no type")
+		c.problems.Add(c.doc, v, "the schema has no type; one of %s is due", strings.Join(allowed, ", "))
 		return
 	case t.Kind != String:
-		c.problems.Add(c.doc, t, "the type of a schema is a string, not %s", t.Kind)
+		c.problems.Add(c.doc, t, "the type of a schema is a string, not %s; write \"string\" or another name", t.Kind)
 		return
 	case !slices.Contains(allowed, t.Text):
 		if shapes[t.Text].required == nil && shapes[t.Text].keys == nil {
-			c.problems.Add(c.doc, t, "unknown type %q%s", t.Text, DidYouMean(t.Text, allowed))
+			hint := cmp.Or(DidYouMean(t.Text, allowed), "; one of "+strings.Join(allowed, ", ")+" is due")
+			c.problems.Add(c.doc, t, "unknown type %q%s", t.Text, hint)
 		} else {
-			c.problems.Add(c.doc, t, "a schema of type %q cannot stand here", t.Text)
+			c.problems.Add(c.doc, t, "a schema of type %q cannot stand here; one of %s can", t.Text, strings.Join(allowed, ", "))
 		}
 		return
 	}
@@ -146,16 +148,16 @@ func (c checker) schema(v *Value, allowed []string) {
 		c.integer(v)
 	case "record":
 		if key := v.Get("key"); key != nil && key.Kind == String && !validKey(key.Text) {
-			c.problems.Add(c.doc, key, "%q is no kind of record key: tid, nsid, any and literal:… are", key.Text)
+			c.problems.Add(c.doc, key, "%q is no kind of record key; tid, nsid, any and literal:… are", key.Text)
 		}
 	case "blob":
 		if n := v.Get("maxSize"); n != nil && n.Kind == Integer && n.Int <= 0 {
-			c.problems.Add(c.doc, n, "no blob has a maxSize of %d", n.Int)
+			c.problems.Add(c.doc, n, "no blob has a maxSize of %d; leave it out or make it 1 at least", n.Int)
 		}
 	case "union":
 		refs, closed := v.Get("refs"), v.Get("closed")
 		if refs != nil && len(refs.Items) == 0 && closed != nil && string(closed.Raw) == "true" {
-			c.problems.Add(c.doc, closed, "a closed union of nothing has no values")
+			c.problems.Add(c.doc, closed, "a closed union of nothing has no values; add refs, or leave closed out")
 		}
 	}
 	c.bounds(v, "minLength", "maxLength")
@@ -171,7 +173,7 @@ func (c checker) duplicates(v *Value) {
 	seen := map[string]bool{}
 	for _, m := range v.Members {
 		if seen[m.Key] {
-			c.problems.Add(c.doc, m.key(), "%q appears twice in one object", m.Key)
+			c.problems.Add(c.doc, m.key(), "%q appears twice in one object; remove one", m.Key)
 		}
 		seen[m.Key] = true
 	}
@@ -183,7 +185,7 @@ func (c checker) keys(v *Value, name string) {
 	c.duplicates(v)
 	for _, key := range s.required {
 		if v.Get(key) == nil {
-			c.problems.Add(c.doc, v, "%q is missing", key)
+			c.problems.Add(c.doc, v, "%q is missing; add it", key)
 		}
 	}
 	known := slices.Sorted(maps.Keys(s.keys))
@@ -206,7 +208,7 @@ func (c checker) keys(v *Value, name string) {
 func (c checker) holds(key string, v *Value, want any) {
 	kind := func(k Kind) bool {
 		if v.Kind != k {
-			c.problems.Add(c.doc, v, "%q is %s, not %s", key, k, v.Kind)
+			c.problems.Add(c.doc, v, "%q is %s, not %s; write %[2]s", key, k, v.Kind)
 		}
 		return v.Kind == k
 	}
@@ -216,7 +218,7 @@ func (c checker) holds(key string, v *Value, want any) {
 		}
 		for _, item := range v.Items {
 			if item.Kind != k {
-				c.problems.Add(c.doc, item, "an element of %q is %s, not %s", key, k, item.Kind)
+				c.problems.Add(c.doc, item, "an element of %q is %s, not %s; write %[2]s", key, k, item.Kind)
 			}
 		}
 	}
@@ -261,19 +263,19 @@ func (c checker) holds(key string, v *Value, want any) {
 
 func (c checker) schemas(key string, v *Value, allowed []string) {
 	if v.Kind != Object {
-		c.problems.Add(c.doc, v, "%q is an object, not %s", key, v.Kind)
+		c.problems.Add(c.doc, v, "%q is an object, not %s; write {…}", key, v.Kind)
 		return
 	}
 	c.duplicates(v)
 	for _, m := range v.Members {
 		if m.Key == "" {
-			c.problems.Add(c.doc, m.key(), "a property needs a name")
+			c.problems.Add(c.doc, m.key(), "a property needs a name; give it one or remove it")
 		}
 		c.schema(m.Value, allowed)
 		if m.Value.Kind == Object && m.Value.String("type") == "array" && slices.Equal(allowed, params) {
 			if items := m.Value.Get("items"); items != nil && items.Kind == Object && slices.Contains(fields, items.String("type")) {
 				if t := items.String("type"); t == "array" || !slices.Contains(params, t) {
-					c.problems.Add(c.doc, items, "a list of parameters holds strings, integers or booleans, not %q", t)
+					c.problems.Add(c.doc, items, "a list of parameters cannot hold %q; strings, integers and booleans it can", t)
 				}
 			}
 		}
@@ -284,7 +286,7 @@ func (c checker) errors(v *Value) {
 	seen := map[string]bool{}
 	for _, item := range v.Items {
 		if item.Kind != Object {
-			c.problems.Add(c.doc, item, "an error is an object, not %s", item.Kind)
+			c.problems.Add(c.doc, item, `an error is an object, not %s; write {"name": …}`, item.Kind)
 			continue
 		}
 		c.keys(item, "error")
@@ -293,10 +295,10 @@ func (c checker) errors(v *Value) {
 			continue
 		}
 		if name.Text == "" || strings.ContainsAny(name.Text, " \t\n") {
-			c.problems.Add(c.doc, name, "%q cannot be the name of an error", name.Text)
+			c.problems.Add(c.doc, name, "%q cannot be the name of an error; write it as one word, like SoldOut", name.Text)
 		}
 		if seen[name.Text] {
-			c.problems.Add(c.doc, name, "error %q is declared twice", name.Text)
+			c.problems.Add(c.doc, name, "error %q is declared twice; remove one", name.Text)
 		}
 		seen[name.Text] = true
 	}
@@ -314,7 +316,7 @@ func (c checker) properties(v *Value) {
 				continue
 			}
 			if !slices.Contains(names, item.Text) {
-				c.problems.Add(c.doc, item, "%q is no property of this object%s", item.Text, DidYouMean(item.Text, names))
+				c.problems.Add(c.doc, item, "%q is no property of this object%s", item.Text, cmp.Or(DidYouMean(item.Text, names), "; define it or take it off the list"))
 			}
 			if slices.ContainsFunc(list.Items[:i], func(o *Value) bool { return o.Kind == String && o.Text == item.Text }) {
 				c.problems.Warn(c.doc, item, "%q is listed twice", item.Text)
@@ -342,13 +344,13 @@ func (c checker) text(v *Value) {
 			continue
 		}
 		if enum != nil && !slices.Contains(v.Strings("enum"), d.Text) {
-			c.problems.Add(c.doc, d, "%s %q is not in the enum%s", key, d.Text, DidYouMean(d.Text, v.Strings("enum")))
+			c.problems.Add(c.doc, d, "%s %q is not in the enum%s", key, d.Text, cmp.Or(DidYouMean(d.Text, v.Strings("enum")), "; choose one that is"))
 		}
 		if n := v.Get("minLength"); n != nil && n.Kind == Integer && int64(len(d.Text)) < n.Int {
-			c.problems.Add(c.doc, d, "%s %q is shorter than minLength %d", key, d.Text, n.Int)
+			c.problems.Add(c.doc, d, "%s %q is shorter than minLength %d; change one of them", key, d.Text, n.Int)
 		}
 		if n := v.Get("maxLength"); n != nil && n.Kind == Integer && int64(len(d.Text)) > n.Int {
-			c.problems.Add(c.doc, d, "%s %q is longer than maxLength %d", key, d.Text, n.Int)
+			c.problems.Add(c.doc, d, "%s %q is longer than maxLength %d; change one of them", key, d.Text, n.Int)
 		}
 	}
 	c.notBoth(v)
@@ -362,13 +364,13 @@ func (c checker) integer(v *Value) {
 			continue
 		}
 		if enum != nil && !slices.ContainsFunc(enum.Items, func(e *Value) bool { return e.Kind == Integer && e.Int == d.Int }) {
-			c.problems.Add(c.doc, d, "%s %d is not in the enum", key, d.Int)
+			c.problems.Add(c.doc, d, "%s %d is not in the enum; choose one that is", key, d.Int)
 		}
 		if n := v.Get("minimum"); n != nil && n.Kind == Integer && d.Int < n.Int {
-			c.problems.Add(c.doc, d, "%s %d is below the minimum %d", key, d.Int, n.Int)
+			c.problems.Add(c.doc, d, "%s %d is below the minimum %d; change one of them", key, d.Int, n.Int)
 		}
 		if n := v.Get("maximum"); n != nil && n.Kind == Integer && d.Int > n.Int {
-			c.problems.Add(c.doc, d, "%s %d is above the maximum %d", key, d.Int, n.Int)
+			c.problems.Add(c.doc, d, "%s %d is above the maximum %d; change one of them", key, d.Int, n.Int)
 		}
 	}
 	c.notBoth(v)
@@ -376,7 +378,7 @@ func (c checker) integer(v *Value) {
 
 func (c checker) notBoth(v *Value) {
 	if d := v.Get("default"); d != nil && v.Get("const") != nil {
-		c.problems.Add(c.doc, d, "a schema has a default or a const, not both")
+		c.problems.Add(c.doc, d, "a schema has a default or a const, not both; remove one")
 	}
 }
 
@@ -384,10 +386,10 @@ func (c checker) bounds(v *Value, low, high string) {
 	l, h := v.Get(low), v.Get(high)
 	for _, b := range []*Value{l, h} {
 		if b != nil && b.Kind == Integer && b.Int < 0 && low != "minimum" {
-			c.problems.Add(c.doc, b, "a length cannot be negative")
+			c.problems.Add(c.doc, b, "a length cannot be negative; leave it out or make it 0 at least")
 		}
 	}
 	if l != nil && h != nil && l.Kind == Integer && h.Kind == Integer && h.Int < l.Int {
-		c.problems.Add(c.doc, h, "%s %d is below %s %d", high, h.Int, low, l.Int)
+		c.problems.Add(c.doc, h, "%s %d is below %s %d; change one of them", high, h.Int, low, l.Int)
 	}
 }

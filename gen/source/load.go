@@ -105,7 +105,7 @@ func Load(fsys fs.FS, dir string, foreign bool) ([]*Document, Problems, error) {
 		if a.NSID != b.NSID {
 			return false
 		}
-		problems.Add(b, b.root.Get("id"), "%s is also defined in %s", b.NSID, a.Path)
+		problems.Add(b, b.root.Get("id"), "%s is also defined in %s; delete one of the two", b.NSID, a.Path)
 		return true
 	})
 	checkRefs(docs, foreign, &problems)
@@ -122,7 +122,7 @@ func Parse(name string, data []byte, problems *Problems) *Document {
 		if syn, ok := errors.AsType[*syntaxError](err); ok {
 			at = syn.offset
 		}
-		problems.Add(doc, &Value{Offset: at}, "%s", err)
+		problems.Add(doc, &Value{Offset: at}, "%s; mend the JSON there", err)
 		return nil
 	}
 	doc.root = root
@@ -141,7 +141,7 @@ func Parse(name string, data []byte, problems *Problems) *Document {
 		}
 		def := &Def{Doc: doc, Name: m.Key, Node: m.Value}
 		if err := def.decode(); err != nil {
-			problems.Add(doc, m.Value, "%s", err)
+			problems.Add(doc, m.Value, "%s; compare the definition with the lexicon specification", err)
 			doc.broken = true
 		}
 		doc.Defs = append(doc.Defs, def)

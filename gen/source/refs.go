@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -71,7 +72,7 @@ func (c refChecker) ref(d *Document, v *Value) {
 	target := c.docs[nsid]
 	if target == nil {
 		if !c.foreign {
-			c.problems.Add(d, v, "%q is in no document%s", v.Text, DidYouMean(nsid, c.nsids))
+			c.problems.Add(d, v, "%q is in no document%s", v.Text, cmp.Or(DidYouMean(nsid, c.nsids), "; add it, or take such refs for raw JSON with -dangling=raw"))
 		}
 		return
 	}
@@ -86,6 +87,6 @@ func (c refChecker) ref(d *Document, v *Value) {
 		where = "here"
 	}
 	if !slices.Contains(names, "#"+name) && (target == d || !c.foreign) {
-		c.problems.Add(d, v, "%q is not defined %s%s", v.Text, where, DidYouMean("#"+name, names))
+		c.problems.Add(d, v, "%q is not defined %s%s", v.Text, where, cmp.Or(DidYouMean("#"+name, names), "; define it, or refer to something else"))
 	}
 }

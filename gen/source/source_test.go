@@ -44,7 +44,7 @@ func TestOrderAndPlaces(t *testing.T) {
 func TestDeepDocument(t *testing.T) {
 	var problems source.Problems
 	source.Parse("deep.json", []byte(strings.Repeat("[", 5000)+strings.Repeat("]", 5000)), &problems)
-	if err := problems.Err(); err == nil || err.Error() != "deep.json:1:102: nested more than 100 levels deep" {
+	if err := problems.Err(); err == nil || err.Error() != "deep.json:1:102: nested more than 100 levels deep; mend the JSON there" {
 		t.Errorf("got %v", err)
 	}
 }
