@@ -17,19 +17,22 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	adminapi "portico/api/atproto/admin"
+	identityapi "portico/api/atproto/identity"
 	api "portico/api/atproto/server"
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/account"
+	"portico/impl/admin"
 	"portico/impl/auth"
 	"portico/impl/directory"
 	"portico/impl/email"
 	"portico/impl/emailcode"
 	"portico/impl/handle"
+	"portico/impl/identity"
 	"portico/impl/invite"
 	"portico/impl/job"
 	"portico/impl/keyring"
-	"portico/impl/mail"
 	"portico/impl/outbox"
 	"portico/impl/password"
 	"portico/impl/plc"
@@ -206,6 +209,7 @@ Sign up:
 type parts struct {
 	echo     *echo.Echo
 	accounts *account.Accounts
+	dids     *account.Identities
 	letters  *outbox.Outbox
 	deletes  *account.Deletions
 	store    *db.DB
@@ -238,28 +242,26 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, li
 		handles.Backup = resolve.NameServers(s.BackupNameservers)
 	}
 	gate := &auth.Gate{
-		DB: store, Tokens: tokens, AdminPassword: string(s.AdminPassword),
+		DB: store, Tokens: tokens, AdminPassword: string(s.AdminPassword), ModService: s.ModService.DID,
 		Services: &serviceauth.Verifier{Audiences: []string{s.ServiceDID.String()}, Resolver: documents, Now: time.Now},
 	}
 	letters := &outbox.Outbox{DB: store, Keys: keys, Holder: holder, Now: time.Now, Log: log}
-	if s.SMTPURL != nil {
-		sender, err := mail.NewSMTP(s.SMTPURL, s.EmailFrom)
-		if err != nil {
-			return nil, fmt.Errorf("PDS_EMAIL_SMTP_URL: %w", err)
-		}
-		if ignored := sender.Ignored(); len(ignored) > 0 {
-			log.Warn("PDS_EMAIL_SMTP_URL has options that are ignored", "options", ignored)
-		}
-		letters.Sender = sender
+	if letters.Sender, err = sender(s, log); err != nil {
+		return nil, err
 	}
 	dids := &account.Verifier{Accounts: accounts, Directory: &plc.Client{URL: directoryURL}, Documents: documents}
+	passwords := password.NewHasher(password.Config{
+		Rand: rand.Reader, Concurrency: s.HashConcurrency, Queue: s.HashQueue,
+		Params: password.Params{Memory: uint32(s.HashMemory) * 1024, Time: 2, Threads: 1},
+	})
+	rules := &handle.Rules{Domains: s.HandleDomains, Reserved: handle.Reserved(s.ReservedHandles, s.UnreservedHandles)}
+	ownDIDs := &account.Identities{
+		Accounts: accounts, Directory: &plc.Client{URL: directoryURL}, Documents: documents, Foreign: handles, Rules: rules,
+	}
+	codes := &emailcode.Codes{DB: store, Keys: keys, Outbox: letters, Brand: s.brand(), Now: time.Now, Rand: rand.Reader}
 	service := &server.Service{
 		DB: store, Accounts: accounts, DIDs: dids, Sessions: sessions,
-		Passwords: password.NewHasher(password.Config{
-			Rand: rand.Reader, Concurrency: s.HashConcurrency, Queue: s.HashQueue,
-			Params: password.Params{Memory: uint32(s.HashMemory) * 1024, Time: 2, Threads: 1},
-		}),
-		Handles: &handle.Rules{Domains: s.HandleDomains, Reserved: handle.Reserved(s.ReservedHandles, s.UnreservedHandles)},
+		Passwords: passwords, Handles: rules,
 		Emails:  &email.Rules{Disposable: email.Disposable()},
 		Resolve: identities{handles, documents},
 		Config: server.Config{
@@ -270,9 +272,18 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, li
 			DocumentInSessions: s.DIDDocWithSession, PasswordMinLength: s.PasswordMinLength, Exempt: s.RateLimitBypassIPs,
 			BlobUploadLimit: s.BlobUploadLimit,
 		},
-		Codes:  &emailcode.Codes{DB: store, Keys: keys, Outbox: letters, Brand: s.brand(), Now: time.Now, Rand: rand.Reader},
-		Outbox: letters, Brand: s.brand(),
+		Codes: codes, Outbox: letters, Brand: s.brand(),
 		Now: time.Now, Wait: wait, Rand: rand.Reader, Log: log,
+	}
+
+	names := &identity.Service{
+		DB: store, Accounts: accounts, Identities: ownDIDs, Codes: codes, Handles: rules,
+		Resolve: identities{handles, documents}, Directory: &plc.Client{URL: directoryURL}, Log: log,
+	}
+	administration := &admin.Service{
+		DB: store, Accounts: accounts, DIDs: dids, Identities: ownDIDs,
+		Credentials: account.Credentials{Outbox: letters, Brand: s.brand(), Now: time.Now},
+		Passwords:   passwords, Outbox: letters, PasswordMinLength: s.PasswordMinLength, Now: time.Now,
 	}
 
 	e := echo.New()
@@ -286,12 +297,18 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, li
 	if err := api.Register(routes, service, server.Policy{Gate: gate}); err != nil {
 		return nil, fmt.Errorf("register com.atproto.server: %w", err)
 	}
+	if err := identityapi.Register(routes, names, identity.Policy{Gate: gate}); err != nil {
+		return nil, fmt.Errorf("register com.atproto.identity: %w", err)
+	}
+	if err := adminapi.Register(routes, administration, admin.Policy{Gate: gate}); err != nil {
+		return nil, fmt.Errorf("register com.atproto.admin: %w", err)
+	}
 	if err := describeMethods(e, routes.Methods(), s.Version); err != nil {
 		return nil, err
 	}
 	(&pages{settings: s, accounts: store}).register(e)
 	return &parts{
-		echo: e, accounts: accounts, letters: letters,
+		echo: e, accounts: accounts, dids: ownDIDs, letters: letters,
 		deletes: &account.Deletions{Accounts: accounts, DIDs: dids, Outbox: letters, Brand: s.brand(), Min: s.DeleteAfterMin},
 		store:   store, log: log, retry: cmp.Or(s.SignupRetry, time.Minute),
 		sched: &job.Scheduler{DB: store, Holder: holder, Now: time.Now, Log: log},
@@ -315,6 +332,9 @@ func (p *parts) runJobs(ctx context.Context) {
 		if err := p.accounts.Resume(ctx, true); err != nil {
 			p.log.ErrorContext(ctx, "resume unfinished accounts", "error", err)
 		}
+		if err := p.dids.Resume(ctx, true); err != nil {
+			p.log.ErrorContext(ctx, "resume changes of handles", "error", err)
+		}
 	}
 	var worker sync.WaitGroup
 	defer worker.Wait()
@@ -322,6 +342,9 @@ func (p *parts) runJobs(ctx context.Context) {
 	p.sched.Run(ctx,
 		job.Job{Name: "unfinished accounts", Every: p.retry, Run: func(ctx context.Context) error {
 			return p.accounts.Resume(ctx, false)
+		}},
+		job.Job{Name: "changes of handles", Every: p.retry, Run: func(ctx context.Context) error {
+			return p.dids.Resume(ctx, false)
 		}},
 		job.Job{Name: "clean-up", Every: p.retry, Run: p.accounts.CleanUp},
 		job.Job{Name: "deletions", Every: time.Hour, Run: p.deletes.Run},
