@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -126,8 +127,8 @@ func TestCreateSessionBudget(t *testing.T) {
 	f.refused(f.post("createSession", login("Nobody.test", "wrong")), 429, "RateLimitExceeded", "Rate Limit Exceeded")
 }
 
-// A reset that comes between the check of a password and the start of its
-// session wins.
+// A reset or a takedown that comes between the check of a password and the start
+// of its session wins.
 func TestSessionOfReplacedPassword(t *testing.T) {
 	f := newFixture(t)
 	u := f.signUp("alice")
@@ -135,9 +136,14 @@ func TestSessionOfReplacedPassword(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.setAccount(u.did, func(a *db.Account) { a.PasswordHash = "another" })
-	if _, err := f.service.Sessions.Start(t.Context(), read, nil); err == nil || !strings.Contains(err.Error(), session.ErrStale.Error()) {
-		t.Errorf("error %v, want %v", err, session.ErrStale)
+	for name, change := range map[string]func(*db.Account){
+		"another password": func(a *db.Account) { a.PasswordHash = "another" },
+		"taken down":       func(a *db.Account) { a.PasswordHash, a.TakedownRef = read.PasswordHash, new("x") },
+	} {
+		f.setAccount(u.did, change)
+		if _, err := f.service.Sessions.Start(t.Context(), read, nil); !errors.Is(err, session.ErrStale) {
+			t.Errorf("%s: error %v, want %v", name, err, session.ErrStale)
+		}
 	}
 }
 

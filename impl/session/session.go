@@ -70,8 +70,8 @@ func (s *Sessions) Draft(account *db.Account, app *db.AppPassword) (*Draft, erro
 
 // Start opens a session of account with the account password, or with app when
 // it is not nil. It returns ErrStale when the password of account or app itself
-// was changed or revoked after they were read: a reset that races with a login
-// wins.
+// was changed or revoked, or the account taken down, after they were read: a reset
+// that races with a login wins, and so does a takedown.
 func (s *Sessions) Start(ctx context.Context, account *db.Account, app *db.AppPassword) (*Tokens, error) {
 	draft, err := s.Draft(account, app)
 	if err != nil {
@@ -84,7 +84,7 @@ func (s *Sessions) Start(ctx context.Context, account *db.Account, app *db.AppPa
 			return ErrStale
 		case err != nil:
 			return err
-		case app == nil && now.PasswordHash != account.PasswordHash:
+		case now.TakenDown() && !account.TakenDown(), app == nil && now.PasswordHash != account.PasswordHash:
 			return ErrStale
 		case app != nil:
 			if _, err := tx.AppPasswordByMAC(ctx, account.DID, app.MAC); errors.Is(err, db.ErrNotFound) {
