@@ -239,3 +239,64 @@ func TestJSON(t *testing.T) {
 		t.Errorf("nothing changed: %v\n%s", err, b.String())
 	}
 }
+
+// TestUpstream is a change that upstream made: describeServer got blobUploadLimit.
+func TestUpstream(t *testing.T) {
+	var sides [2][]*source.Document
+	for i, name := range []string{"old", "new"} {
+		docs, problems, err := source.Load(os.DirFS("testdata/upstream"), name, false)
+		if err == nil {
+			err = problems.Err()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		sides[i] = docs
+	}
+	for i, want := range []string{
+		"~ com.atproto.server.describeServer (query)\n" +
+			"    new/describeServer.json:22:32: output.blobUploadLimit: none → optional integer: compatible\n",
+		"! com.atproto.server.describeServer (query)\n" +
+			"    new/describeServer.json:22:32 (before): output.blobUploadLimit: optional integer → none: breaking for the server; delete what uses its field\n",
+	} {
+		var b strings.Builder
+		if err := report.Write(&b, report.Compare(sides[i], sides[1-i], options)); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, b.String()); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+}
+
+// FuzzCompare compares any two documents: every change has a place, and a tree that is
+// compared with itself has none.
+func FuzzCompare(f *testing.F) {
+	for _, c := range cases {
+		for name := range c.old {
+			f.Add(c.old[name], c.new[name])
+		}
+	}
+	f.Fuzz(func(t *testing.T, a, b string) {
+		load := func(defs string) []*source.Document {
+			fsys := fstest.MapFS{"lexicons/x.json": {Data: []byte(`{"lexicon": 1, "id": "com.example.x", "defs": {` + defs + `}}`)}}
+			docs, problems, err := source.Load(fsys, "lexicons", true)
+			if err != nil || problems.Err() != nil {
+				return nil
+			}
+			return docs
+		}
+		old, new := load(a), load(b)
+		if old == nil || new == nil {
+			return
+		}
+		for _, c := range report.Compare(old, new, report.Options{}) {
+			if c.Place.Line < 1 || c.Old == c.New && c.Direction.Breaking() || c.Direction == "" {
+				t.Errorf("a change that is none: %+v", c)
+			}
+		}
+		if changes := report.Compare(old, load(a), report.Options{}); len(changes) > 0 {
+			t.Errorf("compared with itself: %v", changes)
+		}
+	})
+}
