@@ -186,9 +186,9 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// TestLexlint finds with lexlint's rules what the rules here find, so that none of them
-// is lost when indigo's grow: what only lexlint saw would be a line of its own.
-func TestLexlint(t *testing.T) {
+// TestRulesOfLexlint holds the cases to every rule that lexlint has. TestChanges sees to
+// it that none of them is found by lexlint alone.
+func TestRulesOfLexlint(t *testing.T) {
 	rules := map[string]bool{}
 	for _, c := range cases {
 		for _, change := range report.Compare(c.old.load(t), c.new.load(t), options) {
