@@ -346,9 +346,39 @@ func raw(v *source.Value) string {
 	return short(strings.Join(strings.Fields(string(v.Raw)), " "))
 }
 
+// apart are two values on one line each, from a little before the place where they part.
+func apart(a, b *source.Value) (was, is string) {
+	if a == nil || b == nil {
+		return raw(a), raw(b)
+	}
+	x, y := []rune(strings.Join(strings.Fields(string(a.Raw)), " ")), []rune(strings.Join(strings.Fields(string(b.Raw)), " "))
+	same := 0
+	for same < min(len(x), len(y)) && x[same] == y[same] {
+		same++
+	}
+	const before = 20
+	if same <= 2*before || len(x) <= most && len(y) <= most {
+		return short(string(x)), short(string(y))
+	}
+	return short("…" + string(x[same-before:])), short("…" + string(y[same-before:]))
+}
+
+// kind says what a schema in doc is the schema of.
+func kind(doc *source.Document, v *source.Value) string {
+	switch t := v.String("type"); t {
+	case "ref":
+		return "ref " + full(doc, v.String("ref"))
+	case "array":
+		return "array of " + kind(doc, v.Get("items"))
+	default:
+		return t
+	}
+}
+
+const most = 60 // runes of a value that are shown
+
 // short keeps a value on its line.
 func short(s string) string {
-	const most = 60
 	if r := []rune(s); len(r) > most {
 		return string(r[:most-1]) + "…"
 	}

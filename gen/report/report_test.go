@@ -130,6 +130,11 @@ var cases = []struct {
 		doc(`"main": {"type": "permission-set", "permissions": [{"type": "permission", "resource": "repo", "collection": ["com.example.post"]}]}`),
 	},
 	{"description", twice(`{"type": "string"}`), twice(`{"type": "string", "description": "Deprecated: use y."}`)},
+	{
+		"long description", twice(`{"type": "string", "description": "The media items in the gallery. Each item may be of a different type."}`),
+		twice(`{"type": "string", "description": "The media items in the gallery. Each item may be of a different kind."}`),
+	},
+	{"property that refers", object(`"properties": {}`), object(`"properties": {"a": {"type": "array", "items": {"type": "ref", "ref": "com.example.other#car"}}}`)},
 	{"order of properties", object(`"properties": {"a": {"type": "string"}, "b": {"type": "string"}}`), object(`"properties": {"b": {"type": "string"}, "a": {"type": "string"}}`)},
 }
 

@@ -66,7 +66,8 @@ func (d *differ) text(s site, key string, old, new *source.Value) {
 	if equal(was, is) {
 		return
 	}
-	c := Change{Rule: key, What: key, Old: raw(was), New: raw(is), Direction: Text}
+	c := Change{Rule: key, What: key, Direction: Text}
+	c.Old, c.New = apart(was, is)
 	if is != nil && strings.HasPrefix(strings.ToLower(is.Text), "deprecated") &&
 		(was == nil || !strings.HasPrefix(strings.ToLower(was.Text), "deprecated")) {
 		c.Note = "it is deprecated: stop using it"
@@ -274,7 +275,7 @@ func (d *differ) properties(s site, old, new *source.Value) {
 		isRequired := slices.Contains(new.Strings("required"), key)
 		switch {
 		case a == nil:
-			c := Change{Rule: "property-added", Old: none, New: presence(isRequired) + b.String("type"), Direction: Compatible, covers: []string{"object-nullable"}}
+			c := Change{Rule: "property-added", Old: none, New: presence(isRequired) + kind(s.new, b), Direction: Compatible, covers: []string{"object-nullable"}}
 			if isRequired {
 				c.covers = append(c.covers, rule)
 				c.Direction, c.Note = s.required(true)
@@ -283,7 +284,7 @@ func (d *differ) properties(s site, old, new *source.Value) {
 			continue
 		case b == nil:
 			c := Change{
-				Rule: "property-removed", Old: presence(wasRequired) + a.String("type"), New: none, Direction: Server,
+				Rule: "property-removed", Old: presence(wasRequired) + kind(s.old, a), New: none, Direction: Server,
 				Note: "delete what uses its field", covers: []string{"object-nullable"},
 			}
 			if wasRequired {
@@ -462,7 +463,9 @@ func (d *differ) union(s site, old, new *source.Value) {
 		}
 	}
 	if refs := new.Get("refs"); before == len(d.changes) && !equal(old.Get("refs"), refs) {
-		d.add(s, refs, false, Change{Rule: rule, What: "refs", Old: raw(old.Get("refs")), New: raw(refs), Direction: Text})
+		c := Change{Rule: rule, What: "refs", Direction: Text}
+		c.Old, c.New = apart(old.Get("refs"), refs)
+		d.add(s, refs, false, c)
 	}
 }
 
