@@ -12,10 +12,15 @@ import (
 	"portico/impl/serviceauth"
 )
 
-// acting says in ctx who the caller turned out to be, for the record.
+// Acting says in ctx who the caller turned out to be, for the record. Authenticators
+// say so themselves.
+func Acting(ctx context.Context, actor string) context.Context {
+	return acting(ctx, xrpc.CallFrom(ctx), actor)
+}
+
 func acting(ctx context.Context, c *xrpc.Call, actor string) context.Context {
 	address := ""
-	if c.IP.IsValid() {
+	if c != nil && c.IP.IsValid() {
 		address = c.IP.String()
 	}
 	return audit.With(ctx, audit.Who{Actor: actor, Address: address})

@@ -37,5 +37,12 @@ func (s *Service) checkAuthFactor(ctx context.Context, login *login, typed strin
 	if errors.Is(err, db.ErrNotFound) {
 		return session.ErrStale
 	}
+	if errors.Is(err, emailcode.ErrInvalid) {
+		ctx := context.WithoutCancel(ctx)
+		failure := s.DB.Write(ctx, func(tx *db.Tx) error { return s.recordFailure(ctx, tx, a.DID, "wrong sign-in code") })
+		if failure != nil {
+			return failure
+		}
+	}
 	return answer.Code(err)
 }

@@ -8,6 +8,7 @@ import (
 	api "portico/api/atproto/server"
 	"portico/db"
 	"portico/impl/answer"
+	"portico/impl/audit"
 	"portico/impl/auth"
 	"portico/impl/email"
 	"portico/impl/emailcode"
@@ -26,7 +27,10 @@ func (s *Service) ConfirmEmail(ctx context.Context, in *api.ConfirmEmailInput) e
 			return errNotThisEmail // changed since
 		}
 		a.EmailConfirmedAt = new(s.Now())
-		return tx.UpdateAccount(ctx, a)
+		if err := tx.UpdateAccount(ctx, a); err != nil {
+			return err
+		}
+		return audit.Record(ctx, tx, s.Now(), a.DID, audit.EmailConfirmed, "")
 	})
 	switch {
 	case errors.Is(err, errNotThisEmail):

@@ -10,6 +10,7 @@ import (
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/answer"
+	"portico/impl/audit"
 	"portico/impl/auth"
 	"portico/impl/password"
 )
@@ -28,7 +29,12 @@ func (s *Service) CreateAppPassword(ctx context.Context, in *api.CreateAppPasswo
 	app := db.AppPassword{
 		DID: did, Name: in.Name, MAC: s.Sessions.AppPasswordMAC(did, text), Privileged: deref(in.Privileged), CreatedAt: s.Now(),
 	}
-	err = s.DB.Write(ctx, func(tx *db.Tx) error { return tx.InsertAppPassword(ctx, app) })
+	err = s.DB.Write(ctx, func(tx *db.Tx) error {
+		if err := tx.InsertAppPassword(ctx, app); err != nil {
+			return err
+		}
+		return audit.Record(ctx, tx, s.Now(), did, audit.AppPasswordCreated, app.Name)
+	})
 	switch {
 	case errors.Is(err, db.ErrNameTaken):
 		return nil, xrpc.InvalidRequest("An app password with this name already exists")

@@ -7,6 +7,9 @@ import (
 
 	api "portico/api/atproto/server"
 	"portico/api/xrpc"
+	"portico/db"
+	"portico/impl/audit"
+	"portico/impl/auth"
 	"portico/impl/password"
 	"portico/impl/session"
 )
@@ -17,6 +20,7 @@ func (s *Service) CreateSession(ctx context.Context, in *api.CreateSessionInput)
 	if password.Length(in.Password) > password.MaxLogin {
 		return nil, xrpc.AuthenticationRequired("Password too long. Consider resetting your password.")
 	}
+	ctx = auth.Acting(ctx, audit.Stranger)
 	login, tokens, err := s.signIn(ctx, in)
 	if errors.Is(err, session.ErrStale) {
 		// The password was changed while it was being checked. Or it got a new kind of
@@ -48,7 +52,7 @@ func (s *Service) signIn(ctx context.Context, in *api.CreateSessionInput) (*logi
 	if err := s.checkAuthFactor(ctx, login, deref(in.AuthFactorToken)); err != nil {
 		return nil, nil, err
 	}
-	tokens, err := s.startSession(ctx, login, in)
+	tokens, err := s.startSession(auth.Acting(ctx, login.account.DID.String()), login, in)
 	return login, tokens, err
 }
 
@@ -57,6 +61,12 @@ func (s *Service) startSession(ctx context.Context, login *login, in *api.Create
 		return s.Sessions.Start(ctx, login.account, login.app)
 	}
 	if in.AllowTakendown != nil && *in.AllowTakendown {
+		err := s.DB.Write(ctx, func(tx *db.Tx) error {
+			return audit.Record(ctx, tx, s.Now(), login.account.DID, audit.SignedIn, "while taken down")
+		})
+		if err != nil {
+			return nil, err
+		}
 		return s.Sessions.Restricted(login.account)
 	}
 	return nil, api.ErrCreateSessionAccountTakedown.New(http.StatusUnauthorized, "Account has been taken down")

@@ -8,6 +8,8 @@ import (
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/answer"
+	"portico/impl/audit"
+	"portico/impl/auth"
 	"portico/impl/emailcode"
 	"portico/impl/password"
 )
@@ -20,6 +22,7 @@ func (s *Service) DeleteAccount(ctx context.Context, in *api.DeleteAccountInput)
 	if password.Length(in.Password) > password.MaxLogin {
 		return xrpc.AuthenticationRequired("Password too long. Consider resetting your password.")
 	}
+	ctx = auth.Acting(ctx, audit.Stranger)
 	a, err := s.DB.AccountByDID(ctx, in.DID)
 	if errors.Is(err, db.ErrNotFound) {
 		return errNoAccount()

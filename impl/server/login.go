@@ -10,6 +10,7 @@ import (
 
 	"portico/api/xrpc"
 	"portico/db"
+	"portico/impl/audit"
 	"portico/impl/budget"
 	"portico/impl/password"
 	"portico/impl/session"
@@ -121,7 +122,7 @@ func (s *Service) checkPassword(ctx context.Context, a *db.Account, key, text st
 	}
 	if !ok {
 		// Also when the caller has hung up: that is no way to guess for free.
-		if _, err := budget.FailedPasswords.Spend(context.WithoutCancel(ctx), s.DB, key, s.Now()); err != nil {
+		if err := s.countFailure(context.WithoutCancel(ctx), a, key); err != nil {
 			return err
 		}
 		return errBadCredentials
@@ -133,6 +134,33 @@ func (s *Service) checkPassword(ctx context.Context, a *db.Account, key, text st
 		return s.rehash(ctx, a, text)
 	}
 	return nil
+}
+
+// countFailure takes a wrong password from the budget of key, and records it where
+// it was that of an account. The budget bounds the record too.
+func (s *Service) countFailure(ctx context.Context, a *db.Account, key string) error {
+	return s.DB.Write(ctx, func(tx *db.Tx) error {
+		if a != nil {
+			if err := s.recordFailure(ctx, tx, a.DID, "wrong password"); err != nil {
+				return err
+			}
+		}
+		_, err := budget.FailedPasswords.SpendIn(ctx, tx, key, s.Now())
+		return err
+	})
+}
+
+// recordFailure records a failed sign-in, unless the account is gone: of those
+// nothing is kept.
+func (s *Service) recordFailure(ctx context.Context, tx *db.Tx, did syntax.DID, why string) error {
+	_, err := tx.LockAccount(ctx, did)
+	if errors.Is(err, db.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return audit.Record(ctx, tx, s.Now(), did, audit.SignInFailed, why)
 }
 
 func (s *Service) verify(ctx context.Context, a *db.Account, text string) (bool, error) {

@@ -11,6 +11,8 @@ import (
 	"portico/db"
 	"portico/impl/account"
 	"portico/impl/answer"
+	"portico/impl/audit"
+	"portico/impl/auth"
 	"portico/impl/budget"
 	"portico/impl/emailcode"
 	"portico/impl/password"
@@ -27,6 +29,7 @@ func (s *Service) ResetPassword(ctx context.Context, in *api.ResetPasswordInput)
 	case n < s.Config.PasswordMinLength:
 		return errInvalidPassword.New(http.StatusBadRequest, s.passwordTooShort())
 	}
+	ctx = auth.Acting(ctx, audit.Stranger) // who had the code
 	hash, err := s.hashForReset(ctx, in)
 	if err != nil {
 		return err

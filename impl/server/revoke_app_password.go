@@ -8,6 +8,7 @@ import (
 
 	api "portico/api/atproto/server"
 	"portico/db"
+	"portico/impl/audit"
 	"portico/impl/auth"
 )
 
@@ -18,7 +19,12 @@ func (s *Service) RevokeAppPassword(ctx context.Context, in *api.RevokeAppPasswo
 		return nil // none has such a name, and Postgres does not even take the question
 	}
 	did := auth.Caller(ctx).DID
-	err := s.DB.Write(ctx, func(tx *db.Tx) error { return tx.DeleteAppPassword(ctx, did, in.Name) })
+	err := s.DB.Write(ctx, func(tx *db.Tx) error {
+		if err := tx.DeleteAppPassword(ctx, did, in.Name); err != nil {
+			return err
+		}
+		return audit.Record(ctx, tx, s.Now(), did, audit.AppPasswordRevoked, in.Name)
+	})
 	if errors.Is(err, db.ErrNotFound) {
 		return auth.AccountNotFound()
 	}

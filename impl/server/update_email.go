@@ -9,6 +9,7 @@ import (
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/answer"
+	"portico/impl/audit"
 	"portico/impl/auth"
 	"portico/impl/email"
 	"portico/impl/emailcode"
@@ -97,6 +98,13 @@ func (s *Service) setAuthFactor(ctx context.Context, tx *db.Tx, a *db.Account, o
 	}
 	a.EmailAuthFactor = on
 	if err := tx.UpdateAccount(ctx, a); err != nil {
+		return err
+	}
+	event := audit.SignInCodeOff
+	if on {
+		event = audit.SignInCodeOn
+	}
+	if err := audit.Record(ctx, tx, s.Now(), a.DID, event, ""); err != nil {
 		return err
 	}
 	if on {

@@ -16,6 +16,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
+	"portico/impl/audit"
 	"portico/impl/keyring"
 	"portico/impl/token"
 )
@@ -92,6 +93,13 @@ func (s *Sessions) Start(ctx context.Context, account *db.Account, app *db.AppPa
 			} else if err != nil {
 				return err
 			}
+		}
+		detail := ""
+		if app != nil {
+			detail = "app password " + app.Name
+		}
+		if err := audit.Record(ctx, tx, s.Now(), account.DID, audit.SignedIn, detail); err != nil {
+			return err
 		}
 		return tx.InsertSession(ctx, draft.Row)
 	})
