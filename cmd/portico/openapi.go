@@ -130,6 +130,8 @@ func security(auth string) ([]map[string][]string, error) {
 		return []map[string][]string{one("refresh")}, nil
 	case auth == "admin":
 		return []map[string][]string{one("admin")}, nil
+	case auth == "moderation service or admin":
+		return []map[string][]string{one("service"), one("admin")}, nil
 	case auth == "service token":
 		return []map[string][]string{one("service")}, nil
 	case auth == "service token or anonymous":

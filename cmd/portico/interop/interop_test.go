@@ -143,6 +143,13 @@ func TestClients(t *testing.T) {
 // startDirectory starts the real PLC directory and returns its URL.
 func startDirectory(t *testing.T) string {
 	t.Helper()
+	_, url := runDirectory(t)
+	return url
+}
+
+// runDirectory is startDirectory for a test that ends it before its own end.
+func runDirectory(t *testing.T) (*launch.Process, string) {
+	t.Helper()
 	port, err := launch.FreePort()
 	if err != nil {
 		t.Fatal(err)
@@ -153,7 +160,7 @@ func startDirectory(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Kill)
-	return url
+	return p, url
 }
 
 func clientInTypeScript(t *testing.T, server string) account {
