@@ -21,12 +21,13 @@ func NewClient(private bool) *http.Client {
 	if private {
 		allowed = func(netip.Addr) bool { return true }
 	}
-	return newClient(allowed)
+	return newClient(allowed, nil)
 }
 
-func newClient(allowed func(netip.Addr) bool) *http.Client {
+// newClient returns a client that connects to the allowed addresses, as names finds them; nil is the system's resolver.
+func newClient(allowed func(netip.Addr) bool, names *net.Resolver) *http.Client {
 	dialer := &net.Dialer{
-		Timeout: 3 * time.Second,
+		Timeout: 3 * time.Second, Resolver: names,
 		// The address is looked at here, where the kernel is about to connect, and nowhere else: a check of the name before would
 		// trust DNS to give the same answer twice, and would miss redirects.
 		ControlContext: func(_ context.Context, network, address string, _ syscall.RawConn) error {
