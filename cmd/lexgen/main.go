@@ -6,6 +6,9 @@
 //	lexgen [-C folder] openapi      print the OpenAPI document of what is generated
 //	lexgen [-C folder] diff [-json] [OLD [NEW]]
 //	                                print what changed between two trees of lexicons, and whom it breaks
+//	lexgen [-C folder] pull NSID|AUTHORITY…
+//	                                bring lexicons from where they are published, proven
+//	lexgen [-C folder] sync FOLDER  bring the lexicons to the state of a checkout of upstream
 //	lexgen [-C folder] new -lexicons FOLDER OUT
 //	                                start a project of its own from the documents below FOLDER
 //
@@ -36,7 +39,7 @@ func main() {
 	os.Exit(run(config, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-const usage = "usage: lexgen [-C folder] [-dangling=raw] [generate | check | list | openapi | diff … | new …]"
+const usage = "usage: lexgen [-C folder] [-dangling=raw] [generate | check | list | openapi | diff … | pull … | sync … | new …]"
 
 // tools are the commands that take arguments of their own. dir is what -C says.
 var tools = map[string]func(c gen.Config, dir string, args []string, stdout, stderr io.Writer) (status int){}

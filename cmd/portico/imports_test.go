@@ -13,6 +13,7 @@ import (
 // and everything below it; the first row whose packages match counts.
 var house = []struct{ packages, imports string }{
 	{"portico/gen/internal/golden/**", "portico/gen/internal/golden/** " + generated},
+	{"portico/gen/pull", "portico/gen/** " + lexicons + " " + published},
 	{"portico/gen/**", "portico/gen/** " + lexicons},
 	{"portico/cmd/lexgen", "portico/gen/** " + lexicons + " github.com/bluesky-social/indigo/atproto/identity"},
 	{"portico/api", ""},
@@ -29,6 +30,8 @@ const (
 	values    = "github.com/bluesky-social/indigo/atproto/syntax github.com/bluesky-social/indigo/atproto/atdata"
 	generated = "portico/api/xrpc " + values
 	lexicons  = "github.com/bluesky-social/indigo/atproto/lexicon github.com/bluesky-social/indigo/atproto/syntax github.com/bluesky-social/indigo/lex/lexlint"
+	// published is what lexgen pull fetches and verifies published lexicons with.
+	published = "github.com/bluesky-social/indigo/atproto/identity github.com/bluesky-social/indigo/atproto/repo github.com/bluesky-social/indigo/atproto/atcrypto github.com/bluesky-social/indigo/atproto/atdata"
 	// namespaces are the packages of impl that serve generated methods, and what
 	// those share; all others there are the domain.
 	namespaces = "portico/impl/server portico/impl/identity portico/impl/admin portico/impl/temp portico/impl/auth portico/impl/answer"
