@@ -74,7 +74,9 @@ func (tx *Tx) Exec(ctx context.Context, text string) error {
 }
 
 // Query runs any statement that reads.
-func (tx *Tx) Query(ctx context.Context, text string) (*sql.Rows, error) { return tx.run.query(ctx, text, nil) }
+func (tx *Tx) Query(ctx context.Context, text string) (*sql.Rows, error) {
+	return tx.run.query(ctx, text, nil)
+}
 
 // WatchTexts returns what is read through d with bun's builder, as long as only
 // one goroutine does.
