@@ -154,6 +154,20 @@ func (q *queries) Available(ctx context.Context, handle syntax.Handle, email str
 	return nil
 }
 
+// ImportedHashes reports whether an account or an app password still has a hash as
+// the reference makes them: those of ours begin with a dollar, or are keyed.
+func (q *queries) ImportedHashes(ctx context.Context) (bool, error) {
+	for _, text := range []string{
+		`SELECT 1 FROM account WHERE substr(password_hash, 1, 1) <> '$' LIMIT 1`,
+		`SELECT 1 FROM app_password WHERE mac IS NULL LIMIT 1`,
+	} {
+		if found, err := q.exists(ctx, text); found || err != nil {
+			return found, wrap(err, "look for imported hashes")
+		}
+	}
+	return false, nil
+}
+
 // exists reports whether a SELECT 1 finds a row.
 func (q *queries) exists(ctx context.Context, text string, args ...any) (bool, error) {
 	var one int

@@ -57,6 +57,7 @@ func mayScan(text, line string) bool {
 		line == "SCAN f", line == "SCAN family", // the sessions just found
 		line == "SCAN creation", // as many as are being created right now
 		strings.HasPrefix(line, "SCAN mail USING INDEX mail_next_at"), // only what waits is in that index
+		strings.HasSuffix(line, "_imported_hash"),                     // only what was imported is in those
 		line == "SCAN CONSTANT ROW":
 		return true
 	}

@@ -40,6 +40,7 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"session rotation", (*suite).sessionRotation},
 		{"session end", (*suite).sessionEnd},
 		{"app passwords", (*suite).appPasswords},
+		{"imported hashes", (*suite).importedHashes},
 		{"email codes", (*suite).emailCodes},
 		{"mail", (*suite).mail},
 		{"invites", (*suite).invites},

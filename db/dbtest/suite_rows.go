@@ -300,6 +300,40 @@ func (s *suite) sessionEnd() {
 	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.EndSessions(ctx, did(9)) })
 }
 
+func (s *suite) importedHashes() {
+	ctx := s.Context()
+	imported := func(want bool) {
+		s.Helper()
+		got, err := s.db.ImportedHashes(ctx)
+		s.ok(err)
+		s.equal("imported hashes", got, want)
+	}
+	setHash := func(hash string) {
+		s.must(func(tx *db.Tx) error {
+			a, err := tx.LockAccount(ctx, did(1))
+			if err != nil {
+				return err
+			}
+			a.PasswordHash = hash
+			return tx.UpdateAccount(ctx, a)
+		})
+	}
+	imported(false)
+	s.create(1)
+	setHash("salt:hash")
+	imported(true)
+	setHash("$argon2id$v=19$m=19456,t=2,p=1$salt$hash")
+	imported(false)
+	setHash("")
+	imported(false)
+	s.must(func(tx *db.Tx) error {
+		return tx.InsertAppPassword(ctx, db.AppPassword{DID: did(1), Name: "old", Scrypt: "hash", CreatedAt: start0})
+	})
+	imported(true)
+	s.must(func(tx *db.Tx) error { return tx.SetAppPasswordMAC(ctx, did(1), "old", []byte("mac")) })
+	imported(false)
+}
+
 func (s *suite) appPasswords() {
 	ctx := s.Context()
 	s.create(1)

@@ -1,15 +1,19 @@
 package server_test
 
 import (
+	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"golang.org/x/crypto/scrypt"
 
 	"portico/db"
 	"portico/db/dbtest"
@@ -398,4 +402,36 @@ func TestSessionWithDocument(t *testing.T) {
 			t.Errorf("didDoc %v", doc)
 		}
 	}
+}
+
+// DESIGN §7.4: while an imported hash is left all sign-ins take the same time, and
+// afterwards nobody waits.
+func TestDesignSignInWaitsForImportedHashesOnly(t *testing.T) {
+	f := newFixture(t)
+	u := f.signUp("alice")
+	f.signUp("bob")
+	var waited []time.Duration
+	f.service.Wait = func(_ context.Context, d time.Duration) { waited = append(waited, d) }
+	try := func(want ...time.Duration) {
+		t.Helper()
+		waited = nil
+		f.accepted(f.post("createSession", login("bob.test", goodPassword)))
+		f.refused(f.post("createSession", login("bob.test", "wrong")), 401, "AuthenticationRequired", "Invalid identifier or password")
+		f.refused(f.post("createSession", login("nobody.test", "wrong")), 401, "AuthenticationRequired", "Invalid identifier or password")
+		if !slices.Equal(waited, want) {
+			t.Errorf("waited %v, want %v", waited, want)
+		}
+	}
+	try()
+	// The reference's hash of goodPassword, made with its own salt text.
+	const salt = "00112233445566778899aabbccddeeff"
+	key, err := scrypt.Key([]byte(goodPassword), []byte(salt), 16384, 8, 1, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.setAccount(u.did, func(a *db.Account) { a.PasswordHash = salt + ":" + hex.EncodeToString(key) })
+	const even = 350 * time.Millisecond
+	try(even, even, even)
+	f.accepted(f.post("createSession", login("alice.test", goodPassword)))
+	try()
 }
