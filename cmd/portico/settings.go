@@ -123,7 +123,6 @@ type settings struct {
 
 	// Other services.
 	ModService otherService
-	Crawlers   []string
 
 	values []settingValue // one for each row of the table, for printing
 }
@@ -374,10 +373,6 @@ var settingsTable = []settingGroup{
 			}
 			return nil
 		}},
-		{name: "PDS_CRAWLERS", kind: kindList, about: "Relays that are told of new events", store: func(s *settings, v string) error {
-			s.Crawlers = splitList(v)
-			return nil
-		}},
 	}},
 	{"Accepted without effect", []setting{
 		{name: "PDS_ACCOUNT_DB_LOCATION", noEffect: "everything is in one database in the data directory"},
@@ -391,6 +386,7 @@ var settingsTable = []settingGroup{
 		{name: "PDS_MAX_REPO_IMPORT_SIZE", noEffect: "repositories are not imported yet"},
 		{name: "PDS_BSKY_APP_VIEW_*", noEffect: "requests are not forwarded"},
 		{name: "PDS_REPORT_SERVICE_*", noEffect: "requests are not forwarded"},
+		{name: "PDS_CRAWLERS", noEffect: "events are recorded, but not streamed yet"},
 		{name: "PDS_PROXY_*", noEffect: "requests are not forwarded"},
 		{name: "PDS_FETCH_MAX_RESPONSE_SIZE", noEffect: "requests are not forwarded"},
 		{name: "PDS_DPOP_SECRET", noEffect: "there is no OAuth provider"},

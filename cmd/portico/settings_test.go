@@ -174,7 +174,6 @@ func TestReading(t *testing.T) {
 		{"PDS_INVITE_REQUIRED=TRUE", func(s *settings) any { return s.InviteRequired }, true},
 		{"PDS_INVITE_INTERVAL=604800000", func(s *settings) any { return s.InviteInterval }, 7 * 24 * time.Hour},
 		{"PDS_INVITE_EPOCH=1000", func(s *settings) any { return s.InviteEpoch }, time.Date(1970, 1, 1, 0, 0, 1, 0, time.UTC)},
-		{"PDS_CRAWLERS=https://a.example, https://b.example", func(s *settings) any { return s.Crawlers }, []string{"https://a.example", " https://b.example"}},
 		{"PDS_RATE_LIMIT_BYPASS_IPS=10.0.0.0/8,::1", func(s *settings) any { return fmt.Sprint(s.RateLimitBypassIPs) }, "[10.0.0.0 ::1]"},
 		{"PDS_REDIS_SCRATCH_ADDRESS=redis", func(s *settings) any { return s.RedisAddress }, "redis:6379"},
 		{"PDS_REDIS_SCRATCH_ADDRESS=[::1]:7000", func(s *settings) any { return s.RedisAddress }, "[::1]:7000"},
