@@ -149,13 +149,6 @@ func (tx *Tx) abort(ctx context.Context, did syntax.DID, holder string, nextLook
 	return err
 }
 
-// RenewLease extends the lease of an account under creation. It returns
-// ErrLeaseLost when holder does not hold it, or no longer.
-func (tx *Tx) RenewLease(ctx context.Context, did syntax.DID, holder string, until time.Time) error {
-	err := held(tx.exec(ctx, `UPDATE creation SET lease_until = ? WHERE did = ? AND holder = ?`, micros(until), string(did), holder))
-	return wrap(err, "renew lease of %s", did)
-}
-
 // ClaimUnfinished gives holder up to limit accounts under creation until the
 // given time: those whose lease has run out at now, and with force all that
 // others hold, see [DB.Exclusive]. No two holders get the same one.

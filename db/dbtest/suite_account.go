@@ -286,12 +286,9 @@ func (s *suite) creation() {
 	}
 
 	s.fails(db.ErrLeaseLost, func(tx *db.Tx) error { return tx.FinishAccount(ctx, did(1), "somebody else") })
-	s.fails(db.ErrLeaseLost, func(tx *db.Tx) error { return tx.RenewLease(ctx, did(1), "somebody else", start0) })
 	s.fails(db.ErrLeaseLost, func(tx *db.Tx) error { return tx.AbortAccount(ctx, did(1), "somebody else", start0) })
-	s.must(func(tx *db.Tx) error { return tx.RenewLease(ctx, did(1), "me", start0.Add(time.Hour)) })
 	s.must(func(tx *db.Tx) error { return tx.FinishAccount(ctx, did(1), "me") })
 	s.fails(db.ErrLeaseLost, func(tx *db.Tx) error { return tx.FinishAccount(ctx, did(1), "me") })
-	s.fails(db.ErrLeaseLost, func(tx *db.Tx) error { return tx.RenewLease(ctx, did(1), "me", start0) })
 	s.fails(db.ErrLeaseLost, func(tx *db.Tx) error { return tx.AbortAccount(ctx, did(1), "me", start0) })
 	got, err := s.db.SigningKey(ctx, did(1), "atproto")
 	s.ok(err)
