@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -35,7 +36,8 @@ type world struct {
 	t       *testing.T
 	dns     string // address of the name server
 	url     string // of the directory and the server
-	txt     map[string]string
+	mu      sync.Mutex
+	txt     map[string]string // guarded by mu: the name server is a goroutine of its own
 	key     atcrypto.PrivateKeyExportable
 	records map[string]string // lexicons by NSID
 
@@ -67,6 +69,13 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+// name publishes a DID under a name.
+func (w *world) name(name, did string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.txt[name] = did
+}
+
 // names answers questions for TXT records.
 func (w *world) names(socket net.PacketConn) {
 	b := make([]byte, 1500)
@@ -81,7 +90,10 @@ func (w *world) names(socket net.PacketConn) {
 		}
 		q := m.Questions[0]
 		m.Response, m.RCode, m.Additionals = true, dnsmessage.RCodeNameError, nil
-		if did := w.txt[strings.TrimSuffix(q.Name.String(), ".")]; did != "" && q.Type == dnsmessage.TypeTXT {
+		w.mu.Lock()
+		did := w.txt[strings.TrimSuffix(q.Name.String(), ".")]
+		w.mu.Unlock()
+		if did != "" && q.Type == dnsmessage.TypeTXT {
 			m.RCode = dnsmessage.RCodeSuccess
 			m.Answers = []dnsmessage.Resource{{
 				Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 1},
@@ -254,8 +266,8 @@ func tree(t *testing.T, root string) map[string]string {
 // shop is a world with a few lexicons of com.example.shop and of another authority.
 func shop(t *testing.T) *world {
 	w := newWorld(t)
-	w.txt["_lexicon.shop.example.com"] = publisher
-	w.txt["_lexicon.example.com"] = publisher
+	w.name("_lexicon.shop.example.com", publisher)
+	w.name("_lexicon.example.com", publisher)
 	w.records = map[string]string{
 		"com.example.shop.defs": `{"$type":"com.atproto.lexicon.schema","lexicon":1,"id":"com.example.shop.defs","defs":{"book":{"type":"object","required":["title"],"properties":{"title":{"type":"string"},"by":{"type":"ref","ref":"org.elsewhere.defs#author"}}}}}`,
 		"com.example.shop.buy": `{"$type":"com.atproto.lexicon.schema","lexicon":1,"id":"com.example.shop.buy","description":"Buys.","defs":{"main":{"type":"procedure","input":{"encoding":"application/json",
@@ -388,8 +400,8 @@ func TestPullRefuses(t *testing.T) {
 		{"no such name", "net.nowhere.thing.x", nil, "pull net.nowhere.thing.x: the DNS has no TXT record _lexicon.thing.nowhere.net: its authority publishes no lexicons"},
 		{"no such record", "com.example.shop.burn", nil, "com.atproto.sync.getRecord answers 400 Bad Request RecordNotFound no such record"},
 		{"no NSID", "com.exa mple", nil, `"com.exa mple" is no NSID, and no authority: com.example.shop.* or example.com is one`},
-		{"no lexicons", "com.example.empty.*", func(w *world) { w.txt["_lexicon.empty.example.com"] = publisher }, "the repository of empty.example.com has no lexicons of that authority"},
-		{"no DID", "com.example.shop.buy", func(w *world) { w.txt["_lexicon.shop.example.com"] = "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb" }, "resolve did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"},
+		{"no lexicons", "com.example.empty.*", func(w *world) { w.name("_lexicon.empty.example.com", publisher) }, "the repository of empty.example.com has no lexicons of that authority"},
+		{"no DID", "com.example.shop.buy", func(w *world) { w.name("_lexicon.shop.example.com", "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb") }, "resolve did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"},
 		{"signed by another", "com.example.shop.buy", func(w *world) { w.signer = other }, "the commit is not signed by did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"},
 		{"another repository", "com.example.shop.buy", func(w *world) { w.did = "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb" }, "the proof is of the repository did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"},
 		{"altered record", "com.example.shop.buy", func(w *world) {
