@@ -524,10 +524,10 @@ func TestAnIdleQueueDeliversAtOnce(t *testing.T) {
 			}
 			took = append(took, time.Since(began))
 		}
-		// Not the worst of them, for the machine may be busy with something else; a
-		// queue that is not woken but polled fails with each.
+		// The fastest of them, for the machine may be busy with something else; a queue
+		// that is not woken but polled fails with each.
 		slices.Sort(took)
-		if took[len(took)/4] > 50*time.Millisecond {
+		if took[0] > 50*time.Millisecond {
 			t.Errorf("it took %v", took)
 		}
 		t.Logf("from commit to mail server: median %v, worst %v", took[len(took)/2], took[len(took)-1])
