@@ -149,6 +149,7 @@ LOG_ENABLED=true
 		"PDS_BLOBSTORE_DISK_LOCATION has no effect: blobs are not kept yet",
 		"PDS_BSKY_APP_VIEW_DID has no effect: requests are not forwarded",
 		"PDS_BSKY_APP_VIEW_URL has no effect: requests are not forwarded",
+		"PDS_CRAWLERS has no effect: events are recorded, but not streamed yet",
 		"PDS_EMAIL_SMTP_URL is unset: mails stay in the outbox, so nobody can confirm an address, reset a password or delete an account",
 		"PDS_REPORT_SERVICE_DID has no effect: requests are not forwarded",
 		"PDS_REPORT_SERVICE_URL has no effect: requests are not forwarded",
