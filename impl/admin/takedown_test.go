@@ -77,7 +77,7 @@ func TestTakedown(t *testing.T) {
 
 // Row 36 of the differences: lifting a takedown, or one that is not there, revokes
 // nothing.
-func TestLiftingATakedownRevokesNothing(t *testing.T) {
+func TestDesign36LiftingATakedownRevokesNothing(t *testing.T) {
 	f := newFixture(t)
 	alice := f.signUp("alice")
 	f.hears("#account active=true\n", func() { f.accepted(f.subject(alice, `,"takedown":{"applied":false}`)) })
