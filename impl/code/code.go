@@ -5,8 +5,6 @@
 package code
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/base32"
 	"fmt"
 	"io"
@@ -42,13 +40,4 @@ func Valid(text string) bool {
 		}
 	}
 	return true
-}
-
-// Hash returns the 32 bytes under which a normalized code for a purpose is stored and looked up. Codes of different purposes
-// have different hashes, even if they have the same text.
-func Hash(secret []byte, purpose, text string) []byte {
-	h := hmac.New(sha256.New, secret)
-	// No purpose has a NUL in it, so no two inputs are one; nor does any other use of the secret begin like this.
-	io.WriteString(h, strings.Join([]string{"emailed code", purpose, text}, "\x00"))
-	return h.Sum(nil)
 }

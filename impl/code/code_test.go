@@ -45,22 +45,6 @@ func TestNormalize(t *testing.T) {
 	}
 }
 
-func TestHash(t *testing.T) {
-	h := Hash([]byte("secret"), "reset_password", "ABCDE-23456")
-	for name, other := range map[string][]byte{
-		"purpose": Hash([]byte("secret"), "delete_account", "ABCDE-23456"),
-		"text":    Hash([]byte("secret"), "reset_password", "ABCDE-23457"),
-		"secret":  Hash([]byte("Secret"), "reset_password", "ABCDE-23456"),
-	} {
-		if bytes.Equal(h, other) {
-			t.Errorf("another %s gives the same hash", name)
-		}
-	}
-	if len(h) != 32 || !bytes.Equal(h, Hash([]byte("secret"), "reset_password", "ABCDE-23456")) {
-		t.Error("hash is not 32 bytes, the same each time")
-	}
-}
-
 func FuzzNormalize(f *testing.F) {
 	f.Add(" abcde-23456 ")
 	f.Add("ıſabc-23456")

@@ -1,12 +1,9 @@
 package password
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/base32"
 	"fmt"
 	"io"
-	"strings"
 )
 
 var appAlphabet = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
@@ -36,13 +33,4 @@ func IsApp(text string) bool {
 		}
 	}
 	return true
-}
-
-// HashApp returns the 32 bytes under which an app password is stored and looked up. App passwords are random enough that
-// a fast hash suffices, as long as it is keyed with the server's secret.
-func HashApp(secret []byte, did, text string) []byte {
-	h := hmac.New(sha256.New, secret)
-	// No DID contains a NUL, so no two accounts share an input; nor does any other use of the secret.
-	io.WriteString(h, strings.Join([]string{"app password", did, text}, "\x00"))
-	return h.Sum(nil)
 }

@@ -130,17 +130,7 @@ func TestAppPassword(t *testing.T) {
 		}
 	}
 
-	secret, did := []byte("secret"), "did:plc:gnme2elp3bnvqq53n6oc6qgx"
-	stored := HashApp(secret, did, got)
-	for _, other := range [][]byte{HashApp([]byte("other"), did, got), HashApp(secret, "did:plc:x", got), HashApp(secret, did, "x")} {
-		if bytes.Equal(stored, other) {
-			t.Error("another app password, account or secret gives the same hash")
-		}
-	}
-	if len(stored) != 32 || !bytes.Equal(stored, HashApp(secret, did, got)) {
-		t.Error("hash is not 32 bytes, the same each time")
-	}
-
+	const did = "did:plc:gnme2elp3bnvqq53n6oc6qgx"
 	imported, err := cheapHasher().ImportedAppHash(t.Context(), did, "fttv-hske-er6f-p33w")
 	if err != nil || imported != referenceAppHash {
 		t.Errorf("imported: %s, %v", imported, err)
