@@ -188,11 +188,14 @@ func TestResolveHandleLive(t *testing.T) {
 func TestResolveHandleOfSlowHost(t *testing.T) {
 	n := newInternet(t)
 	n.handles.Timeout = 50 * time.Millisecond
+	// The host must not end its answer when the client leaves: the end could still arrive.
+	ended := make(chan struct{})
+	t.Cleanup(func() { close(ended) })
 	n.set(func() {
 		n.serve = func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(w, "did:plc:slow")
 			w.(http.Flusher).Flush()
-			<-r.Context().Done()
+			<-ended
 		}
 	})
 	if did, err := n.handles.ResolveHandle(t.Context(), "alice.example.com"); !errors.Is(err, ErrNotFound) || !errors.Is(err, context.DeadlineExceeded) {
