@@ -12,7 +12,7 @@ var config = gen.Config{
 	Out:      "api",
 	OpenAPI:  "AT Protocol",
 	Model: model.Config{
-		Emit:        []string{"com.atproto.*"},
+		Emit:        []string{"com.atproto.*", "alt.portico.*"},
 		Import:      "portico/api",
 		Initialisms: []string{"DID", "URI", "URL", "CID", "JWT", "ID", "NSID", "TID", "PLC", "JSON", "HTML", "IP"},
 	},

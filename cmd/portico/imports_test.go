@@ -18,7 +18,7 @@ var house = []struct{ packages, imports string }{
 	{"portico/cmd/lexgen", "portico/gen/** " + lexicons + " github.com/bluesky-social/indigo/atproto/identity"},
 	{"portico/api", ""},
 	{"portico/api/xrpc", "github.com/labstack/echo/v4 " + values + " github.com/rivo/uniseg github.com/andybalholm/brotli"},
-	{"portico/api/atproto/**", "portico/api/atproto/** " + generated},
+	{"portico/api/atproto/** portico/api/portico/**", "portico/api/atproto/** portico/api/portico/** " + generated},
 	{"portico/impl/*/*test portico/db/*test portico/api/*/*test", "**"},
 	{namespaces, "portico/api/** portico/impl/* portico/db github.com/bluesky-social/indigo/atproto/** github.com/golang-jwt/jwt/v5"},
 	{"portico/impl/**", "portico/impl/** portico/db golang.org/x/crypto/** golang.org/x/sync/** golang.org/x/net/** github.com/golang-jwt/jwt/v5 github.com/wneessen/go-mail github.com/wneessen/go-mail/** github.com/bluesky-social/indigo/atproto/** github.com/hashicorp/golang-lru/v2/** github.com/ipfs/** github.com/mr-tron/base58"},
@@ -34,7 +34,7 @@ const (
 	published = "github.com/bluesky-social/indigo/atproto/identity github.com/bluesky-social/indigo/atproto/repo github.com/bluesky-social/indigo/atproto/atcrypto github.com/bluesky-social/indigo/atproto/atdata"
 	// namespaces are the packages of impl that serve generated methods, and what
 	// those share; all others there are the domain.
-	namespaces = "portico/impl/server portico/impl/identity portico/impl/admin portico/impl/temp portico/impl/auth portico/impl/answer"
+	namespaces = "portico/impl/server portico/impl/identity portico/impl/admin portico/impl/temp portico/impl/operator portico/impl/auth portico/impl/answer"
 	// network is what a package of the domain that uses the network imports of
 	// the standard library and others.
 	network = "net net/http net/smtp github.com/wneessen/go-mail"

@@ -20,6 +20,7 @@ import (
 	adminapi "portico/api/atproto/admin"
 	identityapi "portico/api/atproto/identity"
 	api "portico/api/atproto/server"
+	operatorapi "portico/api/portico/operator"
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/account"
@@ -33,6 +34,7 @@ import (
 	"portico/impl/invite"
 	"portico/impl/job"
 	"portico/impl/keyring"
+	"portico/impl/operator"
 	"portico/impl/outbox"
 	"portico/impl/password"
 	"portico/impl/plc"
@@ -285,6 +287,7 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, li
 		Credentials: account.Credentials{Outbox: letters, Brand: s.brand(), Now: time.Now},
 		Passwords:   passwords, Outbox: letters, PasswordMinLength: s.PasswordMinLength, Now: time.Now,
 	}
+	operators := &operator.Service{DB: store, Now: time.Now}
 
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
@@ -302,6 +305,9 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, li
 	}
 	if err := adminapi.Register(routes, administration, admin.Policy{Gate: gate}); err != nil {
 		return nil, fmt.Errorf("register com.atproto.admin: %w", err)
+	}
+	if err := operatorapi.Register(routes, operators, operator.Policy{Gate: gate}); err != nil {
+		return nil, fmt.Errorf("register alt.portico.operator: %w", err)
 	}
 	if err := describeMethods(e, routes.Methods(), s.Version); err != nil {
 		return nil, err

@@ -1,0 +1,21 @@
+// Package operator is alt.portico.operator: what this server lets its operator do beyond
+// com.atproto.admin.
+//
+// Its lexicons are Portico's own, under .alt, a top-level domain that RFC 9476 keeps
+// out of the DNS: nobody else can come to own the names.
+package operator
+
+import (
+	"time"
+
+	api "portico/api/portico/operator"
+	"portico/db"
+)
+
+// Service is the behaviour of alt.portico.operator. It is safe for concurrent use.
+type Service struct {
+	DB  *db.DB
+	Now func() time.Time
+}
+
+var _ api.Service = (*Service)(nil)

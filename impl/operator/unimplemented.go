@@ -1,0 +1,33 @@
+package operator
+
+import (
+	"context"
+
+	api "portico/api/portico/operator"
+	"portico/api/xrpc"
+)
+
+func (s *Service) DisableAuthFactor(context.Context, *api.DisableAuthFactorInput) error {
+	return xrpc.MethodNotImplemented()
+}
+func (s *Service) GetAccount(context.Context, *api.GetAccountParams) (*api.GetAccountOutput, error) {
+	return nil, xrpc.MethodNotImplemented()
+}
+func (s *Service) GetAccountLog(context.Context, *api.GetAccountLogParams) (*api.GetAccountLogOutput, error) {
+	return nil, xrpc.MethodNotImplemented()
+}
+func (s *Service) InspectAccount(context.Context, *api.InspectAccountParams) (*api.InspectAccountOutput, error) {
+	return nil, xrpc.MethodNotImplemented()
+}
+func (s *Service) ListDomains(context.Context) (*api.ListDomainsOutput, error) {
+	return nil, xrpc.MethodNotImplemented()
+}
+func (s *Service) PutDomain(context.Context, *api.PutDomainInput) (*api.PutDomainOutput, error) {
+	return nil, xrpc.MethodNotImplemented()
+}
+func (s *Service) RemoveDomain(context.Context, *api.RemoveDomainInput) error {
+	return xrpc.MethodNotImplemented()
+}
+func (s *Service) RepairAccount(context.Context, *api.RepairAccountInput) (*api.RepairAccountOutput, error) {
+	return nil, xrpc.MethodNotImplemented()
+}
