@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -40,8 +41,14 @@ func (tx *Tx) RecordAudit(ctx context.Context, e AuditEntry) error {
 
 // Audit returns up to limit entries about an account, the newest first.
 func (q *queries) Audit(ctx context.Context, did syntax.DID, limit int) ([]AuditEntry, error) {
+	return q.AuditBefore(ctx, did, math.MaxInt64, limit)
+}
+
+// AuditBefore is Audit for the entries whose ID is smaller than id.
+func (q *queries) AuditBefore(ctx context.Context, did syntax.DID, id int64, limit int) ([]AuditEntry, error) {
 	var rows []auditRow
-	err := q.run.bun().NewSelect().Model(&rows).Where("did = ?", string(did)).Order("id DESC").Limit(int64(limit)).Scan(ctx)
+	err := q.run.bun().NewSelect().Model(&rows).Where("did = ? AND id < ?", string(did), id).
+		Order("id DESC").Limit(int64(limit)).Scan(ctx)
 	if err != nil {
 		return nil, wrap(err, "read audit entries of %s", did)
 	}
@@ -52,4 +59,10 @@ func (q *queries) Audit(ctx context.Context, did syntax.DID, limit int) ([]Audit
 		}
 	}
 	return entries, nil
+}
+
+// PurgeAudit forgets the entries that are no younger than before.
+func (tx *Tx) PurgeAudit(ctx context.Context, before time.Time) error {
+	_, err := tx.exec(ctx, `DELETE FROM audit WHERE at <= ?`, micros(before))
+	return wrap(err, "purge audit entries")
 }

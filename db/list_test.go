@@ -12,7 +12,7 @@ import (
 )
 
 // fillLists makes 10,000 accounts, each with a code that it signed up with, and
-// one that it owns.
+// one that it owns; and as many entries in the record of ten.
 func fillLists(t testing.TB, d *db.DB) {
 	t.Helper()
 	const numbers = ` WITH RECURSIVE number (n) AS (SELECT 10000 UNION ALL SELECT n + 1 FROM number WHERE n < 19999) SELECT `
@@ -25,6 +25,7 @@ func fillLists(t testing.TB, d *db.DB) {
 			`INSERT INTO invite (code, uses, used, for_account, created_by, created_at)` + numbers +
 				`'owned-' || n, 1, 0, 'did:plc:' || n, 'admin', n FROM number`,
 			`INSERT INTO invite_use (code, used_by, used_at)` + numbers + `'used-' || n, 'did:plc:' || n, n FROM number`,
+			`INSERT INTO audit (did, at, actor, event)` + numbers + `'did:plc:' || (10000 + n % 10), n, 'admin', 'event' FROM number`,
 			`ANALYZE`,
 		} {
 			if err := tx.Exec(t.Context(), text); err != nil {
@@ -61,6 +62,14 @@ var lists = map[string]func(t testing.TB, d *db.DB) (rows int, err error){
 	"codes used": func(t testing.TB, d *db.DB) (int, error) {
 		dids, _ := hundred()
 		all, err := d.InvitesUsedBy(t.Context(), dids...)
+		return len(all), err
+	},
+	"record": func(t testing.TB, d *db.DB) (int, error) {
+		all, err := d.Audit(t.Context(), "did:plc:10007", 100)
+		return len(all), err
+	},
+	"record, a later page": func(t testing.TB, d *db.DB) (int, error) {
+		all, err := d.AuditBefore(t.Context(), "did:plc:10007", 5000, 100)
 		return len(all), err
 	},
 	"search": func(t testing.TB, d *db.DB) (int, error) {

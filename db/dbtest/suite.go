@@ -26,6 +26,7 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"account updates", (*suite).accountUpdates},
 		{"account deletion", (*suite).accountDeletion},
 		{"account lists", (*suite).accountLists},
+		{"standings", (*suite).standings},
 		{"due deletions", (*suite).dueDeletions},
 		{"creation", (*suite).creation},
 		{"creation given up", (*suite).creationGivenUp},

@@ -1,6 +1,7 @@
 package dbtest
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -49,6 +50,46 @@ func (s *suite) accountLists() {
 		all, err := s.db.AccountsByEmail(ctx, tt.prefix, tt.after, tt.limit)
 		s.ok(err)
 		s.equal("accounts by email "+tt.prefix+" after "+tt.after, all, tt.want)
+	}
+}
+
+func (s *suite) standings() {
+	ctx := s.Context()
+	one := s.create(1)
+	hour := start0.Add(time.Hour)
+	s.must(func(tx *db.Tx) error {
+		return errors.Join(
+			tx.InsertInvites(ctx, db.Invite{Code: "code", Uses: 5, ForAccount: "admin", CreatedBy: "admin", CreatedAt: start0}),
+			tx.InsertAppPassword(ctx, db.AppPassword{DID: did(1), Name: "a", MAC: []byte("a"), CreatedAt: start0}),
+			tx.InsertAppPassword(ctx, db.AppPassword{DID: did(1), Name: "b", MAC: []byte("b"), CreatedAt: start0}),
+			tx.InsertSession(ctx, db.Session{ID: []byte("old"), DID: did(1), CreatedAt: start0, ExpiresAt: hour, NextID: []byte("new")}),
+			tx.InsertSession(ctx, db.Session{ID: []byte("new"), DID: did(1), CreatedAt: start0, ExpiresAt: hour}),
+			tx.InsertSession(ctx, db.Session{ID: []byte("over"), DID: did(1), CreatedAt: start0, ExpiresAt: start0.Add(-time.Hour)}))
+	})
+	r := reservation(2)
+	r.InviteCode = "code"
+	s.must(func(tx *db.Tx) error { return tx.ReserveAccount(ctx, r) })
+	for _, tt := range []struct {
+		n    int
+		want db.Standing
+	}{
+		{1, db.Standing{Account: *one, Sessions: 1, AppPasswords: 2}},
+		{2, db.Standing{Account: r.Account, Creating: true, InviteCode: "code"}},
+	} {
+		got, err := s.db.StandingByDID(ctx, did(tt.n))
+		s.ok(err)
+		s.equal("standing by DID", *got, tt.want)
+		got, err = s.db.StandingByHandle(ctx, tt.want.Handle)
+		s.ok(err)
+		s.equal("standing by handle", *got, tt.want)
+		got, err = s.db.StandingByEmail(ctx, tt.want.Email)
+		s.ok(err)
+		s.equal("standing by email", *got, tt.want)
+	}
+	for _, name := range []string{"", "none", "\x00", "\xff"} {
+		if _, err := s.db.StandingByEmail(ctx, name); !errors.Is(err, db.ErrNotFound) {
+			s.Errorf("standing of %q: %v", name, err)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -650,7 +651,20 @@ func (s *suite) budgets() {
 	check("left after the end", n, reset, 2, time.Time{})
 	n, reset = spend("key", end)
 	check("next window", n, reset, 1, end.Add(time.Hour))
+	s.must(func(tx *db.Tx) error { return tx.SetBudget(ctx, "kind", "key", 2, end.Add(2*time.Hour)) })
+	n, reset = left(end)
+	check("set", n, reset, 0, end.Add(2*time.Hour))
+	for _, kind := range []string{"kind/below", "kindred"} {
+		s.must(func(tx *db.Tx) error { return tx.SetBudget(ctx, kind, "key", 1, end.Add(time.Hour)) })
+	}
 	s.must(func(tx *db.Tx) error { return tx.ClearBudget(ctx, "kind", "key") })
+	for kind, want := range map[string]int{"kind/below": 2, "kindred": 1} {
+		n, _, err := s.db.BudgetLeft(ctx, kind, "key", 2, end)
+		s.ok(err)
+		if n != want {
+			s.Errorf("%s: %d left after clearing, want %d", kind, n, want)
+		}
+	}
 	n, reset = left(end)
 	check("cleared", n, reset, 2, time.Time{})
 }
@@ -778,10 +792,27 @@ func (s *suite) audit() {
 	}
 	got, err := s.db.Audit(ctx, did(1), 10)
 	s.ok(err)
+	newest := got[0].ID
 	for i := range got {
 		got[i].ID = 0
 	}
 	s.equal("entries", got, []db.AuditEntry{entries[2], entries[0]})
+
+	// Pages go by the order of writing, whatever the clock says and whoever writes.
+	s.must(func(tx *db.Tx) error { return tx.RecordAudit(ctx, entries[0]) })
+	got, err = s.db.AuditBefore(ctx, did(1), newest, 10)
+	s.ok(err)
+	s.equal("entries before", len(got), 1)
+	s.equal("entry before", got[0].At, start0)
+	got, err = s.db.AuditBefore(ctx, did(1), math.MinInt64, 10)
+	s.ok(err)
+	s.equal("entries before all", len(got), 0)
+
+	s.must(func(tx *db.Tx) error { return tx.PurgeAudit(ctx, start0) })
+	got, err = s.db.Audit(ctx, did(1), 10)
+	s.ok(err)
+	s.equal("entries kept", len(got), 1)
+	s.equal("entry kept", got[0].Event, "takedown")
 }
 
 func (s *suite) purge() {

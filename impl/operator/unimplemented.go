@@ -10,12 +10,6 @@ import (
 func (s *Service) DisableAuthFactor(context.Context, *api.DisableAuthFactorInput) error {
 	return xrpc.MethodNotImplemented()
 }
-func (s *Service) GetAccount(context.Context, *api.GetAccountParams) (*api.GetAccountOutput, error) {
-	return nil, xrpc.MethodNotImplemented()
-}
-func (s *Service) GetAccountLog(context.Context, *api.GetAccountLogParams) (*api.GetAccountLogOutput, error) {
-	return nil, xrpc.MethodNotImplemented()
-}
 func (s *Service) InspectAccount(context.Context, *api.InspectAccountParams) (*api.InspectAccountOutput, error) {
 	return nil, xrpc.MethodNotImplemented()
 }

@@ -1,0 +1,72 @@
+package operator
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	api "portico/api/portico/operator"
+	"portico/db"
+	"portico/impl/answer"
+	"portico/impl/email"
+)
+
+// GetAccount shows an account, whatever its state, found by its DID, handle or
+// address.
+func (s *Service) GetAccount(ctx context.Context, p *api.GetAccountParams) (*api.GetAccountOutput, error) {
+	found, err := s.find(ctx, strings.TrimSpace(p.Account))
+	if errors.Is(err, db.ErrNotFound) {
+		return nil, api.ErrGetAccountAccountNotFound.New(http.StatusBadRequest, "Account not found")
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := &api.GetAccountOutput{
+		DID: found.DID, Handle: cmp.Or(found.Handle, syntax.HandleInvalid), Status: status(found),
+		EmailConfirmedAt: moment(found.EmailConfirmedAt), EmailAuthFactor: found.EmailAuthFactor,
+		CreatedAt: answer.Datetime(found.CreatedAt), DeactivatedAt: moment(found.DeactivatedAt), DeleteAfter: moment(found.DeleteAfter),
+		TakedownRef: found.TakedownRef, InvitesDisabled: found.InvitesDisabled,
+		Email: given(found.Email), InviteCode: given(found.InviteCode),
+		Sessions: new(int64(found.Sessions)), AppPasswords: new(int64(found.AppPasswords)),
+	}
+	return out, nil
+}
+
+// find returns the account that a text names, or db.ErrNotFound. A handle may have
+// the @ before it that people write.
+func (s *Service) find(ctx context.Context, name string) (*db.Standing, error) {
+	if did, err := syntax.ParseDID(name); err == nil {
+		return s.DB.StandingByDID(ctx, did)
+	}
+	if h, err := syntax.ParseHandle(strings.TrimPrefix(name, "@")); err == nil {
+		return s.DB.StandingByHandle(ctx, h.Normalize())
+	}
+	return s.DB.StandingByEmail(ctx, email.Normalize(name))
+}
+
+func status(a *db.Standing) string {
+	if a.Creating {
+		return api.AccountStatusCreating
+	}
+	return cmp.Or(a.Status(), api.AccountStatusActive)
+}
+
+// given is a text, or nothing where it is empty.
+func given(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
+}
+
+func moment(t *time.Time) *syntax.Datetime {
+	if t == nil {
+		return nil
+	}
+	return new(answer.Datetime(*t))
+}

@@ -1,0 +1,38 @@
+package operator
+
+import (
+	"context"
+	"math"
+	"strconv"
+
+	api "portico/api/portico/operator"
+	"portico/api/xrpc"
+	"portico/impl/answer"
+)
+
+// GetAccountLog shows the record of an account in pages, the newest entry first.
+// Entries that are added meanwhile move nothing to another page.
+func (s *Service) GetAccountLog(ctx context.Context, p *api.GetAccountLogParams) (*api.GetAccountLogOutput, error) {
+	before, limit := int64(math.MaxInt64), int(p.Limit)
+	if p.Cursor != nil {
+		var err error
+		if before, err = strconv.ParseInt(*p.Cursor, 10, 64); err != nil {
+			return nil, xrpc.InvalidRequest("Malformed cursor")
+		}
+	}
+	entries, err := s.DB.AuditBefore(ctx, p.DID, before, limit+1)
+	if err != nil {
+		return nil, err
+	}
+	out := new(api.GetAccountLogOutput)
+	if len(entries) > limit {
+		entries = entries[:limit]
+		out.Cursor = new(strconv.FormatInt(entries[limit-1].ID, 10))
+	}
+	for _, e := range entries {
+		out.Entries = append(out.Entries, api.LogEntry{
+			At: answer.Datetime(e.At), Actor: e.Actor, Address: given(e.Address), Event: e.Event, Detail: given(e.Detail),
+		})
+	}
+	return out, nil
+}
