@@ -19,9 +19,15 @@ const (
 
 // Handle puts m on s. In is [None], the parameters' type, the input's type,
 // [Body], or [Args] of two of them; Out is [None], the output's type, or [Body].
-// The error names m and everything that is undecided in p, or that does not fit.
+// With the policy [NotServed] nothing is put anywhere, and f is never called. The error names m and everything that is undecided in p, or that does not fit.
 // Handle may not be called once requests are served.
 func Handle[In, Out any](s *Server, m *Method, p Policy[In], f func(context.Context, *In) (*Out, error)) error {
+	if p.notServed {
+		if p.Auth != nil || p.Limits != nil || p.MaxBody != 0 {
+			return fmt.Errorf("%s: policy is xrpc.NotServed and says who may call it", m.NSID)
+		}
+		return nil
+	}
 	var problems []error
 	if p.Auth == nil {
 		problems = append(problems, fmt.Errorf("%s: policy names no Auth (use xrpc.Public to let anyone call it)", m.NSID))

@@ -13,7 +13,14 @@ type Policy[In any] struct {
 	// MaxBody is the largest decoded body in bytes. 0 means 150 KiB for JSON and
 	// 5 MiB for any other body.
 	MaxBody int64
+
+	notServed bool
 }
+
+// NotServed decides that nobody may call a method, not even to learn that it is in
+// the lexicons: [Handle] makes no route of it, and it is answered like a method that
+// nobody has heard of.
+func NotServed[In any]() Policy[In] { return Policy[In]{notServed: true} }
 
 // Authenticator finds out who calls. It returns the context the handler gets,
 // with the principal in it, or the *[Error] that refuses the call. String names

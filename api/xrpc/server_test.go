@@ -771,6 +771,47 @@ com.example.toy.fail: policy names no Limits (use xrpc.GlobalLimitOnly to have n
 	}
 }
 
+// A method that is decided not to be served is none: whatever asks for it hears what
+// it would hear of any other name.
+func TestNotServed(t *testing.T) {
+	e := echo.New()
+	s := NewServer(e, Options{Logger: slog.New(slog.DiscardHandler)})
+	called := func(context.Context, *EchoInput) (*EchoInput, error) {
+		t.Error("the handler was called")
+		return nil, nil
+	}
+	if err := Handle(s, &toyEcho, NotServed[EchoInput](), called); err != nil {
+		t.Fatal(err)
+	}
+	if err := Handle(s, &Method{NSID: "com.example.toy.watch", Kind: Subscription}, NotServed[None](), WithoutBoth(toy{}.Ping)); err != nil {
+		t.Errorf("a subscription: %v", err)
+	}
+	if got := s.Methods(); len(got) != 0 {
+		t.Errorf("methods %v", got)
+	}
+	h := httptest.NewServer(e)
+	defer h.Close()
+	for ask, message := range map[string]string{
+		"POST /xrpc/com.example.toy.echo": "No service configured for com.example.toy.echo",
+		"GET /xrpc/com.example.toy.echo":  "No service configured for com.example.toy.echo",
+		"POST /xrpc/COM.example.toy.ECHO": "No service configured for COM.example.toy.ECHO",
+		"PUT /xrpc/com.example.toy.echo":  "XRPC requests only supports GET and POST",
+		"GET /xrpc/com.example.toy.watch": "No service configured for com.example.toy.watch",
+	} {
+		resp, body := do(t, h.URL, ask, "")
+		if resp.StatusCode != 400 || body != `{"error":"InvalidRequest","message":"`+message+`"}` {
+			t.Errorf("%s: %d %s", ask, resp.StatusCode, body)
+		}
+	}
+
+	contradiction := NotServed[EchoInput]()
+	contradiction.Auth = Public
+	err := Handle(s, &toyEcho, contradiction, called)
+	if err == nil || err.Error() != "com.example.toy.echo: policy is xrpc.NotServed and says who may call it" {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestMethods(t *testing.T) {
 	s := NewServer(echo.New(), Options{})
 	if err := registerToy(s); err != nil {
