@@ -35,8 +35,18 @@ func (tx *Tx) SpendBudget(
 	return limit - spent, reset, wrap(err, "spend budget %s", kind)
 }
 
-// ClearBudget forgets what a key has spent.
+// SetBudget says what a key has spent, in a window that ends at reset.
+func (tx *Tx) SetBudget(ctx context.Context, kind, key string, spent int, reset time.Time) error {
+	_, err := tx.exec(ctx, `INSERT INTO budget (kind, key, spent, reset_at) VALUES (?, ?, ?, ?)
+		ON CONFLICT (key, kind) DO UPDATE SET spent = excluded.spent, reset_at = excluded.reset_at`,
+		kind, key, spent, micros(reset))
+	return wrap(err, "set budget %s", kind)
+}
+
+// ClearBudget forgets what a key has spent of a kind, and of those below it, whose
+// names have the kind and a slash before them.
 func (tx *Tx) ClearBudget(ctx context.Context, kind, key string) error {
-	_, err := tx.exec(ctx, `DELETE FROM budget WHERE kind = ? AND key = ?`, kind, key)
+	_, err := tx.exec(ctx, `DELETE FROM budget WHERE key = ? AND (kind = ? OR substr(kind, 1, ?) = ?)`,
+		key, kind, len(kind)+1, kind+"/")
 	return wrap(err, "clear budget %s", kind)
 }

@@ -33,7 +33,7 @@ func (c Credentials) SetPassword(ctx context.Context, tx *db.Tx, a *db.Account, 
 	if err := tx.EndSessions(ctx, a.DID); err != nil {
 		return fmt.Errorf("set password: %w", err)
 	}
-	if err := tx.ClearBudget(ctx, budget.FailedPasswords.Kind, a.DID.String()); err != nil {
+	if err := budget.ForgetPasswords(ctx, tx, a.DID); err != nil {
 		return fmt.Errorf("set password: %w", err)
 	}
 	if err := audit.Record(ctx, tx, c.Now(), a.DID, audit.PasswordChanged, ""); err != nil {

@@ -242,7 +242,7 @@ func (r *refresh) Authenticate(ctx context.Context, c *xrpc.Call) (context.Conte
 	if err != nil {
 		return nil, tokenError(err)
 	}
-	return context.WithValue(ctx, refreshKey, claims), nil
+	return context.WithValue(acting(ctx, c, claims.DID.String()), refreshKey, claims), nil
 }
 
 // tokenError is the answer to a session token that did not verify.

@@ -17,6 +17,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
 	"portico/db"
 )
 
@@ -31,7 +33,11 @@ type Budget struct {
 var (
 	// FailedPasswords counts wrong passwords of one account, or of one login
 	// identifier that names no account. createSession and deleteAccount share it.
+	// Addresses where the owner has been have one each, see [KnowAddress]: strangers
+	// who spend the other do not keep the owner out.
 	FailedPasswords = Budget{"failed-passwords", 50, time.Hour}
+	// signedIn is what an owner spends of an address by being there.
+	signedIn = Budget{"signed-in", 1, 90 * 24 * time.Hour}
 	// WrongCodes counts wrong emailed codes of one account and purpose, across
 	// all codes: 50 random bits leave a guesser nothing with this.
 	WrongCodes = Budget{"wrong-codes", 20, time.Hour}
@@ -93,6 +99,44 @@ func (b Budget) SpendIn(ctx context.Context, tx *db.Tx, key string, now time.Tim
 		return false, fmt.Errorf("spend budget %s: %w", b.Kind, err)
 	}
 	return left >= 0, nil
+}
+
+// KnowAddress remembers for 90 days that an owner was at an address: signed in there
+// with the password, or went on with such a session. An address that is none is not
+// remembered.
+func KnowAddress(ctx context.Context, tx *db.Tx, did syntax.DID, ip netip.Addr, now time.Time) error {
+	if !ip.IsValid() {
+		return nil
+	}
+	b := signedIn.For(Address(ip))
+	if err := tx.SetBudget(ctx, b.Kind, stored(did.String()), b.Points, now.Add(b.Window)); err != nil {
+		return fmt.Errorf("know address: %w", err)
+	}
+	return nil
+}
+
+// ForgetPasswords forgets the wrong passwords of an account, and where its owner was:
+// for one whose password has changed.
+func ForgetPasswords(ctx context.Context, tx *db.Tx, did syntax.DID) error {
+	for _, b := range []Budget{FailedPasswords, signedIn} {
+		if err := tx.ClearBudget(ctx, b.Kind, stored(did.String())); err != nil {
+			return fmt.Errorf("forget wrong passwords: %w", err)
+		}
+	}
+	return nil
+}
+
+// PasswordsFrom is the budget for wrong passwords of an account that come from an
+// address: FailedPasswords, or the address's own if it is known.
+func PasswordsFrom(ctx context.Context, d *db.DB, did syntax.DID, ip netip.Addr, now time.Time) (Budget, error) {
+	if !ip.IsValid() {
+		return FailedPasswords, nil
+	}
+	unknown, err := signedIn.For(Address(ip)).Left(ctx, d, did.String(), now)
+	if err != nil || unknown {
+		return FailedPasswords, err
+	}
+	return FailedPasswords.For(Address(ip)), nil
 }
 
 // Address is the key of a caller's address: the address itself, or its /64 for

@@ -30,7 +30,11 @@ func (s *Service) importedAppPassword(ctx context.Context, a *db.Account, text s
 	if len(imported) == 0 {
 		return nil, nil
 	}
-	if err := s.loginsLeft(ctx, a.DID.String()); err != nil {
+	wrong, err := s.passwordBudget(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.loginsLeft(ctx, wrong, a.DID.String()); err != nil {
 		return nil, err
 	}
 	hash, err := s.Passwords.ImportedAppHash(ctx, a.DID.String(), text)

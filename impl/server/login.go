@@ -113,7 +113,11 @@ func (s *Service) appPassword(ctx context.Context, a *db.Account, text string) (
 // many guesses sent at once, a right one is worth nothing once the wrong ones
 // have spent the budget.
 func (s *Service) checkPassword(ctx context.Context, a *db.Account, key, text string) error {
-	if err := s.loginsLeft(ctx, key); err != nil {
+	wrong, err := s.passwordBudget(ctx, a)
+	if err != nil {
+		return err
+	}
+	if err := s.loginsLeft(ctx, wrong, key); err != nil {
 		return err
 	}
 	ok, err := s.verify(ctx, a, text)
@@ -122,12 +126,12 @@ func (s *Service) checkPassword(ctx context.Context, a *db.Account, key, text st
 	}
 	if !ok {
 		// Also when the caller has hung up: that is no way to guess for free.
-		if err := s.countFailure(context.WithoutCancel(ctx), a, key); err != nil {
+		if err := s.countFailure(context.WithoutCancel(ctx), a, wrong, key); err != nil {
 			return err
 		}
 		return errBadCredentials
 	}
-	if err := s.loginsLeft(ctx, key); err != nil {
+	if err := s.loginsLeft(ctx, wrong, key); err != nil {
 		return err
 	}
 	if s.Passwords.NeedsRehash(a.PasswordHash) {
@@ -136,16 +140,25 @@ func (s *Service) checkPassword(ctx context.Context, a *db.Account, key, text st
 	return nil
 }
 
-// countFailure takes a wrong password from the budget of key, and records it where
-// it was that of an account. The budget bounds the record too.
-func (s *Service) countFailure(ctx context.Context, a *db.Account, key string) error {
+// passwordBudget is what the caller's wrong passwords for a are paid from.
+func (s *Service) passwordBudget(ctx context.Context, a *db.Account) (budget.Budget, error) {
+	c := xrpc.CallFrom(ctx)
+	if a == nil || c == nil {
+		return budget.FailedPasswords, nil
+	}
+	return budget.PasswordsFrom(ctx, s.DB, a.DID, c.IP, s.Now())
+}
+
+// countFailure takes a wrong password from what key has of a budget, and records it
+// where it was that of an account. The budget bounds the record too.
+func (s *Service) countFailure(ctx context.Context, a *db.Account, wrong budget.Budget, key string) error {
 	return s.DB.Write(ctx, func(tx *db.Tx) error {
 		if a != nil {
 			if err := s.recordFailure(ctx, tx, a.DID, "wrong password"); err != nil {
 				return err
 			}
 		}
-		_, err := budget.FailedPasswords.SpendIn(ctx, tx, key, s.Now())
+		_, err := wrong.SpendIn(ctx, tx, key, s.Now())
 		return err
 	})
 }
@@ -170,8 +183,8 @@ func (s *Service) verify(ctx context.Context, a *db.Account, text string) (bool,
 	return s.Passwords.Verify(ctx, a.PasswordHash, text)
 }
 
-func (s *Service) loginsLeft(ctx context.Context, key string) error {
-	left, err := budget.FailedPasswords.Left(ctx, s.DB, key, s.Now())
+func (s *Service) loginsLeft(ctx context.Context, wrong budget.Budget, key string) error {
+	left, err := wrong.Left(ctx, s.DB, key, s.Now())
 	if err == nil && !left {
 		return errLoginsSpent
 	}

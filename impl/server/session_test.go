@@ -131,6 +131,52 @@ func TestCreateSessionBudget(t *testing.T) {
 	f.refused(f.post("createSession", login("Nobody.test", "wrong")), 429, "RateLimitExceeded", "Rate Limit Exceeded")
 }
 
+// Strangers who spend the wrong passwords of an account do not keep its owner out from
+// where the owner has been, until the password changes; app passwords make no address
+// known, and wrong passwords from a known one are counted too.
+func TestCreateSessionBudgetOfKnownAddress(t *testing.T) {
+	f := newFixture(t)
+	u := f.signUp("alice")
+	from := func(address, password string) answer {
+		return f.post("createSession", login("alice.test", password), "X-Forwarded-For", address)
+	}
+	f.accepted(from("192.0.2.1", goodPassword))
+	f.accepted(f.post("refreshSession", "", append(bearer(u.refresh), "X-Forwarded-For", "2001:db8::1")...))
+	app := f.accepted(f.post("createAppPassword", `{"name":"x"}`, bearer(u.access)...)).text(t, "password")
+	f.accepted(from("192.0.2.3", app))
+	spend := func(address string) {
+		t.Helper()
+		for range 50 {
+			f.refused(from(address, "wrong"), 401, "AuthenticationRequired", "Invalid identifier or password")
+		}
+		f.refused(from(address, goodPassword), 429, "RateLimitExceeded", "Rate Limit Exceeded")
+	}
+	spend("203.0.113.9")
+	f.refused(from("192.0.2.3", goodPassword), 429, "RateLimitExceeded", "Rate Limit Exceeded")
+	f.accepted(from("192.0.2.1", goodPassword))
+	f.accepted(from("2001:db8::2", goodPassword)) // of the same household
+	spend("192.0.2.1")
+	f.accepted(from("2001:db8::1", goodPassword))
+
+	f.clock.advance(time.Hour)
+	spend("203.0.113.9")
+	f.accepted(from("192.0.2.1", goodPassword))
+	f.clock.advance(90 * 24 * time.Hour)
+	spend("203.0.113.9")
+	f.refused(from("192.0.2.1", goodPassword), 429, "RateLimitExceeded", "Rate Limit Exceeded")
+
+	// A new password forgets wrong ones and addresses.
+	f.clock.advance(time.Hour)
+	f.accepted(from("192.0.2.1", goodPassword))
+	spend("203.0.113.9")
+	f.accepted(f.post("requestPasswordReset", `{"email":"alice@example.com"}`))
+	f.accepted(f.post("resetPassword", `{"token":"`+f.code("reset_password")+`","password":"another password"}`))
+	for range 50 {
+		f.refused(from("192.0.2.1", "wrong"), 401, "AuthenticationRequired", "Invalid identifier or password")
+	}
+	f.refused(from("203.0.113.9", "another password"), 429, "RateLimitExceeded", "Rate Limit Exceeded")
+}
+
 // A reset or a takedown that comes between the check of a password and the start
 // of its session wins.
 func TestSessionOfReplacedPassword(t *testing.T) {

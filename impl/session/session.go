@@ -11,12 +11,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
 	"portico/impl/audit"
+	"portico/impl/budget"
 	"portico/impl/keyring"
 	"portico/impl/token"
 )
@@ -97,6 +99,8 @@ func (s *Sessions) Start(ctx context.Context, account *db.Account, app *db.AppPa
 		detail := ""
 		if app != nil {
 			detail = "app password " + app.Name
+		} else if err := s.knowAddress(ctx, tx, account.DID); err != nil {
+			return err
 		}
 		if err := audit.Record(ctx, tx, s.Now(), account.DID, audit.SignedIn, detail); err != nil {
 			return err
@@ -107,6 +111,16 @@ func (s *Sessions) Start(ctx context.Context, account *db.Account, app *db.AppPa
 		return nil, fmt.Errorf("start session of %s: %w", account.DID, err)
 	}
 	return &draft.Tokens, nil
+}
+
+// knowAddress remembers where the owner is: wrong passwords that strangers send from
+// elsewhere are not to be held against that address.
+func (s *Sessions) knowAddress(ctx context.Context, tx *db.Tx, did syntax.DID) error {
+	ip, err := netip.ParseAddr(audit.From(ctx).Address)
+	if err != nil {
+		return nil // nobody said
+	}
+	return budget.KnowAddress(ctx, tx, did, ip, s.Now())
 }
 
 // Restricted gives a taken-down account the narrow tokens of its appeal. The
@@ -128,8 +142,11 @@ func (s *Sessions) Refresh(ctx context.Context, account *db.Account, jti string)
 	scope := token.Access
 	err := s.DB.Write(ctx, func(tx *db.Tx) (err error) {
 		row, err = tx.RotateSession(ctx, s.Tokens.HashID(jti), s.Tokens.HashID(next), s.Now(), Grace, token.RefreshLifetime)
-		if err != nil || row.AppPassword == nil {
+		if err != nil || row.DID != account.DID {
 			return err
+		}
+		if row.AppPassword == nil {
+			return s.knowAddress(ctx, tx, account.DID)
 		}
 		app, err := tx.AppPasswordByName(ctx, account.DID, *row.AppPassword)
 		if errors.Is(err, db.ErrNotFound) {
