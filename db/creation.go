@@ -15,6 +15,7 @@ import (
 type Reservation struct {
 	Account    Account
 	InviteCode string // "" for none
+	Phone      PhoneClaim
 	Key        SigningKey
 	Genesis    []byte // the signed operation as JSON; nil when the DID was brought
 	Holder     string
@@ -42,10 +43,10 @@ type Cleanup struct {
 const inviteGood = `NOT invite.disabled AND invite.used < invite.uses AND NOT EXISTS (
 	SELECT 1 FROM account o WHERE o.did = invite.for_account AND o.takedown_ref IS NOT NULL)`
 
-// ReserveAccount takes DID, handle, email and invite use for an account under
-// creation, and stores its key and genesis. It returns ErrDIDTaken,
-// ErrHandleTaken, ErrEmailTaken or ErrInviteUnavailable, in this order; among
-// racing reservations exactly as many succeed as there is to take.
+// ReserveAccount takes DID, handle, email, invite use and phone number for an account
+// under creation, and stores its key and genesis. It returns ErrDIDTaken,
+// ErrHandleTaken, ErrEmailTaken, ErrInviteUnavailable or ErrPhoneTaken, in this order;
+// among racing reservations exactly as many succeed as there is to take.
 func (tx *Tx) ReserveAccount(ctx context.Context, r Reservation) error {
 	return wrap(tx.reserve(ctx, r), "reserve account %s", r.Account.DID)
 }
@@ -84,11 +85,20 @@ func (tx *Tx) reserve(ctx context.Context, r Reservation) error {
 	if err := tx.PutSigningKey(ctx, r.Key); err != nil {
 		return err
 	}
-	if r.InviteCode == "" {
-		return nil
+	if r.InviteCode != "" {
+		if err := tx.redeem(ctx, r.InviteCode, did); err != nil {
+			return err
+		}
 	}
+	if r.Phone.Number != nil {
+		return tx.claimPhone(ctx, a.DID, r.Phone)
+	}
+	return nil
+}
+
+func (tx *Tx) redeem(ctx context.Context, code, did string) error {
 	// Whoever waited here for another use looks at the counter that one left.
-	n, err := tx.exec(ctx, `UPDATE invite SET used = used + 1 WHERE code = ? AND `+inviteGood, r.InviteCode)
+	n, err := tx.exec(ctx, `UPDATE invite SET used = used + 1 WHERE code = ? AND `+inviteGood, code)
 	if err != nil {
 		return err
 	}
@@ -96,7 +106,7 @@ func (tx *Tx) reserve(ctx context.Context, r Reservation) error {
 		return ErrInviteUnavailable
 	}
 	_, err = tx.exec(ctx, `INSERT INTO invite_use (code, used_by, used_at) VALUES (?, ?, ?)
-		ON CONFLICT (code, used_by) DO UPDATE SET used_at = excluded.used_at`, r.InviteCode, did, micros(tx.now()))
+		ON CONFLICT (code, used_by) DO UPDATE SET used_at = excluded.used_at`, code, did, micros(tx.now()))
 	return err
 }
 
@@ -110,10 +120,10 @@ func (tx *Tx) FinishAccount(ctx context.Context, did syntax.DID, holder string) 
 	return wrap(err, "finish account %s", did)
 }
 
-// AbortAccount gives an account under creation up: handle, email and invite use
-// are free at once, the key is gone. When nextLook is not zero and there is a
-// genesis, that stays as a clean-up due then. It returns ErrLeaseLost when holder
-// does not hold the account, or no longer.
+// AbortAccount gives an account under creation up: handle, email, invite use and
+// phone number are free at once, the key is gone. When nextLook is not zero and
+// there is a genesis, that stays as a clean-up due then. It returns ErrLeaseLost when
+// holder does not hold the account, or no longer.
 func (tx *Tx) AbortAccount(ctx context.Context, did syntax.DID, holder string, nextLook time.Time) error {
 	return wrap(tx.abort(ctx, did, holder, nextLook), "abort account %s", did)
 }

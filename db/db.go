@@ -30,6 +30,8 @@ var (
 	ErrEmailTaken        = errors.New("email is taken")
 	ErrNameTaken         = errors.New("name is taken")
 	ErrInviteUnavailable = errors.New("invite code is not available")
+	// ErrPhoneTaken says that a phone number has as many accounts as it may have.
+	ErrPhoneTaken = errors.New("phone number has its accounts")
 	// ErrLeaseLost says that the work on a row now belongs to somebody else, or
 	// is done.
 	ErrLeaseLost = errors.New("lease is lost")

@@ -78,6 +78,7 @@ func account(n int) db.Reservation {
 			DID: did, Handle: syntax.Handle(fmt.Sprintf("user%d.test", n)), Email: fmt.Sprintf("user%d@mail.test", n),
 			PasswordHash: "hash", CreatedAt: start,
 		},
+		Phone:   db.PhoneClaim{Number: fmt.Append(nil, "number of ", did), Max: 1},
 		Key:     db.SigningKey{DID: did, Purpose: "atproto", Public: "did:key:z", Sealed: []byte("sealed")},
 		Genesis: []byte("{}"), Holder: "me", LeaseUntil: start.Add(time.Minute),
 	}

@@ -90,6 +90,9 @@ func readBack(t *testing.T, d *db.DB) {
 	if c, err := d.HandleChange(ctx, "did:plc:one"); !errors.Is(err, db.ErrNotFound) { // older steps have none
 		check("handle change", c, err, &db.HandleChange{DID: "did:plc:one", Before: "old.test", Holder: "holder", LeaseUntil: start})
 	}
+	if n, err := d.PhoneAccounts(ctx, []byte("number")); n != 0 || err != nil { // the same
+		check("accounts of the phone number", n, err, 1)
+	}
 	k, err := d.SigningKey(ctx, "did:plc:one", "atproto")
 	check("signing key", k, err, &db.SigningKey{
 		DID: "did:plc:one", Purpose: "atproto", Public: "did:key:one", Sealed: []byte("sealed"),

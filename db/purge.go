@@ -13,7 +13,7 @@ const (
 )
 
 // Purge removes what is over at now: sessions, budgets, reserved
-// keys; emailed codes a day later. Mails that were not delivered in time become
+// keys, codes sent to phones; emailed codes a day later. Mails that were not delivered in time become
 // expired and lose their bodies; 30 days after it was queued a mail that needs
 // no more attempts is forgotten.
 func (tx *Tx) Purge(ctx context.Context, now time.Time) error {
@@ -25,6 +25,7 @@ func (tx *Tx) Purge(ctx context.Context, now time.Time) error {
 		{`DELETE FROM session WHERE expires_at <= ?`, at},
 		{`DELETE FROM budget WHERE reset_at <= ?`, at},
 		{`DELETE FROM reserved_key WHERE expires_at <= ?`, at},
+		{`DELETE FROM phone_code WHERE expires_at <= ?`, at},
 		{`DELETE FROM email_code WHERE expires_at <= ?`, micros(now.Add(-codesStay))},
 		{`UPDATE mail SET state = 'expired', sealed = NULL, holder = NULL WHERE state IN ('queued', 'sending') AND expires_at <= ?`, at},
 		{`DELETE FROM mail WHERE created_at <= ? AND state NOT IN ('queued', 'sending')`, micros(now.Add(-mailsStay))},

@@ -43,6 +43,8 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"app passwords", (*suite).appPasswords},
 		{"imported hashes", (*suite).importedHashes},
 		{"email codes", (*suite).emailCodes},
+		{"phone accounts", (*suite).phoneAccounts},
+		{"phone codes", (*suite).phoneCodes},
 		{"mail", (*suite).mail},
 		{"invites", (*suite).invites},
 		{"invite lists", (*suite).inviteLists},
@@ -68,6 +70,8 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"race/claims", (*suite).raceClaims},
 		{"race/finish and abort", (*suite).raceFinishAndAbort},
 		{"race/codes", (*suite).raceCodes},
+		{"race/phone", (*suite).racePhone},
+		{"race/phone code", (*suite).racePhoneCode},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := &suite{T: t}
@@ -174,6 +178,7 @@ func (s *suite) race(n int, f func(ctx context.Context, i int) error) map[error]
 			err := f(s.Context(), i)
 			for _, known := range []error{
 				db.ErrHandleTaken, db.ErrEmailTaken, db.ErrDIDTaken, db.ErrInviteUnavailable, db.ErrLeaseLost, db.ErrNotFound,
+				db.ErrPhoneTaken,
 			} {
 				if errors.Is(err, known) {
 					err = known
