@@ -19,7 +19,7 @@ var house = []struct{ packages, imports string }{
 	{"portico/api", ""},
 	{"portico/api/xrpc", "github.com/labstack/echo/v4 " + values + " github.com/rivo/uniseg github.com/andybalholm/brotli"},
 	{"portico/api/atproto/** portico/api/portico/**", "portico/api/atproto/** portico/api/portico/** " + generated},
-	{"portico/impl/*/*test portico/db/*test portico/api/*/*test", "**"},
+	{"portico/impl/*test portico/impl/*/*test portico/db/*test portico/api/*/*test", "**"},
 	{namespaces, "portico/api/** portico/impl/* portico/db github.com/bluesky-social/indigo/atproto/** github.com/golang-jwt/jwt/v5"},
 	{"portico/impl/**", "portico/impl/** portico/db golang.org/x/crypto/** golang.org/x/sync/** golang.org/x/net/** github.com/golang-jwt/jwt/v5 github.com/wneessen/go-mail github.com/wneessen/go-mail/** github.com/bluesky-social/indigo/atproto/** github.com/hashicorp/golang-lru/v2/** github.com/ipfs/** github.com/mr-tron/base58"},
 	{"portico/db/**", "portico/db/** github.com/uptrace/bun github.com/uptrace/bun/** github.com/jackc/pgx/v5 github.com/jackc/pgx/v5/** modernc.org/sqlite modernc.org/sqlite/** golang.org/x/sys/** github.com/bluesky-social/indigo/atproto/syntax"},
@@ -63,7 +63,7 @@ func TestImports(t *testing.T) {
 				t.Errorf("%s must not import %s", importer, imported)
 			}
 		}
-		if usesNetwork && usesDatabase && strings.HasPrefix(importer, "portico/impl/") && !matches(namespaces, importer) {
+		if usesNetwork && usesDatabase && house[i].imports != "**" && strings.HasPrefix(importer, "portico/impl/") && !matches(namespaces, importer) {
 			t.Errorf("%s uses both the network and the database", importer)
 		}
 	}

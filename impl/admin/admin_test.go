@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -17,16 +16,17 @@ import (
 
 	"portico/db"
 	"portico/impl/plc"
+	"portico/impl/servertest"
 )
 
 // said returns what the network was told since the event after, one line each, and
 // the number of the last event.
 func (f *fixture) said(after int64) (string, int64) {
 	f.Helper()
-	events := must(f.db.Events(f.Context(), after, 1000))
+	events := servertest.Must(f.DB.Events(f.Context(), after, 1000))
 	var b strings.Builder
 	for _, e := range events {
-		body := must(atdata.UnmarshalCBOR(e.Body))
+		body := servertest.Must(atdata.UnmarshalCBOR(e.Body))
 		fmt.Fprint(&b, e.Kind)
 		for _, key := range []string{"active", "status", "handle"} {
 			if v, ok := body[key]; ok {
@@ -52,104 +52,86 @@ func (f *fixture) hears(want string, do func()) {
 	}
 }
 
-// letters are kind and text of those in the outbox about an account, the newest
-// first.
+// letters are those of a kind in the outbox, the newest first.
 func (f *fixture) letters(kind string) []string {
 	f.Helper()
 	var all []string
-	for _, m := range must(f.outbox.List(f.Context(), 100)) {
-		if m.Kind != kind {
-			continue
-		}
-		_, l, err := f.outbox.Read(f.Context(), m.ID)
-		if err != nil {
-			f.Fatal(err)
-		}
-		all = append(all, m.To+"|"+l.Subject+"|"+l.Text+"|"+l.HTML)
+	for _, l := range f.Letters(kind) {
+		all = append(all, l.To+"|"+l.Subject+"|"+l.Text+"|"+l.HTML)
 	}
 	return all
-}
-
-// recorded is the record of an account, the newest entry first.
-func (f *fixture) recorded(did syntax.DID) string {
-	f.Helper()
-	var b strings.Builder
-	for _, e := range must(f.db.Audit(f.Context(), did, 100)) {
-		fmt.Fprintf(&b, "%s %s by %s from %s: %s\n", e.At.UTC().Format("15:04:05"), e.Event, e.Actor, e.Address, e.Detail)
-	}
-	return b.String()
 }
 
 const unknown = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
 
 func TestDeleteAccount(t *testing.T) {
 	f := newFixture(t)
-	alice := f.signUp("alice")
+	alice := f.SignUp("alice")
 	f.hears("#account active=false status=deleted\n", func() {
-		f.silent(f.do("deleteAccount", `{"did":"`+alice.did.String()+`"}`))
+		f.silent(f.do("deleteAccount", `{"did":"`+alice.DID.String()+`"}`))
 	})
 	// Nothing else is left of what the network was told.
 	if got, _ := f.said(0); got != "#account active=false status=deleted\n" {
 		t.Errorf("events left: %s", got)
 	}
-	f.refused(f.ask("getAccountInfo?did="+alice.did.String()), 400, "NotFound", "Account not found")
-	f.refused(f.post("com.atproto.server.refreshSession", alice.refresh), 400, "InvalidRequest",
-		"Could not find user info for account: "+alice.did.String())
-	if got, want := f.recorded(alice.did), "12:00:00 account_deleted by admin from 127.0.0.1: \n"; got != want {
+	f.Refused(f.ask("getAccountInfo?did="+alice.DID.String()), 400, "NotFound", "Account not found")
+	f.Refused(f.Post("com.atproto.server.refreshSession", "", alice.Refresh), 400, "InvalidRequest",
+		"Could not find user info for account: "+alice.DID.String())
+	if got, want := f.Recorded(alice.DID), "12:00:00 account_deleted by admin from 127.0.0.1: \n"; got != want {
 		t.Errorf("record %q, want %q", got, want)
 	}
 	f.hears("#account active=false status=deleted\n", func() {
 		f.silent(f.do("deleteAccount", `{"did":"`+unknown+`"}`))
 	})
 	// No operation was sent to the directory: the DID is its owner's.
-	if log := must(f.plc.Audit(t.Context(), alice.did)); len(log) != 1 {
+	if log := servertest.Must(f.PLC.Audit(t.Context(), alice.DID)); len(log) != 1 {
 		t.Errorf("%d operations in the directory, want 1", len(log))
 	}
-	f.signUp("alice") // the handle and the address are free
-	f.refused(f.do("deleteAccount", `{}`), 400, "InvalidRequest", `Missing required key "did" at $`)
+	f.SignUp("alice") // the handle and the address are free
+	f.Refused(f.do("deleteAccount", `{}`), 400, "InvalidRequest", `Missing required key "did" at $`)
 }
 
 func TestAccountInvites(t *testing.T) {
 	f := newFixture(t)
-	alice := f.signUp("alice")
-	f.invite("old", 1, alice.did.String())
+	alice := f.SignUp("alice")
+	f.Invite("old", 1, alice.DID.String())
 	for _, step := range []struct {
 		method string
 		want   bool
 	}{{"disableAccountInvites", true}, {"disableAccountInvites", true}, {"enableAccountInvites", false}} {
-		f.silent(f.do(step.method, `{"account":"`+alice.did.String()+`","note":"why"}`))
-		info := f.accepted(f.ask("getAccountInfo?did=" + alice.did.String())).fields(t)
+		f.silent(f.do(step.method, `{"account":"`+alice.DID.String()+`","note":"why"}`))
+		info := f.Accepted(f.ask("getAccountInfo?did=" + alice.DID.String())).Fields(t)
 		if info["invitesDisabled"] != step.want {
 			t.Errorf("%s: invitesDisabled is %v", step.method, info["invitesDisabled"])
 		}
-		if err := f.db.InviteAvailable(t.Context(), "old"); err != nil {
+		if err := f.DB.InviteAvailable(t.Context(), "old"); err != nil {
 			t.Errorf("%s: a code from before: %v", step.method, err)
 		}
 		f.silent(f.do(step.method, `{"account":"`+unknown+`"}`))
 	}
 	const want = "12:00:00 invites_enabled by admin from 127.0.0.1: \n" +
 		"12:00:00 invites_disabled by admin from 127.0.0.1: \n12:00:00 invites_disabled by admin from 127.0.0.1: \n"
-	if got := f.recorded(alice.did); got != want {
+	if got := f.Recorded(alice.DID); got != want {
 		t.Errorf("record\n%swant\n%s", got, want)
 	}
 }
 
 func TestDisableInviteCodes(t *testing.T) {
 	engines(t, func(t *testing.T, f *fixture) {
-		alice := f.signUp("alice")
+		alice := f.SignUp("alice")
 		for _, code := range []string{"one", "two", "three"} {
-			f.invite(code, 1, "admin")
+			f.Invite(code, 1, "admin")
 		}
-		f.invite("hers", 1, alice.did.String())
-		f.refused(f.do("disableInviteCodes", `{"codes":["one"],"accounts":["`+alice.did.String()+`","admin"]}`), 400,
+		f.Invite("hers", 1, alice.DID.String())
+		f.Refused(f.do("disableInviteCodes", `{"codes":["one"],"accounts":["`+alice.DID.String()+`","admin"]}`), 400,
 			"InvalidRequest", "cannot disable admin invite codes")
 		f.silent(f.do("disableInviteCodes", `{}`))
 		f.silent(f.do("disableInviteCodes", `{"codes":["none","\u0000"],"accounts":["nobody","\u0000"]}`))
-		f.silent(f.do("disableInviteCodes", `{"codes":["one","two"],"accounts":["`+alice.did.String()+`"]}`))
+		f.silent(f.do("disableInviteCodes", `{"codes":["one","two"],"accounts":["`+alice.DID.String()+`"]}`))
 		for code, want := range map[string]error{
 			"one": db.ErrInviteUnavailable, "two": db.ErrInviteUnavailable, "hers": db.ErrInviteUnavailable, "three": nil,
 		} {
-			if err := f.db.InviteAvailable(t.Context(), code); err != want {
+			if err := f.DB.InviteAvailable(t.Context(), code); err != want {
 				t.Errorf("%s: %v", code, err)
 			}
 		}
@@ -158,37 +140,37 @@ func TestDisableInviteCodes(t *testing.T) {
 
 func TestAccountInfo(t *testing.T) {
 	engines(t, func(t *testing.T, f *fixture) {
-		f.invite("code", 5, "admin")
-		alice, bob := f.signUp("alice"), f.signUpWith("bob", "code")
-		f.advance(time.Minute)
-		carol := f.signUpWith("carol", "code")
-		f.invite("bobs", 2, bob.did.String())
-		f.setAccount(bob.did, func(a *db.Account) {
+		f.Invite("code", 5, "admin")
+		alice, bob := f.SignUp("alice"), f.SignUpWith("bob", "code")
+		f.Advance(time.Minute)
+		carol := f.SignUpWith("carol", "code")
+		f.Invite("bobs", 2, bob.DID.String())
+		f.SetAccount(bob.DID, func(a *db.Account) {
 			a.EmailConfirmedAt, a.DeactivatedAt, a.TakedownRef = new(f.Now()), new(f.Now()), new("ref")
 		})
-		f.setAccount(carol.did, func(a *db.Account) { a.Handle, a.Email = "", "" })
+		f.SetAccount(carol.DID, func(a *db.Account) { a.Handle, a.Email = "", "" })
 		code := `{"code":"code","available":5,"disabled":false,"forAccount":"admin","createdBy":"admin",` +
-			`"createdAt":"2026-03-01T12:00:00.000Z","uses":[{"usedBy":"` + carol.did.String() + `","usedAt":"2026-03-01T12:01:00.000Z"},` +
-			`{"usedBy":"` + bob.did.String() + `","usedAt":"2026-03-01T12:00:00.000Z"}]}`
+			`"createdAt":"2026-03-01T12:00:00.000Z","uses":[{"usedBy":"` + carol.DID.String() + `","usedAt":"2026-03-01T12:01:00.000Z"},` +
+			`{"usedBy":"` + bob.DID.String() + `","usedAt":"2026-03-01T12:00:00.000Z"}]}`
 		views := map[syntax.DID]string{
-			alice.did: `{"did":"` + alice.did.String() + `","handle":"alice.test","email":"alice@example.com",` +
+			alice.DID: `{"did":"` + alice.DID.String() + `","handle":"alice.test","email":"alice@example.com",` +
 				`"indexedAt":"2026-03-01T12:00:00.000Z","invites":[],"invitesDisabled":false}`,
-			bob.did: `{"did":"` + bob.did.String() + `","handle":"bob.test","email":"bob@example.com",` +
+			bob.DID: `{"did":"` + bob.DID.String() + `","handle":"bob.test","email":"bob@example.com",` +
 				`"indexedAt":"2026-03-01T12:00:00.000Z","invitedBy":` + code + `,"invites":[{"code":"bobs","available":2,` +
-				`"disabled":false,"forAccount":"` + bob.did.String() + `","createdBy":"admin","createdAt":"2026-03-01T12:01:00.000Z",` +
+				`"disabled":false,"forAccount":"` + bob.DID.String() + `","createdBy":"admin","createdAt":"2026-03-01T12:01:00.000Z",` +
 				`"uses":[]}],"invitesDisabled":false,"emailConfirmedAt":"2026-03-01T12:01:00.000Z","deactivatedAt":"2026-03-01T12:01:00.000Z"}`,
-			carol.did: `{"did":"` + carol.did.String() + `","handle":"handle.invalid","indexedAt":"2026-03-01T12:01:00.000Z",` +
+			carol.DID: `{"did":"` + carol.DID.String() + `","handle":"handle.invalid","indexedAt":"2026-03-01T12:01:00.000Z",` +
 				`"invitedBy":` + code + `,"invites":[],"invitesDisabled":false}`,
 		}
 		query := "getAccountInfos?dids=" + unknown
 		for did, want := range views {
-			if got := f.accepted(f.ask("getAccountInfo?did=" + did.String())).body; got != want {
+			if got := f.Accepted(f.ask("getAccountInfo?did=" + did.String())).Body; got != want {
 				t.Errorf("got  %s\nwant %s", got, want)
 			}
 			query += "&dids=" + did.String()
 		}
 		var out struct{ Infos []json.RawMessage }
-		if err := json.Unmarshal([]byte(f.accepted(f.ask(query)).body), &out); err != nil || len(out.Infos) != 3 {
+		if err := json.Unmarshal([]byte(f.Accepted(f.ask(query)).Body), &out); err != nil || len(out.Infos) != 3 {
 			t.Fatalf("%d infos, %v", len(out.Infos), err)
 		}
 		for _, info := range out.Infos {
@@ -197,11 +179,11 @@ func TestAccountInfo(t *testing.T) {
 				t.Errorf("info %s, %v", info, err)
 			}
 		}
-		f.refused(f.ask("getAccountInfo?did="+unknown), 400, "NotFound", "Account not found")
-		if got := f.accepted(f.ask("getAccountInfos?dids=" + unknown)).body; got != `{"infos":[]}` {
+		f.Refused(f.ask("getAccountInfo?did="+unknown), 400, "NotFound", "Account not found")
+		if got := f.Accepted(f.ask("getAccountInfos?dids=" + unknown)).Body; got != `{"infos":[]}` {
 			t.Errorf("got %s", got)
 		}
-		f.refused(f.ask("getAccountInfos"), 400, "InvalidRequest",
+		f.Refused(f.ask("getAccountInfos"), 400, "InvalidRequest",
 			`Invalid com.atproto.admin.getAccountInfos params: Missing required key "dids"`)
 	})
 }
@@ -209,16 +191,16 @@ func TestAccountInfo(t *testing.T) {
 func TestSearchAccounts(t *testing.T) {
 	engines(t, func(t *testing.T, f *fixture) {
 		for _, name := range []string{"anna1", "anna2", "anna3", "berta"} {
-			f.signUp(name)
+			f.SignUp(name)
 		}
-		f.setAccount(f.mustFind("anna2.test"), func(a *db.Account) { a.TakedownRef = new("ref") })
+		f.SetAccount(f.mustFind("anna2.test"), func(a *db.Account) { a.TakedownRef = new("ref") })
 		search := func(query string) (names, cursor string) {
 			t.Helper()
 			var out struct {
 				Accounts []struct{ Handle string }
 				Cursor   *string
 			}
-			if err := json.Unmarshal([]byte(f.accepted(f.ask("searchAccounts"+query)).body), &out); err != nil {
+			if err := json.Unmarshal([]byte(f.Accepted(f.ask("searchAccounts"+query)).Body), &out); err != nil {
 				t.Fatal(err)
 			}
 			for _, a := range out.Accounts {
@@ -258,14 +240,14 @@ func TestSearchAccounts(t *testing.T) {
 		if got := strings.Join(names, " "); got != "anna1 anna2 anna3 berta" {
 			t.Errorf("all accounts: %s", got)
 		}
-		f.refused(f.ask("searchAccounts?limit=101"), 400, "InvalidRequest",
+		f.Refused(f.ask("searchAccounts?limit=101"), 400, "InvalidRequest",
 			"Invalid com.atproto.admin.searchAccounts params: integer too big (maximum 100, got 101)")
 	})
 }
 
 func (f *fixture) mustFind(handle syntax.Handle) syntax.DID {
 	f.Helper()
-	return must(f.db.AccountByHandle(f.Context(), handle)).DID
+	return servertest.Must(f.DB.AccountByHandle(f.Context(), handle)).DID
 }
 
 func TestInviteCodes(t *testing.T) {
@@ -276,7 +258,7 @@ func TestInviteCodes(t *testing.T) {
 				Codes  []struct{ Code string }
 				Cursor *string
 			}
-			if err := json.Unmarshal([]byte(f.accepted(f.ask("getInviteCodes"+query)).body), &out); err != nil {
+			if err := json.Unmarshal([]byte(f.Accepted(f.ask("getInviteCodes"+query)).Body), &out); err != nil {
 				t.Fatal(err)
 			}
 			for _, c := range out.Codes {
@@ -287,18 +269,18 @@ func TestInviteCodes(t *testing.T) {
 			}
 			return codes, cursor
 		}
-		if got := f.accepted(f.ask("getInviteCodes")).body; got != `{"codes":[]}` {
+		if got := f.Accepted(f.ask("getInviteCodes")).Body; got != `{"codes":[]}` {
 			t.Errorf("no codes: %s", got)
 		}
-		f.invite("a", 3, "admin")
-		f.invite("b", 3, "admin")
-		f.advance(time.Microsecond) // within the millisecond that a cursor names
-		f.invite("c", 3, "admin")
-		f.advance(time.Hour)
-		f.invite("d", 3, "admin")
-		f.signUpWith("alice", "a")
-		f.signUpWith("bob", "a")
-		f.signUpWith("carol", "c")
+		f.Invite("a", 3, "admin")
+		f.Invite("b", 3, "admin")
+		f.Advance(time.Microsecond) // within the millisecond that a cursor names
+		f.Invite("c", 3, "admin")
+		f.Advance(time.Hour)
+		f.Invite("d", 3, "admin")
+		f.SignUpWith("alice", "a")
+		f.SignUpWith("bob", "a")
+		f.SignUpWith("carol", "c")
 		for _, tt := range []struct{ query, codes, cursor string }{
 			{"", "dcba", "1772366400000::a"},
 			{"?sort=recent&limit=2", "dc", "1772366400000.001::c"},
@@ -314,57 +296,54 @@ func TestInviteCodes(t *testing.T) {
 				t.Errorf("%s: %q, cursor %q", tt.query, codes, cursor)
 			}
 		}
-		f.refused(f.ask("getInviteCodes?sort=age"), 400, "InvalidRequest", "unknown sort method: age")
+		f.Refused(f.ask("getInviteCodes?sort=age"), 400, "InvalidRequest", "unknown sort method: age")
 		for _, cursor := range []string{"x", "::a", "1::", "x::a", "1", "1::a::b", "NaN::a", "1e300::a"} {
-			f.refused(f.ask("getInviteCodes?cursor="+url.QueryEscape(cursor)), 400, "InvalidRequest", "Malformed cursor")
+			f.Refused(f.ask("getInviteCodes?cursor="+url.QueryEscape(cursor)), 400, "InvalidRequest", "Malformed cursor")
 		}
-		f.refused(f.ask("getInviteCodes?limit=501"), 400, "InvalidRequest",
+		f.Refused(f.ask("getInviteCodes?limit=501"), 400, "InvalidRequest",
 			"Invalid com.atproto.admin.getInviteCodes params: integer too big (maximum 500, got 501)")
 	})
 }
-
-// code is an emailed code in a letter.
-var code = regexp.MustCompile(`[A-Z2-7]{5}-[A-Z2-7]{5}`)
 
 const cid = "bafyreie5737gdxlw5i64vzichcalba3z2v5n6icifvx5xytvske7mr3hpm"
 
 func TestGetSubjectStatus(t *testing.T) {
 	f := newFixture(t)
-	alice := f.signUp("alice")
-	did := alice.did.String()
+	alice := f.SignUp("alice")
+	did := alice.DID.String()
 	status := func(want string) {
 		t.Helper()
-		if got := f.accepted(f.ask("getSubjectStatus?did=" + did)).body; got != want {
+		if got := f.Accepted(f.ask("getSubjectStatus?did=" + did)).Body; got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}
 	subject := `{"subject":{"$type":"com.atproto.admin.defs#repoRef","did":"` + did + `"},`
 	status(subject + `"takedown":{"applied":false},"deactivated":{"applied":false}}`)
-	f.setAccount(alice.did, func(a *db.Account) { a.TakedownRef, a.DeactivatedAt = new("case 7"), new(f.Now()) })
+	f.SetAccount(alice.DID, func(a *db.Account) { a.TakedownRef, a.DeactivatedAt = new("case 7"), new(f.Now()) })
 	status(subject + `"takedown":{"applied":true,"ref":"case 7"},"deactivated":{"applied":true}}`)
-	f.refused(f.ask("getSubjectStatus"), 400, "InvalidRequest", "No provided subject")
-	f.refused(f.ask("getSubjectStatus?did="+unknown), 400, "NotFound", "Subject not found")
-	f.refused(f.ask("getSubjectStatus?blob="+cid), 400, "InvalidRequest", "Must provide a did to request blob state")
-	f.refused(f.ask("getSubjectStatus?blob="+cid+"&did="+did), 400, "NotFound", "Subject not found")
-	f.refused(f.ask("getSubjectStatus?blob="+cid+"&did="+unknown), 400, "NotFound", "Repo not found")
-	f.refused(f.ask("getSubjectStatus?did="+did+"&uri=at://"+did+"/app.bsky.feed.post/abc"), 400, "NotFound", "Subject not found")
-	f.refused(f.ask("getSubjectStatus?uri=at://"+unknown+"/app.bsky.feed.post/abc"), 400, "NotFound", "Repo not found")
-	f.refused(f.ask("getSubjectStatus?uri=at://alice.test/app.bsky.feed.post/abc"), 400, "NotFound", "Repo not found")
+	f.Refused(f.ask("getSubjectStatus"), 400, "InvalidRequest", "No provided subject")
+	f.Refused(f.ask("getSubjectStatus?did="+unknown), 400, "NotFound", "Subject not found")
+	f.Refused(f.ask("getSubjectStatus?blob="+cid), 400, "InvalidRequest", "Must provide a did to request blob state")
+	f.Refused(f.ask("getSubjectStatus?blob="+cid+"&did="+did), 400, "NotFound", "Subject not found")
+	f.Refused(f.ask("getSubjectStatus?blob="+cid+"&did="+unknown), 400, "NotFound", "Repo not found")
+	f.Refused(f.ask("getSubjectStatus?did="+did+"&uri=at://"+did+"/app.bsky.feed.post/abc"), 400, "NotFound", "Subject not found")
+	f.Refused(f.ask("getSubjectStatus?uri=at://"+unknown+"/app.bsky.feed.post/abc"), 400, "NotFound", "Repo not found")
+	f.Refused(f.ask("getSubjectStatus?uri=at://alice.test/app.bsky.feed.post/abc"), 400, "NotFound", "Repo not found")
 }
 
 func TestSendEmail(t *testing.T) {
 	f := newFixture(t)
-	alice := f.signUp("alice")
+	alice := f.SignUp("alice")
 	send := func(more string) answer {
-		return f.do("sendEmail", `{"recipientDid":"`+alice.did.String()+`","senderDid":"`+modService+`","content":"<p>Hello &amp; bye</p>"`+more+`}`)
+		return f.do("sendEmail", `{"recipientDid":"`+alice.DID.String()+`","senderDid":"`+servertest.ModService+`","content":"<p>Hello &amp; bye</p>"`+more+`}`)
 	}
 	for _, more := range []string{"", `,"subject":"Your post","comment":"not for her eyes"`} {
-		if a := f.accepted(send(more)); a.body != `{"sent":true}` {
-			t.Errorf("got %s", a.body)
+		if a := f.Accepted(send(more)); a.Body != `{"sent":true}` {
+			t.Errorf("got %s", a.Body)
 		}
 	}
-	f.setAccount(alice.did, func(a *db.Account) { a.TakedownRef, a.DeactivatedAt = new("ref"), new(f.Now()) })
-	f.accepted(send(`,"subject":"Appeal"`))
+	f.SetAccount(alice.DID, func(a *db.Account) { a.TakedownRef, a.DeactivatedAt = new("ref"), new(f.Now()) })
+	f.Accepted(send(`,"subject":"Appeal"`))
 	got := strings.Join(f.letters("moderator_message"), "\n")
 	const want = "alice@example.com|Appeal|Hello & bye\n|<p>Hello &amp; bye</p>\n" +
 		"alice@example.com|Your post|Hello & bye\n|<p>Hello &amp; bye</p>\n" +
@@ -372,23 +351,23 @@ func TestSendEmail(t *testing.T) {
 	if got != want {
 		t.Errorf("letters\n%s\nwant\n%s", got, want)
 	}
-	f.setAccount(alice.did, func(a *db.Account) { a.Email = "" })
-	f.refused(send(""), 400, "InvalidRequest", "account does not have an email address")
-	f.refused(f.do("sendEmail", `{"recipientDid":"`+unknown+`","senderDid":"`+modService+`","content":"x"}`), 400,
+	f.SetAccount(alice.DID, func(a *db.Account) { a.Email = "" })
+	f.Refused(send(""), 400, "InvalidRequest", "account does not have an email address")
+	f.Refused(f.do("sendEmail", `{"recipientDid":"`+unknown+`","senderDid":"`+servertest.ModService+`","content":"x"}`), 400,
 		"InvalidRequest", "Recipient not found")
-	if log := f.recorded(alice.did); strings.Count(log, "email_sent by admin") != 3 || strings.Contains(log, "Hello") {
+	if log := f.Recorded(alice.DID); strings.Count(log, "email_sent by admin") != 3 || strings.Contains(log, "Hello") {
 		t.Errorf("record\n%s", log)
 	}
 }
 
 func TestUpdateAccountEmail(t *testing.T) {
 	engines(t, func(t *testing.T, f *fixture) {
-		alice := f.signUp("alice")
-		f.signUp("bob")
-		f.accepted(f.post("com.atproto.server.requestAccountDelete", alice.access))
-		f.setAccount(alice.did, func(a *db.Account) { a.EmailConfirmedAt, a.EmailAuthFactor = new(f.Now()), true })
-		f.silent(f.do("updateAccountEmail", `{"account":"`+alice.did.String()+`","email":"Not An Address"}`))
-		a := f.account(alice.did)
+		alice := f.SignUp("alice")
+		f.SignUp("bob")
+		f.Accepted(f.Post("com.atproto.server.requestAccountDelete", "", alice.Access))
+		f.SetAccount(alice.DID, func(a *db.Account) { a.EmailConfirmedAt, a.EmailAuthFactor = new(f.Now()), true })
+		f.silent(f.do("updateAccountEmail", `{"account":"`+alice.DID.String()+`","email":"Not An Address"}`))
+		a := f.Account(alice.DID)
 		if a.Email != "not an address" || a.EmailConfirmedAt != nil || a.EmailAuthFactor {
 			t.Errorf("account %+v", a)
 		}
@@ -396,33 +375,33 @@ func TestUpdateAccountEmail(t *testing.T) {
 			t.Errorf("letters %q", got)
 		}
 		// The code that went to the old address is worth nothing.
-		code := code.FindString(f.letters("delete_account")[0])
-		f.refused(f.serverDo("deleteAccount", `{"did":"`+alice.did.String()+`","password":"`+goodPassword+`","token":"`+code+`"}`, ""),
+		code := f.Code("delete_account")
+		f.Refused(f.Post("com.atproto.server.deleteAccount", `{"did":"`+alice.DID.String()+`","password":"`+goodPassword+`","token":"`+code+`"}`),
 			400, "InvalidToken", "Token is invalid")
 		f.silent(f.do("updateAccountEmail", `{"account":"ALICE.test","email":"alice@example.org"}`))
 		// The same address once more has to be confirmed again, and is announced to nobody.
-		f.setAccount(alice.did, func(a *db.Account) { a.EmailConfirmedAt, a.TakedownRef = new(f.Now()), new("ref") })
+		f.SetAccount(alice.DID, func(a *db.Account) { a.EmailConfirmedAt, a.TakedownRef = new(f.Now()), new("ref") })
 		f.silent(f.do("updateAccountEmail", `{"account":"alice.test","email":"ALICE@example.org"}`))
-		if a := f.account(alice.did); a.Email != "alice@example.org" || a.EmailConfirmedAt != nil {
+		if a := f.Account(alice.DID); a.Email != "alice@example.org" || a.EmailConfirmedAt != nil {
 			t.Errorf("account %+v", a)
 		}
 		if got := f.letters("email_changed"); len(got) != 2 {
 			t.Errorf("letters %q", got)
 		}
-		f.refused(f.do("updateAccountEmail", `{"account":"carol.test","email":"x@example.com"}`), 400, "InvalidRequest",
+		f.Refused(f.do("updateAccountEmail", `{"account":"carol.test","email":"x@example.com"}`), 400, "InvalidRequest",
 			"Account does not exist: carol.test")
-		f.refused(f.do("updateAccountEmail", `{"account":"`+unknown+`","email":"x@example.com"}`), 400, "InvalidRequest",
+		f.Refused(f.do("updateAccountEmail", `{"account":"`+unknown+`","email":"x@example.com"}`), 400, "InvalidRequest",
 			"Account does not exist: "+unknown)
-		f.refused(f.do("updateAccountEmail", `{"account":"alice.test","email":"BOB@example.com"}`), 400, "InvalidRequest",
+		f.Refused(f.do("updateAccountEmail", `{"account":"alice.test","email":"BOB@example.com"}`), 400, "InvalidRequest",
 			"This email address is already in use, please use a different email.")
 		for _, odd := range []string{`a\u0000b`, strings.Repeat("a", 5000)} {
-			f.refused(f.do("updateAccountEmail", `{"account":"alice.test","email":"`+odd+`"}`), 400, "InvalidRequest",
+			f.Refused(f.do("updateAccountEmail", `{"account":"alice.test","email":"`+odd+`"}`), 400, "InvalidRequest",
 				"This email address is not supported, please use a different email.")
 		}
 		const want = "12:00:00 email_changed by admin from 127.0.0.1: to be confirmed again\n" +
 			"12:00:00 email_changed by admin from 127.0.0.1: \n" +
 			"12:00:00 email_changed by admin from 127.0.0.1: sign-in codes off\n"
-		if got := f.recorded(alice.did); !strings.HasPrefix(got, want) {
+		if got := f.Recorded(alice.DID); !strings.HasPrefix(got, want) {
 			t.Errorf("record\n%s", got)
 		}
 	})
@@ -430,18 +409,18 @@ func TestUpdateAccountEmail(t *testing.T) {
 
 func TestUpdateAccountHandle(t *testing.T) {
 	f := newFixture(t)
-	alice := f.signUp("alice")
-	f.signUp("bob")
+	alice := f.SignUp("alice")
+	f.SignUp("bob")
 	change := func(handle string) answer {
-		return f.do("updateAccountHandle", `{"did":"`+alice.did.String()+`","handle":"`+handle+`"}`)
+		return f.do("updateAccountHandle", `{"did":"`+alice.DID.String()+`","handle":"`+handle+`"}`)
 	}
 	f.hears("#identity handle=admin.test\n", func() { f.silent(change("ADMIN.test")) }) // a reserved name
 	f.hears("#identity handle=admin.test\n", func() { f.silent(change("admin.test")) }) // and again
-	log := must(f.plc.Log(t.Context(), alice.did))
+	log := servertest.Must(f.PLC.Log(t.Context(), alice.DID))
 	if data, _ := log[len(log)-1].Data(); len(log) != 3 || data.Handle() != "admin.test" {
 		t.Errorf("%d operations, handle %s", len(log), data.Handle())
 	}
-	if a := f.account(alice.did); a.Handle != "admin.test" {
+	if a := f.Account(alice.DID); a.Handle != "admin.test" {
 		t.Errorf("handle %s", a.Handle)
 	}
 	for _, tt := range []struct{ handle, name, message string }{
@@ -453,114 +432,114 @@ func TestUpdateAccountHandle(t *testing.T) {
 		{"alice.example.com", "InvalidRequest", "External handle did not resolve to DID"},
 		{"nodots", "InvalidRequest", `Invalid handle (got "nodots") at $.handle`},
 	} {
-		f.refused(change(tt.handle), 400, tt.name, tt.message)
+		f.Refused(change(tt.handle), 400, tt.name, tt.message)
 	}
-	f.handles["alice.example.com"] = alice.did
+	f.Internet.Point("alice.example.com", alice.DID)
 	f.hears("#identity handle=alice.example.com\n", func() { f.silent(change("alice.example.com")) })
 
-	f.plcDown = true
+	f.PLC.Spoil(servertest.Says("", 503, ""))
 	f.hears("", func() {
-		if a := change("alice.test"); a.status != 502 || a.text(t, "error") != "UpstreamFailure" {
-			t.Errorf("directory away: %d %s", a.status, a.body)
+		if a := change("alice.test"); a.Status != 502 || a.Text(t, "error") != "UpstreamFailure" {
+			t.Errorf("directory away: %d %s", a.Status, a.Body)
 		}
 	})
-	f.plcDown = false
+	f.PLC.Spoil(nil)
 
-	f.setAccount(alice.did, func(a *db.Account) { a.TakedownRef = new("ref") })
-	f.refused(change("carol.test"), 400, "InvalidRequest", "Account not found")
-	f.refused(f.do("updateAccountHandle", `{"did":"`+unknown+`","handle":"carol.test"}`), 400, "InvalidRequest", "Account not found")
+	f.SetAccount(alice.DID, func(a *db.Account) { a.TakedownRef = new("ref") })
+	f.Refused(change("carol.test"), 400, "InvalidRequest", "Account not found")
+	f.Refused(f.do("updateAccountHandle", `{"did":"`+unknown+`","handle":"carol.test"}`), 400, "InvalidRequest", "Account not found")
 }
 
 func TestUpdateAccountPassword(t *testing.T) {
 	f := newFixture(t)
-	alice := f.signUp("alice")
-	app := f.accepted(f.serverDo("createAppPassword", `{"name":"phone"}`, alice.access)).text(t, "password")
-	f.accepted(f.serverDo("requestPasswordReset", `{"email":"alice@example.com"}`, ""))
+	alice := f.SignUp("alice")
+	app := f.Accepted(f.Post("com.atproto.server.createAppPassword", `{"name":"phone"}`, alice.Access)).Text(t, "password")
+	f.Accepted(f.Post("com.atproto.server.requestPasswordReset", `{"email":"alice@example.com"}`))
 	change := func(did, text string) answer {
 		return f.do("updateAccountPassword", `{"did":"`+did+`","password":"`+text+`"}`)
 	}
-	f.advance(time.Minute)
-	f.refused(change(alice.did.String(), strings.Repeat("a", 257)), 400, "InvalidRequest", "Invalid password length.")
-	f.refused(change(alice.did.String(), "short"), 400, "InvalidPassword", "Password too short. Minimum length is 8 characters.")
-	f.accepted(f.send("com.atproto.server.getSession", "", alice.access))
-	f.silent(change(alice.did.String(), strings.Repeat("a", 256)))
+	f.Advance(time.Minute)
+	f.Refused(change(alice.DID.String(), strings.Repeat("a", 257)), 400, "InvalidRequest", "Invalid password length.")
+	f.Refused(change(alice.DID.String(), "short"), 400, "InvalidPassword", "Password too short. Minimum length is 8 characters.")
+	f.Accepted(f.Get("com.atproto.server.getSession", alice.Access))
+	f.silent(change(alice.DID.String(), strings.Repeat("a", 256)))
 	// Sessions end, and so do the access tokens issued before; app passwords stay.
-	f.refused(f.send("com.atproto.server.getSession", "", alice.access), 400, "ExpiredToken", "Token has expired")
-	f.refused(f.post("com.atproto.server.refreshSession", alice.refresh), 400, "ExpiredToken", "Token has been revoked")
-	f.refused(f.signIn("alice.test", goodPassword), 401, "AuthenticationRequired", "Invalid identifier or password")
-	now := f.accepted(f.signIn("alice.test", strings.Repeat("a", 256)))
-	f.accepted(f.send("com.atproto.server.getSession", "", "Bearer "+now.text(t, "accessJwt")))
-	f.accepted(f.signIn("alice.test", app))
+	f.Refused(f.Get("com.atproto.server.getSession", alice.Access), 400, "ExpiredToken", "Token has expired")
+	f.Refused(f.Post("com.atproto.server.refreshSession", "", alice.Refresh), 400, "ExpiredToken", "Token has been revoked")
+	f.Refused(f.TrySignIn("alice.test", goodPassword), 401, "AuthenticationRequired", "Invalid identifier or password")
+	now := f.Accepted(f.TrySignIn("alice.test", strings.Repeat("a", 256)))
+	f.Accepted(f.Get("com.atproto.server.getSession", "Bearer "+now.Text(t, "accessJwt")))
+	f.Accepted(f.TrySignIn("alice.test", app))
 	if got := f.letters("password_changed"); len(got) != 1 || !strings.HasPrefix(got[0], "alice@example.com|") {
 		t.Errorf("letters %q", got)
 	}
 	f.silent(change(unknown, "a good password"))
-	if got := f.recorded(alice.did); !strings.Contains(got, "12:01:00 password_changed by admin from 127.0.0.1: \n") || strings.Contains(got, "aaaa") {
+	if got := f.Recorded(alice.DID); !strings.Contains(got, "12:01:00 password_changed by admin from 127.0.0.1: \n") || strings.Contains(got, "aaaa") {
 		t.Errorf("record\n%s", got)
 	}
 }
 
 func TestUpdateAccountSigningKey(t *testing.T) {
 	f := newFixture(t)
-	alice, bob := f.signUp("alice"), f.signUp("bob")
+	alice, bob := f.SignUp("alice"), f.SignUp("bob")
 	reserve := func(body string) string {
 		t.Helper()
-		return f.accepted(f.serverDo("reserveSigningKey", body, "")).text(t, "signingKey")
+		return f.Accepted(f.Post("com.atproto.server.reserveSigningKey", body)).Text(t, "signingKey")
 	}
 	change := func(did syntax.DID, key string) answer {
 		return f.do("updateAccountSigningKey", `{"did":"`+did.String()+`","signingKey":"`+key+`"}`)
 	}
 	named := func(did syntax.DID) string {
 		t.Helper()
-		return must(f.plc.Data(t.Context(), did)).VerificationMethods["atproto"]
+		return servertest.Must(f.PLC.Data(t.Context(), did)).VerificationMethods["atproto"]
 	}
 	signs := func(u user) string {
 		t.Helper()
-		a := f.accepted(f.send("com.atproto.server.getServiceAuth?aud=did:web:elsewhere.test&lxm=com.atproto.repo.uploadBlob", "", u.access))
-		key, err := atcrypto.ParsePublicDIDKey(named(u.did))
+		a := f.Accepted(f.Get("com.atproto.server.getServiceAuth?aud=did:web:elsewhere.test&lxm=com.atproto.repo.uploadBlob", u.Access))
+		key, err := atcrypto.ParsePublicDIDKey(named(u.DID))
 		if err != nil {
 			t.Fatal(err)
 		}
-		text := a.text(t, "token")
+		text := a.Text(t, "token")
 		i := strings.LastIndexByte(text, '.')
-		if err := key.HashAndVerify([]byte(text[:i]), must(base64.RawURLEncoding.DecodeString(text[i+1:]))); err != nil {
+		if err := key.HashAndVerify([]byte(text[:i]), servertest.Must(base64.RawURLEncoding.DecodeString(text[i+1:]))); err != nil {
 			return "another key"
 		}
 		return "the key that the DID names"
 	}
-	old := named(alice.did)
+	old := named(alice.DID)
 	key := reserve(`{}`)
-	f.hears("#identity\n", func() { f.silent(change(alice.did, key)) })
-	if got := named(alice.did); got != key || signs(alice) != "the key that the DID names" {
+	f.hears("#identity\n", func() { f.silent(change(alice.DID, key)) })
+	if got := named(alice.DID); got != key || signs(alice) != "the key that the DID names" {
 		t.Errorf("DID names %s, signed with %s", got, signs(alice))
 	}
 	// That key serves one account, and one that was never here none.
-	f.refused(change(bob.did, key), 400, "InvalidRequest", "Signing key is not known here: reserve one with com.atproto.server.reserveSigningKey")
-	f.refused(change(alice.did, old), 400, "InvalidRequest", "Signing key is not known here: reserve one with com.atproto.server.reserveSigningKey")
-	f.refused(change(unknown, key), 400, "InvalidRequest", "Account not found")
-	f.refused(change(bob.did, "nonsense"), 400, "InvalidRequest", `Invalid DID (got "nonsense") at $.signingKey`)
+	f.Refused(change(bob.DID, key), 400, "InvalidRequest", "Signing key is not known here: reserve one with com.atproto.server.reserveSigningKey")
+	f.Refused(change(alice.DID, old), 400, "InvalidRequest", "Signing key is not known here: reserve one with com.atproto.server.reserveSigningKey")
+	f.Refused(change(unknown, key), 400, "InvalidRequest", "Account not found")
+	f.Refused(change(bob.DID, "nonsense"), 400, "InvalidRequest", `Invalid DID (got "nonsense") at $.signingKey`)
 
-	reserved := reserve(`{"did":"` + bob.did.String() + `"}`)
-	f.plcDown = true
-	if a := change(bob.did, reserved); a.status != 502 {
-		t.Errorf("directory away: %d %s", a.status, a.body)
+	reserved := reserve(`{"did":"` + bob.DID.String() + `"}`)
+	f.PLC.Spoil(servertest.Says("", 503, ""))
+	if a := change(bob.DID, reserved); a.Status != 502 {
+		t.Errorf("directory away: %d %s", a.Status, a.Body)
 	}
-	f.plcDown = false
-	f.silent(change(bob.did, reserved))
-	if got := named(bob.did); got != reserved || signs(bob) != "the key that the DID names" {
+	f.PLC.Spoil(nil)
+	f.silent(change(bob.DID, reserved))
+	if got := named(bob.DID); got != reserved || signs(bob) != "the key that the DID names" {
 		t.Errorf("DID names %s, signed with %s", got, signs(bob))
 	}
 	// A DID that names something else is mended with the key that the account has.
-	last := must(f.plc.Last(t.Context(), bob.did))
-	op := must(plc.Update(last, func(d *plc.Data) { d.VerificationMethods["atproto"] = old }))
-	if err := op.Sign(f.identities.Accounts.Rotation); err != nil {
+	last := servertest.Must(f.PLC.Last(t.Context(), bob.DID))
+	op := servertest.Must(plc.Update(last, func(d *plc.Data) { d.VerificationMethods["atproto"] = old }))
+	if err := op.Sign(f.Rotation); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.plc.Submit(t.Context(), bob.did, op); err != nil {
+	if err := f.PLC.Submit(t.Context(), bob.DID, op); err != nil {
 		t.Fatal(err)
 	}
-	f.silent(change(bob.did, reserved))
-	if got := named(bob.did); got != reserved {
+	f.silent(change(bob.DID, reserved))
+	if got := named(bob.DID); got != reserved {
 		t.Errorf("DID names %s", got)
 	}
 }

@@ -11,66 +11,66 @@ import (
 // subject is a request about an account.
 func (f *fixture) subject(u user, more string) answer {
 	f.Helper()
-	return f.do("updateSubjectStatus", `{"subject":{"$type":"com.atproto.admin.defs#repoRef","did":"`+u.did.String()+`"}`+more+`}`)
+	return f.do("updateSubjectStatus", `{"subject":{"$type":"com.atproto.admin.defs#repoRef","did":"`+u.DID.String()+`"}`+more+`}`)
 }
 
 func TestTakedown(t *testing.T) {
 	f := newFixture(t)
-	alice := f.signUp("alice")
-	app := f.accepted(f.serverDo("createAppPassword", `{"name":"phone"}`, alice.access)).text(t, "password")
-	f.invite("hers", 1, alice.did.String())
+	alice := f.SignUp("alice")
+	app := f.Accepted(f.Post("com.atproto.server.createAppPassword", `{"name":"phone"}`, alice.Access)).Text(t, "password")
+	f.Invite("hers", 1, alice.DID.String())
 	f.hears("#account active=false status=takendown\n", func() {
-		got := f.accepted(f.subject(alice, `,"takedown":{"applied":true,"ref":"case 7"}`)).body
-		want := `{"subject":{"$type":"com.atproto.admin.defs#repoRef","did":"` + alice.did.String() + `"},"takedown":{"applied":true,"ref":"case 7"}}`
+		got := f.Accepted(f.subject(alice, `,"takedown":{"applied":true,"ref":"case 7"}`)).Body
+		want := `{"subject":{"$type":"com.atproto.admin.defs#repoRef","did":"` + alice.DID.String() + `"},"takedown":{"applied":true,"ref":"case 7"}}`
 		if got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	})
-	if a := f.account(alice.did); a.TakedownRef == nil || *a.TakedownRef != "case 7" {
+	if a := f.Account(alice.DID); a.TakedownRef == nil || *a.TakedownRef != "case 7" {
 		t.Errorf("ref %v", a.TakedownRef)
 	}
 	// It cannot sign in or go on, its codes are worth nothing, and its name stays its own.
-	f.refused(f.signIn("alice.test", goodPassword), 401, "AccountTakedown", "Account has been taken down")
-	f.refused(f.signIn("alice.test", app), 401, "AuthenticationRequired", "Invalid identifier or password")
-	f.refused(f.post("com.atproto.server.refreshSession", alice.refresh), 401, "AccountTakedown", "Account has been taken down")
-	f.refused(f.serverDo("createAppPassword", `{"name":"x"}`, alice.access), 401, "AccountTakedown", "Account has been taken down")
-	f.refused(f.send("com.atproto.server.getSession", "", alice.access), 400, "InvalidRequest",
-		"Could not find user info for account: "+alice.did.String())
-	if err := f.db.InviteAvailable(t.Context(), "hers"); err != db.ErrInviteUnavailable {
+	f.Refused(f.TrySignIn("alice.test", goodPassword), 401, "AccountTakedown", "Account has been taken down")
+	f.Refused(f.TrySignIn("alice.test", app), 401, "AuthenticationRequired", "Invalid identifier or password")
+	f.Refused(f.Post("com.atproto.server.refreshSession", "", alice.Refresh), 401, "AccountTakedown", "Account has been taken down")
+	f.Refused(f.Post("com.atproto.server.createAppPassword", `{"name":"x"}`, alice.Access), 401, "AccountTakedown", "Account has been taken down")
+	f.Refused(f.Get("com.atproto.server.getSession", alice.Access), 400, "InvalidRequest",
+		"Could not find user info for account: "+alice.DID.String())
+	if err := f.DB.InviteAvailable(t.Context(), "hers"); err != db.ErrInviteUnavailable {
 		t.Errorf("code of a taken-down account: %v", err)
 	}
-	f.refused(f.serverDo("createAccount", `{"handle":"alice.test","email":"new@example.com","password":"`+goodPassword+`"}`, ""), 400,
+	f.Refused(f.Post("com.atproto.server.createAccount", `{"handle":"alice.test","email":"new@example.com","password":"`+goodPassword+`"}`), 400,
 		"HandleNotAvailable", "Handle already taken: alice.test")
-	narrow := f.accepted(f.serverDo("createSession", `{"identifier":"alice.test","password":"`+goodPassword+`","allowTakendown":true}`, ""))
-	if m := narrow.fields(t); m["active"] != false || m["status"] != "takendown" {
+	narrow := f.Accepted(f.Post("com.atproto.server.createSession", `{"identifier":"alice.test","password":"`+goodPassword+`","allowTakendown":true}`))
+	if m := narrow.Fields(t); m["active"] != false || m["status"] != "takendown" {
 		t.Errorf("session %v", m)
 	}
 
 	// Once more, without a reason: the time stands for it.
-	f.advance(time.Second)
-	f.accepted(f.subject(alice, `,"takedown":{"applied":true}`))
-	if a := f.account(alice.did); a.TakedownRef == nil || *a.TakedownRef != "2026-03-01T12:00:01.000Z" {
+	f.Advance(time.Second)
+	f.Accepted(f.subject(alice, `,"takedown":{"applied":true}`))
+	if a := f.Account(alice.DID); a.TakedownRef == nil || *a.TakedownRef != "2026-03-01T12:00:01.000Z" {
 		t.Errorf("ref %v", *a.TakedownRef)
 	}
 
-	f.hears("#account active=true\n", func() { f.accepted(f.subject(alice, `,"takedown":{"applied":false}`)) })
-	if a := f.account(alice.did); a.TakedownRef != nil {
+	f.hears("#account active=true\n", func() { f.Accepted(f.subject(alice, `,"takedown":{"applied":false}`)) })
+	if a := f.Account(alice.DID); a.TakedownRef != nil {
 		t.Errorf("ref %v", *a.TakedownRef)
 	}
 	// What the takedown ended stays ended; what lives on by itself works again.
-	f.refused(f.post("com.atproto.server.refreshSession", alice.refresh), 400, "ExpiredToken", "Token has been revoked")
-	f.accepted(f.send("com.atproto.server.getSession", "", alice.access))
-	f.accepted(f.signIn("alice.test", app))
-	if err := f.db.InviteAvailable(t.Context(), "hers"); err != nil {
+	f.Refused(f.Post("com.atproto.server.refreshSession", "", alice.Refresh), 400, "ExpiredToken", "Token has been revoked")
+	f.Accepted(f.Get("com.atproto.server.getSession", alice.Access))
+	f.Accepted(f.TrySignIn("alice.test", app))
+	if err := f.DB.InviteAvailable(t.Context(), "hers"); err != nil {
 		t.Errorf("code of a restored account: %v", err)
 	}
-	f.refused(f.post("com.atproto.server.refreshSession", "Bearer "+narrow.text(t, "refreshJwt")), 400, "ExpiredToken", "Token has been revoked")
+	f.Refused(f.Post("com.atproto.server.refreshSession", "", "Bearer "+narrow.Text(t, "refreshJwt")), 400, "ExpiredToken", "Token has been revoked")
 	const want = "12:00:01 takedown_lifted by admin from 127.0.0.1: \n" +
 		"12:00:01 taken_down by admin from 127.0.0.1: 2026-03-01T12:00:01.000Z\n" +
 		"12:00:00 signed_in by DID from 127.0.0.1: while taken down\n" +
 		"12:00:00 sign_in_failed by stranger from 127.0.0.1: wrong password\n" +
 		"12:00:00 taken_down by admin from 127.0.0.1: case 7\n"
-	if got := strings.ReplaceAll(f.recorded(alice.did), alice.did.String(), "DID"); !strings.Contains(got, want) {
+	if got := f.Recorded(alice.DID); !strings.Contains(got, want) {
 		t.Errorf("record\n%swant\n%s", got, want)
 	}
 }
@@ -79,39 +79,39 @@ func TestTakedown(t *testing.T) {
 // nothing.
 func TestDesign36LiftingATakedownRevokesNothing(t *testing.T) {
 	f := newFixture(t)
-	alice := f.signUp("alice")
-	f.hears("#account active=true\n", func() { f.accepted(f.subject(alice, `,"takedown":{"applied":false}`)) })
-	f.accepted(f.post("com.atproto.server.refreshSession", alice.refresh))
+	alice := f.SignUp("alice")
+	f.hears("#account active=true\n", func() { f.Accepted(f.subject(alice, `,"takedown":{"applied":false}`)) })
+	f.Accepted(f.Post("com.atproto.server.refreshSession", "", alice.Refresh))
 }
 
 func TestDeactivation(t *testing.T) {
 	f := newFixture(t)
-	alice := f.signUp("alice")
-	f.advance(time.Second)
-	f.hears("#account active=false status=deactivated\n", func() { f.accepted(f.subject(alice, `,"deactivated":{"applied":true}`)) })
-	if a := f.account(alice.did); a.DeactivatedAt == nil || a.DeleteAfter != nil {
+	alice := f.SignUp("alice")
+	f.Advance(time.Second)
+	f.hears("#account active=false status=deactivated\n", func() { f.Accepted(f.subject(alice, `,"deactivated":{"applied":true}`)) })
+	if a := f.Account(alice.DID); a.DeactivatedAt == nil || a.DeleteAfter != nil {
 		t.Errorf("account %+v", a)
 	}
-	f.accepted(f.send("com.atproto.server.getSession", "", alice.access)) // tokens stay
+	f.Accepted(f.Get("com.atproto.server.getSession", alice.Access)) // tokens stay
 	f.hears("#account active=true\n#identity handle=alice.test\n#sync\n", func() {
-		f.accepted(f.subject(alice, `,"deactivated":{"applied":false}`))
+		f.Accepted(f.subject(alice, `,"deactivated":{"applied":false}`))
 	})
-	if a := f.account(alice.did); a.DeactivatedAt != nil {
+	if a := f.Account(alice.DID); a.DeactivatedAt != nil {
 		t.Errorf("account %+v", a)
 	}
-	f.refused(f.subject(alice, `,"takedown":{"applied":true},"deactivated":{"applied":false}`), 400, "InvalidRequest",
+	f.Refused(f.subject(alice, `,"takedown":{"applied":true},"deactivated":{"applied":false}`), 400, "InvalidRequest",
 		"Cannot activate and takedown an account at the same time")
 	// Both at once: taken down counts for more.
 	f.hears("#account active=false status=takendown\n#account active=false status=takendown\n", func() {
-		f.accepted(f.subject(alice, `,"takedown":{"applied":true},"deactivated":{"applied":true}`))
+		f.Accepted(f.subject(alice, `,"takedown":{"applied":true},"deactivated":{"applied":true}`))
 	})
-	f.refused(f.subject(alice, `,"deactivated":{"applied":false}`), 400, "AccountNotFound", "user not found")
+	f.Refused(f.subject(alice, `,"deactivated":{"applied":false}`), 400, "AccountNotFound", "user not found")
 	f.hears("#account active=false status=deactivated\n#account active=true\n#identity handle=alice.test\n#sync\n", func() {
-		f.accepted(f.subject(alice, `,"takedown":{"applied":false},"deactivated":{"applied":false}`))
+		f.Accepted(f.subject(alice, `,"takedown":{"applied":false},"deactivated":{"applied":false}`))
 	})
 	// An account whose DID names another server is not switched on here.
-	if err := f.db.Write(t.Context(), func(tx *db.Tx) error {
-		key, err := tx.SigningKey(t.Context(), alice.did, "atproto")
+	if err := f.DB.Write(t.Context(), func(tx *db.Tx) error {
+		key, err := tx.SigningKey(t.Context(), alice.DID, "atproto")
 		if err != nil {
 			return err
 		}
@@ -120,21 +120,21 @@ func TestDeactivation(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	f.refused(f.subject(alice, `,"deactivated":{"applied":false}`), 400, "InvalidRequest",
+	f.Refused(f.subject(alice, `,"deactivated":{"applied":false}`), 400, "InvalidRequest",
 		"DID document verification method does not match expected signing key")
 }
 
 func TestSubjects(t *testing.T) {
 	f := newFixture(t)
-	alice, nobody := f.signUp("alice"), user{did: unknown}
+	alice, nobody := f.SignUp("alice"), user{DID: unknown}
 	// Asked for nothing, it says again how the account is.
-	f.hears("#account active=true\n", func() { f.accepted(f.subject(alice, "")) })
+	f.hears("#account active=true\n", func() { f.Accepted(f.subject(alice, "")) })
 	const deleted = "#account active=false status=deleted\n"
-	f.hears(deleted, func() { f.accepted(f.subject(nobody, "")) })
-	f.hears(deleted, func() { f.accepted(f.subject(nobody, `,"takedown":{"applied":true}`)) })
-	f.hears(deleted, func() { f.accepted(f.subject(nobody, `,"takedown":{"applied":false}`)) })
-	f.refused(f.subject(nobody, `,"deactivated":{"applied":true}`), 400, "InvalidRequest", "Account not found")
-	f.refused(f.subject(nobody, `,"deactivated":{"applied":false}`), 400, "AccountNotFound", "user not found")
+	f.hears(deleted, func() { f.Accepted(f.subject(nobody, "")) })
+	f.hears(deleted, func() { f.Accepted(f.subject(nobody, `,"takedown":{"applied":true}`)) })
+	f.hears(deleted, func() { f.Accepted(f.subject(nobody, `,"takedown":{"applied":false}`)) })
+	f.Refused(f.subject(nobody, `,"deactivated":{"applied":true}`), 400, "InvalidRequest", "Account not found")
+	f.Refused(f.subject(nobody, `,"deactivated":{"applied":false}`), 400, "AccountNotFound", "user not found")
 
 	record := func(did, more string) answer {
 		return f.do("updateSubjectStatus", `{"subject":{"$type":"com.atproto.repo.strongRef","uri":"at://`+did+`/app.bsky.feed.post/abc","cid":"`+cid+`"}`+more+`}`)
@@ -144,18 +144,18 @@ func TestSubjects(t *testing.T) {
 	}
 	f.hears("", func() {
 		for _, more := range []string{"", `,"takedown":{"applied":true}`, `,"takedown":{"applied":false}`, `,"deactivated":{"applied":true}`} {
-			f.accepted(record(alice.did.String(), more))
-			f.accepted(blob(alice.did.String(), more))
+			f.Accepted(record(alice.DID.String(), more))
+			f.Accepted(blob(alice.DID.String(), more))
 		}
-		f.refused(record(unknown, `,"takedown":{"applied":true}`), 400, "NotFound", "Repo not found")
-		f.refused(record("alice.test", `,"takedown":{"applied":true}`), 400, "NotFound", "Repo not found")
-		f.refused(blob(unknown, `,"takedown":{"applied":true}`), 400, "NotFound", "Repo not found")
-		f.refused(f.do("updateSubjectStatus", `{"subject":{"$type":"com.example.thing"},"takedown":{"applied":true}}`), 400,
+		f.Refused(record(unknown, `,"takedown":{"applied":true}`), 400, "NotFound", "Repo not found")
+		f.Refused(record("alice.test", `,"takedown":{"applied":true}`), 400, "NotFound", "Repo not found")
+		f.Refused(blob(unknown, `,"takedown":{"applied":true}`), 400, "NotFound", "Repo not found")
+		f.Refused(f.do("updateSubjectStatus", `{"subject":{"$type":"com.example.thing"},"takedown":{"applied":true}}`), 400,
 			"InvalidRequest", "Invalid subject (com.example.thing)")
-		f.refused(f.do("updateSubjectStatus", `{"subject":{"did":"`+unknown+`"}}`), 400, "InvalidRequest",
+		f.Refused(f.do("updateSubjectStatus", `{"subject":{"did":"`+unknown+`"}}`), 400, "InvalidRequest",
 			`Expected an object which includes the "$type" property value type (got {"did": ...}) at $.subject`)
 	})
-	if a := f.account(alice.did); !a.Active() {
+	if a := f.Account(alice.DID); !a.Active() {
 		t.Errorf("account %+v", a)
 	}
 }

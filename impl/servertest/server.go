@@ -1,0 +1,288 @@
+// Package servertest runs a whole Portico server inside a test.
+//
+// [New] starts one: every namespace that the program serves, on a database, a PLC
+// directory and an internet of its own, with a clock that stands still. Tests speak
+// to it over real HTTP, look into it through its fields, and fail through it:
+//
+//	s := servertest.New(t)
+//	alice := s.SignUp("alice")
+//	s.Accepted(s.Get("getSession", alice.Access))
+//	s.Refused(s.Post("confirmEmail", `{}`, alice.Access), 400, "InvalidRequest", `Missing required key "email" at $`)
+//
+// Only external tests (package x_test) of what it serves can import it.
+package servertest
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/labstack/echo/v4"
+
+	adminapi "portico/api/atproto/admin"
+	identityapi "portico/api/atproto/identity"
+	serverapi "portico/api/atproto/server"
+	operatorapi "portico/api/portico/operator"
+	"portico/api/xrpc"
+	"portico/db"
+	"portico/db/dbtest"
+	"portico/impl/account"
+	"portico/impl/admin"
+	"portico/impl/auth"
+	"portico/impl/email"
+	"portico/impl/emailcode"
+	"portico/impl/handle"
+	"portico/impl/identity"
+	"portico/impl/keyring"
+	"portico/impl/mail"
+	"portico/impl/operator"
+	"portico/impl/outbox"
+	"portico/impl/password"
+	"portico/impl/plc"
+	"portico/impl/server"
+	"portico/impl/serviceauth"
+	"portico/impl/session"
+	"portico/impl/token"
+)
+
+// What every server of this package is called, and what opens it.
+const (
+	DID           = "did:web:pds.test"
+	Endpoint      = "https://pds.test"
+	AdminPassword = "a password: for the admin"
+	GoodPassword  = "correct horse battery" // of whoever signs up
+)
+
+// A Server is Portico in the process of a test. Its fields may be read, and those of
+// the services changed before the request that is to see it.
+type Server struct {
+	// TB is the test that fails when something does. A subtest may put itself here.
+	testing.TB
+	*Clock
+	URL      string // without a slash at the end
+	DB       *db.DB
+	PLC      *Directory
+	Internet *Internet
+	Outbox   *outbox.Outbox // of which nothing is sent
+	Logged   *Log
+	Rotation *atcrypto.PrivateKeyK256 // of the server, in every DID that it makes
+	Keys     *keyring.Ring
+	Tokens   *token.Issuer
+
+	// ModKey is #atproto of the moderation service, LabelKey its #atproto_label.
+	ModKey   *atcrypto.PrivateKeyK256
+	LabelKey *atcrypto.PrivateKeyP256
+
+	Server   *server.Service
+	Identity *identity.Service
+	Admin    *admin.Service
+	Operator *operator.Service
+
+	namespace string
+	routes    []xrpc.Route
+}
+
+// Options are what a test may want to be different.
+type Options struct {
+	// Namespace completes method names without a dot. Default com.atproto.server.
+	Namespace string
+	// Config is that of com.atproto.server. Its ServiceDID, HandleDomains and
+	// PasswordMinLength hold for the other namespaces too.
+	Config server.Config
+	// DB is the database; an empty SQLite one if nil. Its clock is its own.
+	DB    *db.DB
+	Clock *Clock // default: one that stands at [Start]
+	// ModService is the moderation service that is trusted, "" for none. Default
+	// [ModService].
+	ModService syntax.DID
+	// RecoveryKey is a did:key above the server's own in every DID that it makes.
+	RecoveryKey string
+	// Limiter counts requests, as is off in production unless switched on.
+	Limiter        bool
+	TrustedProxies int
+}
+
+// New starts a server that runs until the test ends.
+func New(t testing.TB, change ...func(*Options)) *Server {
+	t.Helper()
+	o := Options{
+		Namespace: "com.atproto.server", ModService: ModService, Clock: NewClock(),
+		Config: server.Config{
+			ServiceDID: DID, Hostname: "pds.test", HandleDomains: []string{".test"}, PasswordMinLength: 8, SendsMail: true,
+			BlobUploadLimit: 5242880,
+		},
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	s := &Server{
+		TB: t, Clock: o.Clock, DB: o.DB, Logged: new(Log), namespace: o.Namespace,
+		Rotation: Must(keyring.NewKey(rand.Reader)),
+		ModKey:   Must(atcrypto.GeneratePrivateKeyK256()), LabelKey: Must(atcrypto.GeneratePrivateKeyP256()),
+	}
+	if s.DB == nil {
+		s.DB = dbtest.Open(t, func(c *db.Config) { c.Now = s.Now })
+	}
+	log := slog.New(slog.NewTextHandler(s.Logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	var directoryURL string
+	s.PLC, directoryURL = newDirectory(t, s.Now, log)
+	s.Internet = newInternet(directoryURL, s.Now, log)
+	s.Publish(ModService, "mod.example", map[string]atcrypto.PrivateKey{"atproto": s.ModKey, "atproto_label": s.LabelKey})
+	s.Keys = Must(keyring.New(rand.Reader, bytes.Repeat([]byte{7}, 32)))
+	s.Check(s.Keys.Unlock(Must(s.Keys.NewCanary())))
+
+	// A directory that failed once is not waited for.
+	client := &plc.Client{URL: directoryURL, Deadline: time.Second, Sleep: func(context.Context, time.Duration) error {
+		return context.DeadlineExceeded
+	}}
+	s.Tokens = &token.Issuer{
+		Secret: []byte("a secret of thirty-two characters"), ServiceDID: o.Config.ServiceDID.String(), Now: s.Now, Rand: rand.Reader,
+	}
+	sessions := &session.Sessions{DB: s.DB, Tokens: s.Tokens, Keys: s.Keys, Now: s.Now}
+	s.Outbox = &outbox.Outbox{DB: s.DB, Keys: s.Keys, Holder: "test", Now: s.Now, Log: log}
+	accounts := &account.Accounts{
+		DB: s.DB, Directory: client, Sessions: sessions, Keys: s.Keys, Rotation: s.Rotation, Recovery: o.RecoveryKey,
+		Endpoint: Endpoint, Holder: "test", Lease: time.Minute, Looks: account.DefaultLooks, Now: s.Now, Rand: rand.Reader, Log: log,
+	}
+	dids := &account.Verifier{Accounts: accounts, Directory: client, Documents: s.Internet}
+	// The cheapest hash there is: what it costs is not what these tests are about.
+	passwords := password.NewHasher(password.Config{Rand: rand.Reader, Params: password.Params{Memory: 64, Time: 1, Threads: 1}})
+	rules := &handle.Rules{Domains: o.Config.HandleDomains, Reserved: handle.Reserved(nil, nil)}
+	identities := &account.Identities{Accounts: accounts, Directory: client, Documents: s.Internet, Foreign: s.Internet, Rules: rules}
+	brand := mail.Brand{ServiceName: "Test PDS"}
+	codes := &emailcode.Codes{DB: s.DB, Keys: s.Keys, Outbox: s.Outbox, Brand: brand, Now: s.Now, Rand: rand.Reader}
+	s.Server = &server.Service{
+		DB: s.DB, Accounts: accounts, DIDs: dids, Sessions: sessions, Passwords: passwords, Handles: rules,
+		Emails: &email.Rules{Disposable: email.Disposable()}, Resolve: s.Internet, Config: o.Config,
+		Codes: codes, Outbox: s.Outbox, Brand: brand, Now: s.Now, Rand: rand.Reader, Log: log,
+	}
+	s.Identity = &identity.Service{
+		DB: s.DB, Accounts: accounts, Identities: identities, Codes: codes, Handles: rules, Resolve: s.Internet,
+		Directory: client, Log: log,
+	}
+	s.Admin = &admin.Service{
+		DB: s.DB, Accounts: accounts, DIDs: dids, Identities: identities,
+		Credentials: account.Credentials{Outbox: s.Outbox, Brand: brand, Now: s.Now},
+		Passwords:   passwords, Outbox: s.Outbox, PasswordMinLength: o.Config.PasswordMinLength, Now: s.Now,
+	}
+	s.Operator = &operator.Service{DB: s.DB, Now: s.Now}
+
+	gate := &auth.Gate{
+		DB: s.DB, Tokens: s.Tokens, AdminPassword: AdminPassword, ModService: o.ModService,
+		Services: &serviceauth.Verifier{Audiences: []string{o.Config.ServiceDID.String()}, Resolver: s.Internet, Now: s.Now},
+	}
+	xo := xrpc.Options{
+		Logger: log, Now: s.Now, CheckOutput: true, Protected: serviceauth.Protected, Version: "test", TrustedProxies: o.TrustedProxies,
+	}
+	if o.Limiter {
+		xo.Limiter = xrpc.NewMemoryLimiter(s.Now)
+	}
+	e := echo.New()
+	routes := xrpc.NewServer(e, xo)
+	s.Check(serverapi.Register(routes, s.Server, server.Policy{Gate: gate}))
+	s.Check(identityapi.Register(routes, s.Identity, identity.Policy{Gate: gate}))
+	s.Check(adminapi.Register(routes, s.Admin, admin.Policy{Gate: gate}))
+	s.Check(operatorapi.Register(routes, s.Operator, operator.Policy{Gate: gate}))
+	s.routes = routes.Methods()
+	h := httptest.NewServer(e)
+	t.Cleanup(h.Close)
+	s.URL = h.URL
+	return s
+}
+
+// Engines runs a test, as a subtest, on a server with each engine of the database.
+func Engines(t *testing.T, test func(t *testing.T, s *Server), change ...func(*Options)) {
+	t.Helper()
+	var clock *Clock
+	dbtest.Engines(t, func(t *testing.T, d *db.DB) {
+		here := func(o *Options) { o.DB, o.Clock = d, clock }
+		test(t, New(t, append([]func(*Options){here}, change...)...))
+	}, func(c *db.Config) {
+		clock = NewClock()
+		c.Now = clock.Now
+	})
+}
+
+// In completes method names without a dot by a namespace.
+func In(namespace string) func(*Options) { return func(o *Options) { o.Namespace = namespace } }
+
+// Routes are the methods of the server's namespace, as they are served.
+func (s *Server) Routes() []xrpc.Route {
+	var mine []xrpc.Route
+	for _, r := range s.routes {
+		if strings.HasPrefix(r.NSID, s.namespace+".") {
+			mine = append(mine, r)
+		}
+	}
+	return mine
+}
+
+// Check ends the test where there is an error.
+func (s *Server) Check(err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatal(err)
+	}
+}
+
+// Must is v, of what cannot fail in a test; it panics if it does.
+func Must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// Start is when the clock of a server begins: noon of the first of March 2026.
+var Start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// A Clock stands still until it is told to go on.
+type Clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+// NewClock returns a clock that stands at [Start].
+func NewClock() *Clock { return &Clock{now: Start} }
+
+// Now is the time that it shows.
+func (c *Clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+// Advance lets it show d more.
+func (c *Clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// A Log is all that a server logged, from level debug on.
+type Log struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write adds to it.
+func (l *Log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+// String is what was written until now.
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
