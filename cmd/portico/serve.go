@@ -287,7 +287,9 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, li
 		Credentials: account.Credentials{Outbox: letters, Brand: s.brand(), Now: time.Now},
 		Passwords:   passwords, Outbox: letters, PasswordMinLength: s.PasswordMinLength, Now: time.Now,
 	}
-	operators := &operator.Service{DB: store, Now: time.Now}
+	operators := &operator.Service{
+		DB: store, Identities: ownDIDs, Credentials: account.Credentials{Outbox: letters, Brand: s.brand(), Now: time.Now}, Now: time.Now,
+	}
 
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true

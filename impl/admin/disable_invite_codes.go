@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
 	api "portico/api/atproto/admin"
 	"portico/api/xrpc"
 	"portico/db"
@@ -30,6 +32,15 @@ func (s *Service) DisableInviteCodes(ctx context.Context, in *api.DisableInviteC
 	return s.DB.Write(ctx, func(tx *db.Tx) error {
 		if err := tx.DisableInvites(ctx, codes, accounts); err != nil {
 			return err
+		}
+		for _, account := range accounts {
+			did, err := syntax.ParseDID(account)
+			if err != nil {
+				continue // owns nothing
+			}
+			if err := s.record(ctx, tx, did, audit.InviteCodesDisabled, "all"); err != nil {
+				return err
+			}
 		}
 		return s.record(ctx, tx, "", audit.InviteCodesDisabled, fmt.Sprintf("%d codes, all of %d accounts", len(codes), len(accounts)))
 	})

@@ -69,6 +69,7 @@ func TestTakedown(t *testing.T) {
 		"12:00:01 taken_down by admin from 127.0.0.1: 2026-03-01T12:00:01.000Z\n" +
 		"12:00:00 signed_in by DID from 127.0.0.1: while taken down\n" +
 		"12:00:00 sign_in_failed by stranger from 127.0.0.1: wrong password\n" +
+		"12:00:00 sign_in_failed by DID from 127.0.0.1: taken down\n" +
 		"12:00:00 taken_down by admin from 127.0.0.1: case 7\n"
 	if got := f.Recorded(alice.DID); !strings.Contains(got, want) {
 		t.Errorf("record\n%swant\n%s", got, want)

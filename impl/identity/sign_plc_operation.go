@@ -9,6 +9,7 @@ import (
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/answer"
+	"portico/impl/audit"
 	"portico/impl/auth"
 	"portico/impl/emailcode"
 	"portico/impl/plc"
@@ -47,11 +48,18 @@ func (s *Service) SignPLCOperation(ctx context.Context, in *api.SignPLCOperation
 	if err != nil {
 		return nil, err
 	}
-	s.Log.InfoContext(ctx, "signed a PLC operation", "did", did)
 	signed, err := object(op)
 	if err != nil {
 		return nil, err
 	}
+	// With it in hand anybody can take the DID elsewhere.
+	err = s.DB.Write(ctx, func(tx *db.Tx) error {
+		return audit.Record(ctx, tx, s.Accounts.Now(), did, audit.PLCOperationSigned, "")
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.Log.InfoContext(ctx, "signed a PLC operation", "did", did)
 	return &api.SignPLCOperationOutput{Operation: signed}, nil
 }
 

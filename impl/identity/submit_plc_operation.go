@@ -13,6 +13,7 @@ import (
 	"portico/db"
 	"portico/impl/account"
 	"portico/impl/answer"
+	"portico/impl/audit"
 	"portico/impl/auth"
 	"portico/impl/event"
 	"portico/impl/plc"
@@ -40,6 +41,9 @@ func (s *Service) SubmitPLCOperation(ctx context.Context, in *api.SubmitPLCOpera
 		if _, err := tx.LockAccount(ctx, a.DID); errors.Is(err, db.ErrNotFound) {
 			return nil
 		} else if err != nil {
+			return err
+		}
+		if err := audit.Record(ctx, tx, s.Accounts.Now(), a.DID, audit.PLCOperationSubmitted, ""); err != nil {
 			return err
 		}
 		return tx.AppendEvents(ctx, account.Events(a.DID, event.Identity(a.DID, ""))...)

@@ -10,12 +10,15 @@ import (
 
 	api "portico/api/portico/operator"
 	"portico/db"
+	"portico/impl/account"
 )
 
 // Service is the behaviour of alt.portico.operator. It is safe for concurrent use.
 type Service struct {
-	DB  *db.DB
-	Now func() time.Time
+	DB          *db.DB
+	Identities  *account.Identities
+	Credentials account.Credentials
+	Now         func() time.Time
 }
 
 var _ api.Service = (*Service)(nil)

@@ -7,9 +7,6 @@ import (
 	"portico/api/xrpc"
 )
 
-func (s *Service) DisableAuthFactor(context.Context, *api.DisableAuthFactorInput) error {
-	return xrpc.MethodNotImplemented()
-}
 func (s *Service) InspectAccount(context.Context, *api.InspectAccountParams) (*api.InspectAccountOutput, error) {
 	return nil, xrpc.MethodNotImplemented()
 }

@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
 	api "portico/api/atproto/server"
 	"portico/api/xrpc"
 	"portico/db"
+	"portico/impl/audit"
 	"portico/impl/invite"
 )
 
@@ -68,10 +71,29 @@ func (s *Service) makeInvites(ctx context.Context, owners []string, count int, u
 				return err
 			}
 		}
-		return nil
+		return s.recordInvites(ctx, tx, owners, count, uses)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return made, nil
+}
+
+// recordInvites records in the name of each account what codes it was given, and
+// in nobody's name those that are for nobody.
+func (s *Service) recordInvites(ctx context.Context, tx *db.Tx, owners []string, count int, uses int64) error {
+	if count == 0 {
+		return nil
+	}
+	for _, owner := range owners {
+		did := syntax.DID(owner)
+		if owner == inviteAdmin {
+			did = ""
+		}
+		detail := fmt.Sprintf("%d codes of %d uses", count, uses)
+		if err := audit.Record(ctx, tx, s.Now(), did, audit.InviteCodesCreated, detail); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -89,5 +89,9 @@ func (s *Service) startSession(ctx context.Context, login *login, in *api.Create
 		}
 		return s.Sessions.Restricted(login.account)
 	}
+	err := s.DB.Write(ctx, func(tx *db.Tx) error { return s.recordFailure(ctx, tx, login.account.DID, "taken down") })
+	if err != nil {
+		return nil, err
+	}
 	return nil, api.ErrCreateSessionAccountTakedown.New(http.StatusUnauthorized, "Account has been taken down")
 }

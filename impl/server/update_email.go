@@ -9,12 +9,9 @@ import (
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/answer"
-	"portico/impl/audit"
 	"portico/impl/auth"
 	"portico/impl/email"
 	"portico/impl/emailcode"
-	"portico/impl/mail"
-	"portico/impl/outbox"
 )
 
 var (
@@ -85,30 +82,7 @@ func (s *Service) changeEmail(ctx context.Context, tx *db.Tx, a *db.Account, add
 	case deref(factor) && (!same || a.EmailConfirmedAt == nil):
 		return errUnconfirmed
 	case same && factor != nil && (*factor || a.EmailAuthFactor):
-		return s.setAuthFactor(ctx, tx, a, *factor)
+		return s.credentials().SetAuthFactor(ctx, tx, a, *factor)
 	}
 	return s.credentials().SetEmail(ctx, tx, a, address)
-}
-
-// setAuthFactor switches signing in by emailed code on or off, and says so to the
-// owner if that changes anything. The address stays confirmed.
-func (s *Service) setAuthFactor(ctx context.Context, tx *db.Tx, a *db.Account, on bool) error {
-	if a.EmailAuthFactor == on {
-		return nil
-	}
-	a.EmailAuthFactor = on
-	if err := tx.UpdateAccount(ctx, a); err != nil {
-		return err
-	}
-	event := audit.SignInCodeOff
-	if on {
-		event = audit.SignInCodeOn
-	}
-	if err := audit.Record(ctx, tx, s.Now(), a.DID, event, ""); err != nil {
-		return err
-	}
-	if on {
-		return s.Outbox.Announce(ctx, tx, a.DID, mail.KindSignInCodeOn, s.Brand.SignInCodeOn(a.Email, outbox.Named(a), s.Now()))
-	}
-	return s.Outbox.Announce(ctx, tx, a.DID, mail.KindSignInCodeOff, s.Brand.SignInCodeOff(a.Email, outbox.Named(a), s.Now()))
 }

@@ -173,7 +173,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		Credentials: account.Credentials{Outbox: s.Outbox, Brand: brand, Now: s.Now},
 		Passwords:   passwords, Outbox: s.Outbox, PasswordMinLength: o.Config.PasswordMinLength, Now: s.Now,
 	}
-	s.Operator = &operator.Service{DB: s.DB, Now: s.Now}
+	s.Operator = &operator.Service{DB: s.DB, Identities: identities, Credentials: s.Admin.Credentials, Now: s.Now}
 
 	gate := &auth.Gate{
 		DB: s.DB, Tokens: s.Tokens, AdminPassword: AdminPassword, ModService: o.ModService,

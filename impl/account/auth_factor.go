@@ -1,0 +1,31 @@
+package account
+
+import (
+	"context"
+	"fmt"
+
+	"portico/db"
+	"portico/impl/audit"
+	"portico/impl/mail"
+	"portico/impl/outbox"
+)
+
+// SetAuthFactor switches signing in to a with an emailed code on or off, and tells
+// the owner if that changes anything. The address stays confirmed.
+func (c Credentials) SetAuthFactor(ctx context.Context, tx *db.Tx, a *db.Account, on bool) error {
+	if a.EmailAuthFactor == on {
+		return nil
+	}
+	a.EmailAuthFactor = on
+	if err := tx.UpdateAccount(ctx, a); err != nil {
+		return fmt.Errorf("switch sign-in code: %w", err)
+	}
+	event, kind, letter := audit.SignInCodeOff, mail.KindSignInCodeOff, c.Brand.SignInCodeOff
+	if on {
+		event, kind, letter = audit.SignInCodeOn, mail.KindSignInCodeOn, c.Brand.SignInCodeOn
+	}
+	if err := audit.Record(ctx, tx, c.Now(), a.DID, event, ""); err != nil {
+		return err
+	}
+	return c.Outbox.Announce(ctx, tx, a.DID, kind, letter(a.Email, outbox.Named(a), c.Now()))
+}
