@@ -35,7 +35,10 @@ try {
     fs.writeFileSync(file, print(document) + '\n')
   }
   for (const name of stale) fs.rmSync(path.join(here, name))
-  fs.writeFileSync(path.join(here, 'UPSTREAM'), `npm @atproto/api ${version}\n`)
+  // Lines of lexicons that were pulled one by one stay, unless the package has them.
+  const upstream = path.join(here, 'UPSTREAM')
+  const pulled = fs.readFileSync(upstream, 'utf8').split('\n').filter((line) => / at:\/\//.test(line) && !line.startsWith('com.atproto.'))
+  fs.writeFileSync(upstream, [`npm @atproto/api ${version}`, ...pulled].join('\n') + '\n')
 } finally {
   fs.rmSync(temporary, { recursive: true })
 }

@@ -471,6 +471,8 @@ func TestSync(t *testing.T) {
 	write(root, "lexicons/UPSTREAM", "npm something 1\ncom.example.mine.x at://did:plc:x/com.atproto.lexicon.schema/com.example.mine.x bafy\n")
 	write(root, "lexicons/com/atproto/x/gone.json", `{"lexicon":1,"id":"com.atproto.x.gone","defs":{"main":{"type":"query"}}}`)
 	write(root, "lexicons/com/example/mine/x.json", `{"lexicon":1,"id":"com.example.mine.x","defs":{"main":{"type":"query"}}}`)
+	own := `{"lexicon":1,"id":"alt.portico.x.own","defs":{"main":{"type":"query"}}}` // emitted, and not upstream's to remove
+	write(root, "lexicons/alt/portico/x/own.json", own)
 	write(root, "lexicons/com/atproto/x/same.json", `{"lexicon":1, "id":"com.atproto.x.same","defs":{"main":{"type":"query"}}}`)
 
 	up := filepath.Join(t.TempDir(), "upstream")
@@ -505,6 +507,7 @@ func TestSync(t *testing.T) {
 		"lexicons/com/atproto/x/new.json":  read(t, up, "lexicons/com/atproto/x/new.json"),
 		"lexicons/app/other/defs.json":     read(t, up, "lexicons/app/other/defs.json"),
 		"lexicons/com/example/mine/x.json": `{"lexicon":1,"id":"com.example.mine.x","defs":{"main":{"type":"query"}}}`,
+		"lexicons/alt/portico/x/own.json":  own,
 	}
 	if got := tree(t, root); !maps.Equal(got, want) {
 		t.Errorf("got %q", got)

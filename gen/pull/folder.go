@@ -179,7 +179,8 @@ type Count struct{ New, Changed, Removed, Unchanged int }
 
 // Sync makes the documents that emit names (NSIDs or "com.example.*") those of another
 // folder, with the documents that they refer to, and removes those that the other
-// folder does not have. A document that says what it said before stays as it is. line
+// folder does not have; a name of emit that it has nothing of is none of its business,
+// like lexicons of one's own. A document that says what it said before stays as it is. line
 // is what [Upstream] says of the other folder. Problems of the documents that are to
 // be taken are a [source.Error].
 func (f *Folder) Sync(other fs.FS, dir string, emit []string, line string) (Count, error) {
@@ -188,11 +189,15 @@ func (f *Folder) Sync(other fs.FS, dir string, emit []string, line string) (Coun
 	if err != nil {
 		return n, err
 	}
+	matches := func(pattern, nsid string) bool {
+		prefix, wild := strings.CutSuffix(pattern, "*")
+		return pattern == nsid || wild && strings.HasPrefix(nsid, prefix)
+	}
+	theirs := slices.DeleteFunc(slices.Clone(emit), func(pattern string) bool {
+		return !slices.ContainsFunc(docs, func(d *source.Document) bool { return matches(pattern, d.NSID) })
+	})
 	named := func(nsid string) bool {
-		return slices.ContainsFunc(emit, func(pattern string) bool {
-			prefix, wild := strings.CutSuffix(pattern, "*")
-			return pattern == nsid || wild && strings.HasPrefix(nsid, prefix)
-		})
+		return slices.ContainsFunc(theirs, func(pattern string) bool { return matches(pattern, nsid) })
 	}
 	there := map[string]*source.Document{}
 	taken := map[string]bool{}
