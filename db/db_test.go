@@ -55,7 +55,9 @@ func mayScan(text, line string) bool {
 	switch {
 	case line == "SCAN due", // the few rows just claimed
 		line == "SCAN f", line == "SCAN family", // the sessions just found
-		line == "SCAN creation", // as many as are being created right now
+		line == "SCAN creation",                                // as many as are being created right now
+		line == "SCAN handle_change", line == "SCAN at_domain", // as many as are being changed; the accounts just found
+		line == "SCAN handle_domain",                                  // what an operator typed
 		strings.HasPrefix(line, "SCAN mail USING INDEX mail_next_at"), // only what waits is in that index
 		strings.HasSuffix(line, "_imported_hash"),                     // only what was imported is in those
 		line == "SCAN CONSTANT ROW":

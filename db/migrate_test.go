@@ -90,6 +90,12 @@ func readBack(t *testing.T, d *db.DB) {
 	if c, err := d.HandleChange(ctx, "did:plc:one"); !errors.Is(err, db.ErrNotFound) { // older steps have none
 		check("handle change", c, err, &db.HandleChange{DID: "did:plc:one", Before: "old.test", Holder: "holder", LeaseUntil: start})
 	}
+	if all, err := d.HandleDomains(ctx); err != nil || len(all) > 0 { // likewise
+		check("handle domains", all, err, []db.HandleDomain{{Domain: "example.com", InvitePolicy: "invite", At: start}})
+	}
+	if n, err := d.HandlesAt(ctx, "test"); err != nil || n == 0 {
+		t.Errorf("handles under .test: %d, %v", n, err)
+	}
 	if n, err := d.PhoneAccounts(ctx, []byte("number")); n != 0 || err != nil { // the same
 		check("accounts of the phone number", n, err, 1)
 	}

@@ -25,6 +25,7 @@ const postgresName = "postgres"
 const (
 	migrationLock = 0x706f727469636f01
 	plcLock       = 0x706f727469636f02
+	domainLock    = 0x706f727469636f03
 )
 
 // mailChannel is what other processes LISTEN to for new mails.

@@ -33,6 +33,8 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"unfinished", (*suite).unfinished},
 		{"cleanups", (*suite).cleanups},
 		{"handle changes", (*suite).handleChanges},
+		{"handle domains", (*suite).handleDomains},
+		{"handles at a domain", (*suite).handlesAt},
 		{"signing keys", (*suite).signingKeys},
 		{"reserved keys", (*suite).reservedKeys},
 		{"repo", (*suite).repo},
@@ -59,6 +61,7 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 
 		{"race/handle", (*suite).raceHandle},
 		{"race/handle given up", (*suite).raceHandleGivenUp},
+		{"race/handle domains", (*suite).raceHandleDomains},
 		{"race/email", (*suite).raceEmail},
 		{"race/did", (*suite).raceDID},
 		{"race/single-use invite", func(s *suite) { s.raceInvite(1) }},
