@@ -14,6 +14,7 @@ import (
 	"portico/db"
 	"portico/impl/keyring"
 	"portico/impl/plc"
+	"portico/impl/servertest"
 	"portico/impl/token"
 
 	"crypto/rand"
@@ -21,36 +22,36 @@ import (
 
 func TestGetRecommendedDIDCredentials(t *testing.T) {
 	const recovery = "did:key:zQ3shVc2UkAfJCdc1TR8E66J85h48P43r93q8jGPkPpjF9Ef9"
-	f := newFixture(t, func(o *options) { o.recovery = recovery })
+	f := newFixture(t, func(o *servertest.Options) { o.RecoveryKey = recovery })
 	u := f.signUp("alice")
 	want := map[string]any{
-		"rotationKeys":        []any{recovery, f.didKey(f.rotation)},
+		"rotationKeys":        []any{recovery, servertest.DIDKey(f.Rotation)},
 		"alsoKnownAs":         []any{"at://alice.test"},
-		"verificationMethods": map[string]any{"atproto": u.key},
+		"verificationMethods": map[string]any{"atproto": f.SigningKey(u.DID)},
 		"services":            map[string]any{"atproto_pds": map[string]any{"type": "AtprotoPersonalDataServer", "endpoint": "https://pds.test"}},
 	}
 	get := func() map[string]any {
-		return f.accepted(f.get("getRecommendedDidCredentials", f.scoped(u, token.AppPass))).fields(t)
+		return f.Accepted(f.Get("getRecommendedDidCredentials", f.Scoped(u, token.AppPass))).Fields(t)
 	}
 	if diff := cmp.Diff(want, get()); diff != "" {
 		t.Error(diff)
 	}
-	f.deactivate(u.did)
+	f.Deactivate(u.DID)
 	if diff := cmp.Diff(want, get()); diff != "" {
 		t.Error(diff)
 	}
-	f.takeDown(u.did)
+	f.TakeDown(u.DID)
 	delete(want, "alsoKnownAs")
 	if diff := cmp.Diff(want, get()); diff != "" {
 		t.Error(diff)
 	}
-	f.setAccount(u.did, func(a *db.Account) { a.TakedownRef, a.Handle = nil, "" })
+	f.SetAccount(u.DID, func(a *db.Account) { a.TakedownRef, a.Handle = nil, "" })
 	if diff := cmp.Diff(want, get()); diff != "" {
 		t.Error(diff)
 	}
-	f.remove(u.did)
-	f.refused(f.get("getRecommendedDidCredentials", u.bearer), 403, "AccountNotFound", "Account not found")
-	if asked := f.requests(); len(asked) > 0 {
+	f.Remove(u.DID)
+	f.Refused(f.Get("getRecommendedDidCredentials", u.Access), 403, "AccountNotFound", "Account not found")
+	if asked := f.PLC.Asked(); len(asked) > 0 {
 		t.Errorf("asked the directory %q", asked)
 	}
 }
@@ -58,36 +59,36 @@ func TestGetRecommendedDIDCredentials(t *testing.T) {
 func TestRequestPLCOperationSignature(t *testing.T) {
 	f := newFixture(t)
 	u := f.signUp("alice")
-	f.empty(f.post("requestPlcOperationSignature", "", u.bearer))
-	mails, err := f.outbox.List(t.Context(), 10)
-	f.check(err)
-	_, letter, err := f.outbox.Read(t.Context(), mails[0].ID)
-	f.check(err)
-	if letter.To != u.email || letter.Subject != "PLC Update Operation Requested" || !codePattern.MatchString(letter.Text) {
+	f.Empty(f.Post("requestPlcOperationSignature", "", u.Access))
+	mails, err := f.Outbox.List(t.Context(), 10)
+	f.Check(err)
+	_, letter, err := f.Outbox.Read(t.Context(), mails[0].ID)
+	f.Check(err)
+	if letter.To != u.Email || letter.Subject != "PLC Update Operation Requested" || !servertest.CodePattern.MatchString(letter.Text) {
 		t.Errorf("letter to %s, %q", letter.To, letter.Subject)
 	}
-	f.takeDown(u.did)
-	f.empty(f.post("requestPlcOperationSignature", "", f.scoped(u, token.Takendown)))
+	f.TakeDown(u.DID)
+	f.Empty(f.Post("requestPlcOperationSignature", "", f.Scoped(u, token.Takendown)))
 	for _, scope := range []token.Scope{token.AppPass, token.AppPassPrivileged, token.SignupQueued} {
-		f.refused(f.post("requestPlcOperationSignature", "", f.scoped(u, scope)), 400, "InvalidToken", "Bad token scope")
+		f.Refused(f.Post("requestPlcOperationSignature", "", f.Scoped(u, scope)), 400, "InvalidToken", "Bad token scope")
 	}
-	f.setAccount(u.did, func(a *db.Account) { a.Email = "" })
-	f.refused(f.post("requestPlcOperationSignature", "", u.bearer), 400, "InvalidRequest", "account does not have an email address")
-	f.remove(u.did)
-	f.refused(f.post("requestPlcOperationSignature", "", u.bearer), 400, "InvalidRequest", "account not found")
+	f.SetAccount(u.DID, func(a *db.Account) { a.Email = "" })
+	f.Refused(f.Post("requestPlcOperationSignature", "", u.Access), 400, "InvalidRequest", "account does not have an email address")
+	f.Remove(u.DID)
+	f.Refused(f.Post("requestPlcOperationSignature", "", u.Access), 400, "InvalidRequest", "account not found")
 }
 
 func TestSignPLCOperation(t *testing.T) {
 	f := newFixture(t)
 	u := f.signUp("alice")
-	last, err := f.directory.Last(t.Context(), u.did)
-	f.check(err)
+	last, err := f.PLC.Last(t.Context(), u.DID)
+	f.Check(err)
 	cid, err := last.CID()
-	f.check(err)
+	f.Check(err)
 	before, _ := last.Data()
 	same := map[string]any{
-		"type": "plc_operation", "prev": cid.String(), "rotationKeys": []any{f.didKey(f.rotation)},
-		"alsoKnownAs": []any{"at://alice.test"}, "verificationMethods": map[string]any{"atproto": u.key},
+		"type": "plc_operation", "prev": cid.String(), "rotationKeys": []any{servertest.DIDKey(f.Rotation)},
+		"alsoKnownAs": []any{"at://alice.test"}, "verificationMethods": map[string]any{"atproto": f.SigningKey(u.DID)},
 		"services": map[string]any{"atproto_pds": map[string]any{"type": "AtprotoPersonalDataServer", "endpoint": "https://pds.test"}},
 	}
 	with := func(field string, v any) map[string]any {
@@ -110,13 +111,13 @@ func TestSignPLCOperation(t *testing.T) {
 		{"services, unchecked", `"services":{"x":{"type":1,"more":null}}`, with("services", map[string]any{"x": map[string]any{"type": 1.0, "more": nil}})},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			a := f.accepted(f.post("signPlcOperation",
-				strings.Replace(`{"token":"`+strings.ToLower(f.signature(u))+`",`+tt.fields+`}`, ",}", "}", 1), u.bearer))
-			op, _ := a.fields(t)["operation"].(map[string]any)
+			a := f.Accepted(f.Post("signPlcOperation",
+				strings.Replace(`{"token":"`+strings.ToLower(f.signature(u))+`",`+tt.fields+`}`, ",}", "}", 1), u.Access))
+			op, _ := a.Fields(t)["operation"].(map[string]any)
 			raw, err := json.Marshal(op)
-			f.check(err)
+			f.Check(err)
 			signed, err := plc.ParseObject(raw)
-			f.check(err)
+			f.Check(err)
 			if _, err := plc.Operation(signed).Verify(before.RotationKeys); err != nil {
 				t.Error(err)
 			}
@@ -126,93 +127,93 @@ func TestSignPLCOperation(t *testing.T) {
 			}
 		})
 	}
-	if _, n := f.last(u.did); n != 1 {
+	if _, n := f.last(u.DID); n != 1 {
 		t.Error("something was posted")
 	}
-	f.told(u.did, "alice.test")
+	f.told(u.DID, "alice.test")
 	// A taken-down account may, in order to move.
 	code := f.signature(u)
-	f.takeDown(u.did)
-	f.accepted(f.post("signPlcOperation", `{"token":"`+code+`"}`, f.scoped(u, token.Takendown)))
+	f.TakeDown(u.DID)
+	f.Accepted(f.Post("signPlcOperation", `{"token":"`+code+`"}`, f.Scoped(u, token.Takendown)))
 }
 
 func TestSignPLCOperationRefuses(t *testing.T) {
 	f := newFixture(t)
 	u, other := f.signUp("alice"), f.signUp("bob")
-	sign := func(code string) answer { return f.post("signPlcOperation", `{"token":"`+code+`"}`, u.bearer) }
+	sign := func(code string) answer { return f.Post("signPlcOperation", `{"token":"`+code+`"}`, u.Access) }
 	const required = "email confirmation token required to sign PLC operations"
-	f.refused(f.post("signPlcOperation", `{}`, u.bearer), 400, "InvalidRequest", required)
-	f.refused(sign(""), 400, "InvalidRequest", required)
-	f.refused(sign("AAAAA-AAAAA"), 400, "InvalidToken", "Token is invalid")
-	f.refused(sign(f.signature(other)), 400, "InvalidToken", "Token is invalid")
-	f.refused(f.post("signPlcOperation", `{"token":"x"}`, f.scoped(u, token.AppPassPrivileged)), 400, "InvalidToken", "Bad token scope")
-	f.refused(f.post("signPlcOperation", `{"rotationKeys":[1]}`, u.bearer), 400, "InvalidRequest",
+	f.Refused(f.Post("signPlcOperation", `{}`, u.Access), 400, "InvalidRequest", required)
+	f.Refused(sign(""), 400, "InvalidRequest", required)
+	f.Refused(sign("AAAAA-AAAAA"), 400, "InvalidToken", "Token is invalid")
+	f.Refused(sign(f.signature(other)), 400, "InvalidToken", "Token is invalid")
+	f.Refused(f.Post("signPlcOperation", `{"token":"x"}`, f.Scoped(u, token.AppPassPrivileged)), 400, "InvalidToken", "Bad token scope")
+	f.Refused(f.Post("signPlcOperation", `{"rotationKeys":[1]}`, u.Access), 400, "InvalidRequest",
 		"Expected string value type (got 1) at $.rotationKeys[0]")
 
 	code := f.signature(u)
-	f.clock.advance(15 * time.Minute)
-	f.refused(sign(code), 400, "ExpiredToken", "Token is expired")
+	f.Advance(15 * time.Minute)
+	f.Refused(sign(code), 400, "ExpiredToken", "Token is expired")
 
 	// A code is spent whatever comes of it.
 	code = f.signature(u)
-	f.spoil(hangsUp)
-	f.refused(sign(code), 502, "UpstreamFailure", "Unable to perform PLC operation")
-	f.spoil(nil)
-	f.refused(sign(code), 400, "InvalidToken", "Token is invalid")
-	f.refused(f.post("signPlcOperation", `{"token":"`+f.signature(u)+`","services":{"a":1.5}}`, u.bearer), 400, "InvalidRequest", "Invalid operation")
+	f.PLC.Spoil(servertest.HangsUp)
+	f.Refused(sign(code), 502, "UpstreamFailure", "Unable to perform PLC operation")
+	f.PLC.Spoil(nil)
+	f.Refused(sign(code), 400, "InvalidToken", "Token is invalid")
+	f.Refused(f.Post("signPlcOperation", `{"token":"`+f.signature(u)+`","services":{"a":1.5}}`, u.Access), 400, "InvalidRequest", "Invalid operation")
 
 	code = f.signature(u)
-	f.tombstone(u.did)
-	f.refused(sign(code), 400, "InvalidRequest", "Did is tombstoned")
-	f.remove(u.did)
-	f.refused(sign(code), 403, "AccountNotFound", "Account not found")
+	f.Tombstone(u.DID)
+	f.Refused(sign(code), 400, "InvalidRequest", "Did is tombstoned")
+	f.Remove(u.DID)
+	f.Refused(sign(code), 403, "AccountNotFound", "Account not found")
 }
 
 func TestSubmitPLCOperation(t *testing.T) {
 	f := newFixture(t)
 	u := f.signUp("alice")
-	f.accepted(f.get("resolveDid?did="+u.did.String(), ""))
+	f.Accepted(f.Get("resolveDid?did=" + u.DID.String()))
 	own, err := keyring.NewKey(rand.Reader)
-	f.check(err)
-	keys := []string{f.didKey(own), f.didKey(f.rotation)}
+	f.Check(err)
+	keys := []string{servertest.DIDKey(own), servertest.DIDKey(f.Rotation)}
 	op := f.sign(u, `"rotationKeys":["`+keys[0]+`","`+keys[1]+`"],"alsoKnownAs":["at://alice.test","https://alice.example.com"]`)
-	f.requests()
-	f.empty(f.post("submitPlcOperation", f.submission(op), f.scoped(u, token.AppPass)))
-	if asked := f.requests(); !slices.Equal(asked, []string{"POST", "GET"}) {
+	f.PLC.Asked()
+	f.Empty(f.Post("submitPlcOperation", f.submission(op), f.Scoped(u, token.AppPass)))
+	if asked := f.PLC.Asked(); !slices.Equal(asked, []string{"POST", "GET"}) {
 		t.Errorf("asked the directory %q", asked)
 	}
-	if d, n := f.last(u.did); n != 2 || !slices.Equal(d.RotationKeys, keys) {
+	if d, n := f.last(u.DID); n != 2 || !slices.Equal(d.RotationKeys, keys) {
 		t.Errorf("%d operations, rotation keys %v", n, d.RotationKeys)
 	}
-	f.told(u.did, "alice.test", "-")
-	if a := f.get("resolveDid?did="+u.did.String(), ""); !strings.Contains(a.body, "https://alice.example.com") {
-		t.Errorf("the document in the cache is an old one: %s", a.body)
+	f.told(u.DID, "alice.test", "-")
+	if a := f.Get("resolveDid?did=" + u.DID.String()); !strings.Contains(a.Body, "https://alice.example.com") {
+		t.Errorf("the document in the cache is an old one: %s", a.Body)
 	}
 
 	// What its owner signs with a key of their own will do too.
-	last, err := f.directory.Last(t.Context(), u.did)
-	f.check(err)
+	last, err := f.PLC.Last(t.Context(), u.DID)
+	f.Check(err)
 	next, err := plc.Update(last, func(d *plc.Data) { d.AlsoKnownAs = d.AlsoKnownAs[:1] })
-	f.check(err)
-	f.check(next.Sign(own))
-	f.empty(f.post("submitPlcOperation", f.submission(next), u.bearer))
+	f.Check(err)
+	f.Check(next.Sign(own))
+	f.Empty(f.Post("submitPlcOperation", f.submission(next), u.Access))
 
 	// What came before is refused by the directory, and not told.
-	a := f.post("submitPlcOperation", f.submission(op), u.bearer)
-	if a.status != 400 || a.text(t, "error") != "InvalidRequest" || a.text(t, "message") == "" {
-		t.Errorf("stale operation: %d %s", a.status, a.body)
+	a := f.Post("submitPlcOperation", f.submission(op), u.Access)
+	if a.Status != 400 || a.Text(t, "error") != "InvalidRequest" || a.Text(t, "message") == "" {
+		t.Errorf("stale operation: %d %s", a.Status, a.Body)
 	}
-	f.told(u.did, "alice.test", "-", "-")
+	f.told(u.DID, "alice.test", "-", "-")
 }
 
 func TestSubmitPLCOperationRefuses(t *testing.T) {
 	f := newFixture(t)
 	u := f.signUp("alice")
-	last, err := f.directory.Last(t.Context(), u.did)
-	f.check(err)
+	last, err := f.PLC.Last(t.Context(), u.DID)
+	f.Check(err)
 	stranger, err := keyring.NewKey(rand.Reader)
-	f.check(err)
-	strange := f.didKey(stranger)
+	f.Check(err)
+	strange := servertest.DIDKey(stranger)
 	for _, tt := range []struct {
 		name    string
 		change  func(*plc.Data)
@@ -232,46 +233,45 @@ func TestSubmitPLCOperationRefuses(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			op, err := plc.Update(last, tt.change)
-			f.check(err)
-			f.check(op.Sign(f.rotation))
-			f.refused(f.post("submitPlcOperation", f.submission(op), u.bearer), 400, "InvalidRequest", tt.message)
+			f.Check(err)
+			f.Check(op.Sign(f.Rotation))
+			f.Refused(f.Post("submitPlcOperation", f.submission(op), u.Access), 400, "InvalidRequest", tt.message)
 		})
 	}
 	tombstone, err := plc.NewTombstone(last)
-	f.check(err)
-	f.check(tombstone.Sign(f.rotation))
-	f.refused(f.post("submitPlcOperation", f.submission(tombstone), u.bearer), 400, "InvalidRequest", "Invalid operation")
-	f.refused(f.post("submitPlcOperation", `{"operation":{}}`, u.bearer), 400, "InvalidRequest", "Invalid operation")
-	f.refused(f.post("submitPlcOperation", `{"operation":1}`, u.bearer), 400, "InvalidRequest", "Expected object value type (got 1) at $.operation")
-	f.refused(f.post("submitPlcOperation", `{}`, u.bearer), 400, "InvalidRequest", `Missing required key "operation" at $`)
-	if asked := f.requests(); len(asked) > 0 {
+	f.Check(err)
+	f.Check(tombstone.Sign(f.Rotation))
+	f.Refused(f.Post("submitPlcOperation", f.submission(tombstone), u.Access), 400, "InvalidRequest", "Invalid operation")
+	f.Refused(f.Post("submitPlcOperation", `{"operation":{}}`, u.Access), 400, "InvalidRequest", "Invalid operation")
+	f.Refused(f.Post("submitPlcOperation", `{"operation":1}`, u.Access), 400, "InvalidRequest", "Expected object value type (got 1) at $.operation")
+	f.Refused(f.Post("submitPlcOperation", `{}`, u.Access), 400, "InvalidRequest", `Missing required key "operation" at $`)
+	if asked := f.PLC.Asked(); len(asked) > 0 {
 		t.Errorf("asked the directory %q for what is refused here", asked)
 	}
 
 	// The directory looks at the signature, and says so itself.
 	op, err := plc.Update(last, func(*plc.Data) {})
-	f.check(err)
-	f.check(op.Sign(stranger))
-	a := f.post("submitPlcOperation", f.submission(op), u.bearer)
-	if a.status != 400 || a.text(t, "error") != "InvalidRequest" || !strings.HasPrefix(a.text(t, "message"), "Invalid signature on op: ") {
-		t.Errorf("wrong key: %d %s", a.status, a.body)
+	f.Check(err)
+	f.Check(op.Sign(stranger))
+	a := f.Post("submitPlcOperation", f.submission(op), u.Access)
+	if a.Status != 400 || a.Text(t, "error") != "InvalidRequest" || !strings.HasPrefix(a.Text(t, "message"), "Invalid signature on op: ") {
+		t.Errorf("wrong key: %d %s", a.Status, a.Body)
 	}
-	f.check(op.Sign(f.rotation))
-	f.spoil(hangsUp)
-	f.refused(f.post("submitPlcOperation", f.submission(op), u.bearer), 502, "UpstreamFailure", "Unable to perform PLC operation")
-	f.told(u.did, "alice.test")
+	f.Check(op.Sign(f.Rotation))
+	f.PLC.Spoil(servertest.HangsUp)
+	f.Refused(f.Post("submitPlcOperation", f.submission(op), u.Access), 502, "UpstreamFailure", "Unable to perform PLC operation")
+	f.told(u.DID, "alice.test")
 
 	// An answer that was lost is no refusal.
-	real := *f.directory
-	f.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+	f.PLC.Spoil(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method != http.MethodPost {
 			return false
 		}
-		f.check(real.Submit(t.Context(), u.did, op))
-		return says("", http.StatusBadGateway, "")(httptest.NewRecorder(), r) && hangsUp(w, r)
+		f.Check(f.PLC.Submit(t.Context(), u.DID, op))
+		return servertest.Says("", http.StatusBadGateway, "")(httptest.NewRecorder(), r) && servertest.HangsUp(w, r)
 	})
-	f.empty(f.post("submitPlcOperation", f.submission(op), u.bearer))
-	f.told(u.did, "alice.test", "-")
-	f.remove(u.did)
-	f.refused(f.post("submitPlcOperation", f.submission(op), u.bearer), 403, "AccountNotFound", "Account not found")
+	f.Empty(f.Post("submitPlcOperation", f.submission(op), u.Access))
+	f.told(u.DID, "alice.test", "-")
+	f.Remove(u.DID)
+	f.Refused(f.Post("submitPlcOperation", f.submission(op), u.Access), 403, "AccountNotFound", "Account not found")
 }

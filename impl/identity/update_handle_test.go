@@ -11,6 +11,7 @@ import (
 
 	"portico/db"
 	"portico/impl/plc"
+	"portico/impl/servertest"
 	"portico/impl/token"
 )
 
@@ -19,52 +20,52 @@ func to(handle string) string { return fmt.Sprintf(`{"handle":%q}`, handle) }
 func TestUpdateHandle(t *testing.T) {
 	f := newFixture(t)
 	u := f.signUp("alice")
-	f.accepted(f.get("resolveDid?did="+u.did.String(), "")) // is in the cache now
-	f.requests()
-	f.empty(f.post("updateHandle", to("Alicia.test"), u.bearer))
-	if asked := f.requests(); !slices.Equal(asked, []string{"GET log/last", "POST", "GET"}) {
+	f.Accepted(f.Get("resolveDid?did=" + u.DID.String())) // is in the cache now
+	f.PLC.Asked()
+	f.Empty(f.Post("updateHandle", to("Alicia.test"), u.Access))
+	if asked := f.PLC.Asked(); !slices.Equal(asked, []string{"GET log/last", "POST", "GET"}) {
 		t.Errorf("asked the directory %q", asked)
 	}
-	data, n := f.last(u.did)
+	data, n := f.last(u.DID)
 	if !slices.Equal(data.AlsoKnownAs, []string{"at://alicia.test"}) || n != 2 {
 		t.Errorf("%d operations, known as %v", n, data.AlsoKnownAs)
 	}
-	if a := f.get("resolveIdentity?identifier=alicia.test", ""); a.text(t, "handle") != "alicia.test" {
-		t.Errorf("resolves to %s", a.body)
+	if a := f.Get("resolveIdentity?identifier=alicia.test"); a.Text(t, "handle") != "alicia.test" {
+		t.Errorf("resolves to %s", a.Body)
 	}
-	f.refused(f.get("resolveHandle?handle=alice.test", ""), 400, "HandleNotFound", "Unable to resolve handle")
-	f.told(u.did, "alice.test", "alicia.test")
+	f.Refused(f.Get("resolveHandle?handle=alice.test"), 400, "HandleNotFound", "Unable to resolve handle")
+	f.told(u.DID, "alice.test", "alicia.test")
 
 	// The same handle again is posted and told again. App passwords may do it too.
-	f.empty(f.post("updateHandle", to("alicia.test"), f.scoped(u, token.AppPass)))
-	if _, n := f.last(u.did); n != 3 {
+	f.Empty(f.Post("updateHandle", to("alicia.test"), f.Scoped(u, token.AppPass)))
+	if _, n := f.last(u.DID); n != 3 {
 		t.Errorf("%d operations, want 3", n)
 	}
-	f.told(u.did, "alice.test", "alicia.test", "alicia.test")
+	f.told(u.DID, "alice.test", "alicia.test", "alicia.test")
 
 	// The old one is free.
-	f.empty(f.post("updateHandle", to("alice.test"), f.signUp("bob").bearer))
+	f.Empty(f.Post("updateHandle", to("alice.test"), f.signUp("bob").Access))
 
 	// A deactivated account may.
-	f.deactivate(u.did)
-	f.empty(f.post("updateHandle", to("alicja.test"), u.bearer))
-	f.told(u.did, "alice.test", "alicia.test", "alicia.test", "alicja.test")
+	f.Deactivate(u.DID)
+	f.Empty(f.Post("updateHandle", to("alicja.test"), u.Access))
+	f.told(u.DID, "alice.test", "alicia.test", "alicia.test", "alicja.test")
 }
 
 // Names that are no handle keep their place.
 func TestUpdateHandleKeepsOtherNames(t *testing.T) {
 	f := newFixture(t)
 	u := f.signUp("alice")
-	last, err := f.directory.Last(t.Context(), u.did)
-	f.check(err)
+	last, err := f.PLC.Last(t.Context(), u.DID)
+	f.Check(err)
 	op, err := plc.Update(last, func(d *plc.Data) {
 		d.AlsoKnownAs = []string{"https://alice.example.com", "at://alice.test", "at://alice.example.com"}
 	})
-	f.check(err)
-	f.check(op.Sign(f.rotation))
-	f.check(f.directory.Submit(t.Context(), u.did, op))
-	f.empty(f.post("updateHandle", to("alicia.test"), u.bearer))
-	if d, _ := f.last(u.did); !slices.Equal(d.AlsoKnownAs, []string{"https://alice.example.com", "at://alicia.test", "at://alice.example.com"}) {
+	f.Check(err)
+	f.Check(op.Sign(f.Rotation))
+	f.Check(f.PLC.Submit(t.Context(), u.DID, op))
+	f.Empty(f.Post("updateHandle", to("alicia.test"), u.Access))
+	if d, _ := f.last(u.DID); !slices.Equal(d.AlsoKnownAs, []string{"https://alice.example.com", "at://alicia.test", "at://alice.example.com"}) {
 		t.Errorf("known as %v", d.AlsoKnownAs)
 	}
 }
@@ -73,9 +74,9 @@ func TestUpdateHandleRefuses(t *testing.T) {
 	f := newFixture(t)
 	u := f.signUp("alice")
 	sleeper, outcast := f.signUp("sleeper"), f.signUp("outcast")
-	f.deactivate(sleeper.did)
-	f.takeDown(outcast.did)
-	f.world.point("alice.example.com", "did:plc:mallory")
+	f.Deactivate(sleeper.DID)
+	f.TakeDown(outcast.DID)
+	f.Internet.Point("alice.example.com", "did:plc:mallory")
 	for _, tt := range []struct{ name, handle, error, message string }{
 		{"syntax", "foo", "InvalidRequest", `Invalid handle (got "foo") at $.handle`},
 		{"TLD", "alice.local", "InvalidHandle", "Handle TLD is invalid or disallowed"},
@@ -89,28 +90,28 @@ func TestUpdateHandleRefuses(t *testing.T) {
 		{"elsewhere, of another", "alice.example.com", "InvalidRequest", "External handle did not resolve to DID"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f.refused(f.post("updateHandle", to(tt.handle), u.bearer), 400, tt.error, tt.message)
+			f.Refused(f.Post("updateHandle", to(tt.handle), u.Access), 400, tt.error, tt.message)
 		})
 	}
-	f.refused(f.post("updateHandle", `{}`, u.bearer), 400, "InvalidRequest", `Missing required key "handle" at $`)
-	f.refused(f.post("updateHandle", to("new.test"), outcast.bearer), 401, "AccountTakedown", "Account has been taken down")
-	f.refused(f.post("updateHandle", to("new.test"), ""), 401, "AuthMissing", "Authentication Required")
-	if asked := f.requests(); len(asked) > 0 {
+	f.Refused(f.Post("updateHandle", `{}`, u.Access), 400, "InvalidRequest", `Missing required key "handle" at $`)
+	f.Refused(f.Post("updateHandle", to("new.test"), outcast.Access), 401, "AccountTakedown", "Account has been taken down")
+	f.Refused(f.Post("updateHandle", to("new.test")), 401, "AuthMissing", "Authentication Required")
+	if asked := f.PLC.Asked(); len(asked) > 0 {
 		t.Errorf("asked the directory %q for what is refused here", asked)
 	}
-	f.told(u.did, "alice.test")
+	f.told(u.DID, "alice.test")
 }
 
 // A handle outside this server's domains is for whom it points to already.
 func TestUpdateHandleToForeign(t *testing.T) {
 	f := newFixture(t)
 	u := f.signUp("alice")
-	f.world.point("alice.example.com", u.did)
-	f.empty(f.post("updateHandle", to("alice.example.com"), u.bearer))
-	if d, _ := f.last(u.did); d.Handle() != "alice.example.com" {
+	f.Internet.Point("alice.example.com", u.DID)
+	f.Empty(f.Post("updateHandle", to("alice.example.com"), u.Access))
+	if d, _ := f.last(u.DID); d.Handle() != "alice.example.com" {
 		t.Errorf("known as %v", d.AlsoKnownAs)
 	}
-	f.told(u.did, "alice.test", "alice.example.com")
+	f.told(u.DID, "alice.test", "alice.example.com")
 }
 
 // Where the reference answers 500 after the directory was told, nothing has
@@ -121,41 +122,41 @@ func TestUpdateHandleNever500(t *testing.T) {
 		alice, bob := f.signUp("alice"), f.signUp("bob")
 		done := make(chan answer)
 		var second bool
-		f.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+		f.PLC.Spoil(func(w http.ResponseWriter, r *http.Request) bool {
 			if !second {
 				// Alice's request is between here and the directory.
 				second = true
-				go func() { done <- f.post("updateHandle", to("wanted.test"), bob.bearer) }()
-				f.refused(<-done, 400, "HandleNotAvailable", "Handle already taken: wanted.test")
-				f.refused(f.post("updateHandle", to("alma.test"), alice.bearer), 400, "InvalidRequest",
+				go func() { done <- f.Post("updateHandle", to("wanted.test"), bob.Access) }()
+				f.Refused(<-done, 400, "HandleNotAvailable", "Handle already taken: wanted.test")
+				f.Refused(f.Post("updateHandle", to("alma.test"), alice.Access), 400, "InvalidRequest",
 					"Another change of the handle is under way")
-				f.refused(f.post("updateHandle", to("alice.test"), bob.bearer), 400, "HandleNotAvailable", "Handle already taken: alice.test")
+				f.Refused(f.Post("updateHandle", to("alice.test"), bob.Access), 400, "HandleNotAvailable", "Handle already taken: alice.test")
 			}
 			return false
 		})
-		f.empty(f.post("updateHandle", to("wanted.test"), alice.bearer))
-		if d, n := f.last(bob.did); d.Handle() != "bob.test" || n != 1 {
+		f.Empty(f.Post("updateHandle", to("wanted.test"), alice.Access))
+		if d, n := f.last(bob.DID); d.Handle() != "bob.test" || n != 1 {
 			t.Errorf("the loser's DID has %d operations and names %s", n, d.Handle())
 		}
-		f.told(bob.did, "bob.test")
+		f.told(bob.DID, "bob.test")
 	})
 	t.Run("tombstone", func(t *testing.T) {
 		f := newFixture(t)
 		u := f.signUp("alice")
-		f.tombstone(u.did)
-		f.refused(f.post("updateHandle", to("alicia.test"), u.bearer), 400, "InvalidRequest", "Did is tombstoned")
+		f.Tombstone(u.DID)
+		f.Refused(f.Post("updateHandle", to("alicia.test"), u.Access), 400, "InvalidRequest", "Did is tombstoned")
 		f.handleIs(u, "alice.test")
 	})
 }
 
 func (f *fixture) handleIs(u user, want string) {
 	f.Helper()
-	a, err := f.db.AccountByDID(f.Context(), u.did)
-	f.check(err)
+	a, err := f.DB.AccountByDID(f.Context(), u.DID)
+	f.Check(err)
 	if a.Handle.String() != want {
 		f.Errorf("handle is %s, want %s", a.Handle, want)
 	}
-	if _, err := f.db.HandleChange(f.Context(), u.did); !errors.Is(err, db.ErrNotFound) {
+	if _, err := f.DB.HandleChange(f.Context(), u.DID); !errors.Is(err, db.ErrNotFound) {
 		f.Errorf("a change is left: %v", err)
 	}
 }
@@ -171,23 +172,23 @@ func TestUpdateHandleWithoutDirectory(t *testing.T) {
 		error   string
 		message string
 	}{
-		{"no answer", hangsUp, 502, "UpstreamFailure", "Unable to perform PLC operation"},
-		{"500", says("", 500, `{"message":"Internal Server Error"}`), 502, "UpstreamFailure", "Internal Server Error"},
-		{"503 without a reason", says("", 503, `busy`), 502, "UpstreamFailure", "Unable to perform PLC operation"},
-		{"404", says("GET", 404, `{"message":"DID not registered: x"}`), 400, "InvalidRequest", "DID not registered: x"},
-		{"operation refused", says("POST", 400, `{"message":"To many operations within last hour (max 10)"}`), 400, "InvalidRequest",
+		{"no answer", servertest.HangsUp, 502, "UpstreamFailure", "Unable to perform PLC operation"},
+		{"500", servertest.Says("", 500, `{"message":"Internal Server Error"}`), 502, "UpstreamFailure", "Internal Server Error"},
+		{"503 without a reason", servertest.Says("", 503, `busy`), 502, "UpstreamFailure", "Unable to perform PLC operation"},
+		{"404", servertest.Says("GET", 404, `{"message":"DID not registered: x"}`), 400, "InvalidRequest", "DID not registered: x"},
+		{"operation refused", servertest.Says("POST", 400, `{"message":"To many operations within last hour (max 10)"}`), 400, "InvalidRequest",
 			"To many operations within last hour (max 10)"},
-		{"operation refused without a reason", says("POST", 409, ``), 400, "InvalidRequest", "Unable to perform PLC operation"},
+		{"operation refused without a reason", servertest.Says("POST", 409, ``), 400, "InvalidRequest", "Unable to perform PLC operation"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f.spoil(tt.fault)
-			f.refused(f.post("updateHandle", to("alicia.test"), u.bearer), tt.status, tt.error, tt.message)
+			f.PLC.Spoil(tt.fault)
+			f.Refused(f.Post("updateHandle", to("alicia.test"), u.Access), tt.status, tt.error, tt.message)
 			f.handleIs(u, "alice.test")
 		})
 	}
-	f.told(u.did, "alice.test")
-	f.spoil(nil)
-	f.empty(f.post("updateHandle", to("alicia.test"), u.bearer))
+	f.told(u.DID, "alice.test")
+	f.PLC.Spoil(nil)
+	f.Empty(f.Post("updateHandle", to("alicia.test"), u.Access))
 }
 
 // The owner of a DID that is no did:plc changes it first.
@@ -196,54 +197,54 @@ func TestUpdateHandleOfOtherDIDs(t *testing.T) {
 	u := f.signUp("alice")
 	f.signUp("bob")
 	did := f.host(`"alsoKnownAs":["at://alicia.test"],`)
-	f.check(f.db.Write(t.Context(), func(tx *db.Tx) error {
+	f.Check(f.DB.Write(t.Context(), func(tx *db.Tx) error {
 		err := tx.ReserveAccount(t.Context(), db.Reservation{
-			Account: db.Account{DID: did, Handle: "carol.test", CreatedAt: f.clock.Now()}, Holder: "test", LeaseUntil: f.clock.Now(),
-			Key: db.SigningKey{DID: did, Purpose: "atproto", Public: u.key, Sealed: []byte("x")},
+			Account: db.Account{DID: did, Handle: "carol.test", CreatedAt: f.Now()}, Holder: "test", LeaseUntil: f.Now(),
+			Key: db.SigningKey{DID: did, Purpose: "atproto", Public: f.SigningKey(u.DID), Sealed: []byte("x")},
 		})
 		if err != nil {
 			return err
 		}
 		return tx.FinishAccount(t.Context(), did, "test")
 	}))
-	carol := user{did: did}
-	f.refused(f.post("updateHandle", to("bob.test"), f.scoped(carol, token.Access)), 400, "HandleNotAvailable", "Handle already taken: bob.test")
-	f.refused(f.post("updateHandle", to("caroline.test"), f.scoped(carol, token.Access)), 400, "InvalidRequest",
+	carol := user{DID: did}
+	f.Refused(f.Post("updateHandle", to("bob.test"), f.Scoped(carol, token.Access)), 400, "HandleNotAvailable", "Handle already taken: bob.test")
+	f.Refused(f.Post("updateHandle", to("caroline.test"), f.Scoped(carol, token.Access)), 400, "InvalidRequest",
 		"DID is not properly configured for handle")
 	f.handleIs(carol, "carol.test")
-	f.empty(f.post("updateHandle", to("alicia.test"), f.scoped(carol, token.Access)))
+	f.Empty(f.Post("updateHandle", to("alicia.test"), f.Scoped(carol, token.Access)))
 	f.handleIs(carol, "alicia.test")
 	f.told(did, "alicia.test")
-	if asked := f.requests(); len(asked) > 0 {
+	if asked := f.PLC.Asked(); len(asked) > 0 {
 		t.Errorf("asked the PLC directory %q", asked)
 	}
 }
 
 func TestUpdateHandleLimits(t *testing.T) {
-	f := newFixture(t, func(o *options) { o.limiter = true })
+	f := newFixture(t, func(o *servertest.Options) { o.Limiter = true })
 	u, other := f.signUp("alice"), f.signUp("bob")
 	for i := range 10 {
-		f.refused(f.post("updateHandle", to("bob.test"), u.bearer), 400, "HandleNotAvailable", "Handle already taken: bob.test")
+		f.Refused(f.Post("updateHandle", to("bob.test"), u.Access), 400, "HandleNotAvailable", "Handle already taken: bob.test")
 		if i == 0 {
-			f.post("updateHandle", to("?"), u.bearer) // costs nothing
+			f.Post("updateHandle", to("?"), u.Access) // costs nothing
 		}
 	}
-	a := f.post("updateHandle", to("bob.test"), u.bearer)
-	f.refused(a, 429, "RateLimitExceeded", "Rate Limit Exceeded")
-	if got := a.header.Get("RateLimit-Policy"); got != "10;w=300" {
+	a := f.Post("updateHandle", to("bob.test"), u.Access)
+	f.Refused(a, 429, "RateLimitExceeded", "Rate Limit Exceeded")
+	if got := a.Header.Get("RateLimit-Policy"); got != "10;w=300" {
 		t.Errorf("policy %s", got)
 	}
-	f.empty(f.post("updateHandle", to("bobby.test"), other.bearer))
+	f.Empty(f.Post("updateHandle", to("bobby.test"), other.Access))
 	for range 4 {
-		f.clock.advance(5 * time.Minute)
+		f.Advance(5 * time.Minute)
 		for range 10 {
-			f.post("updateHandle", to("bobby.test"), u.bearer)
+			f.Post("updateHandle", to("bobby.test"), u.Access)
 		}
 	}
-	f.clock.advance(5 * time.Minute)
-	a = f.post("updateHandle", to("bobby.test"), u.bearer)
-	f.refused(a, 429, "RateLimitExceeded", "Rate Limit Exceeded")
-	if got := a.header.Get("RateLimit-Policy"); !strings.HasPrefix(got, "50;") {
+	f.Advance(5 * time.Minute)
+	a = f.Post("updateHandle", to("bobby.test"), u.Access)
+	f.Refused(a, 429, "RateLimitExceeded", "Rate Limit Exceeded")
+	if got := a.Header.Get("RateLimit-Policy"); !strings.HasPrefix(got, "50;") {
 		t.Errorf("policy %s", got)
 	}
 }
