@@ -98,10 +98,11 @@ var DefaultLooks = []time.Duration{time.Minute, time.Hour, 24 * time.Hour}
 // without trying has been refused.
 type Request struct {
 	Handle       syntax.Handle
-	Email        string // "" for none
-	PasswordHash string // "" for none
-	InviteCode   string // "" for none
-	RecoveryKey  string // a did:key of the user's, or ""
+	Email        string        // "" for none
+	PasswordHash string        // "" for none
+	InviteCode   string        // "" for none
+	Phone        db.PhoneClaim // the number proven to be theirs, zero for none
+	RecoveryKey  string        // a did:key of the user's, or ""
 	// DID is one the user brings along, proven to be theirs. The account then
 	// starts deactivated and no operation is sent to the directory.
 	DID syntax.DID
@@ -121,10 +122,10 @@ const abandonAfter = 3 * 24 * time.Hour
 // Create makes the account. It goes on when ctx is cancelled: the caller's
 // connection is no reason to stop between two places.
 //
-// It returns db.ErrHandleTaken, db.ErrEmailTaken, db.ErrDIDTaken or
-// db.ErrInviteUnavailable when somebody was faster, *plc.Refused with the
-// directory's words, ErrDirectory when the directory did not answer in time, and
-// db.ErrLeaseLost when it took so long that others took the account up. After
+// It returns db.ErrHandleTaken, db.ErrEmailTaken, db.ErrDIDTaken,
+// db.ErrInviteUnavailable or db.ErrPhoneTaken when somebody was faster, *plc.Refused
+// with the directory's words, ErrDirectory when the directory did not answer in time,
+// and db.ErrLeaseLost when it took so long that others took the account up. After
 // these nothing is taken, or will not be for long. After an error of the database
 // the account may exist nevertheless: what is unfinished, [Accounts.Resume]
 // settles, and what is finished, its owner can log in to.
@@ -188,7 +189,7 @@ func (a *Accounts) reserve(ctx context.Context, r Request) (*draft, error) {
 		return nil, err
 	}
 	reservation := db.Reservation{
-		Account: d.account, InviteCode: r.InviteCode, Holder: a.Holder, LeaseUntil: a.leaseFrom(now),
+		Account: d.account, InviteCode: r.InviteCode, Phone: r.Phone, Holder: a.Holder, LeaseUntil: a.leaseFrom(now),
 		Key: db.SigningKey{DID: d.account.DID, Purpose: KeyPurpose, Public: public.DIDKey(), Sealed: sealed},
 	}
 	if d.genesis != nil {

@@ -13,6 +13,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -52,6 +53,13 @@ var (
 	SignUps = Budget{"sign-ups", 200, 24 * time.Hour}
 	// ReservedKeys counts signing keys reserved from one address.
 	ReservedKeys = Budget{"reserved-keys", 100, 24 * time.Hour}
+	// TextsTo counts the text messages to one phone number, TextsFrom those that callers
+	// of one address cause: each of them costs the operator money.
+	TextsTo   = Budget{"texts-to", 5, time.Hour}
+	TextsFrom = Budget{"texts-from", 100, 24 * time.Hour}
+	// PhoneCodes counts the codes that are tried for one phone number, right or wrong: of
+	// a million they are few.
+	PhoneCodes = Budget{"phone-codes", 20, time.Hour}
 )
 
 // For returns a budget of the same size that is spent apart from b and from those
@@ -137,6 +145,16 @@ func PasswordsFrom(ctx context.Context, d *db.DB, did syntax.DID, ip netip.Addr,
 		return FailedPasswords, err
 	}
 	return FailedPasswords.For(Address(ip)), nil
+}
+
+// Payer is the key of a caller's address, or "" when that is none to be counted: one
+// that the operator exempts, or this machine, for which a proxy that hides its clients
+// stands too.
+func Payer(ip netip.Addr, exempt []netip.Addr) string {
+	if !ip.IsValid() || ip.IsLoopback() || slices.Contains(exempt, ip) {
+		return ""
+	}
+	return Address(ip)
 }
 
 // Address is the key of a caller's address: the address itself, or its /64 for

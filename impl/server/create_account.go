@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
-	"slices"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -31,6 +30,10 @@ func (s *Service) CreateAccount(ctx context.Context, in *api.CreateAccountInput)
 	if err != nil {
 		return nil, err
 	}
+	number, err := s.phoneNumber(ctx, in)
+	if err != nil {
+		return nil, err
+	}
 	if err := s.spendSignUp(ctx, request); err != nil {
 		return nil, err
 	}
@@ -42,6 +45,9 @@ func (s *Service) CreateAccount(ctx context.Context, in *api.CreateAccountInput)
 		if err != nil {
 			return nil, err
 		}
+	}
+	if err := s.provePhone(ctx, number, in, request); err != nil {
+		return nil, err
 	}
 	created, err := s.Accounts.Create(ctx, *request)
 	if err != nil {
@@ -114,21 +120,19 @@ func (s *Service) signUp(ctx context.Context, in *api.CreateAccountInput) (*acco
 // comes from.
 func (s *Service) spendSignUp(ctx context.Context, r *account.Request) error {
 	c := xrpc.CallFrom(ctx)
-	if r.InviteCode != "" || s.exempt(c.IP) {
+	payer := budget.Payer(c.IP, s.Config.Exempt)
+	if r.InviteCode != "" || payer == "" {
 		return nil
 	}
-	ok, err := budget.SignUps.Spend(ctx, s.DB, budget.Address(c.IP), s.Now())
+	ok, err := budget.SignUps.Spend(ctx, s.DB, payer, s.Now())
 	if err == nil && !ok {
 		return xrpc.RateLimitExceeded("Rate Limit Exceeded")
 	}
 	return err
 }
 
-// exempt says whether an address is none to be counted: one that the operator
-// named, or this machine, for which a proxy that hides its clients stands too.
-func (s *Service) exempt(ip netip.Addr) bool {
-	return !ip.IsValid() || ip.IsLoopback() || slices.Contains(s.Config.Exempt, ip)
-}
+// exempt says whether an address is none to be counted.
+func (s *Service) exempt(ip netip.Addr) bool { return budget.Payer(ip, s.Config.Exempt) == "" }
 
 // creationError is the answer to a creation that failed. A race that was lost
 // answers like the check that it slipped past.
@@ -144,6 +148,8 @@ func (s *Service) creationError(err error, in *api.CreateAccountInput) error {
 		return errAlreadyExists.New(http.StatusBadRequest, "Repo already exists")
 	case errors.Is(err, db.ErrInviteUnavailable):
 		return inviteUnavailable()
+	case errors.Is(err, db.ErrPhoneTaken):
+		return s.phoneError(err)
 	case errors.As(err, &refused):
 		return xrpc.InvalidRequest(refused.Message)
 	case errors.Is(err, account.ErrDirectory):

@@ -18,6 +18,9 @@ func (s *Service) DescribeServer(context.Context) (*api.DescribeServerOutput, er
 		Links:                new(api.DescribeServerLinks),
 		Contact:              new(api.DescribeServerContact),
 	}
+	if s.Phones != nil {
+		out.PhoneVerificationRequired = new(true)
+	}
 	if u := s.Config.PrivacyPolicy; u != "" {
 		out.Links.PrivacyPolicy = new(syntax.URI(u))
 	}

@@ -24,6 +24,7 @@ import (
 	"portico/impl/mail"
 	"portico/impl/outbox"
 	"portico/impl/password"
+	"portico/impl/phone"
 	"portico/impl/resolve"
 	"portico/impl/session"
 )
@@ -39,6 +40,7 @@ type Service struct {
 	Emails    *email.Rules
 	Resolve   Resolver
 	Codes     *emailcode.Codes
+	Phones    *phone.Verification // nil: sign-up asks for no phone number
 	Outbox    *outbox.Outbox
 	Brand     mail.Brand
 	Config    Config

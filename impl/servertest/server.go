@@ -30,6 +30,7 @@ import (
 	adminapi "portico/api/atproto/admin"
 	identityapi "portico/api/atproto/identity"
 	serverapi "portico/api/atproto/server"
+	tempapi "portico/api/atproto/temp"
 	operatorapi "portico/api/portico/operator"
 	"portico/api/xrpc"
 	"portico/db"
@@ -50,6 +51,7 @@ import (
 	"portico/impl/server"
 	"portico/impl/serviceauth"
 	"portico/impl/session"
+	"portico/impl/temp"
 	"portico/impl/token"
 )
 
@@ -85,6 +87,7 @@ type Server struct {
 	Identity *identity.Service
 	Admin    *admin.Service
 	Operator *operator.Service
+	Temp     *temp.Service
 
 	namespace string
 	routes    []xrpc.Route
@@ -174,6 +177,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		Passwords:   passwords, Outbox: s.Outbox, PasswordMinLength: o.Config.PasswordMinLength, Now: s.Now,
 	}
 	s.Operator = &operator.Service{DB: s.DB, Identities: identities, Credentials: s.Admin.Credentials, Now: s.Now}
+	s.Temp = &temp.Service{Exempt: o.Config.Exempt}
 
 	gate := &auth.Gate{
 		DB: s.DB, Tokens: s.Tokens, AdminPassword: AdminPassword, ModService: o.ModService,
@@ -191,6 +195,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.Check(identityapi.Register(routes, s.Identity, identity.Policy{Gate: gate}))
 	s.Check(adminapi.Register(routes, s.Admin, admin.Policy{Gate: gate}))
 	s.Check(operatorapi.Register(routes, s.Operator, operator.Policy{Gate: gate}))
+	s.Check(tempapi.Register(routes, s.Temp, temp.Policy{Gate: gate}))
 	s.routes = routes.Methods()
 	h := httptest.NewServer(e)
 	t.Cleanup(h.Close)

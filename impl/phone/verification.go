@@ -1,0 +1,165 @@
+package phone
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"portico/db"
+	"portico/impl/budget"
+	"portico/impl/keyring"
+)
+
+// What a provider says about a number.
+var (
+	// ErrNumber says that the provider knows that nobody has the number, or that it
+	// takes no text messages.
+	ErrNumber = errors.New("number takes no text messages")
+	// ErrCountry says that the provider sends nothing to where the number is.
+	ErrCountry = errors.New("no text messages are sent to the number's country")
+)
+
+// A Provider sends codes in text messages. It is safe for concurrent use. Its errors
+// hold neither numbers nor codes.
+type Provider interface {
+	// Send sends a new code to n. It returns ErrNumber, ErrCountry, or another error when
+	// no code was sent or that is unknown.
+	Send(ctx context.Context, n Number) error
+	// Check reports whether code, 4 to 10 digits, was sent to n lately and not used since.
+	// If so it is used now: of two who ask at the same time, one is told true.
+	Check(ctx context.Context, n Number, code string) (bool, error)
+}
+
+// Why a number was not proven, or no code was sent.
+var (
+	ErrWrong = errors.New("phone code is wrong, too old or used")
+	ErrSpent = errors.New("too many text messages, or too many tries")
+	// ErrSend and ErrCheck say that the provider failed.
+	ErrSend  = errors.New("could not send a text message")
+	ErrCheck = errors.New("could not check a phone code")
+)
+
+// Verification is the phone verification of one server. Its fields are set before
+// first use; it is safe for concurrent use.
+type Verification struct {
+	DB       *db.DB
+	Keys     *keyring.Ring
+	Provider Provider
+	// Max is how many accounts a number may have at a time.
+	Max int
+	// Bypass is a number that counts as proven, whatever the code, for any number of
+	// accounts; "" for none. Whoever knows it needs no phone, so it is a secret.
+	Bypass Number
+	Now    func() time.Time
+}
+
+// Request sends a code to n. payer is the key of the caller's address, see
+// [budget.Payer], or "" for one that is not counted. It returns db.ErrPhoneTaken,
+// ErrSpent, ErrNumber, ErrCountry or ErrSend.
+func (v *Verification) Request(ctx context.Context, n Number, payer string) error {
+	if v.bypassed(n) {
+		return nil
+	}
+	if err := v.Free(ctx, n); err != nil {
+		return err
+	}
+	// Paid before it is sent: one that failed may have cost money all the same.
+	if err := v.spend(ctx, n, payer); err != nil {
+		return err
+	}
+	err := v.Provider.Send(ctx, n)
+	if err == nil || errors.Is(err, ErrNumber) || errors.Is(err, ErrCountry) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrSend, err)
+}
+
+// Free returns db.ErrPhoneTaken when n has as many accounts as it may have. Nothing is
+// reserved: [Verification.Claim] decides.
+func (v *Verification) Free(ctx context.Context, n Number) error {
+	if v.bypassed(n) {
+		return nil
+	}
+	mac := v.mac(n)
+	accounts, err := v.DB.PhoneAccounts(ctx, mac)
+	if err == nil && accounts >= v.Max {
+		return db.ErrPhoneTaken
+	}
+	return err
+}
+
+// Prove spends the code that was typed as one that was sent to n. It asks the provider,
+// so it is called outside of transactions, and last of all that may refuse a sign-up:
+// a code proves a number once. It returns ErrWrong, ErrSpent or ErrCheck.
+func (v *Verification) Prove(ctx context.Context, n Number, typed string) error {
+	if v.bypassed(n) {
+		return nil
+	}
+	code, ok := parseCode(typed)
+	if !ok {
+		return ErrWrong // and no guess that is worth counting
+	}
+	// Every try counts, also the right one, and before it is made: guesses that are made
+	// at the same time are not free.
+	ok, err := budget.PhoneCodes.Spend(context.WithoutCancel(ctx), v.DB, v.key(n), v.Now())
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return ErrSpent
+	}
+	ok, err = v.Provider.Check(ctx, n, code)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrCheck, err)
+	case !ok:
+		return ErrWrong
+	}
+	return nil
+}
+
+// Claim is what an account that was proven to have n takes of it.
+func (v *Verification) Claim(n Number) db.PhoneClaim {
+	if v.bypassed(n) {
+		return db.PhoneClaim{}
+	}
+	return db.PhoneClaim{Number: v.mac(n), Max: v.Max}
+}
+
+func (v *Verification) bypassed(n Number) bool {
+	return v.Bypass != "" && subtle.ConstantTimeCompare([]byte(n), []byte(v.Bypass)) == 1
+}
+
+// spend pays for a text message to n.
+func (v *Verification) spend(ctx context.Context, n Number, payer string) error {
+	return v.DB.Write(ctx, func(tx *db.Tx) error {
+		now := v.Now()
+		if payer != "" {
+			if ok, err := budget.TextsFrom.SpendIn(ctx, tx, payer, now); err != nil {
+				return err
+			} else if !ok {
+				return ErrSpent
+			}
+		}
+		ok, err := budget.TextsTo.SpendIn(ctx, tx, v.key(n), now)
+		if err == nil && !ok {
+			return ErrSpent
+		}
+		return err
+	})
+}
+
+// mac is the keyed hash that stands for n in the database. There are few enough numbers
+// to try them all, so it hides them from those alone who do not have the key.
+func (v *Verification) mac(n Number) []byte { return numberMAC(v.Keys, n) }
+
+// key is mac as the key of a budget.
+func (v *Verification) key(n Number) string { return hex.EncodeToString(v.mac(n)) }
+
+func numberMAC(keys *keyring.Ring, n Number) []byte {
+	mac := keys.MAC("phone-number", []byte(n))
+	return mac[:]
+}
