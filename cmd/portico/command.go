@@ -13,7 +13,8 @@ import (
 )
 
 // newCommand is the portico command. Everything it says goes to stdout and
-// stderr; its error is for the caller to print.
+// stderr; its error is for the caller to print, and to end the process with the
+// status that exitStatus tells.
 func newCommand(environ []string, stdout, stderr io.Writer) *cli.Command {
 	config := func(c *cli.Command) configuration {
 		return configuration{Environ: environ, EnvFile: c.String("env-file"), Rand: rand.Reader, Now: time.Now}
@@ -23,7 +24,10 @@ func newCommand(environ []string, stdout, stderr io.Writer) *cli.Command {
 		Usage:     "read settings from `FILE`, lines of NAME=value; the environment goes before it",
 		TakesFile: true,
 	}
-	return &cli.Command{
+	o := operators{config, stdout, stderr}
+	codes := createInvites(o, "create-invite-code") // as pdsadmin calls it
+	codes.Hidden, codes.Flags = true, append(codes.Flags, o.flags(envFile)...)
+	root := &cli.Command{
 		Name:      "portico",
 		Usage:     "an account server for the AT Protocol",
 		Version:   version(),
@@ -35,7 +39,12 @@ func newCommand(environ []string, stdout, stderr io.Writer) *cli.Command {
 		Description: `"portico serve" starts the server. Without any settings that is a development
 server on http://localhost:2583 which keeps its data in ./data; with
 PDS_HOSTNAME set it is a server for the world and wants its secrets
-configured. Settings are environment variables: "portico config" lists them.`,
+configured. Settings are environment variables: "portico config" lists them.
+
+The commands account, invite and domain operate a server that runs, here or
+elsewhere.
+
+` + statusHelp,
 		Commands: []*cli.Command{
 			{
 				Name:  "serve",
@@ -46,7 +55,7 @@ does not start, and says everything that must be mended.`,
 				Flags: []cli.Flag{envFile},
 				Action: func(ctx context.Context, c *cli.Command) error {
 					if c.Args().Present() {
-						return fmt.Errorf("serve takes no arguments, not even %q", c.Args().First())
+						return usage("serve takes no arguments, not even %q", c.Args().First())
 					}
 					s, err := config(c).load()
 					if err != nil {
@@ -80,6 +89,9 @@ would not start. Nothing is written to disk.`,
 					return errors.Join(printed, err)
 				},
 			},
+			accountCommand(o, envFile),
+			inviteCommand(o, envFile),
+			domainCommand(o, envFile),
 			mailCommand(config, envFile, stdout, stderr),
 			{
 				Name:  "version",
@@ -89,7 +101,35 @@ would not start. Nothing is written to disk.`,
 					return err
 				},
 			},
+			codes,
 		},
+	}
+	strict(root)
+	return root
+}
+
+// strict makes wrong usage of c and the commands below it an error of one line.
+func strict(c *cli.Command) {
+	c.OnUsageError = func(_ context.Context, c *cli.Command, err error, _ bool) error {
+		return usage("%w (see %s --help)", err, c.FullName())
+	}
+	if len(c.Commands) > 0 && c.Action == nil {
+		c.Action = func(_ context.Context, c *cli.Command) error {
+			if !c.Args().Present() && c == c.Root() {
+				return cli.ShowRootCommandHelp(c)
+			}
+			if !c.Args().Present() {
+				return cli.ShowSubcommandHelp(c)
+			}
+			hint := ""
+			if name := cli.SuggestCommand(c.Commands, c.Args().First()); name != "" {
+				hint = fmt.Sprintf("; there is %q", name)
+			}
+			return usage("there is no command %q%s (see %s --help)", c.FullName()+" "+c.Args().First(), hint, c.FullName())
+		}
+	}
+	for _, sub := range c.Commands {
+		strict(sub)
 	}
 }
 

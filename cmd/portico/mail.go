@@ -33,10 +33,10 @@ func mailCommand(config func(*cli.Command) configuration, envFile cli.Flag, stdo
 				Flags: []cli.Flag{envFile, &cli.IntFlag{Name: "limit", Value: 50, Usage: "list up to `N` mails"}},
 				Action: func(ctx context.Context, c *cli.Command) error {
 					if c.Args().Present() {
-						return fmt.Errorf("mail list takes no arguments, not even %q", c.Args().First())
+						return usage("mail list takes no arguments, not even %q", c.Args().First())
 					}
 					if c.Int("limit") < 1 {
-						return errors.New("--limit must be at least 1")
+						return usage("--limit must be at least 1")
 					}
 					return withOutbox(ctx, config(c), func(_ *settings, o *outbox.Outbox) error {
 						return listMails(ctx, o, c.Int("limit"), stdout)
@@ -53,7 +53,7 @@ it was not delivered. Codes in it are hidden, except on a development server.`,
 				Action: func(ctx context.Context, c *cli.Command) error {
 					id, err := strconv.ParseInt(c.Args().First(), 10, 64)
 					if err != nil || c.Args().Len() != 1 {
-						return errors.New(`mail show takes the number of a mail, as "portico mail list" prints it`)
+						return usage(`mail show takes the number of a mail, as "portico mail list" prints it`)
 					}
 					return withOutbox(ctx, config(c), func(s *settings, o *outbox.Outbox) error {
 						return showMail(ctx, o, id, s.Development, stdout)
@@ -69,7 +69,7 @@ outbox, and prints what the mail server said and what to try.`,
 				Flags: []cli.Flag{envFile},
 				Action: func(ctx context.Context, c *cli.Command) error {
 					if c.Args().Len() != 1 {
-						return errors.New("mail test takes the address to send to")
+						return usage("mail test takes the address to send to")
 					}
 					s, err := config(c).read()
 					if err != nil {

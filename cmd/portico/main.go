@@ -15,6 +15,6 @@ func main() {
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	if err := newCommand(os.Environ(), os.Stdout, os.Stderr).Run(ctx, os.Args); err != nil {
 		fmt.Fprintln(os.Stderr, "portico:", err)
-		os.Exit(1)
+		os.Exit(exitStatus(err))
 	}
 }

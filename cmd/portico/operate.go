@@ -1,0 +1,525 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/base32"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/urfave/cli/v3"
+
+	adminapi "portico/api/atproto/admin"
+	api "portico/api/atproto/server"
+	operatorapi "portico/api/portico/operator"
+	"portico/api/xrpc"
+)
+
+// What the process ends with. Scripts rely on the numbers; statusHelp tells them.
+const (
+	statusFailed      = 1
+	statusUsage       = 2
+	statusNotFound    = 3
+	statusRefused     = 4
+	statusUnreachable = 5
+)
+
+const statusHelp = `Ends with
+  0  done
+  1  failed, or was not confirmed
+  2  used wrongly
+  3  there is no such account, code or domain
+  4  the server refused, also because of a wrong admin password
+  5  no server answered`
+
+const whereHelp = `Asks the server that --pds-host or ATP_PDS_HOST names; without either the one on
+this machine, whose port and admin password are found as "portico serve" finds
+them: in the environment, --env-file and the data directory. Next to a
+development server nothing needs to be given.`
+
+// failure is an error that ends the process with a status other than statusFailed.
+type failure struct {
+	status int
+	error
+}
+
+func (f *failure) Unwrap() error { return f.error }
+
+// exitStatus is what the process ends with after err.
+func exitStatus(err error) int {
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f.status
+	}
+	return statusFailed
+}
+
+func fail(status int, format string, args ...any) error {
+	return &failure{status, fmt.Errorf(format, args...)}
+}
+
+func usage(format string, args ...any) error { return fail(statusUsage, format, args...) }
+
+// console is one command of an operator: the server it asks, as its admin, and
+// the person or script it answers.
+type console struct {
+	host     string
+	admin    *adminapi.Client
+	server   *api.Client
+	operator *operatorapi.Client
+
+	in        *bufio.Reader
+	out, errs io.Writer
+	random    io.Reader
+	person    bool // somebody sits at in, and can be asked
+	json      bool
+}
+
+// operators makes the commands that talk to a running server.
+type operators struct {
+	config    func(*cli.Command) configuration
+	out, errs io.Writer
+}
+
+// flags are those that every command of a group has.
+func (o operators) flags(envFile cli.Flag) []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "pds-host", Usage: "ask the server at `URL` (or ATP_PDS_HOST, PDS_HOST)"},
+		&cli.StringFlag{Name: "admin-password", Usage: "its admin `PASSWORD`; others on this machine may see it, so better set PDS_ADMIN_PASSWORD"},
+		envFile,
+		&cli.BoolFlag{Name: "json", Usage: "print JSON, one document"},
+	}
+}
+
+// action is a command that takes from least to most arguments, which what names.
+func (o operators) action(what string, least, most int, do func(context.Context, *console, *cli.Command) error) cli.ActionFunc {
+	return func(ctx context.Context, c *cli.Command) error {
+		if n := c.Args().Len(); n < least || n > most {
+			if most == 0 {
+				return usage("%s takes no arguments, not even %q", c.FullName(), c.Args().First())
+			}
+			return usage("%s takes %s", c.FullName(), what)
+		}
+		con := &console{
+			in: bufio.NewReader(c.Root().Reader), out: o.out, errs: o.errs, random: o.config(c).Rand,
+			person: isTerminal(c.Root().Reader), json: c.Bool("json"),
+		}
+		target, err := o.config(c).target(c.String("pds-host"), c.String("admin-password"))
+		if err != nil {
+			return err
+		}
+		con.connect(target)
+		return target.explain(ctx, do(ctx, con, c))
+	}
+}
+
+func isTerminal(r io.Reader) bool {
+	f, ok := r.(*os.File)
+	return ok && isatty.IsTerminal(f.Fd())
+}
+
+// target is a server and the right to operate it.
+type target struct {
+	host     string // base URL
+	password secret
+	from     string // where the password is from, to say when it is wrong
+	given    bool   // whether the host was named, not found in the settings
+}
+
+// target finds the server to talk to. host and password are what flags say, each may
+// be empty. Nothing is written.
+func (c configuration) target(host, password string) (*target, error) {
+	t := &target{host: host, password: secret(password), from: "--admin-password"}
+	var file []envPair
+	if c.EnvFile != "" {
+		var err error
+		if file, err = readEnvFile(c.EnvFile); err != nil {
+			return nil, &failure{statusUsage, err}
+		}
+	}
+	if t.host == "" {
+		t.host, _ = given(c.Environ, file, "ATP_PDS_HOST", "PDS_HOST")
+	}
+	if t.host != "" {
+		var err error
+		if t.host, err = parseHost(t.host); err != nil {
+			return nil, err
+		}
+		t.given = true
+	}
+	if t.password == "" {
+		v, name := given(c.Environ, file, "PDS_ADMIN_PASSWORD")
+		t.password, t.from = secret(v), name
+	}
+	if t.given && t.password != "" {
+		return t, nil
+	}
+
+	if t.given && !isLocal(t.host) {
+		// The secrets of this machine's server are for no other.
+		return nil, usage("the admin password of %s is not known: set PDS_ADMIN_PASSWORD", t.host)
+	}
+	s, err := c.read()
+	if err := unusable(s, err); err != nil {
+		return nil, &failure{statusUsage, err}
+	}
+	if t.host == "" {
+		t.host = s.localURL()
+	}
+	if t.password == "" {
+		if t.password, err = s.keptAdminPassword(); err != nil {
+			return nil, err
+		}
+		t.from = filepath.Join(s.DataDirectory, secretsName)
+	}
+	return t, nil
+}
+
+// given is the value of the first of names that is set in the environment, or else
+// in the lines of a file, and its name.
+func given(environ []string, file []envPair, names ...string) (value, name string) {
+	for _, name := range names {
+		for _, pair := range slices.Backward(environ) {
+			if n, v, _ := strings.Cut(pair, "="); n == name && v != "" {
+				return v, name
+			}
+		}
+	}
+	for _, name := range names {
+		for _, p := range slices.Backward(file) {
+			if p.name == name && p.value != "" {
+				return p.value, name
+			}
+		}
+	}
+	return "", ""
+}
+
+// unusable is what of the problems of settings keeps a client from finding the
+// server. What else is wrong with them is the server's business.
+func unusable(s *settings, err error) error {
+	if s == nil {
+		return err
+	}
+	problems, _ := errors.AsType[settingsError](err)
+	problems = slices.DeleteFunc(slices.Clone(problems), func(p problem) bool {
+		return !slices.Contains([]string{"PDS_HOSTNAME", "PDS_PORT", "PORTICO_BIND", "PDS_DATA_DIRECTORY"}, p.variable)
+	})
+	if len(problems) > 0 {
+		return problems
+	}
+	return nil
+}
+
+// localURL is where the server of these settings listens. Its public URL may lead
+// over a proxy that this machine does not reach.
+func (s *settings) localURL() string {
+	host := "127.0.0.1"
+	if s.Bind.IsValid() && !s.Bind.IsUnspecified() {
+		host = s.Bind.String()
+	}
+	return "http://" + net.JoinHostPort(host, strconv.Itoa(s.Port))
+}
+
+// keptAdminPassword is the admin password in the secrets file, which is not made
+// here.
+func (s *settings) keptAdminPassword() (secret, error) {
+	const hint = `set PDS_ADMIN_PASSWORD, or name the server's settings with --env-file`
+	if !slices.Contains(s.fromFile(), "PDS_ADMIN_PASSWORD") {
+		return "", usage("the admin password is not known: %s", hint)
+	}
+	path := filepath.Join(s.DataDirectory, secretsName)
+	secrets, err := readSecrets(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", usage("the admin password is not known: there is no %s. Run this in the directory where the server was started, %s", path, hint)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read secrets: %w", err)
+	}
+	if secrets["PDS_ADMIN_PASSWORD"] == "" {
+		return "", usage("the admin password is not known: it is not in %s; %s", path, hint)
+	}
+	return secret(secrets["PDS_ADMIN_PASSWORD"]), nil
+}
+
+// parseHost reads the URL of a server. A host name alone means https, or http on
+// this machine.
+func parseHost(text string) (string, error) {
+	full := text
+	if !strings.Contains(full, "://") {
+		full = "https://" + text
+		if isLocal(full) {
+			full = "http://" + text
+		}
+	}
+	u, err := url.Parse(full)
+	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" ||
+		u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		return "", usage("%q is not the URL of a server such as https://pds.example.com", text)
+	}
+	return u.Scheme + "://" + u.Host, nil
+}
+
+// isLocal says whether a URL leads to this machine.
+func isLocal(host string) bool {
+	u, err := url.Parse(host)
+	return err == nil && isLoopback(u.Hostname())
+}
+
+// errPlain keeps the password from networks where others could read it.
+var errPlain = errors.New("the admin password is not sent without encryption")
+
+// connect makes the clients.
+func (con *console) connect(t *target) {
+	con.host = t.host
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	if strings.HasPrefix(t.host, "http://") {
+		// Looking at the address that is dialled leaves no name and no proxy to
+		// be deceived by. A server that the settings name is this machine's.
+		transport.Proxy = nil
+		dialer := &net.Dialer{Timeout: 10 * time.Second}
+		if t.given {
+			dialer.Control = onlyPrivate
+		}
+		transport.DialContext = dialer.DialContext
+	}
+	client := xrpc.Client{
+		Host: t.host,
+		HTTP: &http.Client{
+			Transport: transport, Timeout: time.Minute,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		MaxAnswer: 64 << 20, // accounts come with their invite codes
+	}
+	con.server = &api.Client{Client: client}
+	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte("admin:"+string(t.password)))
+	client.Authorization = func(context.Context, *xrpc.Method) (string, error) { return basic, nil }
+	con.admin = &adminapi.Client{Client: client}
+	con.operator = &operatorapi.Client{Client: client}
+}
+
+func onlyPrivate(_, address string, _ syscall.RawConn) error {
+	a, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return err
+	}
+	ip := a.Addr().Unmap()
+	if ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast() || ip.IsUnspecified() {
+		return nil
+	}
+	return errPlain
+}
+
+// asAdmin returns the client of com.atproto.server with the admin password. Only
+// methods for admins get it.
+func (con *console) asAdmin() *api.Client {
+	return &api.Client{Client: con.admin.Client}
+}
+
+// explain says what an error of a call means for an operator, and for a script.
+func (t *target) explain(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*failure](err); ok {
+		return err
+	}
+	if ctx.Err() != nil {
+		return errors.New("interrupted; what was asked of the server may have happened")
+	}
+	if errors.Is(err, errPlain) {
+		return fail(statusUsage, "%w over the network: say https://, or reach %s through a tunnel", errPlain, t.host)
+	}
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		if e.Timeout() {
+			return fail(statusUnreachable, "%s did not answer in time: %w", t.host, e.Err)
+		}
+		return fail(statusUnreachable, "no server answers at %s: is it running? --pds-host names another (%w)", t.host, e.Err)
+	}
+	answered, ok := errors.AsType[*xrpc.Error](err)
+	if !ok {
+		return err
+	}
+	message := printable(strings.TrimSpace(answered.Message))
+	switch {
+	case answered.Status/100 == 3:
+		return fmt.Errorf("%s sends elsewhere, to %s: name that with --pds-host", t.host, printable(answered.Header.Get("Location")))
+	case answered.Status == http.StatusUnauthorized:
+		return fail(statusRefused, "%s refuses the admin password (from %s)", t.host, t.from)
+	case answered.Status == http.StatusNotImplemented,
+		answered.Status == http.StatusNotFound && answered.Name == "",
+		strings.HasPrefix(answered.Message, "No service configured for "):
+		return fail(statusRefused, "%s does not know the method: is it a Portico, of this version?", t.host)
+	case answered.Status < 500 && slices.Contains([]string{"AccountNotFound", "DomainNotFound", "NotFound"}, answered.Name):
+		return fail(statusNotFound, "%s", message)
+	case answered.Status < 500:
+		return fail(statusRefused, "the server refused: %s", strings.TrimSpace(message+" "+label(answered)))
+	}
+	return fmt.Errorf("the server failed: %s", strings.TrimSpace(message+" "+label(answered)))
+}
+
+// label is the name of an error where it says more than that there was one.
+func label(e *xrpc.Error) string {
+	if e.Name == "" || e.Name == "InvalidRequest" {
+		if e.Message == "" {
+			return strconv.Itoa(e.Status)
+		}
+		return ""
+	}
+	return "(" + printable(e.Name) + ")"
+}
+
+// find returns the account that a person names: by DID, handle or email address.
+func (con *console) find(ctx context.Context, name string) (*operatorapi.Account, error) {
+	a, err := con.operator.GetAccount(ctx, &operatorapi.GetAccountParams{Account: strings.TrimPrefix(name, "@")})
+	if errors.Is(err, operatorapi.ErrGetAccountAccountNotFound) {
+		return nil, fail(statusNotFound, "there is no account %s", printable(name))
+	}
+	return a, err
+}
+
+// confirm asks a person whether to go on, who does so by typing want, or yes where
+// want is empty. A script has to say --yes.
+func (con *console) confirm(ctx context.Context, yes bool, question, want string) error {
+	if yes {
+		return nil
+	}
+	if !con.person {
+		return usage("nothing was done: without a terminal to ask at, --yes is needed")
+	}
+	fmt.Fprint(con.errs, question)
+	answer, err := con.line(ctx)
+	if err != nil {
+		return err
+	}
+	answer = strings.ToLower(strings.TrimSpace(answer))
+	if want != "" && answer == strings.ToLower(want) || want == "" && (answer == "y" || answer == "yes") {
+		return nil
+	}
+	return errors.New("not confirmed: nothing was done")
+}
+
+// line reads a line, and stops waiting for it when ctx ends. At the end of the input
+// it is what came so far.
+func (con *console) line(ctx context.Context) (string, error) {
+	type read struct {
+		text string
+		err  error
+	}
+	done := make(chan read, 1)
+	go func() {
+		text, err := con.in.ReadString('\n')
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		done <- read{strings.TrimRight(text, "\r\n"), err}
+	}()
+	select {
+	case r := <-done:
+		if r.err != nil {
+			return "", fmt.Errorf("read standard input: %w", r.err)
+		}
+		return r.text, nil
+	case <-ctx.Done():
+		fmt.Fprintln(con.errs)
+		return "", errors.New("interrupted: nothing was done")
+	}
+}
+
+// password is one from standard input, if fromStdin, or a new one.
+func (con *console) password(ctx context.Context, fromStdin bool) (_ string, generated bool, err error) {
+	if !fromStdin {
+		raw := make([]byte, 15)
+		if _, err := io.ReadFull(con.random, raw); err != nil {
+			return "", false, fmt.Errorf("make a password: %w", err)
+		}
+		return strings.ToLower(base32.StdEncoding.EncodeToString(raw)), true, nil
+	}
+	text, err := con.line(ctx)
+	if err == nil && text == "" {
+		return "", false, usage("there is no password on standard input")
+	}
+	return text, false, err
+}
+
+// printJSON prints a document.
+func (con *console) printJSON(v any) error {
+	e := json.NewEncoder(con.out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// table prints rows below a head; without rows it says so.
+func (con *console) table(none string, head string, rows [][]string) error {
+	if len(rows) == 0 {
+		_, err := fmt.Fprintln(con.out, none)
+		return err
+	}
+	t := tabwriter.NewWriter(con.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, strings.ReplaceAll(head, " ", "\t"))
+	for _, row := range rows {
+		for i := range row {
+			row[i] = printable(row[i])
+		}
+		fmt.Fprintln(t, strings.Join(row, "\t"))
+	}
+	return t.Flush()
+}
+
+// facts prints names and values; what has no value is left out.
+func (con *console) facts(pairs ...string) error {
+	t := tabwriter.NewWriter(con.out, 0, 0, 2, ' ', 0)
+	for pair := range slices.Chunk(pairs, 2) {
+		if pair[1] != "" {
+			fmt.Fprintf(t, "%s\t%s\n", pair[0], printable(pair[1]))
+		}
+	}
+	return t.Flush()
+}
+
+// say prints a line for people.
+func (con *console) say(format string, args ...any) error {
+	_, err := fmt.Fprintf(con.out, format+"\n", args...)
+	return err
+}
+
+// collect reads pages of up to size items until there are limit (0: no limit), and
+// tells whether there are more.
+func collect[T any](limit, size int, page func(cursor *string, n int64) ([]T, *string, error)) (items []T, more bool, err error) {
+	var cursor *string
+	for {
+		n := size
+		if limit > 0 {
+			n = min(size, limit+1-len(items))
+		}
+		some, next, err := page(cursor, int64(n))
+		if err != nil {
+			return nil, false, err
+		}
+		items = append(items, some...)
+		if limit > 0 && len(items) > limit {
+			return items[:limit], true, nil
+		}
+		if next == nil || len(some) == 0 {
+			return items, false, nil
+		}
+		cursor = next
+	}
+}
