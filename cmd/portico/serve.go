@@ -282,6 +282,9 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, li
 		DB: store, Accounts: accounts, Identities: ownDIDs, Codes: codes, Handles: rules,
 		Resolve: identities{handles, documents}, Directory: &plc.Client{URL: directoryURL}, Log: log,
 	}
+	if s.AppView.URL != nil {
+		names.AppView = identity.NewAppView(s.AppView.URL.String(), s.ResolverTimeout)
+	}
 	administration := &admin.Service{
 		DB: store, Accounts: accounts, DIDs: dids, Identities: ownDIDs,
 		Credentials: account.Credentials{Outbox: letters, Brand: s.brand(), Now: time.Now},

@@ -123,6 +123,7 @@ type settings struct {
 
 	// Other services.
 	ModService otherService
+	AppView    otherService
 
 	values []settingValue // one for each row of the table, for printing
 }
@@ -209,13 +210,7 @@ var settingsTable = []settingGroup{
 			return nil
 		}},
 		{name: "PORTICO_TRUSTED_PROXIES", kind: kindInteger, def: "0", about: "Number of proxies in front of the server that append to `X-Forwarded-For`. 0: the header is believed when it comes from a private address or a bypass address", store: setInteger(func(s *settings) *int { return &s.TrustedProxies }, 0, 100)},
-		{name: "PDS_SERVICE_DID", kind: kindText, def: "did:web:<hostname>", about: "DID of the service, audience of its tokens", store: func(s *settings, v string) (err error) {
-			s.ServiceDID, err = syntax.ParseDID(v)
-			if err != nil {
-				return errors.New("is not a DID")
-			}
-			return nil
-		}},
+		{name: "PDS_SERVICE_DID", kind: kindText, def: "did:web:<hostname>", about: "DID of the service, audience of its tokens", store: setDID(func(s *settings) *syntax.DID { return &s.ServiceDID })},
 		{name: "PDS_SERVICE_NAME", kind: kindText, def: "<hostname> PDS", about: "Name of the service in mails", store: setText(func(s *settings) *string { return &s.ServiceName })},
 		{name: "PDS_VERSION", kind: kindText, shown: "version of the program", about: "Version that `/xrpc/_health` tells", store: setText(func(s *settings) *string { return &s.Version })},
 		{name: "PDS_DEV_MODE", kind: kindBoolean, def: "false", dev: "true", about: "Check every answer against its lexicon; on localhost also allow a public URL without https", store: setBoolean(func(s *settings) *bool { return &s.DevMode })},
@@ -366,13 +361,9 @@ var settingsTable = []settingGroup{
 	}},
 	{"Other services", []setting{
 		{name: "PDS_MOD_SERVICE_URL", kind: kindText, about: "Moderation service", store: setLink(func(s *settings) **url.URL { return &s.ModService.URL })},
-		{name: "PDS_MOD_SERVICE_DID", kind: kindText, about: "Its DID, whose tokens the admin methods accept", store: func(s *settings, v string) (err error) {
-			s.ModService.DID, err = syntax.ParseDID(v)
-			if err != nil {
-				return errors.New("is not a DID")
-			}
-			return nil
-		}},
+		{name: "PDS_MOD_SERVICE_DID", kind: kindText, about: "Its DID, whose tokens the admin methods accept", store: setDID(func(s *settings) *syntax.DID { return &s.ModService.DID })},
+		{name: "PDS_BSKY_APP_VIEW_URL", kind: kindText, shown: "DNS and the handle's host", about: "App view that `com.atproto.identity.resolveHandle` asks for handles of elsewhere. Nothing else is forwarded to it", store: setLink(func(s *settings) **url.URL { return &s.AppView.URL })},
+		{name: "PDS_BSKY_APP_VIEW_DID", kind: kindText, about: "Its DID", store: setDID(func(s *settings) *syntax.DID { return &s.AppView.DID })},
 	}},
 	{"Accepted without effect", []setting{
 		{name: "PDS_ACCOUNT_DB_LOCATION", noEffect: "everything is in one database in the data directory"},
@@ -384,7 +375,7 @@ var settingsTable = []settingGroup{
 		{name: "PDS_BLOBSTORE_DISK_TMP_LOCATION", noEffect: "blobs are not kept yet"},
 		{name: "PDS_ACCEPTING_REPO_IMPORTS", noEffect: "repositories are not imported yet"},
 		{name: "PDS_MAX_REPO_IMPORT_SIZE", noEffect: "repositories are not imported yet"},
-		{name: "PDS_BSKY_APP_VIEW_*", noEffect: "requests are not forwarded"},
+		{name: "PDS_BSKY_APP_VIEW_CDN_URL_PATTERN", noEffect: "requests are not forwarded"},
 		{name: "PDS_REPORT_SERVICE_*", noEffect: "requests are not forwarded"},
 		{name: "PDS_CRAWLERS", noEffect: "events are recorded, but not streamed yet"},
 		{name: "PDS_PROXY_*", noEffect: "requests are not forwarded"},
@@ -529,6 +520,16 @@ func setLabels(at func(*settings) *[]string) func(*settings, string) error {
 				return fmt.Errorf("has %q, which can't be the first label of a handle", label)
 			}
 			*at(s) = append(*at(s), strings.ToLower(label))
+		}
+		return nil
+	}
+}
+
+func setDID(at func(*settings) *syntax.DID) func(*settings, string) error {
+	return func(s *settings, v string) (err error) {
+		*at(s), err = syntax.ParseDID(v)
+		if err != nil {
+			return errors.New("is not a DID")
 		}
 		return nil
 	}
@@ -722,6 +723,12 @@ func (s *settings) check(given func(name string) string) []problem {
 	}
 	if given("PDS_MOD_SERVICE_URL") != "" && given("PDS_MOD_SERVICE_DID") == "" {
 		add("PDS_MOD_SERVICE_DID", "is missing: it goes with PDS_MOD_SERVICE_URL")
+	}
+	if given("PDS_BSKY_APP_VIEW_URL") != "" && given("PDS_BSKY_APP_VIEW_DID") == "" {
+		add("PDS_BSKY_APP_VIEW_DID", "is missing: it goes with PDS_BSKY_APP_VIEW_URL")
+	}
+	if u := s.AppView.URL; u != nil && u.Host == s.PublicURL.Host {
+		add("PDS_BSKY_APP_VIEW_URL", "is this server, which would ask itself without end")
 	}
 	if s.DatabaseURL != "" && given("PORTICO_KEY_ENCRYPTION_KEY") == "" {
 		add("PORTICO_KEY_ENCRYPTION_KEY", "is missing: with Postgres every machine needs the same one; `openssl rand -hex 32` makes one")

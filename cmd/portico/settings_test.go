@@ -145,10 +145,11 @@ LOG_ENABLED=true
 	if s.BlobUploadLimit != 104857600 || s.DataDirectory != "/pds" || s.AdminPassword != "00112233445566778899aabbccddeeff" {
 		t.Errorf("blob limit %d, data in %s", s.BlobUploadLimit, s.DataDirectory)
 	}
+	if s.AppView.URL.String() != "https://api.bsky.app" || s.AppView.DID != "did:web:api.bsky.app" {
+		t.Errorf("app view %+v", s.AppView)
+	}
 	if diff := cmp.Diff([]string{
 		"PDS_BLOBSTORE_DISK_LOCATION has no effect: blobs are not kept yet",
-		"PDS_BSKY_APP_VIEW_DID has no effect: requests are not forwarded",
-		"PDS_BSKY_APP_VIEW_URL has no effect: requests are not forwarded",
 		"PDS_CRAWLERS has no effect: events are recorded, but not streamed yet",
 		"PDS_EMAIL_SMTP_URL is unset: mails stay in the outbox, so nobody can confirm an address, reset a password or delete an account",
 		"PDS_REPORT_SERVICE_DID has no effect: requests are not forwarded",
@@ -233,6 +234,9 @@ func TestProblems(t *testing.T) {
 		{"sender without mail server", with(production, "PDS_EMAIL_FROM_ADDRESS=pds@example.com"), "PDS_EMAIL_SMTP_URL is missing: mail needs PDS_EMAIL_SMTP_URL and PDS_EMAIL_FROM_ADDRESS, or neither"},
 		{"mail server of no known kind", with(production, "PDS_EMAIL_SMTP_URL=smtp:///?sendmail=true", "PDS_EMAIL_FROM_ADDRESS=pds@example.com"), "PDS_EMAIL_SMTP_URL is not a URL that begins with smtp:// or smtps://"},
 		{"moderation service without DID", with(production, "PDS_MOD_SERVICE_URL=https://mod.example.com"), "PDS_MOD_SERVICE_DID is missing"},
+		{"app view without DID", with(production, "PDS_BSKY_APP_VIEW_URL=https://api.example.com"), "PDS_BSKY_APP_VIEW_DID is missing"},
+		{"app view without http", with(production, "PDS_BSKY_APP_VIEW_URL=api.example.com", "PDS_BSKY_APP_VIEW_DID=did:web:api.example.com"), "PDS_BSKY_APP_VIEW_URL is not a URL that begins with http:// or https://"},
+		{"app view that is the server", with(production, "PDS_BSKY_APP_VIEW_URL=https://pds.example.com", "PDS_BSKY_APP_VIEW_DID=did:web:pds.example.com"), "PDS_BSKY_APP_VIEW_URL is this server, which would ask itself without end"},
 		{"handle domain without dot", with(production, "PDS_SERVICE_HANDLE_DOMAINS=.a.example,b.example"), `PDS_SERVICE_HANDLE_DOMAINS has the domain "b.example", which must begin with a dot`},
 		{"service DID", with(production, "PDS_SERVICE_DID=pds.example.com"), "PDS_SERVICE_DID is not a DID"},
 		{"port", with(production, "PDS_PORT=70000"), "PDS_PORT must be from 1 to 65535"},

@@ -13,9 +13,13 @@ import (
 )
 
 // ResolveHandle says which DID a handle names: that of an account here, or what
-// DNS or the handle's host says.
+// the app view says; without one, what DNS or the handle's host says.
 func (s *Service) ResolveHandle(ctx context.Context, p *api.ResolveHandleParams) (*api.ResolveHandleOutput, error) {
-	did, err := s.resolveHandle(ctx, p.Handle)
+	elsewhere := HandleResolver(s.Resolve)
+	if s.AppView != nil {
+		elsewhere = s.AppView
+	}
+	did, err := s.resolveHandle(ctx, p.Handle, elsewhere)
 	switch {
 	case errors.Is(err, errNotHere):
 		return nil, api.ErrResolveHandleHandleNotFound.New(http.StatusBadRequest, "Unable to resolve handle")
@@ -34,7 +38,7 @@ var (
 
 // resolveHandle returns errNotHere or errNotThere when h names no DID. Who has a
 // handle under a domain of this server is never asked elsewhere.
-func (s *Service) resolveHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
+func (s *Service) resolveHandle(ctx context.Context, h syntax.Handle, elsewhere HandleResolver) (syntax.DID, error) {
 	h = h.Normalize()
 	a, err := s.DB.AccountByHandle(ctx, h)
 	if err == nil && a.Active() {
@@ -46,7 +50,7 @@ func (s *Service) resolveHandle(ctx context.Context, h syntax.Handle) (syntax.DI
 	if s.Handles.Ours(h) {
 		return "", errNotHere
 	}
-	did, err := s.Resolve.ResolveHandle(ctx, h)
+	did, err := elsewhere.ResolveHandle(ctx, h)
 	if err != nil {
 		return "", errors.Join(errNotThere, err)
 	}

@@ -23,13 +23,14 @@ func (s *Service) ResolveIdentity(ctx context.Context, p *api.ResolveIdentityPar
 // identityErrors are the names that a method declares.
 type identityErrors struct{ handleNotFound, didNotFound, didDeactivated *xrpc.DeclaredError }
 
-// identity resolves a handle or DID both ways; fresh bypasses the cache.
+// identity resolves a handle or DID both ways; fresh bypasses the cache. An app view
+// is not asked: its word may be old, and is not what the handle says.
 func (s *Service) identity(ctx context.Context, id syntax.AtIdentifier, fresh bool, names identityErrors) (*api.IdentityInfo, error) {
 	did, given := syntax.DID(id), syntax.Handle("")
 	if id.IsHandle() {
 		given = syntax.Handle(id).Normalize()
 		var err error
-		did, err = s.resolveHandle(ctx, given)
+		did, err = s.resolveHandle(ctx, given, s.Resolve)
 		if errors.Is(err, errNotHere) || errors.Is(err, errNotThere) {
 			return nil, names.handleNotFound.Wrap(http.StatusBadRequest, "Unable to resolve handle", err)
 		}
@@ -63,7 +64,7 @@ func (s *Service) verifiedHandle(ctx context.Context, doc *resolve.Document, giv
 		}
 		return given, nil
 	}
-	did, err := s.resolveHandle(ctx, claimed)
+	did, err := s.resolveHandle(ctx, claimed, s.Resolve)
 	switch {
 	case errors.Is(err, errNotHere), errors.Is(err, errNotThere), err == nil && did != doc.DID:
 		return syntax.HandleInvalid, nil

@@ -30,15 +30,21 @@ type Service struct {
 	Codes      *emailcode.Codes
 	Handles    *handle.Rules
 	Resolve    Resolver
+	AppView    HandleResolver // asked by resolveHandle alone, in place of Resolve; nil: none
 	Directory  Directory
 	Log        *slog.Logger
 }
 
-// Resolver reads the network's identities.
-type Resolver interface {
-	// ResolveHandle returns the DID that a handle outside this server's domains
-	// names, by DNS or HTTPS.
+// HandleResolver knows handles outside this server's domains.
+type HandleResolver interface {
+	// ResolveHandle returns the DID that h names. Any error means that it names none,
+	// for all that could be found out.
 	ResolveHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error)
+}
+
+// Resolver reads the network's identities: handles by DNS or HTTPS, and documents.
+type Resolver interface {
+	HandleResolver
 	// Resolve returns the document of a DID; fresh bypasses the cache.
 	Resolve(ctx context.Context, did syntax.DID, fresh bool) (*resolve.Document, error)
 }
