@@ -82,6 +82,27 @@ func (tx *Tx) QueueMail(ctx context.Context, m *Mail) error {
 	return wrap(err, "announce mail")
 }
 
+// SealedMails returns up to limit mails whose bodies are not erased, in the order of
+// their ids, those after the given one: the way to seal all of them anew. They have
+// ID, Kind, DID and Sealed.
+func (q *queries) SealedMails(ctx context.Context, after int64, limit int) ([]Mail, error) {
+	var mails []Mail
+	err := q.each(ctx, `SELECT id, kind, did, sealed FROM mail WHERE id > ? AND sealed IS NOT NULL ORDER BY id LIMIT ?`,
+		[]any{after, limit}, func(row *sql.Rows) error {
+			var m Mail
+			err := row.Scan(&m.ID, &m.Kind, orEmpty{(*string)(&m.DID)}, &m.Sealed)
+			mails = append(mails, m)
+			return err
+		})
+	return mails, wrap(err, "list sealed mails")
+}
+
+// ResealMail replaces the sealed body of m. One that is erased by now stays erased.
+func (tx *Tx) ResealMail(ctx context.Context, m Mail, sealed []byte) error {
+	_, err := tx.exec(ctx, `UPDATE mail SET sealed = ? WHERE id = ? AND sealed IS NOT NULL`, sealed, m.ID)
+	return wrap(err, "reseal mail %d", m.ID)
+}
+
 // MailQueued wakes the one who receives from it after mails were queued, by this
 // process or, on Postgres, by another one. Wakings that nobody waits for are
 // kept as one. Some may get lost: look at the outbox now and then without.

@@ -9,6 +9,7 @@ import (
 	"portico/db"
 	"portico/impl/account"
 	"portico/impl/keyring"
+	"portico/impl/outbox"
 )
 
 // canaryName is where the database keeps the canary of its key-encryption key.
@@ -59,14 +60,17 @@ func openCanary(ctx context.Context, store *db.DB, ring *keyring.Ring) (canary [
 	return canary, nil
 }
 
-// reseal seals every key of an account, and every one that is reserved for one,
-// with the current key, the canary last: a start that was interrupted begins
-// again.
+// reseal seals every key of an account, every one that is reserved for one, and the
+// mails that wait, with the current key, the canary last: a start that was
+// interrupted begins again.
 func reseal(ctx context.Context, store *db.DB, ring *keyring.Ring, canary []byte) error {
 	if err := resealSigningKeys(ctx, store, ring); err != nil {
 		return err
 	}
 	if err := resealReservedKeys(ctx, store, ring); err != nil {
+		return err
+	}
+	if err := resealMails(ctx, store, ring); err != nil {
 		return err
 	}
 	sealed, err := ring.ResealCanary(canary)
@@ -132,5 +136,34 @@ func resealReservedKeys(ctx context.Context, store *db.DB, ring *keyring.Ring) e
 		if err != nil || len(keys) < resealPage {
 			return err
 		}
+	}
+}
+
+func resealMails(ctx context.Context, store *db.DB, ring *keyring.Ring) error {
+	last := int64(0)
+	for {
+		mails, err := store.SealedMails(ctx, last, resealPage)
+		if err != nil {
+			return err
+		}
+		err = store.Write(ctx, func(tx *db.Tx) error {
+			for _, m := range mails {
+				sealed, err := outbox.Reseal(ring, &m)
+				if errors.Is(err, keyring.ErrUnknownKey) || errors.Is(err, keyring.ErrSealed) {
+					continue // it could not be sent before either, and the outbox will say so
+				}
+				if err != nil {
+					return err
+				}
+				if err := tx.ResealMail(ctx, m, sealed); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil || len(mails) < resealPage {
+			return err
+		}
+		last = mails[len(mails)-1].ID
 	}
 }

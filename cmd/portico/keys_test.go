@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -13,10 +15,13 @@ import (
 	"portico/db/dbtest"
 	"portico/impl/account"
 	"portico/impl/keyring"
+	"portico/impl/mail"
+	"portico/impl/outbox"
 )
 
 // After a start with a new key-encryption key, the old one is not needed for
-// anything that is kept: keys of accounts, and keys reserved for accounts.
+// anything that is kept: keys of accounts, keys reserved for accounts, and mails that
+// wait.
 func TestKeyRotation(t *testing.T) {
 	dbtest.Engines(t, func(t *testing.T, store *db.DB) {
 		ctx := t.Context()
@@ -61,6 +66,21 @@ func TestKeyRotation(t *testing.T) {
 			t.Fatal(err)
 		}
 		mac := first.MAC("test", []byte("x"))
+		queue := func(keys *keyring.Ring, text string) {
+			t.Helper()
+			o := &outbox.Outbox{DB: store, Keys: keys, Holder: "test", Now: time.Now}
+			if err := store.Write(ctx, func(tx *db.Tx) error {
+				return o.Post(ctx, tx, did, "test", mail.Letter{To: "alice@example.com", Text: text}, time.Now().Add(time.Hour))
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		queue(first, "a code")
+		lost, err := keyring.New(rand.Reader, kek(9))
+		if err != nil {
+			t.Fatal(err)
+		}
+		queue(lost, "lost before")
 
 		if _, err := openKeys(ctx, &settings{KeyEncryptionKey: kek(2)}, store); err == nil ||
 			!strings.Contains(err.Error(), "PORTICO_KEY_ENCRYPTION_KEY_OLD") {
@@ -82,6 +102,13 @@ func TestKeyRotation(t *testing.T) {
 		}
 		if got, err := ring.Open(account.KeyPurpose, did.String(), row.Sealed); err != nil || !bytes.Equal(got, secret) {
 			t.Errorf("signing key: %q, %v", got, err)
+		}
+		o := &outbox.Outbox{DB: store, Keys: ring}
+		if _, l, err := o.Read(ctx, 1); err != nil || l.Text != "a code" {
+			t.Errorf("mail: %v, %v", l, err)
+		}
+		if _, _, err := o.Read(ctx, 2); !errors.Is(err, keyring.ErrUnknownKey) {
+			t.Errorf("mail of a key that was lost before: %v", err)
 		}
 		for _, id := range ids {
 			k, err := store.ReservedKey(ctx, id)

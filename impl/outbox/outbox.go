@@ -77,6 +77,12 @@ type Outbox struct {
 // one kind from those of another.
 func purpose(kind string) string { return "mail/" + kind }
 
+// Reseal returns the body of m sealed with the current key of keys. Errors are those of
+// package keyring.
+func Reseal(keys *keyring.Ring, m *db.Mail) ([]byte, error) {
+	return keys.Reseal(purpose(m.Kind), m.DID.String(), m.Sealed)
+}
+
 // Post queues l, which is about the account did ("" for none), in the caller's
 // transaction. It is not sent any more from expires on. The worker hears of it
 // when the transaction commits.
