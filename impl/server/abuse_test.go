@@ -13,10 +13,9 @@ import (
 
 	api "portico/api/atproto/server"
 	"portico/db"
-	"portico/db/dbtest"
 	"portico/impl/budget"
 	"portico/impl/password"
-	"portico/impl/resolve"
+	"portico/impl/servertest"
 	"portico/impl/serviceauth"
 )
 
@@ -29,27 +28,11 @@ func TestServiceOfADIDIsNotTheDID(t *testing.T) {
 		{"did:web:other.example", "atproto", "other"},
 	} {
 		did := syntax.DID(tt.did)
-		key := f.internet.identity(t, did)
-		public, err := key.PublicKey()
-		if err != nil {
-			t.Fatal(err)
-		}
-		doc, err := resolve.ParseDocument(did, fmt.Appendf(nil, `{"id":%q,"verificationMethod":[
-			{"id":"#%s","type":"Multikey","publicKeyMultibase":%q}]}`, did, tt.key, strings.TrimPrefix(public.DIDKey(), "did:key:")))
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.internet.mu.Lock()
-		f.internet.documents[did] = doc
-		f.internet.mu.Unlock()
-		token, err := serviceauth.Issue(serviceauth.Request{
-			Issuer: syntax.DID(tt.did + "#" + tt.fragment), Audience: "did:web:pds.test", Method: move,
-			IssuedAt: f.clock.Now(), Expires: f.clock.Now().Unix() + 60,
-		}, key, rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.refused(f.post("createAccount", fmt.Sprintf(`{"handle":"alice.test","email":"a@example.com","did":%q}`, did), bearer(token)...),
+		key := f.NewIdentity(did)
+		f.PublishJSON(did, fmt.Appendf(nil, `{"id":%q,"verificationMethod":[
+			{"id":"#%s","type":"Multikey","publicKeyMultibase":%q}]}`, did, tt.key, strings.TrimPrefix(servertest.DIDKey(key), "did:key:")))
+		credentials := f.ServiceToken(syntax.DID(tt.did+"#"+tt.fragment), key, move, time.Minute)
+		f.Refused(f.Post("createAccount", fmt.Sprintf(`{"handle":"alice.test","email":"a@example.com","did":%q}`, did), credentials),
 			401, "AuthenticationRequired", "Missing auth to create account with did: "+tt.did)
 	}
 }
@@ -57,7 +40,7 @@ func TestServiceOfADIDIsNotTheDID(t *testing.T) {
 // Whoever hangs up while a password is being checked has guessed all the same.
 func TestGuessOfACallerWhoHangsUpIsCounted(t *testing.T) {
 	f := newFixture(t)
-	u := f.signUp("alice")
+	u := f.SignUp("alice")
 	for _, tt := range []struct {
 		counts int // looks at the clock up to the one that counts the guess, after the hash
 		try    func(context.Context) error
@@ -67,10 +50,10 @@ func TestGuessOfACallerWhoHangsUpIsCounted(t *testing.T) {
 			return err
 		}},
 		{2, func(ctx context.Context) error {
-			return f.service.DeleteAccount(ctx, &api.DeleteAccountInput{DID: u.did, Password: "wrong", Token: "AAAAA-AAAAA"})
+			return f.service.DeleteAccount(ctx, &api.DeleteAccountInput{DID: u.DID, Password: "wrong", Token: "AAAAA-AAAAA"})
 		}},
 	} {
-		before, _, err := f.db.BudgetLeft(t.Context(), budget.FailedPasswords.Kind, u.did.String(), 50, f.clock.Now())
+		before, _, err := f.DB.BudgetLeft(t.Context(), budget.FailedPasswords.Kind, u.DID.String(), 50, f.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,12 +63,12 @@ func TestGuessOfACallerWhoHangsUpIsCounted(t *testing.T) {
 			if looks++; looks == tt.counts {
 				hangUp()
 			}
-			return f.clock.Now()
+			return f.Now()
 		}
 		if err := tt.try(ctx); err == nil {
 			t.Error("no error")
 		}
-		after, _, err := f.db.BudgetLeft(t.Context(), budget.FailedPasswords.Kind, u.did.String(), 50, f.clock.Now())
+		after, _, err := f.DB.BudgetLeft(t.Context(), budget.FailedPasswords.Kind, u.DID.String(), 50, f.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +83,7 @@ func TestGuessOfACallerWhoHangsUpIsCounted(t *testing.T) {
 func TestSessionOfRehashedPassword(t *testing.T) {
 	for _, moment := range []int{1, 2} { // the clock is looked at on both sides of the hash
 		f := newFixture(t)
-		u := f.signUp("alice")
+		u := f.SignUp("alice")
 		dear := password.NewHasher(password.Config{Rand: rand.Reader, Params: password.Params{Memory: 128, Time: 1, Threads: 1}})
 		imported, err := dear.Hash(t.Context(), goodPassword)
 		if err != nil {
@@ -110,15 +93,15 @@ func TestSessionOfRehashedPassword(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.setAccount(u.did, func(a *db.Account) { a.PasswordHash = imported })
+		f.SetAccount(u.DID, func(a *db.Account) { a.PasswordHash = imported })
 		looks := 0
 		f.service.Now = func() time.Time {
 			if looks++; looks == moment {
-				f.setAccount(u.did, func(a *db.Account) { a.PasswordHash = fresh })
+				f.SetAccount(u.DID, func(a *db.Account) { a.PasswordHash = fresh })
 			}
-			return f.clock.Now()
+			return f.Now()
 		}
-		f.accepted(f.post("createSession", login("alice.test", goodPassword)))
+		f.Accepted(f.Post("createSession", login("alice.test", goodPassword)))
 	}
 }
 
@@ -127,46 +110,45 @@ func TestSessionOfRehashedPassword(t *testing.T) {
 func TestUnstorableTexts(t *testing.T) {
 	long := make([]byte, 30_000)
 	rand.Read(long) // so that no engine can make it shorter
-	dbtest.Engines(t, func(t *testing.T, d *db.DB) {
-		f := newFixture(t, func(o *options) { o.engine = d })
+	engines(t, func(t *testing.T, f *fixture) {
 		for _, name := range []string{`a\u0000b@example.com`, `did:plc:abc\u0000`, `a\u0000`, hex.EncodeToString(long), hex.EncodeToString(long) + "@example.com"} {
-			f.refused(f.post("createSession", `{"identifier":"`+name+`","password":"wrong"}`), 401, "AuthenticationRequired", "Invalid identifier or password")
-			f.accepted(f.post("requestPasswordReset", `{"email":"`+name+`"}`))
+			f.Refused(f.Post("createSession", `{"identifier":"`+name+`","password":"wrong"}`), 401, "AuthenticationRequired", "Invalid identifier or password")
+			f.Accepted(f.Post("requestPasswordReset", `{"email":"`+name+`"}`))
 		}
-		f.refused(f.post("createAccount", `{"handle":"bob.test","email":"b@example.com","password":"12345678","inviteCode":"a\u0000b"}`),
+		f.Refused(f.Post("createAccount", `{"handle":"bob.test","email":"b@example.com","password":"12345678","inviteCode":"a\u0000b"}`),
 			400, "InvalidInviteCode", "Provided invite code not available")
 	})
 }
 
 // A DID of one's own is free to make: it buys no more sign-ups than others have.
 func TestSignUpsWithOwnDIDsAreCounted(t *testing.T) {
-	f := newFixture(t, func(o *options) { o.trusted = 1 })
+	f := newFixture(t, func(o *options) { o.TrustedProxies = 1 })
 	for range 200 {
-		if _, err := budget.SignUps.Spend(t.Context(), f.db, "192.0.2.1", f.clock.Now()); err != nil {
+		if _, err := budget.SignUps.Spend(t.Context(), f.DB, "192.0.2.1", f.Now()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	const did = syntax.DID("did:web:alice.example")
 	token, err := serviceauth.Issue(serviceauth.Request{
-		Issuer: did, Audience: "did:web:pds.test", Method: move, IssuedAt: f.clock.Now(), Expires: f.clock.Now().Unix() + 60,
-	}, f.internet.identity(t, did), rand.Reader)
+		Issuer: did, Audience: "did:web:pds.test", Method: move, IssuedAt: f.Now(), Expires: f.Now().Unix() + 60,
+	}, f.NewIdentity(did), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	body := `{"handle":"alice.test","email":"a@example.com","did":"did:web:alice.example"}`
-	f.refused(f.post("createAccount", body, append(bearer(token), "X-Forwarded-For", "192.0.2.1")...), 429, "RateLimitExceeded", "Rate Limit Exceeded")
-	f.accepted(f.post("createAccount", body, append(bearer(token), "X-Forwarded-For", "192.0.2.2")...))
+	f.Refused(f.Post("createAccount", body, servertest.Bearer(token), "X-Forwarded-For: 192.0.2.1"), 429, "RateLimitExceeded", "Rate Limit Exceeded")
+	f.Accepted(f.Post("createAccount", body, servertest.Bearer(token), "X-Forwarded-For: 192.0.2.2"))
 }
 
 // An address that is known takes no other time than one that is not.
 func TestDesign7RequestPasswordResetTakesItsTime(t *testing.T) {
 	f := newFixture(t)
-	f.signUp("alice")
+	f.SignUp("alice")
 	var waited []time.Duration
 	f.service.Wait = func(_ context.Context, d time.Duration) { waited = append(waited, d) }
 	for range 31 { // the last is beyond the budget
 		for _, name := range []string{"alice", "nobody"} {
-			f.accepted(f.post("requestPasswordReset", `{"email":"`+name+`@example.com"}`))
+			f.Accepted(f.Post("requestPasswordReset", `{"email":"`+name+`@example.com"}`))
 		}
 	}
 	if len(waited) != 62 {

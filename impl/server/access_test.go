@@ -1,11 +1,8 @@
 package server_test
 
 import (
-	"cmp"
 	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -16,56 +13,18 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	gocmp "github.com/google/go-cmp/cmp"
-	"github.com/labstack/echo/v4"
 
-	api "portico/api/atproto/server"
 	"portico/api/xrpc"
 	"portico/api/xrpc/xrpctest"
 	"portico/db"
-	"portico/impl/auth"
 	"portico/impl/code"
-	"portico/impl/server"
-	"portico/impl/serviceauth"
-	"portico/impl/token"
+	"portico/impl/servertest"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
-
-// golden compares got with a file in testdata, or writes it there.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := gocmp.Diff(strings.Split(string(want), "\n"), strings.Split(got, "\n")); diff != "" {
-		t.Errorf("%s (-file +now; after a review of every line: go test ./impl/server -update)\n%s", path, diff)
-	}
-}
-
-// routes are the methods of com.atproto.server as they are served.
-func routes(t *testing.T) []xrpc.Route {
-	t.Helper()
-	s := xrpc.NewServer(echo.New(), xrpc.Options{})
-	if err := api.Register(s, &server.Service{}, server.Policy{Gate: &auth.Gate{}}); err != nil {
-		t.Fatal(err)
-	}
-	return s.Methods()
-}
-
 // Who may call what, how often and with how much shows in one file.
-func TestPolicies(t *testing.T) { golden(t, "policies.golden", xrpctest.Access(routes(t))) }
+func TestPolicies(t *testing.T) {
+	servertest.Golden(t, "policies.golden", xrpctest.Access(newFixture(t).Routes()))
+}
 
 // A subject is the account that a request is about, in one of the states of an
 // account, with the code that was mailed to it for any purpose.
@@ -82,8 +41,8 @@ var states = []struct {
 }{
 	{"active", func(*fixture, user) {}},
 	{"deactivated", func(f *fixture, u user) { f.deactivate(u) }},
-	{"taken down", func(f *fixture, u user) { f.takeDown(u.did) }},
-	{"deleted", func(f *fixture, u user) { f.remove(u.did) }},
+	{"taken down", func(f *fixture, u user) { f.TakeDown(u.DID) }},
+	{"deleted", func(f *fixture, u user) { f.Remove(u.DID) }},
 }
 
 // An access is the whole of who calls: how, and on behalf of which DID.
@@ -103,7 +62,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{fixture: newFixture(t), stranger: "did:web:stranger.example"}
-	w.key = w.internet.identity(t, w.stranger)
+	w.key = w.NewIdentity(w.stranger)
 	return w
 }
 
@@ -116,23 +75,23 @@ func (w *world) fresh() string {
 // subject makes an account with a confirmed address and enters a state.
 func (w *world) subject(enter func(*fixture, user)) *subject {
 	w.Helper()
-	s := &subject{user: w.signUp(w.fresh())}
-	s.key = w.internet.identity(w, s.did)
+	s := &subject{user: w.SignUp(w.fresh())}
+	s.key = w.NewIdentity(s.DID)
 	var err error
 	if s.code, err = code.New(rand.Reader); err != nil {
 		w.Fatal(err)
 	}
-	w.setAccount(s.did, func(a *db.Account) { a.EmailConfirmedAt = new(w.clock.Now()) })
-	err = w.db.Write(w.Context(), func(tx *db.Tx) error {
+	w.SetAccount(s.DID, func(a *db.Account) { a.EmailConfirmedAt = new(w.Now()) })
+	w.Write(func(tx *db.Tx) error {
 		for _, purpose := range []string{"confirm_email", "update_email", "reset_password", "delete_account"} {
-			did := s.did.String()
+			did := s.DID.String()
 			if purpose == "reset_password" {
 				did = "" // such a code is found without an account
 			}
-			mac := w.service.Sessions.Keys.MAC("email-code", []byte(purpose+"\x00"+did+"\x00"+s.code))
+			mac := w.Keys.MAC("email-code", []byte(purpose+"\x00"+did+"\x00"+s.code))
 			err := tx.InsertCode(w.Context(), db.EmailCode{
-				Purpose: purpose, DID: s.did, Email: s.email, MAC: mac[:],
-				CreatedAt: w.clock.Now(), ExpiresAt: w.clock.Now().Add(time.Minute),
+				Purpose: purpose, DID: s.DID, Email: s.Email, MAC: mac[:],
+				CreatedAt: w.Now(), ExpiresAt: w.Now().Add(time.Minute),
 			}, 3)
 			if err != nil {
 				return err
@@ -140,107 +99,58 @@ func (w *world) subject(enter func(*fixture, user)) *subject {
 		}
 		return nil
 	})
-	if err != nil {
-		w.Fatal(err)
-	}
 	enter(w.fixture, s.user)
 	return s
 }
 
-// issuer makes tokens as the server does, or as somebody would who has not its
-// secret.
-func (w *world) issuer(secret string) *token.Issuer {
-	i := *w.service.Sessions.Tokens
-	i.Secret = []byte(cmp.Or(secret, string(i.Secret)))
-	return &i
-}
-
-// serviceJWT is a service token that issuer signs with key.
-func (w *world) serviceJWT(issuer syntax.DID, key atcrypto.PrivateKey, aud, lxm string, life time.Duration) string {
-	w.Helper()
-	now := w.clock.Now()
-	text, err := serviceauth.Issue(serviceauth.Request{
-		Issuer: issuer, Audience: aud, Method: lxm, IssuedAt: now, Expires: now.Add(life).Unix(),
-	}, key, rand.Reader)
-	if err != nil {
-		w.Fatal(err)
-	}
-	return "Bearer " + text
-}
-
-// The credentials that there are. Each is presented to every method, on behalf of
-// an account in every state.
-var credentials = []struct {
+// A credential is presented to every method, on behalf of an account in every state.
+type credential struct {
 	name    string
 	present func(w *world, s *subject, nsid string) access
-}{
-	{"none", func(*world, *subject, string) access { return access{} }},
-	{"malformed header", plain("Bearer")},
-	{"unknown scheme", plain("Digest abc")},
-	{"DPoP", func(_ *world, s *subject, _ string) access { return access{header: "DPoP " + s.access} }},
-	{"Basic admin", plain(basic("admin", adminPassword))},
-	{"Basic admin, wrong password", plain(basic("admin", "guess"))},
-	{"Basic, the account's password", func(_ *world, s *subject, _ string) access {
-		return access{header: basic(s.handle, goodPassword)}
-	}},
-	{"access", func(_ *world, s *subject, _ string) access { return access{header: "Bearer " + s.access} }},
-	{"access, app password", scoped(token.AppPass)},
-	{"access, privileged app password", scoped(token.AppPassPrivileged)},
-	{"access, takendown", scoped(token.Takendown)},
-	{"access, signupQueued", scoped(token.SignupQueued)},
-	{"access, expired", func(w *world, s *subject, _ string) access {
-		return access{header: "Bearer " + w.issuer("").Access(s.did, token.Access, w.clock.Now().Add(-token.AccessLifetime))}
-	}},
-	{"access, foreign key", func(w *world, s *subject, _ string) access {
-		return access{header: "Bearer " + w.issuer("the secret of somebody else").Access(s.did, token.Access, w.clock.Now())}
-	}},
-	{"access, refresh scope", scoped(token.Refresh)},
-	{"refresh", func(_ *world, s *subject, _ string) access { return access{header: "Bearer " + s.refresh} }},
-	{"refresh, expired", func(w *world, s *subject, _ string) access {
-		return access{header: "Bearer " + w.issuer("").Refresh(s.did, "an id", w.clock.Now().Add(-token.RefreshLifetime))}
-	}},
-	{"refresh, foreign key", func(w *world, s *subject, _ string) access {
-		return access{header: "Bearer " + w.issuer("the secret of somebody else").Refresh(s.did, "an id", w.clock.Now())}
-	}},
-	{"service, account here", func(w *world, s *subject, nsid string) access {
-		return access{w.serviceJWT(s.did, s.key, "did:web:pds.test", nsid, time.Minute), s.did}
-	}},
-	{"service, DID from elsewhere", func(w *world, _ *subject, nsid string) access {
-		did := syntax.DID("did:web:" + w.fresh() + ".example")
-		return access{w.serviceJWT(did, w.internet.identity(w, did), "did:web:pds.test", nsid, time.Minute), did}
-	}},
-	{"service, other DID", func(w *world, s *subject, nsid string) access {
-		return access{w.serviceJWT(w.stranger, w.key, "did:web:pds.test", nsid, time.Minute), s.did}
-	}},
-	{"service, foreign key", func(w *world, s *subject, nsid string) access {
-		return access{w.serviceJWT(s.did, w.key, "did:web:pds.test", nsid, time.Minute), s.did}
-	}},
-	{"service, wrong aud", func(w *world, s *subject, nsid string) access {
-		return access{w.serviceJWT(w.stranger, w.key, "did:web:elsewhere.test", nsid, time.Minute), w.stranger}
-	}},
-	{"service, wrong lxm", func(w *world, _ *subject, _ string) access {
-		return access{w.serviceJWT(w.stranger, w.key, "did:web:pds.test", "com.atproto.sync.getRepo", time.Minute), w.stranger}
-	}},
-	{"service, no lxm", func(w *world, s *subject, _ string) access {
-		return access{w.serviceJWT(w.stranger, w.key, "did:web:pds.test", "", time.Minute), w.stranger}
-	}},
-	{"service, expired", func(w *world, s *subject, nsid string) access {
-		return access{w.serviceJWT(w.stranger, w.key, "did:web:pds.test", nsid, -time.Minute), w.stranger}
-	}},
 }
 
-func plain(header string) func(*world, *subject, string) access {
-	return func(*world, *subject, string) access { return access{header: header} }
-}
+// The credentials that there are.
+var credentials = append(ordinary(
+	"none", "malformed header", "unknown scheme", "DPoP", "Basic admin", "Basic admin, wrong password",
+	"Basic, the account's password", "access", "access, app password", "access, privileged app password", "access, takendown",
+	"access, signupQueued", "access, expired", "access, foreign key", "access, refresh scope", "refresh", "refresh, expired",
+	"refresh, foreign key"),
+	[]credential{
+		{"service, account here", func(w *world, s *subject, nsid string) access {
+			return access{w.ServiceToken(s.DID, s.key, nsid, time.Minute), s.DID}
+		}},
+		{"service, DID from elsewhere", func(w *world, _ *subject, nsid string) access {
+			did := syntax.DID("did:web:" + w.fresh() + ".example")
+			return access{w.ServiceToken(did, w.NewIdentity(did), nsid, time.Minute), did}
+		}},
+		{"service, other DID", func(w *world, s *subject, nsid string) access {
+			return access{w.ServiceToken(w.stranger, w.key, nsid, time.Minute), s.DID}
+		}},
+		{"service, foreign key", func(w *world, s *subject, nsid string) access {
+			return access{w.ServiceToken(s.DID, w.key, nsid, time.Minute), s.DID}
+		}},
+		{"service, wrong aud", func(w *world, s *subject, nsid string) access {
+			return access{w.ServiceTokenFor("did:web:elsewhere.test", w.stranger, w.key, nsid, time.Minute), w.stranger}
+		}},
+		{"service, wrong lxm", func(w *world, _ *subject, _ string) access {
+			return access{w.ServiceToken(w.stranger, w.key, "com.atproto.sync.getRepo", time.Minute), w.stranger}
+		}},
+		{"service, no lxm", func(w *world, s *subject, _ string) access {
+			return access{w.ServiceToken(w.stranger, w.key, "", time.Minute), w.stranger}
+		}},
+		{"service, expired", func(w *world, s *subject, nsid string) access {
+			return access{w.ServiceToken(w.stranger, w.key, nsid, -time.Minute), w.stranger}
+		}},
+	}...)
 
-func basic(name, password string) string {
-	return "Basic " + base64.StdEncoding.EncodeToString([]byte(name+":"+password))
-}
-
-func scoped(scope token.Scope) func(*world, *subject, string) access {
-	return func(w *world, s *subject, _ string) access {
-		return access{header: "Bearer " + w.issuer("").Access(s.did, scope, w.clock.Now())}
+// ordinary credentials name no DID.
+func ordinary(names ...string) (all []credential) {
+	for _, c := range servertest.Credentials(names...) {
+		all = append(all, credential{c.Name, func(w *world, s *subject, nsid string) access {
+			return access{header: c.Present(w.Server, s.user, nsid)}
+		}})
 	}
+	return all
 }
 
 // A call is a method, asked for one of the things that it does.
@@ -258,10 +168,9 @@ func (c call) String() string {
 
 // calls are all methods, and again those for which more than the method decides
 // who may call.
-func calls(t *testing.T) []call {
-	t.Helper()
+func calls(routes []xrpc.Route) []call {
 	var all []call
-	for _, r := range routes(t) {
+	for _, r := range routes {
 		all = append(all, call{Route: r})
 		switch r.NSID {
 		case "com.atproto.server.createSession":
@@ -289,7 +198,7 @@ func (w *world) request(r call, s *subject, who access) answer {
 			input["did"] = who.did
 		}
 	case "createSession":
-		input = object{"identifier": s.handle, "password": goodPassword, "allowTakendown": r.variant == "allowTakendown"}
+		input = object{"identifier": s.Handle, "password": goodPassword, "allowTakendown": r.variant == "allowTakendown"}
 	case "createAppPassword", "revokeAppPassword":
 		input = object{"name": "phone"}
 	case "createInviteCode":
@@ -297,15 +206,15 @@ func (w *world) request(r call, s *subject, who access) answer {
 	case "createInviteCodes":
 		input = object{"codeCount": 1, "useCount": 1}
 	case "confirmEmail":
-		input = object{"email": s.email, "token": s.code}
+		input = object{"email": s.Email, "token": s.code}
 	case "updateEmail":
 		input = object{"email": w.fresh() + "@example.com", "token": s.code}
 	case "requestPasswordReset":
-		input = object{"email": s.email}
+		input = object{"email": s.Email}
 	case "resetPassword":
 		input = object{"token": s.code, "password": "another good password"}
 	case "deleteAccount":
-		input = object{"did": s.did, "password": goodPassword, "token": s.code}
+		input = object{"did": s.DID, "password": goodPassword, "token": s.code}
 	case "deactivateAccount", "reserveSigningKey":
 		input = object{}
 	case "getServiceAuth":
@@ -331,20 +240,9 @@ func (w *world) request(r call, s *subject, who access) answer {
 		verb = http.MethodGet
 	}
 	if who.header == "" {
-		return w.call(verb, method+query, body)
+		return w.Call(verb, method+query, body)
 	}
-	return w.call(verb, method+query, body, "Authorization", who.header)
-}
-
-// outcome is a as the golden table shows it.
-func (w *world) outcome(a answer, s *subject) string {
-	w.Helper()
-	if a.status == http.StatusOK {
-		return "200"
-	}
-	name, message := a.text(w, "error"), a.text(w, "message")
-	message = strings.NewReplacer(s.did.String(), "DID", s.handle, "HANDLE").Replace(message)
-	return fmt.Sprintf("%d %s %q", a.status, name, message)
+	return w.Call(verb, method+query, body, who.header)
 }
 
 // changes tells whether a method that succeeded leaves the account other than it
@@ -379,52 +277,37 @@ func TestAccess(t *testing.T) {
 	var table strings.Builder
 	table.WriteString("# What each method answers to each credential, everything else being right. The account that\n" +
 		"# credential and body are about is active, deactivated, taken down or deleted.\n")
-	for _, r := range calls(t) {
+	for _, r := range calls(w.Routes()) {
 		subjects := make([]*subject, len(states))
-		var outcomes []string            // in order of their first credential
-		holders := map[string][]string{} // of an outcome
+		var outcomes servertest.Outcomes
 		for _, c := range credentials {
-			var parts []string // "state, state: answer", neighbours of one answer together
-			last := ""
+			var answers servertest.States
 			for i, state := range states {
 				if subjects[i] == nil {
 					subjects[i] = w.subject(state.enter)
 				}
 				s := subjects[i]
 				a := w.request(r, s, c.present(w, s, r.NSID))
-				if a.status >= 500 || a.status == http.StatusTooManyRequests {
-					t.Errorf("%s, %s, %s: %d %s", r, c.name, state.name, a.status, a.body)
+				if a.Status >= 500 || a.Status == http.StatusTooManyRequests {
+					t.Errorf("%s, %s, %s: %d %s", r, c.name, state.name, a.Status, a.Body)
 				}
-				if a.status == http.StatusOK && changes(r) {
+				if a.Status == http.StatusOK && changes(r) {
 					subjects[i] = nil
 				}
-				outcome := w.outcome(a, s)
-				if outcome == last {
-					parts[len(parts)-1] = strings.Replace(parts[len(parts)-1], ": ", ", "+state.name+": ", 1)
-				} else {
-					parts = append(parts, state.name+": "+outcome)
-				}
-				last = outcome
+				answers.Add(state.name, strings.NewReplacer(s.DID.String(), "DID", s.Handle, "HANDLE").Replace(a.Outcome()))
 			}
-			line := strings.Join(parts, "\n  ")
-			if len(parts) == 1 {
-				line = last
-			}
-			if holders[line] == nil {
-				outcomes = append(outcomes, line)
-			}
-			holders[line] = append(holders[line], c.name)
+			outcomes.Add(answers.String(), c.name)
 		}
 		fmt.Fprintf(&table, "\n%s\n", r)
-		for _, outcome := range outcomes {
+		for outcome, names := range outcomes.All() {
 			fmt.Fprintf(&table, "  %s\n", outcome)
-			if len(outcomes) == 1 {
-				holders[outcome] = []string{"whatever the credential"}
+			if outcomes.Len() == 1 {
+				names = []string{"whatever the credential"}
 			}
-			table.WriteString(wrapped(holders[outcome]))
+			table.WriteString(wrapped(names))
 		}
 	}
-	golden(t, "access.golden", table.String())
+	servertest.Golden(t, "access.golden", table.String())
 }
 
 // Whoever shows nothing is let in nowhere but where the list of policies says so.
@@ -440,7 +323,7 @@ func TestNothingIsOpenByAccident(t *testing.T) {
 		who[nsid], _, _ = strings.Cut(policy, ";")
 	}
 	w := newWorld(t)
-	all := routes(t)
+	all := w.Routes()
 	if len(all) != 25 || len(who) != 25 {
 		t.Errorf("%d methods, %d of them in the list; want 25", len(all), len(who))
 	}
@@ -448,13 +331,13 @@ func TestNothingIsOpenByAccident(t *testing.T) {
 		for _, header := range []string{"", "Bearer", "Bearer ", "Basic Og==", "Bearer e30.e30.", "Bearer null"} {
 			a := w.request(call{Route: r}, w.subject(states[0].enter), access{header: header})
 			want := who[r.NSID] == "public" || who[r.NSID] == "service token or anonymous" && header == ""
-			switch in := a.status == http.StatusOK; {
+			switch in := a.Status == http.StatusOK; {
 			case want && !in:
-				t.Errorf("%s is open, but answers %q with %d %s", r.NSID, header, a.status, a.body)
+				t.Errorf("%s is open, but answers %q with %d %s", r.NSID, header, a.Status, a.Body)
 			case !want && in:
 				t.Errorf("%s lets %q in", r.NSID, header)
-			case !want && a.status != http.StatusUnauthorized && a.status != http.StatusBadRequest:
-				t.Errorf("%s answers %q with %d %s", r.NSID, header, a.status, a.body)
+			case !want && a.Status != http.StatusUnauthorized && a.Status != http.StatusBadRequest:
+				t.Errorf("%s answers %q with %d %s", r.NSID, header, a.Status, a.Body)
 			}
 		}
 	}

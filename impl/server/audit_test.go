@@ -12,36 +12,36 @@ import (
 // What happens to the security of an account is recorded with time, actor and
 // address, the oldest entry first here, and without a secret.
 func TestAudit(t *testing.T) {
-	f := newFixture(t, func(o *options) { o.trusted = 1 })
-	alice := f.signUp("alice")
-	session := append(bearer(alice.access), "X-Forwarded-For", "192.0.2.1")
-	from := []string{"X-Forwarded-For", "192.0.2.2"}
+	f := newFixture(t, func(o *options) { o.TrustedProxies = 1 })
+	alice := f.SignUp("alice")
+	session := []string{alice.Access, "X-Forwarded-For: 192.0.2.1"}
+	const from = "X-Forwarded-For: 192.0.2.2"
 	signIn := func(password, more string) answer {
-		return f.post("createSession", `{"identifier":"alice.test","password":"`+password+`"`+more+`}`, from...)
+		return f.Post("createSession", `{"identifier":"alice.test","password":"`+password+`"`+more+`}`, from)
 	}
 	signIn("a wrong password", "")
-	f.post("createSession", `{"identifier":"nobody.test","password":"a wrong password"}`, from...)
-	f.accepted(signIn(goodPassword, ""))
-	app := f.accepted(f.post("createAppPassword", `{"name":"phone"}`, session...)).text(t, "password")
-	f.accepted(signIn(app, ""))
-	f.accepted(f.post("revokeAppPassword", `{"name":"phone"}`, session...))
-	f.accepted(f.post("requestEmailConfirmation", "", session...))
-	f.accepted(f.post("confirmEmail", `{"email":"alice@example.com","token":"`+f.code("confirm_email")+`"}`, session...))
-	f.accepted(f.post("updateEmail", `{"email":"alice@example.com","emailAuthFactor":true}`, session...))
+	f.Post("createSession", `{"identifier":"nobody.test","password":"a wrong password"}`, from)
+	f.Accepted(signIn(goodPassword, ""))
+	app := f.Accepted(f.Post("createAppPassword", `{"name":"phone"}`, session...)).Text(t, "password")
+	f.Accepted(signIn(app, ""))
+	f.Accepted(f.Post("revokeAppPassword", `{"name":"phone"}`, session...))
+	f.Accepted(f.Post("requestEmailConfirmation", "", session...))
+	f.Accepted(f.Post("confirmEmail", `{"email":"alice@example.com","token":"`+f.Code("confirm_email")+`"}`, session...))
+	f.Accepted(f.Post("updateEmail", `{"email":"alice@example.com","emailAuthFactor":true}`, session...))
 	signIn(goodPassword, "")
 	signIn(goodPassword, `,"authFactorToken":"AAAAA-AAAAA"`)
-	f.accepted(signIn(goodPassword, `,"authFactorToken":"`+f.code("sign_in")+`"`))
-	f.accepted(f.post("requestEmailUpdate", "", session...))
-	f.accepted(f.post("updateEmail", `{"email":"alice@example.com","emailAuthFactor":false,"token":"`+f.code("update_email")+`"}`, session...))
-	f.accepted(f.post("requestEmailUpdate", "", session...))
-	f.accepted(f.post("updateEmail", `{"email":"alice@example.org","token":"`+f.code("update_email")+`"}`, session...))
-	f.clock.advance(time.Second)
-	f.accepted(f.post("deactivateAccount", `{}`, session...))
-	f.accepted(f.post("activateAccount", "", session...))
-	f.accepted(f.post("requestPasswordReset", `{"email":"alice@example.org"}`))
-	f.accepted(f.post("resetPassword", `{"token":"`+f.code("reset_password")+`","password":"another good password"}`, from...))
-	f.takeDown(alice.did)
-	f.accepted(signIn("another good password", `,"allowTakendown":true`))
+	f.Accepted(signIn(goodPassword, `,"authFactorToken":"`+f.Code("sign_in")+`"`))
+	f.Accepted(f.Post("requestEmailUpdate", "", session...))
+	f.Accepted(f.Post("updateEmail", `{"email":"alice@example.com","emailAuthFactor":false,"token":"`+f.Code("update_email")+`"}`, session...))
+	f.Accepted(f.Post("requestEmailUpdate", "", session...))
+	f.Accepted(f.Post("updateEmail", `{"email":"alice@example.org","token":"`+f.Code("update_email")+`"}`, session...))
+	f.Advance(time.Second)
+	f.Accepted(f.Post("deactivateAccount", `{}`, session...))
+	f.Accepted(f.Post("activateAccount", "", session...))
+	f.Accepted(f.Post("requestPasswordReset", `{"email":"alice@example.org"}`))
+	f.Accepted(f.Post("resetPassword", `{"token":"`+f.Code("reset_password")+`","password":"another good password"}`, from))
+	f.TakeDown(alice.DID)
+	f.Accepted(signIn("another good password", `,"allowTakendown":true`))
 
 	const want = `12:00:00 sign_in_failed by stranger from 192.0.2.2: wrong password
 12:00:00 signed_in by DID from 192.0.2.2: 
@@ -59,14 +59,14 @@ func TestAudit(t *testing.T) {
 12:00:01 password_changed by stranger from 192.0.2.2: 
 12:00:01 signed_in by DID from 192.0.2.2: while taken down
 `
-	entries, err := f.db.Audit(t.Context(), alice.did, 100)
+	entries, err := f.DB.Audit(t.Context(), alice.DID, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := ""
 	for _, e := range entries {
 		line := fmt.Sprintf("%s %s by %s from %s: %s\n", e.At.Format("15:04:05"), e.Event, e.Actor, e.Address, e.Detail)
-		got = strings.ReplaceAll(line, alice.did.String(), "DID") + got
+		got = strings.ReplaceAll(line, alice.DID.String(), "DID") + got
 	}
 	if got != want {
 		t.Errorf("record\n%swant\n%s", got, want)
@@ -81,11 +81,11 @@ func TestAudit(t *testing.T) {
 // Wrong passwords are recorded as long as they are counted: nobody fills the disk.
 func TestAuditOfWrongPasswordsIsBounded(t *testing.T) {
 	f := newFixture(t)
-	alice := f.signUp("alice")
+	alice := f.SignUp("alice")
 	for range 100 {
-		f.post("createSession", `{"identifier":"alice.test","password":"a wrong password"}`)
+		f.Post("createSession", `{"identifier":"alice.test","password":"a wrong password"}`)
 	}
-	entries, err := f.db.Audit(t.Context(), alice.did, 1000)
+	entries, err := f.DB.Audit(t.Context(), alice.DID, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,11 +93,11 @@ func TestAuditOfWrongPasswordsIsBounded(t *testing.T) {
 		t.Errorf("%d entries", n)
 	}
 	// Of an account that is gone nothing is recorded.
-	if err := f.db.Write(t.Context(), func(tx *db.Tx) error { return tx.DeleteAccount(t.Context(), alice.did) }); err != nil {
+	if err := f.DB.Write(t.Context(), func(tx *db.Tx) error { return tx.DeleteAccount(t.Context(), alice.DID) }); err != nil {
 		t.Fatal(err)
 	}
-	f.post("createSession", `{"identifier":"`+alice.did.String()+`","password":"a wrong password"}`)
-	if entries, err = f.db.Audit(t.Context(), alice.did, 10); err != nil || len(entries) != 0 {
+	f.Post("createSession", `{"identifier":"`+alice.DID.String()+`","password":"a wrong password"}`)
+	if entries, err = f.DB.Audit(t.Context(), alice.DID, 10); err != nil || len(entries) != 0 {
 		t.Errorf("%d entries, %v", len(entries), err)
 	}
 }

@@ -13,13 +13,12 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
-	"portico/db/dbtest"
-	"portico/impl/plc"
+	"portico/impl/servertest"
 )
 
 func TestCreateAccount(t *testing.T) {
 	f := newFixture(t)
-	a := f.accepted(f.post("createAccount",
+	a := f.Accepted(f.Post("createAccount",
 		`{"handle":"Alice.test","email":"Alice@Example.com","password":"correct horse battery"}`))
 	var out struct {
 		Handle, DID, AccessJWT, RefreshJWT string
@@ -29,7 +28,7 @@ func TestCreateAccount(t *testing.T) {
 			Service     []struct{ ID, Type, ServiceEndpoint string }
 		}
 	}
-	if err := json.Unmarshal([]byte(a.body), &out); err != nil {
+	if err := json.Unmarshal([]byte(a.Body), &out); err != nil {
 		t.Fatal(err)
 	}
 	if out.Handle != "alice.test" || !strings.HasPrefix(out.DID, "did:plc:") || len(out.DID) != 32 {
@@ -40,12 +39,12 @@ func TestCreateAccount(t *testing.T) {
 		t.Errorf("DID document %+v", out.DIDDoc)
 	}
 	for _, absent := range []string{"active", "status", "email"} {
-		if _, ok := a.fields(t)[absent]; ok {
+		if _, ok := a.Fields(t)[absent]; ok {
 			t.Errorf("answer has %q", absent)
 		}
 	}
 
-	session := f.accepted(f.get("getSession", bearer(out.AccessJWT)...)).fields(t)
+	session := f.Accepted(f.Get("getSession", servertest.Bearer(out.AccessJWT))).Fields(t)
 	want := map[string]any{"did": out.DID, "handle": "alice.test", "email": "alice@example.com", "emailConfirmed": false, "active": true}
 	for k, v := range want {
 		if session[k] != v {
@@ -54,12 +53,12 @@ func TestCreateAccount(t *testing.T) {
 	}
 
 	// The directory holds what the answer says.
-	data, err := (&plc.Client{URL: f.directory}).Data(t.Context(), syntax.DID(out.DID))
+	data, err := f.PLC.Data(t.Context(), syntax.DID(out.DID))
 	if err != nil {
 		t.Fatal(err)
 	}
-	public, _ := f.rotation.PublicKey()
-	key, err := f.db.SigningKey(t.Context(), syntax.DID(out.DID), "atproto")
+	public, _ := f.Rotation.PublicKey()
+	key, err := f.DB.SigningKey(t.Context(), syntax.DID(out.DID), "atproto")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +66,7 @@ func TestCreateAccount(t *testing.T) {
 		t.Errorf("directory has %+v", data)
 	}
 	// The four events of a new account, in their order.
-	events, err := f.db.Events(t.Context(), 0, 10)
+	events, err := f.DB.Events(t.Context(), 0, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,40 +111,40 @@ func TestCreateAccountRefuses(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFixture(t)
-			f.signUp("taken")
-			f.refused(f.post("createAccount", tt.body), tt.status, tt.error, tt.answer)
+			f.SignUp("taken")
+			f.Refused(f.Post("createAccount", tt.body), tt.status, tt.error, tt.answer)
 			// Nothing is taken by what was refused.
-			f.signUp("alice")
+			f.SignUp("alice")
 		})
 	}
 }
 
 func TestCreateAccountWithInvites(t *testing.T) {
-	f := newFixture(t, func(o *options) { o.config.InviteRequired = true })
+	f := newFixture(t, func(o *options) { o.Config.InviteRequired = true })
 	body := func(name, code string) string {
 		return fmt.Sprintf(`{"handle":"%s.test","email":"%[1]s@example.com","password":"correct horse","inviteCode":"%s"}`, name, code)
 	}
-	f.refused(f.post("createAccount", body("alice", "")), 400, "InvalidInviteCode", "No invite code provided")
-	f.refused(f.post("createAccount", body("alice", "nope")), 400, "InvalidInviteCode", "Provided invite code not available")
-	f.invite("one-use", 1, "admin")
-	f.accepted(f.post("createAccount", body("alice", "one-use")))
-	f.refused(f.post("createAccount", body("bob", "one-use")), 400, "InvalidInviteCode", "Provided invite code not available")
-	f.invite("no-use", 0, "admin")
-	f.refused(f.post("createAccount", body("bob", "no-use")), 400, "InvalidInviteCode", "Provided invite code not available")
+	f.Refused(f.Post("createAccount", body("alice", "")), 400, "InvalidInviteCode", "No invite code provided")
+	f.Refused(f.Post("createAccount", body("alice", "nope")), 400, "InvalidInviteCode", "Provided invite code not available")
+	f.Invite("one-use", 1, "admin")
+	f.Accepted(f.Post("createAccount", body("alice", "one-use")))
+	f.Refused(f.Post("createAccount", body("bob", "one-use")), 400, "InvalidInviteCode", "Provided invite code not available")
+	f.Invite("no-use", 0, "admin")
+	f.Refused(f.Post("createAccount", body("bob", "no-use")), 400, "InvalidInviteCode", "Provided invite code not available")
 }
 
 // DESIGN 6: the handle and the email of an inactive account are as taken as any.
 func TestDesign6CreateAccountMeetsInactiveAccounts(t *testing.T) {
 	f := newFixture(t)
-	gone := f.signUp("taken")
+	gone := f.SignUp("taken")
 	for _, change := range []func(*db.Account){
-		func(a *db.Account) { a.DeactivatedAt = new(f.clock.Now()) },
+		func(a *db.Account) { a.DeactivatedAt = new(f.Now()) },
 		func(a *db.Account) { a.TakedownRef = new("x") },
 	} {
-		f.setAccount(gone.did, change)
-		f.refused(f.post("createAccount", `{"handle":"taken.test","email":"a@example.com"}`),
+		f.SetAccount(gone.DID, change)
+		f.Refused(f.Post("createAccount", `{"handle":"taken.test","email":"a@example.com"}`),
 			400, "HandleNotAvailable", "Handle already taken: taken.test")
-		f.refused(f.post("createAccount", `{"handle":"alice.test","email":"taken@example.com","password":"12345678"}`),
+		f.Refused(f.Post("createAccount", `{"handle":"alice.test","email":"taken@example.com","password":"12345678"}`),
 			400, "InvalidRequest", "Email already taken: taken@example.com")
 	}
 }
@@ -167,15 +166,14 @@ func TestCreateAccountRaces(t *testing.T) {
 	}
 	for what, body := range bodies {
 		t.Run(what, func(t *testing.T) {
-			dbtest.Engines(t, func(t *testing.T, d *db.DB) {
-				f := newFixture(t, func(o *options) { o.engine = d })
-				f.invite("once", 1, "admin")
+			engines(t, func(t *testing.T, f *fixture) {
+				f.Invite("once", 1, "admin")
 				answers := make([]answer, racers)
 				var all sync.WaitGroup
 				for i := range racers {
 					all.Go(func() {
 						var err error
-						if answers[i], err = f.try(http.MethodPost, "createAccount", body(i)); err != nil {
+						if answers[i], err = f.Try(http.MethodPost, "createAccount", body(i)); err != nil {
 							t.Error(err)
 						}
 					})
@@ -184,10 +182,10 @@ func TestCreateAccountRaces(t *testing.T) {
 				won := 0
 				for _, a := range answers {
 					switch {
-					case a.status == 200:
+					case a.Status == 200:
 						won++
-					case a.status != 400:
-						t.Errorf("a loser got %d %s", a.status, a.body)
+					case a.Status != 400:
+						t.Errorf("a loser got %d %s", a.Status, a.Body)
 					}
 				}
 				if won != 1 {
@@ -201,19 +199,19 @@ func TestCreateAccountRaces(t *testing.T) {
 // An account may be made without a password; then its email is not kept.
 func TestCreateAccountWithoutPassword(t *testing.T) {
 	f := newFixture(t)
-	a := f.accepted(f.post("createAccount", `{"handle":"alice.test","email":"alice@example.com"}`))
-	session := f.accepted(f.get("getSession", bearer(a.text(t, "accessJwt"))...)).fields(t)
+	a := f.Accepted(f.Post("createAccount", `{"handle":"alice.test","email":"alice@example.com"}`))
+	session := f.Accepted(f.Get("getSession", servertest.Bearer(a.Text(t, "accessJwt")))).Fields(t)
 	if _, ok := session["email"]; ok {
 		t.Errorf("session has an email: %v", session)
 	}
-	f.refused(f.post("createSession", `{"identifier":"alice.test","password":""}`), 401, "AuthenticationRequired", "Invalid identifier or password")
-	f.accepted(f.post("createAccount", `{"handle":"bob.test","email":"alice@example.com","password":"12345678"}`))
+	f.Refused(f.Post("createSession", `{"identifier":"alice.test","password":""}`), 401, "AuthenticationRequired", "Invalid identifier or password")
+	f.Accepted(f.Post("createAccount", `{"handle":"bob.test","email":"alice@example.com","password":"12345678"}`))
 }
 
 func TestCreateAccountWithOwnDID(t *testing.T) {
 	f := newFixture(t)
 	const did = "did:web:alice.example"
-	key := f.internet.identity(t, did)
+	key := f.NewIdentity(did)
 	sign := func(c map[string]any) string {
 		head := base64.RawURLEncoding.EncodeToString([]byte(`{"typ":"JWT","alg":"ES256K"}`))
 		claims, err := json.Marshal(c)
@@ -228,7 +226,7 @@ func TestCreateAccountWithOwnDID(t *testing.T) {
 		return text + "." + base64.RawURLEncoding.EncodeToString(sig)
 	}
 	good := map[string]any{
-		"iss": did, "aud": "did:web:pds.test", "exp": f.clock.Now().Add(time.Minute).Unix(), "lxm": "com.atproto.server.createAccount",
+		"iss": did, "aud": "did:web:pds.test", "exp": f.Now().Add(time.Minute).Unix(), "lxm": "com.atproto.server.createAccount",
 	}
 	with := func(name string, value any) map[string]any {
 		c := map[string]any{}
@@ -257,30 +255,30 @@ func TestCreateAccountWithOwnDID(t *testing.T) {
 		{"other key", sign(good)[:len(sign(good))-10] + "AAAAAAAAAA", "BadJwtSignature", "jwt signature does not match jwt issuer"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f.refused(f.post("createAccount", body, bearer(tt.token)...), 401, tt.error, tt.message)
+			f.Refused(f.Post("createAccount", body, servertest.Bearer(tt.token)), 401, tt.error, tt.message)
 		})
 	}
-	f.refused(f.post("createAccount", body, "Authorization", "Basic YTpi"), 401, "AuthenticationRequired", "Invalid authorization header")
-	f.refused(f.post("createAccount", body, "Authorization", "Bearer"), 400, "InvalidToken", "Malformed authorization header")
-	f.refused(f.post("createAccount", body, "Authorization", "Magic abc"), 400, "InvalidToken", "Unsupported authorization type: Magic")
+	f.Refused(f.Post("createAccount", body, "Basic YTpi"), 401, "AuthenticationRequired", "Invalid authorization header")
+	f.Refused(f.Post("createAccount", body, "Bearer"), 400, "InvalidToken", "Malformed authorization header")
+	f.Refused(f.Post("createAccount", body, "Magic abc"), 400, "InvalidToken", "Unsupported authorization type: Magic")
 
-	a := f.accepted(f.post("createAccount", body, bearer(sign(good))...))
-	if a.text(t, "did") != did {
-		t.Errorf("DID %s", a.text(t, "did"))
+	a := f.Accepted(f.Post("createAccount", body, servertest.Bearer(sign(good))))
+	if a.Text(t, "did") != did {
+		t.Errorf("DID %s", a.Text(t, "did"))
 	}
-	session := f.accepted(f.get("getSession", bearer(a.text(t, "accessJwt"))...)).fields(t)
+	session := f.Accepted(f.Get("getSession", servertest.Bearer(a.Text(t, "accessJwt")))).Fields(t)
 	if session["active"] != false || session["status"] != "deactivated" {
 		t.Errorf("session %v", session)
 	}
-	row, err := f.db.AccountByDID(t.Context(), did)
+	row, err := f.DB.AccountByDID(t.Context(), did)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if row.DeleteAfter == nil || !row.DeleteAfter.Equal(f.clock.Now().Add(3*24*time.Hour)) {
+	if row.DeleteAfter == nil || !row.DeleteAfter.Equal(f.Now().Add(3*24*time.Hour)) {
 		t.Errorf("deleteAfter %v", row.DeleteAfter)
 	}
-	if events, err := f.db.Events(t.Context(), 0, 10); err != nil || len(events) != 0 {
+	if events, err := f.DB.Events(t.Context(), 0, 10); err != nil || len(events) != 0 {
 		t.Errorf("events %v, %v: an account that moves here is silent until it is activated", events, err)
 	}
-	f.refused(f.post("createAccount", strings.Replace(body, "alice", "alice2", 2), bearer(sign(good))...), 400, "AlreadyExists", "Repo already exists")
+	f.Refused(f.Post("createAccount", strings.Replace(body, "alice", "alice2", 2), servertest.Bearer(sign(good))), 400, "AlreadyExists", "Repo already exists")
 }

@@ -16,17 +16,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"portico/db"
-	"portico/db/dbtest"
 	"portico/impl/invite"
+	"portico/impl/servertest"
 )
-
-// asAdmin are the operator's credentials.
-var asAdmin = []string{"Authorization", "Basic YWRtaW46YSBwYXNzd29yZCBmb3IgdGhlIGFkbWlu"}
 
 var inviteForm = regexp.MustCompile(`^pds-test-[a-z2-7]{5}-[a-z2-7]{5}$`)
 
 func TestCreateInviteCode(t *testing.T) {
-	f := newFixture(t, func(o *options) { o.config.InviteRequired = true })
+	f := newFixture(t, func(o *options) { o.Config.InviteRequired = true })
 	for _, tt := range []struct {
 		name, body string
 		want       db.Invite
@@ -38,26 +35,26 @@ func TestCreateInviteCode(t *testing.T) {
 		{"for as many as there are", `{"useCount":9007199254740991}`, db.Invite{Uses: 9007199254740991, ForAccount: "admin"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			a := f.accepted(f.post("createInviteCode", tt.body, asAdmin...))
-			code := a.text(t, "code")
-			if !inviteForm.MatchString(code) || len(a.fields(t)) != 1 {
-				t.Errorf("answer %s", a.body)
+			a := f.Accepted(f.Post("createInviteCode", tt.body, servertest.Admin))
+			code := a.Text(t, "code")
+			if !inviteForm.MatchString(code) || len(a.Fields(t)) != 1 {
+				t.Errorf("answer %s", a.Body)
 			}
-			got, err := f.db.Invite(t.Context(), code)
+			got, err := f.DB.Invite(t.Context(), code)
 			if err != nil {
 				t.Fatal(err)
 			}
-			tt.want.Code, tt.want.CreatedBy, tt.want.CreatedAt = code, "admin", f.clock.Now()
+			tt.want.Code, tt.want.CreatedBy, tt.want.CreatedAt = code, "admin", f.Now()
 			if diff := cmp.Diff(tt.want, *got); diff != "" {
 				t.Errorf("row (-want +got)\n%s", diff)
 			}
 			body := fmt.Sprintf(`{"handle":"user%d.test","email":"user%[1]d@example.com","password":"12345678","inviteCode":"%s"}`, len(tt.name), code)
 			if tt.want.Uses > 0 {
-				f.accepted(f.post("createAccount", body))
+				f.Accepted(f.Post("createAccount", body))
 			} else {
-				f.refused(f.post("createAccount", body), 400, "InvalidInviteCode", "Provided invite code not available")
+				f.Refused(f.Post("createAccount", body), 400, "InvalidInviteCode", "Provided invite code not available")
 			}
-			f.refused(f.post("createAccount", strings.Replace(body, code, strings.ToUpper(code), 1)),
+			f.Refused(f.Post("createAccount", strings.Replace(body, code, strings.ToUpper(code), 1)),
 				400, "InvalidInviteCode", "Provided invite code not available")
 		})
 	}
@@ -65,15 +62,15 @@ func TestCreateInviteCode(t *testing.T) {
 
 func TestCreateInviteCodeRefuses(t *testing.T) {
 	f := newFixture(t)
-	u := f.signUp("alice")
+	u := f.SignUp("alice")
 	const body = `{"useCount":1,"codeCount":1}`
 	for _, method := range []string{"createInviteCode", "createInviteCodes"} {
-		for name, h := range map[string][]string{
-			"nothing": nil, "wrong password": {"Authorization", "Basic YWRtaW46YWRtaW4="}, "malformed": {"Authorization", "Basic"},
-			"access": bearer(u.access), "refresh": bearer(u.refresh),
+		for name, h := range map[string]string{
+			"nothing": "", "wrong password": "Basic YWRtaW46YWRtaW4=", "malformed": "Basic",
+			"access": u.Access, "refresh": u.Refresh,
 		} {
 			t.Run(method+"/"+name, func(t *testing.T) {
-				f.refused(f.post(method, body, h...), 401, "AuthenticationRequired", "Authentication Required")
+				f.Refused(f.Post(method, body, h), 401, "AuthenticationRequired", "Authentication Required")
 			})
 		}
 		for _, tt := range []struct{ body, message string }{
@@ -82,12 +79,12 @@ func TestCreateInviteCodeRefuses(t *testing.T) {
 			{`{"useCount":1.5}`, `Expected integer value type (got 1.5) at $.useCount`},
 			{`{"useCount":9007199254740992}`, `Expected integer value type (got 9007199254740992) at $.useCount`},
 		} {
-			f.refused(f.post(method, tt.body, asAdmin...), 400, "InvalidRequest", tt.message)
+			f.Refused(f.Post(method, tt.body, servertest.Admin), 400, "InvalidRequest", tt.message)
 		}
 	}
-	f.refused(f.post("createInviteCode", `{"useCount":1,"forAccount":"admin"}`, asAdmin...),
+	f.Refused(f.Post("createInviteCode", `{"useCount":1,"forAccount":"admin"}`, servertest.Admin),
 		400, "InvalidRequest", `Invalid DID (got "admin") at $.forAccount`)
-	f.refused(f.post("createInviteCodes", `{"useCount":1,"forAccounts":["did:web:a.test","alice"]}`, asAdmin...),
+	f.Refused(f.Post("createInviteCodes", `{"useCount":1,"forAccounts":["did:web:a.test","alice"]}`, servertest.Admin),
 		400, "InvalidRequest", `Invalid DID (got "alice") at $.forAccounts[1]`)
 }
 
@@ -100,16 +97,16 @@ func madeCodes(t *testing.T, f *fixture, a answer) string {
 			Codes   []string
 		}
 	}
-	if err := json.Unmarshal([]byte(f.accepted(a).body), &out); err != nil {
+	if err := json.Unmarshal([]byte(f.Accepted(a).Body), &out); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(a.body, "null") {
-		t.Errorf("answer %s", a.body)
+	if strings.Contains(a.Body, "null") {
+		t.Errorf("answer %s", a.Body)
 	}
 	var all []string
 	for _, of := range out.Codes {
 		for _, code := range of.Codes {
-			row, err := f.db.Invite(t.Context(), code)
+			row, err := f.DB.Invite(t.Context(), code)
 			if err != nil || row.ForAccount != of.Account || row.Uses != 3 || row.CreatedBy != "admin" || !inviteForm.MatchString(code) {
 				t.Errorf("code %s: %+v, %v", code, row, err)
 			}
@@ -132,7 +129,7 @@ func TestCreateInviteCodes(t *testing.T) {
 		{"more than go into a statement", `{"codeCount":501,"useCount":3}`, "admin=501"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := madeCodes(t, f, f.post("createInviteCodes", tt.body, asAdmin...)); got != tt.want {
+			if got := madeCodes(t, f, f.Post("createInviteCodes", tt.body, servertest.Admin)); got != tt.want {
 				t.Errorf("made %s, want %s", got, tt.want)
 			}
 		})
@@ -142,8 +139,7 @@ func TestCreateInviteCodes(t *testing.T) {
 // A digit too many must not fill the database: one request makes up to 10,000
 // codes, all or none.
 func TestCreateInviteCodesBound(t *testing.T) {
-	dbtest.Engines(t, func(t *testing.T, d *db.DB) {
-		f := newFixture(t, func(o *options) { o.engine = d })
+	engines(t, func(t *testing.T, f *fixture) {
 		many := `"did:web:a.test"` + strings.Repeat(`,"did:web:a.test"`, 9)
 		for _, body := range []string{
 			`{"useCount":1,"codeCount":10001}`,
@@ -151,15 +147,15 @@ func TestCreateInviteCodesBound(t *testing.T) {
 			`{"useCount":1,"codeCount":1001,"forAccounts":[` + many + `]}`,
 			`{"useCount":1,"codeCount":9007199254740991,"forAccounts":[` + many + `]}`,
 		} {
-			f.refused(f.post("createInviteCodes", body, asAdmin...), 400, "InvalidRequest", "Too many invite codes. Maximum is 10000 in one request.")
+			f.Refused(f.Post("createInviteCodes", body, servertest.Admin), 400, "InvalidRequest", "Too many invite codes. Maximum is 10000 in one request.")
 		}
 		for owner, want := range map[string]int{"admin": 0, "did:web:a.test": 0} {
-			if codes, err := f.db.InvitesFor(t.Context(), owner); err != nil || len(codes) != want {
+			if codes, err := f.DB.InvitesFor(t.Context(), owner); err != nil || len(codes) != want {
 				t.Errorf("%s has %d codes, %v", owner, len(codes), err)
 			}
 		}
-		f.accepted(f.post("createInviteCodes", `{"useCount":1,"codeCount":1000,"forAccounts":[`+many+`]}`, asAdmin...))
-		if codes, err := f.db.InvitesFor(t.Context(), "did:web:a.test"); err != nil || len(codes) != 10000 {
+		f.Accepted(f.Post("createInviteCodes", `{"useCount":1,"codeCount":1000,"forAccounts":[`+many+`]}`, servertest.Admin))
+		if codes, err := f.DB.InvitesFor(t.Context(), "did:web:a.test"); err != nil || len(codes) != 10000 {
 			t.Errorf("%d codes, %v", len(codes), err)
 		}
 	})
@@ -168,16 +164,15 @@ func TestCreateInviteCodesBound(t *testing.T) {
 // A code with n uses admits exactly n of any number of racing sign-ups.
 func TestInviteAdmitsExactlyItsUses(t *testing.T) {
 	const racers, uses = 12, 5
-	dbtest.Engines(t, func(t *testing.T, d *db.DB) {
-		f := newFixture(t, func(o *options) { o.engine, o.config.InviteRequired = d, true })
-		code := f.accepted(f.post("createInviteCode", fmt.Sprintf(`{"useCount":%d}`, uses), asAdmin...)).text(t, "code")
+	engines(t, func(t *testing.T, f *fixture) {
+		code := f.Accepted(f.Post("createInviteCode", fmt.Sprintf(`{"useCount":%d}`, uses), servertest.Admin)).Text(t, "code")
 		answers := make([]answer, racers)
 		var all sync.WaitGroup
 		for i := range racers {
 			all.Go(func() {
 				body := fmt.Sprintf(`{"handle":"user%d.test","email":"user%[1]d@example.com","password":"12345678","inviteCode":"%s"}`, i, code)
 				var err error
-				if answers[i], err = f.try(http.MethodPost, "createAccount", body); err != nil {
+				if answers[i], err = f.Try(http.MethodPost, "createAccount", body); err != nil {
 					t.Error(err)
 				}
 			})
@@ -185,16 +180,16 @@ func TestInviteAdmitsExactlyItsUses(t *testing.T) {
 		all.Wait()
 		admitted := map[string]bool{}
 		for i, a := range answers {
-			if a.status == 200 {
-				admitted[a.text(t, "did")] = true
+			if a.Status == 200 {
+				admitted[a.Text(t, "did")] = true
 				continue
 			}
-			f.refused(a, 400, "InvalidInviteCode", "Provided invite code not available")
+			f.Refused(a, 400, "InvalidInviteCode", "Provided invite code not available")
 			// Nothing is taken by who was refused.
-			f.refused(f.post("createAccount", fmt.Sprintf(`{"handle":"user%d.test","email":"user%[1]d@example.com","password":"12345678","inviteCode":"nope"}`, i)),
+			f.Refused(f.Post("createAccount", fmt.Sprintf(`{"handle":"user%d.test","email":"user%[1]d@example.com","password":"12345678","inviteCode":"nope"}`, i)),
 				400, "InvalidInviteCode", "Provided invite code not available")
 		}
-		row, err := f.db.Invite(t.Context(), code)
+		row, err := f.DB.Invite(t.Context(), code)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -206,35 +201,35 @@ func TestInviteAdmitsExactlyItsUses(t *testing.T) {
 				t.Errorf("%s used the code and has no account", use.By)
 			}
 		}
-	})
+	}, func(o *options) { o.Config.InviteRequired = true })
 }
 
 // The codes of an owner who is taken down admit nobody until that is lifted;
 // those of any other owner do.
 func TestInviteOfInactiveOwners(t *testing.T) {
 	f := newFixture(t)
-	owner := f.signUp("heidi")
-	gone := f.signUp("carol")
-	code := f.accepted(f.post("createInviteCode", `{"useCount":9,"forAccount":"`+owner.did.String()+`"}`, asAdmin...)).text(t, "code")
-	left := f.accepted(f.post("createInviteCode", `{"useCount":9,"forAccount":"`+gone.did.String()+`"}`, asAdmin...)).text(t, "code")
-	f.remove(gone.did)
+	owner := f.SignUp("heidi")
+	gone := f.SignUp("carol")
+	code := f.Accepted(f.Post("createInviteCode", `{"useCount":9,"forAccount":"`+owner.DID.String()+`"}`, servertest.Admin)).Text(t, "code")
+	left := f.Accepted(f.Post("createInviteCode", `{"useCount":9,"forAccount":"`+gone.DID.String()+`"}`, servertest.Admin)).Text(t, "code")
+	f.Remove(gone.DID)
 	n := 0
 	signUp := func(code string) answer {
 		n++
-		return f.post("createAccount", fmt.Sprintf(`{"handle":"user%d.test","email":"user%[1]d@example.com","password":"12345678","inviteCode":"%s"}`, n, code))
+		return f.Post("createAccount", fmt.Sprintf(`{"handle":"user%d.test","email":"user%[1]d@example.com","password":"12345678","inviteCode":"%s"}`, n, code))
 	}
-	f.accepted(signUp(code))
-	f.accepted(signUp(left))
-	f.setAccount(owner.did, func(a *db.Account) { a.DeactivatedAt = new(f.clock.Now()) })
-	f.accepted(signUp(code))
-	f.takeDown(owner.did)
-	f.refused(signUp(code), 400, "InvalidInviteCode", "Provided invite code not available")
-	f.setAccount(owner.did, func(a *db.Account) { a.TakedownRef, a.DeactivatedAt = nil, nil })
-	f.accepted(signUp(code))
-	if err := f.db.Write(t.Context(), func(tx *db.Tx) error { return tx.DisableInvites(t.Context(), []string{code}, nil) }); err != nil {
+	f.Accepted(signUp(code))
+	f.Accepted(signUp(left))
+	f.SetAccount(owner.DID, func(a *db.Account) { a.DeactivatedAt = new(f.Now()) })
+	f.Accepted(signUp(code))
+	f.TakeDown(owner.DID)
+	f.Refused(signUp(code), 400, "InvalidInviteCode", "Provided invite code not available")
+	f.SetAccount(owner.DID, func(a *db.Account) { a.TakedownRef, a.DeactivatedAt = nil, nil })
+	f.Accepted(signUp(code))
+	if err := f.DB.Write(t.Context(), func(tx *db.Tx) error { return tx.DisableInvites(t.Context(), []string{code}, nil) }); err != nil {
 		t.Fatal(err)
 	}
-	f.refused(signUp(code), 400, "InvalidInviteCode", "Provided invite code not available")
+	f.Refused(signUp(code), 400, "InvalidInviteCode", "Provided invite code not available")
 }
 
 // shownCode is an item of getAccountInviteCodes.
@@ -248,13 +243,13 @@ type shownCode struct {
 // invitesOf calls getAccountInviteCodes.
 func (f *fixture) invitesOf(u user, query string) []shownCode {
 	f.Helper()
-	return f.shownCodes(f.get("getAccountInviteCodes"+query, bearer(u.access)...))
+	return f.shownCodes(f.Get("getAccountInviteCodes"+query, u.Access))
 }
 
 func (f *fixture) shownCodes(a answer) []shownCode {
 	f.Helper()
 	var out struct{ Codes []shownCode }
-	if err := json.Unmarshal([]byte(f.accepted(a).body), &out); err != nil {
+	if err := json.Unmarshal([]byte(f.Accepted(a).Body), &out); err != nil {
 		f.Fatal(err)
 	}
 	return out.Codes
@@ -262,40 +257,38 @@ func (f *fixture) shownCodes(a answer) []shownCode {
 
 // earning is a server where accounts earn a code a day.
 func earning(o *options) {
-	o.config.InviteRequired = true
-	o.config.InviteEarning = invite.Earning{Interval: 24 * time.Hour}
+	o.Config.InviteRequired = true
+	o.Config.InviteEarning = invite.Earning{Interval: 24 * time.Hour}
 }
 
 // earner signs up where codes are asked for.
 func (f *fixture) earner(name string) user {
 	f.Helper()
-	f.invite("for "+name, 1, "admin")
-	a := f.accepted(f.post("createAccount", fmt.Sprintf(
-		`{"handle":"%s.test","email":"%[1]s@example.com","password":"%s","inviteCode":"for %[1]s"}`, name, goodPassword)))
-	return user{did: syntax.DID(a.text(f, "did")), handle: name + ".test", access: a.text(f, "accessJwt"), refresh: a.text(f, "refreshJwt")}
+	f.Invite("for "+name, 1, "admin")
+	return f.SignUpWith(name, "for "+name)
 }
 
 // renew gives u a token that is good now.
-func (f *fixture) renew(u user) user { f.Helper(); return f.signIn(u, goodPassword) }
+func (f *fixture) renew(u user) user { f.Helper(); return f.SignIn(u, goodPassword) }
 
 func TestGetAccountInviteCodes(t *testing.T) {
 	f := newFixture(t, earning)
 	u := f.earner("alice")
-	a := f.accepted(f.get("getAccountInviteCodes", bearer(u.access)...))
-	if strings.TrimSpace(a.body) != `{"codes":[]}` {
-		t.Errorf("answer %s", a.body)
+	a := f.Accepted(f.Get("getAccountInviteCodes", u.Access))
+	if strings.TrimSpace(a.Body) != `{"codes":[]}` {
+		t.Errorf("answer %s", a.Body)
 	}
 	// A gift of the operator's, used twice.
-	f.invite("gift", 3, u.did.String())
-	f.clock.advance(time.Minute)
+	f.Invite("gift", 3, u.DID.String())
+	f.Advance(time.Minute)
 	var users []string
 	for i := range 2 {
-		f.clock.advance(time.Second)
-		a := f.accepted(f.post("createAccount", fmt.Sprintf(
+		f.Advance(time.Second)
+		a := f.Accepted(f.Post("createAccount", fmt.Sprintf(
 			`{"handle":"guest%d.test","email":"guest%[1]d@example.com","password":"12345678","inviteCode":"gift"}`, i)))
-		users = append(users, a.text(t, "did"))
+		users = append(users, a.Text(t, "did"))
 	}
-	f.clock.advance(3 * 24 * time.Hour)
+	f.Advance(3 * 24 * time.Hour)
 	u = f.renew(u)
 	if got := f.invitesOf(u, "?createAvailable=false"); len(got) != 1 {
 		t.Errorf("codes %+v", got)
@@ -305,7 +298,7 @@ func TestGetAccountInviteCodes(t *testing.T) {
 		t.Fatalf("%d codes, want the gift and three earned", len(got))
 	}
 	gift := shownCode{
-		Code: "gift", ForAccount: u.did.String(), CreatedBy: "admin", CreatedAt: "2026-03-01T12:00:00.000Z", Available: 3,
+		Code: "gift", ForAccount: u.DID.String(), CreatedBy: "admin", CreatedAt: "2026-03-01T12:00:00.000Z", Available: 3,
 		Uses: []struct{ UsedBy, UsedAt string }{
 			{users[1], "2026-03-01T12:01:02.000Z"}, {users[0], "2026-03-01T12:01:01.000Z"}, // the newest first
 		},
@@ -314,7 +307,7 @@ func TestGetAccountInviteCodes(t *testing.T) {
 		t.Errorf("gift (-want +got)\n%s", diff)
 	}
 	for _, c := range got[1:] {
-		if !inviteForm.MatchString(c.Code) || c.Available != 1 || c.CreatedBy != u.did.String() || c.ForAccount != u.did.String() ||
+		if !inviteForm.MatchString(c.Code) || c.Available != 1 || c.CreatedBy != u.DID.String() || c.ForAccount != u.DID.String() ||
 			c.CreatedAt != "2026-03-04T12:01:02.000Z" || c.Disabled || c.Uses == nil || len(c.Uses) != 0 {
 			t.Errorf("earned code %+v", c)
 		}
@@ -323,7 +316,7 @@ func TestGetAccountInviteCodes(t *testing.T) {
 	if again := f.invitesOf(u, ""); len(again) != 4 || again[0].Code != "gift" {
 		t.Errorf("asked again: %+v", again)
 	}
-	f.accepted(f.post("createAccount", `{"handle":"guest9.test","email":"g9@example.com","password":"12345678","inviteCode":"`+got[1].Code+`"}`))
+	f.Accepted(f.Post("createAccount", `{"handle":"guest9.test","email":"g9@example.com","password":"12345678","inviteCode":"`+got[1].Code+`"}`))
 	if n := len(f.invitesOf(u, "?includeUsed=false")); n != 3 {
 		t.Errorf("%d codes are not used up, want 3", n)
 	}
@@ -331,7 +324,7 @@ func TestGetAccountInviteCodes(t *testing.T) {
 		t.Errorf("%d codes with those used up, want 4", n)
 	}
 	// Disabled ones are not shown.
-	err := f.db.Write(t.Context(), func(tx *db.Tx) error { return tx.DisableInvites(t.Context(), []string{"gift"}, nil) })
+	err := f.DB.Write(t.Context(), func(tx *db.Tx) error { return tx.DisableInvites(t.Context(), []string{"gift"}, nil) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -343,18 +336,18 @@ func TestGetAccountInviteCodes(t *testing.T) {
 func TestGetAccountInviteCodesRefuses(t *testing.T) {
 	f := newFixture(t, earning)
 	u := f.earner("alice")
-	app := f.signIn(u, f.appPassword(u, "app", true))
-	f.refused(f.get("getAccountInviteCodes"), 401, "AuthMissing", "Authentication Required")
-	f.refused(f.get("getAccountInviteCodes", bearer(app.access)...), 400, "InvalidToken", "Bad token scope")
-	f.refused(f.get("getAccountInviteCodes?includeUsed=1", bearer(u.access)...),
+	app := f.SignIn(u, f.appPassword(u, "app", true))
+	f.Refused(f.Get("getAccountInviteCodes"), 401, "AuthMissing", "Authentication Required")
+	f.Refused(f.Get("getAccountInviteCodes", app.Access), 400, "InvalidToken", "Bad token scope")
+	f.Refused(f.Get("getAccountInviteCodes?includeUsed=1", u.Access),
 		400, "InvalidRequest", `Invalid com.atproto.server.getAccountInviteCodes params: Expected boolean value type (got "1")`)
-	f.setAccount(u.did, func(a *db.Account) { a.DeactivatedAt = new(f.clock.Now()) })
-	f.refused(f.get("getAccountInviteCodes", bearer(u.access)...), 400, "NotFound", "Account not found")
-	f.takeDown(u.did)
-	f.refused(f.get("getAccountInviteCodes", bearer(u.access)...), 401, "AccountTakedown", "Account has been taken down")
-	f.refused(f.get("getAccountInviteCodes", bearer(f.appeal(u))...), 400, "InvalidToken", "Bad token scope")
-	f.remove(u.did)
-	f.refused(f.get("getAccountInviteCodes", bearer(u.access)...), 403, "AccountNotFound", "Account not found")
+	f.SetAccount(u.DID, func(a *db.Account) { a.DeactivatedAt = new(f.Now()) })
+	f.Refused(f.Get("getAccountInviteCodes", u.Access), 400, "NotFound", "Account not found")
+	f.TakeDown(u.DID)
+	f.Refused(f.Get("getAccountInviteCodes", u.Access), 401, "AccountTakedown", "Account has been taken down")
+	f.Refused(f.Get("getAccountInviteCodes", f.appeal(u)), 400, "InvalidToken", "Bad token scope")
+	f.Remove(u.DID)
+	f.Refused(f.Get("getAccountInviteCodes", u.Access), 403, "AccountNotFound", "Account not found")
 }
 
 // What the operator configured decides whether codes are earned, and how many.
@@ -370,17 +363,17 @@ func TestEarnedInvites(t *testing.T) {
 		{"none before the interval is over", earning, day - time.Millisecond, 0},
 		{"one for each", earning, 2 * day, 2},
 		{"up to five unused", earning, 100 * day, 5},
-		{"none without an interval", func(o *options) { o.config.InviteRequired = true }, 100 * day, 0},
-		{"none where none are required", func(o *options) { earning(o); o.config.InviteRequired = false }, 100 * day, 0},
+		{"none without an interval", func(o *options) { o.Config.InviteRequired = true }, 100 * day, 0},
+		{"none where none are required", func(o *options) { earning(o); o.Config.InviteRequired = false }, 100 * day, 0},
 		{"none for the time before the epoch", func(o *options) {
 			earning(o)
-			o.config.InviteEarning.Epoch = start.Add(7 * day)
+			o.Config.InviteEarning.Epoch = start.Add(7 * day)
 		}, 9 * day, 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFixture(t, tt.change)
 			u := f.earner("alice")
-			f.clock.advance(tt.after)
+			f.Advance(tt.after)
 			if got := f.invitesOf(f.renew(u), ""); len(got) != tt.want {
 				t.Errorf("%d codes, want %d", len(got), tt.want)
 			}
@@ -392,7 +385,7 @@ func TestEarnedInvites(t *testing.T) {
 func TestEarnedInvitesKeepTheirOrder(t *testing.T) {
 	f := newFixture(t, earning)
 	u := f.earner("alice")
-	f.clock.advance(100 * 24 * time.Hour)
+	f.Advance(100 * 24 * time.Hour)
 	u = f.renew(u)
 	made, listed := f.invitesOf(u, ""), f.invitesOf(u, "")
 	if len(made) != 5 || len(listed) != 5 {
@@ -410,17 +403,17 @@ func TestEarnedInvitesKeepTheirOrder(t *testing.T) {
 func TestEarnedInvitesOfWhoMayNotInvite(t *testing.T) {
 	f := newFixture(t, earning)
 	u := f.earner("alice")
-	f.setAccount(u.did, func(a *db.Account) { a.InvitesDisabled = true })
-	f.clock.advance(2 * 24 * time.Hour)
+	f.SetAccount(u.DID, func(a *db.Account) { a.InvitesDisabled = true })
+	f.Advance(2 * 24 * time.Hour)
 	u = f.renew(u)
 	if got := f.invitesOf(u, ""); len(got) != 0 {
 		t.Errorf("codes %+v", got)
 	}
-	rows, err := f.db.InvitesFor(t.Context(), u.did.String())
+	rows, err := f.DB.InvitesFor(t.Context(), u.DID.String())
 	if err != nil || len(rows) != 2 || !rows[0].Disabled || !rows[1].Disabled {
 		t.Errorf("rows %+v, %v", rows, err)
 	}
-	f.setAccount(u.did, func(a *db.Account) { a.InvitesDisabled = false })
+	f.SetAccount(u.DID, func(a *db.Account) { a.InvitesDisabled = false })
 	if got := f.invitesOf(u, ""); len(got) != 0 {
 		t.Errorf("codes %+v", got)
 	}
@@ -430,9 +423,9 @@ func TestEarnedInvitesOfWhoMayNotInvite(t *testing.T) {
 func TestInviteUsedByADeletedAccount(t *testing.T) {
 	f := newFixture(t, earning)
 	u := f.earner("alice")
-	f.invite("gift", 1, u.did.String())
-	guest := f.accepted(f.post("createAccount", `{"handle":"dave.test","email":"dave@example.com","password":"12345678","inviteCode":"gift"}`))
-	f.remove(syntax.DID(guest.text(t, "did")))
+	f.Invite("gift", 1, u.DID.String())
+	guest := f.Accepted(f.Post("createAccount", `{"handle":"dave.test","email":"dave@example.com","password":"12345678","inviteCode":"gift"}`))
+	f.Remove(syntax.DID(guest.Text(t, "did")))
 	if got := f.invitesOf(u, ""); len(got) != 1 || len(got[0].Uses) != 0 {
 		t.Errorf("codes %+v", got)
 	}
@@ -445,41 +438,39 @@ func TestInviteUsedByADeletedAccount(t *testing.T) {
 // comes too late is told so, and leaves nothing behind.
 func TestDesign22EarnedInvitesRace(t *testing.T) {
 	t.Run("one overtakes another", func(t *testing.T) {
-		dbtest.Engines(t, func(t *testing.T, d *db.DB) {
-			f := newFixture(t, earning, func(o *options) { o.engine = d })
+		engines(t, func(t *testing.T, f *fixture) {
 			u := f.earner("alice")
-			f.clock.advance(3 * 24 * time.Hour)
+			f.Advance(3 * 24 * time.Hour)
 			u = f.renew(u)
 			// Between reading the codes and writing new ones, texts are made for them.
 			var first answer
 			f.service.Rand = &interruption{do: func() {
 				var err error
-				if first, err = f.try(http.MethodGet, "getAccountInviteCodes", "", bearer(u.access)...); err != nil {
+				if first, err = f.Try(http.MethodGet, "getAccountInviteCodes", "", u.Access); err != nil {
 					t.Error(err)
 				}
 			}}
-			second := f.get("getAccountInviteCodes", bearer(u.access)...)
-			f.refused(second, 400, "DuplicateCreate", "attempted to create additional codes in another request")
+			second := f.Get("getAccountInviteCodes", u.Access)
+			f.Refused(second, 400, "DuplicateCreate", "attempted to create additional codes in another request")
 			if got := f.shownCodes(first); len(got) != 3 {
 				t.Errorf("codes %+v", got)
 			}
 			if got := f.invitesOf(u, ""); len(got) != 3 {
 				t.Errorf("codes afterwards %+v", got)
 			}
-		})
+		}, earning)
 	})
 	t.Run("many at once", func(t *testing.T) {
-		dbtest.Engines(t, func(t *testing.T, d *db.DB) {
-			f := newFixture(t, earning, func(o *options) { o.engine = d })
+		engines(t, func(t *testing.T, f *fixture) {
 			u := f.earner("alice")
-			f.clock.advance(3 * 24 * time.Hour)
+			f.Advance(3 * 24 * time.Hour)
 			u = f.renew(u)
 			answers := make([]answer, 12)
 			var all sync.WaitGroup
 			for i := range answers {
 				all.Go(func() {
 					var err error
-					if answers[i], err = f.try(http.MethodGet, "getAccountInviteCodes", "", bearer(u.access)...); err != nil {
+					if answers[i], err = f.Try(http.MethodGet, "getAccountInviteCodes", "", u.Access); err != nil {
 						t.Error(err)
 					}
 				})
@@ -487,17 +478,17 @@ func TestDesign22EarnedInvitesRace(t *testing.T) {
 			all.Wait()
 			won := 0
 			for _, a := range answers {
-				if a.status != 200 {
-					f.refused(a, 400, "DuplicateCreate", "attempted to create additional codes in another request")
+				if a.Status != 200 {
+					f.Refused(a, 400, "DuplicateCreate", "attempted to create additional codes in another request")
 				} else if won++; len(f.shownCodes(a)) != 3 {
-					t.Errorf("answer %s", a.body)
+					t.Errorf("answer %s", a.Body)
 				}
 			}
-			rows, err := f.db.InvitesFor(t.Context(), u.did.String())
+			rows, err := f.DB.InvitesFor(t.Context(), u.DID.String())
 			if err != nil || len(rows) != 3 || won == 0 {
 				t.Errorf("%d codes, %d answers, %v", len(rows), won, err)
 			}
-		})
+		}, earning)
 	})
 }
 

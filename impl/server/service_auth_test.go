@@ -14,7 +14,6 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
-	"portico/impl/resolve"
 	"portico/impl/serviceauth"
 )
 
@@ -25,28 +24,22 @@ func (f *fixture) serviceToken(token string, params ...string) answer {
 	for i := 0; i < len(params); i += 2 {
 		q.Add(params[i], params[i+1])
 	}
-	return f.get("getServiceAuth?"+q.Encode(), bearer(token)...)
+	return f.Get("getServiceAuth?"+q.Encode(), token)
 }
 
 // signsWith puts a DID into the internet whose signing key is a did:key.
-func (i *internet) signsWith(t testing.TB, did syntax.DID, key string) {
-	t.Helper()
-	doc, err := resolve.ParseDocument(did, fmt.Appendf(nil, `{"id":"%s","verificationMethod":[{"id":"%[1]s#atproto",
+func (f *fixture) signsWith(did syntax.DID, key string) {
+	f.Helper()
+	f.PublishJSON(did, fmt.Appendf(nil, `{"id":"%s","verificationMethod":[{"id":"%[1]s#atproto",
 		"type":"Multikey","controller":"%[1]s","publicKeyMultibase":"%s"}]}`, did, strings.TrimPrefix(key, "did:key:")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.documents[did] = doc
 }
 
 const move = "com.atproto.server.createAccount"
 
 func TestGetServiceAuth(t *testing.T) {
 	f := newFixture(t)
-	u := f.signUp("alice")
-	row, err := f.db.SigningKey(t.Context(), u.did, "atproto")
+	u := f.SignUp("alice")
+	row, err := f.DB.SigningKey(t.Context(), u.DID, "atproto")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +47,7 @@ func TestGetServiceAuth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	now := f.clock.Now().Unix()
+	now := f.Now().Unix()
 	seen := map[string]bool{}
 	for _, tt := range []struct {
 		name   string
@@ -62,29 +55,29 @@ func TestGetServiceAuth(t *testing.T) {
 		claims string // without the token's id
 	}{
 		{"nothing but aud", []string{"aud", "did:web:api.test"},
-			fmt.Sprintf(`{"iat":%d,"iss":"%s","aud":"did:web:api.test","exp":%d,`, now, u.did, now+60)},
+			fmt.Sprintf(`{"iat":%d,"iss":"%s","aud":"did:web:api.test","exp":%d,`, now, u.DID, now+60)},
 		{"fragment", []string{"aud", "did:web:api.test#bsky_appview", "lxm", "app.bsky.feed.getTimeline"},
-			fmt.Sprintf(`{"iat":%d,"iss":"%s","aud":"did:web:api.test#bsky_appview","exp":%d,"lxm":"app.bsky.feed.getTimeline",`, now, u.did, now+60)},
+			fmt.Sprintf(`{"iat":%d,"iss":"%s","aud":"did:web:api.test#bsky_appview","exp":%d,"lxm":"app.bsky.feed.getTimeline",`, now, u.DID, now+60)},
 		{"empty lxm is none", []string{"aud", "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "lxm", ""},
-			fmt.Sprintf(`{"iat":%d,"iss":"%s","aud":"did:plc:aaaaaaaaaaaaaaaaaaaaaaaa","exp":%d,`, now, u.did, now+60)},
+			fmt.Sprintf(`{"iat":%d,"iss":"%s","aud":"did:plc:aaaaaaaaaaaaaaaaaaaaaaaa","exp":%d,`, now, u.DID, now+60)},
 		{"an hour for one method", []string{"aud", "did:web:localhost%3A2584", "lxm", move, "exp", strconv.FormatInt(now+3600, 10)},
-			fmt.Sprintf(`{"iat":%d,"iss":"%s","aud":"did:web:localhost%%3A2584","exp":%d,"lxm":"com.atproto.server.createAccount",`, now, u.did, now+3600)},
+			fmt.Sprintf(`{"iat":%d,"iss":"%s","aud":"did:web:localhost%%3A2584","exp":%d,"lxm":"com.atproto.server.createAccount",`, now, u.DID, now+3600)},
 		{"a minute for all", []string{"aud", "did:web:api.test", "exp", strconv.FormatInt(now+60, 10)},
-			fmt.Sprintf(`{"iat":%d,"iss":"%s","aud":"did:web:api.test","exp":%d,`, now, u.did, now+60)},
+			fmt.Sprintf(`{"iat":%d,"iss":"%s","aud":"did:web:api.test","exp":%d,`, now, u.DID, now+60)},
 		{"up to now", []string{"aud", "did:web:api.test", "exp", strconv.FormatInt(now, 10)},
-			fmt.Sprintf(`{"iat":%d,"iss":"%s","aud":"did:web:api.test","exp":%d,`, now, u.did, now)},
+			fmt.Sprintf(`{"iat":%d,"iss":"%s","aud":"did:web:api.test","exp":%d,`, now, u.DID, now)},
 		{"exp of zero is not checked", []string{"aud", "did:web:api.test", "exp", "0"},
-			fmt.Sprintf(`{"iat":%d,"iss":"%s","aud":"did:web:api.test","exp":0,`, now, u.did)},
+			fmt.Sprintf(`{"iat":%d,"iss":"%s","aud":"did:web:api.test","exp":0,`, now, u.DID)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			a := f.accepted(f.serviceToken(u.access, tt.params...))
-			if got := a.header.Get("Cache-Control"); got != "private" {
+			a := f.Accepted(f.serviceToken(u.Access, tt.params...))
+			if got := a.Header.Get("Cache-Control"); got != "private" {
 				t.Errorf("Cache-Control %q", got)
 			}
-			text := a.text(t, "token")
+			text := a.Text(t, "token")
 			part := strings.Split(text, ".")
-			if len(part) != 3 || len(a.fields(t)) != 1 {
-				t.Fatalf("answer %s", a.body)
+			if len(part) != 3 || len(a.Fields(t)) != 1 {
+				t.Fatalf("answer %s", a.Body)
 			}
 			decode := func(s string) []byte {
 				b, err := base64.RawURLEncoding.DecodeString(s)
@@ -113,10 +106,10 @@ func TestGetServiceAuth(t *testing.T) {
 
 func TestGetServiceAuthRefuses(t *testing.T) {
 	f := newFixture(t)
-	u := f.signUp("alice")
-	plain := f.signIn(u, f.appPassword(u, "plain", false)).access
-	privileged := f.signIn(u, f.appPassword(u, "privileged", true)).access
-	now := f.clock.Now().Unix()
+	u := f.SignUp("alice")
+	plain := f.SignIn(u, f.appPassword(u, "plain", false)).Access
+	privileged := f.SignIn(u, f.appPassword(u, "privileged", true)).Access
+	now := f.Now().Unix()
 	at := func(seconds int64) string { return strconv.FormatInt(now+seconds, 10) }
 	const aud = "did:web:api.test"
 	for _, tt := range []struct {
@@ -125,57 +118,57 @@ func TestGetServiceAuthRefuses(t *testing.T) {
 		status         int
 		error, message string
 	}{
-		{"no aud", u.access, nil, 400, "InvalidRequest", `Invalid com.atproto.server.getServiceAuth params: Missing required key "aud"`},
-		{"long aud", u.access, []string{"aud", "did:web:" + strings.Repeat("x", 2041)}, 400, "InvalidRequest", "Invalid com.atproto.server.getServiceAuth params: string too big (maximum 2048, got 2049)"},
-		{"lxm that is none", u.access, []string{"aud", aud, "lxm", "x"}, 400, "InvalidRequest", `Invalid com.atproto.server.getServiceAuth params: Invalid NSID (got "x")`},
-		{"exp that is none", u.access, []string{"aud", aud, "exp", "soon"}, 400, "InvalidRequest", `Invalid com.atproto.server.getServiceAuth params: Expected integer value type (got "soon")`},
+		{"no aud", u.Access, nil, 400, "InvalidRequest", `Invalid com.atproto.server.getServiceAuth params: Missing required key "aud"`},
+		{"long aud", u.Access, []string{"aud", "did:web:" + strings.Repeat("x", 2041)}, 400, "InvalidRequest", "Invalid com.atproto.server.getServiceAuth params: string too big (maximum 2048, got 2049)"},
+		{"lxm that is none", u.Access, []string{"aud", aud, "lxm", "x"}, 400, "InvalidRequest", `Invalid com.atproto.server.getServiceAuth params: Invalid NSID (got "x")`},
+		{"exp that is none", u.Access, []string{"aud", aud, "exp", "soon"}, 400, "InvalidRequest", `Invalid com.atproto.server.getServiceAuth params: Expected integer value type (got "soon")`},
 		{"bad parameter before missing token", "", []string{"lxm", "x"}, 400, "InvalidRequest", `Invalid com.atproto.server.getServiceAuth params: Missing required key "aud"`},
-		{"no DID", u.access, []string{"aud", "api.test"}, 400, "InvalidRequest", "aud must be a valid atproto DID or did#serviceId reference"},
-		{"foreign DID method", u.access, []string{"aud", "did:key:zQ3sh"}, 400, "InvalidRequest", "aud must be a valid atproto DID or did#serviceId reference"},
-		{"did:web with a path", u.access, []string{"aud", "did:web:api.test:path"}, 400, "InvalidRequest", "aud must be a valid atproto DID or did#serviceId reference"},
-		{"empty fragment", u.access, []string{"aud", aud + "#"}, 400, "InvalidRequest", "aud must be a valid atproto DID or did#serviceId reference"},
-		{"two fragments", u.access, []string{"aud", aud + "#a#b"}, 400, "InvalidRequest", "aud must be a valid atproto DID or did#serviceId reference"},
-		{"aud before all else", u.access, []string{"aud", "x", "exp", "1", "lxm", "com.atproto.server.getSession"}, 400, "InvalidRequest", "aud must be a valid atproto DID or did#serviceId reference"},
+		{"no DID", u.Access, []string{"aud", "api.test"}, 400, "InvalidRequest", "aud must be a valid atproto DID or did#serviceId reference"},
+		{"foreign DID method", u.Access, []string{"aud", "did:key:zQ3sh"}, 400, "InvalidRequest", "aud must be a valid atproto DID or did#serviceId reference"},
+		{"did:web with a path", u.Access, []string{"aud", "did:web:api.test:path"}, 400, "InvalidRequest", "aud must be a valid atproto DID or did#serviceId reference"},
+		{"empty fragment", u.Access, []string{"aud", aud + "#"}, 400, "InvalidRequest", "aud must be a valid atproto DID or did#serviceId reference"},
+		{"two fragments", u.Access, []string{"aud", aud + "#a#b"}, 400, "InvalidRequest", "aud must be a valid atproto DID or did#serviceId reference"},
+		{"aud before all else", u.Access, []string{"aud", "x", "exp", "1", "lxm", "com.atproto.server.getSession"}, 400, "InvalidRequest", "aud must be a valid atproto DID or did#serviceId reference"},
 		{"app password, privileged method", plain, []string{"aud", aud, "lxm", "chat.bsky.convo.getLog"}, 400, "InvalidRequest", "insufficient access to request a service auth token for the following method: chat.bsky.convo.getLog"},
 		{"app password, moving away", plain, []string{"aud", aud, "lxm", move}, 400, "InvalidRequest", "insufficient access to request a service auth token for the following method: com.atproto.server.createAccount"},
 		{"whatever the case", plain, []string{"aud", aud, "lxm", "chat.bsky.convo.getlog"}, 400, "InvalidRequest", "insufficient access to request a service auth token for the following method: chat.bsky.convo.getlog"},
 		{"access before expiration", plain, []string{"aud", aud, "lxm", move, "exp", "1"}, 400, "InvalidRequest", "insufficient access to request a service auth token for the following method: com.atproto.server.createAccount"},
-		{"past", u.access, []string{"aud", aud, "exp", at(-1)}, 400, "BadExpiration", "expiration is in past"},
-		{"below zero", u.access, []string{"aud", aud, "exp", "-9007199254740991"}, 400, "BadExpiration", "expiration is in past"},
-		{"over an hour", u.access, []string{"aud", aud, "lxm", move, "exp", at(3601)}, 400, "BadExpiration", "cannot request a token with an expiration more than an hour in the future"},
-		{"over an hour without method", u.access, []string{"aud", aud, "exp", at(3601)}, 400, "BadExpiration", "cannot request a token with an expiration more than an hour in the future"},
-		{"end of time", u.access, []string{"aud", aud, "exp", "9007199254740991"}, 400, "BadExpiration", "cannot request a token with an expiration more than an hour in the future"},
-		{"over a minute without method", u.access, []string{"aud", aud, "exp", at(61)}, 400, "BadExpiration", "cannot request a method-less token with an expiration more than a minute in the future"},
-		{"expiration before protected", u.access, []string{"aud", aud, "lxm", "com.atproto.server.getSession", "exp", "1"}, 400, "BadExpiration", "expiration is in past"},
-		{"protected", u.access, []string{"aud", aud, "lxm", "com.atproto.server.updateEmail"}, 400, "InvalidRequest", "cannot request a service auth token for the following protected method: com.atproto.server.updateEmail"},
-		{"protected, whatever the case", u.access, []string{"aud", aud, "lxm", "com.atproto.identity.signplcoperation"}, 400, "InvalidRequest", "cannot request a service auth token for the following protected method: com.atproto.identity.signplcoperation"},
+		{"past", u.Access, []string{"aud", aud, "exp", at(-1)}, 400, "BadExpiration", "expiration is in past"},
+		{"below zero", u.Access, []string{"aud", aud, "exp", "-9007199254740991"}, 400, "BadExpiration", "expiration is in past"},
+		{"over an hour", u.Access, []string{"aud", aud, "lxm", move, "exp", at(3601)}, 400, "BadExpiration", "cannot request a token with an expiration more than an hour in the future"},
+		{"over an hour without method", u.Access, []string{"aud", aud, "exp", at(3601)}, 400, "BadExpiration", "cannot request a token with an expiration more than an hour in the future"},
+		{"end of time", u.Access, []string{"aud", aud, "exp", "9007199254740991"}, 400, "BadExpiration", "cannot request a token with an expiration more than an hour in the future"},
+		{"over a minute without method", u.Access, []string{"aud", aud, "exp", at(61)}, 400, "BadExpiration", "cannot request a method-less token with an expiration more than a minute in the future"},
+		{"expiration before protected", u.Access, []string{"aud", aud, "lxm", "com.atproto.server.getSession", "exp", "1"}, 400, "BadExpiration", "expiration is in past"},
+		{"protected", u.Access, []string{"aud", aud, "lxm", "com.atproto.server.updateEmail"}, 400, "InvalidRequest", "cannot request a service auth token for the following protected method: com.atproto.server.updateEmail"},
+		{"protected, whatever the case", u.Access, []string{"aud", aud, "lxm", "com.atproto.identity.signplcoperation"}, 400, "InvalidRequest", "cannot request a service auth token for the following protected method: com.atproto.identity.signplcoperation"},
 		{"protected, privileged", privileged, []string{"aud", aud, "lxm", "com.atproto.server.createAppPassword"}, 400, "InvalidRequest", "cannot request a service auth token for the following protected method: com.atproto.server.createAppPassword"},
-		{"refresh token", u.refresh, []string{"aud", aud}, 400, "InvalidToken", "Token could not be verified"},
+		{"refresh token", u.Refresh, []string{"aud", aud}, 400, "InvalidToken", "Token could not be verified"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f.refused(f.serviceToken(tt.token, tt.params...), tt.status, tt.error, tt.message)
+			f.Refused(f.serviceToken(tt.token, tt.params...), tt.status, tt.error, tt.message)
 		})
 	}
-	f.refused(f.get("getServiceAuth?aud="+aud), 401, "AuthMissing", "Authentication Required")
+	f.Refused(f.Get("getServiceAuth?aud="+aud), 401, "AuthMissing", "Authentication Required")
 }
 
 // The mistake this guards against: a check of privileges that is the wrong way
 // around gives app passwords everything, or the account's password nothing.
 func TestGetServiceAuthPrivileges(t *testing.T) {
 	f := newFixture(t)
-	u := f.signUp("alice")
-	plain := f.signIn(u, f.appPassword(u, "plain", false)).access
-	privileged := f.signIn(u, f.appPassword(u, "privileged", true)).access
+	u := f.SignUp("alice")
+	plain := f.SignIn(u, f.appPassword(u, "plain", false)).Access
+	privileged := f.SignIn(u, f.appPassword(u, "privileged", true)).Access
 	for _, lxm := range []string{move, "chat.bsky.convo.sendMessage", "chat.bsky.actor.deleteAccount"} {
-		f.accepted(f.serviceToken(u.access, "aud", "did:web:api.test", "lxm", lxm))
-		f.accepted(f.serviceToken(privileged, "aud", "did:web:api.test", "lxm", lxm))
-		if a := f.serviceToken(plain, "aud", "did:web:api.test", "lxm", lxm); a.status != 400 {
-			t.Errorf("an app password got a token for %s: %d %s", lxm, a.status, a.body)
+		f.Accepted(f.serviceToken(u.Access, "aud", "did:web:api.test", "lxm", lxm))
+		f.Accepted(f.serviceToken(privileged, "aud", "did:web:api.test", "lxm", lxm))
+		if a := f.serviceToken(plain, "aud", "did:web:api.test", "lxm", lxm); a.Status != 400 {
+			t.Errorf("an app password got a token for %s: %d %s", lxm, a.Status, a.Body)
 		}
 	}
-	for _, token := range []string{u.access, privileged, plain} {
-		f.accepted(f.serviceToken(token, "aud", "did:web:api.test", "lxm", "app.bsky.feed.getTimeline"))
-		f.accepted(f.serviceToken(token, "aud", "did:web:api.test"))
+	for _, token := range []string{u.Access, privileged, plain} {
+		f.Accepted(f.serviceToken(token, "aud", "did:web:api.test", "lxm", "app.bsky.feed.getTimeline"))
+		f.Accepted(f.serviceToken(token, "aud", "did:web:api.test"))
 	}
 }
 
@@ -183,23 +176,23 @@ func TestGetServiceAuthPrivileges(t *testing.T) {
 // before the takedown and with that of its appeal.
 func TestDesign15TakenDownAccountMovesAway(t *testing.T) {
 	f := newFixture(t)
-	u := f.signUp("alice")
-	f.takeDown(u.did)
+	u := f.SignUp("alice")
+	f.TakeDown(u.DID)
 	appeal := f.appeal(u)
-	for name, token := range map[string]string{"older token": u.access, "appeal": appeal} {
+	for name, token := range map[string]string{"older token": u.Access, "appeal": appeal} {
 		t.Run(name, func(t *testing.T) {
-			a := f.accepted(f.serviceToken(token, "aud", "did:web:new.test", "lxm", move))
+			a := f.Accepted(f.serviceToken(token, "aud", "did:web:new.test", "lxm", move))
 			// The other server accepts it, for that method and for itself.
-			row, err := f.db.SigningKey(t.Context(), u.did, "atproto")
+			row, err := f.DB.SigningKey(t.Context(), u.DID, "atproto")
 			if err != nil {
 				t.Fatal(err)
 			}
-			f.internet.signsWith(t, u.did, row.Public)
-			v := &serviceauth.Verifier{Audiences: []string{"did:web:new.test"}, Resolver: f.internet, Now: f.clock.Now}
-			if claims, err := v.Verify(t.Context(), a.text(t, "token"), move); err != nil || claims.DID != u.did {
+			f.signsWith(u.DID, row.Public)
+			v := &serviceauth.Verifier{Audiences: []string{"did:web:new.test"}, Resolver: f.Internet, Now: f.Now}
+			if claims, err := v.Verify(t.Context(), a.Text(t, "token"), move); err != nil || claims.DID != u.DID {
 				t.Errorf("verified as %v, %v", claims, err)
 			}
-			if _, err := v.Verify(t.Context(), a.text(t, "token"), "com.atproto.repo.uploadBlob"); err == nil {
+			if _, err := v.Verify(t.Context(), a.Text(t, "token"), "com.atproto.repo.uploadBlob"); err == nil {
 				t.Error("the token is good for another method")
 			}
 		})
@@ -210,9 +203,9 @@ func TestDesign15TakenDownAccountMovesAway(t *testing.T) {
 // service token.
 func TestDesign14ServiceTokensOfTakenDownAccounts(t *testing.T) {
 	f := newFixture(t)
-	u := f.signUp("alice")
-	plain := f.signIn(u, f.appPassword(u, "plain", false)).access
-	f.takeDown(u.did)
+	u := f.SignUp("alice")
+	plain := f.SignIn(u, f.appPassword(u, "plain", false)).Access
+	f.TakeDown(u.DID)
 	appeal := f.appeal(u)
 	for _, params := range [][]string{
 		{"aud", "did:web:api.test"},
@@ -222,43 +215,43 @@ func TestDesign14ServiceTokensOfTakenDownAccounts(t *testing.T) {
 		{"aud", "did:web:api.test", "lxm", "com.atproto.server.createaccount"},
 		{"aud", "did:web:api.test", "lxm", "com.atproto.server.getSession", "exp", "1"},
 	} {
-		f.refused(f.serviceToken(u.access, params...), 401, "AccountTakedown", "Account has been taken down")
-		f.refused(f.serviceToken(plain, params...), 401, "AccountTakedown", "Account has been taken down")
-		f.refused(f.serviceToken(appeal, params...), 400, "InvalidToken", "Bad token scope")
+		f.Refused(f.serviceToken(u.Access, params...), 401, "AccountTakedown", "Account has been taken down")
+		f.Refused(f.serviceToken(plain, params...), 401, "AccountTakedown", "Account has been taken down")
+		f.Refused(f.serviceToken(appeal, params...), 400, "InvalidToken", "Bad token scope")
 	}
 	// The other checks hold for moving away too.
-	past := strconv.FormatInt(f.clock.Now().Add(-time.Second).Unix(), 10)
-	for _, token := range []string{u.access, appeal} {
-		f.refused(f.serviceToken(token, "aud", "did:web:new.test", "lxm", move, "exp", past), 400, "BadExpiration", "expiration is in past")
-		f.refused(f.serviceToken(token, "aud", "new.test", "lxm", move), 400, "InvalidRequest", "aud must be a valid atproto DID or did#serviceId reference")
+	past := strconv.FormatInt(f.Now().Add(-time.Second).Unix(), 10)
+	for _, token := range []string{u.Access, appeal} {
+		f.Refused(f.serviceToken(token, "aud", "did:web:new.test", "lxm", move, "exp", past), 400, "BadExpiration", "expiration is in past")
+		f.Refused(f.serviceToken(token, "aud", "new.test", "lxm", move), 400, "InvalidRequest", "aud must be a valid atproto DID or did#serviceId reference")
 	}
-	f.refused(f.serviceToken(plain, "aud", "did:web:new.test", "lxm", move), 400, "InvalidRequest",
+	f.Refused(f.serviceToken(plain, "aud", "did:web:new.test", "lxm", move), 400, "InvalidRequest",
 		"insufficient access to request a service auth token for the following method: com.atproto.server.createAccount")
 }
 
 func TestGetServiceAuthOfDeactivatedAccount(t *testing.T) {
 	f := newFixture(t)
-	u := f.signUp("alice")
-	f.setAccount(u.did, func(a *db.Account) { a.DeactivatedAt = new(f.clock.Now()) })
-	f.accepted(f.serviceToken(u.access, "aud", "did:web:api.test"))
-	f.accepted(f.serviceToken(u.access, "aud", "did:web:new.test", "lxm", move))
+	u := f.SignUp("alice")
+	f.SetAccount(u.DID, func(a *db.Account) { a.DeactivatedAt = new(f.Now()) })
+	f.Accepted(f.serviceToken(u.Access, "aud", "did:web:api.test"))
+	f.Accepted(f.serviceToken(u.Access, "aud", "did:web:new.test", "lxm", move))
 }
 
 // DESIGN 26: the token of an account that is gone signs nothing.
 func TestDesign26ServiceTokenOfDeletedAccount(t *testing.T) {
 	f := newFixture(t)
-	u := f.signUp("alice")
-	f.accepted(f.serviceToken(u.access, "aud", "did:web:api.test")) // its key is in the cache now
-	f.remove(u.did)
-	f.refused(f.serviceToken(u.access, "aud", "did:web:api.test"), 403, "AccountNotFound", "Account not found")
+	u := f.SignUp("alice")
+	f.Accepted(f.serviceToken(u.Access, "aud", "did:web:api.test")) // its key is in the cache now
+	f.Remove(u.DID)
+	f.Refused(f.serviceToken(u.Access, "aud", "did:web:api.test"), 403, "AccountNotFound", "Account not found")
 }
 
 // A HEAD is a GET without its body.
 func TestGetServiceAuthHead(t *testing.T) {
 	f := newFixture(t)
-	u := f.signUp("alice")
-	a := f.call(http.MethodHead, "getServiceAuth?aud=did:web:api.test", "", bearer(u.access)...)
-	if a.status != 200 || a.body != "" {
-		t.Errorf("answer %d %q", a.status, a.body)
+	u := f.SignUp("alice")
+	a := f.Call(http.MethodHead, "getServiceAuth?aud=did:web:api.test", "", u.Access)
+	if a.Status != 200 || a.Body != "" {
+		t.Errorf("answer %d %q", a.Status, a.Body)
 	}
 }

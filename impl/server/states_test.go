@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -9,6 +8,7 @@ import (
 	"testing"
 
 	"portico/db"
+	"portico/impl/servertest"
 )
 
 // What each method answers in each state of its account: the table of the
@@ -221,29 +221,29 @@ func TestAnswersByState(t *testing.T) {
 		methods[method] = true
 		for j, want := range []string{tt.deactivated, tt.takenDown, tt.appeal, tt.deleted} {
 			t.Run(strings.Join([]string{tt.method, tt.variant, states[j]}, "/"), func(t *testing.T) {
-				u := f.signUp(fmt.Sprintf("user%dx%d", i, j))
-				fill := strings.NewReplacer("$DID", u.did.String(), "$HANDLE", u.handle, "$EMAIL", u.email, "$PASSWORD", goodPassword).Replace
+				u := f.SignUp(fmt.Sprintf("user%dx%d", i, j))
+				fill := strings.NewReplacer("$DID", u.DID.String(), "$HANDLE", u.Handle, "$EMAIL", u.Email, "$PASSWORD", goodPassword).Replace
 				body := fill(tt.body)
 				if tt.ask != "" {
 					ask, with, _ := strings.Cut(tt.ask, " ")
-					f.accepted(f.post(ask, fill(with), bearer(u.access)...))
-					body = strings.ReplaceAll(body, "$CODE", f.code(tt.code))
+					f.Accepted(f.Post(ask, fill(with), u.Access))
+					body = strings.ReplaceAll(body, "$CODE", f.Code(tt.code))
 				}
 				u = f.bring(u, states[j])
-				var headers []string
+				header := ""
 				switch tt.token {
 				case "":
-					headers = bearer(u.access)
+					header = u.Access
 				case "refresh":
-					headers = bearer(u.refresh)
+					header = u.Refresh
 				case "admin":
-					headers = []string{"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte("admin:"+adminPassword))}
+					header = servertest.Admin
 				}
 				verb := http.MethodPost
 				if tt.verb != "" {
 					verb = tt.verb
 				}
-				checkAnswer(t, f.call(verb, tt.method, body, headers...), fill(want))
+				checkAnswer(t, f.Call(verb, tt.method, body, header), fill(want))
 			})
 		}
 	}
@@ -259,13 +259,13 @@ func (f *fixture) bring(u user, state string) user {
 	case "deactivated":
 		f.deactivate(u)
 	case "taken down":
-		f.takeDown(u.did)
+		f.TakeDown(u.DID)
 	case "appeal":
-		f.takeDown(u.did)
-		a := f.accepted(f.post("createSession", fmt.Sprintf(`{"identifier":%q,"password":%q,"allowTakendown":true}`, u.handle, goodPassword)))
-		u.access, u.refresh = a.text(f, "accessJwt"), a.text(f, "refreshJwt")
+		f.TakeDown(u.DID)
+		a := f.Accepted(f.Post("createSession", fmt.Sprintf(`{"identifier":%q,"password":%q,"allowTakendown":true}`, u.Handle, goodPassword)))
+		u.Access, u.Refresh = servertest.Bearer(a.Text(f, "accessJwt")), servertest.Bearer(a.Text(f, "refreshJwt"))
 	case "deleted":
-		err := f.db.Write(f.Context(), func(tx *db.Tx) error { return f.service.Accounts.Delete(f.Context(), tx, u.did) })
+		err := f.DB.Write(f.Context(), func(tx *db.Tx) error { return f.service.Accounts.Delete(f.Context(), tx, u.DID) })
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -279,18 +279,18 @@ func (f *fixture) bring(u user, state string) user {
 func checkAnswer(t *testing.T, a answer, want string) {
 	t.Helper()
 	status, rest, _ := strings.Cut(want, " ")
-	if got := fmt.Sprint(a.status); got != status {
-		t.Fatalf("answer %s %s, want %s", got, a.body, want)
+	if got := fmt.Sprint(a.Status); got != status {
+		t.Fatalf("answer %s %s, want %s", got, a.Body, want)
 	}
 	if status == "200" {
-		if rest == "" && a.body != "" || !strings.Contains(a.body, rest) {
-			t.Errorf("answer %s, want %s", a.body, rest)
+		if rest == "" && a.Body != "" || !strings.Contains(a.Body, rest) {
+			t.Errorf("answer %s, want %s", a.Body, rest)
 		}
 		return
 	}
 	var body struct{ Error, Message string }
-	if err := json.Unmarshal([]byte(a.body), &body); err != nil {
-		t.Fatalf("answer %s: %v", a.body, err)
+	if err := json.Unmarshal([]byte(a.Body), &body); err != nil {
+		t.Fatalf("answer %s: %v", a.Body, err)
 	}
 	if got := body.Error + " " + body.Message; got != rest {
 		t.Errorf("answer %s, want %s", got, rest)

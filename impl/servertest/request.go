@@ -90,7 +90,10 @@ func (s *Server) Try(verb, method, body string, header ...string) (Answer, error
 		switch {
 		case ok:
 			request.Header.Set(name, value)
-		case line != "":
+		case line == "":
+		case request.Header.Get("Authorization") != "":
+			return Answer{}, fmt.Errorf("request with two credentials, the second %q", line)
+		default:
 			request.Header.Set("Authorization", line)
 		}
 	}
