@@ -64,7 +64,7 @@ func BenchmarkProcedure(b *testing.B) {
 }
 
 func BenchmarkQuery(b *testing.B) {
-	const target = "/xrpc/com.example.toy.listThings?repo=alice.test&limit=20&cids=bafyreib2a"
+	const target = "/xrpc/com.example.toy.listThings?repo=alice.test&limit=20&cids=" + someCID
 	b.Run("generated", func(b *testing.B) {
 		e, _ := newToy(b, Options{Logger: slog.New(slog.DiscardHandler)})
 		benchServe(b, e, "GET", target, nil)

@@ -27,7 +27,7 @@ func TestClientIsService(t *testing.T) {
 			if diff := cmp.Diff(in, got); err != nil || diff != "" {
 				t.Error(err, diff)
 			}
-			list, err := s.ListThings(ctx, &ListParams{Repo: "a.test", Limit: 5, Reverse: new(true), CIDs: []syntax.CID{"aaaaaaaa", "bbbbbbbb"}, Numbers: []int64{1}})
+			list, err := s.ListThings(ctx, &ListParams{Repo: "a.test", Limit: 5, Reverse: new(true), CIDs: []syntax.CID{someCID, "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWKyVnN"}, Numbers: []int64{1}})
 			if err != nil || list.Limit != 5 || !*list.Reverse || len(list.CIDs) != 2 {
 				t.Error(err, list)
 			}

@@ -3,6 +3,7 @@ package xrpc
 import (
 	"strings"
 
+	"github.com/bluesky-social/indigo/atproto/atdata"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 )
 
@@ -28,7 +29,7 @@ var (
 	formatNSID         = &format{"NSID", parses(syntax.ParseNSID)}
 	formatATURI        = &format{"at-uri", parses(syntax.ParseATURI)}
 	formatURI          = &format{"uri", parses(syntax.ParseURI)}
-	formatCID          = &format{"CID string", parses(syntax.ParseCID)}
+	formatCID          = &format{"CID string", validCID}
 	formatDatetime     = &format{"datetime", validDatetime}
 	formatTID          = &format{"TID string", parses(syntax.ParseTID)}
 	formatRecordKey    = &format{"record key", parses(syntax.ParseRecordKey)}
@@ -40,6 +41,17 @@ var (
 func validDatetime(s string) bool {
 	_, err := syntax.ParseDatetime(s)
 	return err == nil && strings.IndexByte(s, ',') < 0
+}
+
+// validCID takes the one way in which a CID is written, which syntax.ParseCID does
+// not look for.
+func validCID(s string) bool {
+	if _, err := syntax.ParseCID(s); err != nil {
+		return false
+	}
+	var link atdata.CIDLink
+	err := link.UnmarshalJSON([]byte(`{"$link":"` + s + `"}`)) // nothing is left to escape
+	return err == nil && link.String() == s
 }
 
 // FormatDID wants a DID.
@@ -60,7 +72,7 @@ func FormatATURI(s *Schema) { s.format = formatATURI }
 // FormatURI wants a URI.
 func FormatURI(s *Schema) { s.format = formatURI }
 
-// FormatCID wants a CID as a string.
+// FormatCID wants a CID as a string: version 1 in base32, or version 0.
 func FormatCID(s *Schema) { s.format = formatCID }
 
 // FormatDatetime wants an RFC 3339 date and time with seconds and a time zone.

@@ -531,11 +531,12 @@ func TestParams(t *testing.T) {
 		})
 	}
 	for query, want := range map[string]string{
-		"?repo=a.test&repo=&limit=&limit=2":                `{"repo":"a.test","limit":2,"cids":[],"numbers":[]}`,
-		"?repo=a.test&limit=007&reverse=false":             `{"repo":"a.test","limit":7,"reverse":false,"cids":[],"numbers":[]}`,
-		"?repo=a.test&cids=bafyreib2a&cids=&cids=bbbbbbbb": `{"repo":"a.test","limit":50,"cids":["bafyreib2a","bbbbbbbb"],"numbers":[]}`,
-		"?repo=a.test&numbers=-1&numbers=2":                `{"repo":"a.test","limit":50,"cids":[],"numbers":[-1,2]}`,
-		"?repo=a.test&cids[]=x&cids[0]=y&__proto__=5&=&&":  `{"repo":"a.test","limit":50,"cids":[],"numbers":[]}`,
+		"?repo=a.test&repo=&limit=&limit=2":    `{"repo":"a.test","limit":2,"cids":[],"numbers":[]}`,
+		"?repo=a.test&limit=007&reverse=false": `{"repo":"a.test","limit":7,"reverse":false,"cids":[],"numbers":[]}`,
+		"?repo=a.test&cids=" + someCID + "&cids=&cids=QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWKyVnN": `{"repo":"a.test","limit":50,"cids":["` +
+			someCID + `","QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWKyVnN"],"numbers":[]}`,
+		"?repo=a.test&numbers=-1&numbers=2":               `{"repo":"a.test","limit":50,"cids":[],"numbers":[-1,2]}`,
+		"?repo=a.test&cids[]=x&cids[0]=y&__proto__=5&=&&": `{"repo":"a.test","limit":50,"cids":[],"numbers":[]}`,
 	} {
 		if resp, body := do(t, url, "GET /xrpc/com.example.toy.listThings"+query, ""); resp.StatusCode != 200 || body != want {
 			t.Errorf("%s: got %d %s", query, resp.StatusCode, body)
