@@ -291,13 +291,18 @@ func TestInviteCodes(t *testing.T) {
 			{"?sort=usage&limit=2&cursor=2::a", "cd", "0::d"},
 			{"?sort=usage&cursor=0::d", "b", "0::b"},
 			{"?sort=usage&cursor=1::%00", "db", "0::b"},
+			{"?sort=usage&limit=2&cursor=1.9::d", "cd", "0::d"}, // uses are counted in whole ones
+			{"?sort=usage&cursor=0.9::d", "b", "0::b"},
+			{"?sort=usage&limit=1&cursor=1e30::zzz", "a", "2::a"},
+			{"?sort=usage&cursor=-1e30::zzz", "", ""},
+			{"?limit=1&cursor=8640000000000000::zzz", "d", "1772370000000.001::d"}, // the end of time
 		} {
 			if codes, cursor := page(tt.query); codes != tt.codes || cursor != tt.cursor {
 				t.Errorf("%s: %q, cursor %q", tt.query, codes, cursor)
 			}
 		}
 		f.Refused(f.ask("getInviteCodes?sort=age"), 400, "InvalidRequest", "unknown sort method: age")
-		for _, cursor := range []string{"x", "::a", "1::", "x::a", "1", "1::a::b", "NaN::a", "1e300::a"} {
+		for _, cursor := range []string{"x", "::a", "1::", "x::a", "1", "1::a::b", "NaN::a", "Inf::a", "1e300::a", "8640000000000001::a"} {
 			f.Refused(f.ask("getInviteCodes?cursor="+url.QueryEscape(cursor)), 400, "InvalidRequest", "Malformed cursor")
 		}
 		f.Refused(f.ask("getInviteCodes?limit=501"), 400, "InvalidRequest",

@@ -65,17 +65,23 @@ func mark(sort string, i db.Invite) string {
 
 var errMark = errors.New("malformed cursor")
 
+// lastMoment is as far from 1970 as the dates of clients go, in milliseconds.
+const lastMoment = 8_640_000_000_000_000
+
 func parseMark(sort, cursor string) (*db.InviteMark, error) {
 	primary, code, ok := strings.Cut(cursor, markSeparator)
 	if !ok || primary == "" || code == "" || strings.Contains(code, markSeparator) {
 		return nil, errMark
 	}
 	n, err := strconv.ParseFloat(primary, 64)
-	if err != nil || !(math.Abs(n) < 1<<52/1000) {
+	if err != nil || math.IsNaN(n) {
 		return nil, errMark
 	}
-	if sort == api.GetInviteCodesParamsSortRecent {
-		return &db.InviteMark{CreatedAt: time.UnixMicro(int64(math.Round(n * 1000))), Code: code}, nil
+	if sort != api.GetInviteCodesParamsSortRecent {
+		return &db.InviteMark{Spent: int(min(max(n, -1), math.MaxInt32)), Code: code}, nil
 	}
-	return &db.InviteMark{Spent: int(math.Ceil(n)), Code: code}, nil
+	if math.Abs(n) > lastMoment {
+		return nil, errMark
+	}
+	return &db.InviteMark{CreatedAt: time.UnixMicro(int64(math.Round(n * 1000))), Code: code}, nil
 }
