@@ -20,6 +20,7 @@ import (
 	adminapi "portico/api/atproto/admin"
 	identityapi "portico/api/atproto/identity"
 	api "portico/api/atproto/server"
+	tempapi "portico/api/atproto/temp"
 	operatorapi "portico/api/portico/operator"
 	"portico/api/xrpc"
 	"portico/db"
@@ -42,6 +43,7 @@ import (
 	"portico/impl/server"
 	"portico/impl/serviceauth"
 	"portico/impl/session"
+	"portico/impl/temp"
 	"portico/impl/token"
 )
 
@@ -261,6 +263,7 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, li
 		Accounts: accounts, Directory: &plc.Client{URL: directoryURL}, Documents: documents, Foreign: handles, Rules: rules,
 	}
 	codes := &emailcode.Codes{DB: store, Keys: keys, Outbox: letters, Brand: s.brand(), Now: time.Now, Rand: rand.Reader}
+	phones := s.phones(store, keys, letters)
 	service := &server.Service{
 		DB: store, Accounts: accounts, DIDs: dids, Sessions: sessions,
 		Passwords: passwords, Handles: rules,
@@ -274,7 +277,7 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, li
 			DocumentInSessions: s.DIDDocWithSession, PasswordMinLength: s.PasswordMinLength, Exempt: s.RateLimitBypassIPs,
 			BlobUploadLimit: s.BlobUploadLimit,
 		},
-		Codes: codes, Outbox: letters, Brand: s.brand(),
+		Codes: codes, Phones: phones, Outbox: letters, Brand: s.brand(),
 		Now: time.Now, Wait: wait, Rand: rand.Reader, Log: log,
 	}
 
@@ -313,6 +316,9 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, li
 	}
 	if err := operatorapi.Register(routes, operators, operator.Policy{Gate: gate}); err != nil {
 		return nil, fmt.Errorf("register alt.portico.operator: %w", err)
+	}
+	if err := tempapi.Register(routes, &temp.Service{Phones: phones, Exempt: s.RateLimitBypassIPs}, temp.Policy{Gate: gate}); err != nil {
+		return nil, fmt.Errorf("register com.atproto.temp: %w", err)
 	}
 	if err := describeMethods(e, routes.Methods(), s.Version); err != nil {
 		return nil, err

@@ -19,6 +19,9 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/impl/phone"
+	"portico/impl/phone/twilio"
 )
 
 // secret is a text that must not reach a log or a terminal: every way of
@@ -113,6 +116,15 @@ type settings struct {
 	HomeURL                 *url.URL
 	LogoURL                 *url.URL // nil: no picture
 	PrimaryColor            string
+
+	// Phone verification.
+	PhoneProvider    string // phoneTwilio, phoneOutbox; empty: phones are not verified
+	PhoneMaxAccounts int    // of one number
+	PhoneBypass      phone.Number
+	PhoneURL         string // without a slash at the end
+	PhoneAccountSID  string
+	PhoneAuthToken   secret
+	PhoneServiceSID  string
 
 	// Request limits.
 	RateLimits         bool
@@ -338,6 +350,15 @@ var settingsTable = []settingGroup{
 		{name: "PDS_HOME_URL", kind: kindText, def: "https://bsky.app", about: "Home link in mails", store: setLink(func(s *settings) **url.URL { return &s.HomeURL })},
 		{name: "PDS_LOGO_URL", kind: kindText, shown: "no picture", about: "Picture in mails", store: setLink(func(s *settings) **url.URL { return &s.LogoURL })},
 		{name: "PDS_PRIMARY_COLOR", kind: kindText, def: "#067df7", about: "Colour of buttons and links in mails", store: setText(func(s *settings) *string { return &s.PrimaryColor }, checkColor)},
+	}},
+	{"Phone verification", []setting{
+		{name: "PORTICO_PHONE_PROVIDER", kind: kindText, shown: "phones are not verified", about: "Who sends the codes that sign-up then asks for: `twilio` (Twilio Verify, or what speaks its HTTP interface), or `outbox` on a development server, where `portico mail` shows them", store: setText(func(s *settings) *string { return &s.PhoneProvider }, func(v string) error { return oneOf(v, phoneTwilio, phoneOutbox) })},
+		{name: "PORTICO_PHONE_MAX_ACCOUNTS", kind: kindInteger, def: "3", about: "Accounts that one phone number may have at a time", store: setInteger(func(s *settings) *int { return &s.PhoneMaxAccounts }, 1, 1000)},
+		{name: "PORTICO_PHONE_BYPASS_NUMBER", kind: kindText, secret: true, about: "Phone number that is never sent a code and needs none, for any number of accounts", store: storePhoneBypass},
+		{name: "PORTICO_PHONE_TWILIO_ACCOUNT_SID", kind: kindText, about: "Account at the provider", store: setText(func(s *settings) *string { return &s.PhoneAccountSID })},
+		{name: "PORTICO_PHONE_TWILIO_AUTH_TOKEN", kind: kindText, secret: true, about: "Its token", store: setSecret(func(s *settings) *secret { return &s.PhoneAuthToken })},
+		{name: "PORTICO_PHONE_TWILIO_SERVICE_SID", kind: kindText, about: "Its verification service, which decides how codes look and how long they work", store: setText(func(s *settings) *string { return &s.PhoneServiceSID })},
+		{name: "PORTICO_PHONE_TWILIO_URL", kind: kindText, def: twilio.DefaultURL, about: "Where the provider's interface is", store: storePhoneURL},
 	}},
 	{"Request limits", []setting{
 		{name: "PDS_RATE_LIMITS_ENABLED", kind: kindBoolean, def: "false", about: "Limit requests per address and per account", store: setBoolean(func(s *settings) *bool { return &s.RateLimits })},
@@ -730,6 +751,7 @@ func (s *settings) check(given func(name string) string) []problem {
 	if u := s.AppView.URL; u != nil && u.Host == s.PublicURL.Host {
 		add("PDS_BSKY_APP_VIEW_URL", "is this server, which would ask itself without end")
 	}
+	s.checkPhone(given, add)
 	if s.DatabaseURL != "" && given("PORTICO_KEY_ENCRYPTION_KEY") == "" {
 		add("PORTICO_KEY_ENCRYPTION_KEY", "is missing: with Postgres every machine needs the same one; `openssl rand -hex 32` makes one")
 	}

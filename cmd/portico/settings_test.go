@@ -26,6 +26,12 @@ var production = []string{
 	"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
 }
 
+// twilioEnviron switches phone verification on.
+var twilioEnviron = []string{
+	"PORTICO_PHONE_PROVIDER=twilio", "PORTICO_PHONE_TWILIO_ACCOUNT_SID=AC1", "PORTICO_PHONE_TWILIO_AUTH_TOKEN=token",
+	"PORTICO_PHONE_TWILIO_SERVICE_SID=VA1",
+}
+
 // with is environ with more variables, of which later ones win.
 func with(environ []string, more ...string) []string { return append(slices.Clone(environ), more...) }
 
@@ -186,6 +192,10 @@ func TestReading(t *testing.T) {
 		{"PORTICO_SIGNUP_CLEANUP_LOOKS=1s,90s", func(s *settings) any { return fmt.Sprint(s.SignupCleanupLooks) }, "[1s 1m30s]"},
 		{"PDS_SQLITE_DISABLE_WAL_AUTO_CHECKPOINT=false", func(s *settings) any { return s.Development }, false},
 		{"PDS_DEV_MODE=true", func(s *settings) any { return s.SSRFProtection }, true},
+		{"PORTICO_PHONE_MAX_ACCOUNTS=5", func(s *settings) any { return s.PhoneMaxAccounts }, 5},
+		{"PORTICO_PHONE_BYPASS_NUMBER=(555) 012-3456", func(s *settings) any { return string(s.PhoneBypass) }, "+15550123456"},
+		{"PORTICO_PHONE_TWILIO_URL=https://verify.example.com/v2/", func(s *settings) any { return s.PhoneURL }, "https://verify.example.com/v2"},
+		{"PORTICO_PHONE_TWILIO_AUTH_TOKEN=x", func(s *settings) any { return s.Warnings[len(s.Warnings)-1] }, "PORTICO_PHONE_TWILIO_AUTH_TOKEN has no effect: PORTICO_PHONE_PROVIDER is unset, so phones are not verified"},
 	} {
 		t.Run(tt.variable, func(t *testing.T) {
 			if diff := cmp.Diff(tt.want, tt.get(mustRead(t, with(production, tt.variable)...))); diff != "" {
@@ -249,6 +259,16 @@ func TestProblems(t *testing.T) {
 		{"entryway", with(production, "PDS_ENTRYWAY_URL=https://e.example"), "PDS_ENTRYWAY_URL is set: running behind an entryway is not supported"},
 		{"replication tool", with(production, "PDS_SQLITE_DISABLE_WAL_AUTO_CHECKPOINT=true"), "PDS_SQLITE_DISABLE_WAL_AUTO_CHECKPOINT is set"},
 		{"key encryption with Postgres, in development too", []string{"PORTICO_DATABASE_URL=postgres://localhost/portico"}, "PORTICO_KEY_ENCRYPTION_KEY is missing"},
+		{"phones, without an account", with(production, "PORTICO_PHONE_PROVIDER=twilio", "PORTICO_PHONE_TWILIO_AUTH_TOKEN=x"), `these settings must be mended first:
+  PORTICO_PHONE_TWILIO_ACCOUNT_SID is missing: it goes with PORTICO_PHONE_PROVIDER=twilio
+  PORTICO_PHONE_TWILIO_SERVICE_SID is missing: it goes with PORTICO_PHONE_PROVIDER=twilio`},
+		{"phones, without https", with(production, with(twilioEnviron, "PORTICO_PHONE_TWILIO_URL=http://127.0.0.1:8080/v2")...), "PORTICO_PHONE_TWILIO_URL must begin with https://: the token of the account goes there"},
+		{"phones, password in the URL", with(production, with(twilioEnviron, "PORTICO_PHONE_TWILIO_URL=https://a:b@verify.example.com")...), "PORTICO_PHONE_TWILIO_URL must be a URL without user, query and fragment"},
+		{"phones, in the world's outbox", with(production, "PORTICO_PHONE_PROVIDER=outbox"), "PORTICO_PHONE_PROVIDER must not be outbox: nobody would get a text message"},
+		{"phones, in an outbox that is sent", []string{"PORTICO_PHONE_PROVIDER=outbox", "PDS_EMAIL_SMTP_URL=smtp://localhost", "PDS_EMAIL_FROM_ADDRESS=pds@example.com"}, "PORTICO_PHONE_PROVIDER must not be outbox with PDS_EMAIL_SMTP_URL: the mail server would be given text messages"},
+		{"phones, of another provider", with(production, "PORTICO_PHONE_PROVIDER=plivo"), "PORTICO_PHONE_PROVIDER must be one of twilio, outbox"},
+		{"phones, bypassed by no number", with(production, "PORTICO_PHONE_BYPASS_NUMBER=hunter2"), "PORTICO_PHONE_BYPASS_NUMBER is not a phone number such as +15551234567"},
+		{"phones, for no account", with(production, "PORTICO_PHONE_MAX_ACCOUNTS=0"), "PORTICO_PHONE_MAX_ACCOUNTS must be from 1 to 1000"},
 		{"database of another kind", with(production, "PORTICO_DATABASE_URL=mysql://localhost/portico"), "PORTICO_DATABASE_URL is not of the form postgres://"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -339,6 +359,9 @@ func TestPrintingShowsNoSecret(t *testing.T) {
 			v = "postgres://user:" + v + "@localhost/portico"
 		case "PDS_EMAIL_SMTP_URL", "PDS_MODERATION_EMAIL_SMTP_URL":
 			v = "smtps://user:" + v + "@localhost"
+		case "PORTICO_PHONE_BYPASS_NUMBER":
+			secrets, environ = append(secrets, "5550123456"), append(environ, r.name+"=+15550123456")
+			continue
 		}
 		secrets = append(secrets, v[len(v)-16:], v[len(v)-40:])
 		environ = append(environ, r.name+"="+v)
