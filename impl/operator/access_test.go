@@ -1,0 +1,35 @@
+package operator_test
+
+import (
+	"testing"
+
+	"portico/api/xrpc/xrpctest"
+	"portico/impl/servertest"
+)
+
+const nobody = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
+
+// Who may call what shows in one file.
+func TestPolicies(t *testing.T) {
+	servertest.Golden(t, "policies.golden", xrpctest.Access(servertest.New(t, servertest.In("alt.portico.operator")).Routes()))
+}
+
+// requests are one for each method, about an account and a domain that are not here.
+var requests = map[string]string{
+	"disableAuthFactor": `{"did":"` + nobody + `"}`,
+	"getAccount":        "?account=" + nobody,
+	"getAccountLog":     "?did=" + nobody,
+	"inspectAccount":    "?did=" + nobody,
+	"listDomains":       "",
+	"putDomain":         `{"domain":".access.example"}`,
+	"removeDomain":      `{"domain":".unknown.example"}`,
+	"repairAccount":     `{"did":"` + nobody + `"}`,
+}
+
+// Every method is called with every credential: the admin password opens all of them,
+// and nothing else opens any.
+func TestAccess(t *testing.T) {
+	table := servertest.New(t, servertest.In("alt.portico.operator")).AccessTable(requests, servertest.AdminCredentials())
+	servertest.Golden(t, "access.golden", "# What each method answers to each credential, everything else being right. The request is\n"+
+		"# about an account or a domain that is not here.\n"+table)
+}
