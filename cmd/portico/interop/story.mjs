@@ -4,10 +4,12 @@
 //
 //   node story.mjs SERVER DIRECTORY MAILBOX ADMIN-PASSWORD
 import assert from 'node:assert/strict'
-import { AtpAgent, XRPCError } from '@atproto/api'
+import { AtpAgent } from '@atproto/api'
+import { administrator, bearer, loggedOut, mailbox, refused, story } from './tale.mjs'
 
-const [service, directory, mailbox, adminPassword] = process.argv.slice(2)
-const admin = { headers: { authorization: 'Basic ' + btoa('admin:' + adminPassword) } }
+const [service, directory, mailboxURL, adminPassword] = process.argv.slice(2)
+const admin = administrator(adminPassword)
+const { mail, noMoreMails } = mailbox(mailboxURL)
 const handle = 'mary.test'
 const email = 'mary@example.com'
 const newEmail = 'mary.shelley@example.org'
@@ -249,50 +251,4 @@ await story('the handle is free again, the DID is not', async () => {
   }
 })
 
-const unread = await (await fetch(mailbox + '/unread')).json()
-assert.deepEqual(unread, [], 'mails that nobody waited for')
-
-/** Says which part of the story an error is in. */
-async function story(part, tell) {
-  try {
-    await tell()
-  } catch (err) {
-    err.message = `${part}: ${err.message}`
-    throw err
-  }
-}
-
-/** The next mail to an address, which must have this subject. */
-async function mail(to, subject) {
-  const response = await fetch(`${mailbox}/next?to=${encodeURIComponent(to)}`)
-  assert.equal(response.status, 200, `${subject} to ${to}: ${response.statusText}`)
-  const got = await response.json()
-  assert.equal(got.subject, subject)
-  return got
-}
-
-function bearer(token) {
-  return { headers: { authorization: 'Bearer ' + token } }
-}
-
-/** Expects that a call is refused and that the client gives its session up for it. */
-async function loggedOut(one, call) {
-  await assert.rejects(call, (err) => {
-    assert.ok(err instanceof XRPCError, String(err))
-    assert.deepEqual([err.status, err.error], [400, 'ExpiredToken'])
-    return true
-  })
-  assert.equal(one.agent.session, undefined)
-  assert.equal(one.events.at(-1), 'expired')
-}
-
-/** Expects that the server refuses with this status, and this name and message if given. */
-async function refused(call, status, name, message) {
-  await assert.rejects(call, (err) => {
-    assert.ok(err instanceof XRPCError, String(err))
-    assert.equal(err.status, status, `${err.error}: ${err.message}`)
-    if (name) assert.equal(err.error, name)
-    if (message) assert.equal(err.message, message)
-    return true
-  })
-}
+await noMoreMails()

@@ -3,21 +3,18 @@
 package interop
 
 import (
-	"encoding/json"
-	"fmt"
-	"net/http"
 	"net/http/httptest"
 	"os/exec"
 	"regexp"
 	"testing"
-	"time"
 
 	"portico/cmd/portico/launch"
 	"portico/db/dbtest"
 	"portico/impl/mail/mailtest"
 )
 
-// TestStory lives the life of an account with the official client, mails included.
+// TestStory lives the life of an account with the official client, mails included,
+// and that of another, which is taken down.
 func TestStory(t *testing.T) {
 	const adminPassword = "operator of the story"
 	postgres := func(t *testing.T) []string {
@@ -59,12 +56,14 @@ func TestStory(t *testing.T) {
 			if plc == "" {
 				plc = server.Directory
 			}
-			box := httptest.NewServer(mailbox(mails))
+			box := httptest.NewServer(mails.Mailbox())
 			defer box.Close()
 
-			out, err := exec.CommandContext(t.Context(), node, "story.mjs", server.URL, plc, box.URL, adminPassword).CombinedOutput()
-			if err != nil {
-				t.Fatalf("story.mjs: %v\n%s\n%s", err, out, server.Log())
+			for _, script := range []string{"story.mjs", "takedown.mjs"} {
+				out, err := exec.CommandContext(t.Context(), node, script, server.URL, plc, box.URL, adminPassword).CombinedOutput()
+				if err != nil {
+					t.Errorf("%s: %v\n%s\n%s", script, err, out, server.Log())
+				}
 			}
 			if err := server.Stop(); err != nil {
 				t.Error(err)
@@ -74,50 +73,3 @@ func TestStory(t *testing.T) {
 }
 
 var mailedCode = regexp.MustCompile(`\b[A-Z2-7]{5}-[A-Z2-7]{5}\b`)
-
-// mailbox gives mails to a script. GET /next?to=ADDRESS answers the first one to
-// that address that was not asked for yet, and waits a few seconds for one that is
-// on its way. GET /unread answers the subjects of those that were not asked for.
-// One request at a time.
-func mailbox(mails *mailtest.Server) http.Handler {
-	read := map[int]bool{}
-	next := func(to string) *mailtest.Mail {
-		for i, m := range mails.Mails() {
-			if !read[i] && m.To == to {
-				read[i] = true
-				return &m
-			}
-		}
-		return nil
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /next", func(w http.ResponseWriter, r *http.Request) {
-		to := r.FormValue("to")
-		deadline := time.After(launch.Patience / 3)
-		m := next(to)
-		for ; m == nil; m = next(to) {
-			select {
-			case <-time.After(5 * time.Millisecond):
-			case <-deadline:
-				http.Error(w, "no mail came", http.StatusNotFound)
-				return
-			}
-		}
-		write(w, map[string]string{"subject": m.Subject, "text": m.Text, "code": mailedCode.FindString(m.Text)})
-	})
-	mux.HandleFunc("GET /unread", func(w http.ResponseWriter, _ *http.Request) {
-		unread := []string{}
-		for i, m := range mails.Mails() {
-			if !read[i] {
-				unread = append(unread, fmt.Sprintf("%s to %s", m.Subject, m.To))
-			}
-		}
-		write(w, unread)
-	})
-	return mux
-}
-
-func write(w http.ResponseWriter, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(v) // fails when the script has gone
-}
