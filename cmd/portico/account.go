@@ -36,7 +36,7 @@ func accountCommand(o operators, envFile cli.Flag) *cli.Command {
 				Aliases: []string{"ls"},
 				Usage:   "list accounts",
 				Description: `Lists all accounts in the order of their DIDs, or with --email those whose
-address begins with a text. "account show" tells more of each, takedowns for one.`,
+address begins with a text. "account show" tells more of one, takedowns too.`,
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "email", Usage: "only accounts whose email address begins with `TEXT`"},
 					limitFlag(0),
@@ -192,13 +192,9 @@ func listAccounts(ctx context.Context, con *console, c *cli.Command) error {
 	}
 	rows := make([][]string, len(accounts))
 	for i, a := range accounts {
-		state := operatorapi.AccountStatusActive
-		if a.DeactivatedAt != nil {
-			state = operatorapi.AccountStatusDeactivated
-		}
-		rows[i] = []string{a.DID.String(), a.Handle.String(), optional(a.Email), when(&a.IndexedAt), state}
+		rows[i] = []string{a.DID.String(), a.Handle.String(), optional(a.Email), when(&a.IndexedAt), when(a.DeactivatedAt)}
 	}
-	if err := con.table("There are no such accounts.", "DID HANDLE EMAIL CREATED STATE", rows); err != nil {
+	if err := con.table("There are no such accounts.", "DID HANDLE EMAIL CREATED DEACTIVATED", rows); err != nil {
 		return err
 	}
 	con.more(more)
@@ -493,12 +489,13 @@ func resetPassword(ctx context.Context, con *console, c *cli.Command) error {
 	if con.json {
 		return con.finish(ctx, a.DID, shown)
 	}
+	if !generated {
+		return con.say("%s has the new password.", a.Handle)
+	}
 	if err := con.facts("did", a.DID.String(), "handle", a.Handle.String(), "password", shown); err != nil {
 		return err
 	}
-	if generated {
-		fmt.Fprintln(con.errs, "The password is shown this once.")
-	}
+	fmt.Fprintln(con.errs, "The password is shown this once.")
 	return nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/base32"
 	"encoding/base64"
@@ -111,10 +112,11 @@ func (o operators) flags(envFile cli.Flag) []cli.Flag {
 func (o operators) action(what string, least, most int, do func(context.Context, *console, *cli.Command) error) cli.ActionFunc {
 	return func(ctx context.Context, c *cli.Command) error {
 		if n := c.Args().Len(); n < least || n > most {
+			name := strings.TrimPrefix(c.FullName(), c.Root().Name+" ")
 			if most == 0 {
-				return usage("%s takes no arguments, not even %q", c.FullName(), c.Args().First())
+				return usage("%s takes no arguments, not even %q", name, c.Args().First())
 			}
-			return usage("%s takes %s", c.FullName(), what)
+			return usage("%s takes %s", name, what)
 		}
 		con := &console{
 			in: bufio.NewReader(c.Root().Reader), out: o.out, errs: o.errs, random: o.config(c).Rand,
@@ -451,6 +453,9 @@ func (con *console) password(ctx context.Context, fromStdin bool) (_ string, gen
 		}
 		return strings.ToLower(base32.StdEncoding.EncodeToString(raw)), true, nil
 	}
+	if con.person {
+		fmt.Fprint(con.errs, "Password (it can be seen): ")
+	}
 	text, err := con.line(ctx)
 	if err == nil && text == "" {
 		return "", false, usage("there is no password on standard input")
@@ -466,7 +471,7 @@ func (con *console) printJSON(v any) error {
 	return e.Encode(v)
 }
 
-// table prints rows below a head; without rows it says so.
+// table prints rows below a head, a dash for what is empty; without rows it says so.
 func (con *console) table(none string, head string, rows [][]string) error {
 	if len(rows) == 0 {
 		_, err := fmt.Fprintln(con.out, none)
@@ -476,7 +481,7 @@ func (con *console) table(none string, head string, rows [][]string) error {
 	fmt.Fprintln(t, strings.ReplaceAll(head, " ", "\t"))
 	for _, row := range rows {
 		for i := range row {
-			row[i] = printable(row[i])
+			row[i] = cmp.Or(printable(row[i]), "-")
 		}
 		fmt.Fprintln(t, strings.Join(row, "\t"))
 	}

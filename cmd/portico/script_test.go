@@ -86,7 +86,7 @@ func runCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	p := ts.Value(steadyKey{}).(*steady)
 	p.stdout = ts.ReadFile("stdout")
-	stdout, stderr := p.make(p.stdout), p.make(ts.ReadFile("stderr"))
+	stdout, stderr := p.make(p.stdout), p.make(strings.ReplaceAll(ts.ReadFile("stderr"), ts.Getenv("WORK"), "$WORK"))
 	io.WriteString(ts.Stdout(), stdout)
 	io.WriteString(ts.Stderr(), stderr)
 	if status != want {

@@ -1,0 +1,234 @@
+package main
+
+import (
+	"context"
+	encoding "encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// standIn is a server that answers whatever is asked of it, and the environment that
+// makes the commands ask it.
+func standIn(t *testing.T, answer http.HandlerFunc) (environ []string) {
+	t.Helper()
+	s := httptest.NewServer(answer)
+	t.Cleanup(s.Close)
+	return []string{"ATP_PDS_HOST=" + s.URL, "PDS_ADMIN_PASSWORD=secret"}
+}
+
+// What a server answers decides the status that scripts see, and what people read.
+func TestAnswersOfTheServer(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		answer func(http.ResponseWriter)
+		status int
+		err    string // HOST stands for the server
+	}{
+		{"unknown account", failing(400, "AccountNotFound", "Could not find account"), 3, "there is no account alice.test"},
+		{"wrong password", failing(401, "AuthenticationRequired", "Authentication Required"), 4, "HOST refuses the admin password (from PDS_ADMIN_PASSWORD)"},
+		{"refused", failing(400, "InvalidRequest", "Not today"), 4, "the server refused: Not today"},
+		{"refused by name", failing(400, "InvalidHandle", "Not today"), 4, "the server refused: Not today (InvalidHandle)"},
+		{"refused without words", failing(403, "", ""), 4, "the server refused: 403"},
+		{"too many requests", failing(429, "RateLimitExceeded", "Rate Limit Exceeded"), 4, "the server refused: Rate Limit Exceeded (RateLimitExceeded)"},
+		{"another server", failing(400, "InvalidRequest", "No service configured for alt.portico.operator.getAccount"), 4, "HOST does not know the method: is it a Portico, of this version?"},
+		{"an older server", failing(501, "MethodNotImplemented", "Method Not Implemented"), 4, "HOST does not know the method: is it a Portico, of this version?"},
+		{"no server of the kind", func(w http.ResponseWriter) { http.Error(w, "<h1>Not found</h1>", 404) }, 4, "HOST does not know the method: is it a Portico, of this version?"},
+		{"broken", failing(500, "InternalServerError", "Internal Server Error"), 1, "the server failed: Internal Server Error (InternalServerError)"},
+		{"directory away", failing(502, "UpstreamFailure", "Unable to perform PLC operation"), 1, "the server failed: Unable to perform PLC operation (UpstreamFailure)"},
+		{"no lexicon", func(w http.ResponseWriter) { fmt.Fprint(w, `{"did":"did:plc:x"}`) }, 1, "answer of alt.portico.operator.getAccount: "},
+		{"sent elsewhere", func(w http.ResponseWriter) {
+			w.Header().Set("Location", "https://pds.example.com/xrpc/x")
+			w.WriteHeader(301)
+		}, 1, "HOST sends elsewhere, to https://pds.example.com/xrpc/x: name that with --pds-host"},
+		{"nasty words", failing(400, "InvalidRequest", "\x1b[2J"), 4, `the server refused: "\x1b[2J"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			environ := standIn(t, func(w http.ResponseWriter, r *http.Request) {
+				if user, password, _ := r.BasicAuth(); user != "admin" || password != "secret" {
+					t.Errorf("authorization %s:%s", user, password)
+				}
+				tt.answer(w)
+			})
+			out, _, err := portico(t, environ, "account", "show", "alice.test")
+			want := strings.ReplaceAll(tt.err, "HOST", strings.TrimPrefix(environ[0], "ATP_PDS_HOST="))
+			if err == nil || !strings.HasPrefix(err.Error(), want) || exitStatus(err) != tt.status || out != "" {
+				t.Errorf("ends with %d: %v\nwant %d: %s", exitStatus(err), err, tt.status, want)
+			}
+		})
+	}
+}
+
+func failing(status int, name, message string) func(http.ResponseWriter) {
+	return func(w http.ResponseWriter) {
+		w.WriteHeader(status)
+		if name != "" {
+			encoding.NewEncoder(w).Encode(map[string]string{"error": name, "message": message})
+		}
+	}
+}
+
+// What strangers chose can do nothing to a terminal.
+func TestTablesArePrintable(t *testing.T) {
+	environ := standIn(t, func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, `{"entries":[{"at":"2026-01-02T03:04:05Z","actor":"stranger","event":"sign_in_failed","detail":"\u001b]0;x\u0007"}]}`)
+	})
+	got, _, err := portico(t, environ, "account", "log", "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa")
+	want := `TIME                  EVENT           ACTOR     ADDRESS  DETAIL
+2026-01-02 03:04:05Z  sign_in_failed  stranger  -        "\x1b]0;x\a"
+`
+	if err != nil || got != want {
+		t.Errorf("%v\n%s", err, got)
+	}
+}
+
+// Lists are read in as many pages as they have, and no more of them than is wanted.
+func TestListsArePaged(t *testing.T) {
+	const all = 250
+	for _, tt := range []struct {
+		args     []string
+		listed   int
+		requests string
+		more     bool
+	}{
+		{nil, all, "100 100 100", false},
+		{[]string{"--limit", "1000"}, all, "100 100 100", false},
+		{[]string{"--limit", "250"}, all, "100 100 51", false},
+		{[]string{"--limit", "249"}, 249, "100 100 50", true},
+		{[]string{"--limit", "5"}, 5, "6", true},
+	} {
+		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
+			var limits []string
+			environ := standIn(t, func(w http.ResponseWriter, r *http.Request) {
+				limit, _ := strconv.Atoi(r.FormValue("limit"))
+				from, _ := strconv.Atoi(r.FormValue("cursor"))
+				limits = append(limits, r.FormValue("limit"))
+				out := new(strings.Builder)
+				for i := from; i < min(from+limit, all); i++ {
+					if i > from {
+						out.WriteString(",")
+					}
+					fmt.Fprintf(out, `{"did":"did:plc:aaaaaaaaaaaaaaaaaaaaaaaa","handle":"a%d.test","indexedAt":"2026-01-02T03:04:05Z"}`, i)
+				}
+				cursor := ""
+				if from+limit < all {
+					cursor = fmt.Sprintf(`"cursor":"%d",`, from+limit)
+				}
+				fmt.Fprintf(w, `{%s"accounts":[%s]}`, cursor, out)
+			})
+			out, errs, err := portico(t, environ, append([]string{"account", "list"}, tt.args...)...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := strings.Count(out, "\n") - 1; n != tt.listed {
+				t.Errorf("%d accounts, want %d", n, tt.listed)
+			}
+			if got := strings.Join(limits, " "); got != tt.requests {
+				t.Errorf("asked for pages of %s, want %s", got, tt.requests)
+			}
+			if got := strings.Contains(errs, "There are more"); got != tt.more {
+				t.Errorf("says that there are more: %v", got)
+			}
+		})
+	}
+}
+
+// Who interrupts a command is not told that the server is away.
+func TestInterruptedCommand(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	environ := standIn(t, func(_ http.ResponseWriter, r *http.Request) {
+		stop()
+		<-r.Context().Done()
+	})
+	err := newCommand(environ, new(strings.Builder), new(strings.Builder)).Run(ctx, []string{"portico", "account", "list"})
+	if err == nil || exitStatus(err) != 1 || !strings.HasPrefix(err.Error(), "interrupted; ") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestHostOfTheServer(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"https://pds.example.com", "https://pds.example.com"},
+		{"https://pds.example.com/", "https://pds.example.com"},
+		{"pds.example.com", "https://pds.example.com"},
+		{"pds.example.com:8443", "https://pds.example.com:8443"},
+		{"http://10.0.0.5:2583", "http://10.0.0.5:2583"},
+		{"localhost", "http://localhost"},
+		{"localhost:2583", "http://localhost:2583"},
+		{"127.0.0.1:2583", "http://127.0.0.1:2583"},
+		{"[::1]:2583", "http://[::1]:2583"},
+		{"https://localhost:2583", "https://localhost:2583"},
+		{"ftp://pds.example.com", ""},
+		{"https://admin:secret@pds.example.com", ""},
+		{"https://pds.example.com/xrpc", ""},
+		{"https://pds.example.com?x=1", ""},
+		{"https://", ""},
+		{"pds example com", ""},
+	} {
+		got, err := parseHost(tt.text)
+		if got != tt.want || (err == nil) != (tt.want != "") {
+			t.Errorf("%q: %q, %v, want %q", tt.text, got, err, tt.want)
+		}
+		if err != nil && exitStatus(err) != 2 {
+			t.Errorf("%q: ends with %d", tt.text, exitStatus(err))
+		}
+	}
+}
+
+// Without encryption the password goes to this machine and its own network alone,
+// whatever name leads there.
+func TestPlainConnections(t *testing.T) {
+	for _, tt := range []struct {
+		address string
+		allowed bool
+	}{
+		{"127.0.0.1:2583", true},
+		{"[::1]:2583", true},
+		{"[::ffff:127.0.0.1]:2583", true},
+		{"0.0.0.0:2583", true},
+		{"10.1.2.3:80", true},
+		{"172.17.0.2:80", true},
+		{"192.168.1.2:80", true},
+		{"[fd00::1]:80", true},
+		{"[fe80::1%eth0]:80", true},
+		{"203.0.113.1:80", false},
+		{"[2001:db8::1]:80", false},
+		{"[::ffff:203.0.113.1]:80", false},
+		{"172.32.0.1:80", false},
+	} {
+		if err := onlyPrivate("tcp", tt.address, nil); (err == nil) != tt.allowed || err != nil && !errors.Is(err, errPlain) {
+			t.Errorf("%s: %v", tt.address, err)
+		}
+	}
+}
+
+// Where nobody names a server, it is the one that the settings describe.
+func TestServerOfTheSettings(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		environ []string
+		host    string
+	}{
+		{"default", nil, "http://127.0.0.1:2583"},
+		{"port", []string{"PDS_PORT=3000"}, "http://127.0.0.1:3000"},
+		{"all interfaces", []string{"PORTICO_BIND=0.0.0.0"}, "http://127.0.0.1:2583"},
+		{"one interface", []string{"PORTICO_BIND=192.0.2.7"}, "http://192.0.2.7:2583"},
+		{"IPv6", []string{"PORTICO_BIND=::1"}, "http://[::1]:2583"},
+		{"host name of the server", []string{"PDS_HOSTNAME=pds.example.com"}, "http://127.0.0.1:2583"},
+		{"named", []string{"PDS_HOST=https://pds.example.com"}, "https://pds.example.com"},
+		{"named twice", []string{"PDS_HOST=a.example.com", "ATP_PDS_HOST=b.example.com"}, "https://b.example.com"},
+		{"empty name", []string{"PDS_HOST="}, "http://127.0.0.1:2583"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := configuration{Environ: append(tt.environ, "PDS_ADMIN_PASSWORD=secret"), Now: time.Now}.target("", "")
+			if err != nil || got.host != tt.host || got.password != "secret" {
+				t.Errorf("%+v, %v", got, err)
+			}
+		})
+	}
+}
