@@ -183,18 +183,44 @@ func (tx *Tx) ClaimUnfinished(
 	slices.Sort(dids)
 	claimed := make([]Unfinished, 0, len(dids))
 	for _, did := range dids {
-		var u Unfinished
-		u.Key = SigningKey{DID: syntax.DID(did), Purpose: "atproto"}
-		dest := append(accountDest(&u.Account), &u.Genesis, orEmpty{&u.InviteCode}, orEmpty{&u.Key.Public}, &u.Key.Sealed)
-		err := tx.get(ctx, `SELECT `+accountColumns+`, c.genesis, c.invite_code, k.public, k.sealed
-			FROM creation c JOIN account a ON a.did = c.did
-			LEFT JOIN signing_key k ON k.did = c.did AND k.purpose = 'atproto' WHERE c.did = ?`, []any{did}, dest...)
+		u, err := tx.unfinished(ctx, did)
 		if err != nil {
 			return nil, wrap(err, "read unfinished account %s", did)
 		}
-		claimed = append(claimed, u)
+		claimed = append(claimed, *u)
 	}
 	return claimed, nil
+}
+
+func (tx *Tx) unfinished(ctx context.Context, did string) (*Unfinished, error) {
+	u := &Unfinished{Key: SigningKey{DID: syntax.DID(did), Purpose: "atproto"}}
+	dest := append(accountDest(&u.Account), &u.Genesis, orEmpty{&u.InviteCode}, orEmpty{&u.Key.Public}, &u.Key.Sealed)
+	err := tx.get(ctx, `SELECT `+accountColumns+`, c.genesis, c.invite_code, k.public, k.sealed
+		FROM creation c JOIN account a ON a.did = c.did
+		LEFT JOIN signing_key k ON k.did = c.did AND k.purpose = 'atproto' WHERE c.did = ?`, []any{did}, dest...)
+	if err != nil {
+		return nil, err
+	}
+	return u, nil
+}
+
+// CreationLease returns until when somebody works on an account under creation, or
+// ErrNotFound when there is none.
+func (q *queries) CreationLease(ctx context.Context, did syntax.DID) (until time.Time, err error) {
+	err = q.get(ctx, `SELECT lease_until FROM creation WHERE did = ?`, []any{string(did)}, (*stamp)(&until))
+	return until, wrap(err, "read creation of %s", did)
+}
+
+// ClaimCreation gives holder one account under creation until the given time, if
+// its lease has run out at now. Otherwise it returns ErrLeaseLost.
+func (tx *Tx) ClaimCreation(ctx context.Context, did syntax.DID, holder string, now, until time.Time) (*Unfinished, error) {
+	err := held(tx.exec(ctx, `UPDATE creation SET holder = ?, lease_until = ? WHERE did = ? AND lease_until <= ?`,
+		holder, micros(until), string(did), micros(now)))
+	var u *Unfinished
+	if err == nil {
+		u, err = tx.unfinished(ctx, string(did))
+	}
+	return u, wrap(err, "claim creation of %s", did)
 }
 
 func number(b bool) int {

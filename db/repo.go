@@ -70,3 +70,12 @@ func (tx *Tx) PutRepo(ctx context.Context, did syntax.DID, root, rev string, blo
 	}
 	return nil
 }
+
+// ResetRepo is PutRepo for a repository that has no other blocks than these
+// afterwards.
+func (tx *Tx) ResetRepo(ctx context.Context, did syntax.DID, root, rev string, blocks []Block) error {
+	if _, err := tx.exec(ctx, `DELETE FROM repo_block WHERE did = ?`, string(did)); err != nil {
+		return wrap(err, "reset repository of %s", did)
+	}
+	return tx.PutRepo(ctx, did, root, rev, blocks)
+}

@@ -31,6 +31,7 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"creation", (*suite).creation},
 		{"creation given up", (*suite).creationGivenUp},
 		{"unfinished", (*suite).unfinished},
+		{"creation lease", (*suite).creationLease},
 		{"cleanups", (*suite).cleanups},
 		{"handle changes", (*suite).handleChanges},
 		{"handle domains", (*suite).handleDomains},

@@ -341,6 +341,31 @@ func (s *suite) creationGivenUp() {
 	})
 }
 
+func (s *suite) creationLease() {
+	ctx := s.Context()
+	r := reservation(1)
+	s.must(func(tx *db.Tx) error { return tx.ReserveAccount(ctx, r) })
+	until, err := s.db.CreationLease(ctx, did(1))
+	s.ok(err)
+	s.equal("lease", until, r.LeaseUntil)
+	claim := func(now time.Time) func(*db.Tx) error {
+		return func(tx *db.Tx) error {
+			u, err := tx.ClaimCreation(ctx, did(1), "you", now, now.Add(time.Minute))
+			if err == nil {
+				s.equal("claimed", *u, db.Unfinished{Account: r.Account, Key: r.Key, Genesis: r.Genesis})
+			}
+			return err
+		}
+	}
+	s.fails(db.ErrLeaseLost, claim(until.Add(-time.Microsecond)))
+	s.must(claim(until))
+	s.fails(db.ErrLeaseLost, claim(until)) // you have it
+	s.must(func(tx *db.Tx) error { return tx.FinishAccount(ctx, did(1), "you") })
+	s.fails(db.ErrLeaseLost, claim(until.Add(time.Hour)))
+	_, err = s.db.CreationLease(ctx, did(1))
+	s.is(err, db.ErrNotFound)
+}
+
 func (s *suite) unfinished() {
 	ctx := s.Context()
 	claim := func(holder string, now time.Time, force bool, limit int) (dids []syntax.DID) {

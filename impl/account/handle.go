@@ -43,6 +43,18 @@ func (i *Identities) ChangeHandle(ctx context.Context, did syntax.DID, h syntax.
 	return nil
 }
 
+// republishHandle makes the directory name the handle that an account has when its
+// turn comes: a change that came first is not undone. Errors are those of
+// ChangeHandle, and errNoHandle.
+func (i *Identities) republishHandle(ctx context.Context, did syntax.DID) error {
+	if err := i.changeHandle(ctx, did, ""); err != nil {
+		return fmt.Errorf("publish handle of %s: %w", did, err)
+	}
+	return nil
+}
+
+var errNoHandle = errors.New("account has no handle")
+
 func (i *Identities) changeHandle(ctx context.Context, did syntax.DID, h syntax.Handle) error {
 	if did.Method() != "plc" {
 		return i.adoptHandle(ctx, did, h)
@@ -102,8 +114,8 @@ type handleChange struct {
 	resumed       bool // begun by another call, which may have posted an operation
 }
 
-// beginHandle gives the account the handle and records that the directory is to
-// know. Where there is a change that nobody works on any more, it takes up that one
+// beginHandle gives the account the handle, "" for the one that it has, and records
+// that the directory is to know. Where there is a change that nobody works on any more, it takes up that one
 // instead.
 func (i *Identities) beginHandle(ctx context.Context, did syntax.DID, h syntax.Handle) (*handleChange, error) {
 	holder, err := i.newHolder()
@@ -120,8 +132,11 @@ func (i *Identities) beginHandle(ctx context.Context, did syntax.DID, h syntax.H
 		if err != nil || c != nil {
 			return err
 		}
-		c = &handleChange{did: did, before: a.Handle, after: h, holder: holder}
-		a.Handle = h
+		c = &handleChange{did: did, before: a.Handle, after: cmp.Or(h, a.Handle), holder: holder}
+		if c.after == "" {
+			return errNoHandle
+		}
+		a.Handle = c.after
 		if err := tx.UpdateAccount(ctx, a); err != nil {
 			return err
 		}

@@ -7,9 +7,6 @@ import (
 	"portico/api/xrpc"
 )
 
-func (s *Service) InspectAccount(context.Context, *api.InspectAccountParams) (*api.InspectAccountOutput, error) {
-	return nil, xrpc.MethodNotImplemented()
-}
 func (s *Service) ListDomains(context.Context) (*api.ListDomainsOutput, error) {
 	return nil, xrpc.MethodNotImplemented()
 }
@@ -18,7 +15,4 @@ func (s *Service) PutDomain(context.Context, *api.PutDomainInput) (*api.PutDomai
 }
 func (s *Service) RemoveDomain(context.Context, *api.RemoveDomainInput) error {
 	return xrpc.MethodNotImplemented()
-}
-func (s *Service) RepairAccount(context.Context, *api.RepairAccountInput) (*api.RepairAccountOutput, error) {
-	return nil, xrpc.MethodNotImplemented()
 }

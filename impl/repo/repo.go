@@ -42,7 +42,7 @@ func Genesis(did syntax.DID, key atcrypto.PrivateKey, now time.Time) (*Repositor
 }
 
 func genesis(did syntax.DID, key atcrypto.PrivateKey, rev syntax.TID) (*Repository, error) {
-	tree, err := newBlock(map[string]any{"e": []any{}, "l": nil})
+	tree, err := emptyTree()
 	if err != nil {
 		return nil, err
 	}
@@ -69,6 +69,8 @@ func genesis(did syntax.DID, key atcrypto.PrivateKey, rev syntax.TID) (*Reposito
 	}
 	return r, nil
 }
+
+func emptyTree() (Block, error) { return newBlock(map[string]any{"e": []any{}, "l": nil}) }
 
 func commit(did syntax.DID, rev syntax.TID, data dagcbor.CID) map[string]any {
 	return map[string]any{"did": did.String(), "version": Version, "data": data, "rev": rev.String(), "prev": nil}

@@ -1,0 +1,64 @@
+package account
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"portico/impl/plc"
+)
+
+// plc looks at what the directory says about a did:plc.
+func (n *inspection) plc(ctx context.Context) error {
+	last, err := n.Directory.Last(ctx, n.did)
+	if err != nil {
+		// A 404 without a word comes from something in between.
+		if failed, ok := errors.AsType[*plc.Error](err); ok && errors.Is(err, plc.ErrNotFound) && failed.Message != "" {
+			n.add(DIDNotFound, nil, "The directory does not know the DID. Is PDS_DID_PLC_URL the directory that it was made in?")
+			return nil
+		}
+		n.unreachable("The directory", err)
+		return nil
+	}
+	d, ok := last.Data()
+	if !ok {
+		n.add(DIDTombstoned, nil, "The DID was ended with a tombstone, which a stronger rotation key can take back for 72 hours.")
+		return nil
+	}
+	if pds := d.Services["atproto_pds"]; pds.Endpoint != n.Accounts.Endpoint || pds.Type != plc.ServiceType {
+		// What else it says is the business of the other server then.
+		n.add(DIDEndpoint, nil, "%s This is not changed unasked: if it is to be here, its owner has to move it back.", elsewhere(pds.Endpoint))
+		return nil
+	}
+	own, err := n.Accounts.Rotation.PublicKey()
+	if err != nil {
+		return fmt.Errorf("rotation key: %w", err)
+	}
+	ours := slices.Contains(d.RotationKeys, own.DIDKey())
+	if !ours {
+		n.add(DIDRotationKey, nil, "The rotation keys of the DID do not include that of this server, %s, so this server cannot change "+
+			"the DID. Its owner has to add the key with one of theirs.", own.DIDKey())
+	}
+	if n.key != nil && d.VerificationMethods["atproto"] != n.key.Public {
+		var mend func(context.Context) error
+		if ours && n.private != nil {
+			mend = n.mendKey
+		}
+		n.add(DIDSigningKey, mend, "The DID names %s as the signing key of the account, which is %s.",
+			cmp.Or(d.VerificationMethods["atproto"], "nothing"), n.key.Public)
+	}
+	if h := n.account.Handle; h != "" && d.Handle() != h.String() && !n.changing {
+		var mend func(context.Context) error
+		if ours && !n.found(HandleUnresolved) {
+			mend = n.mendHandle
+		}
+		n.add(DIDHandle, mend, "The DID names %s as the handle of the account, which is %s.", cmp.Or(d.Handle(), "nothing"), h)
+	}
+	return nil
+}
+
+func (n *inspection) found(name string) bool {
+	return slices.ContainsFunc(n.findings, func(f Finding) bool { return f.Name == name })
+}

@@ -1,0 +1,114 @@
+package repo
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/impl/dagcbor"
+)
+
+const somebody = syntax.DID("did:plc:tfoc4jg4ai6vr2nbwlmwdzq2")
+
+func newKey(t testing.TB) (*atcrypto.PrivateKeyK256, atcrypto.PublicKey) {
+	t.Helper()
+	key, err := atcrypto.GeneratePrivateKeyK256()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := key.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, public
+}
+
+func TestCommit(t *testing.T) {
+	key, public := newKey(t)
+	_, other := newKey(t)
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	r, err := Genesis(somebody, key, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := ParseCommit(r.Blocks[1].Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.CID != r.Root || c.DID != somebody || c.Rev != r.Rev || c.Data != r.Data || !c.Empty() {
+		t.Errorf("commit %+v of %+v", c, r)
+	}
+	if err := c.Verify(public); err != nil {
+		t.Error(err)
+	}
+	if err := c.Verify(other); !errors.Is(err, ErrSignature) {
+		t.Errorf("with another key: %v", err)
+	}
+	if _, err := ParseCommit(r.Blocks[0].Data); !errors.Is(err, ErrCommit) {
+		t.Errorf("of a tree: %v", err)
+	}
+
+	// What follows has a later rev, also on a clock that stands still or went back.
+	for _, now := range []time.Time{now, now.Add(-time.Hour), now.Add(time.Hour)} {
+		next, err := Again(somebody, key, now, c.Rev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if next.Rev <= c.Rev || next.Data != c.Data || next.Root == c.CID {
+			t.Errorf("%+v after %+v", next, c)
+		}
+		if _, err := syntax.ParseTID(next.Rev.String()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestNoCommit(t *testing.T) {
+	good := func() map[string]any {
+		m := commit(somebody, "3jqfcqzm3fo2j", EmptyTree)
+		m["sig"] = []byte("signature")
+		return m
+	}
+	for _, tt := range []struct {
+		name  string
+		spoil func(map[string]any)
+	}{
+		{"version", func(m map[string]any) { m["version"] = 2 }},
+		{"no version", func(m map[string]any) { delete(m, "version") }},
+		{"no DID", func(m map[string]any) { delete(m, "did") }},
+		{"DID", func(m map[string]any) { m["did"] = "alice" }},
+		{"rev", func(m map[string]any) { m["rev"] = "1" }},
+		{"data", func(m map[string]any) { m["data"] = "tree" }},
+		{"no data", func(m map[string]any) { m["data"] = nil }},
+		{"no sig", func(m map[string]any) { delete(m, "sig") }},
+	} {
+		m := good()
+		tt.spoil(m)
+		b, err := dagcbor.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ParseCommit(b); !errors.Is(err, ErrCommit) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+	b, err := dagcbor.Marshal(good())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ParseCommit(b); err != nil {
+		t.Error(err)
+	}
+	for n := range b {
+		if _, err := ParseCommit(b[:n]); !errors.Is(err, ErrCommit) {
+			t.Errorf("first %d bytes: %v", n, err)
+		}
+	}
+	if _, err := ParseCommit(slices.Concat(b, []byte{0})); !errors.Is(err, ErrCommit) {
+		t.Errorf("trailing byte: %v", err)
+	}
+}
