@@ -16,7 +16,6 @@ import (
 	"portico/impl/budget"
 	"portico/impl/password"
 	"portico/impl/servertest"
-	"portico/impl/serviceauth"
 )
 
 // The key of a DID's labeler is not the DID's own, and neither is any other service
@@ -129,15 +128,10 @@ func TestSignUpsWithOwnDIDsAreCounted(t *testing.T) {
 		}
 	}
 	const did = syntax.DID("did:web:alice.example")
-	token, err := serviceauth.Issue(serviceauth.Request{
-		Issuer: did, Audience: "did:web:pds.test", Method: move, IssuedAt: f.Now(), Expires: f.Now().Unix() + 60,
-	}, f.NewIdentity(did), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	credentials := f.ServiceToken(did, f.NewIdentity(did), move, time.Minute)
 	body := `{"handle":"alice.test","email":"a@example.com","did":"did:web:alice.example"}`
-	f.Refused(f.Post("createAccount", body, servertest.Bearer(token), "X-Forwarded-For: 192.0.2.1"), 429, "RateLimitExceeded", "Rate Limit Exceeded")
-	f.Accepted(f.Post("createAccount", body, servertest.Bearer(token), "X-Forwarded-For: 192.0.2.2"))
+	f.Refused(f.Post("createAccount", body, credentials, "X-Forwarded-For: 192.0.2.1"), 429, "RateLimitExceeded", "Rate Limit Exceeded")
+	f.Accepted(f.Post("createAccount", body, credentials, "X-Forwarded-For: 192.0.2.2"))
 }
 
 // An address that is known takes no other time than one that is not.

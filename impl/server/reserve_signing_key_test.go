@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -14,8 +13,6 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 
 	"portico/db"
-	"portico/impl/servertest"
-	"portico/impl/serviceauth"
 )
 
 // from is the header by which a request comes from an address.
@@ -146,14 +143,9 @@ func TestDesign18ReservedKeysExpire(t *testing.T) {
 func TestReservedKeyOfNewAccount(t *testing.T) {
 	f := newFixture(t)
 	reserved := f.Accepted(f.Post("reserveSigningKey", `{"did":"did:web:alice.example"}`)).Text(t, "signingKey")
-	token, err := serviceauth.Issue(serviceauth.Request{
-		Issuer: "did:web:alice.example", Audience: "did:web:pds.test", Method: "com.atproto.server.createAccount",
-		IssuedAt: f.Now(), Expires: f.Now().Add(time.Minute).Unix(),
-	}, f.NewIdentity("did:web:alice.example"), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.Accepted(f.Post("createAccount", `{"handle":"alice.test","email":"alice@example.com","did":"did:web:alice.example"}`, servertest.Bearer(token)))
+	const did = "did:web:alice.example"
+	credentials := f.ServiceToken(did, f.NewIdentity(did), move, time.Minute)
+	f.Accepted(f.Post("createAccount", `{"handle":"alice.test","email":"alice@example.com","did":"did:web:alice.example"}`, credentials))
 	key, err := f.DB.SigningKey(t.Context(), "did:web:alice.example", "atproto")
 	if err != nil || key.Public == reserved {
 		t.Errorf("signing key %+v, %v", key, err)
