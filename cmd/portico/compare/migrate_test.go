@@ -3,19 +3,15 @@
 package compare
 
 import (
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
-	"portico/cmd/portico/launch"
-	"portico/impl/mail/mailtest"
 	"portico/impl/plc"
 )
 
@@ -29,20 +25,13 @@ func TestMigration(t *testing.T) {
 		oldPassword    = "where it was before"
 		newPassword    = "where it is from now on"
 	)
-	directory := startDirectory(t)
-	there := startReference(t, directory, []string{"PDS_INVITE_REQUIRED=false", "PDS_SERVICE_DID=" + oldDID})
+	network := startNetwork(t)
+	there := startReference(t, network, []string{"PDS_INVITE_REQUIRED=false", "PDS_SERVICE_DID=" + oldDID})
 
-	mails := mailtest.Start(t, mailtest.Config{})
-	server, err := launch.StartServer(t.Context(), binary, t.TempDir(), append(settings(directory, mails),
-		"PDS_INVITE_REQUIRED=false", "PDS_SERVICE_DID="+newDID, "PDS_SERVICE_HANDLE_DOMAINS=.portico.test,.test",
-		"PDS_JWT_SECRET=another "+jwtSecret, "PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX="+newRotation,
-		"PDS_ENABLE_DID_DOC_WITH_SESSION=true")...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Kill)
-	here := newSide(t, "portico", server.URL, directory, mails, server.Process)
-	here.takedown = inDatabase(server.Data)
+	here := startPortico(t, network, []string{
+		"PDS_INVITE_REQUIRED=false", "PDS_SERVICE_DID=" + newDID, "PDS_SERVICE_HANDLE_DOMAINS=.portico.test,.test",
+		"PDS_JWT_SECRET=another " + jwtSecret, "PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=" + newRotation,
+		"PDS_ENABLE_DID_DOC_WITH_SESSION=true"})
 	rotation, err := parseKey(newRotation)
 	if err != nil {
 		t.Fatal(err)
@@ -95,17 +84,17 @@ func TestMigration(t *testing.T) {
 			here.call(t, "400 InvalidRequest Server rotation key not included in PLC DID data", "POST", "activateAccount", access, nil)
 
 			// The DID names the new server, by an operation that the old one signs.
-			key := signingKey(t, server.Data, did)
-			there.call(t, "200", "POST", "/xrpc/com.atproto.identity.requestPlcOperationSignature", thereAccess, nil)
-			mail := there.await(c.mail)
+			recommended := here.call(t, "200", "GET", "identity.getRecommendedDidCredentials", access, nil)
+			there.call(t, "200", "POST", "identity.requestPlcOperationSignature", thereAccess, nil)
+			mail := there.await(c.mail, true)
 			if mail == nil {
 				t.Fatal("no mail with a code came from the reference")
 			}
-			signed := there.call(t, "200", "POST", "/xrpc/com.atproto.identity.signPlcOperation", thereAccess, map[string]any{
+			signed := there.call(t, "200", "POST", "identity.signPlcOperation", thereAccess, map[string]any{
 				"token":               mailedCode.FindString(mail.Text),
 				"rotationKeys":        []string{didKey(t, rotation)},
 				"alsoKnownAs":         []string{"at://" + c.after},
-				"verificationMethods": map[string]string{"atproto": key},
+				"verificationMethods": recommended["verificationMethods"],
 				"services":            map[string]plc.Service{"atproto_pds": {Type: plc.ServiceType, Endpoint: here.url}},
 			})
 			raw, err := json.Marshal(signed["operation"])
@@ -135,7 +124,7 @@ func TestMigration(t *testing.T) {
 
 			// And back. The reference knows the DID until the account there is deleted.
 			there.call(t, "200", "POST", "requestAccountDelete", thereAccess, nil)
-			if mail = there.await(c.mail); mail == nil {
+			if mail = there.await(c.mail, true); mail == nil {
 				t.Fatal("no mail with a code came from the reference")
 			}
 			there.call(t, "200", "POST", "deleteAccount", "", map[string]any{
@@ -158,7 +147,7 @@ func TestMigration(t *testing.T) {
 				t.Errorf("returned as %v, want %s", returned["did"], did)
 			}
 			var wanted plc.Data
-			credentials, err := json.Marshal(there.call(t, "200", "GET", "/xrpc/com.atproto.identity.getRecommendedDidCredentials", thereAccess, nil))
+			credentials, err := json.Marshal(there.call(t, "200", "GET", "identity.getRecommendedDidCredentials", thereAccess, nil))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -198,7 +187,7 @@ func (s *side) call(t *testing.T, want, verb, path, token string, body map[strin
 	t.Helper()
 	st := step{method: verb, path: path}
 	if !strings.HasPrefix(path, "/") {
-		st.path = "/xrpc/com.atproto.server." + path
+		st.path = methodPath(path)
 	}
 	if token != "" {
 		st.headers = append(st.headers, header{"Authorization", "Bearer " + token})
@@ -252,20 +241,4 @@ func endpoint(answer map[string]any) string {
 	}
 	url, _ := services[i].(map[string]any)["serviceEndpoint"].(string)
 	return url
-}
-
-// signingKey reads the key of an account from Portico's database, which does not
-// tell it by a method yet.
-func signingKey(t *testing.T, data, did string) (key string) {
-	t.Helper()
-	store, err := sql.Open("sqlite", "file:"+filepath.Join(data, "portico.sqlite")+"?_pragma=busy_timeout(5000)")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
-	err = store.QueryRowContext(t.Context(), `SELECT public FROM signing_key WHERE did = ?`, did).Scan(&key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
 }

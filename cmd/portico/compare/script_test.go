@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -14,9 +15,11 @@ import (
 //
 // The file has the form of .http files:
 //
-//	#! PDS_SETTING=value            settings of both servers, before the first step
+//	#! PDS_SETTING=value            settings of both servers, before the first step; they know
+//	                                ${moderator.did} and ${mails}, the URL of the mail server
 //	### name of the step            comes back in differences.txt
-//	POST createSession              a path without a slash is one of com.atproto.server
+//	POST createSession              a path without a slash is one of com.atproto.server,
+//	                                or of the namespace before its dot: identity.updateHandle
 //	Header: value                   "-" leaves out a header that would go by itself
 //
 //	{"body":"of the request"}
@@ -29,12 +32,17 @@ import (
 //
 //	> save NAME              keeps every string of the answer as NAME.path.to.it
 //	> mail NAME ADDRESS      waits for a mail with a code to ADDRESS, keeps the code as NAME
+//	> letter ADDRESS         waits for any mail to ADDRESS, which must say the same
+//	> sort LIST FIELD        the items of a list of the body come in no certain order, sort them
 //	> no body                the body need not be the same
 //
 // Instead of a request a step may have one of these, which act on either server
 // from behind:
 //
-//	DIRECTORY DID endpoint=URL signingKey=KEY rotationKey=KEY handle=HANDLE
+//	DIRECTORY DID endpoint=URL signingKey=KEY rotationKey=KEY handle=HANDLE tombstone
+//	DOCUMENT handle=HANDLE endpoint=URL signingKey=KEY    what web.did, which is a host's, says
+//	DOCUMENT gone
+//	OUTAGE STATUS BODY        the directory answers this to the servers; status 0 hangs up, no status ends it
 //	TAKEDOWN DID
 type pass struct {
 	name     string
@@ -103,7 +111,7 @@ func parse(name, text string) (pass, error) {
 		case at == start && line != "":
 			s.method, s.path, _ = strings.Cut(line, " ")
 			if !strings.HasPrefix(s.path, "/") && strings.ToUpper(s.method) == s.method && s.path != "*" && s.request() {
-				s.path = "/xrpc/com.atproto.server." + s.path
+				s.path = methodPath(s.path)
 			}
 			at = heads
 		case at == heads && line != "":
@@ -126,5 +134,16 @@ func parse(name, text string) (pass, error) {
 	return p, nil
 }
 
+// methodPath is the path of a method that is named in short, with its parameters.
+func methodPath(name string) string {
+	method, _, _ := strings.Cut(name, "?")
+	if !strings.Contains(method, ".") {
+		name = "server." + name
+	}
+	return "/xrpc/com.atproto." + name
+}
+
 // request reports whether the step is a request.
-func (s *step) request() bool { return s.method != "DIRECTORY" && s.method != "TAKEDOWN" }
+func (s *step) request() bool {
+	return !slices.Contains([]string{"DIRECTORY", "DOCUMENT", "OUTAGE", "TAKEDOWN"}, s.method)
+}

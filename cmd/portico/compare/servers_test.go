@@ -87,7 +87,8 @@ func startDirectory(t *testing.T) string {
 	return url
 }
 
-// settings are those that both servers get in every pass.
+// settings are those that both servers get in every pass. The directory is asked
+// at directory.
 func settings(directory string, mails *mailtest.Server) []string {
 	return []string{
 		"PDS_HOSTNAME=localhost",
@@ -103,15 +104,16 @@ func settings(directory string, mails *mailtest.Server) []string {
 }
 
 // startReference starts the reference PDS.
-func startReference(t *testing.T, directory string, env []string) *side {
+func startReference(t *testing.T, n *network, env []string) *side {
 	t.Helper()
+	g := startGate(t, n.directory)
 	port, err := launch.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
 	data, url := t.TempDir(), fmt.Sprintf("http://localhost:%d", port)
 	mails := mailtest.Start(t, mailtest.Config{})
-	env = append(settings(directory, mails), env...)
+	env = append(settings(g.url, mails), n.fill(env, mails)...)
 	env = append(env,
 		fmt.Sprintf("PDS_PORT=%d", port),
 		"PDS_DATA_DIRECTORY="+data,
@@ -122,23 +124,20 @@ func startReference(t *testing.T, directory string, env []string) *side {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Kill)
-	s := newSide(t, "reference", url, directory, mails, p)
-	s.takedown = s.byAdmin
-	return s
+	return newSide(t, "reference", url, n, g, mails, p)
 }
 
 // startPortico starts the binary under test.
-func startPortico(t *testing.T, directory string, env []string) *side {
+func startPortico(t *testing.T, n *network, env []string) *side {
 	t.Helper()
+	g := startGate(t, n.directory)
 	mails := mailtest.Start(t, mailtest.Config{})
-	server, err := launch.StartServer(t.Context(), binary, t.TempDir(), append(settings(directory, mails), env...)...)
+	server, err := launch.StartServer(t.Context(), binary, t.TempDir(), append(settings(g.url, mails), n.fill(env, mails)...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Kill)
-	s := newSide(t, "portico", server.URL, directory, mails, server.Process)
-	s.takedown = inDatabase(server.Data)
-	return s
+	return newSide(t, "portico", server.URL, n, g, mails, server.Process)
 }
 
 // binary is the portico binary under test; node is Node.

@@ -11,7 +11,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/sha512"
-	"database/sql"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -22,7 +21,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -47,21 +45,28 @@ type side struct {
 	mails   *mailtest.Server
 	read    int // mails that were looked at
 	plc     *plc.Client
+	gate    *gate
+	site    *site
 	vars    map[string]string
 	names   map[string]string // of values: the variable that had one first
-	keys    map[string]*atcrypto.PrivateKeyK256
-	// takedown takes an account down where that can't be asked for over HTTP.
-	takedown func(ctx context.Context, did string) error
+	keys    map[string]atcrypto.PrivateKey
 }
 
-func newSide(t *testing.T, name, url, directory string, mails *mailtest.Server, p *launch.Process) *side {
+func newSide(t *testing.T, name, url string, n *network, g *gate, mails *mailtest.Server, p *launch.Process) *side {
 	t.Helper()
 	s := &side{
 		name: name, url: url, process: p, mails: mails,
-		plc:  &plc.Client{URL: directory},
-		vars: map[string]string{}, names: map[string]string{}, keys: map[string]*atcrypto.PrivateKeyK256{},
+		plc: &plc.Client{URL: n.directory}, gate: g, site: startSite(t),
+		vars: map[string]string{}, names: map[string]string{},
+		keys: map[string]atcrypto.PrivateKey{"moderator": n.moderator, "labeler": n.labeler, "web": n.moderator},
 	}
 	s.set("server", url)
+	s.set("moderator.did", n.moderatorDID.String())
+	s.set("web.did", s.site.did())
+	s.set("web.key", didKey(t, n.moderator))
+	if err := s.site.say("endpoint=https://pds.example.com", "handle=web.example.com", "signingKey="+s.vars["web.key"]); err != nil {
+		t.Fatal(err)
+	}
 	s.set("admin", base64.StdEncoding.EncodeToString([]byte("admin:"+adminPassword)))
 	s.set("serverKey", didKey(t, rotation(t)))
 	// Two people with a DID of their own, which is elsewhere so far.
@@ -105,7 +110,7 @@ func parseKey(text string) (*atcrypto.PrivateKeyK256, error) {
 	return atcrypto.ParsePrivateBytesK256(raw)
 }
 
-func didKey(t *testing.T, key *atcrypto.PrivateKeyK256) string {
+func didKey(t *testing.T, key atcrypto.PrivateKey) string {
 	t.Helper()
 	public, err := key.PublicKey()
 	if err != nil {
@@ -114,19 +119,25 @@ func didKey(t *testing.T, key *atcrypto.PrivateKeyK256) string {
 	return public.DIDKey()
 }
 
+// moment is a time. Two things may happen in the same one, on one side only.
+var moment = regexp.MustCompile(`^20\d\d-\d\d-\d\dT`)
+
 func (s *side) set(name, value string) {
 	s.vars[name] = value
-	if _, ok := s.names[value]; !ok && len(value) > 8 {
+	if _, ok := s.names[value]; !ok && len(value) > 8 && !moment.MatchString(value) {
 		s.names[value] = name
 	}
 }
 
-// keep sets a variable for every string in a JSON value.
+// keep sets a variable for every string in a JSON value, and, with its JSON, for
+// every object.
 func (s *side) keep(name string, v any) {
 	switch v := v.(type) {
 	case string:
 		s.set(name, v)
 	case map[string]any:
+		b, _ := json.Marshal(v) // it was JSON
+		s.vars[name] = string(b)
 		// In order: the first variable of a value names it.
 		for _, key := range slices.Sorted(maps.Keys(v)) {
 			s.keep(name+"."+key, v[key])
@@ -161,19 +172,24 @@ func (s *side) fill(text string) (string, error) {
 // value is what stands for words in ${}:
 //
 //	NAME                     a variable: one that was saved, or server (its URL), admin
-//	                         (its credentials), serverKey, and of mover and stranger, who
-//	                         have DIDs elsewhere, .did and .key
+//	                         (its credentials), serverKey, moderator.did (of the moderation
+//	                         service), and .did and .key of mover and stranger, who have DIDs
+//	                         elsewhere, and of web, whose DID is a host's
 //	basic USER PASSWORD      credentials; _ is a blank
+//	lower TEXT               TEXT in small letters
 //	repeat TEXT N            N times TEXT
 //	now SECONDS              Unix time, that much later
 //	session CLAIM=VALUE …    a session token, made with the servers' secret. It has every claim it
 //	                         must have but scope and sub; an empty value leaves it out. exp is in seconds
 //	                         from now. Header fields are typ and alg, and key is another secret
-//	service CLAIM=VALUE …    a service token, signed by key=mover or another
+//	service CLAIM=VALUE …    a service token, signed by key=mover or another; alg is that of the key
+//	moderation METHOD CLAIM=VALUE …  one of the moderation service for a method of com.atproto.admin
 func (s *side) value(words []string) (string, error) {
 	switch words[0] {
 	case "basic":
 		return base64.StdEncoding.EncodeToString([]byte(strings.ReplaceAll(words[1]+":"+words[2], "_", " "))), nil
+	case "lower":
+		return strings.ToLower(words[1]), nil
 	case "base64":
 		return base64.RawURLEncoding.EncodeToString([]byte(strings.Join(words[1:], " "))), nil
 	case "repeat":
@@ -187,6 +203,10 @@ func (s *side) value(words []string) (string, error) {
 	case "service":
 		return s.token(map[string]any{"typ": "JWT", "alg": "ES256K", "aud": "did:web:localhost", "exp": "60", "key": "mover",
 			"iss": s.vars["mover.did"], "lxm": "com.atproto.server.createAccount"}, words[1:])
+	}
+	if words[0] == "moderation" {
+		return s.token(map[string]any{"typ": "JWT", "alg": "ES256K", "aud": "did:web:localhost", "exp": "60", "key": "moderator",
+			"iss": s.vars["moderator.did"], "lxm": "com.atproto.admin." + words[1]}, words[2:])
 	}
 	v, ok := s.vars[words[0]]
 	if !ok {
@@ -267,6 +287,10 @@ func (s *side) do(ctx context.Context, st step) (a *answer, err error) {
 	switch st.method {
 	case "DIRECTORY":
 		return &answer{}, s.update(ctx, strings.Fields(st.path))
+	case "DOCUMENT":
+		return &answer{}, s.site.say(strings.Fields(st.path)...)
+	case "OUTAGE":
+		return &answer{}, s.gate.close(st.path)
 	case "TAKEDOWN":
 		return &answer{}, s.takedown(ctx, st.path)
 	}
@@ -289,10 +313,12 @@ func (s *side) do(ctx context.Context, st step) (a *answer, err error) {
 		case "save":
 			s.keep(words[1], a.json)
 		case "mail":
-			a.mail = s.await(words[2])
+			a.mail = s.await(words[2], true)
 			if a.mail != nil {
 				s.set(words[1], mailedCode.FindString(a.mail.Text))
 			}
+		case "letter":
+			a.mail = s.await(words[1], false)
 		}
 	}
 	return a, nil
@@ -411,13 +437,13 @@ func unpack(encoding string, body []byte) ([]byte, error) {
 
 var mailedCode = regexp.MustCompile(`\b[A-Z2-7]{5}-[A-Z2-7]{5}\b`)
 
-// await waits for the next mail with a code to address. It returns nil when none
-// comes within a few seconds.
-func (s *side) await(address string) *mailtest.Mail {
+// await waits for the next mail to address, one with a code if that is asked for.
+// It returns nil when none comes within a few seconds.
+func (s *side) await(address string, code bool) *mailtest.Mail {
 	for range 300 {
 		all := s.mails.Mails()
 		for ; s.read < len(all); s.read++ {
-			if m := &all[s.read]; m.To == address && mailedCode.MatchString(m.Text) {
+			if m := &all[s.read]; m.To == address && (!code || mailedCode.MatchString(m.Text)) {
 				s.read++
 				return m
 			}
@@ -433,6 +459,13 @@ func (s *side) update(ctx context.Context, words []string) error {
 	last, err := s.plc.Last(ctx, did)
 	if err != nil {
 		return err
+	}
+	if slices.Contains(words, "tombstone") {
+		op, err := plc.NewTombstone(last)
+		if err != nil {
+			return err
+		}
+		return s.post(ctx, did, op)
 	}
 	op, err := plc.Update(last, func(d *plc.Data) {
 		for _, word := range words[1:] {
@@ -458,6 +491,10 @@ func (s *side) update(ctx context.Context, words []string) error {
 	if err != nil {
 		return err
 	}
+	return s.post(ctx, did, op)
+}
+
+func (s *side) post(ctx context.Context, did syntax.DID, op plc.Operation) error {
 	key, err := parseKey(rotationKey)
 	if err != nil {
 		return err
@@ -468,8 +505,8 @@ func (s *side) update(ctx context.Context, words []string) error {
 	return s.plc.Submit(ctx, did, op)
 }
 
-// byAdmin takes an account down by the reference's admin method.
-func (s *side) byAdmin(ctx context.Context, did string) error {
+// takedown takes an account down.
+func (s *side) takedown(ctx context.Context, did string) error {
 	a, err := s.send(ctx, step{
 		method: "POST", path: "/xrpc/com.atproto.admin.updateSubjectStatus",
 		headers: []header{{"Authorization", "Basic " + s.vars["admin"]}},
@@ -479,24 +516,4 @@ func (s *side) byAdmin(ctx context.Context, did string) error {
 		err = fmt.Errorf("takedown: %d %s", a.status, a.body)
 	}
 	return err
-}
-
-// inDatabase takes an account down in Portico's database: the admin methods are not
-// served yet.
-func inDatabase(data string) func(context.Context, string) error {
-	return func(ctx context.Context, did string) error {
-		store, err := sql.Open("sqlite", "file:"+filepath.Join(data, "portico.sqlite")+"?_pragma=busy_timeout(5000)")
-		if err != nil {
-			return err
-		}
-		defer store.Close()
-		result, err := store.ExecContext(ctx, `UPDATE account SET takedown_ref = 'case' WHERE did = ?`, did)
-		if err != nil {
-			return err
-		}
-		if n, err := result.RowsAffected(); err != nil || n != 1 {
-			return fmt.Errorf("takedown of %s: %d rows, %w", did, n, err)
-		}
-		return nil
-	}
 }
