@@ -143,13 +143,6 @@ func TestClients(t *testing.T) {
 // startDirectory starts the real PLC directory and returns its URL.
 func startDirectory(t *testing.T) string {
 	t.Helper()
-	_, url := runDirectory(t)
-	return url
-}
-
-// runDirectory is startDirectory for a test that ends it before its own end.
-func runDirectory(t *testing.T) (*launch.Process, string) {
-	t.Helper()
 	port, err := launch.FreePort()
 	if err != nil {
 		t.Fatal(err)
@@ -160,7 +153,7 @@ func runDirectory(t *testing.T) (*launch.Process, string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Kill)
-	return p, url
+	return url
 }
 
 func clientInTypeScript(t *testing.T, server string) account {
@@ -234,7 +227,8 @@ func checkIdentity(t *testing.T, server, plc string, a account) atcrypto.PublicK
 	return key
 }
 
-func rotationDIDKey(t *testing.T) string {
+// rotation is the server's rotation key.
+func rotation(t *testing.T) *atcrypto.PrivateKeyK256 {
 	t.Helper()
 	raw, err := hex.DecodeString(rotationKey)
 	if err != nil {
@@ -244,7 +238,12 @@ func rotationDIDKey(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	public, err := private.PublicKey()
+	return private
+}
+
+func rotationDIDKey(t *testing.T) string {
+	t.Helper()
+	public, err := rotation(t).PublicKey()
 	if err != nil {
 		t.Fatal(err)
 	}
