@@ -109,7 +109,7 @@ func TestPhonesAreNotVerified(t *testing.T) {
 }
 
 // The way of somebody who signs up on a development server.
-func TestSignUpByOutbox(t *testing.T) {
+func TestDesign32SignUpByOutbox(t *testing.T) {
 	servertest.Engines(t, func(t *testing.T, s *servertest.Server) {
 		verifyByOutbox(s)
 		if a := s.Accepted(s.Get("com.atproto.server.describeServer")); a.Fields(t)["phoneVerificationRequired"] != true {
@@ -148,7 +148,7 @@ func TestSignUpByOutbox(t *testing.T) {
 }
 
 // The same with a verification service, up to the last account that a number may have.
-func TestSignUpByService(t *testing.T) {
+func TestDesign32SignUpByService(t *testing.T) {
 	s := newServer(t)
 	service := verifyByService(s)
 	for i, name := range []string{"alice", "bob", "carol"} {
@@ -184,7 +184,7 @@ func TestSignUpByService(t *testing.T) {
 
 // What a client reads when no code is sent, or none can be checked. The words of the
 // service reach neither the client nor, as they quote the number, the log.
-func TestServiceFails(t *testing.T) {
+func TestDesign32ServiceFails(t *testing.T) {
 	const (
 		invalid  = `400 InvalidRequest "Could not send verification text: invalid phone number"`
 		country  = `400 InvalidRequest "Could not send verification text: country not supported"`
@@ -259,7 +259,7 @@ func TestOrderOfChecks(t *testing.T) {
 }
 
 // Whoever brings a DID proves a phone as well.
-func TestOwnDID(t *testing.T) {
+func TestDesign32OwnDID(t *testing.T) {
 	s := newServer(t)
 	verify(s, stub{})
 	const did = "did:web:alice.example"
@@ -269,6 +269,22 @@ func TestOwnDID(t *testing.T) {
 	s.Refused(create(s, signUp("alice", "", "", "did", did), header), 400, "InvalidPhoneVerification", demanded)
 	s.Refused(create(s, signUp("alice", "+15551234567", "654321", "did", did), header), 400, "InvalidPhoneVerification", unproven)
 	s.Accepted(create(s, signUp("alice", "+15551234567", "123456", "did", did), header))
+}
+
+// A sign-up that the directory refuses gives the number back, but not the code.
+func TestSignUpIsGivenUp(t *testing.T) {
+	s := newServer(t)
+	service := verifyByService(s)
+	s.Temp.Phones.Max = 1
+	s.Empty(request(s, "+15551234567"))
+	code := service.Code("+15551234567")
+	s.PLC.Spoil(servertest.Says(http.MethodPost, 400, `{"message":"no"}`))
+	s.Refused(create(s, signUp("alice", "+15551234567", code)), 400, "InvalidRequest", "no")
+	s.PLC.Spoil(nil)
+	s.Refused(create(s, signUp("alice", "+15551234567", code)), 400, "InvalidPhoneVerification", unproven)
+	s.Empty(request(s, "+15551234567"))
+	s.Accepted(create(s, signUp("alice", "+15551234567", service.Code("+15551234567"))))
+	s.Refused(request(s, "+15551234567"), 400, "InvalidRequest", "There are too many accounts currently using this phone number. Max: 1")
 }
 
 // One number needs no phone. Nothing is sent to it, and its accounts are not counted.
