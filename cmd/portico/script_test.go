@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"database/sql"
 	encoding "encoding/json"
 	"errors"
 	"fmt"
@@ -40,6 +41,7 @@ func TestScripts(t *testing.T) {
 			"run":    runCommand,
 			"json":   checkJSON,
 			"keep":   keep,
+			"sql":    changeDatabase,
 		},
 	})
 }
@@ -161,6 +163,15 @@ func keep(ts *testscript.TestScript, neg bool, args []string) {
 		return
 	}
 	ts.Setenv(args[0], find(ts, decode(ts, raw), args[1]))
+}
+
+// changeDatabase is "sql STATEMENT": what no command would do to the database.
+func changeDatabase(ts *testscript.TestScript, neg bool, args []string) {
+	raw, err := sql.Open("sqlite", ts.MkAbs("data/"+databaseName))
+	ts.Check(err)
+	defer raw.Close()
+	_, err = raw.Exec(args[0])
+	ts.Check(err)
 }
 
 func decode(ts *testscript.TestScript, text string) (document any) {
