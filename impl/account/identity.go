@@ -103,7 +103,7 @@ func (i *Identities) refresh(ctx context.Context, did syntax.DID) {
 
 // ChangeSigningKey gives an account another signing key: one that was reserved
 // here, for the DID or for nobody yet, or the one that it has, so that a DID that
-// names another gets it back. The directory comes first: a failure in between
+// names another gets it back. An empty repository is signed with it anew. The directory comes first: a failure in between
 // leaves the DID ahead of the account, and doing the same again mends it.
 //
 // It returns db.ErrNotFound, ErrKeyUnknown, ErrSigningKey for a DID that only its
@@ -122,9 +122,11 @@ func (i *Identities) ChangeSigningKey(ctx context.Context, did syntax.DID, publi
 		return fmt.Errorf("change signing key of %s: %w", did, err)
 	}
 	err = a.DB.Write(ctx, func(tx *db.Tx) error {
-		if _, err := tx.LockAccount(ctx, did); err != nil {
+		acct, err := tx.LockAccount(ctx, did)
+		if err != nil {
 			return err
 		}
+		said := []event.Event{event.Identity(did, "")}
 		if reserved != nil {
 			private, err := a.Keys.Open(ReservedPurpose, reserved.ID, reserved.Sealed)
 			if err != nil {
@@ -138,6 +140,11 @@ func (i *Identities) ChangeSigningKey(ctx context.Context, did syntax.DID, publi
 			if err := tx.PutSigningKey(ctx, key); err != nil {
 				return err
 			}
+			signed, err := a.signAnew(ctx, tx, acct, key)
+			if err != nil {
+				return err
+			}
+			said = append(said, signed...)
 			// No other account gets it. An id is a DID, be it that of the key.
 			if err := tx.DeleteReservedKeys(ctx, syntax.DID(reserved.ID)); err != nil {
 				return err
@@ -146,7 +153,7 @@ func (i *Identities) ChangeSigningKey(ctx context.Context, did syntax.DID, publi
 		if err := audit.Record(ctx, tx, a.Now(), did, audit.SigningKeyChanged, "to "+public); err != nil {
 			return err
 		}
-		return tx.AppendEvents(ctx, Events(did, event.Identity(did, ""))...)
+		return tx.AppendEvents(ctx, Events(did, said...)...)
 	})
 	if err != nil {
 		return fmt.Errorf("change signing key of %s: %w", did, err)

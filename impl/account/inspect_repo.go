@@ -9,7 +9,9 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
+	"portico/impl/audit"
 	"portico/impl/dagcbor"
+	"portico/impl/event"
 	"portico/impl/repo"
 )
 
@@ -153,6 +155,28 @@ func (n *inspection) mendRepo(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("open signing key: %w", err)
 		}
-		return a.putEmptyRepo(ctx, tx, acct, key, fault)
+		if err := audit.Record(ctx, tx, a.Now(), n.did, audit.Repaired, fault.name); err != nil {
+			return err
+		}
+		said, err := a.putEmptyRepo(ctx, tx, acct, key, fault)
+		if err != nil {
+			return err
+		}
+		return tx.AppendEvents(ctx, Events(n.did, said...)...)
 	})
+}
+
+// signAnew makes a new commit with the signing key that an account, which tx has
+// locked, got, and returns what the network is to be told. A repository with
+// records keeps the commit that it has until the next one is made.
+func (a *Accounts) signAnew(ctx context.Context, tx *db.Tx, acct *db.Account, key db.SigningKey) ([]event.Event, error) {
+	fault, err := inspectRepo(ctx, tx, acct.DID, key.Public)
+	if err != nil || fault.name != RepoSignature || !fault.empty {
+		return nil, err
+	}
+	private, err := a.Keys.SigningKey(KeyPurpose, acct.DID.String(), key.Sealed)
+	if err != nil {
+		return nil, fmt.Errorf("open signing key: %w", err)
+	}
+	return a.putEmptyRepo(ctx, tx, acct, private, fault)
 }

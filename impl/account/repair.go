@@ -97,20 +97,20 @@ func (n *inspection) mendHandle(ctx context.Context) error {
 }
 
 // putEmptyRepo puts an empty repository, which follows the rev of a fault, in the
-// place of what a, which tx has locked, has.
-func (a *Accounts) putEmptyRepo(ctx context.Context, tx *db.Tx, acct *db.Account, key atcrypto.PrivateKey, f repoFault) error {
+// place of what an account, which tx has locked, has. It returns what the network
+// is to be told.
+func (a *Accounts) putEmptyRepo(
+	ctx context.Context, tx *db.Tx, acct *db.Account, key atcrypto.PrivateKey, f repoFault,
+) ([]event.Event, error) {
 	r, err := repo.Again(acct.DID, key, a.Now(), f.rev)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := tx.ResetRepo(ctx, acct.DID, r.Root.String(), r.Rev.String(), blocks(r)); err != nil {
-		return err
-	}
-	if err := audit.Record(ctx, tx, a.Now(), acct.DID, audit.Repaired, f.name); err != nil {
-		return err
+		return nil, err
 	}
 	if acct.Deactivated() {
-		return nil // the network hears of it at the activation
+		return nil, nil // the network hears of it at the activation
 	}
-	return tx.AppendEvents(ctx, Events(acct.DID, event.Sync(acct.DID, r.Rev, r.SyncCAR))...)
+	return []event.Event{event.Sync(acct.DID, r.Rev, r.SyncCAR)}, nil
 }

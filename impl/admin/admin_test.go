@@ -514,7 +514,7 @@ func TestUpdateAccountSigningKey(t *testing.T) {
 	}
 	old := named(alice.DID)
 	key := reserve(`{}`)
-	f.hears("#identity\n", func() { f.silent(change(alice.DID, key)) })
+	f.hears("#identity\n#sync\n", func() { f.silent(change(alice.DID, key)) })
 	if got := named(alice.DID); got != key || signs(alice) != "the key that the DID names" {
 		t.Errorf("DID names %s, signed with %s", got, signs(alice))
 	}

@@ -617,3 +617,19 @@ func TestRepairsAndChangesRace(t *testing.T) {
 		s.finds(u.DID, "")
 	})
 }
+
+// Another signing key leaves nothing to repair.
+func TestInspectAccountAfterAChangeOfTheSigningKey(t *testing.T) {
+	s := newOperator(t)
+	u := s.SignUp("alice")
+	before := servertest.Must(s.DB.Repo(t.Context(), u.DID))
+	key := s.Accepted(s.Post("com.atproto.server.reserveSigningKey", `{}`)).Text(t, "signingKey")
+	s.Empty(s.do("com.atproto.admin.updateAccountSigningKey", `{"did":"`+u.DID.String()+`","signingKey":"`+key+`"}`))
+	if s.SigningKey(u.DID) != key {
+		t.Errorf("key %s, want %s", s.SigningKey(u.DID), key)
+	}
+	s.finds(u.DID, "")
+	if after := servertest.Must(s.DB.Repo(t.Context(), u.DID)); after.Rev <= before.Rev || after.Root == before.Root {
+		t.Errorf("repository %+v, before %+v", after, before)
+	}
+}
