@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"crypto/rand"
 	"encoding/json"
+	"iter"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -154,20 +156,28 @@ func DIDKey(key atcrypto.PrivateKey) string { return Must(key.PublicKey()).DIDKe
 // Letters are those of a kind in the outbox, the newest first.
 func (s *Server) Letters(kind string) []mail.Letter {
 	s.Helper()
+	return slices.Collect(s.letters(kind))
+}
+
+// letters opens them one after the other: there may be many.
+func (s *Server) letters(kind string) iter.Seq[mail.Letter] {
+	s.Helper()
 	all, err := s.Outbox.List(s.Context(), 1000)
 	s.Check(err)
-	var found []mail.Letter
-	for _, m := range all {
-		if m.Kind != kind {
-			continue
+	return func(yield func(mail.Letter) bool) {
+		for _, m := range all {
+			if m.Kind != kind {
+				continue
+			}
+			_, l, err := s.Outbox.Read(s.Context(), m.ID)
+			if err != nil || l == nil {
+				s.Fatalf("letter %d: %v", m.ID, err)
+			}
+			if !yield(*l) {
+				return
+			}
 		}
-		_, l, err := s.Outbox.Read(s.Context(), m.ID)
-		if err != nil || l == nil {
-			s.Fatalf("letter %d: %v", m.ID, err)
-		}
-		found = append(found, *l)
 	}
-	return found
 }
 
 // CodePattern matches an emailed code.
@@ -176,15 +186,15 @@ var CodePattern = regexp.MustCompile(`\b[A-Z2-7]{5}-[A-Z2-7]{5}\b`)
 // Code is the code in the newest letter of a kind.
 func (s *Server) Code(kind string) string {
 	s.Helper()
-	letters := s.Letters(kind)
-	if len(letters) == 0 {
-		s.Fatalf("no letter of kind %s", kind)
+	for l := range s.letters(kind) {
+		code := CodePattern.FindString(l.Text)
+		if code == "" {
+			s.Fatalf("letter %q has no code:\n%s", kind, l.Text)
+		}
+		return code
 	}
-	code := CodePattern.FindString(letters[0].Text)
-	if code == "" {
-		s.Fatalf("letter %q has no code:\n%s", kind, letters[0].Text)
-	}
-	return code
+	s.Fatalf("no letter of kind %s", kind)
+	return ""
 }
 
 // Recorded is the audit log of an account, a line an entry, the newest first, "DID"
