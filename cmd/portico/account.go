@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,6 +59,8 @@ and prints its DID and, unless it was given, its password.`,
 					&cli.StringFlag{Name: "email", Usage: "the `ADDRESS` of its owner"},
 					passwordStdin,
 					&cli.StringFlag{Name: "invite-code", Usage: "use up this `CODE`"},
+					&cli.StringFlag{Name: "phone", Usage: "a `NUMBER` to prove, where the server asks for one"},
+					&cli.StringFlag{Name: "phone-code", Usage: "the `CODE` that was sent there; the bypass number of the server needs none"},
 					&cli.StringFlag{Name: "recovery-key", Usage: "a rotation `KEY` of the owner's (did:key:…), above the server's"},
 				},
 				Action: o.action("a handle and an email address", 0, 2, createAccount),
@@ -338,9 +341,16 @@ func createAccount(ctx context.Context, con *console, c *cli.Command) error {
 	if code := c.String("invite-code"); code != "" {
 		in.InviteCode = &code
 	}
+	if number := c.String("phone"); number != "" {
+		// A number that needs no code has to come with one even so.
+		in.VerificationPhone, in.VerificationCode = &number, new(cmp.Or(c.String("phone-code"), "none"))
+	}
 	out, err := con.server.CreateAccount(ctx, in)
 	if in.InviteCode == nil && errors.Is(err, api.ErrCreateAccountInvalidInviteCode) {
 		out, err = con.createInvited(ctx, in)
+	}
+	if refused, ok := errors.AsType[*xrpc.Error](err); ok && refused.Name == "InvalidPhoneVerification" && in.VerificationPhone == nil {
+		return fail(statusRefused, "the server asks for a phone number: --phone names one, best the one of PORTICO_PHONE_BYPASS_NUMBER")
 	}
 	if err != nil {
 		return err
