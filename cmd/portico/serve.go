@@ -220,6 +220,8 @@ type parts struct {
 	sched    *job.Scheduler
 	retry    time.Duration
 	log      *slog.Logger
+
+	auditKeep time.Duration // how old entries of the record get
 }
 
 // wire makes the services out of the settings. A nil limiter counts no requests.
@@ -327,7 +329,7 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, li
 	return &parts{
 		echo: e, accounts: accounts, dids: ownDIDs, letters: letters,
 		deletes: &account.Deletions{Accounts: accounts, DIDs: dids, Outbox: letters, Brand: s.brand(), Min: s.DeleteAfterMin},
-		store:   store, log: log, retry: cmp.Or(s.SignupRetry, time.Minute),
+		store:   store, log: log, retry: cmp.Or(s.SignupRetry, time.Minute), auditKeep: s.AuditKeep,
 		sched: &job.Scheduler{DB: store, Holder: holder, Now: time.Now, Log: log},
 	}, nil
 }
@@ -366,7 +368,10 @@ func (p *parts) runJobs(ctx context.Context) {
 		job.Job{Name: "clean-up", Every: p.retry, Run: p.accounts.CleanUp},
 		job.Job{Name: "deletions", Every: time.Hour, Run: p.deletes.Run},
 		job.Job{Name: "expired rows", Every: time.Hour, Run: func(ctx context.Context) error {
-			return p.store.Write(ctx, func(tx *db.Tx) error { return tx.Purge(ctx, time.Now()) })
+			now := time.Now()
+			return p.store.Write(ctx, func(tx *db.Tx) error {
+				return errors.Join(tx.Purge(ctx, now), tx.PurgeAudit(ctx, now.Add(-p.auditKeep)))
+			})
 		}},
 	)
 }

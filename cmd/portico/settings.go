@@ -97,6 +97,7 @@ type settings struct {
 	// Accounts.
 	PasswordMinLength  int // UTF-16 code units
 	DeleteAfterMin     time.Duration
+	AuditKeep          time.Duration
 	InviteRequired     bool
 	InviteInterval     time.Duration // 0: accounts earn no codes
 	InviteEpoch        time.Time
@@ -337,6 +338,7 @@ var settingsTable = []settingGroup{
 		{name: "PORTICO_PASSWORD_HASH_MEMORY", kind: kindInteger, def: "19", about: "Memory that one password hash takes, in MiB, at least 19", store: setInteger(func(s *settings) *int { return &s.HashMemory }, 19, 1024)},
 		{name: "PORTICO_PASSWORD_HASH_QUEUE", kind: kindInteger, def: "0", shown: "32 for each at a time", about: "Password hashes that may wait; beyond it the answer is 503", store: setInteger(func(s *settings) *int { return &s.HashQueue }, 0, 100000)},
 		{name: "PORTICO_DELETE_AFTER_MIN", kind: kindDuration, def: "30d", about: "An account that asked for it is deleted no sooner than this after its deactivation; at least 8 days outside development", store: setDuration(func(s *settings) *time.Duration { return &s.DeleteAfterMin })},
+		{name: "PORTICO_AUDIT_KEEP", kind: kindDuration, def: "365d", about: "How long it is kept what was done to accounts, by whom and from where (`portico account log`); at least 1 day", store: storeAuditKeep},
 		{name: "PORTICO_SIGNUP_LEASE", kind: kindDuration, def: "2m", about: "A sign-up that its process does not finish in this time is taken up by another. The PLC directory has half of it, at most 20 s, to take the operation", store: setDuration(func(s *settings) *time.Duration { return &s.SignupLease })},
 		{name: "PORTICO_SIGNUP_RETRY", kind: kindDuration, def: "1m", about: "How often unfinished sign-ups are looked for", store: setDuration(func(s *settings) *time.Duration { return &s.SignupRetry })},
 		{name: "PORTICO_SIGNUP_CLEANUP_LOOKS", kind: kindList, def: "1m,1h,24h", about: "When a sign-up was given up, the PLC directory is searched for its DID after each of these times", store: storeCleanupLooks},
@@ -532,6 +534,14 @@ func setDuration(at func(*settings) *time.Duration) func(*settings, string) erro
 		*at(s), err = parseDuration(v)
 		return err
 	}
+}
+
+func storeAuditKeep(s *settings, v string) (err error) {
+	s.AuditKeep, err = parseDuration(v)
+	if err == nil && s.AuditKeep < 24*time.Hour {
+		err = errors.New("must be at least 1d")
+	}
+	return err
 }
 
 func setLabels(at func(*settings) *[]string) func(*settings, string) error {
