@@ -101,14 +101,6 @@ func (q *queries) AccountByEmail(ctx context.Context, email string) (*Account, e
 	return q.account(ctx, accountByEmail, email)
 }
 
-// Accounts returns up to limit accounts in the order of their DIDs, those after
-// the given one.
-func (q *queries) Accounts(ctx context.Context, after syntax.DID, limit int) ([]Account, error) {
-	all, err := q.accounts(ctx, `SELECT `+accountColumns+` FROM account a WHERE a.did > ? AND a.state = 'ready'
-		ORDER BY a.did LIMIT ?`, string(after), limit)
-	return all, wrap(err, "list accounts")
-}
-
 // DueDeletions returns up to limit accounts whose DeleteAfter is not after
 // before, the most overdue first.
 func (q *queries) DueDeletions(ctx context.Context, before time.Time, limit int) ([]Account, error) {

@@ -43,6 +43,15 @@ func (q *queries) AccountsByEmail(ctx context.Context, prefix, after string, lim
 	return all, wrap(err, "search accounts")
 }
 
+// Accounts returns up to limit accounts in the order of their DIDs, those after
+// the given one.
+func (q *queries) Accounts(ctx context.Context, after syntax.DID, limit int) ([]Account, error) {
+	all, err := q.selectAccounts(ctx, func(s *bun.SelectQuery) *bun.SelectQuery {
+		return s.Where("a.did > ?", string(after)).OrderExpr("a.did").Limit(int64(limit))
+	})
+	return all, wrap(err, "list accounts")
+}
+
 func (q *queries) selectAccounts(ctx context.Context, what func(*bun.SelectQuery) *bun.SelectQuery) ([]Account, error) {
 	s := q.run.bun().NewSelect().TableExpr("account AS a").ColumnExpr(accountColumns).Where("a.state = 'ready'")
 	rows, err := what(s).Rows(ctx)

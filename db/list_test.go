@@ -72,6 +72,14 @@ var lists = map[string]func(t testing.TB, d *db.DB) (rows int, err error){
 		all, err := d.AuditBefore(t.Context(), "did:plc:10007", 5000, 100)
 		return len(all), err
 	},
+	"all accounts": func(t testing.TB, d *db.DB) (int, error) {
+		all, err := d.Accounts(t.Context(), "", 100)
+		return len(all), err
+	},
+	"all accounts, a later page": func(t testing.TB, d *db.DB) (int, error) {
+		all, err := d.Accounts(t.Context(), "did:plc:15000", 100)
+		return len(all), err
+	},
 	"search": func(t testing.TB, d *db.DB) (int, error) {
 		all, err := d.AccountsByEmail(t.Context(), "user15", "user1505", 100)
 		return len(all), err
