@@ -7,6 +7,9 @@
 // answer, and no line in the log for each request (level warn). The PLC directory
 // is a process of its own and its time is nobody's.
 //
+// What operators ask about many accounts is asked of a second server, which has
+// many accounts.
+//
 // Nothing is asserted. Times differ from machine to machine and with what else it
 // does; the ratios hardly do.
 package main
@@ -14,12 +17,14 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -121,12 +126,13 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer bareEcho.Kill()
-	server, err := launch.StartServer(ctx, binary, dir+"/data",
+	env := []string{
 		"PDS_HOSTNAME=bench.example.com", "PORTICO_BIND=127.0.0.1", "PORTICO_LOG_LEVEL=warn", "PDS_INVITE_REQUIRED=false",
-		"PDS_DID_PLC_URL="+directoryURL, "PDS_JWT_SECRET="+secret, "PDS_ADMIN_PASSWORD=9b1a2c63e7d84f50",
+		"PDS_DID_PLC_URL=" + directoryURL, "PDS_JWT_SECRET=" + secret, "PDS_ADMIN_PASSWORD=" + adminPassword,
 		"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=5c1d9a4e0b7f38261a9d4c7e2f60b58313e8a7c6d5f4b3a2918070605f4e3d2c",
 		"PORTICO_KEY_ENCRYPTION_KEY=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
-	)
+	}
+	server, err := launch.StartServer(ctx, binary, dir+"/data", env...)
 	if err != nil {
 		return err
 	}
@@ -156,7 +162,16 @@ func run(ctx context.Context) error {
 	if err := c.signUp(*workers * 25); err != nil {
 		return err
 	}
-	all := append([]*target{get, post, verify, read, hash}, methods...)
+	crowd, err := startCrowd(ctx, binary, dir+"/crowd", env, c.http)
+	if err != nil {
+		return err
+	}
+	defer crowd.Kill()
+	lists, err := crowd.targets(n(400))
+	if err != nil {
+		return err
+	}
+	all := slices.Concat([]*target{get, post, verify, read, hash}, methods, lists)
 	for _, t := range all { // to warm up
 		if _, err := t.run(max(1, t.requests / *rounds / 10)); err != nil {
 			return err
@@ -188,7 +203,18 @@ func run(ctx context.Context) error {
 	fmt.Println()
 	aim(getSession, 2*(get.each()+verify.each()+read.each()), "twice the sum of bare echo, verification and read")
 	aim(createAccount, hash.each()+hash.each()/10, "a password hash and a tenth")
-	return server.Stop()
+
+	fmt.Printf("\nThe same per page of a list, on a server with %d accounts, %d invite codes and %d uses of them.\n\n",
+		crowded, 2*crowded, crowded-1)
+	fmt.Fprintf(w, "list\trequests\tserver\t\n")
+	for _, t := range lists {
+		fmt.Fprintf(w, "%s\t%d\t%s\t\n", t.name, t.requests, show(t.each()))
+	}
+	w.Flush()
+	fmt.Println()
+	dearest := slices.MaxFunc(lists, func(a, b *target) int { return cmp.Compare(a.each(), b.each()) })
+	aim(dearest, mostForLists, "as for every list; this one costs the most")
+	return errors.Join(crowd.Stop(), server.Stop())
 }
 
 func aim(t *target, most time.Duration, what string) {

@@ -15,7 +15,10 @@ import (
 	"portico/impl/token"
 )
 
-const secret = "f27f9ac1e1a17cd56cf6a3f1f5c2f8b3"
+const (
+	secret        = "f27f9ac1e1a17cd56cf6a3f1f5c2f8b3"
+	adminPassword = "9b1a2c63e7d84f50"
+)
 
 // own does in this process what the server's methods can't do without, and nothing
 // else: it is what they are measured by.

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/cmd/portico/launch"
+	"portico/db"
+)
+
+const (
+	crowded = 10000 // accounts
+	// mostForLists is what an operator's list may cost.
+	mostForLists = 10 * time.Millisecond
+)
+
+// crowd asks a server with many accounts what operators ask.
+type crowd struct {
+	*launch.Server
+	http *http.Client
+}
+
+// startCrowd starts the binary on a database that it fills.
+func startCrowd(ctx context.Context, binary, dir string, env []string, client *http.Client) (*crowd, error) {
+	if err := fill(ctx, dir); err != nil {
+		return nil, fmt.Errorf("fill a database: %w", err)
+	}
+	server, err := launch.StartServer(ctx, binary, dir, env...)
+	if err != nil {
+		return nil, err
+	}
+	return &crowd{server, client}, nil
+}
+
+func crowdDID(n int) syntax.DID { return syntax.DID(fmt.Sprintf("did:plc:%024d", n)) }
+
+// fill makes a database of accounts that have two codes each. All but the first
+// signed up with the code of an earlier one, so that half of the accounts have
+// invited two.
+func fill(ctx context.Context, dir string) error {
+	store, err := db.Open(ctx, db.Config{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	now := time.Now()
+	code := func(n int, which string) string { return fmt.Sprintf("bench-example-com-%05d-%s", n, which) }
+	return store.Write(ctx, func(tx *db.Tx) error {
+		for n := range crowded {
+			did := crowdDID(n)
+			joined := now.Add(time.Duration(n-crowded) * time.Minute)
+			r := db.Reservation{
+				Account: db.Account{
+					DID: did, Handle: syntax.Handle(fmt.Sprintf("person-%d.bench.example.com", n)),
+					Email: fmt.Sprintf("person-%d@example.com", n), CreatedAt: joined, EmailConfirmedAt: &joined,
+				},
+				Holder: "bench", LeaseUntil: now,
+				Key: db.SigningKey{DID: did, Purpose: "atproto", Public: "did:key:bench", Sealed: []byte("bench")},
+			}
+			if n > 0 {
+				r.InviteCode = code((n-1)/2, "aaaaa")
+			}
+			if err := tx.ReserveAccount(ctx, r); err != nil {
+				return err
+			}
+			if err := tx.FinishAccount(ctx, did, "bench"); err != nil {
+				return err
+			}
+			err := tx.InsertInvites(ctx,
+				db.Invite{Code: code(n, "aaaaa"), Uses: 5, ForAccount: did.String(), CreatedBy: "admin", CreatedAt: joined},
+				db.Invite{Code: code(n, "bbbbb"), Uses: 1, ForAccount: did.String(), CreatedBy: did.String(), CreatedAt: joined})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// middle is how many pages a later page is away from the first. Every list has more.
+const middle = 9
+
+// targets are the lists, each of which is asked for requests times.
+func (c *crowd) targets(requests int) ([]*target, error) {
+	var all []*target
+	add := func(name string, do func() (items int, err error), want int) {
+		all = append(all, &target{name: name, process: c.Process, requests: requests, do: func(int) error {
+			n, err := do()
+			if err == nil && n != want {
+				err = fmt.Errorf("%d items, want %d", n, want)
+			}
+			return err
+		}})
+	}
+	add("getAccountInfos, 100 DIDs", func() (int, error) {
+		dids := url.Values{}
+		for _, n := range mathrand.Perm(crowded)[:100] {
+			dids.Add("dids", crowdDID(n).String())
+		}
+		return c.items("getAccountInfos?" + dids.Encode())
+	}, 100)
+	for _, list := range []struct{ name, query string }{
+		{"searchAccounts, 100", "searchAccounts?limit=100"},
+		{"searchAccounts, 100 by prefix of address", "searchAccounts?limit=100&email=person-5"},
+		{"getInviteCodes, 100 newest", "getInviteCodes?limit=100&sort=recent"},
+		{"getInviteCodes, 500 newest", "getInviteCodes?limit=500&sort=recent"},
+		{"getInviteCodes, 100 most used", "getInviteCodes?limit=100&sort=usage"},
+		{"getInviteCodes, 500 most used", "getInviteCodes?limit=500&sort=usage"},
+	} {
+		page, err := c.page(list.query)
+		if err != nil {
+			return nil, err
+		}
+		want, later := page.items(), list.query
+		for range middle {
+			later = list.query + "&cursor=" + url.QueryEscape(page.Cursor)
+			if page, err = c.page(later); err != nil {
+				return nil, err
+			}
+		}
+		for _, query := range []string{list.query, later} {
+			name := list.name
+			if query == later {
+				name += ", a later page"
+			}
+			add(name, func() (int, error) { return c.items(query) }, want)
+		}
+	}
+	return all, nil
+}
+
+// page is the answer to any of these lists, as far as it is looked at.
+type page struct {
+	Cursor                 string
+	Infos, Accounts, Codes []json.RawMessage
+}
+
+func (p *page) items() int { return len(p.Infos) + len(p.Accounts) + len(p.Codes) }
+
+func (c *crowd) items(query string) (int, error) {
+	p, err := c.page(query)
+	if err != nil {
+		return 0, err
+	}
+	return p.items(), nil
+}
+
+func (c *crowd) page(query string) (*page, error) {
+	req, err := http.NewRequest(http.MethodGet, c.URL+"/xrpc/com.atproto.admin."+query, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.SetBasicAuth("admin", adminPassword)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	method, _, _ := strings.Cut(query, "?")
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answers %d %s", method, resp.StatusCode, body)
+	}
+	p := new(page)
+	return p, json.Unmarshal(body, p)
+}
