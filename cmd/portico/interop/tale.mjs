@@ -5,9 +5,8 @@ import assert from 'node:assert/strict'
 export async function story(part, tell) {
   try {
     await tell()
-  } catch (err) {
-    err.message = `${part}: ${err.message}`
-    throw err
+  } catch (cause) {
+    throw new Error(part, { cause })
   }
 }
 
