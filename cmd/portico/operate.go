@@ -68,6 +68,9 @@ func exitStatus(err error) int {
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f.status
 	}
+	if _, ok := errors.AsType[cli.ExitCoder](err); ok {
+		return statusUsage // help was asked for about something that there is not
+	}
 	return statusFailed
 }
 
@@ -440,7 +443,7 @@ func (con *console) line(ctx context.Context) (string, error) {
 		return r.text, nil
 	case <-ctx.Done():
 		fmt.Fprintln(con.errs)
-		return "", errors.New("interrupted: nothing was done")
+		return "", fail(statusFailed, "interrupted: nothing was done")
 	}
 }
 
