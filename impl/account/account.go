@@ -32,6 +32,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
+	"portico/impl/audit"
 	"portico/impl/event"
 	"portico/impl/keyring"
 	"portico/impl/plc"
@@ -300,6 +301,12 @@ func (a *Accounts) complete(ctx context.Context, d *draft, s *session.Draft) err
 			if err := tx.InsertSession(ctx, s.Row); err != nil {
 				return err
 			}
+			if err := a.Sessions.KnowAddress(ctx, tx, d.account.DID); err != nil {
+				return err
+			}
+		}
+		if err := audit.Record(ctx, tx, a.Now(), d.account.DID, audit.AccountCreated, d.account.Handle.String()); err != nil {
+			return err
 		}
 		return tx.AppendEvents(ctx, events...)
 	})

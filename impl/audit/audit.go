@@ -24,6 +24,7 @@ const (
 
 // The events that there are. They are stored, and so never change.
 const (
+	AccountCreated        = "account_created"
 	AccountDeleted        = "account_deleted"
 	Activated             = "activated"
 	AppPasswordCreated    = "app_password_created"

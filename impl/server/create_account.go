@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/account"
+	"portico/impl/audit"
 	"portico/impl/auth"
 	"portico/impl/budget"
 	"portico/impl/email"
@@ -49,7 +51,7 @@ func (s *Service) CreateAccount(ctx context.Context, in *api.CreateAccountInput)
 	if err := s.provePhone(ctx, number, in, request); err != nil {
 		return nil, err
 	}
-	created, err := s.Accounts.Create(ctx, *request)
+	created, err := s.Accounts.Create(auth.Acting(ctx, cmp.Or(request.DID.String(), audit.Stranger)), *request)
 	if err != nil {
 		return nil, s.creationError(err, in)
 	}

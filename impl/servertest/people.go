@@ -14,6 +14,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
+	"portico/impl/audit"
 	"portico/impl/mail"
 	"portico/impl/serviceauth"
 	"portico/impl/token"
@@ -197,14 +198,17 @@ func (s *Server) Code(kind string) string {
 	return ""
 }
 
-// Recorded is the audit log of an account, a line an entry, the newest first, "DID"
-// standing for its own.
+// Recorded is the audit log of an account since its creation, a line an entry, the
+// newest first, "DID" standing for its own.
 func (s *Server) Recorded(did syntax.DID) string {
 	s.Helper()
 	entries, err := s.DB.Audit(s.Context(), did, 1000)
 	s.Check(err)
 	var b strings.Builder
 	for _, e := range entries {
+		if e.Event == audit.AccountCreated {
+			break
+		}
 		b.WriteString(e.At.UTC().Format("15:04:05") + " " + e.Event + " by " + e.Actor + " from " + e.Address + ": " + e.Detail + "\n")
 	}
 	return strings.ReplaceAll(b.String(), did.String(), "DID")

@@ -99,7 +99,7 @@ func (s *Sessions) Start(ctx context.Context, account *db.Account, app *db.AppPa
 		detail := ""
 		if app != nil {
 			detail = "app password " + app.Name
-		} else if err := s.knowAddress(ctx, tx, account.DID); err != nil {
+		} else if err := s.KnowAddress(ctx, tx, account.DID); err != nil {
 			return err
 		}
 		if err := audit.Record(ctx, tx, s.Now(), account.DID, audit.SignedIn, detail); err != nil {
@@ -113,9 +113,9 @@ func (s *Sessions) Start(ctx context.Context, account *db.Account, app *db.AppPa
 	return &draft.Tokens, nil
 }
 
-// knowAddress remembers where the owner is: wrong passwords that strangers send from
+// KnowAddress remembers where the owner of an account is: wrong passwords that strangers send from
 // elsewhere are not to be held against that address.
-func (s *Sessions) knowAddress(ctx context.Context, tx *db.Tx, did syntax.DID) error {
+func (s *Sessions) KnowAddress(ctx context.Context, tx *db.Tx, did syntax.DID) error {
 	ip, err := netip.ParseAddr(audit.From(ctx).Address)
 	if err != nil {
 		return nil // nobody said
@@ -146,7 +146,7 @@ func (s *Sessions) Refresh(ctx context.Context, account *db.Account, jti string)
 			return err
 		}
 		if row.AppPassword == nil {
-			return s.knowAddress(ctx, tx, account.DID)
+			return s.KnowAddress(ctx, tx, account.DID)
 		}
 		app, err := tx.AppPasswordByName(ctx, account.DID, *row.AppPassword)
 		if errors.Is(err, db.ErrNotFound) {

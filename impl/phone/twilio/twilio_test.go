@@ -128,7 +128,9 @@ func TestFailures(t *testing.T) {
 		{"no status", says(200, "{}"), failed, failed},
 		{"status of another kind", says(200, `{"status":1}`), failed, failed},
 		{"huge", says(200, `{"x":"`+strings.Repeat("x", 1<<20)+`","status":"approved"}`), failed, failed},
-		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect) }, failed, failed},
+		{"redirect", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+		}, failed, failed},
 		{"hangs up", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, failed, failed},
 		{"silent", func(_ http.ResponseWriter, r *http.Request) {
 			select {
