@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/base32"
 	"encoding/base64"
 	"encoding/json"
@@ -353,7 +354,10 @@ func (t *target) explain(ctx context.Context, err error) error {
 	}
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		if e.Timeout() {
-			return fail(statusUnreachable, "%s did not answer in time: %w", t.host, e.Err)
+			return fail(statusUnreachable, "%s did not answer in time; what was asked of it may have happened (%w)", t.host, e.Err)
+		}
+		if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+			return fail(statusUnreachable, "who answers at %s does not prove to be that server: %w", t.host, e.Err)
 		}
 		return fail(statusUnreachable, "no server answers at %s: is it running? --pds-host names another (%w)", t.host, e.Err)
 	}

@@ -5,6 +5,8 @@ import (
 	encoding "encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -148,6 +150,21 @@ func TestInterruptedCommand(t *testing.T) {
 	err := newCommand(environ, new(strings.Builder), new(strings.Builder)).Run(ctx, []string{"portico", "account", "list"})
 	if err == nil || exitStatus(err) != 1 || !strings.HasPrefix(err.Error(), "interrupted; ") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A server that anybody could be gets no password.
+func TestUntrustedServer(t *testing.T) {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Error("the server was asked", r.URL)
+	}))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	defer s.Close()
+	_, _, err := portico(t, []string{"PDS_ADMIN_PASSWORD=secret"}, "account", "list", "--pds-host", s.URL)
+	want := "who answers at " + s.URL + " does not prove to be that server: "
+	if err == nil || exitStatus(err) != 5 || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
 
