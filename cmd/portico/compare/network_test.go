@@ -29,6 +29,7 @@ type network struct {
 	moderatorDID syntax.DID
 	moderator    *atcrypto.PrivateKeyK256 // #atproto
 	labeler      *atcrypto.PrivateKeyP256 // #atproto_label
+	keylessDID   syntax.DID               // of another one, which has no #atproto_label
 }
 
 func startNetwork(t *testing.T) *network {
@@ -42,25 +43,33 @@ func startNetwork(t *testing.T) *network {
 		t.Fatal(err)
 	}
 	op := plc.NewGenesis([]string{didKey(t, rotation(t))}, didKey(t, n.moderator), "moderator.example.com", "https://pds.example.com")
+	n.keylessDID = register(t, n.directory, op)
 	d, _ := op.Data() // a genesis has it
 	d.VerificationMethods["atproto_label"] = didKey(t, n.labeler)
-	op = plc.New(d, "")
+	n.moderatorDID = register(t, n.directory, plc.New(d, ""))
+	return n
+}
+
+// register signs the first operation of a DID and puts it into a directory.
+func register(t *testing.T, directory string, op plc.Operation) syntax.DID {
+	t.Helper()
 	if err := op.Sign(rotation(t)); err != nil {
 		t.Fatal(err)
 	}
-	if n.moderatorDID, err = plc.DID(op); err != nil {
+	did, err := plc.DID(op)
+	if err != nil {
 		t.Fatal(err)
 	}
-	c := &plc.Client{URL: n.directory}
-	if err := c.Register(t.Context(), n.moderatorDID, op); err != nil {
+	if err := (&plc.Client{URL: directory}).Register(t.Context(), did, op); err != nil {
 		t.Fatal(err)
 	}
-	return n
+	return did
 }
 
 // fill replaces in settings what is known only now.
 func (n *network) fill(settings []string, mails *mailtest.Server) []string {
-	known := strings.NewReplacer("${moderator.did}", n.moderatorDID.String(), "${mails}", mails.URL().String())
+	known := strings.NewReplacer("${moderator.did}", n.moderatorDID.String(), "${keyless.did}", n.keylessDID.String(),
+		"${mails}", mails.URL().String())
 	filled := make([]string, len(settings))
 	for i, s := range settings {
 		filled[i] = known.Replace(s)

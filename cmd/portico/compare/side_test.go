@@ -18,6 +18,7 @@ import (
 	"hash"
 	"io"
 	"maps"
+	"math/big"
 	"net"
 	"net/http"
 	"net/url"
@@ -62,6 +63,7 @@ func newSide(t *testing.T, name, url string, n *network, g *gate, mails *mailtes
 	}
 	s.set("server", url)
 	s.set("moderator.did", n.moderatorDID.String())
+	s.set("keyless.did", n.keylessDID.String())
 	s.set("web.did", s.site.did())
 	s.set("web.key", didKey(t, n.moderator))
 	if err := s.site.say("endpoint=https://pds.example.com", "handle=web.example.com", "signingKey="+s.vars["web.key"]); err != nil {
@@ -76,17 +78,7 @@ func newSide(t *testing.T, name, url string, n *network, g *gate, mails *mailtes
 			t.Fatal(err)
 		}
 		op := plc.NewGenesis([]string{didKey(t, rotation(t))}, didKey(t, key), syntax.Handle(who+".example.com"), "https://pds.example.com")
-		if err := op.Sign(rotation(t)); err != nil {
-			t.Fatal(err)
-		}
-		did, err := plc.DID(op)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := s.plc.Register(t.Context(), did, op); err != nil {
-			t.Fatal(err)
-		}
-		s.set(who+".did", did.String())
+		s.set(who+".did", register(t, n.directory, op).String())
 		s.set(who+".key", didKey(t, key))
 		s.keys[who] = key
 	}
@@ -173,7 +165,7 @@ func (s *side) fill(text string) (string, error) {
 //
 //	NAME                     a variable: one that was saved, or server (its URL), admin
 //	                         (its credentials), serverKey, moderator.did (of the moderation
-//	                         service), and .did and .key of mover and stranger, who have DIDs
+//	                         service), keyless.did (of one without a labeler), and .did and .key of mover and stranger, who have DIDs
 //	                         elsewhere, and of web, whose DID is a host's
 //	basic USER PASSWORD      credentials; _ is a blank
 //	lower TEXT               TEXT in small letters
@@ -182,7 +174,8 @@ func (s *side) fill(text string) (string, error) {
 //	session CLAIM=VALUE …    a session token, made with the servers' secret. It has every claim it
 //	                         must have but scope and sub; an empty value leaves it out. exp is in seconds
 //	                         from now. Header fields are typ and alg, and key is another secret
-//	service CLAIM=VALUE …    a service token, signed by key=mover or another; alg is that of the key
+//	service CLAIM=VALUE …    a service token, signed by key=mover or another; alg is that of the key. sig=high
+//	                         has the signature in its other form, sig=short cuts it
 //	moderation METHOD CLAIM=VALUE …  one of the moderation service for a method of com.atproto.admin
 func (s *side) value(words []string) (string, error) {
 	switch words[0] {
@@ -246,12 +239,21 @@ func (s *side) token(claims map[string]any, words []string) (string, error) {
 	}
 	key, _ := claims["key"].(string)
 	delete(claims, "key")
+	form := claims["sig"]
+	delete(claims, "sig")
 	signed := part(head) + "." + part(claims)
 	var sig []byte
 	if private := s.keys[key]; private != nil {
 		var err error
 		if sig, err = private.HashAndSign([]byte(signed)); err != nil {
 			return "", err
+		}
+		switch form {
+		case "high":
+			s := new(big.Int).Sub(orderK256, new(big.Int).SetBytes(sig[32:]))
+			s.FillBytes(sig[32:])
+		case "short":
+			sig = sig[:63]
 		}
 	} else {
 		size := map[any]func() hash.Hash{"HS256": sha256.New, "HS384": sha512.New384, "HS512": sha512.New}[head["alg"]]
@@ -264,6 +266,9 @@ func (s *side) token(claims map[string]any, words []string) (string, error) {
 	}
 	return signed + "." + base64.RawURLEncoding.EncodeToString(sig), nil
 }
+
+// orderK256 is how many points secp256k1 has.
+var orderK256, _ = new(big.Int).SetString("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141", 16)
 
 func part(v any) string {
 	b, _ := json.Marshal(v) // strings and numbers
