@@ -2,9 +2,11 @@ package operator_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -18,12 +20,14 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	api "portico/api/portico/operator"
 	"portico/db"
 	"portico/impl/account"
 	"portico/impl/dagcbor"
 	"portico/impl/keyring"
 	"portico/impl/plc"
 	"portico/impl/repo"
+	"portico/impl/resolve"
 	"portico/impl/servertest"
 )
 
@@ -561,6 +565,10 @@ func TestInspectAccountOfDIDWeb(t *testing.T) {
 	}
 	s.Internet.Unpublish(did)
 	s.finds(did, "did_not_found")
+	for failure, found := range map[error]string{resolve.ErrDocument: "did_document", errors.New("no route to host"): "did_unreachable"} {
+		s.Internet.Fetch = func(context.Context, syntax.DID) (*resolve.Document, error) { return nil, failure }
+		s.finds(did, found)
+	}
 }
 
 // What the owner changes while somebody repairs is not undone.
@@ -631,5 +639,34 @@ func TestInspectAccountAfterAChangeOfTheSigningKey(t *testing.T) {
 	s.finds(u.DID, "")
 	if after := servertest.Must(s.DB.Repo(t.Context(), u.DID)); after.Rev <= before.Rev || after.Root == before.Root {
 		t.Errorf("repository %+v, before %+v", after, before)
+	}
+}
+
+// The lexicon knows the names of all findings.
+func TestNamesOfFindings(t *testing.T) {
+	for found, known := range map[string]string{
+		account.CreationUnfinished:    api.FindingNameCreationUnfinished,
+		account.HandleChangeUnsettled: api.FindingNameHandleChangeUnsettled,
+		account.EmailMissing:          api.FindingNameEmailMissing,
+		account.HandleMissing:         api.FindingNameHandleMissing,
+		account.HandleUnresolved:      api.FindingNameHandleUnresolved,
+		account.SigningKeyMissing:     api.FindingNameSigningKeyMissing,
+		account.SigningKeyUnreadable:  api.FindingNameSigningKeyUnreadable,
+		account.SigningKeyMismatch:    api.FindingNameSigningKeyMismatch,
+		account.RepoMissing:           api.FindingNameRepoMissing,
+		account.RepoDamaged:           api.FindingNameRepoDamaged,
+		account.RepoSignature:         api.FindingNameRepoSignature,
+		account.DIDUnreachable:        api.FindingNameDIDUnreachable,
+		account.DIDNotFound:           api.FindingNameDIDNotFound,
+		account.DIDTombstoned:         api.FindingNameDIDTombstoned,
+		account.DIDDocument:           api.FindingNameDIDDocument,
+		account.DIDEndpoint:           api.FindingNameDIDEndpoint,
+		account.DIDRotationKey:        api.FindingNameDIDRotationKey,
+		account.DIDSigningKey:         api.FindingNameDIDSigningKey,
+		account.DIDHandle:             api.FindingNameDIDHandle,
+	} {
+		if found != known {
+			t.Errorf("the lexicon has %q for %q", known, found)
+		}
 	}
 }

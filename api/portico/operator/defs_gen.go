@@ -120,11 +120,35 @@ var logEntry = xrpc.Object(
 // Schema is what the lexicon says about LogEntry.
 func (*LogEntry) Schema() *xrpc.Schema { return logEntry }
 
+// Values of Finding.Name known to the lexicon. Others may occur.
+const (
+	FindingNameCreationUnfinished    = "creation_unfinished"
+	FindingNameHandleChangeUnsettled = "handle_change_unsettled"
+	FindingNameEmailMissing          = "email_missing"
+	FindingNameHandleMissing         = "handle_missing"
+	FindingNameHandleUnresolved      = "handle_unresolved"
+	FindingNameSigningKeyMissing     = "signing_key_missing"
+	FindingNameSigningKeyUnreadable  = "signing_key_unreadable"
+	FindingNameSigningKeyMismatch    = "signing_key_mismatch"
+	FindingNameRepoMissing           = "repo_missing"
+	FindingNameRepoDamaged           = "repo_damaged"
+	FindingNameRepoSignature         = "repo_signature"
+	FindingNameDIDUnreachable        = "did_unreachable"
+	FindingNameDIDNotFound           = "did_not_found"
+	FindingNameDIDTombstoned         = "did_tombstoned"
+	FindingNameDIDDocument           = "did_document"
+	FindingNameDIDEndpoint           = "did_endpoint"
+	FindingNameDIDRotationKey        = "did_rotation_key"
+	FindingNameDIDSigningKey         = "did_signing_key"
+	FindingNameDIDHandle             = "did_handle"
+)
+
 // Finding is alt.portico.operator.defs#finding.
 //
 // Something that an account lacks or has wrong.
 type Finding struct {
-	// A name for machines, which does not change.
+	// A name for machines, which does not change. Those that begin with did_
+	// are about what is published of the DID.
 	Name string `json:"name"`
 	// What is wrong, and what to do about it.
 	Message string `json:"message"`
