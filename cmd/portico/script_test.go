@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -49,27 +50,42 @@ func TestScripts(t *testing.T) {
 // startServer is "server [NAME=value...]": a development server with these settings
 // and its data in ./data, whose port is PDS_PORT from then on.
 func startServer(ts *testscript.TestScript, neg bool, args []string) {
-	port, err := launch.FreePort()
-	ts.Check(err)
+	for {
+		port, err := launch.FreePort()
+		ts.Check(err)
+		err = serve(ts, append([]string{fmt.Sprintf("PDS_PORT=%d", port)}, args...))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue // somebody took it meanwhile
+		}
+		ts.Check(err)
+		ts.Setenv("PDS_PORT", strconv.Itoa(port))
+		return
+	}
+}
+
+// serve runs a server until the script ends.
+func serve(ts *testscript.TestScript, environ []string) error {
 	s, err := configuration{Environ: append([]string{
-		fmt.Sprintf("PDS_PORT=%d", port), "PORTICO_PLC_PORT=0", "PORTICO_LOG_LEVEL=error", "PDS_DATA_DIRECTORY=" + ts.MkAbs("data"),
-	}, args...), Rand: rand.Reader, Now: time.Now}.load()
-	ts.Check(err)
+		"PORTICO_PLC_PORT=0", "PORTICO_LOG_LEVEL=error", "PDS_DATA_DIRECTORY=" + ts.MkAbs("data"),
+	}, environ...), Rand: rand.Reader, Now: time.Now}.load()
+	if err != nil {
+		return err
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	out := &starting{ready: make(chan struct{})}
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx, s, out) }()
+	select {
+	case <-out.ready:
+	case err := <-ended:
+		stop()
+		return err
+	}
 	ts.Defer(func() {
 		stop()
 		ts.Check(<-ended)
 	})
-	select {
-	case <-out.ready:
-	case err := <-ended:
-		ended <- nil
-		ts.Fatalf("start the server: %v", err)
-	}
-	ts.Setenv("PDS_PORT", strconv.Itoa(port))
+	return nil
 }
 
 // runCommand is "run [STATUS] COMMAND...": the command must end with the status, 0
