@@ -39,7 +39,8 @@ func (tx *Tx) RecordAudit(ctx context.Context, e AuditEntry) error {
 	return wrap(err, "record audit entry")
 }
 
-// Audit returns up to limit entries about an account, the newest first.
+// Audit returns up to limit entries about an account, or with "" those that concern
+// none, the newest first.
 func (q *queries) Audit(ctx context.Context, did syntax.DID, limit int) ([]AuditEntry, error) {
 	return q.AuditBefore(ctx, did, math.MaxInt64, limit)
 }
@@ -47,8 +48,13 @@ func (q *queries) Audit(ctx context.Context, did syntax.DID, limit int) ([]Audit
 // AuditBefore is Audit for the entries whose ID is smaller than id.
 func (q *queries) AuditBefore(ctx context.Context, did syntax.DID, id int64, limit int) ([]AuditEntry, error) {
 	var rows []auditRow
-	err := q.run.bun().NewSelect().Model(&rows).Where("did = ? AND id < ?", string(did), id).
-		Order("id DESC").Limit(int64(limit)).Scan(ctx)
+	s := q.run.bun().NewSelect().Model(&rows).Where("id < ?", id)
+	if did == "" {
+		s = s.Where("did IS NULL")
+	} else {
+		s = s.Where("did = ?", string(did))
+	}
+	err := s.Order("id DESC").Limit(int64(limit)).Scan(ctx)
 	if err != nil {
 		return nil, wrap(err, "read audit entries of %s", did)
 	}

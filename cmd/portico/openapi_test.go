@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/labstack/echo/v4"
@@ -21,7 +22,9 @@ import (
 	"portico/api"
 	methods "portico/api/atproto/server"
 	"portico/api/xrpc"
+	"portico/db/dbtest"
 	"portico/impl/auth"
+	"portico/impl/domain"
 	"portico/impl/server"
 )
 
@@ -29,7 +32,13 @@ func serveDocs(t *testing.T) *httptest.Server {
 	t.Helper()
 	e := echo.New()
 	routes := xrpc.NewServer(e, xrpc.Options{Logger: slog.New(slog.DiscardHandler)})
-	service := &server.Service{Config: server.Config{ServiceDID: "did:web:pds.test", HandleDomains: []string{".test"}, ContactEmail: "a@pds.test"}}
+	domains, err := domain.Open(t.Context(), dbtest.Open(t), domain.Config{Configured: []string{".test"}, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	service := &server.Service{
+		Domains: domains, Config: server.Config{ServiceDID: "did:web:pds.test", ContactEmail: "a@pds.test"},
+	}
 	if err := methods.Register(routes, service, server.Policy{Gate: &auth.Gate{}}); err != nil {
 		t.Fatal(err)
 	}

@@ -11,16 +11,22 @@ import (
 
 	"portico/api/xrpc"
 	"portico/db"
+	"portico/impl/handle"
 )
 
 // pages are the routes beside XRPC.
 type pages struct {
 	settings *settings
 	accounts accountFinder
+	domains  domainReader
 }
 
 type accountFinder interface {
 	AccountByHandle(ctx context.Context, h syntax.Handle) (*db.Account, error)
+}
+
+type domainReader interface {
+	Current(ctx context.Context) *handle.Domains
 }
 
 const banner = `
@@ -36,13 +42,33 @@ Most API routes are under /xrpc/
     Protocol: https://atproto.com
 `
 
+// atprotoDID is the page by which a handle is proven.
+const atprotoDID = "/.well-known/atproto-did"
+
 func (p *pages) register(e *echo.Echo) {
+	e.Pre(p.handleHosts)
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		e.Add(method, "/", text(banner), vary)
 		e.Add(method, "/robots.txt", text("# Hello!\n\n# Crawling the public API is allowed\nUser-agent: *\nAllow: /"), vary)
 		e.Add(method, "/.well-known/did.json", p.didDocument, vary)
-		e.Add(method, "/.well-known/atproto-did", p.handle, vary)
+		e.Add(method, atprotoDID, p.handle, vary)
 		e.Add(method, "/.well-known/oauth-protected-resource", p.protectedResource, vary)
+	}
+}
+
+// handleHosts keeps all but one page from the hosts that are people's handles. Those
+// are not this server: what a browser keeps for one, or lets it do, belongs to that
+// person's name. The host that clients know the server by is never one of them, and
+// neither is any other that is under no domain of handles.
+func (p *pages) handleHosts(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r := c.Request()
+		host := strings.TrimSuffix(xrpc.CallFrom(r.Context()).Host(), ".")
+		if r.URL.Path == atprotoDID || strings.EqualFold(host, p.settings.Hostname) || strings.EqualFold(host, "localhost") ||
+			!p.domains.Current(r.Context()).Ours(host) {
+			return next(c)
+		}
+		return echo.ErrNotFound
 	}
 }
 
@@ -104,7 +130,8 @@ func (p *pages) protectedResource(c echo.Context) error {
 // handle answers whose handle the host name of the request is.
 func (p *pages) handle(c echo.Context) error {
 	host := xrpc.CallFrom(c.Request().Context()).Host()
-	if !p.served(host) {
+	// A host that is under a domain which was removed is not asked about here.
+	if domains := p.domains.Current(c.Request().Context()); !domains.Ours(host) && !domains.Root(host) {
 		return notFound(c)
 	}
 	a, err := p.accounts.AccountByHandle(c.Request().Context(), syntax.Handle(host))
@@ -115,16 +142,6 @@ func (p *pages) handle(c echo.Context) error {
 		return err
 	}
 	return plain(c, a.DID.String())
-}
-
-// served reports whether host is one of the handle domains or under one.
-func (p *pages) served(host string) bool {
-	for _, domain := range p.settings.HandleDomains {
-		if host == domain[1:] || strings.HasSuffix(host, domain) {
-			return true
-		}
-	}
-	return false
 }
 
 func notFound(c echo.Context) error {

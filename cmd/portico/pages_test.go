@@ -18,6 +18,7 @@ import (
 
 	"portico/api/xrpc"
 	"portico/db"
+	"portico/impl/handle"
 )
 
 type someAccounts map[syntax.Handle]*db.Account
@@ -32,6 +33,10 @@ func (s someAccounts) AccountByHandle(_ context.Context, h syntax.Handle) (*db.A
 	return nil, db.ErrNotFound
 }
 
+type someDomains struct{ domains *handle.Domains }
+
+func (s someDomains) Current(context.Context) *handle.Domains { return s.domains }
+
 func servePages(t *testing.T, o xrpc.Options) *httptest.Server {
 	t.Helper()
 	o.Logger = slog.New(slog.DiscardHandler)
@@ -40,8 +45,9 @@ func servePages(t *testing.T, o xrpc.Options) *httptest.Server {
 	(&pages{
 		settings: &settings{
 			Hostname: "pds.test", PublicURL: &url.URL{Scheme: "https", Host: "pds.test"},
-			ServiceDID: "did:web:pds.test", HandleDomains: []string{".test"},
+			ServiceDID: "did:web:pds.test",
 		},
+		domains: someDomains{handle.NewDomains("pds.test", handle.Open, []handle.Domain{{Name: "test"}}, "gone.example.com")},
 		accounts: someAccounts{
 			"alice.test": {DID: "did:plc:alice"},
 			"away.test":  {DID: "did:plc:away", DeactivatedAt: new(time.Now())},

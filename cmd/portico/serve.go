@@ -28,6 +28,7 @@ import (
 	"portico/impl/admin"
 	"portico/impl/auth"
 	"portico/impl/directory"
+	"portico/impl/domain"
 	"portico/impl/email"
 	"portico/impl/emailcode"
 	"portico/impl/handle"
@@ -97,7 +98,7 @@ func run(ctx context.Context, s *settings, stdout io.Writer) (err error) {
 		return errors.Join(err, listener.Close())
 	}
 	defer func() { err = errors.Join(err, stopLimiter()) }()
-	parts, err := wire(s, store, keys, directoryURL, limiter, log)
+	parts, err := wire(ctx, s, store, keys, directoryURL, limiter, log)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
@@ -225,7 +226,7 @@ type parts struct {
 }
 
 // wire makes the services out of the settings. A nil limiter counts no requests.
-func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, limiter xrpc.Limiter, log *slog.Logger) (*parts, error) {
+func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, limiter xrpc.Limiter, log *slog.Logger) (*parts, error) {
 	holder, err := holderName()
 	if err != nil {
 		return nil, err
@@ -260,20 +261,27 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, li
 		Rand: rand.Reader, Concurrency: s.HashConcurrency, Queue: s.HashQueue,
 		Params: password.Params{Memory: uint32(s.HashMemory) * 1024, Time: 2, Threads: 1},
 	})
-	rules := &handle.Rules{Domains: s.HandleDomains, Reserved: handle.Reserved(s.ReservedHandles, s.UnreservedHandles)}
+	domains, err := domain.Open(ctx, store, domain.Config{
+		Configured: s.HandleDomains, InviteRequired: s.InviteRequired, Hostname: s.Hostname, Now: time.Now, Log: log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read domains of handles: %w", err)
+	}
+	rules := &handle.Rules{Reserved: handle.Reserved(s.ReservedHandles, s.UnreservedHandles)}
 	ownDIDs := &account.Identities{
 		Accounts: accounts, Directory: &plc.Client{URL: directoryURL}, Documents: documents, Foreign: handles, Rules: rules,
+		Domains: domains,
 	}
 	codes := &emailcode.Codes{DB: store, Keys: keys, Outbox: letters, Brand: s.brand(), Now: time.Now, Rand: rand.Reader}
 	phones := s.phones(store, keys, letters)
 	service := &server.Service{
 		DB: store, Accounts: accounts, DIDs: dids, Sessions: sessions,
-		Passwords: passwords, Handles: rules,
+		Passwords: passwords, Handles: rules, Domains: domains,
 		Emails:  &email.Rules{Disposable: email.Disposable()},
 		Resolve: identities{handles, documents},
 		Config: server.Config{
-			ServiceDID: s.ServiceDID, Hostname: s.Hostname, HandleDomains: s.HandleDomains,
-			InviteRequired: s.InviteRequired, InviteEarning: invite.Earning{Interval: s.InviteInterval, Epoch: s.InviteEpoch},
+			ServiceDID: s.ServiceDID, Hostname: s.Hostname,
+			InviteEarning: invite.Earning{Interval: s.InviteInterval, Epoch: s.InviteEpoch},
 			PrivacyPolicy: s.PrivacyPolicyURL, TermsOfService: s.TermsOfServiceURL, ContactEmail: s.ContactEmail,
 			SendsMail:          s.SMTPURL != nil || s.Development,
 			DocumentInSessions: s.DIDDocWithSession, PasswordMinLength: s.PasswordMinLength, Exempt: s.RateLimitBypassIPs,
@@ -284,7 +292,7 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, li
 	}
 
 	names := &identity.Service{
-		DB: store, Accounts: accounts, Identities: ownDIDs, Codes: codes, Handles: rules,
+		DB: store, Accounts: accounts, Identities: ownDIDs, Codes: codes, Domains: domains,
 		Resolve: identities{handles, documents}, Directory: &plc.Client{URL: directoryURL}, Log: log,
 	}
 	if s.AppView.URL != nil {
@@ -296,7 +304,8 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, li
 		Passwords:   passwords, Outbox: letters, PasswordMinLength: s.PasswordMinLength, Now: time.Now,
 	}
 	operators := &operator.Service{
-		DB: store, Identities: ownDIDs, Credentials: account.Credentials{Outbox: letters, Brand: s.brand(), Now: time.Now}, Now: time.Now,
+		DB: store, Identities: ownDIDs, Credentials: account.Credentials{Outbox: letters, Brand: s.brand(), Now: time.Now},
+		Domains: domains, Now: time.Now,
 	}
 
 	e := echo.New()
@@ -325,7 +334,7 @@ func wire(s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, li
 	if err := describeMethods(e, routes.Methods(), s.Version); err != nil {
 		return nil, err
 	}
-	(&pages{settings: s, accounts: store}).register(e)
+	(&pages{settings: s, accounts: store, domains: domains}).register(e)
 	return &parts{
 		echo: e, accounts: accounts, dids: ownDIDs, letters: letters,
 		deletes: &account.Deletions{Accounts: accounts, DIDs: dids, Outbox: letters, Brand: s.brand(), Min: s.DeleteAfterMin},

@@ -802,6 +802,10 @@ func (s *suite) audit() {
 		got[i].ID = 0
 	}
 	s.equal("entries", got, []db.AuditEntry{entries[2], entries[0]})
+	got, err = s.db.Audit(ctx, "", 10)
+	s.ok(err)
+	got[0].ID = 0
+	s.equal("entries about none", got, []db.AuditEntry{entries[1]})
 
 	// Pages go by the order of writing, whatever the clock says and whoever writes.
 	s.must(func(tx *db.Tx) error { return tx.RecordAudit(ctx, entries[0]) })

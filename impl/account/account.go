@@ -107,6 +107,10 @@ type Request struct {
 	// DID is one the user brings along, proven to be theirs. The account then
 	// starts deactivated and no operation is sent to the directory.
 	DID syntax.DID
+	// Hold, unless nil, runs first in the transaction that takes the handle. It says
+	// that what allowed the handle still does, and keeps it so; its error is
+	// returned.
+	Hold func(ctx context.Context, tx *db.Tx) error
 }
 
 // Created is an account and its first session.
@@ -198,7 +202,14 @@ func (a *Accounts) reserve(ctx context.Context, r Request) (*draft, error) {
 			return nil, fmt.Errorf("encode genesis: %w", err)
 		}
 	}
-	err = a.DB.Write(ctx, func(tx *db.Tx) error { return tx.ReserveAccount(ctx, reservation) })
+	err = a.DB.Write(ctx, func(tx *db.Tx) error {
+		if r.Hold != nil {
+			if err := r.Hold(ctx, tx); err != nil {
+				return err
+			}
+		}
+		return tx.ReserveAccount(ctx, reservation)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("reserve account %s: %w", r.Handle, err)
 	}

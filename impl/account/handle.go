@@ -20,8 +20,8 @@ import (
 // ErrHandleChanging says that a change of the account's handle is under way.
 var ErrHandleChanging = errors.New("another change of the handle is under way")
 
-// ChangeHandle gives an account a handle that CheckHandle let pass, also the one it
-// has, and tells the network.
+// ChangeHandle gives an account a handle, whatever the rules say of it, also the one
+// it has, and tells the network.
 //
 // It returns db.ErrNotFound, db.ErrHandleTaken, ErrHandleNotInDocument,
 // ErrUnresolved, ErrHandleChanging, plc.ErrTombstoned, *plc.Error, *plc.Refused or
@@ -36,7 +36,13 @@ var ErrHandleChanging = errors.New("another change of the handle is under way")
 // takes it up makes the directory say what the account says. So no DID names for
 // long a handle that its account has not.
 func (i *Identities) ChangeHandle(ctx context.Context, did syntax.DID, h syntax.Handle) error {
-	err := i.changeHandle(ctx, did, h)
+	return i.change(ctx, did, h, noHold)
+}
+
+// change is ChangeHandle. When the account gets a handle that it has not, hold runs
+// first in the transaction, and its error is returned.
+func (i *Identities) change(ctx context.Context, did syntax.DID, h syntax.Handle, hold hold) error {
+	err := i.changeHandle(ctx, did, h, hold)
 	if err != nil {
 		return fmt.Errorf("change handle of %s: %w", did, err)
 	}
@@ -47,7 +53,7 @@ func (i *Identities) ChangeHandle(ctx context.Context, did syntax.DID, h syntax.
 // turn comes: a change that came first is not undone. Errors are those of
 // ChangeHandle, and errNoHandle.
 func (i *Identities) republishHandle(ctx context.Context, did syntax.DID) error {
-	if err := i.changeHandle(ctx, did, ""); err != nil {
+	if err := i.changeHandle(ctx, did, "", noHold); err != nil {
 		return fmt.Errorf("publish handle of %s: %w", did, err)
 	}
 	return nil
@@ -55,12 +61,17 @@ func (i *Identities) republishHandle(ctx context.Context, did syntax.DID) error 
 
 var errNoHandle = errors.New("account has no handle")
 
-func (i *Identities) changeHandle(ctx context.Context, did syntax.DID, h syntax.Handle) error {
+// hold says in a transaction that what allows a handle still does, and keeps it so.
+type hold = func(ctx context.Context, tx *db.Tx) error
+
+func noHold(context.Context, *db.Tx) error { return nil }
+
+func (i *Identities) changeHandle(ctx context.Context, did syntax.DID, h syntax.Handle, hold hold) error {
 	if did.Method() != "plc" {
-		return i.adoptHandle(ctx, did, h)
+		return i.adoptHandle(ctx, did, h, hold)
 	}
 	ctx = context.WithoutCancel(ctx)
-	c, err := i.beginHandle(ctx, did, h)
+	c, err := i.beginHandle(ctx, did, h, hold)
 	if err != nil {
 		return err
 	}
@@ -69,7 +80,7 @@ func (i *Identities) changeHandle(ctx context.Context, did syntax.DID, h syntax.
 		if err := i.settleHandle(ctx, c); errors.Is(err, ErrDirectory) {
 			return err
 		}
-		if c, err = i.beginHandle(ctx, did, h); err != nil {
+		if c, err = i.beginHandle(ctx, did, h, hold); err != nil {
 			return err
 		}
 		if c.resumed {
@@ -81,7 +92,7 @@ func (i *Identities) changeHandle(ctx context.Context, did syntax.DID, h syntax.
 
 // adoptHandle gives an account the handle that its DID, which only its owner can
 // change, names already.
-func (i *Identities) adoptHandle(ctx context.Context, did syntax.DID, h syntax.Handle) error {
+func (i *Identities) adoptHandle(ctx context.Context, did syntax.DID, h syntax.Handle, hold hold) error {
 	if err := i.Accounts.DB.HandleFree(ctx, h, did); err != nil {
 		return err
 	}
@@ -98,6 +109,11 @@ func (i *Identities) adoptHandle(ctx context.Context, did syntax.DID, h syntax.H
 			return err
 		}
 		before := a.Handle
+		if before != h {
+			if err := hold(ctx, tx); err != nil {
+				return err
+			}
+		}
 		a.Handle = h
 		if err := tx.UpdateAccount(ctx, a); err != nil {
 			return err
@@ -117,7 +133,7 @@ type handleChange struct {
 // beginHandle gives the account the handle, "" for the one that it has, and records
 // that the directory is to know. Where there is a change that nobody works on any more, it takes up that one
 // instead.
-func (i *Identities) beginHandle(ctx context.Context, did syntax.DID, h syntax.Handle) (*handleChange, error) {
+func (i *Identities) beginHandle(ctx context.Context, did syntax.DID, h syntax.Handle, hold hold) (*handleChange, error) {
 	holder, err := i.newHolder()
 	if err != nil {
 		return nil, err
@@ -135,6 +151,11 @@ func (i *Identities) beginHandle(ctx context.Context, did syntax.DID, h syntax.H
 		c = &handleChange{did: did, before: a.Handle, after: cmp.Or(h, a.Handle), holder: holder}
 		if c.after == "" {
 			return errNoHandle
+		}
+		if c.after != c.before {
+			if err := hold(ctx, tx); err != nil {
+				return err
+			}
 		}
 		a.Handle = c.after
 		if err := tx.UpdateAccount(ctx, a); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"portico/db"
 	"portico/impl/audit"
+	"portico/impl/domain"
 	"portico/impl/event"
 	"portico/impl/handle"
 	"portico/impl/plc"
@@ -34,7 +35,8 @@ type Identities struct {
 	Foreign interface {
 		ResolveHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error)
 	}
-	Rules *handle.Rules
+	Rules   *handle.Rules
+	Domains *domain.Domains
 }
 
 var (
@@ -45,20 +47,53 @@ var (
 	ErrKeyUnknown = errors.New("signing key was not reserved here")
 )
 
-// CheckHandle returns the handle as it is stored, or the *handle.Error that refuses
-// it to did. An administrator may give away reserved and inappropriate names. One
-// outside this server's domains must point to did already.
-func (i *Identities) CheckHandle(ctx context.Context, wanted string, did syntax.DID, admin bool) (syntax.Handle, error) {
-	h, local, err := i.Rules.Check(wanted, admin)
-	if err != nil || local {
-		return h, err
+// GiveHandle is [Identities.ChangeHandle] to a handle that the account may have; the
+// *handle.Error that refuses one is returned too. An administrator may give away
+// reserved and inappropriate names, those under closed domains, and those of the
+// server itself. One outside this server's domains must point to did already.
+func (i *Identities) GiveHandle(ctx context.Context, did syntax.DID, wanted string, admin bool) error {
+	c, err := i.chooseHandle(ctx, did, wanted, admin)
+	if err != nil {
+		return err
 	}
-	found, err := i.Foreign.ResolveHandle(ctx, h)
+	return i.change(ctx, did, c.Handle, func(ctx context.Context, tx *db.Tx) error {
+		if !c.Local || c.Domain == "" {
+			return nil
+		}
+		d, err := i.Domains.Hold(ctx, tx, c.Domain)
+		if err == nil && d.Policy == handle.Closed && !admin {
+			err = handle.ErrUnsupportedDomain
+		}
+		return err
+	})
+}
+
+func (i *Identities) chooseHandle(ctx context.Context, did syntax.DID, wanted string, admin bool) (handle.Choice, error) {
+	domains := i.Domains.Current(ctx)
+	c, refused := i.Rules.Check(domains, wanted, admin)
+	closed := errors.Is(refused, handle.ErrUnsupportedDomain)
+	if refused != nil && !closed || c.Local && !closed {
+		return c, refused
+	}
+	if closed || domains.Root(c.Handle.String()) {
+		// What an account was given once it keeps.
+		a, err := i.Accounts.DB.AccountByDID(ctx, did)
+		if err != nil {
+			return c, fmt.Errorf("choose handle: %w", err)
+		}
+		if a.Handle == c.Handle {
+			return c, nil
+		}
+	}
+	if closed {
+		return c, refused
+	}
+	found, err := i.Foreign.ResolveHandle(ctx, c.Handle)
 	if err != nil || found != did {
-		i.Accounts.Log.DebugContext(ctx, "foreign handle", "handle", h, "did", did, "found", found, "error", err)
-		return "", handle.ErrUnresolved
+		i.Accounts.Log.DebugContext(ctx, "foreign handle", "handle", c.Handle, "did", did, "found", found, "error", err)
+		return c, handle.ErrUnresolved
 	}
-	return h, nil
+	return c, nil
 }
 
 // update posts the operation that changes a did:plc as asked.

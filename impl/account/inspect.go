@@ -152,7 +152,7 @@ func (n *inspection) handle(ctx context.Context) error {
 		n.add(HandleMissing, nil, "The account has no handle. Give it one.")
 		return nil
 	}
-	if n.Rules.Ours(h) {
+	if domains := n.Domains.Current(ctx); domains.Ours(h.String()) || domains.Root(h.String()) {
 		return nil // whose it is, is what is stored here
 	}
 	found, err := n.Foreign.ResolveHandle(ctx, h)

@@ -11,7 +11,7 @@ import (
 )
 
 // UpdateAccountHandle gives an account another handle, in its DID and here. Reserved
-// names are the operator's to give away.
+// names, closed domains and the server's own name are the operator's to give away.
 func (s *Service) UpdateAccountHandle(ctx context.Context, in *api.UpdateAccountHandleInput) error {
 	a, err := s.DB.AccountByDID(ctx, in.DID)
 	if errors.Is(err, db.ErrNotFound) || err == nil && a.TakenDown() {
@@ -20,10 +20,7 @@ func (s *Service) UpdateAccountHandle(ctx context.Context, in *api.UpdateAccount
 	if err != nil {
 		return err
 	}
-	h, err := s.Identities.CheckHandle(ctx, in.Handle.String(), in.DID, true)
-	if err == nil {
-		err = s.Identities.ChangeHandle(ctx, in.DID, h)
-	}
+	err = s.Identities.GiveHandle(ctx, in.DID, in.Handle.String(), true)
 	if errors.Is(err, db.ErrNotFound) {
 		return accountNotFound()
 	}

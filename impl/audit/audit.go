@@ -30,6 +30,9 @@ const (
 	AppPasswordCreated    = "app_password_created"
 	AppPasswordRevoked    = "app_password_revoked"
 	Deactivated           = "deactivated"
+	DomainAdded           = "domain_added"
+	DomainChanged         = "domain_changed"
+	DomainRemoved         = "domain_removed"
 	EmailChanged          = "email_changed"
 	EmailConfirmed        = "email_confirmed"
 	EmailSent             = "email_sent" // by a moderator

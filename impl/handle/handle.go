@@ -5,7 +5,6 @@
 package handle
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -37,9 +36,10 @@ var (
 	ErrReserved      = &Error{"HandleNotAvailable", "Reserved handle"}
 )
 
-// Errors about handles outside this server's domains. Check leaves these to its caller, who knows whose handle it is to be.
+// Errors about handles that this server does not give. But for closed domains Check leaves these to its caller, who knows whose
+// handle it is to be.
 var (
-	// ErrUnsupportedDomain: such a handle needs a DID that it can point to already.
+	// ErrUnsupportedDomain: such a handle needs a DID that it can point to already, or its domain is closed.
 	ErrUnsupportedDomain = &Error{"UnsupportedDomain", "Not a supported handle domain"}
 	// ErrUnresolved: the handle does not point to its owner's DID.
 	ErrUnresolved = &Error{"InvalidRequest", "External handle did not resolve to DID"}
@@ -84,66 +84,70 @@ func isLetter(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 
 // Rules are one server's. They may be used concurrently; nothing may change them meanwhile.
 type Rules struct {
-	// Domains are those under which this server gives handles away, in lower case, each with its leading dot.
-	Domains []string
-	// Reserved are the names that nobody gets there; see [Reserved].
+	// Reserved are the names that nobody gets under this server's domains; see [Reserved].
 	Reserved Names
 	// Inappropriate says whether a handle in lower case must not be; nil stands for [Inappropriate].
 	Inappropriate func(handle string) bool
 }
 
-// Check applies the rules to a handle that somebody wants, and returns it in lower case. An administrator may give away
-// reserved and inappropriate names. local tells whether the handle is under one of this server's domains; one that is not must
-// still be shown to point to its owner's DID. The error is a syntax error or a policy error.
-func (r *Rules) Check(text string, admin bool) (h syntax.Handle, local bool, err error) {
-	h, err = Normalize(text)
+// Choice is a handle that the rules let somebody have.
+type Choice struct {
+	Handle syntax.Handle // in lower case
+	// Domain is the domain of this server that the handle is under, or is; "" when it is none's.
+	Domain string
+	// Local says that this server says whose the handle is. One that is not must still be shown to point to its owner's DID.
+	Local bool
+}
+
+// Check applies the rules to a handle that somebody wants. An administrator may give away reserved and inappropriate names,
+// those under closed domains, and those of the server itself. The error is a syntax error or a policy error, or ErrUnsupportedDomain for a closed
+// domain; then the choice is what it would be if that were open.
+func (r *Rules) Check(d *Domains, text string, admin bool) (Choice, error) {
+	h, err := Normalize(text)
 	if err != nil {
-		return "", false, err
+		return Choice{}, err
 	}
 	if !h.AllowedTLD() {
-		return "", false, ErrTLD
+		return Choice{}, ErrTLD
 	}
 	inappropriate := r.Inappropriate
 	if inappropriate == nil {
 		inappropriate = Inappropriate
 	}
 	if !admin && inappropriate(h.String()) {
-		return "", false, ErrInappropriate
+		return Choice{}, ErrInappropriate
 	}
-	name, local := r.local(h)
+	if admin && d.Root(h.String()) {
+		return d.rootChoice(h), nil
+	}
+	domain, _, local := d.over(h.String())
 	if !local {
-		return h, false, nil
+		return Choice{Handle: h}, nil
 	}
+	name := strings.TrimSuffix(h.String(), "."+domain.Name)
+	choice := Choice{Handle: h, Domain: domain.Name, Local: true}
 	switch {
+	case domain.Policy == Closed && !admin:
+		return choice, ErrUnsupportedDomain
 	case strings.Contains(name, "."):
-		return "", true, ErrDot
+		return Choice{}, ErrDot
 	case len(name) < minLabel:
-		return "", true, ErrTooShort
+		return Choice{}, ErrTooShort
 	case len(name) > maxLabel:
-		return "", true, ErrTooLong
-	case !admin && r.Reserved.Has(name):
-		return "", true, ErrReserved
+		return Choice{}, ErrTooLong
+	case !admin && (r.Reserved.Has(name) || d.Root(h.String())):
+		return Choice{}, ErrReserved
 	}
-	return h, true, nil
+	return choice, nil
 }
 
-// Local reports whether h is under one of this server's domains, so that nobody else can say whose it is.
-func (r *Rules) Local(h syntax.Handle) bool {
-	_, ok := r.local(h.Normalize())
-	return ok
-}
-
-// Ours reports whether h is under one of this server's domains or is one itself, so that there is nobody else to ask about it.
-func (r *Rules) Ours(h syntax.Handle) bool {
-	h = h.Normalize()
-	return r.Local(h) || slices.Contains(r.Domains, "."+h.String())
-}
-
-func (r *Rules) local(h syntax.Handle) (name string, ok bool) {
-	for _, domain := range r.Domains {
-		if name, ok := strings.CutSuffix(h.String(), domain); ok {
-			return name, true
-		}
+// rootChoice is the server itself as a handle.
+func (d *Domains) rootChoice(h syntax.Handle) Choice {
+	c := Choice{Handle: h, Local: true}
+	if domain, ok := d.Named(h.String()); ok {
+		c.Domain = domain.Name
+	} else if domain, _, ok := d.over(h.String()); ok {
+		c.Domain = domain.Name
 	}
-	return "", false
+	return c
 }

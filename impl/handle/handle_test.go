@@ -43,8 +43,17 @@ func TestNormalize(t *testing.T) {
 	}
 }
 
+// domains are open ones.
+func domains(names ...string) *Domains {
+	var list []Domain
+	for _, name := range names {
+		list = append(list, Domain{Name: name, Policy: Open})
+	}
+	return NewDomains("pds.test", Open, list)
+}
+
 func TestCheck(t *testing.T) {
-	r := &Rules{Domains: []string{".test", ".pds.example.com"}, Reserved: Reserved(nil, nil)}
+	d, r := domains("test", "pds.example.com"), &Rules{Reserved: Reserved(nil, nil)}
 	for _, tt := range []struct {
 		name, text string
 		local      bool
@@ -54,7 +63,7 @@ func TestCheck(t *testing.T) {
 		{"ordinary", "alice.test", true, "", ""},
 		{"capitals", "ALICE.Test", true, "", ""},
 		{"second domain", "alice.pds.example.com", true, "", ""},
-		{"first domain that matches", "alice.pds.test", true, "InvalidHandle: Invalid characters in handle", "InvalidHandle: Invalid characters in handle"},
+		{"two labels", "alice.pds.test", true, "InvalidHandle: Invalid characters in handle", "InvalidHandle: Invalid characters in handle"},
 		{"syntax", "alice", false, "InvalidHandle: Handle domain needs at least two parts", "InvalidHandle: Handle domain needs at least two parts"},
 		{"local TLD", "alice.local", false, "InvalidHandle: Handle TLD is invalid or disallowed", "InvalidHandle: Handle TLD is invalid or disallowed"},
 		{"arpa", "alice.arpa", false, "InvalidHandle: Handle TLD is invalid or disallowed", "InvalidHandle: Handle TLD is invalid or disallowed"},
@@ -73,7 +82,6 @@ func TestCheck(t *testing.T) {
 		{"reserved", "Admin.test", true, "HandleNotAvailable: Reserved handle", ""},
 		{"reserved elsewhere", "admin.example.com", false, "", ""},
 		{"foreign", "alice.example.com", false, "", ""},
-		{"a service domain without its dot", "pds.example.com", false, "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, admin := range []bool{false, true} {
@@ -81,7 +89,8 @@ func TestCheck(t *testing.T) {
 				if admin {
 					want = tt.admin
 				}
-				h, local, err := r.Check(tt.text, admin)
+				c, err := r.Check(d, tt.text, admin)
+				h, local := c.Handle, c.Local
 				if want != "" {
 					if err == nil || err.Error() != want || h != "" {
 						t.Errorf("admin %v: got %q, %v, want %s", admin, h, err, want)
@@ -91,7 +100,7 @@ func TestCheck(t *testing.T) {
 				if err != nil || h.String() != strings.ToLower(tt.text) {
 					t.Errorf("admin %v: got %q, %v", admin, h, err)
 				}
-				if tt.want == "" && (local != tt.local || r.Local(syntax.Handle(tt.text)) != tt.local) {
+				if tt.want == "" && (local != tt.local || (c.Domain != "") != tt.local) {
 					t.Errorf("admin %v: local %v", admin, local)
 				}
 			}
@@ -163,22 +172,23 @@ func TestInappropriate(t *testing.T) {
 			t.Errorf("%s: %v", handle, !want)
 		}
 	}
-	r := &Rules{Domains: []string{".test"}, Inappropriate: func(h string) bool { return h == "alice.test" }}
-	if _, _, err := r.Check("Alice.test", false); err != ErrInappropriate {
+	d, r := domains("test"), &Rules{Inappropriate: func(h string) bool { return h == "alice.test" }}
+	if _, err := r.Check(d, "Alice.test", false); err != ErrInappropriate {
 		t.Errorf("own hook: %v", err)
 	}
-	if _, _, err := r.Check("coon.test", false); err != nil {
+	if _, err := r.Check(d, "coon.test", false); err != nil {
 		t.Errorf("own hook: %v", err)
 	}
 }
 
 func FuzzCheck(f *testing.F) {
-	r := &Rules{Domains: []string{".test", ".pds.example.com"}, Reserved: Reserved(nil, nil)}
+	d, r := domains("test", "pds.example.com"), &Rules{Reserved: Reserved(nil, nil)}
 	for _, text := range []string{"alice.test", "a.b", "-", "xn--a.test", "\xff.test", "Alice.example.com"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		h, local, err := r.Check(text, false)
+		c, err := r.Check(d, text, false)
+		h := c.Handle
 		if err != nil {
 			if _, ok := errors.AsType[*Error](err); !ok {
 				t.Errorf("%q: %v", text, err)
@@ -189,9 +199,9 @@ func FuzzCheck(f *testing.F) {
 		if _, err := syntax.ParseHandle(h.String()); err != nil || h != h.Normalize() {
 			t.Errorf("%q became %q: %v", text, h, err)
 		}
-		again, stillLocal, err := r.Check(h.String(), false)
-		if again != h || stillLocal != local || err != nil {
-			t.Errorf("%q: %q, %v, %v", h, again, stillLocal, err)
+		again, err := r.Check(d, h.String(), false)
+		if again != c || err != nil {
+			t.Errorf("%q: %v, %v", h, again, err)
 		}
 	})
 }

@@ -24,7 +24,7 @@ func newFixture(t testing.TB, change ...func(*servertest.Options)) *fixture {
 	t.Helper()
 	here := func(o *servertest.Options) {
 		o.Namespace = "com.atproto.identity"
-		o.Config.HandleDomains = []string{".test", ".at.pds.test"}
+		o.HandleDomains = []string{".test", ".at.pds.test"}
 	}
 	return &fixture{servertest.New(t, append([]func(*servertest.Options){here}, change...)...)}
 }

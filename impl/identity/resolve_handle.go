@@ -37,17 +37,21 @@ var (
 )
 
 // resolveHandle returns errNotHere or errNotThere when h names no DID. Who has a
-// handle under a domain of this server is never asked elsewhere.
+// handle under a domain of this server is never asked elsewhere, and under one that
+// was removed never said here.
 func (s *Service) resolveHandle(ctx context.Context, h syntax.Handle, elsewhere HandleResolver) (syntax.DID, error) {
 	h = h.Normalize()
-	a, err := s.DB.AccountByHandle(ctx, h)
-	if err == nil && a.Active() {
-		return a.DID, nil
+	domains := s.Domains.Current(ctx)
+	if !domains.Removed(h) {
+		a, err := s.DB.AccountByHandle(ctx, h)
+		if err == nil && a.Active() {
+			return a.DID, nil
+		}
+		if err != nil && !errors.Is(err, db.ErrNotFound) {
+			return "", err
+		}
 	}
-	if err != nil && !errors.Is(err, db.ErrNotFound) {
-		return "", err
-	}
-	if s.Handles.Ours(h) {
+	if domains.Ours(h.String()) {
 		return "", errNotHere
 	}
 	did, err := elsewhere.ResolveHandle(ctx, h)

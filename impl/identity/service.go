@@ -16,8 +16,8 @@ import (
 	api "portico/api/atproto/identity"
 	"portico/db"
 	"portico/impl/account"
+	"portico/impl/domain"
 	"portico/impl/emailcode"
-	"portico/impl/handle"
 	"portico/impl/plc"
 	"portico/impl/resolve"
 )
@@ -28,7 +28,7 @@ type Service struct {
 	Accounts   *account.Accounts
 	Identities *account.Identities
 	Codes      *emailcode.Codes
-	Handles    *handle.Rules
+	Domains    *domain.Domains
 	Resolve    Resolver
 	AppView    HandleResolver // asked by resolveHandle alone, in place of Resolve; nil: none
 	Directory  Directory

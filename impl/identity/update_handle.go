@@ -14,10 +14,7 @@ import (
 // UpdateHandle gives the caller's account another handle, or the same once more.
 func (s *Service) UpdateHandle(ctx context.Context, in *api.UpdateHandleInput) error {
 	did := auth.Caller(ctx).DID
-	h, err := s.Identities.CheckHandle(ctx, in.Handle.String(), did, false)
-	if err == nil {
-		err = s.Identities.ChangeHandle(ctx, did, h)
-	}
+	err := s.Identities.GiveHandle(ctx, did, in.Handle.String(), false)
 	if errors.Is(err, db.ErrNotFound) {
 		return xrpc.InvalidRequest("Account not found") // deleted since the token was checked
 	}

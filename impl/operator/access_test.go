@@ -21,7 +21,7 @@ var requests = map[string]string{
 	"getAccountLog":     "?did=" + nobody,
 	"inspectAccount":    "?did=" + nobody,
 	"listDomains":       "",
-	"putDomain":         `{"domain":".access.example"}`,
+	"putDomain":         `{"domain":".access.test"}`,
 	"removeDomain":      `{"domain":".unknown.example"}`,
 	"repairAccount":     `{"did":"` + nobody + `"}`,
 }

@@ -11,6 +11,7 @@ import (
 	api "portico/api/portico/operator"
 	"portico/db"
 	"portico/impl/account"
+	"portico/impl/domain"
 )
 
 // Service is the behaviour of alt.portico.operator. It is safe for concurrent use.
@@ -18,6 +19,7 @@ type Service struct {
 	DB          *db.DB
 	Identities  *account.Identities
 	Credentials account.Credentials
+	Domains     *domain.Domains
 	Now         func() time.Time
 }
 

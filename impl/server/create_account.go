@@ -18,6 +18,7 @@ import (
 	"portico/impl/auth"
 	"portico/impl/budget"
 	"portico/impl/email"
+	"portico/impl/handle"
 	"portico/impl/password"
 	"portico/impl/plc"
 )
@@ -69,6 +70,7 @@ func (s *Service) CreateAccount(ctx context.Context, in *api.CreateAccountInput)
 // clients of the reference know.
 func (s *Service) signUp(ctx context.Context, in *api.CreateAccountInput) (*account.Request, error) {
 	address, text, code, did := deref(in.Email), deref(in.Password), deref(in.InviteCode), deref(in.DID)
+	domains := s.Domains.Current(ctx)
 	switch {
 	case in.PLCOp != nil:
 		return nil, xrpc.InvalidRequest(`Unsupported input: "plcOp"`)
@@ -76,14 +78,14 @@ func (s *Service) signUp(ctx context.Context, in *api.CreateAccountInput) (*acco
 		return nil, xrpc.InvalidRequest("Password too long. Maximum length is 256 characters.")
 	case text != "" && password.Length(text) < s.Config.PasswordMinLength:
 		return nil, api.ErrCreateAccountInvalidPassword.New(http.StatusBadRequest, s.passwordTooShort())
-	case s.Config.InviteRequired && code == "":
-		return nil, api.ErrCreateAccountInvalidInviteCode.New(http.StatusBadRequest, "No invite code provided")
+	case code == "" && domains.Policy(in.Handle) == handle.Invite:
+		return nil, noInvite()
 	case address == "":
 		return nil, xrpc.InvalidRequest("Email is required")
 	case !s.Emails.Supported(address):
 		return nil, xrpc.InvalidRequest("This email address is not supported, please use a different email.")
 	}
-	h, err := s.checkHandle(ctx, in.Handle, did)
+	choice, err := s.checkHandle(ctx, domains, in.Handle, did)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +97,8 @@ func (s *Service) signUp(ctx context.Context, in *api.CreateAccountInput) (*acco
 		}
 	}
 	r := &account.Request{
-		Handle: h, Email: email.Normalize(address), InviteCode: code, RecoveryKey: deref(in.RecoveryKey), DID: did,
+		Handle: choice.Handle, Email: email.Normalize(address), InviteCode: code, RecoveryKey: deref(in.RecoveryKey), DID: did,
+		Hold: func(ctx context.Context, tx *db.Tx) error { return s.holdDomain(ctx, tx, choice, code) },
 	}
 	if text == "" {
 		// No password, no way to prove who owns the address: it stays free.
@@ -150,6 +153,8 @@ func (s *Service) creationError(err error, in *api.CreateAccountInput) error {
 		return errAlreadyExists.New(http.StatusBadRequest, "Repo already exists")
 	case errors.Is(err, db.ErrInviteUnavailable):
 		return inviteUnavailable()
+	case errors.Is(err, handle.ErrUnsupportedDomain):
+		return handleRefused(handle.ErrUnsupportedDomain)
 	case errors.Is(err, db.ErrPhoneTaken):
 		return s.phoneError(err)
 	case errors.As(err, &refused):
@@ -169,6 +174,10 @@ func (s *Service) broughtDocument(ctx context.Context, did syntax.DID) json.RawM
 		return nil
 	}
 	return doc.JSON
+}
+
+func noInvite() error {
+	return api.ErrCreateAccountInvalidInviteCode.New(http.StatusBadRequest, "No invite code provided")
 }
 
 func inviteUnavailable() error {

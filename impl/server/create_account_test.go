@@ -120,7 +120,7 @@ func TestCreateAccountRefuses(t *testing.T) {
 }
 
 func TestCreateAccountWithInvites(t *testing.T) {
-	f := newFixture(t, func(o *options) { o.Config.InviteRequired = true })
+	f := newFixture(t, func(o *options) { o.InviteRequired = true })
 	body := func(name, code string) string {
 		return fmt.Sprintf(`{"handle":"%s.test","email":"%[1]s@example.com","password":"correct horse","inviteCode":"%s"}`, name, code)
 	}

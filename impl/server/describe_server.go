@@ -8,12 +8,14 @@ import (
 	api "portico/api/atproto/server"
 )
 
-// DescribeServer tells clients how to sign up here.
-func (s *Service) DescribeServer(context.Context) (*api.DescribeServerOutput, error) {
+// DescribeServer tells clients how to sign up here. Whether that takes an invite
+// code is what the first domain asks, which clients offer; another may ask otherwise.
+func (s *Service) DescribeServer(ctx context.Context) (*api.DescribeServerOutput, error) {
+	domains := s.Domains.Current(ctx)
 	out := &api.DescribeServerOutput{
 		DID:                  s.Config.ServiceDID,
-		AvailableUserDomains: s.Config.HandleDomains,
-		InviteCodeRequired:   new(s.Config.InviteRequired),
+		AvailableUserDomains: domains.Available(),
+		InviteCodeRequired:   new(domains.InviteRequired()),
 		BlobUploadLimit:      new(s.Config.BlobUploadLimit),
 		Links:                new(api.DescribeServerLinks),
 		Contact:              new(api.DescribeServerContact),

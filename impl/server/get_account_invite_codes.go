@@ -27,7 +27,7 @@ func (s *Service) GetAccountInviteCodes(
 	if err != nil {
 		return nil, err
 	}
-	if p.CreateAvailable && s.Config.InviteRequired {
+	if p.CreateAvailable && s.Domains.Current(ctx).CodesWanted() {
 		earned, err := s.earnInvites(ctx, a, codes)
 		if err != nil {
 			return nil, err

@@ -9,6 +9,7 @@ import (
 
 	api "portico/api/atproto/server"
 	"portico/api/xrpc"
+	"portico/db"
 	"portico/impl/handle"
 )
 
@@ -22,18 +23,41 @@ var signUpErrors = map[string]*xrpc.DeclaredError{
 // checkHandle returns the handle as it is stored, or the answer that refuses it.
 // One outside this server's domains is for the owner of did only, and only if it
 // points there already.
-func (s *Service) checkHandle(ctx context.Context, wanted syntax.Handle, did syntax.DID) (syntax.Handle, error) {
-	h, local, err := s.Handles.Check(wanted.String(), false)
-	if err == nil && !local {
-		err = s.checkForeignHandle(ctx, h, did)
+func (s *Service) checkHandle(ctx context.Context, domains *handle.Domains, wanted syntax.Handle, did syntax.DID) (handle.Choice, error) {
+	c, err := s.Handles.Check(domains, wanted.String(), false)
+	if err == nil && !c.Local {
+		err = s.checkForeignHandle(ctx, c.Handle, did)
 	}
 	if refused, ok := errors.AsType[*handle.Error](err); ok {
-		if name, ok := signUpErrors[refused.Name]; ok {
-			return "", name.New(http.StatusBadRequest, refused.Message)
-		}
-		return "", xrpc.InvalidRequest(refused.Message)
+		return c, handleRefused(refused)
 	}
-	return h, err
+	return c, err
+}
+
+func handleRefused(e *handle.Error) error {
+	if name, ok := signUpErrors[e.Name]; ok {
+		return name.New(http.StatusBadRequest, e.Message)
+	}
+	return xrpc.InvalidRequest(e.Message)
+}
+
+// holdDomain makes sure that a sign-up may have its handle by what holds when it
+// takes it: the domain may have been removed since, or closed, or opened to invited
+// people only.
+func (s *Service) holdDomain(ctx context.Context, tx *db.Tx, c handle.Choice, code string) error {
+	if !c.Local {
+		return nil
+	}
+	d, err := s.Domains.Hold(ctx, tx, c.Domain)
+	switch {
+	case err != nil:
+		return err
+	case d.Policy == handle.Closed:
+		return handle.ErrUnsupportedDomain
+	case d.Policy == handle.Invite && code == "":
+		return noInvite()
+	}
+	return nil
 }
 
 func (s *Service) checkForeignHandle(ctx context.Context, h syntax.Handle, did syntax.DID) error {

@@ -23,7 +23,7 @@ import (
 var inviteForm = regexp.MustCompile(`^pds-test-[a-z2-7]{5}-[a-z2-7]{5}$`)
 
 func TestCreateInviteCode(t *testing.T) {
-	f := newFixture(t, func(o *options) { o.Config.InviteRequired = true })
+	f := newFixture(t, func(o *options) { o.InviteRequired = true })
 	for _, tt := range []struct {
 		name, body string
 		want       db.Invite
@@ -201,7 +201,7 @@ func TestInviteAdmitsExactlyItsUses(t *testing.T) {
 				t.Errorf("%s used the code and has no account", use.By)
 			}
 		}
-	}, func(o *options) { o.Config.InviteRequired = true })
+	}, func(o *options) { o.InviteRequired = true })
 }
 
 // The codes of an owner who is taken down admit nobody until that is lifted;
@@ -257,7 +257,7 @@ func (f *fixture) shownCodes(a answer) []shownCode {
 
 // earning is a server where accounts earn a code a day.
 func earning(o *options) {
-	o.Config.InviteRequired = true
+	o.InviteRequired = true
 	o.Config.InviteEarning = invite.Earning{Interval: 24 * time.Hour}
 }
 
@@ -363,8 +363,8 @@ func TestEarnedInvites(t *testing.T) {
 		{"none before the interval is over", earning, day - time.Millisecond, 0},
 		{"one for each", earning, 2 * day, 2},
 		{"up to five unused", earning, 100 * day, 5},
-		{"none without an interval", func(o *options) { o.Config.InviteRequired = true }, 100 * day, 0},
-		{"none where none are required", func(o *options) { earning(o); o.Config.InviteRequired = false }, 100 * day, 0},
+		{"none without an interval", func(o *options) { o.InviteRequired = true }, 100 * day, 0},
+		{"none where none are required", func(o *options) { earning(o); o.InviteRequired = false }, 100 * day, 0},
 		{"none for the time before the epoch", func(o *options) {
 			earning(o)
 			o.Config.InviteEarning.Epoch = start.Add(7 * day)

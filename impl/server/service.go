@@ -17,6 +17,7 @@ import (
 	api "portico/api/atproto/server"
 	"portico/db"
 	"portico/impl/account"
+	"portico/impl/domain"
 	"portico/impl/email"
 	"portico/impl/emailcode"
 	"portico/impl/handle"
@@ -37,6 +38,7 @@ type Service struct {
 	Sessions  *session.Sessions
 	Passwords *password.Hasher
 	Handles   *handle.Rules
+	Domains   *domain.Domains
 	Emails    *email.Rules
 	Resolve   Resolver
 	Codes     *emailcode.Codes
@@ -65,8 +67,6 @@ type Resolver interface {
 type Config struct {
 	ServiceDID         syntax.DID
 	Hostname           string
-	HandleDomains      []string // each with its leading dot
-	InviteRequired     bool
 	BlobUploadLimit    int64          // in bytes
 	InviteEarning      invite.Earning // how accounts earn codes where codes are required
 	PrivacyPolicy      string         // URL, "" for none; the next two likewise

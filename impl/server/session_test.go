@@ -28,7 +28,7 @@ func TestDescribeServer(t *testing.T) {
 		t.Errorf("answer %s\nwant   %s", a.Body, want)
 	}
 	f = newFixture(t, func(o *options) {
-		o.Config.InviteRequired = true
+		o.InviteRequired = true
 		o.Config.PrivacyPolicy, o.Config.TermsOfService = "https://pds.test/privacy", "https://pds.test/terms"
 		o.Config.ContactEmail, o.Config.BlobUploadLimit = "help@pds.test", 1
 	})

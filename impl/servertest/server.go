@@ -38,6 +38,7 @@ import (
 	"portico/impl/account"
 	"portico/impl/admin"
 	"portico/impl/auth"
+	"portico/impl/domain"
 	"portico/impl/email"
 	"portico/impl/emailcode"
 	"portico/impl/handle"
@@ -78,6 +79,7 @@ type Server struct {
 	Rotation *atcrypto.PrivateKeyK256 // of the server, in every DID that it makes
 	Keys     *keyring.Ring
 	Tokens   *token.Issuer
+	Domains  *domain.Domains
 
 	// ModKey is #atproto of the moderation service, LabelKey its #atproto_label.
 	ModKey   *atcrypto.PrivateKeyK256
@@ -97,9 +99,12 @@ type Server struct {
 type Options struct {
 	// Namespace completes method names without a dot. Default com.atproto.server.
 	Namespace string
-	// Config is that of com.atproto.server. Its ServiceDID, HandleDomains and
+	// Config is that of com.atproto.server. Its ServiceDID, Hostname and
 	// PasswordMinLength hold for the other namespaces too.
 	Config server.Config
+	// HandleDomains are the configured ones. Default .test alone.
+	HandleDomains  []string
+	InviteRequired bool
 	// DB is the database; an empty SQLite one if nil. Its clock is its own.
 	DB    *db.DB
 	Clock *Clock // default: one that stands at [Start]
@@ -117,9 +122,9 @@ type Options struct {
 func New(t testing.TB, change ...func(*Options)) *Server {
 	t.Helper()
 	o := Options{
-		Namespace: "com.atproto.server", ModService: ModService, Clock: NewClock(),
+		Namespace: "com.atproto.server", ModService: ModService, Clock: NewClock(), HandleDomains: []string{".test"},
 		Config: server.Config{
-			ServiceDID: DID, Hostname: "pds.test", HandleDomains: []string{".test"}, PasswordMinLength: 8, SendsMail: true,
+			ServiceDID: DID, Hostname: "pds.test", PasswordMinLength: 8, SendsMail: true,
 			BlobUploadLimit: 5242880,
 		},
 	}
@@ -158,17 +163,20 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	dids := &account.Verifier{Accounts: accounts, Directory: client, Documents: s.Internet}
 	// The cheapest hash there is: what it costs is not what these tests are about.
 	passwords := password.NewHasher(password.Config{Rand: rand.Reader, Params: password.Params{Memory: 64, Time: 1, Threads: 1}})
-	rules := &handle.Rules{Domains: o.Config.HandleDomains, Reserved: handle.Reserved(nil, nil)}
-	identities := &account.Identities{Accounts: accounts, Directory: client, Documents: s.Internet, Foreign: s.Internet, Rules: rules}
+	rules := &handle.Rules{Reserved: handle.Reserved(nil, nil)}
+	s.Domains = Must(domain.Open(context.Background(), s.DB, domain.Config{
+		Configured: o.HandleDomains, InviteRequired: o.InviteRequired, Hostname: o.Config.Hostname, Now: s.Now, Log: log,
+	}))
+	identities := &account.Identities{Accounts: accounts, Directory: client, Documents: s.Internet, Foreign: s.Internet, Rules: rules, Domains: s.Domains}
 	brand := mail.Brand{ServiceName: "Test PDS"}
 	codes := &emailcode.Codes{DB: s.DB, Keys: s.Keys, Outbox: s.Outbox, Brand: brand, Now: s.Now, Rand: rand.Reader}
 	s.Server = &server.Service{
-		DB: s.DB, Accounts: accounts, DIDs: dids, Sessions: sessions, Passwords: passwords, Handles: rules,
+		DB: s.DB, Accounts: accounts, DIDs: dids, Sessions: sessions, Passwords: passwords, Handles: rules, Domains: s.Domains,
 		Emails: &email.Rules{Disposable: email.Disposable()}, Resolve: s.Internet, Config: o.Config,
 		Codes: codes, Outbox: s.Outbox, Brand: brand, Now: s.Now, Rand: rand.Reader, Log: log,
 	}
 	s.Identity = &identity.Service{
-		DB: s.DB, Accounts: accounts, Identities: identities, Codes: codes, Handles: rules, Resolve: s.Internet,
+		DB: s.DB, Accounts: accounts, Identities: identities, Codes: codes, Domains: s.Domains, Resolve: s.Internet,
 		Directory: client, Log: log,
 	}
 	s.Admin = &admin.Service{
@@ -176,7 +184,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		Credentials: account.Credentials{Outbox: s.Outbox, Brand: brand, Now: s.Now},
 		Passwords:   passwords, Outbox: s.Outbox, PasswordMinLength: o.Config.PasswordMinLength, Now: s.Now,
 	}
-	s.Operator = &operator.Service{DB: s.DB, Identities: identities, Credentials: s.Admin.Credentials, Now: s.Now}
+	s.Operator = &operator.Service{DB: s.DB, Identities: identities, Credentials: s.Admin.Credentials, Domains: s.Domains, Now: s.Now}
 	s.Temp = &temp.Service{Exempt: o.Config.Exempt}
 
 	gate := &auth.Gate{

@@ -235,7 +235,7 @@ func TestDesign32ServiceFails(t *testing.T) {
 // A phone is asked for when all else is fine, and before anything is made: no code is
 // spent, and nothing reaches the directory, for nothing.
 func TestOrderOfChecks(t *testing.T) {
-	s := newServer(t, func(o *servertest.Options) { o.Config.InviteRequired = true })
+	s := newServer(t, func(o *servertest.Options) { o.InviteRequired = true })
 	s.Invite("code", 9, "admin")
 	verify(s, stub{})
 	s.Accepted(create(s, signUp("alice", "+15551234567", "123456", "inviteCode", "code")))

@@ -22,13 +22,13 @@ type Domain struct {
 	// The domain, without a leading dot.
 	Domain string `json:"domain"`
 	// Who may sign up under the domain: anybody (open), who has an invite code
-	// (invite), nobody (closed). Nobody can move a handle to a closed domain
-	// either.
+	// (invite), nobody (closed). A handle under a closed domain can only be
+	// given by the operator; accounts that have one keep it.
 	InvitePolicy string `json:"invitePolicy"`
 	// Whether the settings of the server name the domain.
 	Configured bool `json:"configured"`
-	// When an operator added the domain or decided its policy; absent when the
-	// settings alone speak.
+	// When an operator added the domain, or first decided its policy; absent
+	// when the settings alone speak.
 	AddedAt *syntax.Datetime `json:"addedAt,omitzero"`
 }
 

@@ -47,14 +47,16 @@ type Service interface {
 	// PutDomain is the procedure alt.portico.operator.putDomain.
 	//
 	// Add a domain for handles, or change who may sign up under one. It holds
-	// from the next request on.
+	// from the next request on; for other processes of the server, two seconds
+	// later.
 	//
 	// Declared errors: [ErrPutDomainInvalidDomain].
 	PutDomain(ctx context.Context, in *PutDomainInput) (*PutDomainOutput, error)
 	// RemoveDomain is the procedure alt.portico.operator.removeDomain.
 	//
 	// Give no more handles under a domain. Without force it fails while
-	// accounts have handles there, because those would no longer resolve.
+	// accounts have handles there, because those would no longer resolve. A
+	// domain of the settings stays removed after a restart.
 	//
 	// Declared errors: [ErrRemoveDomainDomainNotFound],
 	// [ErrRemoveDomainDomainInUse], [ErrRemoveDomainLastDomain].
