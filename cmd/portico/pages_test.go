@@ -39,20 +39,29 @@ func (s someDomains) Current(context.Context) *handle.Domains { return s.domains
 
 func servePages(t *testing.T, o xrpc.Options) *httptest.Server {
 	t.Helper()
+	return servePagesAs(t, "pds.test", o)
+}
+
+// servePagesAs is servePages for a server that clients know as host.
+func servePagesAs(t *testing.T, host string, o xrpc.Options) *httptest.Server {
+	t.Helper()
 	o.Logger = slog.New(slog.DiscardHandler)
 	e := echo.New()
 	xrpc.NewServer(e, o)
 	(&pages{
 		settings: &settings{
-			Hostname: "pds.test", PublicURL: &url.URL{Scheme: "https", Host: "pds.test"},
-			ServiceDID: "did:web:pds.test",
+			Hostname: host, PublicURL: &url.URL{Scheme: "https", Host: host}, ServiceDID: syntax.DID("did:web:" + host),
 		},
-		domains: someDomains{handle.NewDomains("pds.test", handle.Open, []handle.Domain{{Name: "test"}}, "gone.example.com")},
+		domains: someDomains{handle.NewDomains(host, handle.Open, []handle.Domain{{Name: "test"}, {Name: "example.com"}}, "gone.example.com")},
 		accounts: someAccounts{
 			"alice.test": {DID: "did:plc:alice"},
 			"away.test":  {DID: "did:plc:away", DeactivatedAt: new(time.Now())},
 			"down.test":  {DID: "did:plc:down", TakedownRef: new("x")},
 			"alice.org":  {DID: "did:plc:foreign"},
+
+			"example.com":            {DID: "did:plc:root"},
+			"pds.example.net":        {DID: "did:plc:host"},
+			"alice.gone.example.com": {DID: "did:plc:gone"},
 		},
 	}).register(e)
 	s := httptest.NewServer(e)
@@ -89,7 +98,7 @@ func fetch(t *testing.T, s *httptest.Server, path, host string, headers ...strin
 }
 
 func TestHandlePage(t *testing.T) {
-	s := servePages(t, xrpc.Options{})
+	s := servePagesAs(t, "pds.example.net", xrpc.Options{})
 	const path, text, html = "/.well-known/atproto-did", "text/plain; charset=utf-8", "text/html; charset=utf-8"
 	for _, tt := range []struct {
 		name, host string
@@ -105,6 +114,9 @@ func TestHandlePage(t *testing.T) {
 		{"taken down", "down.test", nil, 404, html, "User not found"},
 		{"not our domain", "alice.org", nil, 404, html, "User not found"},
 		{"the domain itself", "test", nil, 404, html, "User not found"},
+		{"a domain that is a handle", "example.com", nil, 200, text, "did:plc:root"},
+		{"this server as a handle", "pds.example.net", nil, 200, text, "did:plc:host"},
+		{"a domain that was removed", "alice.gone.example.com", nil, 404, html, "User not found"},
 		{"forwarded by a trusted peer", "proxy", []string{"X-Forwarded-Host", "alice.test"}, 200, text, "did:plc:alice"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -159,5 +171,54 @@ func TestPages(t *testing.T) {
 	}
 	if status, kind, body := fetch(t, s, "/nothing", "pds.test"); status != 404 || !strings.HasPrefix(kind, "text/html") || !strings.Contains(body, "Cannot GET /nothing") {
 		t.Errorf("/nothing answers %d %s %q", status, kind, body)
+	}
+}
+
+// A host that is somebody's handle is that person's, not this server.
+func TestHandleHosts(t *testing.T) {
+	s := servePages(t, xrpc.Options{Version: "v1.2.3"})
+	ours := []string{
+		"alice.test", "bob.test:8080", "ALICE.Test", "alice.test.", "test", "alice.example.com", "example.com", "pds.example.com",
+	}
+	all := []string{"/", "/robots.txt", "/xrpc/_health", "/xrpc/com.atproto.server.describeServer", "/XRPC/_health", "/.well-known/did.json",
+		"/.well-known/oauth-protected-resource", "/openapi.json", "/docs", "/.well-known/atproto-did/", "/nothing"}
+	for _, host := range ours {
+		for _, path := range all {
+			status, kind, body := fetch(t, s, path, host)
+			if status != 404 || kind != "text/html; charset=utf-8" || !strings.Contains(body, "Cannot GET ") {
+				t.Errorf("%s%s answers %d %s %q", host, path, status, kind, body)
+			}
+		}
+	}
+	if status, _, body := fetch(t, s, "/.well-known/atproto-did", "alice.test"); status != 200 || body != "did:plc:alice" {
+		t.Errorf("%d %q", status, body)
+	}
+	// By whatever other name a client comes, it finds the server.
+	for _, host := range []string{
+		"pds.test", "PDS.test:2583", "pds.test.", "localhost", "localhost:2583", "127.0.0.1:2583", "[::1]:2583", "192.0.2.1", "portico", "portico:2583",
+		"alice.org", "alice.gone.example.com", "mytest", "example.com.evil.org", "",
+	} {
+		for path, want := range map[string]int{"/": 200, "/xrpc/_health": 200, "/.well-known/did.json": 200, "/nothing": 404} {
+			if status, _, body := fetch(t, s, path, host); status != want {
+				t.Errorf("%s%s answers %d %q", host, path, status, body)
+			}
+		}
+	}
+	// Only a proxy says which host was asked for.
+	if status, _, _ := fetch(t, s, "/", "pds.test", "X-Forwarded-Host", "alice.test"); status != 404 {
+		t.Errorf("forwarded for a handle: %d", status)
+	}
+	if status, _, _ := fetch(t, s, "/", "alice.test", "X-Forwarded-Host", "pds.test"); status != 200 {
+		t.Errorf("forwarded for the server: %d", status)
+	}
+}
+
+// The server may live under a domain of handles itself.
+func TestHostUnderHandleDomain(t *testing.T) {
+	s := servePagesAs(t, "portico.example.com", xrpc.Options{})
+	for host, want := range map[string]int{"portico.example.com": 200, "Portico.example.com:443": 200, "alice.example.com": 404, "example.com": 404} {
+		if status, _, _ := fetch(t, s, "/xrpc/_health", host); status != want {
+			t.Errorf("%s: %d, want %d", host, status, want)
+		}
 	}
 }
