@@ -295,7 +295,7 @@ var settingsTable = []settingGroup{
 			}
 			return nil
 		})},
-		{name: "PDS_SERVICE_HANDLE_DOMAINS", kind: kindList, def: ".<hostname>", dev: ".test", about: "Domains under which accounts get handles, each with a leading dot", store: func(s *settings, v string) error {
+		{name: "PDS_SERVICE_HANDLE_DOMAINS", kind: kindList, def: ".<hostname>", dev: ".test", about: "Domains under which accounts get handles, each with a leading dot: those to start with, see `portico domain`", store: func(s *settings, v string) error {
 			for _, domain := range splitList(v) {
 				label, ok := strings.CutPrefix(domain, ".")
 				if !ok {
@@ -326,7 +326,7 @@ var settingsTable = []settingGroup{
 		{name: "PDS_ENABLE_DID_DOC_WITH_SESSION", kind: kindBoolean, def: "false", about: "Put the DID document into the answers of createSession, refreshSession and getSession", store: setBoolean(func(s *settings) *bool { return &s.DIDDocWithSession })},
 	}},
 	{"Accounts", []setting{
-		{name: "PDS_INVITE_REQUIRED", kind: kindBoolean, def: "true", dev: "false", about: "Sign-up needs an invite code", store: setBoolean(func(s *settings) *bool { return &s.InviteRequired })},
+		{name: "PDS_INVITE_REQUIRED", kind: kindBoolean, def: "true", dev: "false", about: "Sign-up needs an invite code, where the domain of the handle does not say otherwise", store: setBoolean(func(s *settings) *bool { return &s.InviteRequired })},
 		{name: "PDS_INVITE_INTERVAL", kind: kindMillis, shown: "no codes", about: "An account earns an invite code in every such time", store: setMillis(func(s *settings) *time.Duration { return &s.InviteInterval })},
 		{name: "PDS_INVITE_EPOCH", kind: kindMillis, def: "0", about: "Codes are earned from this time on, counted since 1970", store: func(s *settings, v string) error {
 			n, err := parseInteger(v)
