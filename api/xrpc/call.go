@@ -75,7 +75,9 @@ var (
 func (c *Call) Host() string {
 	host := c.Request.Host
 	if h := c.Request.Header.Get("X-Forwarded-Host"); h != "" && c.forwarded {
-		host = h
+		// Of a row of proxies, the first was asked by the client.
+		host, _, _ = strings.Cut(h, ",")
+		host = strings.TrimSpace(host)
 	}
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		return name

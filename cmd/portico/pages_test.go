@@ -118,6 +118,8 @@ func TestHandlePage(t *testing.T) {
 		{"this server as a handle", "pds.example.net", nil, 200, text, "did:plc:host"},
 		{"a domain that was removed", "alice.gone.example.com", nil, 404, html, "User not found"},
 		{"forwarded by a trusted peer", "proxy", []string{"X-Forwarded-Host", "alice.test"}, 200, text, "did:plc:alice"},
+		{"forwarded by two", "proxy", []string{"X-Forwarded-Host", "alice.test:443, inner"}, 200, text, "did:plc:alice"},
+		{"forwarded by two, for another", "proxy", []string{"X-Forwarded-Host", "outer, alice.test"}, 404, html, "User not found"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			status, kind, body := fetch(t, s, path, tt.host, tt.headers...)
