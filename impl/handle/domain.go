@@ -89,7 +89,8 @@ func (d *Domains) Policy(h syntax.Handle) Policy {
 	return d.elsewhere
 }
 
-// Ours reports whether name, a handle or the name of a host, is under a domain or is one itself, so that there is nobody else to ask about it.
+// Ours reports whether name, a handle or the name of a host, is under a domain or is one itself, so that there is nobody else to
+// ask about it.
 func (d *Domains) Ours(name string) bool {
 	name = strings.ToLower(name)
 	if _, _, ok := d.over(name); ok {

@@ -100,8 +100,8 @@ type Choice struct {
 }
 
 // Check applies the rules to a handle that somebody wants. An administrator may give away reserved and inappropriate names,
-// those under closed domains, and those of the server itself. The error is a syntax error or a policy error, or ErrUnsupportedDomain for a closed
-// domain; then the choice is what it would be if that were open.
+// those under closed domains, and those of the server itself. The error is a syntax error or a policy error, or
+// ErrUnsupportedDomain for a closed domain; then the choice is what it would be if that were open.
 func (r *Rules) Check(d *Domains, text string, admin bool) (Choice, error) {
 	h, err := Normalize(text)
 	if err != nil {

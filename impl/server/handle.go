@@ -23,7 +23,9 @@ var signUpErrors = map[string]*xrpc.DeclaredError{
 // checkHandle returns the handle as it is stored, or the answer that refuses it.
 // One outside this server's domains is for the owner of did only, and only if it
 // points there already.
-func (s *Service) checkHandle(ctx context.Context, domains *handle.Domains, wanted syntax.Handle, did syntax.DID) (handle.Choice, error) {
+func (s *Service) checkHandle(
+	ctx context.Context, domains *handle.Domains, wanted syntax.Handle, did syntax.DID,
+) (handle.Choice, error) {
 	c, err := s.Handles.Check(domains, wanted.String(), false)
 	if err == nil && !c.Local {
 		err = s.checkForeignHandle(ctx, c.Handle, did)
