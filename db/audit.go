@@ -47,16 +47,24 @@ func (q *queries) Audit(ctx context.Context, did syntax.DID, limit int) ([]Audit
 
 // AuditBefore is Audit for the entries whose ID is smaller than id.
 func (q *queries) AuditBefore(ctx context.Context, did syntax.DID, id int64, limit int) ([]AuditEntry, error) {
+	return q.audit(ctx, id, limit, func(s *bun.SelectQuery) *bun.SelectQuery {
+		if did == "" {
+			return s.Where("did IS NULL")
+		}
+		return s.Where("did = ?", string(did))
+	})
+}
+
+// AuditOfAll is AuditBefore for all entries, whatever they concern.
+func (q *queries) AuditOfAll(ctx context.Context, id int64, limit int) ([]AuditEntry, error) {
+	return q.audit(ctx, id, limit, func(s *bun.SelectQuery) *bun.SelectQuery { return s })
+}
+
+func (q *queries) audit(ctx context.Context, id int64, limit int, which func(*bun.SelectQuery) *bun.SelectQuery) ([]AuditEntry, error) {
 	var rows []auditRow
-	s := q.run.bun().NewSelect().Model(&rows).Where("id < ?", id)
-	if did == "" {
-		s = s.Where("did IS NULL")
-	} else {
-		s = s.Where("did = ?", string(did))
-	}
-	err := s.Order("id DESC").Limit(int64(limit)).Scan(ctx)
+	err := q.run.bun().NewSelect().Model(&rows).Where("id < ?", id).Apply(which).Order("id DESC").Limit(int64(limit)).Scan(ctx)
 	if err != nil {
-		return nil, wrap(err, "read audit entries of %s", did)
+		return nil, wrap(err, "read audit entries")
 	}
 	entries := make([]AuditEntry, len(rows))
 	for i, r := range rows {

@@ -72,6 +72,10 @@ var lists = map[string]func(t testing.TB, d *db.DB) (rows int, err error){
 		all, err := d.AuditBefore(t.Context(), "did:plc:10007", 5000, 100)
 		return len(all), err
 	},
+	"whole record": func(t testing.TB, d *db.DB) (int, error) {
+		all, err := d.AuditOfAll(t.Context(), 5000, 100)
+		return len(all), err
+	},
 	"all accounts": func(t testing.TB, d *db.DB) (int, error) {
 		all, err := d.Accounts(t.Context(), "", 100)
 		return len(all), err

@@ -145,7 +145,7 @@ directory. Ends with 1 when something is wrong still.`,
 				Usage:       "list what was done to an account and by whom, the newest first",
 				Description: `The log of a deleted account is still there, for some time, under its DID.`,
 				Flags:       []cli.Flag{limitFlag(100), allFlag()},
-				Action:      o.action(one, 1, 1, showLog),
+				Action:      o.action(one, 1, 1, showAccountLog),
 			},
 		},
 	}
@@ -281,11 +281,11 @@ func onOff(on bool) string {
 }
 
 // optional is a text, empty where there is none.
-func optional(s *string) string {
+func optional[T ~string](s *T) string {
 	if s == nil {
 		return ""
 	}
-	return *s
+	return string(*s)
 }
 
 func number(n *int64) string {
@@ -668,44 +668,4 @@ func stillWrong(n int) error {
 		return errors.New("1 thing is still wrong")
 	}
 	return fmt.Errorf("%d things are still wrong", n)
-}
-
-func showLog(ctx context.Context, con *console, c *cli.Command) error {
-	most, err := limit(c)
-	if err != nil {
-		return err
-	}
-	// A deleted account is not found any more, but has its log.
-	did, err := syntax.ParseDID(c.Args().First())
-	if err != nil {
-		a, err := con.find(ctx, c.Args().First())
-		if err != nil {
-			return err
-		}
-		did = a.DID
-	}
-	entries, more, err := collect(most, 500, func(cursor *string, n int64) ([]operatorapi.LogEntry, *string, error) {
-		out, err := con.operator.GetAccountLog(ctx, &operatorapi.GetAccountLogParams{DID: did, Limit: n, Cursor: cursor})
-		if err != nil {
-			return nil, nil, err
-		}
-		return out.Entries, out.Cursor, nil
-	})
-	if err != nil {
-		return err
-	}
-	if con.json {
-		out := &operatorapi.GetAccountLogOutput{Entries: entries}
-		out.Normalize()
-		return con.printJSON(out)
-	}
-	rows := make([][]string, len(entries))
-	for i, e := range entries {
-		rows[i] = []string{when(&e.At), e.Event, e.Actor, optional(e.Address), optional(e.Detail)}
-	}
-	if err := con.table("There is nothing in the log of "+did.String()+".", "TIME EVENT ACTOR ADDRESS DETAIL", rows); err != nil {
-		return err
-	}
-	con.more(more)
-	return nil
 }

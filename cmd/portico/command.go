@@ -41,8 +41,8 @@ server on http://localhost:2583 which keeps its data in ./data; with
 PDS_HOSTNAME set it is a server for the world and wants its secrets
 configured. Settings are environment variables: "portico config" lists them.
 
-The commands account, invite and domain operate a server that runs, here or
-elsewhere.
+The commands account, invite, domain and log operate a server that runs, here
+or elsewhere.
 
 ` + statusHelp,
 		Commands: []*cli.Command{
@@ -92,6 +92,7 @@ would not start. Nothing is written to disk.`,
 			accountCommand(o, envFile),
 			inviteCommand(o, envFile),
 			domainCommand(o, envFile),
+			logCommand(o, envFile),
 			mailCommand(config, envFile, stdout, stderr),
 			{
 				Name:  "version",

@@ -106,7 +106,9 @@ func (s *suite) repo() {
 	s.equal("blocks", all, append(blocks, db.Block{CID: "c", Data: []byte{3}}))
 	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.PutRepo(ctx, did(9), "a", "rev", nil) })
 
-	s.must(func(tx *db.Tx) error { return tx.ResetRepo(ctx, did(1), "d", "rev3", []db.Block{{CID: "d", Data: []byte{4}}}) })
+	s.must(func(tx *db.Tx) error {
+		return tx.ResetRepo(ctx, did(1), "d", "rev3", []db.Block{{CID: "d", Data: []byte{4}}})
+	})
 	got, err = s.db.Repo(ctx, did(1))
 	s.ok(err)
 	s.equal("reset repo", *got, db.Repo{Root: "d", Rev: "rev3", Blocks: 1})

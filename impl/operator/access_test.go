@@ -18,7 +18,7 @@ func TestPolicies(t *testing.T) {
 var requests = map[string]string{
 	"disableAuthFactor": `{"did":"` + nobody + `"}`,
 	"getAccount":        "?account=" + nobody,
-	"getAccountLog":     "?did=" + nobody,
+	"getLog":            "?did=" + nobody,
 	"inspectAccount":    "?did=" + nobody,
 	"listDomains":       "",
 	"putDomain":         `{"domain":".access.test"}`,

@@ -118,7 +118,7 @@ func TestGetAccount(t *testing.T) {
 func (s operator) log(did string, limit int) (lines []string) {
 	s.Helper()
 	for cursor := ""; ; {
-		query := fmt.Sprintf("getAccountLog?did=%s&limit=%d", did, limit)
+		query := fmt.Sprintf("getLog?did=%s&limit=%d", did, limit)
 		if cursor != "" {
 			query += "&cursor=" + cursor
 		}
@@ -139,7 +139,7 @@ func (s operator) log(did string, limit int) (lines []string) {
 	}
 }
 
-func TestGetAccountLog(t *testing.T) {
+func TestGetLog(t *testing.T) {
 	engines(t, func(t *testing.T, s operator) {
 		did := s.SignUp("alice").DID
 		s.SignUp("bob")
@@ -165,19 +165,31 @@ func TestGetAccountLog(t *testing.T) {
 			Cursor  string
 			Entries []struct{ Detail string }
 		}
-		s.Accepted(s.ask("getAccountLog?limit=3&did="+did.String())).Decode(t, &page)
+		s.Accepted(s.ask("getLog?limit=3&did="+did.String())).Decode(t, &page)
 		record(7)
 		cursor := page.Cursor
-		s.Accepted(s.ask("getAccountLog?limit=2&did="+did.String()+"&cursor="+cursor)).Decode(t, &page)
+		s.Accepted(s.ask("getLog?limit=2&did="+did.String()+"&cursor="+cursor)).Decode(t, &page)
 		if len(page.Entries) != 2 || page.Entries[0].Detail != "3" || page.Entries[1].Detail != "2" {
 			t.Errorf("second page %+v", page)
 		}
 
-		if got := s.Accepted(s.ask("getAccountLog?did=" + unknown)).Body; got != `{"entries":[]}` {
+		// Without an account it is the log of all, and of what concerns none.
+		s.Accepted(s.do("putDomain", `{"domain":"example.com"}`))
+		const all = `{"cursor":"11","entries":[` +
+			`{"at":"2026-03-01T12:00:00.000Z","actor":"admin","address":"127.0.0.1","event":"domain_added","detail":"example.com, open"}]}`
+		if got := s.Accepted(s.ask("getLog?limit=1")).Body; got != all {
+			t.Errorf("log of all: %s", got)
+		}
+		s.Accepted(s.ask("getLog?limit=2&cursor=3")).Decode(t, &page)
+		if len(page.Entries) != 2 || page.Entries[0].Detail != "bob.test" || page.Entries[1].Detail != "alice.test" {
+			t.Errorf("log of all, the last page: %+v", page)
+		}
+
+		if got := s.Accepted(s.ask("getLog?did=" + unknown)).Body; got != `{"entries":[]}` {
 			t.Errorf("log of nobody: %s", got)
 		}
 		for _, cursor := range []string{"x", "1.5", "99999999999999999999", "%00"} {
-			s.Refused(s.ask("getAccountLog?did="+unknown+"&cursor="+cursor), 400, "InvalidRequest", "Malformed cursor")
+			s.Refused(s.ask("getLog?did="+unknown+"&cursor="+cursor), 400, "InvalidRequest", "Malformed cursor")
 		}
 
 		// The operator's deletion is the last of what is told.

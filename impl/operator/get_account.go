@@ -57,7 +57,7 @@ func status(a *db.Standing) string {
 }
 
 // given is a text, or nothing where it is empty.
-func given(text string) *string {
+func given[T ~string](text T) *T {
 	if text == "" {
 		return nil
 	}

@@ -18,8 +18,8 @@ func (p Policy) DisableAuthFactor() xrpc.Policy[api.DisableAuthFactorInput] {
 func (p Policy) GetAccount() xrpc.Policy[api.GetAccountParams] {
 	return admin[api.GetAccountParams](p)
 }
-func (p Policy) GetAccountLog() xrpc.Policy[api.GetAccountLogParams] {
-	return admin[api.GetAccountLogParams](p)
+func (p Policy) GetLog() xrpc.Policy[api.GetLogParams] {
+	return admin[api.GetLogParams](p)
 }
 func (p Policy) InspectAccount() xrpc.Policy[api.InspectAccountParams] {
 	return admin[api.InspectAccountParams](p)

@@ -98,9 +98,11 @@ func (*Account) Schema() *xrpc.Schema { return account }
 
 // LogEntry is alt.portico.operator.defs#logEntry.
 //
-// Something that was done to an account, or tried.
+// Something that was done, or tried.
 type LogEntry struct {
 	At syntax.Datetime `json:"at"`
+	// The account that it was done to; absent when it concerns none.
+	DID *syntax.DID `json:"did,omitzero"`
 	// A DID, or admin, server or stranger.
 	Actor string `json:"actor"`
 	// The network address of the actor, where there is one.
@@ -111,6 +113,7 @@ type LogEntry struct {
 
 var logEntry = xrpc.Object(
 	xrpc.Required("at", xrpc.String(xrpc.FormatDatetime)),
+	xrpc.Optional("did", xrpc.String(xrpc.FormatDID)),
 	xrpc.Required("actor", xrpc.String()),
 	xrpc.Optional("address", xrpc.String()),
 	xrpc.Required("event", xrpc.String()),

@@ -27,11 +27,11 @@ type Service interface {
 	//
 	// Declared errors: [ErrGetAccountAccountNotFound].
 	GetAccount(ctx context.Context, params *GetAccountParams) (*GetAccountOutput, error)
-	// GetAccountLog is the query alt.portico.operator.getAccountLog.
+	// GetLog is the query alt.portico.operator.getLog.
 	//
-	// List what was done to an account and by whom, the newest first. What is
-	// known of a deleted account is still told.
-	GetAccountLog(ctx context.Context, params *GetAccountLogParams) (*GetAccountLogOutput, error)
+	// List what was done and by whom, the newest first. That an operator
+	// deleted an account is still told of it.
+	GetLog(ctx context.Context, params *GetLogParams) (*GetLogOutput, error)
 	// InspectAccount is the query alt.portico.operator.inspectAccount.
 	//
 	// Say what an account lacks or has wrong: its row, signing key and
@@ -75,7 +75,7 @@ type Service interface {
 type Policy interface {
 	DisableAuthFactor() xrpc.Policy[DisableAuthFactorInput]
 	GetAccount() xrpc.Policy[GetAccountParams]
-	GetAccountLog() xrpc.Policy[GetAccountLogParams]
+	GetLog() xrpc.Policy[GetLogParams]
 	InspectAccount() xrpc.Policy[InspectAccountParams]
 	ListDomains() xrpc.Policy[xrpc.None]
 	PutDomain() xrpc.Policy[PutDomainInput]
@@ -89,7 +89,7 @@ func Register(s *xrpc.Server, svc Service, p Policy) error {
 	return errors.Join(
 		xrpc.Handle(s, &disableAuthFactor, p.DisableAuthFactor(), xrpc.WithoutOutput(svc.DisableAuthFactor)),
 		xrpc.Handle(s, &getAccount, p.GetAccount(), svc.GetAccount),
-		xrpc.Handle(s, &getAccountLog, p.GetAccountLog(), svc.GetAccountLog),
+		xrpc.Handle(s, &getLog, p.GetLog(), svc.GetLog),
 		xrpc.Handle(s, &inspectAccount, p.InspectAccount(), svc.InspectAccount),
 		xrpc.Handle(s, &listDomains, p.ListDomains(), xrpc.WithoutInput(svc.ListDomains)),
 		xrpc.Handle(s, &putDomain, p.PutDomain(), svc.PutDomain),
@@ -114,9 +114,9 @@ func (c *Client) GetAccount(ctx context.Context, params *GetAccountParams) (*Get
 	return xrpc.Do[GetAccountParams, GetAccountOutput](ctx, &c.Client, &getAccount, params)
 }
 
-// GetAccountLog calls alt.portico.operator.getAccountLog.
-func (c *Client) GetAccountLog(ctx context.Context, params *GetAccountLogParams) (*GetAccountLogOutput, error) {
-	return xrpc.Do[GetAccountLogParams, GetAccountLogOutput](ctx, &c.Client, &getAccountLog, params)
+// GetLog calls alt.portico.operator.getLog.
+func (c *Client) GetLog(ctx context.Context, params *GetLogParams) (*GetLogOutput, error) {
+	return xrpc.Do[GetLogParams, GetLogOutput](ctx, &c.Client, &getLog, params)
 }
 
 // InspectAccount calls alt.portico.operator.inspectAccount.

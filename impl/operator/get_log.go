@@ -7,12 +7,13 @@ import (
 
 	api "portico/api/portico/operator"
 	"portico/api/xrpc"
+	"portico/db"
 	"portico/impl/answer"
 )
 
-// GetAccountLog shows the record of an account in pages, the newest entry first.
+// GetLog shows the record of an account, or all of it, in pages, the newest entry first.
 // Entries that are added meanwhile move nothing to another page.
-func (s *Service) GetAccountLog(ctx context.Context, p *api.GetAccountLogParams) (*api.GetAccountLogOutput, error) {
+func (s *Service) GetLog(ctx context.Context, p *api.GetLogParams) (*api.GetLogOutput, error) {
 	before, limit := int64(math.MaxInt64), int(p.Limit)
 	if p.Cursor != nil {
 		var err error
@@ -20,18 +21,24 @@ func (s *Service) GetAccountLog(ctx context.Context, p *api.GetAccountLogParams)
 			return nil, xrpc.InvalidRequest("Malformed cursor")
 		}
 	}
-	entries, err := s.DB.AuditBefore(ctx, p.DID, before, limit+1)
+	var entries []db.AuditEntry
+	var err error
+	if p.DID != nil {
+		entries, err = s.DB.AuditBefore(ctx, *p.DID, before, limit+1)
+	} else {
+		entries, err = s.DB.AuditOfAll(ctx, before, limit+1)
+	}
 	if err != nil {
 		return nil, err
 	}
-	out := new(api.GetAccountLogOutput)
+	out := new(api.GetLogOutput)
 	if len(entries) > limit {
 		entries = entries[:limit]
 		out.Cursor = new(strconv.FormatInt(entries[limit-1].ID, 10))
 	}
 	for _, e := range entries {
 		out.Entries = append(out.Entries, api.LogEntry{
-			At: answer.Datetime(e.At), Actor: e.Actor, Address: given(e.Address), Event: e.Event, Detail: given(e.Detail),
+			At: answer.Datetime(e.At), DID: given(e.DID), Actor: e.Actor, Address: given(e.Address), Event: e.Event, Detail: given(e.Detail),
 		})
 	}
 	return out, nil
