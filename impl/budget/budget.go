@@ -53,10 +53,15 @@ var (
 	SignUps = Budget{"sign-ups", 200, 24 * time.Hour}
 	// ReservedKeys counts signing keys reserved from one address.
 	ReservedKeys = Budget{"reserved-keys", 100, 24 * time.Hour}
-	// TextsTo counts the text messages to one phone number, TextsFrom those that callers
-	// of one address cause: each of them costs the operator money.
-	TextsTo   = Budget{"texts-to", 5, time.Hour}
-	TextsFrom = Budget{"texts-from", 100, 24 * time.Hour}
+	// TextsTo and TextsToInADay count the text messages to one phone number, TextsFrom those
+	// that callers of one address ask for, sent or not: each costs the operator money,
+	// and they come to somebody who may not have asked.
+	TextsTo       = Budget{"texts-to", 5, time.Hour}
+	TextsToInADay = Budget{"texts-to-in-a-day", 10, 24 * time.Hour}
+	TextsFrom     = Budget{"texts-from", 100, 24 * time.Hour}
+	// NumbersFrom counts the phone numbers that sign-ups from one address name: the answer
+	// tells of some whether they have accounts.
+	NumbersFrom = Budget{"numbers-from", 200, 24 * time.Hour}
 	// PhoneCodes counts the codes that are tried for one phone number, right or wrong: of
 	// a million they are few.
 	PhoneCodes = Budget{"phone-codes", 20, time.Hour}

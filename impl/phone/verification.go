@@ -59,15 +59,18 @@ type Verification struct {
 // Request sends a code to n. payer is the key of the caller's address, see
 // [budget.Payer], or "" for one that is not counted. It returns db.ErrPhoneTaken,
 // ErrSpent, ErrNumber, ErrCountry or ErrSend.
+//
+// What n is makes no difference to what a caller pays for asking: the answer alone
+// tells of numbers that are full, and of the one that needs no code.
 func (v *Verification) Request(ctx context.Context, n Number, payer string) error {
-	if v.bypassed(n) {
-		return nil
+	if err := v.pay(ctx, budget.TextsFrom, payer); err != nil || v.bypassed(n) {
+		return err
 	}
-	if err := v.Free(ctx, n); err != nil {
+	if err := v.free(ctx, n); err != nil {
 		return err
 	}
 	// Paid before it is sent: one that failed may have cost money all the same.
-	if err := v.spend(ctx, n, payer); err != nil {
+	if err := v.spend(ctx, n); err != nil {
 		return err
 	}
 	err := v.Provider.Send(ctx, n)
@@ -77,14 +80,18 @@ func (v *Verification) Request(ctx context.Context, n Number, payer string) erro
 	return fmt.Errorf("%w: %w", ErrSend, err)
 }
 
-// Free returns db.ErrPhoneTaken when n has as many accounts as it may have. Nothing is
-// reserved: [Verification.Claim] decides.
-func (v *Verification) Free(ctx context.Context, n Number) error {
-	if v.bypassed(n) {
-		return nil
+// Free returns db.ErrPhoneTaken when n has as many accounts as it may have, and
+// ErrSpent when payer, see Request, has asked too often. Nothing is reserved:
+// [Verification.Claim] decides.
+func (v *Verification) Free(ctx context.Context, n Number, payer string) error {
+	if err := v.pay(ctx, budget.NumbersFrom, payer); err != nil || v.bypassed(n) {
+		return err
 	}
-	mac := v.mac(n)
-	accounts, err := v.DB.PhoneAccounts(ctx, mac)
+	return v.free(ctx, n)
+}
+
+func (v *Verification) free(ctx context.Context, n Number) error {
+	accounts, err := v.DB.PhoneAccounts(ctx, v.mac(n))
 	if err == nil && accounts >= v.Max {
 		return db.ErrPhoneTaken
 	}
@@ -133,22 +140,31 @@ func (v *Verification) bypassed(n Number) bool {
 	return v.Bypass != "" && subtle.ConstantTimeCompare([]byte(n), []byte(v.Bypass)) == 1
 }
 
+// pay takes from what payer has of b, also when the caller has hung up.
+func (v *Verification) pay(ctx context.Context, b budget.Budget, payer string) error {
+	if payer == "" {
+		return nil
+	}
+	ok, err := b.Spend(context.WithoutCancel(ctx), v.DB, payer, v.Now())
+	if err == nil && !ok {
+		return ErrSpent
+	}
+	return err
+}
+
 // spend pays for a text message to n.
-func (v *Verification) spend(ctx context.Context, n Number, payer string) error {
+func (v *Verification) spend(ctx context.Context, n Number) error {
 	return v.DB.Write(ctx, func(tx *db.Tx) error {
-		now := v.Now()
-		if payer != "" {
-			if ok, err := budget.TextsFrom.SpendIn(ctx, tx, payer, now); err != nil {
+		for _, b := range []budget.Budget{budget.TextsTo, budget.TextsToInADay} {
+			ok, err := b.SpendIn(ctx, tx, v.key(n), v.Now())
+			if err != nil {
 				return err
-			} else if !ok {
+			}
+			if !ok {
 				return ErrSpent
 			}
 		}
-		ok, err := budget.TextsTo.SpendIn(ctx, tx, v.key(n), now)
-		if err == nil && !ok {
-			return ErrSpent
-		}
-		return err
+		return nil
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"portico/api/xrpc"
 	"portico/impl/account"
 	"portico/impl/answer"
+	"portico/impl/budget"
 	"portico/impl/phone"
 )
 
@@ -29,7 +30,7 @@ func (s *Service) phoneNumber(ctx context.Context, in *api.CreateAccountInput) (
 	}
 	number, err := phone.Parse(typed)
 	if err == nil {
-		err = s.Phones.Free(ctx, number)
+		err = s.Phones.Free(ctx, number, budget.Payer(xrpc.CallFrom(ctx).IP, s.Config.Exempt))
 	}
 	return number, s.phoneError(err)
 }

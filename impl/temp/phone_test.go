@@ -347,6 +347,49 @@ func TestBudgetsOfTexts(t *testing.T) {
 	}
 }
 
+// Nobody's phone rings all day because strangers ask for codes.
+func TestBudgetOfTextsInADay(t *testing.T) {
+	s := newServer(t)
+	service := verifyByService(s)
+	for range 2 {
+		for range 5 {
+			s.Empty(request(s, "+15551234567"))
+		}
+		s.Refused(request(s, "+15551234567"), 429, "RateLimitExceeded", "Rate Limit Exceeded")
+		s.Advance(time.Hour)
+	}
+	s.Refused(request(s, "+15551234567"), 429, "RateLimitExceeded", "Rate Limit Exceeded")
+	s.Advance(22 * time.Hour)
+	s.Empty(request(s, "+15551234567"))
+	if got := len(service.Sent()); got != 11 {
+		t.Errorf("%d texts were sent", got)
+	}
+}
+
+// Whoever looks for numbers that have accounts, or for the one that needs no code, pays
+// for each that is tried, and learns nothing any more when nothing is left.
+func TestBudgetsOfSearches(t *testing.T) {
+	s := newServer(t, func(o *servertest.Options) { o.TrustedProxies = 1 })
+	verify(s, stub{})
+	for i := range 3 {
+		s.Accepted(create(s, signUp(fmt.Sprint("alice", i), "+15551234567", "123456"), "X-Forwarded-For: 192.0.2.1"))
+	}
+	const stranger = "X-Forwarded-For: 198.51.100.7"
+	for range 100 {
+		s.Refused(request(s, "+15551234567", stranger), 400, "InvalidRequest", tooMany)
+	}
+	for range 200 {
+		s.Refused(create(s, signUp("bob", "+15551234567", "123456"), stranger), 400, "InvalidRequest", tooMany)
+	}
+	for _, number := range []string{"+15551234567", "+15550123456", "+15559999999"} {
+		s.Refused(request(s, number, stranger), 429, "RateLimitExceeded", "Rate Limit Exceeded")
+		s.Refused(create(s, signUp("bob", number, "123456"), stranger), 429, "RateLimitExceeded", "Rate Limit Exceeded")
+	}
+	s.Advance(24 * time.Hour)
+	s.Empty(request(s, "+15550123456", stranger))
+	s.Accepted(create(s, signUp("bob", "+15550123456", "none"), stranger))
+}
+
 // Twenty codes an hour may be tried for a number.
 func TestBudgetOfTries(t *testing.T) {
 	s := newServer(t)
