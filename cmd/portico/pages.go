@@ -53,6 +53,7 @@ func (p *pages) register(e *echo.Echo) {
 		e.Add(method, "/.well-known/did.json", p.didDocument, vary)
 		e.Add(method, atprotoDID, p.handle, vary)
 		e.Add(method, "/.well-known/oauth-protected-resource", p.protectedResource, vary)
+		e.Add(method, "/tls-check", p.tlsCheck, vary)
 	}
 }
 
@@ -143,6 +144,33 @@ func (p *pages) handle(c echo.Context) error {
 	}
 	return plain(c, a.DID.String())
 }
+
+// tlsCheck tells a proxy that makes certificates when they are asked for whether a host
+// name is one to get one for: the server's, or a handle that somebody has here. Without
+// it, who makes up names makes certificates. Operators' proxies ask the reference's
+// installation the same.
+func (p *pages) tlsCheck(c echo.Context) error {
+	ctx, name := c.Request().Context(), strings.ToLower(c.QueryParam("domain"))
+	domains := p.domains.Current(ctx)
+	switch {
+	case name == "":
+		return xrpc.InvalidRequest("bad or missing domain query param")
+	case name == strings.ToLower(p.settings.Hostname):
+		return object(c, map[string]bool{"success": true})
+	case !domains.Ours(name):
+		return xrpc.InvalidRequest("handles are not provided on this domain")
+	}
+	a, err := p.accounts.AccountByHandle(ctx, syntax.Handle(name))
+	switch {
+	case errors.Is(err, db.ErrNotFound), err == nil && !a.Active():
+		return errNoHandle.New(http.StatusNotFound, "handle not found for this domain")
+	case err != nil:
+		return err
+	}
+	return object(c, map[string]bool{"success": true})
+}
+
+var errNoHandle = xrpc.Undeclared("NotFound")
 
 func notFound(c echo.Context) error {
 	return c.Blob(http.StatusNotFound, "text/html; charset=utf-8", []byte("User not found"))

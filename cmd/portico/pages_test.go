@@ -97,6 +97,43 @@ func fetch(t *testing.T, s *httptest.Server, path, host string, headers ...strin
 	return answer.StatusCode, answer.Header.Get("Content-Type"), string(b)
 }
 
+func TestTLSCheck(t *testing.T) {
+	s := servePagesAs(t, "pds.example.net", xrpc.Options{})
+	const yes = `{"success":true}`
+	const missing = `{"error":"InvalidRequest","message":"bad or missing domain query param"}`
+	const elsewhere = `{"error":"InvalidRequest","message":"handles are not provided on this domain"}`
+	const nobody = `{"error":"NotFound","message":"handle not found for this domain"}`
+	for _, tt := range []struct {
+		query  string
+		status int
+		body   string
+	}{
+		{"?domain=alice.test", 200, yes},
+		{"?domain=ALICE.Test", 200, yes},
+		{"?domain=example.com", 200, yes}, // a domain that is somebody's handle
+		{"?domain=pds.example.net", 200, yes},
+		{"?domain=PDS.example.net", 200, yes},
+		{"", 400, missing},
+		{"?domain=", 400, missing},
+		{"?domain=alice.org", 400, elsewhere},
+		{"?domain=alice.gone.example.com", 400, elsewhere},
+		{"?domain=localhost", 400, elsewhere},
+		{"?domain=bob.test", 404, nobody},
+		{"?domain=test", 404, nobody},
+		{"?domain=away.test", 404, nobody},
+		{"?domain=down.test", 404, nobody},
+		{"?domain=broken.test", 500, `{"error":"InternalServerError","message":"Internal Server Error"}`},
+	} {
+		status, _, body := fetch(t, s, "/tls-check"+tt.query, "127.0.0.1:3000")
+		if status != tt.status || strings.TrimSpace(body) != tt.body {
+			t.Errorf("%s: %d %s, want %d %s", tt.query, status, body, tt.status, tt.body)
+		}
+	}
+	if status, _, _ := fetch(t, s, "/tls-check?domain=alice.test", "alice.test"); status != 404 {
+		t.Errorf("on a handle's host: %d", status)
+	}
+}
+
 func TestHandlePage(t *testing.T) {
 	s := servePagesAs(t, "pds.example.net", xrpc.Options{})
 	const path, text, html = "/.well-known/atproto-did", "text/plain; charset=utf-8", "text/html; charset=utf-8"
