@@ -43,6 +43,15 @@ func (tx *Tx) SetBudget(ctx context.Context, kind, key string, spent int, reset 
 	return wrap(err, "set budget %s", kind)
 }
 
+// BudgetsBelow counts the windows of a key that are open at now, of the kinds whose
+// names have kind and a slash before them.
+func (q *queries) BudgetsBelow(ctx context.Context, kind, key string, now time.Time) (int, error) {
+	var n int
+	err := q.get(ctx, `SELECT count(*) FROM budget WHERE key = ? AND substr(kind, 1, ?) = ? AND reset_at > ?`,
+		[]any{key, len(kind) + 1, kind + "/", micros(now)}, &n)
+	return n, wrap(err, "count budgets below %s", kind)
+}
+
 // ClearBudget forgets what a key has spent of a kind, and of those below it, whose
 // names have the kind and a slash before them.
 func (tx *Tx) ClearBudget(ctx context.Context, kind, key string) error {

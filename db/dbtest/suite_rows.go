@@ -664,6 +664,11 @@ func (s *suite) budgets() {
 	for _, kind := range []string{"kind/below", "kindred"} {
 		s.must(func(tx *db.Tx) error { return tx.SetBudget(ctx, kind, "key", 1, end.Add(time.Hour)) })
 	}
+	for now, want := range map[time.Time]int{end: 1, end.Add(time.Hour): 0} {
+		if n, err := s.db.BudgetsBelow(ctx, "kind", "key", now); n != want || err != nil {
+			s.Errorf("%d kinds below, want %d: %v", n, want, err)
+		}
+	}
 	s.must(func(tx *db.Tx) error { return tx.ClearBudget(ctx, "kind", "key") })
 	for kind, want := range map[string]int{"kind/below": 2, "kindred": 1} {
 		n, _, err := s.db.BudgetLeft(ctx, kind, "key", 2, end)

@@ -114,15 +114,32 @@ func (b Budget) SpendIn(ctx context.Context, tx *db.Tx, key string, now time.Tim
 	return left >= 0, nil
 }
 
+// maxAddresses is how many addresses of an owner are known at a time: each is good for
+// as many wrong passwords as all unknown ones together, also to a thief of a session.
+const maxAddresses = 20
+
 // KnowAddress remembers for 90 days that an owner was at an address: signed in there
 // with the password, or went on with such a session. An address that is none is not
-// remembered.
+// remembered, nor is another one while 20 are known.
 func KnowAddress(ctx context.Context, tx *db.Tx, did syntax.DID, ip netip.Addr, now time.Time) error {
 	if !ip.IsValid() {
 		return nil
 	}
-	b := signedIn.For(Address(ip))
-	if err := tx.SetBudget(ctx, b.Kind, stored(did.String()), b.Points, now.Add(b.Window)); err != nil {
+	b, key := signedIn.For(Address(ip)), stored(did.String())
+	left, _, err := tx.BudgetLeft(ctx, b.Kind, key, b.Points, now)
+	if err != nil {
+		return fmt.Errorf("know address: %w", err)
+	}
+	if left > 0 {
+		n, err := tx.BudgetsBelow(ctx, signedIn.Kind, key, now)
+		if err != nil {
+			return fmt.Errorf("know address: %w", err)
+		}
+		if n >= maxAddresses {
+			return nil
+		}
+	}
+	if err := tx.SetBudget(ctx, b.Kind, key, b.Points, now.Add(b.Window)); err != nil {
 		return fmt.Errorf("know address: %w", err)
 	}
 	return nil

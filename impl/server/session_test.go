@@ -177,6 +177,47 @@ func TestCreateSessionBudgetOfKnownAddress(t *testing.T) {
 	f.Refused(from("203.0.113.9", "another password"), 429, "RateLimitExceeded", "Rate Limit Exceeded")
 }
 
+// Who has the session of somebody else does not get another budget for guesses at the
+// password from each address that it goes on from.
+func TestKnownAddressesAreFew(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		token := f.SignUp("alice").Refresh // from one that is none of these
+		at := func(i int) string { return fmt.Sprint("X-Forwarded-For: 192.0.2.", i) }
+		refresh := func(i int) {
+			t.Helper()
+			token = "Bearer " + f.Accepted(f.Post("refreshSession", "", token, at(i))).Text(t, "refreshJwt")
+		}
+		for i := range 25 {
+			refresh(i)
+		}
+		for range 50 {
+			f.Refused(f.Post("createSession", login("alice.test", "wrong"), "X-Forwarded-For: 203.0.113.9"), 401, "AuthenticationRequired", "Invalid identifier or password")
+		}
+		known := 0
+		for i := range 25 {
+			if f.Post("createSession", login("alice.test", "wrong"), at(i)).Status == 401 {
+				known++
+			}
+		}
+		if known != 19 {
+			t.Errorf("%d addresses are known beside that of the sign-up, want 19", known)
+		}
+		// Those that are known stay so, and there is room again when others were not seen for long.
+		f.Advance(89 * 24 * time.Hour)
+		refresh(3)
+		f.Advance(24 * time.Hour)
+		refresh(24)
+		for range 50 {
+			f.Refused(f.Post("createSession", login("alice.test", "wrong"), "X-Forwarded-For: 203.0.113.9"), 401, "AuthenticationRequired", "Invalid identifier or password")
+		}
+		for i, want := range map[int]int{2: 429, 3: 401, 23: 429, 24: 401} {
+			if a := f.Post("createSession", login("alice.test", "wrong"), at(i)); a.Status != want {
+				t.Errorf("address %d: %d, want %d", i, a.Status, want)
+			}
+		}
+	})
+}
+
 // A reset or a takedown that comes between the check of a password and the start
 // of its session wins.
 func TestSessionOfReplacedPassword(t *testing.T) {
