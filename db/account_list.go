@@ -6,6 +6,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect"
 )
 
 // listed is how many keys one statement asks for at most.
@@ -32,13 +33,7 @@ func (q *queries) AccountsByEmail(ctx context.Context, prefix, after string, lim
 		return nil, nil
 	}
 	all, err := q.selectAccounts(ctx, func(s *bun.SelectQuery) *bun.SelectQuery {
-		if after < prefix {
-			s = s.Where("a.email >= ?", prefix)
-		} else {
-			s = s.Where("a.email > ?", after)
-		}
-		// No text that begins with prefix is behind this one.
-		return s.Where("a.email < ?", prefix+"\U0010ffff").OrderExpr("a.email").Limit(int64(limit))
+		return byEmail(s, prefix, after).Limit(int64(limit))
 	})
 	return all, wrap(err, "search accounts")
 }
@@ -50,6 +45,100 @@ func (q *queries) Accounts(ctx context.Context, after syntax.DID, limit int) ([]
 		return s.Where("a.did > ?", string(after)).OrderExpr("a.did").Limit(int64(limit))
 	})
 	return all, wrap(err, "list accounts")
+}
+
+// A StandingFilter says which accounts are listed: the zero value all of them.
+type StandingFilter struct {
+	Status string // "active", "deactivated", "takendown" or "creating"
+	Email  string // the address begins with it; in lower case
+	Domain string // the handle is one label under it; in lower case
+}
+
+// Standings returns up to limit accounts that f lets through, without the counts
+// of their sessions and app passwords: those behind after, a DID, in the order of
+// their DIDs; or, where f names an address, those behind after, an address, in the
+// order of their addresses.
+func (q *queries) Standings(ctx context.Context, f StandingFilter, after string, limit int) ([]Standing, error) {
+	if !storable(f.Status) || !storable(f.Email) || !storable(f.Domain) || !storable(after) {
+		return nil, nil
+	}
+	s := q.run.bun().NewSelect().TableExpr("account AS a").ColumnExpr(accountColumns).ColumnExpr("a.state = 'creating'")
+	status, domain := "a.status", "a.handle_parent"
+	if q.run.bun().Dialect().Name() == dialect.SQLite {
+		// It has no statistics here, and would take an index of what most accounts
+		// have in common, and sort them. A plus keeps it from the index of a column.
+		switch {
+		case f.Email != "":
+			status, domain = "+"+status, "+"+domain
+		case f.Status == "active" && f.Domain != "":
+			status = "+" + status
+		case f.Status != "":
+			domain = "+" + domain
+		}
+	}
+	if f.Status != "" {
+		s = s.Where(status+" = ?", f.Status)
+	}
+	if f.Domain != "" {
+		s = s.Where(domain+" = ?", f.Domain)
+	}
+	if f.Email != "" {
+		s = byEmail(s, f.Email, after)
+	} else {
+		s = s.Where("a.did > ?", after).OrderExpr("a.did")
+	}
+	rows, err := s.Limit(int64(limit)).Rows(ctx)
+	if err != nil {
+		return nil, wrap(sentinel(err), "list accounts")
+	}
+	defer rows.Close()
+	var all []Standing
+	for rows.Next() {
+		var s Standing
+		if err := rows.Scan(append(accountDest(&s.Account), &s.Creating)...); err != nil {
+			return nil, wrap(err, "list accounts")
+		}
+		all = append(all, s)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, wrap(sentinel(err), "list accounts")
+	}
+	return all, q.addInviteCodes(ctx, all)
+}
+
+// addInviteCodes fills in the code that each account signed up with.
+func (q *queries) addInviteCodes(ctx context.Context, all []Standing) error {
+	for some := range slices.Chunk(all, listed) {
+		dids := make([]syntax.DID, len(some))
+		for i := range some {
+			dids[i] = some[i].DID
+		}
+		var uses []inviteUseRow
+		err := q.run.bun().NewSelect().Model(&uses).Where("used_by IN (?)", bun.List(dids)).Order("used_at DESC", "code DESC").Scan(ctx)
+		if err != nil {
+			return wrap(sentinel(err), "find invite codes that were used")
+		}
+		codes := make(map[syntax.DID]string, len(uses))
+		for _, u := range uses { // the first use comes last
+			codes[u.UsedBy] = u.Code
+		}
+		for i := range some {
+			some[i].InviteCode = codes[some[i].DID]
+		}
+	}
+	return nil
+}
+
+// byEmail picks the accounts whose address begins with prefix and is behind after,
+// in the order of their addresses.
+func byEmail(s *bun.SelectQuery, prefix, after string) *bun.SelectQuery {
+	if after < prefix {
+		s = s.Where("a.email >= ?", prefix)
+	} else {
+		s = s.Where("a.email > ?", after)
+	}
+	// No text that begins with prefix is behind this one.
+	return s.Where("a.email < ?", prefix+"\U0010ffff").OrderExpr("a.email")
 }
 
 func (q *queries) selectAccounts(ctx context.Context, what func(*bun.SelectQuery) *bun.SelectQuery) ([]Account, error) {

@@ -26,13 +26,19 @@ func fillLists(t testing.TB, d *db.DB) {
 				`'owned-' || n, 1, 0, 'did:plc:' || n, 'admin', n FROM number`,
 			`INSERT INTO invite_use (code, used_by, used_at)` + numbers + `'used-' || n, 'did:plc:' || n, n FROM number`,
 			`INSERT INTO audit (did, at, actor, event)` + numbers + `'did:plc:' || (10000 + n % 10), n, 'admin', 'event' FROM number`,
-			`ANALYZE`,
+			`UPDATE account SET deactivated_at = 1 WHERE created_at % 17 = 1`,
+			`UPDATE account SET takedown_ref = 'ref' WHERE created_at % 19 = 1`,
+			`UPDATE account SET state = 'creating' WHERE created_at % 97 BETWEEN 10 AND 12`,
+			`UPDATE account SET handle = 'user' || created_at || '.sub.test' WHERE created_at % 29 = 1`,
 		} {
 			if err := tx.Exec(t.Context(), text); err != nil {
 				return err
 			}
 		}
-		return nil
+		if d.Exclusive() {
+			return nil // nothing gathers statistics where there is no daemon
+		}
+		return tx.Exec(t.Context(), "ANALYZE")
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -92,6 +98,22 @@ var lists = map[string]func(t testing.TB, d *db.DB) (rows int, err error){
 		all, err := d.AccountsByEmail(t.Context(), "user15", "", 100)
 		return len(all), err
 	},
+	"standings":                            standings(db.StandingFilter{}, "did:plc:15000"),
+	"standings, active":                    standings(db.StandingFilter{Status: "active"}, "did:plc:15000"),
+	"standings, deactivated":               standings(db.StandingFilter{Status: "deactivated"}, ""),
+	"standings, deactivated, a later page": standings(db.StandingFilter{Status: "deactivated"}, "did:plc:12345"),
+	"standings, taken down":                standings(db.StandingFilter{Status: "takendown"}, "did:plc:12345"),
+	"standings, creating":                  standings(db.StandingFilter{Status: "creating"}, "did:plc:12345"),
+	"standings by address":                 standings(db.StandingFilter{Email: "user15"}, ""),
+	"standings by address, a later page":   standings(db.StandingFilter{Email: "user15"}, "user1505"),
+	"standings at a domain":                standings(db.StandingFilter{Domain: "test"}, ""),
+	"standings at a domain, a later page":  standings(db.StandingFilter{Domain: "test"}, "did:plc:15000"),
+	"standings at a small domain":          standings(db.StandingFilter{Domain: "sub.test"}, "did:plc:15000"),
+	"standings, taken down at a domain":    standings(db.StandingFilter{Status: "takendown", Domain: "test"}, "did:plc:12345"),
+	"standings, active at a domain":        standings(db.StandingFilter{Status: "active", Domain: "test"}, "did:plc:12345"),
+	"standings, active, by address":        standings(db.StandingFilter{Status: "active", Email: "user1"}, ""),
+	"standings at a domain by address":     standings(db.StandingFilter{Domain: "test", Email: "user1"}, ""),
+	"standings, all filters":               standings(db.StandingFilter{Status: "active", Domain: "test", Email: "user1"}, "user15"),
 	"recent codes": func(t testing.TB, d *db.DB) (int, error) {
 		all, err := d.RecentInvites(t.Context(), nil, 100)
 		return len(all), err
@@ -108,6 +130,13 @@ var lists = map[string]func(t testing.TB, d *db.DB) (rows int, err error){
 		all, err := d.MostUsedInvites(t.Context(), &db.InviteMark{Spent: 1, Code: "used-15000"}, 100)
 		return len(all), err
 	},
+}
+
+func standings(f db.StandingFilter, after string) func(t testing.TB, d *db.DB) (int, error) {
+	return func(t testing.TB, d *db.DB) (int, error) {
+		all, err := d.Standings(t.Context(), f, after, 100)
+		return len(all), err
+	}
 }
 
 // Lists of a server with many accounts come from indexes, in their order: nothing

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/google/go-cmp/cmp"
 
 	"portico/db"
@@ -92,6 +93,11 @@ func readBack(t *testing.T, d *db.DB) {
 	}
 	if all, err := d.HandleDomains(ctx); err != nil || len(all) > 0 { // likewise
 		check("handle domains", all, err, []db.HandleDomain{{Domain: "example.com", InvitePolicy: "invite", At: start}})
+	}
+	for did, f := range map[syntax.DID]db.StandingFilter{"did:plc:one": {Status: "takendown", Domain: "test"}, "did:plc:two": {Status: "creating"}} {
+		if all, err := d.Standings(ctx, f, "", 10); err != nil || len(all) != 1 || all[0].DID != did {
+			t.Errorf("accounts listed: %v, %v", all, err)
+		}
 	}
 	if n, err := d.HandlesAt(ctx, "test"); err != nil || n == 0 {
 		t.Errorf("handles under .test: %d, %v", n, err)

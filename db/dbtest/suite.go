@@ -27,6 +27,7 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"account deletion", (*suite).accountDeletion},
 		{"account lists", (*suite).accountLists},
 		{"standings", (*suite).standings},
+		{"standing lists", (*suite).standingLists},
 		{"due deletions", (*suite).dueDeletions},
 		{"creation", (*suite).creation},
 		{"creation given up", (*suite).creationGivenUp},

@@ -2,6 +2,7 @@ package dbtest
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -91,6 +92,85 @@ func (s *suite) standings() {
 			s.Errorf("standing of %q: %v", name, err)
 		}
 	}
+}
+
+func (s *suite) standingLists() {
+	ctx := s.Context()
+	s.must(func(tx *db.Tx) error {
+		return tx.InsertInvites(ctx, db.Invite{Code: "code", Uses: 5, ForAccount: "admin", CreatedBy: "admin", CreatedAt: start0})
+	})
+	want := make([]db.Standing, 7)
+	for n := 1; n <= 5; n++ {
+		a := s.create(n)
+		switch n {
+		case 2:
+			a.DeactivatedAt = new(start0)
+		case 3:
+			a.DeactivatedAt, a.TakedownRef = new(start0), new("")
+		case 4:
+			a.Handle, a.Email = "user4.sub.test", "a@mail.test"
+		case 5:
+			a.Handle, a.Email = "", ""
+		}
+		s.must(func(tx *db.Tx) error { return tx.UpdateAccount(ctx, a) })
+		want[n].Account = *a
+	}
+	r := reservation(6)
+	r.InviteCode = "code"
+	s.must(func(tx *db.Tx) error { return tx.ReserveAccount(ctx, r) })
+	want[6] = db.Standing{Account: r.Account, Creating: true, InviteCode: "code"}
+	s.must(func(tx *db.Tx) error {
+		return tx.InsertSession(ctx, db.Session{ID: []byte("id"), DID: did(1), CreatedAt: start0, ExpiresAt: start0.Add(time.Hour)})
+	})
+
+	for _, tt := range []struct {
+		filter db.StandingFilter
+		want   []int
+	}{
+		{db.StandingFilter{}, []int{1, 2, 3, 4, 5, 6}},
+		{db.StandingFilter{Status: "active"}, []int{1, 4, 5}},
+		{db.StandingFilter{Status: "deactivated"}, []int{2}},
+		{db.StandingFilter{Status: "takendown"}, []int{3}},
+		{db.StandingFilter{Status: "creating"}, []int{6}},
+		{db.StandingFilter{Status: "other"}, nil},
+		{db.StandingFilter{Email: "user"}, []int{1, 2, 3, 6}},
+		{db.StandingFilter{Email: "user3@mail.test"}, []int{3}},
+		{db.StandingFilter{Email: "%"}, nil},
+		{db.StandingFilter{Email: "\x00"}, nil},
+		{db.StandingFilter{Domain: "test"}, []int{1, 2, 3, 6}},
+		{db.StandingFilter{Domain: "sub.test"}, []int{4}},
+		{db.StandingFilter{Domain: "user1.test"}, nil},
+		{db.StandingFilter{Domain: "\xff"}, nil},
+		{db.StandingFilter{Domain: "test", Status: "active"}, []int{1}},
+		{db.StandingFilter{Email: "a", Domain: "sub.test", Status: "active"}, []int{4}},
+		{db.StandingFilter{Email: "a", Domain: "test"}, nil},
+	} {
+		for limit := 1; limit <= 7; limit += 3 {
+			var got, expected []db.Standing
+			for after := ""; ; {
+				page, err := s.db.Standings(ctx, tt.filter, after, limit)
+				s.ok(err)
+				got = append(got, page...)
+				if len(page) < limit {
+					break
+				}
+				last := page[limit-1]
+				if after = last.DID.String(); tt.filter.Email != "" {
+					after = last.Email
+				}
+			}
+			for _, n := range tt.want {
+				expected = append(expected, want[n])
+			}
+			s.equal(fmt.Sprintf("%+v in pages of %d", tt.filter, limit), got, expected)
+		}
+	}
+	byAddress, err := s.db.Standings(ctx, db.StandingFilter{Email: "u", Status: "active"}, "b", 10)
+	s.ok(err)
+	s.equal("behind an address before the prefix", byAddress, []db.Standing{want[1]})
+	none, err := s.db.Standings(ctx, db.StandingFilter{}, "\x00", 10)
+	s.ok(err)
+	s.equal("behind what is no text", none, []db.Standing(nil))
 }
 
 func (s *suite) inviteLists() {

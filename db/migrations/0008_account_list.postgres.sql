@@ -1,0 +1,8 @@
+-- Accounts are listed in pages, in the order of their DIDs: those in a status, and
+-- those whose handles are under a domain.
+ALTER TABLE account ADD COLUMN status TEXT COLLATE "C" GENERATED ALWAYS AS (CASE
+  WHEN state = 'creating' THEN 'creating' WHEN takedown_ref IS NOT NULL THEN 'takendown'
+  WHEN deactivated_at IS NOT NULL THEN 'deactivated' ELSE 'active' END) STORED;
+CREATE INDEX account_status ON account (status, did);
+DROP INDEX account_handle_parent;
+CREATE INDEX account_handle_parent ON account (handle_parent, did);
