@@ -20,6 +20,7 @@ var requests = map[string]string{
 	"getAccount":        "?account=" + nobody,
 	"getLog":            "?did=" + nobody,
 	"inspectAccount":    "?did=" + nobody,
+	"listAccounts":      "",
 	"listDomains":       "",
 	"putDomain":         `{"domain":".access.test"}`,
 	"removeDomain":      `{"domain":".unknown.example"}`,

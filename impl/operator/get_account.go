@@ -26,15 +26,20 @@ func (s *Service) GetAccount(ctx context.Context, p *api.GetAccountParams) (*api
 	if err != nil {
 		return nil, err
 	}
-	out := &api.GetAccountOutput{
-		DID: found.DID, Handle: cmp.Or(found.Handle, syntax.HandleInvalid), Status: status(found),
-		EmailConfirmedAt: moment(found.EmailConfirmedAt), EmailAuthFactor: found.EmailAuthFactor,
-		CreatedAt: answer.Datetime(found.CreatedAt), DeactivatedAt: moment(found.DeactivatedAt), DeleteAfter: moment(found.DeleteAfter),
-		TakedownRef: found.TakedownRef, InvitesDisabled: found.InvitesDisabled,
-		Email: given(found.Email), InviteCode: given(found.InviteCode),
-		Sessions: new(int64(found.Sessions)), AppPasswords: new(int64(found.AppPasswords)),
+	out := accountOf(found)
+	out.Sessions, out.AppPasswords = new(int64(found.Sessions)), new(int64(found.AppPasswords))
+	return &out, nil
+}
+
+// accountOf is an account without what has to be counted.
+func accountOf(a *db.Standing) api.Account {
+	return api.Account{
+		DID: a.DID, Handle: cmp.Or(a.Handle, syntax.HandleInvalid), Status: status(a),
+		EmailConfirmedAt: moment(a.EmailConfirmedAt), EmailAuthFactor: a.EmailAuthFactor,
+		CreatedAt: answer.Datetime(a.CreatedAt), DeactivatedAt: moment(a.DeactivatedAt), DeleteAfter: moment(a.DeleteAfter),
+		TakedownRef: a.TakedownRef, InvitesDisabled: a.InvitesDisabled,
+		Email: given(a.Email), InviteCode: given(a.InviteCode),
 	}
-	return out, nil
 }
 
 // find returns the account that a text names, or db.ErrNotFound. A handle may have

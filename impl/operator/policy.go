@@ -24,6 +24,9 @@ func (p Policy) GetLog() xrpc.Policy[api.GetLogParams] {
 func (p Policy) InspectAccount() xrpc.Policy[api.InspectAccountParams] {
 	return admin[api.InspectAccountParams](p)
 }
+func (p Policy) ListAccounts() xrpc.Policy[api.ListAccountsParams] {
+	return admin[api.ListAccountsParams](p)
+}
 func (p Policy) ListDomains() xrpc.Policy[xrpc.None] {
 	return admin[xrpc.None](p)
 }

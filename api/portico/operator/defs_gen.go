@@ -71,8 +71,9 @@ type Account struct {
 	InvitesDisabled bool             `json:"invitesDisabled"`
 	// The code that the account signed up with.
 	InviteCode *string `json:"inviteCode,omitzero"`
-	// How many sessions can be refreshed now.
-	Sessions     *int64 `json:"sessions,omitzero"`
+	// How many sessions can be refreshed now. Absent from lists.
+	Sessions *int64 `json:"sessions,omitzero"`
+	// How many it has. Absent from lists.
 	AppPasswords *int64 `json:"appPasswords,omitzero"`
 }
 

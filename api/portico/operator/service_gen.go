@@ -39,6 +39,13 @@ type Service interface {
 	//
 	// Declared errors: [ErrInspectAccountAccountNotFound].
 	InspectAccount(ctx context.Context, params *InspectAccountParams) (*InspectAccountOutput, error)
+	// ListAccounts is the query alt.portico.operator.listAccounts.
+	//
+	// List accounts in any state, also those under creation: in the order of
+	// their DIDs or, with email, in that of their addresses. Filters go
+	// together. What takes counting is left out of each account, sessions and
+	// appPasswords: getAccount tells it.
+	ListAccounts(ctx context.Context, params *ListAccountsParams) (*ListAccountsOutput, error)
 	// ListDomains is the query alt.portico.operator.listDomains.
 	//
 	// List the domains under which the server gives handles, in the order that
@@ -77,6 +84,7 @@ type Policy interface {
 	GetAccount() xrpc.Policy[GetAccountParams]
 	GetLog() xrpc.Policy[GetLogParams]
 	InspectAccount() xrpc.Policy[InspectAccountParams]
+	ListAccounts() xrpc.Policy[ListAccountsParams]
 	ListDomains() xrpc.Policy[xrpc.None]
 	PutDomain() xrpc.Policy[PutDomainInput]
 	RemoveDomain() xrpc.Policy[RemoveDomainInput]
@@ -91,6 +99,7 @@ func Register(s *xrpc.Server, svc Service, p Policy) error {
 		xrpc.Handle(s, &getAccount, p.GetAccount(), svc.GetAccount),
 		xrpc.Handle(s, &getLog, p.GetLog(), svc.GetLog),
 		xrpc.Handle(s, &inspectAccount, p.InspectAccount(), svc.InspectAccount),
+		xrpc.Handle(s, &listAccounts, p.ListAccounts(), svc.ListAccounts),
 		xrpc.Handle(s, &listDomains, p.ListDomains(), xrpc.WithoutInput(svc.ListDomains)),
 		xrpc.Handle(s, &putDomain, p.PutDomain(), svc.PutDomain),
 		xrpc.Handle(s, &removeDomain, p.RemoveDomain(), xrpc.WithoutOutput(svc.RemoveDomain)),
@@ -122,6 +131,11 @@ func (c *Client) GetLog(ctx context.Context, params *GetLogParams) (*GetLogOutpu
 // InspectAccount calls alt.portico.operator.inspectAccount.
 func (c *Client) InspectAccount(ctx context.Context, params *InspectAccountParams) (*InspectAccountOutput, error) {
 	return xrpc.Do[InspectAccountParams, InspectAccountOutput](ctx, &c.Client, &inspectAccount, params)
+}
+
+// ListAccounts calls alt.portico.operator.listAccounts.
+func (c *Client) ListAccounts(ctx context.Context, params *ListAccountsParams) (*ListAccountsOutput, error) {
+	return xrpc.Do[ListAccountsParams, ListAccountsOutput](ctx, &c.Client, &listAccounts, params)
 }
 
 // ListDomains calls alt.portico.operator.listDomains.
