@@ -3,8 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 
@@ -353,13 +355,16 @@ func createAccount(ctx context.Context, con *console, c *cli.Command) error {
 		return fail(statusRefused, "the server asks for a phone number: --phone names one, best the one of PORTICO_PHONE_BYPASS_NUMBER")
 	}
 	if err != nil {
+		if generated && mayHaveHappened(err) {
+			fmt.Fprintln(con.errs, "If the account was made even so, nobody knows its password: account reset-password makes another.")
+		}
 		return err
 	}
 	// The session of a sign-up is for the owner, who gets the password instead.
 	session := &api.Client{Client: con.server.Client}
 	session.Authorization = xrpc.Bearer(out.RefreshJWT)
 	if err := session.DeleteSession(ctx); err != nil {
-		fmt.Fprintln(con.errs, "warning: the session of the sign-up could not be ended:", err)
+		fmt.Fprintln(con.errs, "warning: the session of the sign-up could not be ended:", legible(err.Error()))
 	}
 	created := createdAccount{DID: out.DID, Handle: out.Handle, Email: address}
 	if generated {
@@ -377,6 +382,18 @@ func createAccount(ctx context.Context, con *console, c *cli.Command) error {
 	return nil
 }
 
+// mayHaveHappened says whether what a call asked for may be done although it failed.
+func mayHaveHappened(err error) bool {
+	if answered, ok := errors.AsType[*xrpc.Error](err); ok {
+		return answered.Status >= 500
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return false
+	}
+	failed, ok := errors.AsType[*net.OpError](err)
+	return !ok || failed.Op != "dial"
+}
+
 // createInvited is a sign-up with a code of its own, which is of no use to anybody
 // when the sign-up fails.
 func (con *console) createInvited(ctx context.Context, in *api.CreateAccountInput) (*api.CreateAccountOutput, error) {
@@ -389,7 +406,7 @@ func (con *console) createInvited(ctx context.Context, in *api.CreateAccountInpu
 	if err != nil {
 		disabled := con.admin.DisableInviteCodes(context.WithoutCancel(ctx), &adminapi.DisableInviteCodesInput{Codes: []string{made.Code}})
 		if disabled != nil {
-			fmt.Fprintf(con.errs, "warning: the invite code %s that was made for this is still there: %v\n", printable(made.Code), disabled)
+			fmt.Fprintf(con.errs, "warning: the invite code %s that was made for this is still there: %s\n", printable(made.Code), legible(disabled.Error()))
 		}
 	}
 	return out, err

@@ -24,6 +24,9 @@ import (
 	"syscall"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/mattn/go-isatty"
 	"github.com/urfave/cli/v3"
@@ -172,6 +175,9 @@ func (c configuration) target(host, password string) (*target, error) {
 	if t.password == "" {
 		v, name := given(c.Environ, file, "PDS_ADMIN_PASSWORD")
 		t.password, t.from = secret(v), name
+		if err := t.meant(c.Environ, file); err != nil {
+			return nil, err
+		}
 	}
 	if t.given && t.password != "" {
 		return t, nil
@@ -195,6 +201,25 @@ func (c configuration) target(host, password string) (*target, error) {
 		t.from = filepath.Join(s.DataDirectory, secretsName)
 	}
 	return t, nil
+}
+
+// meant returns an error when the password stands among the settings of a server that
+// the host is not.
+func (t *target) meant(environ []string, file []envPair) error {
+	u, err := url.Parse(t.host)
+	if err != nil || t.password == "" || u.Scheme != "https" || isLoopback(u.Hostname()) {
+		return err // on this machine and in its network servers go by other names
+	}
+	if v, _ := given(environ, nil, t.from); v != "" {
+		file = nil
+	} else {
+		environ = nil
+	}
+	owner, _ := given(environ, file, "PDS_HOSTNAME")
+	if owner == "" || strings.EqualFold(owner, u.Hostname()) {
+		return nil
+	}
+	return usage("the admin password in %s is that of %s, not of %s, for which --admin-password gives one", t.from, owner, t.host)
 }
 
 // given is the value of the first of names that is set in the environment, or else
@@ -472,10 +497,31 @@ func (con *console) password(ctx context.Context, fromStdin bool) (_ string, gen
 
 // printJSON prints a document.
 func (con *console) printJSON(v any) error {
-	e := json.NewEncoder(con.out)
+	var b strings.Builder
+	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := io.WriteString(con.out, legible(b.String()))
+	return err
+}
+
+// legible is text with the runes escaped that could do something to a terminal, as JSON
+// does it, so that JSON stays the same. Lines and tabs stay.
+func legible(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if r == '\n' || r == '\t' || unicode.IsPrint(r) && r != utf8.RuneError {
+			b.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&b, `\u%04x`, unit)
+		}
+	}
+	return b.String()
 }
 
 // table prints rows below a head, a dash for what is empty; without rows it says so.

@@ -9,6 +9,8 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -86,6 +88,97 @@ func TestTablesArePrintable(t *testing.T) {
 `
 	if err != nil || got != want {
 		t.Errorf("%v\n%s", err, got)
+	}
+}
+
+// The same holds for JSON, which stays what it was for whoever reads it.
+func TestJSONIsPrintable(t *testing.T) {
+	const detail = "\u009b2J \x7f \u202eevil \U000e0001 caf\u00e9\n"
+	environ := standIn(t, func(w http.ResponseWriter, r *http.Request) {
+		encoding.NewEncoder(w).Encode(map[string]any{"entries": []map[string]string{
+			{"at": "2026-01-02T03:04:05Z", "actor": "stranger", "event": "sign_in_failed", "detail": detail},
+		}})
+	})
+	got, _, err := portico(t, environ, "account", "log", "--json", "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa")
+	want := `"detail": "\u009b2J \u007f \u202eevil \udb40\udc01 café\n"`
+	if err != nil || !strings.Contains(got, want) {
+		t.Errorf("%v\n%s\nwant %s", err, got, want)
+	}
+	var out struct {
+		Entries []struct{ Detail string }
+	}
+	if err := encoding.Unmarshal([]byte(got), &out); err != nil || out.Entries[0].Detail != detail {
+		t.Errorf("read back as %+v: %v", out, err)
+	}
+}
+
+// What ends a command may quote who answered in place of the server.
+func TestErrorsArePrintable(t *testing.T) {
+	for text, want := range map[string]string{
+		"plain, of\n\ttwo lines": "plain, of\n\ttwo lines",
+		"valid for \x1b[2J.com":  `valid for \u001b[2J.com`,
+		"\u009b \r \xff":         `\u009b \u000d \ufffd`,
+	} {
+		if got := legible(text); got != want {
+			t.Errorf("%q is shown as %q, want %q", text, got, want)
+		}
+	}
+}
+
+// The password of the server that the settings describe goes to no other.
+func TestPasswordOfAnotherServer(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pds.env")
+	if err := os.WriteFile(file, []byte("PDS_HOSTNAME=pds.example.com\nPDS_ADMIN_PASSWORD=secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	settings := []string{"PDS_HOSTNAME=pds.example.com", "PDS_ADMIN_PASSWORD=secret"}
+	for _, tt := range []struct {
+		name           string
+		environ        []string
+		file           string
+		host, password string
+		sent           string // "": to nobody
+	}{
+		{"from a file, to another", nil, file, "https://pds.example.org", "", ""},
+		{"from a file, to another of the environment", []string{"ATP_PDS_HOST=https://pds.example.org"}, file, "", "", ""},
+		{"from the environment, to another", settings, "", "https://pds.example.org", "", ""},
+		{"from a file, to its server", nil, file, "https://PDS.example.com:8443", "", "secret"},
+		{"from a file, to its server here", nil, file, "http://localhost:2583", "", "secret"},
+		{"from a file, to its server in the network", nil, file, "http://10.0.0.5:2583", "", "secret"},
+		{"from elsewhere than the file", []string{"PDS_ADMIN_PASSWORD=other"}, file, "https://pds.example.org", "", "other"},
+		{"given", settings, file, "https://pds.example.org", "other", "other"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := configuration{Environ: tt.environ, EnvFile: tt.file, Now: time.Now}.target(tt.host, tt.password)
+			if tt.sent != "" {
+				if err != nil || string(got.password) != tt.sent {
+					t.Errorf("got %+v, %v", got, err)
+				}
+				return
+			}
+			const want = "the admin password in PDS_ADMIN_PASSWORD is that of pds.example.com, not of https://pds.example.org"
+			if err == nil || exitStatus(err) != 2 || !strings.HasPrefix(err.Error(), want) {
+				t.Errorf("got %+v, %v", got, err)
+			}
+		})
+	}
+}
+
+// Who does not learn what became of a sign-up is told that the password is lost.
+func TestSignUpOfUnknownEnd(t *testing.T) {
+	for name, tt := range map[string]struct {
+		answer func(http.ResponseWriter)
+		lost   bool
+	}{
+		"failed":   {failing(502, "UpstreamFailure", "Unable to perform PLC operation"), true},
+		"hangs up": {func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, true},
+		"refused":  {failing(400, "InvalidRequest", "Email already taken: a@example.com"), false},
+	} {
+		environ := standIn(t, func(w http.ResponseWriter, r *http.Request) { tt.answer(w) })
+		_, errs, err := portico(t, environ, "account", "create", "alice.test", "a@example.com")
+		if err == nil || strings.Contains(errs, "account reset-password") != tt.lost {
+			t.Errorf("%s: %v\n%s", name, err, errs)
+		}
 	}
 }
 
