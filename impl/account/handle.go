@@ -42,7 +42,7 @@ func (i *Identities) ChangeHandle(ctx context.Context, did syntax.DID, h syntax.
 // change is ChangeHandle. When the account gets a handle that it has not, hold runs
 // first in the transaction, and its error is returned.
 func (i *Identities) change(ctx context.Context, did syntax.DID, h syntax.Handle, hold hold) error {
-	err := i.changeHandle(ctx, did, h, hold)
+	err := i.changeHandle(ctx, did, h, hold, anywhere)
 	if err != nil {
 		return fmt.Errorf("change handle of %s: %w", did, err)
 	}
@@ -50,10 +50,10 @@ func (i *Identities) change(ctx context.Context, did syntax.DID, h syntax.Handle
 }
 
 // republishHandle makes the directory name the handle that an account has when its
-// turn comes: a change that came first is not undone. Errors are those of
-// ChangeHandle, and errNoHandle.
+// turn comes: a change that came first is not undone, and a DID that names another
+// server is left alone. Errors are those of ChangeHandle, errNoHandle and errElsewhere.
 func (i *Identities) republishHandle(ctx context.Context, did syntax.DID) error {
-	if err := i.changeHandle(ctx, did, "", noHold); err != nil {
+	if err := i.changeHandle(ctx, did, "", noHold, i.here); err != nil {
 		return fmt.Errorf("publish handle of %s: %w", did, err)
 	}
 	return nil
@@ -66,7 +66,7 @@ type hold = func(ctx context.Context, tx *db.Tx) error
 
 func noHold(context.Context, *db.Tx) error { return nil }
 
-func (i *Identities) changeHandle(ctx context.Context, did syntax.DID, h syntax.Handle, hold hold) error {
+func (i *Identities) changeHandle(ctx context.Context, did syntax.DID, h syntax.Handle, hold hold, where where) error {
 	if did.Method() != "plc" {
 		return i.adoptHandle(ctx, did, h, hold)
 	}
@@ -77,7 +77,7 @@ func (i *Identities) changeHandle(ctx context.Context, did syntax.DID, h syntax.
 	}
 	if c.resumed {
 		// What became of an earlier change is found out first.
-		if err := i.settleHandle(ctx, c); errors.Is(err, ErrDirectory) {
+		if err := i.settleHandle(ctx, c, anywhere); errors.Is(err, ErrDirectory) {
 			return err
 		}
 		if c, err = i.beginHandle(ctx, did, h, hold); err != nil {
@@ -87,7 +87,7 @@ func (i *Identities) changeHandle(ctx context.Context, did syntax.DID, h syntax.
 			return ErrHandleChanging
 		}
 	}
-	return i.settleHandle(ctx, c)
+	return i.settleHandle(ctx, c, where)
 }
 
 // adoptHandle gives an account the handle that its DID, which only its owner can
@@ -197,8 +197,8 @@ func (i *Identities) newHolder() (string, error) {
 }
 
 // settleHandle brings a change that was begun to its end, whichever that is.
-func (i *Identities) settleHandle(ctx context.Context, c *handleChange) error {
-	failure := i.publishHandle(ctx, c)
+func (i *Identities) settleHandle(ctx context.Context, c *handleChange, where where) error {
+	failure := i.publishHandle(ctx, c, where)
 	unknown := errors.Is(failure, plc.ErrUnknown)
 	err := i.Accounts.DB.Write(ctx, func(tx *db.Tx) error {
 		a, err := tx.LockAccount(ctx, c.did)
@@ -238,7 +238,7 @@ func (i *Identities) settleHandle(ctx context.Context, c *handleChange) error {
 
 // publishHandle makes the directory name the handle. plc.ErrUnknown says that it
 // may do so or not; after any other error it does not.
-func (i *Identities) publishHandle(ctx context.Context, c *handleChange) error {
+func (i *Identities) publishHandle(ctx context.Context, c *handleChange, where where) error {
 	last, err := i.Directory.Last(ctx, c.did)
 	if err != nil {
 		if c.resumed && !errors.Is(err, plc.ErrNotFound) {
@@ -248,6 +248,9 @@ func (i *Identities) publishHandle(ctx context.Context, c *handleChange) error {
 	}
 	if now, ok := last.Data(); ok && c.resumed && now.Handle() == c.after.String() {
 		return nil
+	}
+	if err := where(last); err != nil {
+		return err
 	}
 	op, err := plc.Update(last, func(d *plc.Data) { d.SetHandle(c.after) })
 	if err != nil {
@@ -312,5 +315,5 @@ func (i *Identities) resume(ctx context.Context, did syntax.DID, until time.Time
 	if err != nil || c == nil {
 		return err
 	}
-	return i.settleHandle(context.WithoutCancel(ctx), c)
+	return i.settleHandle(context.WithoutCancel(ctx), c, anywhere)
 }

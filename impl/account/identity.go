@@ -96,10 +96,39 @@ func (i *Identities) chooseHandle(ctx context.Context, did syntax.DID, wanted st
 	return c, nil
 }
 
+// where says of the last operation of a DID, on which the directory lets no other come
+// first, whether this server is to follow it.
+type where = func(last plc.Operation) error
+
+func anywhere(plc.Operation) error { return nil }
+
+var errElsewhere = errors.New("the DID names another server")
+
+// here is where the account of a DID is on this server.
+func (i *Identities) here(last plc.Operation) error {
+	d, ok := last.Data()
+	if !ok {
+		return plc.ErrTombstoned
+	}
+	if !i.named(d) {
+		return errElsewhere
+	}
+	return nil
+}
+
+// named reports whether a DID names this server as the one of its account.
+func (i *Identities) named(d plc.Data) bool {
+	pds := d.Services["atproto_pds"]
+	return pds.Endpoint == i.Accounts.Endpoint && pds.Type == plc.ServiceType
+}
+
 // update posts the operation that changes a did:plc as asked.
-func (i *Identities) update(ctx context.Context, did syntax.DID, change func(*plc.Data)) error {
+func (i *Identities) update(ctx context.Context, did syntax.DID, where where, change func(*plc.Data)) error {
 	last, err := i.Directory.Last(ctx, did)
 	if err != nil {
+		return err
+	}
+	if err := where(last); err != nil {
 		return err
 	}
 	op, err := plc.Update(last, change)
@@ -144,6 +173,10 @@ func (i *Identities) refresh(ctx context.Context, did syntax.DID) {
 // It returns db.ErrNotFound, ErrKeyUnknown, ErrSigningKey for a DID that only its
 // owner can change and that names another key, plc.ErrTombstoned, or a *plc.Error.
 func (i *Identities) ChangeSigningKey(ctx context.Context, did syntax.DID, public string) error {
+	return i.changeSigningKey(ctx, did, public, anywhere)
+}
+
+func (i *Identities) changeSigningKey(ctx context.Context, did syntax.DID, public string, where where) error {
 	a := i.Accounts
 	if _, err := a.DB.AccountByDID(ctx, did); err != nil {
 		return fmt.Errorf("change signing key: %w", err)
@@ -153,7 +186,7 @@ func (i *Identities) ChangeSigningKey(ctx context.Context, did syntax.DID, publi
 		return fmt.Errorf("change signing key of %s: %w", did, err)
 	}
 	ctx = context.WithoutCancel(ctx)
-	if err := i.nameKey(ctx, did, public); err != nil {
+	if err := i.nameKey(ctx, did, public, where); err != nil {
 		return fmt.Errorf("change signing key of %s: %w", did, err)
 	}
 	err = a.DB.Write(ctx, func(tx *db.Tx) error {
@@ -221,9 +254,9 @@ func (i *Identities) keyFor(ctx context.Context, did syntax.DID, public string) 
 	return nil, ErrKeyUnknown
 }
 
-func (i *Identities) nameKey(ctx context.Context, did syntax.DID, public string) error {
+func (i *Identities) nameKey(ctx context.Context, did syntax.DID, public string, where where) error {
 	if did.Method() == "plc" {
-		return i.update(ctx, did, func(d *plc.Data) {
+		return i.update(ctx, did, where, func(d *plc.Data) {
 			if d.VerificationMethods == nil {
 				d.VerificationMethods = map[string]string{}
 			}

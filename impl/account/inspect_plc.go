@@ -27,9 +27,9 @@ func (n *inspection) plc(ctx context.Context) error {
 		n.add(DIDTombstoned, nil, "The DID was ended with a tombstone, which a stronger rotation key can take back for 72 hours.")
 		return nil
 	}
-	if pds := d.Services["atproto_pds"]; pds.Endpoint != n.Accounts.Endpoint || pds.Type != plc.ServiceType {
+	if !n.named(d) {
 		// What else it says is the business of the other server then.
-		n.add(DIDEndpoint, nil, "%s This is not changed unasked: if it is to be here, its owner has to move it back.", elsewhere(pds.Endpoint))
+		n.add(DIDEndpoint, nil, "%s This is not changed unasked: if it is to be here, its owner has to move it back.", elsewhere(d.Services["atproto_pds"].Endpoint))
 		return nil
 	}
 	own, err := n.Accounts.Rotation.PublicKey()

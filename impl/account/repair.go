@@ -83,7 +83,7 @@ func (n *inspection) mendChange(ctx context.Context) error {
 }
 
 func (n *inspection) mendKey(ctx context.Context) error {
-	if err := n.ChangeSigningKey(ctx, n.did, n.key.Public); err != nil {
+	if err := n.changeSigningKey(ctx, n.did, n.key.Public, n.here); err != nil {
 		return err
 	}
 	return n.record(ctx, DIDSigningKey)

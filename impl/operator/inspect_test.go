@@ -597,6 +597,45 @@ func TestRepairDoesNotUndoAChangeOfHandle(t *testing.T) {
 	})
 }
 
+// A DID that moves to another server while somebody repairs the account is left alone,
+// be it that this server's key could still change it.
+func TestRepairLeavesWhoMovesAway(t *testing.T) {
+	for _, wrong := range []struct {
+		name   string
+		change func(*plc.Data)
+	}{
+		{"handle", func(d *plc.Data) { d.SetHandle("else.test") }},
+		{"signing key", func(d *plc.Data) {
+			d.VerificationMethods["atproto"] = servertest.DIDKey(servertest.Must(keyring.NewKey(rand.Reader)))
+		}},
+	} {
+		t.Run(wrong.name, func(t *testing.T) {
+			s := newOperator(t)
+			u := s.SignUp("alice")
+			s.ChangeDID(u.DID, wrong.change)
+			var asked atomic.Int32
+			s.PLC.Spoil(func(http.ResponseWriter, *http.Request) bool {
+				if asked.Add(1) == 2 { // the inspection is over
+					s.ChangeDID(u.DID, func(d *plc.Data) {
+						d.Services["atproto_pds"] = plc.Service{Type: plc.ServiceType, Endpoint: "https://else.example"}
+					})
+				}
+				return false
+			})
+			s.PLC.Asked()
+			s.repairs(u.DID, "", account.DIDEndpoint)
+			for _, asked := range s.PLC.Asked() {
+				if strings.HasPrefix(asked, "POST") {
+					t.Error("an operation was posted")
+				}
+			}
+			if h := s.Account(u.DID).Handle; h != "alice.test" {
+				t.Errorf("handle %s", h)
+			}
+		})
+	}
+}
+
 // Whatever races, in the end account and DID say the same.
 func TestRepairsAndChangesRace(t *testing.T) {
 	engines(t, func(t *testing.T, s operator) {
