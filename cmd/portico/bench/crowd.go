@@ -22,6 +22,9 @@ const (
 	crowded = 10000 // accounts
 	// mostForLists is what an operator's list may cost.
 	mostForLists = 10 * time.Millisecond
+
+	admin    = "com.atproto.admin."
+	operator = "alt.portico.operator."
 )
 
 // crowd asks a server with many accounts what operators ask.
@@ -44,7 +47,8 @@ func startCrowd(ctx context.Context, binary, dir string, env []string, client *h
 
 func crowdDID(n int) syntax.DID { return syntax.DID(fmt.Sprintf("did:plc:%024d", n)) }
 
-// fill makes a database of accounts that have two codes each. All but the first
+// fill makes a database of accounts that have two codes each; every fifth account is
+// deactivated. All but the first
 // signed up with the code of an earlier one, so that half of the accounts have
 // invited two.
 func fill(ctx context.Context, dir string) error {
@@ -69,6 +73,9 @@ func fill(ctx context.Context, dir string) error {
 			}
 			if n > 0 {
 				r.InviteCode = code((n-1)/2, "aaaaa")
+			}
+			if n%5 == 0 {
+				r.Account.DeactivatedAt = &joined
 			}
 			if err := tx.ReserveAccount(ctx, r); err != nil {
 				return err
@@ -107,28 +114,35 @@ func (c *crowd) targets(requests int) ([]*target, error) {
 		for _, n := range mathrand.Perm(crowded)[:100] {
 			dids.Add("dids", crowdDID(n).String())
 		}
-		return c.items("getAccountInfos?" + dids.Encode())
+		return c.items(admin + "getAccountInfos?" + dids.Encode())
 	}, 100)
-	for _, list := range []struct{ name, query string }{
-		{"searchAccounts, 100", "searchAccounts?limit=100"},
-		{"searchAccounts, 100 by prefix of address", "searchAccounts?limit=100&email=person-5"},
-		{"getInviteCodes, 100 newest", "getInviteCodes?limit=100&sort=recent"},
-		{"getInviteCodes, 500 newest", "getInviteCodes?limit=500&sort=recent"},
-		{"getInviteCodes, 100 most used", "getInviteCodes?limit=100&sort=usage"},
-		{"getInviteCodes, 500 most used", "getInviteCodes?limit=500&sort=usage"},
+	for _, list := range []struct{ name, namespace, query string }{
+		{"listAccounts, 100", operator, "listAccounts?limit=100"},
+		{"listAccounts, 500", operator, "listAccounts?limit=500"},
+		{"listAccounts, 100 active", operator, "listAccounts?status=active"},
+		{"listAccounts, 100 deactivated", operator, "listAccounts?status=deactivated"},
+		{"listAccounts, 100 by prefix of address", operator, "listAccounts?email=person-5"},
+		{"listAccounts, 100 at a domain", operator, "listAccounts?domain=bench.example.com"},
+		{"searchAccounts, 100", admin, "searchAccounts?limit=100"},
+		{"searchAccounts, 100 by prefix of address", admin, "searchAccounts?limit=100&email=person-5"},
+		{"getInviteCodes, 100 newest", admin, "getInviteCodes?limit=100&sort=recent"},
+		{"getInviteCodes, 500 newest", admin, "getInviteCodes?limit=500&sort=recent"},
+		{"getInviteCodes, 100 most used", admin, "getInviteCodes?limit=100&sort=usage"},
+		{"getInviteCodes, 500 most used", admin, "getInviteCodes?limit=500&sort=usage"},
 	} {
-		page, err := c.page(list.query)
+		first := list.namespace + list.query
+		page, err := c.page(first)
 		if err != nil {
 			return nil, err
 		}
-		want, later := page.items(), list.query
+		want, later := page.items(), first
 		for range middle {
-			later = list.query + "&cursor=" + url.QueryEscape(page.Cursor)
+			later = first + "&cursor=" + url.QueryEscape(page.Cursor)
 			if page, err = c.page(later); err != nil {
 				return nil, err
 			}
 		}
-		for _, query := range []string{list.query, later} {
+		for _, query := range []string{first, later} {
 			name := list.name
 			if query == later {
 				name += ", a later page"
@@ -156,7 +170,7 @@ func (c *crowd) items(query string) (int, error) {
 }
 
 func (c *crowd) page(query string) (*page, error) {
-	req, err := http.NewRequest(http.MethodGet, c.URL+"/xrpc/com.atproto.admin."+query, nil)
+	req, err := http.NewRequest(http.MethodGet, c.URL+"/xrpc/"+query, nil)
 	if err != nil {
 		return nil, err
 	}
