@@ -1,4 +1,4 @@
--- Rows as they were written by the version that ends with this step.
+-- Rows of the tables that this step made, as they were written in its day.
 INSERT INTO account (did, handle, email, state, password_hash, created_at, email_confirmed_at, email_auth_factor,
   deactivated_at, delete_after, delete_announced_at, takedown_ref, invites_disabled, tokens_valid_from)
 VALUES ('did:plc:one', 'one.test', 'one@mail.test', 'ready', 'hash', 1767323045000001, 1767323045000002, TRUE,
