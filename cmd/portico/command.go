@@ -59,6 +59,12 @@ does not start, and says everything that must be mended.`,
 					}
 					s, err := config(c).load()
 					if err != nil {
+						// A name that was mistyped is why another is missing.
+						if s != nil {
+							for _, warning := range s.Warnings {
+								fmt.Fprintln(stderr, "warning:", warning)
+							}
+						}
 						return err
 					}
 					return run(ctx, s, stdout)

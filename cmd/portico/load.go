@@ -12,6 +12,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"portico/impl/handle"
 )
 
 // settingValue is what one row of the table came to, for printing.
@@ -118,9 +120,9 @@ func (c configuration) read() (*settings, error) {
 		default:
 			v, ok := r.read(t.value)
 			if !ok && strings.HasPrefix(name, "PORTICO_") {
-				problems = append(problems, problem{name, "is not of the kind " + string(r.kind)})
+				problems = append(problems, problem{name, "is not " + r.kind.form()})
 			} else if !ok {
-				s.Warnings = append(s.Warnings, fmt.Sprintf("%s is not of the kind %s: it counts as unset", name, r.kind))
+				s.Warnings = append(s.Warnings, fmt.Sprintf("%s is not %s: it counts as unset", name, r.kind.form()))
 			}
 			if !ok {
 				delete(given, name)
@@ -170,6 +172,14 @@ func (c configuration) read() (*settings, error) {
 	problems = append(problems, s.check(func(name string) string { return given[name].value })...)
 	if !s.Development && s.SMTPURL == nil {
 		s.Warnings = append(s.Warnings, "PDS_EMAIL_SMTP_URL is unset: mails stay in the outbox, so nobody can confirm an address, reset a password or delete an account")
+	}
+	if !s.Development && !s.SSRFProtection {
+		s.Warnings = append(s.Warnings, "PDS_DISABLE_SSRF_PROTECTION is set: strangers can make this server send requests to the inside of its network")
+	}
+	for _, domain := range s.HandleDomains {
+		if h, err := handle.Normalize("abc" + domain); err != nil || !h.AllowedTLD() {
+			s.Warnings = append(s.Warnings, fmt.Sprintf("PDS_SERVICE_HANDLE_DOMAINS has the domain %q, under which no handle is allowed: nobody can sign up there", domain))
+		}
 	}
 	slices.Sort(s.Warnings)
 	if len(problems) > 0 {
@@ -222,7 +232,7 @@ func (s *settings) print(w io.Writer) error {
 			text, from = "-", "not set"
 		case v.row.secret:
 			text = "(secret)"
-		case text == "":
+		case text == "", text == "0" && from == "default" && v.row.shown != "":
 			text, from = "-", "not set"
 			if v.row.shown != "" {
 				text = "(" + v.row.shown + ")"

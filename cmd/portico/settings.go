@@ -173,6 +173,20 @@ const (
 	kindDuration kind = "duration"
 )
 
+// form says how a text of this kind is written.
+func (k kind) form() string {
+	switch k {
+	case kindInteger:
+		return "an integer"
+	case kindBoolean:
+		return "true, 1, false or 0"
+	case kindMillis:
+		return "a number of milliseconds"
+	default:
+		return "a " + string(k)
+	}
+}
+
 // setting is one row of the table of settings. Rows of the reference's
 // names (PDS_) follow its reading rules; those of our own are read strictly.
 type setting struct {

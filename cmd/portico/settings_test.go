@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -252,7 +253,7 @@ func TestProblems(t *testing.T) {
 		{"handle domain without dot", with(production, "PDS_SERVICE_HANDLE_DOMAINS=.a.example,b.example"), `PDS_SERVICE_HANDLE_DOMAINS has the domain "b.example", which must begin with a dot`},
 		{"service DID", with(production, "PDS_SERVICE_DID=pds.example.com"), "PDS_SERVICE_DID is not a DID"},
 		{"port", with(production, "PDS_PORT=70000"), "PDS_PORT must be from 1 to 65535"},
-		{"our own numbers are read strictly", with(production, "PORTICO_PASSWORD_MIN_LENGTH=8x"), "PORTICO_PASSWORD_MIN_LENGTH is not of the kind integer"},
+		{"our own numbers are read strictly", with(production, "PORTICO_PASSWORD_MIN_LENGTH=8x"), "PORTICO_PASSWORD_MIN_LENGTH is not an integer"},
 		{"record kept for hours", with(production, "PORTICO_AUDIT_KEEP=23h"), "PORTICO_AUDIT_KEEP must be at least 1d"},
 		{"number out of range", with(production, "PORTICO_PASSWORD_MIN_LENGTH=0"), "PORTICO_PASSWORD_MIN_LENGTH must be from 1 to 128"},
 		{"number beyond all counting", with(production, "PDS_INVITE_EPOCH=99999999999999999999"), "PDS_INVITE_EPOCH is not a number that can be counted to"},
@@ -336,6 +337,42 @@ func FuzzEnvFile(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Worth a word, though not a reason to stay off.
+func TestWarnings(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		environ []string
+		want    string
+	}{
+		{"a boolean in other words", with(production, "PDS_INVITE_REQUIRED=yes"), "PDS_INVITE_REQUIRED is not true, 1, false or 0: it counts as unset"},
+		{"a number in words", with(production, "PDS_INVITE_INTERVAL=week"), "PDS_INVITE_INTERVAL is not a number of milliseconds: it counts as unset"},
+		{"no SSRF protection", with(production, "PDS_DISABLE_SSRF_PROTECTION=true"), "PDS_DISABLE_SSRF_PROTECTION is set: strangers can make this server send requests to the inside of its network"},
+		{"a host without handles", with(production, "PDS_HOSTNAME=pds.internal"), `PDS_SERVICE_HANDLE_DOMAINS has the domain ".pds.internal", under which no handle is allowed: nobody can sign up there`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if s := mustRead(t, tt.environ...); !slices.Contains(s.Warnings, tt.want) {
+				t.Errorf("warnings %q, want %q among them", s.Warnings, tt.want)
+			}
+		})
+	}
+	if s := mustRead(t, "PDS_DISABLE_SSRF_PROTECTION=true"); len(s.Warnings) > 0 {
+		t.Errorf("on a development server: warnings %q", s.Warnings)
+	}
+}
+
+// The default that a number can't say is printed, not the number.
+func TestConfigPrintsWordsForNumbers(t *testing.T) {
+	var b bytes.Buffer
+	if err := mustRead(t, "PORTICO_PASSWORD_HASH_QUEUE=7").print(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`PORTICO_PASSWORD_HASH_CONCURRENCY +\(number of cores\) +not set`, `PORTICO_PASSWORD_HASH_QUEUE +7 +environment`} {
+		if !regexp.MustCompile(want).MatchString(b.String()) {
+			t.Errorf("%q is not printed", want)
+		}
+	}
 }
 
 func TestUnknownSettingsAreNamed(t *testing.T) {
