@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,11 +39,13 @@ func accountCommand(o operators, envFile cli.Flag) *cli.Command {
 				Name:    "list",
 				Aliases: []string{"ls"},
 				Usage:   "list accounts",
-				Description: `Lists all accounts in the order of their DIDs, or with --email those whose
-address begins with a text. "account show" tells more of one, takedowns too.`,
+				Description: `In the order of their DIDs, or with --email in that of their addresses. Accounts
+in any state are listed; "account show" tells more of one.`,
 				Flags: []cli.Flag{
+					&cli.StringFlag{Name: "status", Usage: "only accounts in this `STATE`: active, deactivated, takendown, or creating while a sign-up is under way"},
 					&cli.StringFlag{Name: "email", Usage: "only accounts whose email address begins with `TEXT`"},
-					limitFlag(0),
+					&cli.StringFlag{Name: "domain", Usage: "only accounts whose handle is one label under a `DOMAIN`"},
+					limitFlag(100), allFlag(),
 				},
 				Action: o.action("", 0, 0, listAccounts),
 			},
@@ -69,14 +72,16 @@ and prints its DID and, unless it was given, its password.`,
 			},
 			{
 				Name: "update", ArgsUsage: "ACCOUNT",
-				Usage: "change handle, email address or signing key",
+				Usage: "change handle, email address, signing key or invites",
 				Description: `Reserved names are yours to give away. A changed address has to be confirmed by
 its owner. The private part of a signing key must be on the server: "new" makes
-one there.`,
+one there. Without invites the codes that an account earns are of no use; those
+that it has stay, until "invite disable" ends them.`,
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "handle", Usage: "the new `HANDLE`"},
 					&cli.StringFlag{Name: "email", Usage: "the new `ADDRESS`"},
 					&cli.StringFlag{Name: "signing-key", Usage: "the new `KEY`: one reserved on the server (did:key:…), or new"},
+					&cli.StringFlag{Name: "invites", Usage: "`on` or off: whether invite codes that it earns are of use"},
 				},
 				Action: o.action(one, 1, 1, updateAccount),
 			},
@@ -176,12 +181,18 @@ func listAccounts(ctx context.Context, con *console, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	var prefix *string
-	if text := c.String("email"); text != "" {
-		prefix = &text
+	status := c.String("status")
+	states := []string{
+		operatorapi.ListAccountsParamsStatusActive, operatorapi.ListAccountsParamsStatusDeactivated,
+		operatorapi.ListAccountsParamsStatusTakendown, operatorapi.ListAccountsParamsStatusCreating,
 	}
-	accounts, more, err := collect(most, 100, func(cursor *string, n int64) ([]adminapi.AccountView, *string, error) {
-		out, err := con.admin.SearchAccounts(ctx, &adminapi.SearchAccountsParams{Email: prefix, Cursor: cursor, Limit: n})
+	if c.IsSet("status") && !slices.Contains(states, status) {
+		return usage("--status is active, deactivated, takendown or creating, not %q", status)
+	}
+	accounts, more, err := collect(most, 500, func(cursor *string, n int64) ([]operatorapi.Account, *string, error) {
+		out, err := con.operator.ListAccounts(ctx, &operatorapi.ListAccountsParams{
+			Status: nonempty(status), Email: nonempty(c.String("email")), Domain: nonempty(c.String("domain")), Cursor: cursor, Limit: n,
+		})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -191,19 +202,29 @@ func listAccounts(ctx context.Context, con *console, c *cli.Command) error {
 		return err
 	}
 	if con.json {
-		out := &adminapi.SearchAccountsOutput{Accounts: accounts}
+		out := &operatorapi.ListAccountsOutput{Accounts: accounts}
 		out.Normalize()
-		return con.printJSON(out)
+		err = con.printJSON(out)
+	} else {
+		rows := make([][]string, len(accounts))
+		for i, a := range accounts {
+			rows[i] = []string{a.DID.String(), a.Handle.String(), optional(a.Email), stateWords(a.Status), when(&a.CreatedAt)}
+		}
+		err = con.table("There are no such accounts.", "DID HANDLE EMAIL STATE CREATED", rows)
 	}
-	rows := make([][]string, len(accounts))
-	for i, a := range accounts {
-		rows[i] = []string{a.DID.String(), a.Handle.String(), optional(a.Email), when(&a.IndexedAt), when(a.DeactivatedAt)}
-	}
-	if err := con.table("There are no such accounts.", "DID HANDLE EMAIL CREATED DEACTIVATED", rows); err != nil {
+	if err != nil {
 		return err
 	}
 	con.more(more)
 	return nil
+}
+
+// nonempty is a text, nil where it is empty.
+func nonempty(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
 }
 
 // more says that a list was cut off.
@@ -413,9 +434,12 @@ func (con *console) createInvited(ctx context.Context, in *api.CreateAccountInpu
 }
 
 func updateAccount(ctx context.Context, con *console, c *cli.Command) error {
-	handle, address, key := c.String("handle"), c.String("email"), c.String("signing-key")
-	if handle == "" && address == "" && key == "" {
-		return usage("account update takes at least one of --handle, --email and --signing-key")
+	handle, address, key, invites := c.String("handle"), c.String("email"), c.String("signing-key"), c.String("invites")
+	if handle == "" && address == "" && key == "" && invites == "" {
+		return usage("account update takes at least one of --handle, --email, --signing-key and --invites")
+	}
+	if invites != "" && invites != "on" && invites != "off" {
+		return usage("--invites is on or off, not %q", invites)
 	}
 	h, err := syntax.ParseHandle(handle)
 	if handle != "" && err != nil {
@@ -430,6 +454,9 @@ func updateAccount(ctx context.Context, con *console, c *cli.Command) error {
 	}
 	if handle != "" && a.Status == operatorapi.AccountStatusTakendown {
 		return fail(statusRefused, "%s is taken down: restore it first", a.Handle)
+	}
+	if invites != "" && a.Status == operatorapi.AccountStatusCreating {
+		return fail(statusRefused, "%s is under creation: it earns no invite codes yet", a.Handle)
 	}
 	if address != "" {
 		if err := con.admin.UpdateAccountEmail(ctx, &adminapi.UpdateAccountEmailInput{Account: a.DID.AtIdentifier(), Email: address}); err != nil {
@@ -455,6 +482,18 @@ func updateAccount(ctx context.Context, con *console, c *cli.Command) error {
 			return err
 		}
 		con.progress("The signing key of %s is %s.", a.DID, printable(key))
+	}
+	switch invites {
+	case "on":
+		err = con.admin.EnableAccountInvites(ctx, &adminapi.EnableAccountInvitesInput{Account: a.DID})
+	case "off":
+		err = con.admin.DisableAccountInvites(ctx, &adminapi.DisableAccountInvitesInput{Account: a.DID})
+	}
+	if err != nil {
+		return err
+	}
+	if invites != "" {
+		con.progress("The invites of %s are %s.", a.DID, invites)
 	}
 	return con.finish(ctx, a.DID, "")
 }
