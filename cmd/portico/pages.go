@@ -69,9 +69,14 @@ func (p *pages) handleHosts(next echo.HandlerFunc) echo.HandlerFunc {
 			!p.domains.Current(r.Context()).Ours(host) {
 			return next(c)
 		}
+		uncached(c)
 		return echo.ErrNotFound
 	}
 }
+
+// uncached keeps caches from giving to others what is answered by the name of a host,
+// which whoever asks through a proxy may be able to choose beside the URL.
+func uncached(c echo.Context) { c.Response().Header().Set("Cache-Control", "no-store") }
 
 // vary tells caches that an answer may come compressed, by a proxy if not from here.
 func vary(next echo.HandlerFunc) echo.HandlerFunc {
@@ -130,6 +135,7 @@ func (p *pages) protectedResource(c echo.Context) error {
 
 // handle answers whose handle the host name of the request is.
 func (p *pages) handle(c echo.Context) error {
+	uncached(c)
 	host := xrpc.CallFrom(c.Request().Context()).Host()
 	// A host that is under a domain which was removed is not asked about here.
 	if domains := p.domains.Current(c.Request().Context()); !domains.Ours(host) && !domains.Root(host) {

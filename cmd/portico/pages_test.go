@@ -252,6 +252,26 @@ func TestHandleHosts(t *testing.T) {
 	}
 }
 
+// What a proxy's word for the host decides is nothing for a cache, which goes by the URL:
+// otherwise a stranger could have it say whose handle a host is, or that nothing is here.
+func TestHostsAreNotCached(t *testing.T) {
+	s := servePages(t, xrpc.Options{})
+	for _, tt := range [][3]string{
+		{"/.well-known/atproto-did", "alice.test", "bob.test"},
+		{"/.well-known/atproto-did", "bob.test", "alice.test"},
+		{"/xrpc/_health", "pds.test", "alice.test"},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "http://"+tt[1]+tt[0], nil)
+		r.RemoteAddr = "127.0.0.1:1234"
+		r.Header.Set("X-Forwarded-Host", tt[2])
+		w := httptest.NewRecorder()
+		s.Config.Handler.ServeHTTP(w, r)
+		if got := w.Header().Get("Cache-Control"); got != "no-store" {
+			t.Errorf("%q: Cache-Control %q of status %d", tt, got, w.Code)
+		}
+	}
+}
+
 // The server may live under a domain of handles itself.
 func TestHostUnderHandleDomain(t *testing.T) {
 	s := servePagesAs(t, "portico.example.com", xrpc.Options{})
