@@ -129,6 +129,7 @@ func (d *Domains) Current(ctx context.Context) *handle.Domains {
 		next.domains = d.overlay(rows)
 	} else {
 		d.config.Log.ErrorContext(ctx, "domains of handles not read anew", "error", err)
+		next.at = d.config.Now() // those who wait do not each find out in their turn
 	}
 	d.current.Store(next)
 	return next.domains

@@ -235,6 +235,49 @@ func TestWithoutDatabase(t *testing.T) {
 	}
 }
 
+// A database that takes long to fail is asked by one caller, not by all that wait one
+// after another.
+func TestSlowFailure(t *testing.T) {
+	c := &clock{now: start}
+	store, err := db.Open(t.Context(), db.Config{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	failures := 0
+	domains, err := domain.Open(t.Context(), store, domain.Config{
+		Configured: []string{"test"}, Hostname: "pds.test", Now: c.Now, Log: slog.New(failing(func() {
+			failures++
+			c.advance(5 * time.Second)
+		})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.advance(time.Hour)
+	for range 3 {
+		domains.Current(t.Context())
+	}
+	if failures != 1 {
+		t.Errorf("failed %d times, want once", failures)
+	}
+	c.advance(domain.DefaultMaxAge)
+	domains.Current(t.Context())
+	if failures != 2 {
+		t.Errorf("failed %d times, want twice", failures)
+	}
+}
+
+// failing is a log whose entries take their time.
+type failing func()
+
+func (f failing) Enabled(context.Context, slog.Level) bool  { return true }
+func (f failing) Handle(context.Context, slog.Record) error { f(); return nil }
+func (f failing) WithAttrs([]slog.Attr) slog.Handler        { return f }
+func (f failing) WithGroup(string) slog.Handler             { return f }
+
 // The settings may come to name nothing but what was removed.
 func TestNothingLeft(t *testing.T) {
 	store := dbtest.Open(t)
