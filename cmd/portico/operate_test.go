@@ -184,17 +184,18 @@ func TestSignUpOfUnknownEnd(t *testing.T) {
 
 // Lists are read in as many pages as they have, and no more of them than is wanted.
 func TestListsArePaged(t *testing.T) {
-	const all = 250
+	const all = 1200
 	for _, tt := range []struct {
 		args     []string
 		listed   int
 		requests string
 		more     bool
 	}{
-		{nil, all, "100 100 100", false},
-		{[]string{"--limit", "1000"}, all, "100 100 100", false},
-		{[]string{"--limit", "250"}, all, "100 100 51", false},
-		{[]string{"--limit", "249"}, 249, "100 100 50", true},
+		{nil, 100, "101", true},
+		{[]string{"--all"}, all, "500 500 500", false},
+		{[]string{"--limit", "2000"}, all, "500 500 500", false},
+		{[]string{"--limit", "1200"}, all, "500 500 201", false},
+		{[]string{"--limit", "1199"}, 1199, "500 500 200", true},
 		{[]string{"--limit", "5"}, 5, "6", true},
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
@@ -208,7 +209,8 @@ func TestListsArePaged(t *testing.T) {
 					if i > from {
 						out.WriteString(",")
 					}
-					fmt.Fprintf(out, `{"did":"did:plc:aaaaaaaaaaaaaaaaaaaaaaaa","handle":"a%d.test","indexedAt":"2026-01-02T03:04:05Z"}`, i)
+					fmt.Fprintf(out, `{"did":"did:plc:aaaaaaaaaaaaaaaaaaaaaaaa","handle":"a%d.test","status":"active",`+
+						`"emailAuthFactor":false,"invitesDisabled":false,"createdAt":"2026-01-02T03:04:05Z"}`, i)
 				}
 				cursor := ""
 				if from+limit < all {
