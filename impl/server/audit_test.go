@@ -25,6 +25,9 @@ func TestAudit(t *testing.T) {
 	app := f.Accepted(f.Post("createAppPassword", `{"name":"phone"}`, session...)).Text(t, "password")
 	f.Accepted(signIn(app, ""))
 	f.Accepted(f.Post("revokeAppPassword", `{"name":"phone"}`, session...))
+	// What did not happen fills no record.
+	f.Accepted(f.Post("revokeAppPassword", `{"name":"phone"}`, session...))
+	f.Accepted(f.Post("revokeAppPassword", `{"name":"`+strings.Repeat("x", 100_000)+`"}`, session...))
 	f.Accepted(f.Post("requestEmailConfirmation", "", session...))
 	f.Accepted(f.Post("confirmEmail", `{"email":"alice@example.com","token":"`+f.Code("confirm_email")+`"}`, session...))
 	f.Accepted(f.Post("updateEmail", `{"email":"alice@example.com","emailAuthFactor":true}`, session...))

@@ -20,8 +20,15 @@ func (s *Service) RevokeAppPassword(ctx context.Context, in *api.RevokeAppPasswo
 	}
 	did := auth.Caller(ctx).DID
 	err := s.DB.Write(ctx, func(tx *db.Tx) error {
+		_, missing := tx.AppPasswordByName(ctx, did, in.Name)
+		if missing != nil && !errors.Is(missing, db.ErrNotFound) {
+			return missing
+		}
 		if err := tx.DeleteAppPassword(ctx, did, in.Name); err != nil {
 			return err
+		}
+		if missing != nil {
+			return nil // or the record would keep whatever text a caller likes
 		}
 		return audit.Record(ctx, tx, s.Now(), did, audit.AppPasswordRevoked, in.Name)
 	})
