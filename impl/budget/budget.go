@@ -118,7 +118,7 @@ func (b Budget) SpendIn(ctx context.Context, tx *db.Tx, key string, now time.Tim
 // as many wrong passwords as all unknown ones together, also to a thief of a session.
 const maxAddresses = 20
 
-// KnowAddress remembers for 90 days that an owner was at an address: signed in there
+// KnowAddress remembers for 90 days, give or take one, that an owner was at an address: signed in there
 // with the password, or went on with such a session. An address that is none is not
 // remembered, nor is another one while 20 are known.
 func KnowAddress(ctx context.Context, tx *db.Tx, did syntax.DID, ip netip.Addr, now time.Time) error {
@@ -126,11 +126,13 @@ func KnowAddress(ctx context.Context, tx *db.Tx, did syntax.DID, ip netip.Addr, 
 		return nil
 	}
 	b, key := signedIn.For(Address(ip)), stored(did.String())
-	left, _, err := tx.BudgetLeft(ctx, b.Kind, key, b.Points, now)
-	if err != nil {
+	left, end, err := tx.BudgetLeft(ctx, b.Kind, key, b.Points, now)
+	switch {
+	case err != nil:
 		return fmt.Errorf("know address: %w", err)
-	}
-	if left > 0 {
+	case left <= 0 && end.Sub(now) > b.Window-24*time.Hour:
+		return nil // it was renewed lately: sessions go on every few minutes
+	case left > 0:
 		n, err := tx.BudgetsBelow(ctx, signedIn.Kind, key, now)
 		if err != nil {
 			return fmt.Errorf("know address: %w", err)
