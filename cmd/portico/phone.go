@@ -21,7 +21,7 @@ const (
 
 // phones is the phone verification, nil where none is configured.
 func (s *settings) phones(store *db.DB, keys *keyring.Ring, letters *outbox.Outbox) *phone.Verification {
-	v := &phone.Verification{DB: store, Keys: keys, Max: s.PhoneMaxAccounts, Bypass: s.PhoneBypass, Now: time.Now}
+	v := &phone.Verification{DB: store, Keys: keys, Max: s.PhoneMaxAccounts, MaxTexts: s.PhoneMaxTexts, Bypass: s.PhoneBypass, Now: time.Now}
 	switch s.PhoneProvider {
 	case phoneTwilio:
 		v.Provider = &twilio.Client{

@@ -121,6 +121,7 @@ type settings struct {
 	// Phone verification.
 	PhoneProvider    string // phoneTwilio, phoneOutbox; empty: phones are not verified
 	PhoneMaxAccounts int    // of one number
+	PhoneMaxTexts    int    // in a day
 	PhoneBypass      phone.Number
 	PhoneURL         string // without a slash at the end
 	PhoneAccountSID  string
@@ -370,6 +371,7 @@ var settingsTable = []settingGroup{
 	{"Phone verification", []setting{
 		{name: "PORTICO_PHONE_PROVIDER", kind: kindText, shown: "phones are not verified", about: "Who sends the codes that sign-up then asks for: `twilio` (Twilio Verify, or what speaks its HTTP interface), or `outbox` on a development server, where `portico mail` shows them", store: setText(func(s *settings) *string { return &s.PhoneProvider }, func(v string) error { return oneOf(v, phoneTwilio, phoneOutbox) })},
 		{name: "PORTICO_PHONE_MAX_ACCOUNTS", kind: kindInteger, def: "3", about: "Accounts that one phone number may have at a time", store: setInteger(func(s *settings) *int { return &s.PhoneMaxAccounts }, 1, 1000)},
+		{name: "PORTICO_PHONE_MAX_TEXTS", kind: kindInteger, def: "1000", about: "Text messages that are sent in a day: what strangers can make them cost. Beyond it nobody gets a code", store: setInteger(func(s *settings) *int { return &s.PhoneMaxTexts }, 1, 1000000)},
 		{name: "PORTICO_PHONE_BYPASS_NUMBER", kind: kindText, secret: true, about: "Phone number that is never sent a code and needs none, for any number of accounts", store: storePhoneBypass},
 		{name: "PORTICO_PHONE_TWILIO_ACCOUNT_SID", kind: kindText, about: "Account at the provider", store: setText(func(s *settings) *string { return &s.PhoneAccountSID })},
 		{name: "PORTICO_PHONE_TWILIO_AUTH_TOKEN", kind: kindText, secret: true, about: "Its token", store: setSecret(func(s *settings) *secret { return &s.PhoneAuthToken })},

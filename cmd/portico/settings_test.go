@@ -195,6 +195,7 @@ func TestReading(t *testing.T) {
 		{"PORTICO_SIGNUP_CLEANUP_LOOKS=1s,90s", func(s *settings) any { return fmt.Sprint(s.SignupCleanupLooks) }, "[1s 1m30s]"},
 		{"PDS_SQLITE_DISABLE_WAL_AUTO_CHECKPOINT=false", func(s *settings) any { return s.Development }, false},
 		{"PDS_DEV_MODE=true", func(s *settings) any { return s.SSRFProtection }, true},
+		{"PORTICO_PHONE_MAX_TEXTS=50", func(s *settings) any { return s.PhoneMaxTexts }, 50},
 		{"PORTICO_PHONE_MAX_ACCOUNTS=5", func(s *settings) any { return s.PhoneMaxAccounts }, 5},
 		{"PORTICO_PHONE_BYPASS_NUMBER=(555) 012-3456", func(s *settings) any { return string(s.PhoneBypass) }, "+15550123456"},
 		{"PORTICO_PHONE_TWILIO_URL=https://verify.example.com/v2/", func(s *settings) any { return s.PhoneURL }, "https://verify.example.com/v2"},

@@ -37,7 +37,8 @@ type Provider interface {
 var (
 	ErrWrong = errors.New("phone code is wrong, too old or used")
 	ErrSpent = errors.New("too many text messages, or too many tries")
-	// ErrSend and ErrCheck say that the provider failed.
+	// ErrSend and ErrCheck say that the provider failed, or that the day's text messages
+	// are sent.
 	ErrSend  = errors.New("could not send a text message")
 	ErrCheck = errors.New("could not check a phone code")
 )
@@ -50,6 +51,9 @@ type Verification struct {
 	Provider Provider
 	// Max is how many accounts a number may have at a time.
 	Max int
+	// MaxTexts is how many text messages are sent in a day, to whomever; 0 is no limit. Who
+	// has many addresses and many numbers has no other.
+	MaxTexts int
 	// Bypass is a number that counts as proven, whatever the code, for any number of
 	// accounts; "" for none. Whoever knows it needs no phone, so it is a secret.
 	Bypass Number
@@ -164,7 +168,14 @@ func (v *Verification) spend(ctx context.Context, n Number) error {
 				return ErrSpent
 			}
 		}
-		return nil
+		if v.MaxTexts == 0 {
+			return nil
+		}
+		ok, err := budget.Budget{Kind: "texts", Points: v.MaxTexts, Window: 24 * time.Hour}.SpendIn(ctx, tx, "all", v.Now())
+		if err == nil && !ok {
+			err = fmt.Errorf("%w: there were %d in a day", ErrSend, v.MaxTexts)
+		}
+		return err
 	})
 }
 

@@ -366,6 +366,27 @@ func TestBudgetOfTextsInADay(t *testing.T) {
 	}
 }
 
+// However many addresses and numbers there are, a day costs no more than the operator
+// wants it to.
+func TestTextsInADay(t *testing.T) {
+	s := newServer(t)
+	service := verifyByService(s)
+	s.Temp.Phones.MaxTexts = 3
+	for i := range 3 {
+		s.Empty(request(s, fmt.Sprint("+1555123456", i)))
+	}
+	s.Refused(request(s, "+15551234569"), 502, "UpstreamFailure", "Could not send verification text")
+	if !strings.Contains(s.Logged.String(), "there were 3 in a day") {
+		t.Errorf("the operator is not told:\n%s", s.Logged)
+	}
+	s.Empty(request(s, "+15550123456"))
+	s.Advance(24 * time.Hour)
+	s.Empty(request(s, "+15551234569"))
+	if got := len(service.Sent()); got != 4 {
+		t.Errorf("%d texts were sent", got)
+	}
+}
+
 // Whoever looks for numbers that have accounts, or for the one that needs no code, pays
 // for each that is tried, and learns nothing any more when nothing is left.
 func TestBudgetsOfSearches(t *testing.T) {
