@@ -60,6 +60,14 @@ func (tx *Tx) PutSigningKey(ctx context.Context, k SigningKey) error {
 	return wrap(err, "store signing key of %s", k.DID)
 }
 
+// ResealSigningKey replaces the sealed form of k by another one of the same key.
+// An account that is gone or has another key by now stays as it is.
+func (tx *Tx) ResealSigningKey(ctx context.Context, k SigningKey, sealed []byte) error {
+	_, err := tx.exec(ctx, `UPDATE signing_key SET sealed = ? WHERE did = ? AND purpose = ? AND public = ?`,
+		sealed, string(k.DID), k.Purpose, k.Public)
+	return wrap(err, "reseal signing key of %s", k.DID)
+}
+
 func (k *ReservedKey) dest() []any {
 	return []any{
 		&k.ID, orEmpty{(*string)(&k.DID)}, &k.Public, &k.Sealed, (*stamp)(&k.CreatedAt), (*stamp)(&k.ExpiresAt),

@@ -35,7 +35,9 @@ func openKeys(ctx context.Context, s *settings, store *db.DB) (*keyring.Ring, er
 	} else if err != nil {
 		return nil, fmt.Errorf("key canary of the database: %w", err)
 	}
-	if !ring.Current(canary) {
+	// The canary tells only what the first to start with the new key did: another
+	// process may have sealed with the old one after that.
+	if !ring.Current(canary) || len(s.OldKeyEncryptionKey) > 0 {
 		if err := reseal(ctx, store, ring, canary); err != nil {
 			return nil, fmt.Errorf("seal with the new key: %w", err)
 		}
@@ -62,7 +64,8 @@ func openCanary(ctx context.Context, store *db.DB, ring *keyring.Ring) (canary [
 
 // reseal seals every key of an account, every one that is reserved for one, and the
 // mails that wait, with the current key, the canary last: a start that was
-// interrupted begins again.
+// interrupted begins again. What is sealed with a key that is not configured stays as
+// it is: nobody could use it before either, and the repair of its account says so.
 func reseal(ctx context.Context, store *db.DB, ring *keyring.Ring, canary []byte) error {
 	if err := resealSigningKeys(ctx, store, ring); err != nil {
 		return err
@@ -80,6 +83,18 @@ func reseal(ctx context.Context, store *db.DB, ring *keyring.Ring, canary []byte
 	return store.Write(ctx, func(tx *db.Tx) error { return tx.PutMeta(ctx, canaryName, sealed) })
 }
 
+// resealed is sealed under the current key, nil when it stays as it is.
+func resealed(ring *keyring.Ring, purpose, id string, sealed []byte) ([]byte, error) {
+	if ring.Current(sealed) {
+		return nil, nil
+	}
+	again, err := ring.Reseal(purpose, id, sealed)
+	if errors.Is(err, keyring.ErrUnknownKey) {
+		return nil, nil
+	}
+	return again, err
+}
+
 // resealPage is how many keys are sealed in one transaction.
 const resealPage = 500
 
@@ -90,16 +105,19 @@ func resealSigningKeys(ctx context.Context, store *db.DB, ring *keyring.Ring) er
 		if err != nil {
 			return err
 		}
-		for i := range keys {
-			k := &keys[i]
-			if k.Sealed, err = ring.Reseal(k.Purpose, k.DID.String(), k.Sealed); err != nil {
+		sealed := make([][]byte, len(keys))
+		for i, k := range keys {
+			if sealed[i], err = resealed(ring, k.Purpose, k.DID.String(), k.Sealed); err != nil {
 				return fmt.Errorf("signing key of %s: %w", k.DID, err)
 			}
-			last = *k
+			last = k
 		}
 		err = store.Write(ctx, func(tx *db.Tx) error {
-			for _, k := range keys {
-				if err := tx.PutSigningKey(ctx, k); err != nil {
+			for i, k := range keys {
+				if sealed[i] == nil {
+					continue
+				}
+				if err := tx.ResealSigningKey(ctx, k, sealed[i]); err != nil {
 					return err
 				}
 			}
@@ -120,13 +138,16 @@ func resealReservedKeys(ctx context.Context, store *db.DB, ring *keyring.Ring) e
 		}
 		sealed := make([][]byte, len(keys))
 		for i, k := range keys {
-			if sealed[i], err = ring.Reseal(account.ReservedPurpose, k.ID, k.Sealed); err != nil {
+			if sealed[i], err = resealed(ring, account.ReservedPurpose, k.ID, k.Sealed); err != nil {
 				return fmt.Errorf("reserved key %s: %w", k.ID, err)
 			}
 			last = k.ID
 		}
 		err = store.Write(ctx, func(tx *db.Tx) error {
 			for i, k := range keys {
+				if sealed[i] == nil {
+					continue
+				}
 				if err := tx.ResealReservedKey(ctx, k, sealed[i]); err != nil {
 					return err
 				}

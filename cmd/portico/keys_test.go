@@ -121,3 +121,58 @@ func TestKeyRotation(t *testing.T) {
 		}
 	})
 }
+
+// Of several servers the first to start with a new key-encryption key seals anew what
+// is there. What another seals with the old one after that is sealed anew by the next
+// start that has the old one still.
+func TestKeyRotationWhileOthersRun(t *testing.T) {
+	dbtest.Engines(t, func(t *testing.T, store *db.DB) {
+		ctx := t.Context()
+		kek := func(b byte) []byte { return bytes.Repeat([]byte{b}, keyring.KeySize) }
+		both := &settings{KeyEncryptionKey: kek(2), OldKeyEncryptionKey: [][]byte{kek(1)}}
+		other, err := openKeys(ctx, &settings{KeyEncryptionKey: kek(1)}, store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := openKeys(ctx, both, store); err != nil {
+			t.Fatal(err)
+		}
+		lost, err := keyring.New(rand.Reader, kek(9))
+		if err != nil {
+			t.Fatal(err)
+		}
+		dids := []syntax.DID{"did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"}
+		for i, ring := range []*keyring.Ring{other, lost} {
+			sealed, err := ring.Seal(account.KeyPurpose, dids[i].String(), []byte("secret"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := store.Write(ctx, func(tx *db.Tx) error {
+				now := time.Now()
+				return tx.ReserveAccount(ctx, db.Reservation{
+					Account: db.Account{DID: dids[i], CreatedAt: now}, Holder: "test", LeaseUntil: now,
+					Key: db.SigningKey{DID: dids[i], Purpose: account.KeyPurpose, Public: "did:key:z", Sealed: sealed},
+				})
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+
+		if _, err := openKeys(ctx, both, store); err != nil {
+			t.Fatal(err)
+		}
+		ring, err := openKeys(ctx, &settings{KeyEncryptionKey: kek(2)}, store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []error{nil, keyring.ErrUnknownKey} {
+			row, err := store.SigningKey(ctx, dids[i], account.KeyPurpose)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := ring.Open(account.KeyPurpose, dids[i].String(), row.Sealed); !errors.Is(err, want) {
+				t.Errorf("signing key of %s: %v, want %v", dids[i], err, want)
+			}
+		}
+	})
+}

@@ -31,6 +31,18 @@ func (s *suite) signingKeys() {
 	rest, err := s.db.SigningKeys(ctx, did(1), "atproto", 10)
 	s.ok(err)
 	s.equal("rest", rest, all[1:])
+
+	// The sealed form of a key is replaced, but no other key by it.
+	s.must(func(tx *db.Tx) error {
+		return errors.Join(
+			tx.ResealSigningKey(ctx, changed, []byte{1}),
+			tx.ResealSigningKey(ctx, db.SigningKey{DID: did(2), Purpose: "atproto", Public: "did:key:former"}, []byte{1}),
+			tx.ResealSigningKey(ctx, key(did(9)), []byte{1}))
+	})
+	changed.Sealed = []byte{1}
+	all, err = s.db.SigningKeys(ctx, "", "", 10)
+	s.ok(err)
+	s.equal("resealed", all, []db.SigningKey{changed, key(did(2))})
 }
 
 func (s *suite) reservedKeys() {
