@@ -112,3 +112,34 @@ func TestNoCommit(t *testing.T) {
 		t.Errorf("trailing byte: %v", err)
 	}
 }
+
+// Blocks come from owners, who bring their repositories along. Whatever they are, what is
+// taken for a commit has the name of the block, and says what was signed: of one that
+// verifies nothing can be changed but in the signature.
+func FuzzParseCommit(f *testing.F) {
+	key, public := newKey(f)
+	r, err := Genesis(somebody, key, time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
+	if err != nil {
+		f.Fatal(err)
+	}
+	whole := r.Blocks[1].Data
+	f.Add(whole)
+	f.Add(r.Blocks[0].Data)
+	f.Add(whole[:len(whole)-1])
+	f.Add([]byte{0xa1, 0x63, 's', 'i', 'g', 0x40})
+	f.Fuzz(func(t *testing.T, block []byte) {
+		c, err := ParseCommit(block)
+		if err != nil {
+			if !errors.Is(err, ErrCommit) {
+				t.Errorf("%v", err)
+			}
+			return
+		}
+		if c.CID != dagcbor.Sum(dagcbor.CodecDAGCBOR, block) {
+			t.Errorf("CID %s of another block", c.CID)
+		}
+		if c.Verify(public) == nil && (c.DID != somebody || c.Rev != r.Rev || c.Data != r.Data) {
+			t.Errorf("%+v was never signed", c)
+		}
+	})
+}
