@@ -501,7 +501,7 @@ func updateAccount(ctx context.Context, con *console, c *cli.Command) error {
 // progress says to a person what is done.
 func (con *console) progress(format string, args ...any) {
 	if !con.json {
-		fmt.Fprintf(con.out, format+"\n", args...)
+		_ = con.say(format, args...)
 	}
 }
 

@@ -437,7 +437,7 @@ func (con *console) confirm(ctx context.Context, yes bool, question, want string
 	if !con.person {
 		return usage("nothing was done: without a terminal to ask at, --yes is needed")
 	}
-	fmt.Fprint(con.errs, question)
+	fmt.Fprint(con.errs, legible(question))
 	answer, err := con.line(ctx)
 	if err != nil {
 		return err
@@ -554,7 +554,7 @@ func (con *console) facts(pairs ...string) error {
 
 // say prints a line for people.
 func (con *console) say(format string, args ...any) error {
-	_, err := fmt.Fprintf(con.out, format+"\n", args...)
+	_, err := io.WriteString(con.out, legible(fmt.Sprintf(format, args...))+"\n")
 	return err
 }
 
