@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	operatorapi "portico/api/portico/operator"
+	"portico/api/xrpc"
 )
 
 // domainCommand is "portico domain".
@@ -101,6 +102,9 @@ func removeDomain(ctx context.Context, con *console, c *cli.Command) error {
 	switch {
 	case errors.Is(err, operatorapi.ErrRemoveDomainDomainNotFound):
 		return fail(statusNotFound, "there is no domain %s", printable(name))
+	case errors.Is(err, operatorapi.ErrRemoveDomainDomainInUse):
+		refused, _ := errors.AsType[*xrpc.Error](err)
+		return fail(statusRefused, "the server refused: %s (%s); --force removes it all the same", printable(refused.Message), refused.Name)
 	case err != nil:
 		return err
 	}

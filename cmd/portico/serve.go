@@ -68,6 +68,9 @@ func run(ctx context.Context, s *settings, stdout io.Writer) (err error) {
 		URL: string(s.DatabaseURL), Dir: s.DataDirectory, Synchronous: s.SQLiteSynchronous,
 		SequenceStart: s.SequenceStart, Logger: log,
 	})
+	if errors.Is(err, db.ErrSchemaAhead) {
+		return fmt.Errorf("open database: %w: start the version that brought it there, or restore the backup from before", err)
+	}
 	if err != nil {
 		return fmt.Errorf("open database: %w", err)
 	}
