@@ -150,7 +150,7 @@ directory. Ends with 1 when something is wrong still.`,
 			{
 				Name: "log", ArgsUsage: "ACCOUNT",
 				Usage:       "list what was done to an account and by whom, the newest first",
-				Description: `The log of a deleted account is still there, for some time, under its DID.`,
+				Description: `Of a deleted account it is the deletion alone, under its DID, for some time.`,
 				Flags:       []cli.Flag{limitFlag(100), allFlag()},
 				Action:      o.action(one, 1, 1, showAccountLog),
 			},
@@ -448,15 +448,12 @@ func updateAccount(ctx context.Context, con *console, c *cli.Command) error {
 	if key != "" && key != "new" && !strings.HasPrefix(key, "did:key:") {
 		return usage("%q is neither a did:key nor new", key)
 	}
-	a, err := con.find(ctx, c.Args().First())
+	a, err := con.ready(ctx, c.Args().First())
 	if err != nil {
 		return err
 	}
 	if handle != "" && a.Status == operatorapi.AccountStatusTakendown {
 		return fail(statusRefused, "%s is taken down: restore it first", a.Handle)
-	}
-	if invites != "" && a.Status == operatorapi.AccountStatusCreating {
-		return fail(statusRefused, "%s is under creation: it earns no invite codes yet", a.Handle)
 	}
 	if address != "" {
 		if err := con.admin.UpdateAccountEmail(ctx, &adminapi.UpdateAccountEmailInput{Account: a.DID.AtIdentifier(), Email: address}); err != nil {
@@ -537,7 +534,7 @@ func (con *console) finishState(ctx context.Context, did syntax.DID) error {
 }
 
 func resetPassword(ctx context.Context, con *console, c *cli.Command) error {
-	a, err := con.find(ctx, c.Args().First())
+	a, err := con.ready(ctx, c.Args().First())
 	if err != nil {
 		return err
 	}
@@ -566,7 +563,7 @@ func resetPassword(ctx context.Context, con *console, c *cli.Command) error {
 }
 
 func disableAuthFactor(ctx context.Context, con *console, c *cli.Command) error {
-	a, err := con.find(ctx, c.Args().First())
+	a, err := con.ready(ctx, c.Args().First())
 	if err != nil {
 		return err
 	}
@@ -581,7 +578,7 @@ func takeDown(ctx context.Context, con *console, c *cli.Command, applied bool) e
 	if !applied && c.String("ref") != "" {
 		return usage("--ref and --reverse do not go together")
 	}
-	a, err := con.find(ctx, c.Args().First())
+	a, err := con.ready(ctx, c.Args().First())
 	if err != nil {
 		return err
 	}
@@ -600,7 +597,7 @@ func takeDown(ctx context.Context, con *console, c *cli.Command, applied bool) e
 }
 
 func setDeactivated(ctx context.Context, con *console, c *cli.Command, applied bool) error {
-	a, err := con.find(ctx, c.Args().First())
+	a, err := con.ready(ctx, c.Args().First())
 	if err != nil {
 		return err
 	}
@@ -618,7 +615,7 @@ func setDeactivated(ctx context.Context, con *console, c *cli.Command, applied b
 }
 
 func deleteAccount(ctx context.Context, con *console, c *cli.Command) error {
-	a, err := con.find(ctx, c.Args().First())
+	a, err := con.ready(ctx, c.Args().First())
 	if err != nil {
 		return err
 	}

@@ -428,6 +428,16 @@ func (con *console) find(ctx context.Context, name string) (*operatorapi.Account
 	return a, err
 }
 
+// ready is find for commands that change an account. One under creation does not take
+// that: methods answer as if it was not there, and tell the network that it is deleted.
+func (con *console) ready(ctx context.Context, name string) (*operatorapi.Account, error) {
+	a, err := con.find(ctx, name)
+	if err == nil && a.Status == operatorapi.AccountStatusCreating {
+		return nil, fail(statusRefused, "%s is under creation: what can be done about that, account repair says", a.Handle)
+	}
+	return a, err
+}
+
 // confirm asks a person whether to go on, who does so by typing want, or yes where
 // want is empty. A script has to say --yes.
 func (con *console) confirm(ctx context.Context, yes bool, question, want string) error {

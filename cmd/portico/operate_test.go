@@ -182,6 +182,26 @@ func TestSignUpOfUnknownEnd(t *testing.T) {
 	}
 }
 
+// Nothing is done to an account that may come to be in the next moment.
+func TestAccountUnderCreation(t *testing.T) {
+	environ := standIn(t, func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, ".getAccount") {
+			t.Error("the server was asked", r.URL)
+		}
+		fmt.Fprint(w, `{"did":"did:plc:aaaaaaaaaaaaaaaaaaaaaaaa","handle":"alice.test","status":"creating","emailAuthFactor":false,`+
+			`"invitesDisabled":false,"createdAt":"2026-01-02T03:04:05Z"}`)
+	})
+	for _, command := range []string{
+		"takedown", "restore", "deactivate", "activate", "delete --yes", "reset-password", "disable-2fa", "update --handle bob.test",
+	} {
+		_, _, err := portico(t, environ, append([]string{"account"}, append(strings.Fields(command), "alice.test")...)...)
+		const want = "alice.test is under creation: what can be done about that, account repair says"
+		if err == nil || exitStatus(err) != 4 || err.Error() != want {
+			t.Errorf("%s: %v", command, err)
+		}
+	}
+}
+
 // Lists are read in as many pages as they have, and no more of them than is wanted.
 func TestListsArePaged(t *testing.T) {
 	const all = 1200
