@@ -8,6 +8,7 @@ package audit
 import (
 	"cmp"
 	"context"
+	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -73,10 +74,17 @@ func From(ctx context.Context) Who {
 	return w
 }
 
+// maxDetail is more bytes than the longest name has that a detail holds.
+const maxDetail = 2100
+
 // Record adds an entry about did, which is "" when it concerns no account, to what
-// tx does. detail is for people; it must hold no secret.
+// tx does. detail is for people; it must hold no secret. It is cut where somebody
+// made it long: entries stay for a year.
 func Record(ctx context.Context, tx *db.Tx, at time.Time, did syntax.DID, event, detail string) error {
 	w := From(ctx)
+	if len(detail) > maxDetail {
+		detail = strings.ToValidUTF8(detail[:maxDetail], "") + "…"
+	}
 	return tx.RecordAudit(ctx, db.AuditEntry{
 		DID: did, At: at, Actor: w.Actor, Address: w.Address, Event: event, Detail: detail,
 	})

@@ -241,6 +241,20 @@ func TestEveryActionIsRecorded(t *testing.T) {
 	}, func(o *servertest.Options) { o.TrustedProxies = 1 })
 }
 
+// Nobody fills the record with one long reason after another.
+func TestLongDetails(t *testing.T) {
+	s := newOperator(t)
+	alice := s.SignUp("alice")
+	body := fmt.Sprintf(`{"subject":{"$type":"com.atproto.admin.defs#repoRef","did":%q},"takedown":{"applied":true,"ref":%q}}`,
+		alice.DID, strings.Repeat("é", 50_000))
+	const method = "com.atproto.admin.updateSubjectStatus"
+	s.Accepted(s.Post(method, body, s.ServiceToken(servertest.ModService, s.ModKey, method, time.Minute)))
+	entries := servertest.Must(s.DB.Audit(t.Context(), alice.DID, 1))
+	if got := entries[0].Detail; got != strings.Repeat("é", 1050)+"…" {
+		t.Errorf("a detail of %d bytes", len(got))
+	}
+}
+
 // What is no longer to be kept is forgotten, and nothing else.
 func TestPurgeOfTheRecord(t *testing.T) {
 	engines(t, func(t *testing.T, s operator) {
