@@ -384,6 +384,9 @@ func (t *target) explain(ctx context.Context, err error) error {
 		if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 			return fail(statusUnreachable, "who answers at %s does not prove to be that server: %w", t.host, e.Err)
 		}
+		if !t.given {
+			return fail(statusUnreachable, "no server answers at %s: is it running? PDS_PORT says at which port, --pds-host names another server (%w)", t.host, e.Err)
+		}
 		return fail(statusUnreachable, "no server answers at %s: is it running? --pds-host names another (%w)", t.host, e.Err)
 	}
 	answered, ok := errors.AsType[*xrpc.Error](err)
