@@ -88,7 +88,7 @@ func run(ctx context.Context, s *settings, stdout io.Writer) (err error) {
 
 	listener, err := net.Listen("tcp", s.listenAddress())
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return fmt.Errorf("listen (PDS_PORT, PORTICO_BIND): %w", err)
 	}
 	directoryURL, stopDirectory, err := startDirectory(s, store, log)
 	if err != nil {
