@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 
 	"portico/db/migrations"
@@ -53,11 +55,7 @@ func migrate(ctx context.Context, e engine, r runner, c Config) error {
 		c.Logger.InfoContext(ctx, "database migrated", slog.String("step", s.Name))
 	}
 	if len(applied) > 0 {
-		var names []string
-		for name := range applied {
-			names = append(names, name)
-		}
-		return fmt.Errorf("%w: it has seen %s", ErrSchemaAhead, strings.Join(names, ", "))
+		return fmt.Errorf("%w: it has seen %s", ErrSchemaAhead, strings.Join(slices.Sorted(maps.Keys(applied)), ", "))
 	}
 	return nil
 }
