@@ -85,6 +85,9 @@ func run(ctx context.Context, s *settings, stdout io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := warnOfChange(ctx, s, store, log); err != nil {
+		return err
+	}
 
 	listener, err := net.Listen("tcp", s.listenAddress())
 	if err != nil {
