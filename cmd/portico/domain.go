@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 
 	"github.com/urfave/cli/v3"
 
@@ -68,9 +69,9 @@ func (con *console) domainTable(domains ...operatorapi.Domain) error {
 		if d.Configured {
 			from = "settings"
 		}
-		rows[i] = []string{d.Domain, d.InvitePolicy, from, when(d.AddedAt)}
+		rows[i] = []string{d.Domain, d.InvitePolicy, strconv.FormatInt(d.Accounts, 10), from, when(d.AddedAt)}
 	}
-	return con.table("There are no domains.", "DOMAIN INVITES FROM CHANGED", rows)
+	return con.table("There are no domains.", "DOMAIN INVITES ACCOUNTS FROM CHANGED", rows)
 }
 
 func addDomain(ctx context.Context, con *console, c *cli.Command) error {

@@ -107,10 +107,10 @@ func TestEveryActionIsRecorded(t *testing.T) {
 			}, 200, "password_changed by stranger from 192.0.2.1: "},
 			{server + "createInviteCode", func() servertest.Answer {
 				return operator(server+"createInviteCode", `{"useCount":3,"forAccount":%q}`, did)
-			}, 200, "invite_codes_created by admin from 192.0.2.2: 1 codes of 3 uses"},
+			}, 200, "invite_codes_created by admin from 192.0.2.2: 1, uses of each: 3"},
 			{server + "createInviteCodes", func() servertest.Answer {
 				return operator(server+"createInviteCodes", `{"codeCount":2,"useCount":1,"forAccounts":[%q]}`, did)
-			}, 200, "invite_codes_created by admin from 192.0.2.2: 2 codes of 1 uses"},
+			}, 200, "invite_codes_created by admin from 192.0.2.2: 2, uses of each: 1"},
 			{server + "reserveSigningKey", func() servertest.Answer {
 				a := stranger(server+"reserveSigningKey", `{"did":%q}`, did)
 				reserved = a.Text(t, "signingKey")

@@ -109,11 +109,11 @@ func (p place) resolved(handle string, u servertest.User) {
 
 func TestDomains(t *testing.T) {
 	places(t, func(t *testing.T, p place) {
-		const configured = `{"domain":"test","invitePolicy":"open","configured":true}`
+		const configured = `{"domain":"test","invitePolicy":"open","configured":true,"accounts":0}`
 		p.list(`{"domains":[` + configured + `]}`)
 		p.described(".test false")
 
-		const added = `{"domain":"example.com","invitePolicy":"open","configured":false,"addedAt":"2026-03-01T12:00:00.000Z"}`
+		const added = `{"domain":"example.com","invitePolicy":"open","configured":false,"accounts":0,"addedAt":"2026-03-01T12:00:00.000Z"}`
 		if a := p.Accepted(p.put(".Example.com", "")); a.Body != added {
 			t.Errorf("put %s", a.Body)
 		}
@@ -124,7 +124,7 @@ func TestDomains(t *testing.T) {
 
 		p.Accepted(p.put("example.com", "closed"))
 		p.described(".test false")
-		p.list(`{"domains":[` + configured + "," + strings.Replace(added, "open", "closed", 1) + `]}`)
+		p.list(`{"domains":[` + configured + "," + strings.NewReplacer("open", "closed", `"accounts":0`, `"accounts":1`).Replace(added) + `]}`)
 		p.Accepted(p.put("example.com", "invite"))
 		p.described(".test .example.com false")
 		p.Accepted(p.put("test", "closed"))

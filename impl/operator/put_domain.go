@@ -27,5 +27,5 @@ func (s *Service) PutDomain(ctx context.Context, in *api.PutDomainInput) (*api.P
 	case err != nil:
 		return nil, err
 	}
-	return new(api.PutDomainOutput(domainOf(put))), nil
+	return s.domain(ctx, put)
 }

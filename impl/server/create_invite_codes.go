@@ -90,7 +90,7 @@ func (s *Service) recordInvites(ctx context.Context, tx *db.Tx, owners []string,
 		if owner == inviteAdmin {
 			did = ""
 		}
-		detail := fmt.Sprintf("%d codes of %d uses", count, uses)
+		detail := fmt.Sprintf("%d, uses of each: %d", count, uses)
 		if err := audit.Record(ctx, tx, s.Now(), did, audit.InviteCodesCreated, detail); err != nil {
 			return err
 		}

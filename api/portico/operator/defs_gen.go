@@ -27,6 +27,8 @@ type Domain struct {
 	InvitePolicy string `json:"invitePolicy"`
 	// Whether the settings of the server name the domain.
 	Configured bool `json:"configured"`
+	// How many accounts, in any state, have a handle there.
+	Accounts int64 `json:"accounts"`
 	// When an operator added the domain, or first decided its policy; absent
 	// when the settings alone speak.
 	AddedAt *syntax.Datetime `json:"addedAt,omitzero"`
@@ -36,6 +38,7 @@ var domain = xrpc.Object(
 	xrpc.Required("domain", xrpc.String(xrpc.MaxLength(253))),
 	xrpc.Required("invitePolicy", xrpc.String()),
 	xrpc.Required("configured", xrpc.Boolean()),
+	xrpc.Required("accounts", xrpc.Integer()),
 	xrpc.Optional("addedAt", xrpc.String(xrpc.FormatDatetime)),
 )
 
