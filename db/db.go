@@ -55,6 +55,9 @@ type Config struct {
 	// ReadOnly opens a database that is there, beside the process that has it: its
 	// schema is not touched, and Write returns an error.
 	ReadOnly bool
+	// Behind lets ReadOnly open a database that lacks the latest steps of the schema:
+	// what is of older ones can be read.
+	Behind bool
 	// SequenceStart raises the event counter while there are no events: the
 	// first one gets the number SequenceStart+1.
 	SequenceStart int64

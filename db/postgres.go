@@ -57,7 +57,7 @@ func openPostgres(ctx context.Context, c Config, mailed chan<- struct{}) (_ *pos
 	e.cancel = cancel
 	if c.ReadOnly {
 		e.readOnly = true
-		if err := checkSchema(ctx, e); err != nil {
+		if err := checkSchema(ctx, e, c.Behind); err != nil {
 			return nil, errors.Join(err, e.close())
 		}
 		return e, nil

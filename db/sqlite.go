@@ -93,7 +93,7 @@ func openSQLiteReader(ctx context.Context, c Config) (*sqliteEngine, error) {
 	}
 	e := &sqliteEngine{turn: make(chan struct{}, 1), closed: make(chan struct{}), readers: pool, read: &liteReader{db: pool}}
 	e.turn <- struct{}{}
-	if err := checkSchema(ctx, e); err != nil {
+	if err := checkSchema(ctx, e, c.Behind); err != nil {
 		return nil, errors.Join(err, e.close())
 	}
 	return e, nil
