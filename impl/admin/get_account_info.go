@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"context"
 	"net/http"
-	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	api "portico/api/atproto/admin"
 	"portico/api/atproto/server"
+	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/answer"
 )
@@ -64,19 +64,9 @@ func (s *Service) views(ctx context.Context, accounts []db.Account) ([]api.Accou
 }
 
 func view(a *db.Account) api.AccountView {
-	v := api.AccountView{
+	return api.AccountView{
 		DID: a.DID, Handle: cmp.Or(a.Handle, syntax.HandleInvalid), IndexedAt: answer.Datetime(a.CreatedAt),
-		EmailConfirmedAt: moment(a.EmailConfirmedAt), DeactivatedAt: moment(a.DeactivatedAt), InvitesDisabled: new(a.InvitesDisabled),
+		EmailConfirmedAt: answer.Moment(a.EmailConfirmedAt), DeactivatedAt: answer.Moment(a.DeactivatedAt), InvitesDisabled: new(a.InvitesDisabled),
+		Email: xrpc.NonZero(a.Email),
 	}
-	if a.Email != "" {
-		v.Email = new(a.Email)
-	}
-	return v
-}
-
-func moment(t *time.Time) *syntax.Datetime {
-	if t == nil {
-		return nil
-	}
-	return new(answer.Datetime(*t))
 }

@@ -7,13 +7,14 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	api "portico/api/atproto/admin"
+	"portico/api/xrpc"
 	"portico/db"
 )
 
 // SearchAccounts lists the accounts whose address begins with a text, in the order
 // of their addresses; or, without one, all accounts in the order of their DIDs.
 func (s *Service) SearchAccounts(ctx context.Context, p *api.SearchAccountsParams) (*api.SearchAccountsOutput, error) {
-	prefix, after, limit := strings.ToLower(deref(p.Email)), deref(p.Cursor), int(p.Limit)
+	prefix, after, limit := strings.ToLower(xrpc.ValueOf(p.Email)), xrpc.ValueOf(p.Cursor), int(p.Limit)
 	var found []db.Account
 	var err error
 	if prefix != "" {

@@ -28,7 +28,7 @@ func (s *Service) SendEmail(ctx context.Context, in *api.SendEmailInput) (*api.S
 		if a.Email == "" {
 			return errNoAddress
 		}
-		letter := mail.Message(a.Email, deref(in.Subject), in.Content)
+		letter := mail.Message(a.Email, xrpc.ValueOf(in.Subject), in.Content)
 		if err := s.Outbox.Post(ctx, tx, a.DID, mail.KindMessage, letter, s.Now().Add(messageLife)); err != nil {
 			return err
 		}

@@ -47,11 +47,3 @@ var (
 func (s *Service) record(ctx context.Context, tx *db.Tx, did syntax.DID, event, detail string) error {
 	return audit.Record(ctx, tx, s.Now(), did, event, detail)
 }
-
-// deref is the value of an optional field, zero where it is absent.
-func deref[T any](p *T) T {
-	if p == nil {
-		return *new(T)
-	}
-	return *p
-}

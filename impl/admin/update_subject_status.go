@@ -66,7 +66,7 @@ func (s *Service) setTakedown(ctx context.Context, subject api.UpdateSubjectStat
 		if !takedown.Applied {
 			return s.Accounts.Restore(ctx, subject.DID)
 		}
-		ref := strings.ReplaceAll(deref(takedown.Ref), "\x00", "")
+		ref := strings.ReplaceAll(xrpc.ValueOf(takedown.Ref), "\x00", "")
 		return s.Accounts.TakeDown(ctx, subject.DID, cmp.Or(ref, s.Now().UTC().Format("2006-01-02T15:04:05.000Z")))
 	case *repo.StrongRef:
 		did, err := subject.URI.Authority().AsDID()

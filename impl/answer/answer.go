@@ -69,3 +69,11 @@ func Directory(err error) error {
 func Datetime(t time.Time) syntax.Datetime {
 	return syntax.Datetime(t.UTC().Format("2006-01-02T15:04:05.000Z"))
 }
+
+// Moment is Datetime for a time that may be absent.
+func Moment(t *time.Time) *syntax.Datetime {
+	if t == nil {
+		return nil
+	}
+	return new(Datetime(*t))
+}

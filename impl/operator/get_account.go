@@ -6,11 +6,11 @@ import (
 	"errors"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	api "portico/api/portico/operator"
+	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/answer"
 	"portico/impl/email"
@@ -35,10 +35,10 @@ func (s *Service) GetAccount(ctx context.Context, p *api.GetAccountParams) (*api
 func accountOf(a *db.Standing) api.Account {
 	return api.Account{
 		DID: a.DID, Handle: cmp.Or(a.Handle, syntax.HandleInvalid), Status: status(a),
-		EmailConfirmedAt: moment(a.EmailConfirmedAt), EmailAuthFactor: a.EmailAuthFactor,
-		CreatedAt: answer.Datetime(a.CreatedAt), DeactivatedAt: moment(a.DeactivatedAt), DeleteAfter: moment(a.DeleteAfter),
+		EmailConfirmedAt: answer.Moment(a.EmailConfirmedAt), EmailAuthFactor: a.EmailAuthFactor,
+		CreatedAt: answer.Datetime(a.CreatedAt), DeactivatedAt: answer.Moment(a.DeactivatedAt), DeleteAfter: answer.Moment(a.DeleteAfter),
 		TakedownRef: a.TakedownRef, InvitesDisabled: a.InvitesDisabled,
-		Email: given(a.Email), InviteCode: given(a.InviteCode),
+		Email: xrpc.NonZero(a.Email), InviteCode: xrpc.NonZero(a.InviteCode),
 	}
 }
 
@@ -59,19 +59,4 @@ func status(a *db.Standing) string {
 		return api.AccountStatusCreating
 	}
 	return cmp.Or(a.Status(), api.AccountStatusActive)
-}
-
-// given is a text, or nothing where it is empty.
-func given[T ~string](text T) *T {
-	if text == "" {
-		return nil
-	}
-	return &text
-}
-
-func moment(t *time.Time) *syntax.Datetime {
-	if t == nil {
-		return nil
-	}
-	return new(answer.Datetime(*t))
 }

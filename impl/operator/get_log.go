@@ -38,7 +38,7 @@ func (s *Service) GetLog(ctx context.Context, p *api.GetLogParams) (*api.GetLogO
 	}
 	for _, e := range entries {
 		out.Entries = append(out.Entries, api.LogEntry{
-			At: answer.Datetime(e.At), DID: given(e.DID), Actor: e.Actor, Address: given(e.Address), Event: e.Event, Detail: given(e.Detail),
+			At: answer.Datetime(e.At), DID: xrpc.NonZero(e.DID), Actor: e.Actor, Address: xrpc.NonZero(e.Address), Event: e.Event, Detail: xrpc.NonZero(e.Detail),
 		})
 	}
 	return out, nil

@@ -17,10 +17,10 @@ import (
 // nothing to another page.
 func (s *Service) ListAccounts(ctx context.Context, p *api.ListAccountsParams) (*api.ListAccountsOutput, error) {
 	filter := db.StandingFilter{
-		Status: deref(p.Status), Email: email.Normalize(deref(p.Email)),
-		Domain: strings.ToLower(strings.TrimPrefix(deref(p.Domain), ".")),
+		Status: xrpc.ValueOf(p.Status), Email: email.Normalize(xrpc.ValueOf(p.Email)),
+		Domain: strings.ToLower(strings.TrimPrefix(xrpc.ValueOf(p.Domain), ".")),
 	}
-	after, limit := deref(p.Cursor), int(p.Limit)
+	after, limit := xrpc.ValueOf(p.Cursor), int(p.Limit)
 	if after != "" && !place(filter, after) {
 		return nil, xrpc.InvalidRequest("Malformed cursor")
 	}
@@ -49,11 +49,4 @@ func place(filter db.StandingFilter, cursor string) bool {
 	}
 	_, err := syntax.ParseDID(cursor)
 	return err == nil
-}
-
-func deref(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }

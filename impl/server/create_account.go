@@ -40,7 +40,7 @@ func (s *Service) CreateAccount(ctx context.Context, in *api.CreateAccountInput)
 	if err := s.spendSignUp(ctx, request); err != nil {
 		return nil, err
 	}
-	if text := deref(in.Password); text != "" {
+	if text := xrpc.ValueOf(in.Password); text != "" {
 		request.PasswordHash, err = s.Passwords.Hash(ctx, text)
 		if errors.Is(err, password.ErrBusy) {
 			return nil, xrpc.NotEnoughResources("Not Enough Resources")
@@ -69,7 +69,7 @@ func (s *Service) CreateAccount(ctx context.Context, in *api.CreateAccountInput)
 // signUp refuses what can be refused before anything is tried, in the order that
 // clients of the reference know.
 func (s *Service) signUp(ctx context.Context, in *api.CreateAccountInput) (*account.Request, error) {
-	address, text, code, did := deref(in.Email), deref(in.Password), deref(in.InviteCode), deref(in.DID)
+	address, text, code, did := xrpc.ValueOf(in.Email), xrpc.ValueOf(in.Password), xrpc.ValueOf(in.InviteCode), xrpc.ValueOf(in.DID)
 	domains := s.Domains.Current(ctx)
 	switch {
 	case in.PLCOp != nil:
@@ -97,7 +97,7 @@ func (s *Service) signUp(ctx context.Context, in *api.CreateAccountInput) (*acco
 		}
 	}
 	r := &account.Request{
-		Handle: choice.Handle, Email: email.Normalize(address), InviteCode: code, RecoveryKey: deref(in.RecoveryKey), DID: did,
+		Handle: choice.Handle, Email: email.Normalize(address), InviteCode: code, RecoveryKey: xrpc.ValueOf(in.RecoveryKey), DID: did,
 		Hold: func(ctx context.Context, tx *db.Tx) error { return s.holdDomain(ctx, tx, choice, code) },
 	}
 	if text == "" {
@@ -148,7 +148,7 @@ func (s *Service) creationError(err error, in *api.CreateAccountInput) error {
 		return api.ErrCreateAccountHandleNotAvailable.New(http.StatusBadRequest,
 			"Handle already taken: "+in.Handle.Normalize().String())
 	case errors.Is(err, db.ErrEmailTaken):
-		return xrpc.InvalidRequest("Email already taken: " + deref(in.Email))
+		return xrpc.InvalidRequest("Email already taken: " + xrpc.ValueOf(in.Email))
 	case errors.Is(err, db.ErrDIDTaken):
 		return errAlreadyExists.New(http.StatusBadRequest, "Repo already exists")
 	case errors.Is(err, db.ErrInviteUnavailable):

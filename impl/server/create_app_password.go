@@ -27,7 +27,7 @@ func (s *Service) CreateAppPassword(ctx context.Context, in *api.CreateAppPasswo
 	}
 	did := auth.Caller(ctx).DID
 	app := db.AppPassword{
-		DID: did, Name: in.Name, MAC: s.Sessions.AppPasswordMAC(did, text), Privileged: deref(in.Privileged), CreatedAt: s.Now(),
+		DID: did, Name: in.Name, MAC: s.Sessions.AppPasswordMAC(did, text), Privileged: xrpc.ValueOf(in.Privileged), CreatedAt: s.Now(),
 	}
 	err = s.DB.Write(ctx, func(tx *db.Tx) error {
 		if err := tx.InsertAppPassword(ctx, app); err != nil {

@@ -69,7 +69,7 @@ func (s *Service) signIn(ctx context.Context, in *api.CreateSessionInput) (*logi
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := s.checkAuthFactor(ctx, login, deref(in.AuthFactorToken)); err != nil {
+	if err := s.checkAuthFactor(ctx, login, xrpc.ValueOf(in.AuthFactorToken)); err != nil {
 		return nil, nil, err
 	}
 	tokens, err := s.startSession(auth.Acting(ctx, login.account.DID.String()), login, in)

@@ -22,7 +22,7 @@ const moveAway = "com.atproto.server.createAccount"
 // which another service knows it. An account that was taken down gets the one for
 // moving away and none besides.
 func (s *Service) GetServiceAuth(ctx context.Context, p *api.GetServiceAuthParams) (*api.GetServiceAuthOutput, error) {
-	caller, lxm, now := auth.Caller(ctx), deref(p.Lxm).String(), s.Now()
+	caller, lxm, now := auth.Caller(ctx), xrpc.ValueOf(p.Lxm).String(), s.Now()
 	switch {
 	case !serviceauth.ValidAudience(p.Aud):
 		return nil, xrpc.InvalidRequest("aud must be a valid atproto DID or did#serviceId reference")

@@ -23,8 +23,8 @@ func (s *Service) phoneNumber(ctx context.Context, in *api.CreateAccountInput) (
 	if s.Phones == nil {
 		return "", nil
 	}
-	typed := deref(in.VerificationPhone)
-	if typed == "" || deref(in.VerificationCode) == "" {
+	typed := xrpc.ValueOf(in.VerificationPhone)
+	if typed == "" || xrpc.ValueOf(in.VerificationCode) == "" {
 		return "", errInvalidPhone.New(http.StatusBadRequest,
 			"Text verification is now required on this server. Please make sure you're using the latest version of the Bluesky app.")
 	}
@@ -41,7 +41,7 @@ func (s *Service) provePhone(ctx context.Context, number phone.Number, in *api.C
 	if s.Phones == nil {
 		return nil
 	}
-	err := s.Phones.Prove(ctx, number, deref(in.VerificationCode))
+	err := s.Phones.Prove(ctx, number, xrpc.ValueOf(in.VerificationCode))
 	if errors.Is(err, phone.ErrWrong) {
 		return errInvalidPhone.New(http.StatusBadRequest, "Could not verify phone number. Please try again.")
 	}

@@ -19,7 +19,7 @@ const reservationLife = 7 * 24 * time.Hour
 // DID it is the same key as long as the reservation lasts, whoever asks. Anybody
 // may, so an address may for so many only.
 func (s *Service) ReserveSigningKey(ctx context.Context, in *api.ReserveSigningKeyInput) (*api.ReserveSigningKeyOutput, error) {
-	did := deref(in.DID)
+	did := xrpc.ValueOf(in.DID)
 	if did != "" {
 		kept, err := s.DB.ReservedKey(ctx, did.String())
 		if err == nil {

@@ -80,11 +80,3 @@ type Config struct {
 }
 
 var _ api.Service = (*Service)(nil)
-
-// deref is the value of an optional field, zero where it is absent.
-func deref[T any](p *T) T {
-	if p == nil {
-		return *new(T)
-	}
-	return *p
-}

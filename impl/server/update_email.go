@@ -30,7 +30,7 @@ func (s *Service) UpdateEmail(ctx context.Context, in *api.UpdateEmailInput) err
 	if !s.Emails.Supported(in.Email) {
 		return xrpc.InvalidRequest("This email address is not supported, please use a different email.")
 	}
-	did, address, typed := auth.Caller(ctx).DID, email.Normalize(in.Email), deref(in.Token)
+	did, address, typed := auth.Caller(ctx).DID, email.Normalize(in.Email), xrpc.ValueOf(in.Token)
 	change := func(tx *db.Tx, a *db.Account) error { return s.changeEmail(ctx, tx, a, address, in.EmailAuthFactor) }
 
 	var err error
@@ -65,7 +65,7 @@ func (s *Service) UpdateEmail(ctx context.Context, in *api.UpdateEmailInput) err
 
 // switchesOn says whether an update asks for the sign-in code and nothing else.
 func switchesOn(a *db.Account, address string, factor *bool) bool {
-	return address == a.Email && deref(factor)
+	return address == a.Email && xrpc.ValueOf(factor)
 }
 
 // changeEmail does what the update asks for to a, which tx has locked. Whether
@@ -77,9 +77,9 @@ func (s *Service) changeEmail(ctx context.Context, tx *db.Tx, a *db.Account, add
 		// Whoever signed up without a password has no address, and gets none here:
 		// with one, a reset would make the password that there shall not be.
 		return nil
-	case deref(factor) && !s.Config.SendsMail:
+	case xrpc.ValueOf(factor) && !s.Config.SendsMail:
 		return errNoMailer
-	case deref(factor) && (!same || a.EmailConfirmedAt == nil):
+	case xrpc.ValueOf(factor) && (!same || a.EmailConfirmedAt == nil):
 		return errUnconfirmed
 	case same && factor != nil && (*factor || a.EmailAuthFactor):
 		return s.credentials().SetAuthFactor(ctx, tx, a, *factor)
