@@ -191,7 +191,7 @@ func listAccounts(ctx context.Context, con *console, c *cli.Command) error {
 	}
 	accounts, more, err := collect(most, 500, func(cursor *string, n int64) ([]operatorapi.Account, *string, error) {
 		out, err := con.operator.ListAccounts(ctx, &operatorapi.ListAccountsParams{
-			Status: nonempty(status), Email: nonempty(c.String("email")), Domain: nonempty(c.String("domain")), Cursor: cursor, Limit: n,
+			Status: xrpc.NonZero(status), Email: xrpc.NonZero(c.String("email")), Domain: xrpc.NonZero(c.String("domain")), Cursor: cursor, Limit: n,
 		})
 		if err != nil {
 			return nil, nil, err
@@ -217,14 +217,6 @@ func listAccounts(ctx context.Context, con *console, c *cli.Command) error {
 	}
 	con.more(more)
 	return nil
-}
-
-// nonempty is a text, nil where it is empty.
-func nonempty(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }
 
 // more says that a list was cut off.
@@ -357,12 +349,9 @@ func createAccount(ctx context.Context, con *console, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	in := &api.CreateAccountInput{Handle: h, Email: &address, Password: &secret}
-	if key := c.String("recovery-key"); key != "" {
-		in.RecoveryKey = &key
-	}
-	if code := c.String("invite-code"); code != "" {
-		in.InviteCode = &code
+	in := &api.CreateAccountInput{
+		Handle: h, Email: &address, Password: &secret,
+		RecoveryKey: xrpc.NonZero(c.String("recovery-key")), InviteCode: xrpc.NonZero(c.String("invite-code")),
 	}
 	if number := c.String("phone"); number != "" {
 		// A number that needs no code has to come with one even so.
@@ -582,13 +571,9 @@ func takeDown(ctx context.Context, con *console, c *cli.Command, applied bool) e
 	if err != nil {
 		return err
 	}
-	status := &adminapi.StatusAttr{Applied: applied}
-	if ref := c.String("ref"); ref != "" {
-		status.Ref = &ref
-	}
 	_, err = con.admin.UpdateSubjectStatus(ctx, &adminapi.UpdateSubjectStatusInput{
 		Subject:  adminapi.NewUpdateSubjectStatusInputSubject(&adminapi.RepoRef{DID: a.DID}),
-		Takedown: status,
+		Takedown: &adminapi.StatusAttr{Applied: applied, Ref: xrpc.NonZero(c.String("ref"))},
 	})
 	if err != nil {
 		return err
