@@ -87,7 +87,6 @@ func usage(format string, args ...any) error { return fail(statusUsage, format, 
 // console is one command of an operator: the server it asks, as its admin, and
 // the person or script it answers.
 type console struct {
-	host     string
 	admin    *adminapi.Client
 	server   *api.Client
 	operator *operatorapi.Client
@@ -318,7 +317,6 @@ var errPlain = errors.New("the admin password is not sent without encryption")
 
 // connect makes the clients.
 func (con *console) connect(t *target) {
-	con.host = t.host
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	if strings.HasPrefix(t.host, "http://") {
 		// Looking at the address that is dialled leaves no name and no proxy to
@@ -424,7 +422,7 @@ func label(e *xrpc.Error) string {
 
 // find returns the account that a person names: by DID, handle or email address.
 func (con *console) find(ctx context.Context, name string) (*operatorapi.Account, error) {
-	a, err := con.operator.GetAccount(ctx, &operatorapi.GetAccountParams{Account: strings.TrimPrefix(name, "@")})
+	a, err := con.operator.GetAccount(ctx, &operatorapi.GetAccountParams{Account: name})
 	if errors.Is(err, operatorapi.ErrGetAccountAccountNotFound) {
 		return nil, fail(statusNotFound, "there is no account %s", printable(name))
 	}

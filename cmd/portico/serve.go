@@ -311,7 +311,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 	operators := &operator.Service{
 		DB: store, Identities: ownDIDs, Credentials: account.Credentials{Outbox: letters, Brand: s.brand(), Now: time.Now},
-		Domains: domains, Now: time.Now,
+		Domains: domains,
 	}
 
 	e := echo.New()

@@ -6,8 +6,6 @@
 package operator
 
 import (
-	"time"
-
 	api "portico/api/portico/operator"
 	"portico/db"
 	"portico/impl/account"
@@ -20,7 +18,6 @@ type Service struct {
 	Identities  *account.Identities
 	Credentials account.Credentials
 	Domains     *domain.Domains
-	Now         func() time.Time
 }
 
 var _ api.Service = (*Service)(nil)

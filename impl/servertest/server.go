@@ -148,7 +148,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.Check(s.Keys.Unlock(Must(s.Keys.NewCanary())))
 
 	// A directory that failed once is not waited for.
-	client := &plc.Client{URL: directoryURL, Deadline: time.Second, Sleep: func(context.Context, time.Duration) error {
+	client := &plc.Client{URL: directoryURL, Sleep: func(context.Context, time.Duration) error {
 		return context.DeadlineExceeded
 	}}
 	s.Tokens = &token.Issuer{
@@ -184,7 +184,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		Credentials: account.Credentials{Outbox: s.Outbox, Brand: brand, Now: s.Now},
 		Passwords:   passwords, Outbox: s.Outbox, PasswordMinLength: o.Config.PasswordMinLength, Now: s.Now,
 	}
-	s.Operator = &operator.Service{DB: s.DB, Identities: identities, Credentials: s.Admin.Credentials, Domains: s.Domains, Now: s.Now}
+	s.Operator = &operator.Service{DB: s.DB, Identities: identities, Credentials: s.Admin.Credentials, Domains: s.Domains}
 	s.Temp = &temp.Service{Exempt: o.Config.Exempt}
 
 	gate := &auth.Gate{
