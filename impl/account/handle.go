@@ -20,13 +20,10 @@ import (
 // ErrHandleChanging says that a change of the account's handle is under way.
 var ErrHandleChanging = errors.New("another change of the handle is under way")
 
-// ChangeHandle gives an account a handle, whatever the rules say of it, also the one
-// it has, and tells the network.
-//
-// It returns db.ErrNotFound, db.ErrHandleTaken, ErrHandleNotInDocument,
-// ErrUnresolved, ErrHandleChanging, plc.ErrTombstoned, *plc.Error, *plc.Refused or
-// plc.ErrUnreachable; then the account has the handle that it had. With ErrDirectory
-// nobody knows yet: the change is finished later, see [Identities.Resume].
+// change gives an account a handle, whatever the rules say of it, also the one it
+// has, and tells the network. When the account gets a handle that it has not, hold
+// runs first in the transaction, and its error is returned. Other errors are those
+// of GiveHandle.
 //
 // The handle of a did:plc stands in two places, and no transaction spans them. The
 // account gets it first, where a constraint tells who was faster, and a row says
@@ -35,12 +32,6 @@ var ErrHandleChanging = errors.New("another change of the handle is under way")
 // account gets back what it had. A crash in between leaves the row, and whoever
 // takes it up makes the directory say what the account says. So no DID names for
 // long a handle that its account has not.
-func (i *Identities) ChangeHandle(ctx context.Context, did syntax.DID, h syntax.Handle) error {
-	return i.change(ctx, did, h, noHold)
-}
-
-// change is ChangeHandle. When the account gets a handle that it has not, hold runs
-// first in the transaction, and its error is returned.
 func (i *Identities) change(ctx context.Context, did syntax.DID, h syntax.Handle, hold hold) error {
 	err := i.changeHandle(ctx, did, h, hold, anywhere)
 	if err != nil {
@@ -51,7 +42,7 @@ func (i *Identities) change(ctx context.Context, did syntax.DID, h syntax.Handle
 
 // republishHandle makes the directory name the handle that an account has when its
 // turn comes: a change that came first is not undone, and a DID that names another
-// server is left alone. Errors are those of ChangeHandle, errNoHandle and errElsewhere.
+// server is left alone. Errors are those of change, errNoHandle and errElsewhere.
 func (i *Identities) republishHandle(ctx context.Context, did syntax.DID) error {
 	if err := i.changeHandle(ctx, did, "", noHold, i.here); err != nil {
 		return fmt.Errorf("publish handle of %s: %w", did, err)
@@ -131,8 +122,8 @@ type handleChange struct {
 }
 
 // beginHandle gives the account the handle, "" for the one that it has, and records
-// that the directory is to know. Where there is a change that nobody works on any more, it takes up that one
-// instead.
+// that the directory is to know. Where there is a change that nobody works on any
+// more, it takes up that one instead.
 func (i *Identities) beginHandle(ctx context.Context, did syntax.DID, h syntax.Handle, hold hold) (*handleChange, error) {
 	holder, err := i.newHolder()
 	if err != nil {

@@ -47,10 +47,16 @@ var (
 	ErrKeyUnknown = errors.New("signing key was not reserved here")
 )
 
-// GiveHandle is [Identities.ChangeHandle] to a handle that the account may have; the
-// *handle.Error that refuses one is returned too. An administrator may give away
-// reserved and inappropriate names, those under closed domains, and those of the
-// server itself. One outside this server's domains must point to did already.
+// GiveHandle gives an account a handle that it may have, also the one it has, and
+// tells the network. An administrator may give away reserved and inappropriate
+// names, those under closed domains, and those of the server itself. One outside
+// this server's domains must point to did already.
+//
+// It returns the *handle.Error that refuses the handle, db.ErrNotFound,
+// db.ErrHandleTaken, ErrHandleNotInDocument, ErrUnresolved, ErrHandleChanging,
+// plc.ErrTombstoned, *plc.Error, *plc.Refused or plc.ErrUnreachable; then the account
+// has the handle that it had. With ErrDirectory nobody knows yet: the change is
+// finished later, see [Identities.Resume].
 func (i *Identities) GiveHandle(ctx context.Context, did syntax.DID, wanted string, admin bool) error {
 	c, err := i.chooseHandle(ctx, did, wanted, admin)
 	if err != nil {
@@ -167,8 +173,9 @@ func (i *Identities) refresh(ctx context.Context, did syntax.DID) {
 
 // ChangeSigningKey gives an account another signing key: one that was reserved
 // here, for the DID or for nobody yet, or the one that it has, so that a DID that
-// names another gets it back. An empty repository is signed with it anew. The directory comes first: a failure in between
-// leaves the DID ahead of the account, and doing the same again mends it.
+// names another gets it back. An empty repository is signed with it anew. The
+// directory comes first: a failure in between leaves the DID ahead of the account,
+// and doing the same again mends it.
 //
 // It returns db.ErrNotFound, ErrKeyUnknown, ErrSigningKey for a DID that only its
 // owner can change and that names another key, plc.ErrTombstoned, or a *plc.Error.
