@@ -12,10 +12,10 @@ const (
 	mailsStay = 30 * 24 * time.Hour
 )
 
-// Purge removes what is over at now: sessions, budgets, reserved
-// keys, codes sent to phones; emailed codes a day later. Mails that were not delivered in time become
-// expired and lose their bodies; 30 days after it was queued a mail that needs
-// no more attempts is forgotten.
+// Purge removes what is over at now: sessions, budgets, reserved keys, codes sent
+// to phones; emailed codes a day later. Mails that were not delivered in time become
+// expired and lose their bodies; 30 days after it was queued a mail that needs no
+// more attempts is forgotten.
 func (tx *Tx) Purge(ctx context.Context, now time.Time) error {
 	at := micros(now)
 	for _, s := range []struct {

@@ -118,9 +118,9 @@ func (b Budget) SpendIn(ctx context.Context, tx *db.Tx, key string, now time.Tim
 // as many wrong passwords as all unknown ones together, also to a thief of a session.
 const maxAddresses = 20
 
-// KnowAddress remembers for 90 days, give or take one, that an owner was at an address: signed in there
-// with the password, or went on with such a session. An address that is none is not
-// remembered, nor is another one while 20 are known.
+// KnowAddress remembers for 90 days, give or take one, that an owner was at an address:
+// signed in there with the password, or went on with such a session. An address that is
+// none is not remembered, nor is another one while 20 are known.
 func KnowAddress(ctx context.Context, tx *db.Tx, did syntax.DID, ip netip.Addr, now time.Time) error {
 	if !ip.IsValid() {
 		return nil

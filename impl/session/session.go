@@ -113,8 +113,8 @@ func (s *Sessions) Start(ctx context.Context, account *db.Account, app *db.AppPa
 	return &draft.Tokens, nil
 }
 
-// KnowAddress remembers where the owner of an account is: wrong passwords that strangers send from
-// elsewhere are not to be held against that address.
+// KnowAddress remembers where the owner of an account is: wrong passwords that
+// strangers send from elsewhere are not to be held against that address.
 func (s *Sessions) KnowAddress(ctx context.Context, tx *db.Tx, did syntax.DID) error {
 	ip, err := netip.ParseAddr(audit.From(ctx).Address)
 	if err != nil {
