@@ -100,6 +100,7 @@ would not start. Nothing is written to disk.`,
 			domainCommand(o, envFile),
 			logCommand(o, envFile),
 			mailCommand(config, envFile, stdout, stderr),
+			backupCommand(config, envFile, stdout),
 			{
 				Name:  "version",
 				Usage: "print the version",

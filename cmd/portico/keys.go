@@ -28,12 +28,8 @@ func openKeys(ctx context.Context, s *settings, store *db.DB) (*keyring.Ring, er
 	if err != nil {
 		return nil, err
 	}
-	if err := ring.Unlock(canary); errors.Is(err, keyring.ErrUnknownKey) {
-		return nil, errors.New("PORTICO_KEY_ENCRYPTION_KEY is not the key that this database was sealed with: " +
-			"set the right one, or put it into PORTICO_KEY_ENCRYPTION_KEY_OLD. Without it the signing keys of " +
-			"all accounts are lost")
-	} else if err != nil {
-		return nil, fmt.Errorf("key canary of the database: %w", err)
+	if err := unlock(ring, canary); err != nil {
+		return nil, err
 	}
 	// The canary tells only what the first to start with the new key did: another
 	// process may have sealed with the old one after that.
@@ -43,6 +39,18 @@ func openKeys(ctx context.Context, s *settings, store *db.DB) (*keyring.Ring, er
 		}
 	}
 	return ring, nil
+}
+
+// unlock makes the ring ready with the database's canary.
+func unlock(ring *keyring.Ring, canary []byte) error {
+	if err := ring.Unlock(canary); errors.Is(err, keyring.ErrUnknownKey) {
+		return errors.New("PORTICO_KEY_ENCRYPTION_KEY is not the key that this database was sealed with: " +
+			"set the right one, or put it into PORTICO_KEY_ENCRYPTION_KEY_OLD. Without it the signing keys of " +
+			"all accounts are lost")
+	} else if err != nil {
+		return fmt.Errorf("key canary of the database: %w", err)
+	}
+	return nil
 }
 
 // openCanary reads the canary, or makes it in a new database. Of several
