@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"database/sql"
 	"slices"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -87,21 +88,15 @@ func (q *queries) Standings(ctx context.Context, f StandingFilter, after string,
 	} else {
 		s = s.Where("a.did > ?", after).OrderExpr("a.did")
 	}
-	rows, err := s.Limit(int64(limit)).Rows(ctx)
-	if err != nil {
-		return nil, wrap(sentinel(err), "list accounts")
-	}
-	defer rows.Close()
 	var all []Standing
-	for rows.Next() {
-		var s Standing
-		if err := rows.Scan(append(accountDest(&s.Account), &s.Creating)...); err != nil {
-			return nil, wrap(err, "list accounts")
-		}
-		all = append(all, s)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, wrap(sentinel(err), "list accounts")
+	err := scanEach(ctx, s.Limit(int64(limit)), func(row *sql.Rows) error {
+		var a Standing
+		err := row.Scan(append(accountDest(&a.Account), &a.Creating)...)
+		all = append(all, a)
+		return err
+	})
+	if err != nil {
+		return nil, wrap(err, "list accounts")
 	}
 	return all, q.addInviteCodes(ctx, all)
 }
@@ -143,18 +138,21 @@ func byEmail(s *bun.SelectQuery, prefix, after string) *bun.SelectQuery {
 
 func (q *queries) selectAccounts(ctx context.Context, what func(*bun.SelectQuery) *bun.SelectQuery) ([]Account, error) {
 	s := q.run.bun().NewSelect().TableExpr("account AS a").ColumnExpr(accountColumns).Where("a.state = 'ready'")
-	rows, err := what(s).Rows(ctx)
-	if err != nil {
-		return nil, sentinel(err)
-	}
-	defer rows.Close()
 	var all []Account
-	for rows.Next() {
+	err := scanEach(ctx, what(s), func(row *sql.Rows) error {
 		var a Account
-		if err := rows.Scan(accountDest(&a)...); err != nil {
-			return nil, err
-		}
+		err := row.Scan(accountDest(&a)...)
 		all = append(all, a)
+		return err
+	})
+	return all, err
+}
+
+// scanEach is each for a query that was put together.
+func scanEach(ctx context.Context, s *bun.SelectQuery, scan func(row *sql.Rows) error) error {
+	rows, err := s.Rows(ctx)
+	if err != nil {
+		return sentinel(err)
 	}
-	return all, sentinel(rows.Err())
+	return eachRow(rows, scan)
 }

@@ -217,6 +217,10 @@ func (q *queries) each(ctx context.Context, text string, args []any, scan func(r
 	if err != nil {
 		return sentinel(err)
 	}
+	return eachRow(rows, scan)
+}
+
+func eachRow(rows *sql.Rows, scan func(row *sql.Rows) error) error {
 	defer rows.Close()
 	for rows.Next() {
 		if err := scan(rows); err != nil {
