@@ -19,29 +19,10 @@ import (
 	"portico/impl/audit"
 	"portico/impl/domain"
 	"portico/impl/handle"
+	"portico/impl/servertest"
 )
 
-var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-
-// clock stands still until it is told to go on.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
-func open(t testing.TB, d *db.DB, c *clock, configured ...string) *domain.Domains {
+func open(t testing.TB, d *db.DB, c *servertest.Clock, configured ...string) *domain.Domains {
 	t.Helper()
 	domains, err := domain.Open(t.Context(), d, domain.Config{Configured: configured, InviteRequired: true, Hostname: "pds.test", Now: c.Now})
 	if err != nil {
@@ -71,7 +52,7 @@ func list(t testing.TB, d *domain.Domains) string {
 // it, and all of that the same after a restart.
 func TestOverlay(t *testing.T) {
 	dbtest.Engines(t, func(t *testing.T, store *db.DB) {
-		c := &clock{now: start}
+		c := servertest.NewClock()
 		ctx := audit.With(t.Context(), audit.Who{Actor: audit.Admin, Address: "192.0.2.1"})
 		domains := open(t, store, c, ".B.test", ".a.test", "b.test")
 		is := func(want string) {
@@ -82,7 +63,7 @@ func TestOverlay(t *testing.T) {
 		}
 		put := func(name string, policy handle.Policy, want handle.Domain) {
 			t.Helper()
-			c.advance(time.Second)
+			c.Advance(time.Second)
 			got, err := domains.Put(ctx, name, policy)
 			if diff := cmp.Diff(want, got); diff != "" || err != nil {
 				t.Errorf("put %s: %v (-want +got):\n%s", name, err, diff)
@@ -90,12 +71,12 @@ func TestOverlay(t *testing.T) {
 		}
 		remove := func(name string) {
 			t.Helper()
-			c.advance(time.Second)
+			c.Advance(time.Second)
 			if err := domains.Remove(ctx, name, false); err != nil {
 				t.Error(err)
 			}
 		}
-		at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
+		at := func(seconds int) time.Time { return servertest.Start.Add(time.Duration(seconds) * time.Second) }
 		is("b.test invite*, a.test invite*")
 		put("z.example.com", "", handle.Domain{Name: "z.example.com", Policy: handle.Invite, DecidedAt: at(1)})
 		put(".Y.Example.com", handle.Open, handle.Domain{Name: "y.example.com", Policy: handle.Open, DecidedAt: at(2)})
@@ -140,7 +121,7 @@ func TestOverlay(t *testing.T) {
 
 func TestPutRefused(t *testing.T) {
 	store := dbtest.Open(t)
-	domains := open(t, store, &clock{now: start}, ".test", ".corp.internal")
+	domains := open(t, store, servertest.NewClock(), ".test", ".corp.internal")
 	for text, want := range map[string]error{
 		"": domain.ErrInvalid, ".": domain.ErrInvalid, "a..b": domain.ErrInvalid, "..example.com": domain.ErrInvalid,
 		"example.com.": domain.ErrInvalid, "exa_mple.com": domain.ErrInvalid, "-example.com": domain.ErrInvalid,
@@ -177,7 +158,7 @@ func TestPutRefused(t *testing.T) {
 // neither asks the database without need.
 func TestCurrent(t *testing.T) {
 	dbtest.Engines(t, func(t *testing.T, store *db.DB) {
-		c := &clock{now: start}
+		c := servertest.NewClock()
 		one, two := open(t, store, c, "test"), open(t, store, c, "test")
 		if _, err := one.Put(t.Context(), "example.com", handle.Open); err != nil {
 			t.Fatal(err)
@@ -189,11 +170,11 @@ func TestCurrent(t *testing.T) {
 		if got := list(t, two); got != "test invite*" {
 			t.Errorf("elsewhere, at once: %s", got)
 		}
-		c.advance(domain.DefaultMaxAge - time.Nanosecond)
+		c.Advance(domain.DefaultMaxAge - time.Nanosecond)
 		if got := list(t, two); got != "test invite*" {
 			t.Errorf("elsewhere, before its time: %s", got)
 		}
-		c.advance(time.Nanosecond)
+		c.Advance(time.Nanosecond)
 		if got := list(t, two); got != both {
 			t.Errorf("elsewhere, in time: %s", got)
 		}
@@ -214,7 +195,7 @@ func TestCurrent(t *testing.T) {
 
 // Without the database, what was known before holds.
 func TestWithoutDatabase(t *testing.T) {
-	c := &clock{now: start}
+	c := servertest.NewClock()
 	store, err := db.Open(t.Context(), db.Config{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -223,7 +204,7 @@ func TestWithoutDatabase(t *testing.T) {
 	if err := store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	c.advance(time.Hour)
+	c.Advance(time.Hour)
 	if got := list(t, domains); got != "test invite*" {
 		t.Error(got)
 	}
@@ -238,7 +219,7 @@ func TestWithoutDatabase(t *testing.T) {
 // A database that takes long to fail is asked by one caller, not by all that wait one
 // after another.
 func TestSlowFailure(t *testing.T) {
-	c := &clock{now: start}
+	c := servertest.NewClock()
 	store, err := db.Open(t.Context(), db.Config{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -247,7 +228,7 @@ func TestSlowFailure(t *testing.T) {
 	domains, err := domain.Open(t.Context(), store, domain.Config{
 		Configured: []string{"test"}, Hostname: "pds.test", Now: c.Now, Log: slog.New(failing(func() {
 			failures++
-			c.advance(5 * time.Second)
+			c.Advance(5 * time.Second)
 		})),
 	})
 	if err != nil {
@@ -256,14 +237,14 @@ func TestSlowFailure(t *testing.T) {
 	if err := store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	c.advance(time.Hour)
+	c.Advance(time.Hour)
 	for range 3 {
 		domains.Current(t.Context())
 	}
 	if failures != 1 {
 		t.Errorf("failed %d times, want once", failures)
 	}
-	c.advance(domain.DefaultMaxAge)
+	c.Advance(domain.DefaultMaxAge)
 	domains.Current(t.Context())
 	if failures != 2 {
 		t.Errorf("failed %d times, want twice", failures)
@@ -281,7 +262,7 @@ func (f failing) WithGroup(string) slog.Handler             { return f }
 // The settings may come to name nothing but what was removed.
 func TestNothingLeft(t *testing.T) {
 	store := dbtest.Open(t)
-	c := &clock{now: start}
+	c := servertest.NewClock()
 	if err := open(t, store, c, "a.test", "b.test").Remove(t.Context(), "a.test", false); err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +281,7 @@ func TestNothingLeft(t *testing.T) {
 // Of all that remove at once, one finds the last domain.
 func TestRaceForTheLast(t *testing.T) {
 	dbtest.Engines(t, func(t *testing.T, store *db.DB) {
-		c := &clock{now: start}
+		c := servertest.NewClock()
 		names := []string{"a.test", "b.test", "c.test", "d.test"}
 		var nodes []*domain.Domains
 		for range names {
@@ -321,7 +302,7 @@ func TestRaceForTheLast(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			c.advance(domain.DefaultMaxAge)
+			c.Advance(domain.DefaultMaxAge)
 			for _, node := range nodes {
 				if got := node.Current(t.Context()).All(); len(left) != 1 || len(got) != 1 || got[0].Name != left[0] {
 					t.Fatalf("round %d: refused %v, left %v", round, left, got)
@@ -340,7 +321,7 @@ func TestRaceForTheLast(t *testing.T) {
 // all.
 func TestRaceForHandles(t *testing.T) {
 	dbtest.Engines(t, func(t *testing.T, store *db.DB) {
-		c := &clock{now: start}
+		c := servertest.NewClock()
 		here, there := open(t, store, c, "test", "a.test"), open(t, store, c, "test", "a.test")
 		for round := range 20 {
 			take := func() error {
@@ -349,7 +330,7 @@ func TestRaceForHandles(t *testing.T) {
 					if _, err := here.Hold(t.Context(), tx, "a.test"); err != nil {
 						return err
 					}
-					r := db.Reservation{Holder: "me", LeaseUntil: start, Account: db.Account{CreatedAt: start}}
+					r := db.Reservation{Holder: "me", LeaseUntil: servertest.Start, Account: db.Account{CreatedAt: servertest.Start}}
 					r.Account.DID, r.Key.DID = syntax.DID(did), syntax.DID(did)
 					r.Account.Handle = syntax.Handle(fmt.Sprintf("user%d.a.test", round))
 					r.Key.Purpose, r.Key.Public, r.Key.Sealed = "atproto", did, []byte("x")
@@ -388,7 +369,7 @@ func TestRaceForHandles(t *testing.T) {
 
 func FuzzPut(f *testing.F) {
 	store := dbtest.Open(f)
-	domains := open(f, store, &clock{now: start}, "test")
+	domains := open(f, store, servertest.NewClock(), "test")
 	for _, text := range []string{"example.com", ".EXAMPLE.com", "com", "..", "\x00", "a.local", "xn--bcher-kva.example"} {
 		f.Add(text)
 	}
