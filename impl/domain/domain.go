@@ -3,7 +3,7 @@
 // The settings name those that it starts with. What an operator decides while it
 // runs is laid over them: rows in the database add domains, remove them, and say
 // who may take handles there. Every process of a server sees what another one
-// decided within [DefaultMaxAge]; who is given a handle is checked once more in the
+// decided within [MaxAge]; who is given a handle is checked once more in the
 // transaction that gives it, by what holds at that moment.
 package domain
 
@@ -41,9 +41,9 @@ type InUseError struct{ Accounts int }
 
 func (e *InUseError) Error() string { return fmt.Sprintf("%d accounts have handles there", e.Accounts) }
 
-// DefaultMaxAge is how long after another process decided something this one may
-// go by what was before.
-const DefaultMaxAge = 2 * time.Second
+// MaxAge is how long after another process decided something this one may go by
+// what was before.
+const MaxAge = 2 * time.Second
 
 // patience bounds the wait for the database where what was before would do.
 const patience = 5 * time.Second
@@ -55,8 +55,7 @@ type Config struct {
 	// InviteRequired is the policy of domains for which nobody decided one, and of
 	// handles elsewhere.
 	InviteRequired bool
-	Hostname       string        // of this server, as clients know it
-	MaxAge         time.Duration // 0: DefaultMaxAge
+	Hostname       string // of this server, as clients know it
 	Now            func() time.Time
 	Log            *slog.Logger // nil: slog.Default
 }
@@ -86,7 +85,7 @@ type reading struct {
 // Open returns the domains of a server after it has read what was decided about
 // them.
 func Open(ctx context.Context, store *db.DB, c Config) (*Domains, error) {
-	c.MaxAge, c.Log = cmp.Or(c.MaxAge, DefaultMaxAge), cmp.Or(c.Log, slog.Default())
+	c.Log = cmp.Or(c.Log, slog.Default())
 	names := make([]string, 0, len(c.Configured))
 	for _, name := range c.Configured {
 		if name = plain(name); !slices.Contains(names, name) {
@@ -137,7 +136,7 @@ func (d *Domains) Current(ctx context.Context) *handle.Domains {
 
 func (d *Domains) fresh(r *reading) bool {
 	age := d.config.Now().Sub(r.at)
-	return !r.stale && 0 <= age && age < d.config.MaxAge
+	return !r.stale && 0 <= age && age < MaxAge
 }
 
 // forget makes whoever asks next see what has just been committed.

@@ -170,7 +170,7 @@ func TestCurrent(t *testing.T) {
 		if got := list(t, two); got != "test invite*" {
 			t.Errorf("elsewhere, at once: %s", got)
 		}
-		c.Advance(domain.DefaultMaxAge - time.Nanosecond)
+		c.Advance(domain.MaxAge - time.Nanosecond)
 		if got := list(t, two); got != "test invite*" {
 			t.Errorf("elsewhere, before its time: %s", got)
 		}
@@ -244,7 +244,7 @@ func TestSlowFailure(t *testing.T) {
 	if failures != 1 {
 		t.Errorf("failed %d times, want once", failures)
 	}
-	c.Advance(domain.DefaultMaxAge)
+	c.Advance(domain.MaxAge)
 	domains.Current(t.Context())
 	if failures != 2 {
 		t.Errorf("failed %d times, want twice", failures)
@@ -302,7 +302,7 @@ func TestRaceForTheLast(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			c.Advance(domain.DefaultMaxAge)
+			c.Advance(domain.MaxAge)
 			for _, node := range nodes {
 				if got := node.Current(t.Context()).All(); len(left) != 1 || len(got) != 1 || got[0].Name != left[0] {
 					t.Fatalf("round %d: refused %v, left %v", round, left, got)

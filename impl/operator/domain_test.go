@@ -385,7 +385,7 @@ func TestDomainsOfSeveralServers(t *testing.T) {
 		other := newPlace(t, func(o *servertest.Options) { o.DB, o.Clock = p.DB, p.Clock })
 		p.Accepted(p.put("example.com", "open"))
 		other.described(".test false")
-		p.Advance(domain.DefaultMaxAge)
+		p.Advance(domain.MaxAge)
 		other.described(".test .example.com false")
 		p.Accepted(other.signUp("alice.example.com", ""))
 
@@ -403,7 +403,7 @@ func TestDomainsOfSeveralServers(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		p.Advance(domain.DefaultMaxAge)
+		p.Advance(domain.MaxAge)
 		other.described(".test false")
 	})
 }
