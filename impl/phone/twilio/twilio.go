@@ -3,7 +3,6 @@
 package twilio
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -44,7 +43,6 @@ type Client struct {
 	AccountSID string
 	AuthToken  string
 	ServiceSID string
-	HTTP       *http.Client // http.DefaultClient if nil
 	// Timeout is for one request with its answer. The default is 10 seconds.
 	Timeout time.Duration
 }
@@ -95,6 +93,11 @@ func (c *Client) Check(ctx context.Context, n phone.Number, code string) (bool, 
 	return err == nil && status == "approved", err
 }
 
+// direct follows no redirects.
+var direct = &http.Client{
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
 // post sends a form to the service and returns the status that it answers with. An
 // answer that is none of success is an *Error.
 func (c *Client) post(ctx context.Context, resource string, form url.Values) (status string, err error) {
@@ -108,9 +111,7 @@ func (c *Client) post(ctx context.Context, resource string, form url.Values) (st
 	r.SetBasicAuth(c.AccountSID, c.AuthToken)
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r.Header.Set("Accept", "application/json")
-	client := *cmp.Or(c.HTTP, http.DefaultClient)
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	answer, err := client.Do(r)
+	answer, err := direct.Do(r)
 	if err != nil {
 		return "", fmt.Errorf("ask verification service: %w", err)
 	}
@@ -141,7 +142,7 @@ func statusOf(body []byte) (string, error) {
 	var said struct {
 		Status string `json:"status"`
 	}
-	if err := json.NewDecoder(bytes.NewReader(body)).Decode(&said); err != nil || said.Status == "" {
+	if err := json.Unmarshal(body, &said); err != nil || said.Status == "" {
 		return "", errors.New("verification service gave an answer without a status")
 	}
 	return said.Status, nil
