@@ -443,9 +443,9 @@ func unpack(encoding string, body []byte) ([]byte, error) {
 var mailedCode = regexp.MustCompile(`\b[A-Z2-7]{5}-[A-Z2-7]{5}\b`)
 
 // await waits for the next mail to address, one with a code if that is asked for.
-// It returns nil when none comes within a few seconds.
+// It returns nil when none comes in [launch.Patience].
 func (s *side) await(address string, code bool) *mailtest.Mail {
-	for range 300 {
+	for deadline := time.Now().Add(launch.Patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		all := s.mails.Mails()
 		for ; s.read < len(all); s.read++ {
 			if m := &all[s.read]; m.To == address && (!code || mailedCode.MatchString(m.Text)) {
@@ -453,7 +453,6 @@ func (s *side) await(address string, code bool) *mailtest.Mail {
 				return m
 			}
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	return nil
 }
