@@ -363,10 +363,10 @@ func wait(ctx context.Context, d time.Duration) {
 // until ctx is done.
 func (p *parts) runJobs(ctx context.Context) {
 	if p.store.Exclusive() {
-		if err := p.accounts.Resume(ctx, true); err != nil {
+		if err := p.accounts.Resume(ctx, true); err != nil && ctx.Err() == nil {
 			p.log.ErrorContext(ctx, "resume unfinished accounts", "error", err)
 		}
-		if err := p.dids.Resume(ctx, true); err != nil {
+		if err := p.dids.Resume(ctx, true); err != nil && ctx.Err() == nil {
 			p.log.ErrorContext(ctx, "resume changes of handles", "error", err)
 		}
 	}
