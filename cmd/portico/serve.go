@@ -310,8 +310,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		Passwords:   passwords, Outbox: letters, PasswordMinLength: s.PasswordMinLength, Now: time.Now,
 	}
 	operators := &operator.Service{
-		DB: store, Identities: ownDIDs, Credentials: account.Credentials{Outbox: letters, Brand: s.brand(), Now: time.Now},
-		Domains: domains,
+		DB: store, Identities: ownDIDs, Credentials: administration.Credentials, Domains: domains,
 	}
 
 	e := echo.New()
