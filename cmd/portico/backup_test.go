@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	encoding "encoding/json"
 	"errors"
 	"fmt"
@@ -12,49 +11,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
-	"time"
-
-	"portico/cmd/portico/launch"
 )
 
 // serveIn runs a development server on dir, and returns its URL and what stops it.
 func serveIn(t *testing.T, dir string) (url string, stop func()) {
 	t.Helper()
-	for {
-		port, err := launch.FreePort()
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := configuration{Environ: []string{
-			"PDS_DATA_DIRECTORY=" + dir, fmt.Sprintf("PDS_PORT=%d", port), "PORTICO_PLC_PORT=0", "PORTICO_LOG_LEVEL=error",
-		}, Rand: rand.Reader, Now: time.Now}.load()
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-		out := &starting{ready: make(chan struct{})}
-		ended := make(chan error, 1)
-		go func() { ended <- run(ctx, s, out) }()
-		select {
-		case <-out.ready:
-			stop := sync.OnceFunc(func() {
-				cancel()
-				if err := <-ended; err != nil {
-					t.Error(err)
-				}
-			})
-			t.Cleanup(stop)
-			return s.PublicURL.String(), stop
-		case err := <-ended:
-			cancel()
-			if !errors.Is(err, syscall.EADDRINUSE) { // somebody took it meanwhile
-				t.Fatal(err)
-			}
-		}
-	}
+	s, stop := startFor(t, "PDS_DATA_DIRECTORY="+dir)
+	return s.PublicURL.String(), stop
 }
 
 // While people sign up a backup is made. A server on it knows those who had signed up

@@ -1,17 +1,13 @@
 package main
 
 import (
-	"context"
-	"crypto/rand"
 	"fmt"
 	"io"
 	"net/http"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
-	"portico/cmd/portico/launch"
 	"portico/impl/phone/phonetest"
 )
 
@@ -43,33 +39,9 @@ func TestPhoneSettings(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			port, err := launch.FreePort()
-			if err != nil {
-				t.Fatal(err)
-			}
-			environ := with(tt.environ, "PDS_DATA_DIRECTORY="+t.TempDir(), fmt.Sprint("PDS_PORT=", port), "PORTICO_PLC_PORT=0",
-				"PORTICO_LOG_LEVEL=error", "PORTICO_PHONE_MAX_ACCOUNTS=1", "PORTICO_PHONE_BYPASS_NUMBER=+15550123456")
-			s, err := configuration{Environ: environ, Rand: rand.Reader, Now: time.Now}.load()
-			if err != nil {
-				t.Fatal(err)
-			}
-			ctx, stop := context.WithCancel(t.Context())
-			out := &starting{ready: make(chan struct{})}
-			ended := make(chan error, 1)
-			go func() { ended <- run(ctx, s, out) }()
-			defer func() {
-				stop()
-				if err := <-ended; err != nil {
-					t.Error(err)
-				}
-			}()
-			select {
-			case <-out.ready:
-			case err := <-ended:
-				ended <- nil
-				t.Fatal(err)
-			}
-
+			environ := with(tt.environ, "PDS_DATA_DIRECTORY="+t.TempDir(), "PORTICO_PHONE_MAX_ACCOUNTS=1",
+				"PORTICO_PHONE_BYPASS_NUMBER=+15550123456")
+			s, _ := startFor(t, environ...)
 			answers := func(method, body string, status int, want string) {
 				t.Helper()
 				answer, err := http.Post(s.PublicURL.String()+"/xrpc/com.atproto."+method, "application/json", strings.NewReader(body))

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"crypto/rand"
 	"database/sql"
 	encoding "encoding/json"
 	"errors"
@@ -12,13 +10,9 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-
-	"portico/cmd/portico/launch"
 )
 
 // The program is the command of the scripts, in a process of its own.
@@ -50,42 +44,10 @@ func TestScripts(t *testing.T) {
 // startServer is "server [NAME=value...]": a development server with these settings
 // and its data in ./data, whose port is PDS_PORT from then on.
 func startServer(ts *testscript.TestScript, neg bool, args []string) {
-	for {
-		port, err := launch.FreePort()
-		ts.Check(err)
-		err = serve(ts, append([]string{fmt.Sprintf("PDS_PORT=%d", port)}, args...))
-		if errors.Is(err, syscall.EADDRINUSE) {
-			continue // somebody took it meanwhile
-		}
-		ts.Check(err)
-		ts.Setenv("PDS_PORT", strconv.Itoa(port))
-		return
-	}
-}
-
-// serve runs a server until the script ends.
-func serve(ts *testscript.TestScript, environ []string) error {
-	s, err := configuration{Environ: append([]string{
-		"PORTICO_PLC_PORT=0", "PORTICO_LOG_LEVEL=error", "PDS_DATA_DIRECTORY=" + ts.MkAbs("data"),
-	}, environ...), Rand: rand.Reader, Now: time.Now}.load()
-	if err != nil {
-		return err
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	out := &starting{ready: make(chan struct{})}
-	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, s, out) }()
-	select {
-	case <-out.ready:
-	case err := <-ended:
-		stop()
-		return err
-	}
-	ts.Defer(func() {
-		stop()
-		ts.Check(<-ended)
-	})
-	return nil
+	s, stop, err := start(append([]string{"PDS_DATA_DIRECTORY=" + ts.MkAbs("data")}, args...)...)
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(stop()) })
+	ts.Setenv("PDS_PORT", strconv.Itoa(s.Port))
 }
 
 // runCommand is "run [STATUS] COMMAND...": the command must end with the status, 0
