@@ -34,7 +34,7 @@ type Unfinished struct {
 type Cleanup struct {
 	DID       syntax.DID
 	Genesis   []byte
-	Looks     int // how often it was looked for and postponed
+	Attempts  int // how often it was searched for in vain
 	AbortedAt time.Time
 }
 
@@ -241,7 +241,7 @@ func (tx *Tx) ClaimCleanups(ctx context.Context, holder string, now, until time.
 		[]any{micros(now), limit, holder, micros(until)},
 		func(row *sql.Rows) error {
 			var c Cleanup
-			err := row.Scan(&c.DID, &c.Genesis, &c.Looks, (*stamp)(&c.AbortedAt))
+			err := row.Scan(&c.DID, &c.Genesis, &c.Attempts, (*stamp)(&c.AbortedAt))
 			claimed = append(claimed, c)
 			return err
 		})

@@ -222,7 +222,7 @@ func readBack(t *testing.T, d *db.DB, made func(step string) bool) {
 			Key: db.SigningKey{DID: "did:plc:two", Purpose: "atproto"},
 		}})
 		cleanups, err := tx.ClaimCleanups(ctx, "me", start, start.Add(time.Hour), 10)
-		check("clean-ups", cleanups, err, []db.Cleanup{{DID: "did:plc:three", Genesis: []byte("{}"), Looks: 1, AbortedAt: start}})
+		check("clean-ups", cleanups, err, []db.Cleanup{{DID: "did:plc:three", Genesis: []byte("{}"), Attempts: 1, AbortedAt: start}})
 		mine, err := tx.ClaimJob(ctx, "mail", "me", start, start.Add(time.Hour))
 		check("job", mine, err, true)
 		return nil

@@ -19,8 +19,8 @@ var house = []struct{ packages, imports string }{
 	{"portico/api", ""},
 	{"portico/api/xrpc", "github.com/labstack/echo/v4 " + values + " github.com/rivo/uniseg github.com/andybalholm/brotli"},
 	{"portico/api/atproto/** portico/api/portico/**", "portico/api/atproto/** portico/api/portico/** " + generated},
-	{"portico/impl/*test portico/impl/*/*test portico/db/*test portico/api/*/*test", "**"},
-	{namespaces, "portico/api/** portico/impl/* portico/db github.com/bluesky-social/indigo/atproto/** github.com/golang-jwt/jwt/v5"},
+	{"portico/impl/*test portico/impl/*/*test portico/impl/*/*/*test portico/db/*test portico/api/*/*test", "**"},
+	{namespaces, "portico/api/** portico/impl/** portico/db github.com/bluesky-social/indigo/atproto/** github.com/golang-jwt/jwt/v5"},
 	{"portico/impl/**", "portico/impl/** portico/db golang.org/x/crypto/** golang.org/x/sync/** golang.org/x/net/** github.com/golang-jwt/jwt/v5 github.com/wneessen/go-mail github.com/wneessen/go-mail/** github.com/bluesky-social/indigo/atproto/** github.com/hashicorp/golang-lru/v2/** github.com/ipfs/** github.com/mr-tron/base58"},
 	{"portico/db/**", "portico/db/** github.com/uptrace/bun github.com/uptrace/bun/** github.com/jackc/pgx/v5 github.com/jackc/pgx/v5/** modernc.org/sqlite modernc.org/sqlite/** golang.org/x/sys/** github.com/bluesky-social/indigo/atproto/syntax"},
 	{"portico/cmd/portico portico/cmd/portico/**", "**"},
@@ -33,12 +33,56 @@ const (
 	// published is what lexgen pull fetches and verifies published lexicons with.
 	published = "github.com/bluesky-social/indigo/atproto/identity github.com/bluesky-social/indigo/atproto/repo github.com/bluesky-social/indigo/atproto/atcrypto github.com/bluesky-social/indigo/atproto/atdata"
 	// namespaces are the packages of impl that serve generated methods, and what
-	// those share; all others there are the domain.
-	namespaces = "portico/impl/server portico/impl/identity portico/impl/admin portico/impl/temp portico/impl/operator portico/impl/auth portico/impl/answer"
+	// those share: who a caller is, and what all answer alike. All others there are
+	// the domain.
+	namespaces = "portico/impl/atproto/** portico/impl/portico/** portico/impl/account/auth portico/impl/answer"
 	// network is what a package of the domain that uses the network imports of
 	// the standard library and others.
 	network = "net net/http net/smtp github.com/wneessen/go-mail"
 )
+
+// floors are the folders of impl from the ground up. Packages of a folder import those
+// of folders on lower floors and of their own, never of another on the same floor.
+var floors = [][]string{
+	{"audit", "budget", "job", "keyring", "repo"},
+	{"identity", "mail"},
+	{"account"},
+	{"answer"},
+	{"atproto", "portico"},
+	{"servertest"},
+}
+
+// No import in impl runs upwards, and a folder without a floor is a new wing that
+// wants a reason.
+func TestFloors(t *testing.T) {
+	floor := make(map[string]int)
+	for i, folders := range floors {
+		for _, folder := range folders {
+			floor[folder] = i
+		}
+	}
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, "portico/impl/...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	folderOf := func(p string) string {
+		p = strings.TrimPrefix(p, "portico/impl/")
+		folder, _, _ := strings.Cut(p, "/")
+		return folder
+	}
+	for line := range strings.Lines(string(out)) {
+		importer, imports, _ := strings.Cut(strings.TrimSpace(line), " ")
+		from := folderOf(importer)
+		if _, ok := floor[from]; !ok {
+			t.Errorf("%s is on no floor", importer)
+		}
+		for imported := range strings.FieldsSeq(imports) {
+			if to := folderOf(imported); strings.HasPrefix(imported, "portico/impl/") && to != from && floor[to] >= floor[from] {
+				t.Errorf("%s must not import %s, which is not on a lower floor", importer, imported)
+			}
+		}
+	}
+}
 
 // Every package imports what its place in the house allows, and no package is
 // without a place.

@@ -9,7 +9,7 @@ import (
 	"portico/db"
 	"portico/impl/account"
 	"portico/impl/keyring"
-	"portico/impl/outbox"
+	"portico/impl/mail/outbox"
 )
 
 // canaryName is where the database keeps the canary of its key-encryption key.

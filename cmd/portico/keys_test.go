@@ -16,7 +16,7 @@ import (
 	"portico/impl/account"
 	"portico/impl/keyring"
 	"portico/impl/mail"
-	"portico/impl/outbox"
+	"portico/impl/mail/outbox"
 )
 
 // After a start with a new key-encryption key, the old one is not needed for

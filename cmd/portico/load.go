@@ -13,7 +13,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"portico/impl/handle"
+	"portico/impl/identity/handle"
 )
 
 // settingValue is what one row of the table came to, for printing.

@@ -18,7 +18,7 @@ import (
 	"portico/db"
 	"portico/impl/keyring"
 	"portico/impl/mail"
-	"portico/impl/outbox"
+	"portico/impl/mail/outbox"
 )
 
 // mailCommand is "portico mail".

@@ -15,7 +15,7 @@ import (
 	"portico/impl/keyring"
 	"portico/impl/mail"
 	"portico/impl/mail/mailtest"
-	"portico/impl/outbox"
+	"portico/impl/mail/outbox"
 )
 
 // portico runs the command and returns what it printed.

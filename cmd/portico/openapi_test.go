@@ -23,9 +23,9 @@ import (
 	methods "portico/api/atproto/server"
 	"portico/api/xrpc"
 	"portico/db/dbtest"
-	"portico/impl/auth"
-	"portico/impl/domain"
-	"portico/impl/server"
+	"portico/impl/account/auth"
+	"portico/impl/atproto/server"
+	"portico/impl/identity/domain"
 )
 
 func serveDocs(t *testing.T) *httptest.Server {

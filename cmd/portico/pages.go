@@ -11,7 +11,7 @@ import (
 
 	"portico/api/xrpc"
 	"portico/db"
-	"portico/impl/handle"
+	"portico/impl/identity/handle"
 )
 
 // pages are the routes beside XRPC.

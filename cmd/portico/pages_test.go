@@ -18,7 +18,7 @@ import (
 
 	"portico/api/xrpc"
 	"portico/db"
-	"portico/impl/handle"
+	"portico/impl/identity/handle"
 )
 
 type someAccounts map[syntax.Handle]*db.Account

@@ -7,10 +7,10 @@ import (
 	"time"
 
 	"portico/db"
+	"portico/impl/account/phone"
+	"portico/impl/account/phone/twilio"
 	"portico/impl/keyring"
-	"portico/impl/outbox"
-	"portico/impl/phone"
-	"portico/impl/phone/twilio"
+	"portico/impl/mail/outbox"
 )
 
 // The providers of codes for phones, as PORTICO_PHONE_PROVIDER names them.

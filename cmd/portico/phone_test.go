@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"portico/impl/phone/phonetest"
+	"portico/impl/account/phone/phonetest"
 )
 
 // What the settings of phones say reaches the methods: sign-up with a code of the

@@ -9,7 +9,7 @@ import (
 	"net/url"
 
 	"portico/impl/mail"
-	"portico/impl/outbox"
+	"portico/impl/mail/outbox"
 )
 
 // senders hands what moderators write to a mail server of their own, or under an

@@ -25,27 +25,27 @@ import (
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/account"
-	"portico/impl/admin"
-	"portico/impl/auth"
-	"portico/impl/directory"
-	"portico/impl/domain"
-	"portico/impl/email"
-	"portico/impl/emailcode"
-	"portico/impl/handle"
-	"portico/impl/identity"
-	"portico/impl/invite"
+	"portico/impl/account/auth"
+	"portico/impl/account/invite"
+	"portico/impl/account/password"
+	"portico/impl/account/serviceauth"
+	"portico/impl/account/session"
+	"portico/impl/account/token"
+	"portico/impl/atproto/admin"
+	"portico/impl/atproto/identity"
+	"portico/impl/atproto/server"
+	"portico/impl/atproto/temp"
+	"portico/impl/identity/directory"
+	"portico/impl/identity/domain"
+	"portico/impl/identity/handle"
+	"portico/impl/identity/plc"
+	"portico/impl/identity/resolve"
 	"portico/impl/job"
 	"portico/impl/keyring"
-	"portico/impl/operator"
-	"portico/impl/outbox"
-	"portico/impl/password"
-	"portico/impl/plc"
-	"portico/impl/resolve"
-	"portico/impl/server"
-	"portico/impl/serviceauth"
-	"portico/impl/session"
-	"portico/impl/temp"
-	"portico/impl/token"
+	"portico/impl/mail/email"
+	"portico/impl/mail/emailcode"
+	"portico/impl/mail/outbox"
+	"portico/impl/portico/operator"
 )
 
 // How long the server waits: for requests to end at a stop, for a client to send
@@ -243,7 +243,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		DB: store, Sessions: sessions, Keys: keys,
 		Directory: &plc.Client{URL: directoryURL, Deadline: account.Patience(s.SignupLease)},
 		Rotation:  s.RotationKey, Recovery: s.RecoveryDIDKey, Endpoint: s.PublicURL.String(), Holder: holder,
-		Lease: s.SignupLease, Looks: s.SignupCleanupLooks, Now: time.Now, Rand: rand.Reader, Log: log,
+		Lease: s.SignupLease, CleanupDelays: s.SignupCleanupAfter, Now: time.Now, Rand: rand.Reader, Log: log,
 	}
 	strangers := resolve.NewClient(!s.SSRFProtection)
 	documents := &resolve.Cache{

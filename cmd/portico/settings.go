@@ -20,8 +20,8 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
-	"portico/impl/phone"
-	"portico/impl/phone/twilio"
+	"portico/impl/account/phone"
+	"portico/impl/account/phone/twilio"
 )
 
 // secret is a text that must not reach a log or a terminal: every way of
@@ -106,7 +106,7 @@ type settings struct {
 	HashQueue          int // hashes that may wait; 0: some for each that runs
 	SignupLease        time.Duration
 	SignupRetry        time.Duration
-	SignupCleanupLooks []time.Duration // since the account was given up, ascending
+	SignupCleanupAfter []time.Duration // since the account was given up, ascending
 
 	// Mail. SMTPURL is nil when none is configured: mails stay in the outbox.
 	SMTPURL                 *url.URL
@@ -356,7 +356,7 @@ var settingsTable = []settingGroup{
 		{name: "PORTICO_AUDIT_KEEP", kind: kindDuration, def: "365d", about: "How long it is kept what was done to accounts, by whom and from where (`portico account log`); at least 1 day", store: storeAuditKeep},
 		{name: "PORTICO_SIGNUP_LEASE", kind: kindDuration, def: "2m", about: "A sign-up that its process does not finish in this time is taken up by another. The PLC directory has half of it, at most 20 s, to take the operation", store: setDuration(func(s *settings) *time.Duration { return &s.SignupLease })},
 		{name: "PORTICO_SIGNUP_RETRY", kind: kindDuration, def: "1m", about: "How often unfinished sign-ups are looked for", store: setDuration(func(s *settings) *time.Duration { return &s.SignupRetry })},
-		{name: "PORTICO_SIGNUP_CLEANUP_LOOKS", kind: kindList, def: "1m,1h,24h", about: "When a sign-up was given up, the PLC directory is searched for its DID after each of these times", store: storeCleanupLooks},
+		{name: "PORTICO_SIGNUP_CLEANUP_AFTER", kind: kindList, def: "1m,1h,24h", about: "When a sign-up was given up, the PLC directory is searched for its DID after each of these times", store: storeCleanupAfter},
 	}},
 	{"Mail", []setting{
 		{name: "PDS_EMAIL_SMTP_URL", kind: kindText, shown: "mails stay in the outbox", secret: true, about: "Mail server: `smtps://user:password@host:port` or `smtp://…`", store: setSMTP(func(s *settings) **url.URL { return &s.SMTPURL })},
@@ -432,6 +432,7 @@ var settingsTable = []settingGroup{
 		{name: "PDS_PLC_ROTATION_KEY_KMS_KEY_ID", refused: "keys in a key management service are not supported; use PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX"},
 		{name: "PDS_BLOBSTORE_S3_*", refused: "blobs in S3 are not supported"},
 		{name: "PDS_ENTRYWAY_*", refused: "running behind an entryway is not supported"},
+		{name: "PORTICO_SIGNUP_CLEANUP_LOOKS", refused: "it is PORTICO_SIGNUP_CLEANUP_AFTER now"},
 		{name: "PDS_SQLITE_DISABLE_WAL_AUTO_CHECKPOINT", kind: kindBoolean, refused: "checkpoints can't be left to a replication tool"},
 	}},
 }
@@ -618,15 +619,15 @@ func storeRotationKey(s *settings, v string) error {
 	return nil
 }
 
-func storeCleanupLooks(s *settings, v string) error {
+func storeCleanupAfter(s *settings, v string) error {
 	for _, item := range splitList(v) {
 		look, err := parseDuration(item)
 		if err != nil {
 			return err
 		}
-		s.SignupCleanupLooks = append(s.SignupCleanupLooks, look)
+		s.SignupCleanupAfter = append(s.SignupCleanupAfter, look)
 	}
-	if !slices.IsSorted(s.SignupCleanupLooks) {
+	if !slices.IsSorted(s.SignupCleanupAfter) {
 		return errors.New("must be in ascending order")
 	}
 	return nil

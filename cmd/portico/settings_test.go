@@ -111,7 +111,7 @@ func TestProductionDefaults(t *testing.T) {
 		{s.AuditKeep.String(), "8760h0m0s"},
 		{fmt.Sprint(s.BlobUploadLimit), "5242880"},
 		{fmt.Sprint(s.PasswordMinLength), "8"},
-		{fmt.Sprint(s.SignupCleanupLooks), "[1m0s 1h0m0s 24h0m0s]"},
+		{fmt.Sprint(s.SignupCleanupAfter), "[1m0s 1h0m0s 24h0m0s]"},
 	} {
 		if field.got != field.want {
 			t.Errorf("got %q, want %q", field.got, field.want)
@@ -192,7 +192,7 @@ func TestReading(t *testing.T) {
 		{"PORTICO_AUDIT_KEEP=90d", func(s *settings) any { return s.AuditKeep }, 90 * 24 * time.Hour},
 		{"PORTICO_LOG_LEVEL=warn", func(s *settings) any { return s.LogLevel }, slog.LevelWarn},
 		{"PORTICO_RESERVED_HANDLES=Mayor,police", func(s *settings) any { return s.ReservedHandles }, []string{"mayor", "police"}},
-		{"PORTICO_SIGNUP_CLEANUP_LOOKS=1s,90s", func(s *settings) any { return fmt.Sprint(s.SignupCleanupLooks) }, "[1s 1m30s]"},
+		{"PORTICO_SIGNUP_CLEANUP_AFTER=1s,90s", func(s *settings) any { return fmt.Sprint(s.SignupCleanupAfter) }, "[1s 1m30s]"},
 		{"PDS_SQLITE_DISABLE_WAL_AUTO_CHECKPOINT=false", func(s *settings) any { return s.Development }, false},
 		{"PDS_DEV_MODE=true", func(s *settings) any { return s.SSRFProtection }, true},
 		{"PORTICO_PHONE_MAX_TEXTS=50", func(s *settings) any { return s.PhoneMaxTexts }, 50},

@@ -8,8 +8,8 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
-	"portico/impl/directory"
-	"portico/impl/resolve"
+	"portico/impl/identity/directory"
+	"portico/impl/identity/resolve"
 )
 
 // plcStore keeps the embedded directory's operations in the database.

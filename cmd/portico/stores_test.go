@@ -10,8 +10,8 @@ import (
 
 	"portico/db"
 	"portico/db/dbtest"
-	"portico/impl/directory"
-	"portico/impl/directory/directorytest"
+	"portico/impl/identity/directory"
+	"portico/impl/identity/directory/directorytest"
 )
 
 func TestPLCStore(t *testing.T) {

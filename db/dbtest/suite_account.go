@@ -428,7 +428,7 @@ func (s *suite) cleanups() {
 	if due := claim("me", start0, 10); len(due) > 0 {
 		s.Errorf("not due yet: %v", due)
 	}
-	if due := claim("me", start0.Add(time.Minute), 1); len(due) != 1 || due[0].DID != did(1) || due[0].Looks != 0 {
+	if due := claim("me", start0.Add(time.Minute), 1); len(due) != 1 || due[0].DID != did(1) || due[0].Attempts != 0 {
 		s.Errorf("due: %v", due)
 	}
 	if due := claim("you", start0.Add(time.Minute), 10); len(due) != 1 || due[0].DID != did(2) {
@@ -439,7 +439,7 @@ func (s *suite) cleanups() {
 	s.must(func(tx *db.Tx) error { return tx.PostponeCleanup(ctx, did(1), "me", start0.Add(time.Hour)) })
 	s.fails(db.ErrLeaseLost, func(tx *db.Tx) error { return tx.FinishCleanup(ctx, did(1), "me") })
 	s.must(func(tx *db.Tx) error { return tx.FinishCleanup(ctx, did(2), "you") })
-	if due := claim("you", start0.Add(time.Hour), 10); len(due) != 1 || due[0].DID != did(1) || due[0].Looks != 1 {
+	if due := claim("you", start0.Add(time.Hour), 10); len(due) != 1 || due[0].DID != did(1) || due[0].Attempts != 1 {
 		s.Errorf("postponed: %v", due)
 	}
 	// A holder that died leaves it to the next one.

@@ -32,12 +32,12 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
+	"portico/impl/account/session"
 	"portico/impl/audit"
-	"portico/impl/event"
+	"portico/impl/identity/plc"
 	"portico/impl/keyring"
-	"portico/impl/plc"
 	"portico/impl/repo"
-	"portico/impl/session"
+	"portico/impl/repo/event"
 )
 
 // KeyPurpose is the purpose under which an account's repository key is stored.
@@ -73,12 +73,12 @@ type Accounts struct {
 	// runs out too early costs its sign-up and nothing else, so the directory is
 	// best given the time of [Patience]. The default is [DefaultLease].
 	Lease time.Duration
-	// Looks are the times after giving up at which the directory is asked
-	// whether it has the DID after all, ascending. The default is [DefaultLooks].
-	Looks []time.Duration
-	Now   func() time.Time
-	Rand  io.Reader
-	Log   *slog.Logger
+	// CleanupDelays are the times after giving up at which the directory is asked
+	// whether it has the DID after all, ascending. The default is [DefaultCleanupDelays].
+	CleanupDelays []time.Duration
+	Now           func() time.Time
+	Rand          io.Reader
+	Log           *slog.Logger
 }
 
 // DefaultLease is far more than any sign-up takes.
@@ -90,10 +90,10 @@ func Patience(lease time.Duration) time.Duration {
 	return min(20*time.Second, cmp.Or(lease, DefaultLease)/2)
 }
 
-// DefaultLooks are the clean-up's: an answer that was lost is found by the
+// DefaultCleanupDelays are the clean-up's: an answer that was lost is found by the
 // first, a request that hung in a proxy by the second, the last is for the day
 // that the directory was down.
-var DefaultLooks = []time.Duration{time.Minute, time.Hour, 24 * time.Hour}
+var DefaultCleanupDelays = []time.Duration{time.Minute, time.Hour, 24 * time.Hour}
 
 // A Request describes an account that may be created: all that can be refused
 // without trying has been refused.
@@ -263,7 +263,7 @@ func (a *Accounts) register(ctx context.Context, d *draft) error {
 		a.giveUp(ctx, d, time.Time{})
 		return fmt.Errorf("%w: %w", ErrDirectory, err)
 	default:
-		a.giveUp(ctx, d, a.firstLook())
+		a.giveUp(ctx, d, a.firstCleanup())
 		return fmt.Errorf("%w: %w", ErrDirectory, err)
 	}
 }
@@ -277,7 +277,7 @@ func (a *Accounts) finish(ctx context.Context, d *draft) (*session.Tokens, error
 	if err == nil {
 		return &s.Tokens, nil
 	}
-	if a.giveUp(ctx, d, a.firstLook()) {
+	if a.giveUp(ctx, d, a.firstCleanup()) {
 		return nil, err
 	}
 	// Not ours to give up: it is complete. Either our commit came through and only
@@ -363,15 +363,15 @@ func (a *Accounts) leaseFrom(now time.Time) time.Time {
 	return now.Add(cmp.Or(a.Lease, DefaultLease))
 }
 
-func (a *Accounts) looks() []time.Duration {
-	if len(a.Looks) == 0 {
-		return DefaultLooks
+func (a *Accounts) cleanupDelays() []time.Duration {
+	if len(a.CleanupDelays) == 0 {
+		return DefaultCleanupDelays
 	}
-	return a.Looks
+	return a.CleanupDelays
 }
 
-// firstLook is when the directory is asked about a DID that is given up now.
-func (a *Accounts) firstLook() time.Time { return a.Now().Add(a.looks()[0]) }
+// firstCleanup is when the directory is asked about a DID that is given up now.
+func (a *Accounts) firstCleanup() time.Time { return a.Now().Add(a.cleanupDelays()[0]) }
 
 // Events are messages about one account, ready to be appended.
 func Events(did syntax.DID, messages ...event.Event) []db.Event {

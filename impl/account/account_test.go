@@ -18,7 +18,7 @@ import (
 
 	"portico/db"
 	"portico/impl/account"
-	"portico/impl/plc"
+	"portico/impl/identity/plc"
 )
 
 func TestCreate(t *testing.T) {
@@ -259,7 +259,7 @@ func TestTurnsUpLate(t *testing.T) {
 			w := lite(t)
 			s := w.server("one")
 			did := givenUp(w, s, request("alice"))
-			for _, before := range account.DefaultLooks[:look] {
+			for _, before := range account.DefaultCleanupDelays[:look] {
 				w.clock.reach(before)
 				w.check(s.CleanUp(t.Context()))
 			}

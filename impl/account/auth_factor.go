@@ -7,7 +7,7 @@ import (
 	"portico/db"
 	"portico/impl/audit"
 	"portico/impl/mail"
-	"portico/impl/outbox"
+	"portico/impl/mail/outbox"
 )
 
 // SetAuthFactor switches signing in to a with an emailed code on or off, and tells

@@ -6,11 +6,11 @@ import (
 	"time"
 
 	"portico/db"
+	"portico/impl/account/session"
 	"portico/impl/audit"
 	"portico/impl/budget"
 	"portico/impl/mail"
-	"portico/impl/outbox"
-	"portico/impl/session"
+	"portico/impl/mail/outbox"
 )
 
 // Credentials changes how the owners of accounts sign in, and tells them. Whoever

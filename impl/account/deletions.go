@@ -9,7 +9,7 @@ import (
 
 	"portico/db"
 	"portico/impl/mail"
-	"portico/impl/outbox"
+	"portico/impl/mail/outbox"
 )
 
 const (

@@ -13,8 +13,8 @@ import (
 
 	"portico/db"
 	"portico/impl/audit"
-	"portico/impl/event"
-	"portico/impl/plc"
+	"portico/impl/identity/plc"
+	"portico/impl/repo/event"
 )
 
 // ErrHandleChanging says that a change of the account's handle is under way.

@@ -14,8 +14,8 @@ import (
 
 	"portico/db"
 	"portico/impl/account"
-	"portico/impl/plc"
-	"portico/impl/resolve"
+	"portico/impl/identity/plc"
+	"portico/impl/identity/resolve"
 )
 
 // offline resolves nothing.

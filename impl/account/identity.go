@@ -9,11 +9,11 @@ import (
 
 	"portico/db"
 	"portico/impl/audit"
-	"portico/impl/domain"
-	"portico/impl/event"
-	"portico/impl/handle"
-	"portico/impl/plc"
-	"portico/impl/resolve"
+	"portico/impl/identity/domain"
+	"portico/impl/identity/handle"
+	"portico/impl/identity/plc"
+	"portico/impl/identity/resolve"
+	"portico/impl/repo/event"
 )
 
 // Identities changes what the DIDs of accounts say, in the PLC directory and here.

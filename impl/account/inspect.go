@@ -10,8 +10,8 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
+	"portico/impl/identity/resolve"
 	"portico/impl/keyring"
-	"portico/impl/resolve"
 )
 
 // What [Identities.Inspect] finds. The names are for machines, and so never change.

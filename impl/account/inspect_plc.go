@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"slices"
 
-	"portico/impl/plc"
+	"portico/impl/identity/plc"
 )
 
 // plc looks at what the directory says about a did:plc.

@@ -10,9 +10,9 @@ import (
 
 	"portico/db"
 	"portico/impl/audit"
-	"portico/impl/dagcbor"
-	"portico/impl/event"
 	"portico/impl/repo"
+	"portico/impl/repo/dagcbor"
+	"portico/impl/repo/event"
 )
 
 // maxEmpty is how many blocks a repository may have that is looked through for

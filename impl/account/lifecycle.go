@@ -12,9 +12,9 @@ import (
 
 	"portico/db"
 	"portico/impl/audit"
-	"portico/impl/dagcbor"
-	"portico/impl/event"
 	"portico/impl/repo"
+	"portico/impl/repo/dagcbor"
+	"portico/impl/repo/event"
 )
 
 // ErrTakenDown says that moderators took the account down, so that its owner

@@ -11,8 +11,8 @@ import (
 
 	"portico/db"
 	"portico/impl/audit"
-	"portico/impl/event"
 	"portico/impl/repo"
+	"portico/impl/repo/event"
 )
 
 // Repair mends what [Identities.Inspect] finds and says that it can be mended, and

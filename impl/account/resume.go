@@ -8,7 +8,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
-	"portico/impl/plc"
+	"portico/impl/identity/plc"
 )
 
 // maxFailures ends a round of Resume or CleanUp: a directory that is down costs the
@@ -98,7 +98,7 @@ func (a *Accounts) resume(ctx context.Context, u db.Unfinished) error {
 	if presence != plc.Untouched {
 		// Absent, or its owner has already taken the DID elsewhere. Absent is not
 		// never: our own request may still be under way, so the clean-up looks.
-		return a.abort(ctx, u.Account.DID, a.firstLook())
+		return a.abort(ctx, u.Account.DID, a.firstCleanup())
 	}
 	d.key, err = a.Keys.SigningKey(KeyPurpose, u.Account.DID.String(), u.Key.Sealed)
 	if err != nil {
@@ -134,9 +134,9 @@ func (a *Accounts) cleanUp(ctx context.Context, c db.Cleanup) error {
 		}
 		a.Log.InfoContext(ctx, "tombstoned the DID of an account that was given up", "did", c.DID)
 	case plc.Absent:
-		if next := c.Looks + 1; next < len(a.looks()) {
+		if next := c.Attempts + 1; next < len(a.cleanupDelays()) {
 			return a.DB.Write(ctx, func(tx *db.Tx) error {
-				return tx.PostponeCleanup(ctx, c.DID, a.Holder, c.AbortedAt.Add(a.looks()[next]))
+				return tx.PostponeCleanup(ctx, c.DID, a.Holder, c.AbortedAt.Add(a.cleanupDelays()[next]))
 			})
 		}
 	}

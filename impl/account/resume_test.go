@@ -12,7 +12,7 @@ import (
 
 	"portico/db"
 	"portico/impl/account"
-	"portico/impl/plc"
+	"portico/impl/identity/plc"
 )
 
 // A process dies somewhere in a sign-up. Another one takes the account up once the
@@ -52,7 +52,7 @@ func TestCrash(t *testing.T) {
 				} else {
 					w.free(did, r)
 					w.clock.reach(48 * time.Hour)
-					for range account.DefaultLooks {
+					for range account.DefaultCleanupDelays {
 						w.check(s.CleanUp(t.Context()))
 					}
 					if w.registered(did) {

@@ -9,7 +9,7 @@ import (
 
 	"portico/db"
 	"portico/impl/audit"
-	"portico/impl/event"
+	"portico/impl/repo/event"
 )
 
 // TakeDown takes an account down for the reason that ref names, ends its sessions,

@@ -9,8 +9,8 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
-	"portico/impl/plc"
-	"portico/impl/resolve"
+	"portico/impl/identity/plc"
+	"portico/impl/identity/resolve"
 )
 
 // A DIDError says what of a DID does not fit an account that lives here. Its

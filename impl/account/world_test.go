@@ -21,11 +21,11 @@ import (
 	"portico/db"
 	"portico/db/dbtest"
 	"portico/impl/account"
-	"portico/impl/directory"
+	"portico/impl/account/session"
+	"portico/impl/account/token"
+	"portico/impl/identity/directory"
+	"portico/impl/identity/plc"
 	"portico/impl/keyring"
-	"portico/impl/plc"
-	"portico/impl/session"
-	"portico/impl/token"
 )
 
 // clock stands still until it is told to go on.
@@ -371,7 +371,7 @@ func (w *world) cleanups() (looks []int) {
 		}
 		looks = nil
 		for _, c := range all {
-			looks = append(looks, c.Looks)
+			looks = append(looks, c.Attempts)
 		}
 		return nothing
 	})

@@ -15,8 +15,8 @@ import (
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/account"
-	"portico/impl/emailcode"
-	"portico/impl/plc"
+	"portico/impl/identity/plc"
+	"portico/impl/mail/emailcode"
 )
 
 // Code answers an emailed code that was not accepted.

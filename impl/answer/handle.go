@@ -9,8 +9,8 @@ import (
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/account"
-	"portico/impl/handle"
-	"portico/impl/plc"
+	"portico/impl/identity/handle"
+	"portico/impl/identity/plc"
 )
 
 // handleErrors are the names under which a handle is refused where the lexicon

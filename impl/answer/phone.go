@@ -6,7 +6,7 @@ import (
 
 	"portico/api/xrpc"
 	"portico/db"
-	"portico/impl/phone"
+	"portico/impl/account/phone"
 )
 
 // Phone answers a phone number that cannot be verified. limit is how many accounts a

@@ -9,7 +9,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atdata"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
-	"portico/impl/dagcbor"
+	"portico/impl/repo/dagcbor"
 )
 
 var (

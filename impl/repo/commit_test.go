@@ -9,7 +9,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
-	"portico/impl/dagcbor"
+	"portico/impl/repo/dagcbor"
 )
 
 const somebody = syntax.DID("did:plc:tfoc4jg4ai6vr2nbwlmwdzq2")

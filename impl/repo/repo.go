@@ -12,7 +12,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
-	"portico/impl/dagcbor"
+	"portico/impl/repo/dagcbor"
 )
 
 // Version is that of the commits made here.

@@ -9,7 +9,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/repo"
 
-	"portico/impl/dagcbor"
+	"portico/impl/repo/dagcbor"
 )
 
 // replay is a key that gives the signature of a deterministic signer.

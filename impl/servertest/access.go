@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"portico/api/xrpc"
-	"portico/impl/token"
+	"portico/impl/account/token"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")

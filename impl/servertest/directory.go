@@ -13,8 +13,8 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
-	"portico/impl/directory"
-	"portico/impl/plc"
+	"portico/impl/identity/directory"
+	"portico/impl/identity/plc"
 )
 
 // A Directory is the PLC directory of a server. Its Client reaches it whatever fault

@@ -12,7 +12,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
-	"portico/impl/resolve"
+	"portico/impl/identity/resolve"
 )
 
 // ModService is a moderation service: its document is in the internet of every

@@ -14,10 +14,10 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
+	"portico/impl/account/serviceauth"
+	"portico/impl/account/token"
 	"portico/impl/audit"
 	"portico/impl/mail"
-	"portico/impl/serviceauth"
-	"portico/impl/token"
 )
 
 // A User is somebody who signed up.

@@ -36,24 +36,24 @@ import (
 	"portico/db"
 	"portico/db/dbtest"
 	"portico/impl/account"
-	"portico/impl/admin"
-	"portico/impl/auth"
-	"portico/impl/domain"
-	"portico/impl/email"
-	"portico/impl/emailcode"
-	"portico/impl/handle"
-	"portico/impl/identity"
+	"portico/impl/account/auth"
+	"portico/impl/account/password"
+	"portico/impl/account/serviceauth"
+	"portico/impl/account/session"
+	"portico/impl/account/token"
+	"portico/impl/atproto/admin"
+	"portico/impl/atproto/identity"
+	"portico/impl/atproto/server"
+	"portico/impl/atproto/temp"
+	"portico/impl/identity/domain"
+	"portico/impl/identity/handle"
+	"portico/impl/identity/plc"
 	"portico/impl/keyring"
 	"portico/impl/mail"
-	"portico/impl/operator"
-	"portico/impl/outbox"
-	"portico/impl/password"
-	"portico/impl/plc"
-	"portico/impl/server"
-	"portico/impl/serviceauth"
-	"portico/impl/session"
-	"portico/impl/temp"
-	"portico/impl/token"
+	"portico/impl/mail/email"
+	"portico/impl/mail/emailcode"
+	"portico/impl/mail/outbox"
+	"portico/impl/portico/operator"
 )
 
 // What every server of this package is called, and what opens it.
@@ -158,7 +158,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.Outbox = &outbox.Outbox{DB: s.DB, Keys: s.Keys, Holder: "test", Now: s.Now, Log: log}
 	accounts := &account.Accounts{
 		DB: s.DB, Directory: client, Sessions: sessions, Keys: s.Keys, Rotation: s.Rotation, Recovery: o.RecoveryKey,
-		Endpoint: Endpoint, Holder: "test", Lease: time.Minute, Looks: account.DefaultLooks, Now: s.Now, Rand: rand.Reader, Log: log,
+		Endpoint: Endpoint, Holder: "test", Lease: time.Minute, CleanupDelays: account.DefaultCleanupDelays, Now: s.Now, Rand: rand.Reader, Log: log,
 	}
 	dids := &account.Verifier{Accounts: accounts, Directory: client, Documents: s.Internet}
 	// The cheapest hash there is: what it costs is not what these tests are about.

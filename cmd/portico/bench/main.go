@@ -31,7 +31,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"portico/cmd/portico/launch"
-	"portico/impl/directory"
+	"portico/impl/identity/directory"
 )
 
 var (
@@ -139,11 +139,11 @@ func run(ctx context.Context) error {
 	defer server.Kill()
 
 	c := newClient(server.URL, echoURL)
-	own, err := newOwn(ctx, dir+"/own")
+	floor, err := newFloor(ctx, dir+"/floor")
 	if err != nil {
 		return err
 	}
-	defer own.close()
+	defer floor.close()
 	n := func(requests int) int {
 		return max(1, int(float64(requests)**scale)) / *rounds * *rounds
 	}
@@ -154,24 +154,24 @@ func run(ctx context.Context) error {
 	refresh := &target{name: "refreshSession", bare: post, process: server.Process, requests: n(4000), do: c.refreshSession}
 	createSession := &target{name: "createSession", bare: post, process: server.Process, requests: n(300), do: c.createSession}
 	createAccount := &target{name: "createAccount", bare: post, process: server.Process, requests: n(300), do: c.createAccount}
-	verify := &target{name: "HS256 verification", requests: n(50000), do: own.verify}
-	read := &target{name: "read by primary key", requests: n(20000), do: own.read}
-	hash := &target{name: "password hash", requests: n(300), do: own.hash}
+	verify := &target{name: "HS256 verification", requests: n(50000), do: floor.verify}
+	read := &target{name: "read by primary key", requests: n(20000), do: floor.read}
+	hash := &target{name: "password hash", requests: n(300), do: floor.hash}
 	methods := []*target{describe, getSession, refresh, createSession, createAccount}
 
 	if err := c.signUp(*workers * 25); err != nil {
 		return err
 	}
-	crowd, err := startCrowd(ctx, binary, dir+"/crowd", env, c.http)
+	operated, err := startLists(ctx, binary, dir+"/lists", env, c.http)
 	if err != nil {
 		return err
 	}
-	defer crowd.Kill()
-	lists, err := crowd.targets(n(400))
+	defer operated.Kill()
+	pages, err := operated.targets(n(400))
 	if err != nil {
 		return err
 	}
-	all := slices.Concat([]*target{get, post, verify, read, hash}, methods, lists)
+	all := slices.Concat([]*target{get, post, verify, read, hash}, methods, pages)
 	for _, t := range all { // to warm up
 		if _, err := t.run(max(1, t.requests / *rounds / 10)); err != nil {
 			return err
@@ -205,16 +205,16 @@ func run(ctx context.Context) error {
 	aim(createAccount, hash.each()+hash.each()/10, "a password hash and a tenth")
 
 	fmt.Printf("\nThe same per page of a list, on a server with %d accounts, %d invite codes and %d uses of them.\n\n",
-		crowded, 2*crowded, crowded-1)
+		seeded, 2*seeded, seeded-1)
 	fmt.Fprintf(w, "list\trequests\tserver\t\n")
-	for _, t := range lists {
+	for _, t := range pages {
 		fmt.Fprintf(w, "%s\t%d\t%s\t\n", t.name, t.requests, show(t.each()))
 	}
 	w.Flush()
 	fmt.Println()
-	dearest := slices.MaxFunc(lists, func(a, b *target) int { return cmp.Compare(a.each(), b.each()) })
+	dearest := slices.MaxFunc(pages, func(a, b *target) int { return cmp.Compare(a.each(), b.each()) })
 	aim(dearest, mostForLists, "as for every list; this one costs the most")
-	return errors.Join(crowd.Stop(), server.Stop())
+	return errors.Join(operated.Stop(), server.Stop())
 }
 
 func aim(t *target, most time.Duration, what string) {

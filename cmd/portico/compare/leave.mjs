@@ -8,7 +8,7 @@
 // account's repository, which no method gives out yet.
 import assert from 'node:assert/strict'
 import { AtpAgent } from '@atproto/api'
-import { administrator, bearer, mailbox, refused, story } from '../interop/tale.mjs'
+import { administrator, bearer, mailbox, refused, story } from '../interop/story.mjs'
 
 const [here, there, directory, mailboxURL, repository, adminPassword] = process.argv.slice(2)
 const { mail, noMoreMails } = mailbox(mailboxURL)

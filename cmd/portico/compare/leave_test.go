@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"portico/impl/dagcbor"
+	"portico/impl/repo/dagcbor"
 )
 
 // TestLeaving moves an account from Portico to the reference with the official

@@ -12,7 +12,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
-	"portico/impl/plc"
+	"portico/impl/identity/plc"
 )
 
 // TestMigration moves accounts from the reference to Portico and back again, as far

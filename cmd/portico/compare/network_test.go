@@ -18,8 +18,8 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"portico/impl/identity/plc"
 	"portico/impl/mail/mailtest"
-	"portico/impl/plc"
 )
 
 // A network is what both servers have around them: a PLC directory, and a

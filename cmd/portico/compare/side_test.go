@@ -34,8 +34,8 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/cmd/portico/launch"
+	"portico/impl/identity/plc"
 	"portico/impl/mail/mailtest"
-	"portico/impl/plc"
 )
 
 // A side is one of the two servers with what the script remembers of it.

@@ -30,7 +30,7 @@ import (
 	"portico/cmd/portico/launch"
 	"portico/db"
 	"portico/db/dbtest"
-	"portico/impl/directory"
+	"portico/impl/identity/directory"
 )
 
 var (
@@ -155,7 +155,7 @@ func newRound(t *testing.T, seed uint64, servers int) *round {
 		"PORTICO_KEY_ENCRYPTION_KEY=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
 		"PDS_DID_PLC_URL=" + r.proxy.URL, "PDS_INVITE_REQUIRED=true", "PDS_RATE_LIMIT_BYPASS_IPS=127.0.0.1,::1",
 		"PORTICO_SIGNUP_LEASE=" + lease.String(), "PORTICO_SIGNUP_RETRY=" + retry.String(),
-		fmt.Sprintf("PORTICO_SIGNUP_CLEANUP_LOOKS=%s,%s,%s", looks[0], looks[1], looks[2]),
+		fmt.Sprintf("PORTICO_SIGNUP_CLEANUP_AFTER=%s,%s,%s", looks[0], looks[1], looks[2]),
 	}
 	if servers > 1 {
 		r.config = db.Config{URL: dbtest.EmptyPostgresURL(t), Logger: r.config.Logger}

@@ -22,8 +22,8 @@ import (
 	serverapi "portico/api/atproto/server"
 	"portico/api/xrpc"
 	"portico/cmd/portico/launch"
+	"portico/impl/identity/plc"
 	"portico/impl/mail/mailtest"
-	"portico/impl/plc"
 )
 
 // A place is a server with the PLC directory that it uses.
@@ -525,7 +525,7 @@ func highS(t *testing.T, sig string) string {
 func TestDirectoryAway(t *testing.T) {
 	url := startDirectory(t)
 	gate := startGate(t, url)
-	p := startPlace(t, gate.URL, url, "PORTICO_SIGNUP_LEASE=4s", "PORTICO_SIGNUP_RETRY=250ms", "PORTICO_SIGNUP_CLEANUP_LOOKS=500ms,24h")
+	p := startPlace(t, gate.URL, url, "PORTICO_SIGNUP_LEASE=4s", "PORTICO_SIGNUP_RETRY=250ms", "PORTICO_SIGNUP_CLEANUP_AFTER=500ms,24h")
 	o := p.signUp(t, "alice")
 	o.resolved("alice.test")
 	const unable = "Unable to perform PLC operation"

@@ -59,7 +59,7 @@ func TestStory(t *testing.T) {
 			box := httptest.NewServer(mails.Mailbox())
 			defer box.Close()
 
-			for _, script := range []string{"story.mjs", "takedown.mjs"} {
+			for _, script := range []string{"account.mjs", "takedown.mjs"} {
 				out, err := exec.CommandContext(t.Context(), node, script, server.URL, plc, box.URL, adminPassword).CombinedOutput()
 				if err != nil {
 					t.Errorf("%s: %v\n%s\n%s", script, err, out, server.Log())

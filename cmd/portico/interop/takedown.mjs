@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict'
 import http from 'node:http'
 import { AtpAgent } from '@atproto/api'
-import { administrator, bearer, loggedOut, mailbox, refused, story } from './tale.mjs'
+import { administrator, bearer, loggedOut, mailbox, refused, story } from './story.mjs'
 
 const [service, directory, mailboxURL, adminPassword] = process.argv.slice(2)
 const admin = administrator(adminPassword)

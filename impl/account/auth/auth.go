@@ -1,0 +1,264 @@
+// Package auth says who a caller is.
+//
+// Each [xrpc.Authenticator] here is one kind of credential that the methods of
+// the server accept. An authenticator that lets a request through leaves what it
+// learned in the context; handlers read it with [Caller], [RefreshToken] and
+// [Issuer], which panic where no such authenticator ran: a wrong policy must
+// never look like an anonymous caller.
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/api/xrpc"
+	"portico/db"
+	"portico/impl/account/serviceauth"
+	"portico/impl/account/token"
+)
+
+// Gate makes the authenticators of one server.
+type Gate struct {
+	DB            *db.DB
+	Tokens        *token.Issuer
+	Services      *serviceauth.Verifier
+	AdminPassword string
+	// ModService is the DID whose service tokens moderate; "" for none.
+	ModService syntax.DID
+}
+
+// A Principal is the account behind a session token.
+type Principal struct {
+	DID   syntax.DID
+	Scope token.Scope
+	// Account is nil when it no longer exists: the token outlived it.
+	Account *db.Account
+}
+
+type contextKey int
+
+const (
+	principalKey contextKey = iota
+	refreshKey
+	issuerKey
+)
+
+// Caller returns the account behind the access token of the request.
+func Caller(ctx context.Context) Principal { return must[Principal](ctx, principalKey) }
+
+// RefreshToken returns the refresh token of the request.
+func RefreshToken(ctx context.Context) token.Claims { return must[token.Claims](ctx, refreshKey) }
+
+// Issuer returns the DID that signed the service token of the request, or "" for
+// an anonymous caller. Where a service of that DID signed, its fragment follows, so
+// that it equals no account's.
+func Issuer(ctx context.Context) syntax.DID { return must[syntax.DID](ctx, issuerKey) }
+
+func must[T any](ctx context.Context, key contextKey) T {
+	v, ok := ctx.Value(key).(T)
+	if !ok {
+		panic(fmt.Sprintf("auth: the method's policy leaves no %T in the context", v))
+	}
+	return v
+}
+
+// Names of the protocol that no lexicon declares.
+var (
+	errAuthMissing     = xrpc.Undeclared("AuthMissing")
+	errMissingTokenID  = xrpc.Undeclared("MissingTokenId")
+	errMissingJWT      = xrpc.Undeclared("MissingJwt")
+	errAccountNotFound = xrpc.Undeclared("AccountNotFound")
+	errTakedown        = xrpc.Undeclared("AccountTakedown")
+	errDeactivated     = xrpc.Undeclared("AccountDeactivated")
+)
+
+func authMissing() error {
+	return errAuthMissing.New(http.StatusUnauthorized, "Authentication Required")
+}
+
+// AccountNotFound is the answer to a token whose account is gone.
+func AccountNotFound() error {
+	return errAccountNotFound.New(http.StatusForbidden, "Account not found")
+}
+
+// scheme is the type of an Authorization header.
+type scheme string
+
+const (
+	none   scheme = ""
+	basic  scheme = "basic"
+	bearer scheme = "bearer"
+	dpop   scheme = "dpop"
+)
+
+// credential splits the Authorization header (contract §2.3).
+func credential(c *xrpc.Call) (scheme, string, error) {
+	header := c.Request.Header.Get("Authorization")
+	if header == "" {
+		return none, "", nil
+	}
+	kind, rest, ok := strings.Cut(header, " ")
+	if !ok || strings.Contains(rest, " ") {
+		return none, "", xrpc.InvalidToken("Malformed authorization header")
+	}
+	switch s := scheme(strings.ToLower(kind)); s {
+	case basic, bearer, dpop:
+		return s, rest, nil
+	}
+	return none, "", xrpc.InvalidToken("Unsupported authorization type: " + kind)
+}
+
+// Session accepts access tokens with one of scopes.
+func (g *Gate) Session(scopes token.Scopes, checks ...Check) xrpc.Authenticator {
+	return &session{g, scopes, checks}
+}
+
+// A Check is a demand on the account behind a token.
+type Check int
+
+const (
+	// Exists demands that the account has not been deleted.
+	Exists Check = iota
+	// NotTakenDown demands Exists, and that no moderator has taken it down.
+	NotTakenDown
+	// NotDeactivated demands Exists, and that its owner has not deactivated it.
+	NotDeactivated
+)
+
+func (c Check) String() string {
+	return [...]string{"exists", "not taken down", "not deactivated"}[c]
+}
+
+func (c Check) verify(a *db.Account) error {
+	switch {
+	case a == nil:
+		return AccountNotFound()
+	case c == NotTakenDown && a.TakenDown():
+		return errTakedown.New(http.StatusUnauthorized, "Account has been taken down")
+	case c == NotDeactivated && a.Deactivated():
+		return errDeactivated.New(http.StatusUnauthorized, "Account is deactivated")
+	}
+	return nil
+}
+
+type session struct {
+	gate   *Gate
+	scopes token.Scopes
+	checks []Check
+}
+
+func (s *session) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "session(%s)", s.scopes)
+	for _, c := range s.checks {
+		fmt.Fprintf(&b, ", %s", c)
+	}
+	return b.String()
+}
+
+func (s *session) Authenticate(ctx context.Context, c *xrpc.Call) (context.Context, error) {
+	kind, text, err := credential(c)
+	if err != nil {
+		return nil, err
+	}
+	c.Private()
+	switch kind {
+	case none:
+		return nil, authMissing()
+	case basic, dpop:
+		// DPoP is known but no such token has been issued by this server.
+		return nil, xrpc.InvalidToken("Unexpected authorization type")
+	}
+	access, err := s.gate.Tokens.VerifyAccess(text, s.scopes)
+	if err != nil {
+		return nil, tokenError(err)
+	}
+	p := Principal{DID: access.DID, Scope: access.Scope}
+	p.Account, err = s.gate.account(ctx, access.DID)
+	if err != nil {
+		return nil, err
+	}
+	if p.Account != nil && access.IssuedAt.Before(p.Account.TokensValidFrom) {
+		return nil, xrpc.ExpiredToken("Token has expired")
+	}
+	for _, check := range s.checks {
+		if err := check.verify(p.Account); err != nil {
+			return nil, err
+		}
+	}
+	return context.WithValue(acting(ctx, c, p.DID.String()), principalKey, p), nil
+}
+
+// account is the account of did, or nil when there is none.
+func (g *Gate) account(ctx context.Context, did syntax.DID) (*db.Account, error) {
+	a, err := g.DB.AccountByDID(ctx, did)
+	if errors.Is(err, db.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find account of token: %w", err)
+	}
+	return a, nil
+}
+
+// Refresh accepts refresh tokens.
+func (g *Gate) Refresh() xrpc.Authenticator { return &refresh{gate: g} }
+
+// SpentRefresh accepts refresh tokens even when their time is over, for signing
+// out with one.
+func (g *Gate) SpentRefresh() xrpc.Authenticator { return &refresh{gate: g, spent: true} }
+
+type refresh struct {
+	gate  *Gate
+	spent bool
+}
+
+func (r *refresh) String() string {
+	if r.spent {
+		return "refresh token, expired ones too"
+	}
+	return "refresh token"
+}
+
+func (r *refresh) Authenticate(ctx context.Context, c *xrpc.Call) (context.Context, error) {
+	c.Private() // of a header that can't be read too, unlike elsewhere
+	kind, text, err := credential(c)
+	if err != nil {
+		return nil, err
+	}
+	if kind != bearer {
+		return nil, authMissing()
+	}
+	verify := r.gate.Tokens.VerifyRefresh
+	if r.spent {
+		verify = r.gate.Tokens.VerifyRefreshAnyTime
+	}
+	claims, err := verify(text)
+	if err != nil {
+		return nil, tokenError(err)
+	}
+	return context.WithValue(acting(ctx, c, claims.DID.String()), refreshKey, claims), nil
+}
+
+// tokenError is the answer to a session token that did not verify.
+func tokenError(err error) error {
+	switch {
+	case errors.Is(err, token.ErrMissing):
+		return authMissing()
+	case errors.Is(err, token.ErrExpired):
+		return xrpc.ExpiredToken("Token has expired")
+	case errors.Is(err, token.ErrMalformed):
+		return xrpc.InvalidToken("Malformed token")
+	case errors.Is(err, token.ErrScope):
+		return xrpc.InvalidToken("Bad token scope")
+	case errors.Is(err, token.ErrMissingID):
+		return errMissingTokenID.New(http.StatusUnauthorized, "Unexpected missing refresh token id")
+	default:
+		return xrpc.InvalidToken("Token could not be verified")
+	}
+}

@@ -1,0 +1,205 @@
+// Package session starts, continues and ends logins.
+//
+// A session is an access token, which lives two hours and is stored nowhere,
+// and a refresh token, whose row decides how long the session lives. Rows are
+// found by a keyed hash of the token's id, and the id of a token's successor is
+// computed from its own: a copy of the database gives nobody a session, and a
+// client that lost an answer gets the same successor when it asks again.
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/db"
+	"portico/impl/account/token"
+	"portico/impl/audit"
+	"portico/impl/budget"
+	"portico/impl/keyring"
+)
+
+// Grace is how long a refresh token works after its first use, so that a
+// client's parallel tabs and lost answers do not end its session.
+const Grace = 2 * time.Hour
+
+// ErrRevoked says that a refresh token is unknown, ended or past its grace.
+var ErrRevoked = errors.New("session is over")
+
+// ErrStale says that the credential a session was to be started with has been
+// replaced or revoked since it was checked.
+var ErrStale = errors.New("credential is no longer valid")
+
+// Tokens are what a client holds of a session.
+type Tokens struct {
+	Access, Refresh string
+}
+
+// Sessions issues the tokens of one server. It is safe for concurrent use.
+type Sessions struct {
+	DB     *db.DB
+	Tokens *token.Issuer
+	Keys   *keyring.Ring
+	Now    func() time.Time
+}
+
+// A Draft is a session whose row is still to be stored: the one thing of a
+// sign-up or a login that must happen inside its transaction.
+type Draft struct {
+	Row    db.Session
+	Tokens Tokens
+}
+
+// Draft makes a new session of account. app is the app password it was opened
+// with, nil for the account password.
+func (s *Sessions) Draft(account *db.Account, app *db.AppPassword) (*Draft, error) {
+	jti, err := s.Tokens.NewID()
+	if err != nil {
+		return nil, err
+	}
+	scope, name := token.Access, (*string)(nil)
+	if app != nil {
+		scope, name = token.ForAppPassword(app.Privileged), &app.Name
+	}
+	at := s.issueTime(account)
+	return &Draft{Tokens: s.issue(account, scope, jti, at), Row: db.Session{
+		ID: s.Tokens.HashID(jti), DID: account.DID, AppPassword: name, CreatedAt: at, ExpiresAt: at.Add(token.RefreshLifetime),
+	}}, nil
+}
+
+// Start opens a session of account with the account password, or with app when
+// it is not nil. It returns ErrStale when the password of account or app itself
+// was changed or revoked, or the account taken down, after they were read: a reset
+// that races with a login wins, and so does a takedown.
+func (s *Sessions) Start(ctx context.Context, account *db.Account, app *db.AppPassword) (*Tokens, error) {
+	draft, err := s.Draft(account, app)
+	if err != nil {
+		return nil, err
+	}
+	err = s.DB.Write(ctx, func(tx *db.Tx) error {
+		now, err := tx.LockAccount(ctx, account.DID)
+		switch {
+		case errors.Is(err, db.ErrNotFound):
+			return ErrStale
+		case err != nil:
+			return err
+		case now.TakenDown() && !account.TakenDown(), app == nil && now.PasswordHash != account.PasswordHash:
+			return ErrStale
+		case app != nil:
+			if _, err := tx.AppPasswordByMAC(ctx, account.DID, app.MAC); errors.Is(err, db.ErrNotFound) {
+				return ErrStale
+			} else if err != nil {
+				return err
+			}
+		}
+		detail := ""
+		if app != nil {
+			detail = "app password " + app.Name
+		} else if err := s.KnowAddress(ctx, tx, account.DID); err != nil {
+			return err
+		}
+		if err := audit.Record(ctx, tx, s.Now(), account.DID, audit.SignedIn, detail); err != nil {
+			return err
+		}
+		return tx.InsertSession(ctx, draft.Row)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start session of %s: %w", account.DID, err)
+	}
+	return &draft.Tokens, nil
+}
+
+// KnowAddress remembers where the owner of an account is: wrong passwords that
+// strangers send from elsewhere are not to be held against that address.
+func (s *Sessions) KnowAddress(ctx context.Context, tx *db.Tx, did syntax.DID) error {
+	ip, err := netip.ParseAddr(audit.From(ctx).Address)
+	if err != nil {
+		return nil // nobody said
+	}
+	return budget.KnowAddress(ctx, tx, did, ip, s.Now())
+}
+
+// Restricted gives a taken-down account the narrow tokens of its appeal. The
+// refresh token is for show: nothing of it is stored, and it never works.
+func (s *Sessions) Restricted(account *db.Account) (*Tokens, error) {
+	jti, err := s.Tokens.NewID()
+	if err != nil {
+		return nil, err
+	}
+	return new(s.issue(account, token.Takendown, jti, s.issueTime(account))), nil
+}
+
+// Refresh exchanges the refresh token with id jti. For the length of Grace
+// after its first use it answers with the same successor. It returns ErrRevoked
+// when the token's row is gone or its time is over.
+func (s *Sessions) Refresh(ctx context.Context, account *db.Account, jti string) (*Tokens, error) {
+	next := s.Tokens.SuccessorID(jti)
+	var row *db.Session
+	scope := token.Access
+	err := s.DB.Write(ctx, func(tx *db.Tx) (err error) {
+		row, err = tx.RotateSession(ctx, s.Tokens.HashID(jti), s.Tokens.HashID(next), s.Now(), Grace, token.RefreshLifetime)
+		if err != nil || row.DID != account.DID {
+			return err
+		}
+		if row.AppPassword == nil {
+			return s.KnowAddress(ctx, tx, account.DID)
+		}
+		app, err := tx.AppPasswordByName(ctx, account.DID, *row.AppPassword)
+		if errors.Is(err, db.ErrNotFound) {
+			scope = token.AppPass
+			return nil
+		}
+		if err == nil {
+			scope = token.ForAppPassword(app.Privileged)
+		}
+		return err
+	})
+	switch {
+	case errors.Is(err, db.ErrNotFound), err == nil && row.DID != account.DID:
+		return nil, ErrRevoked
+	case err != nil:
+		return nil, fmt.Errorf("rotate session of %s: %w", account.DID, err)
+	}
+	return new(s.issue(account, scope, next, s.issueTime(account))), nil
+}
+
+// End ends the session that the refresh token jti belongs to, its predecessor
+// and its successor included. An unknown token is no error.
+func (s *Sessions) End(ctx context.Context, jti string) error {
+	err := s.DB.Write(ctx, func(tx *db.Tx) error { return tx.EndSession(ctx, s.Tokens.HashID(jti)) })
+	if err != nil {
+		return fmt.Errorf("end session: %w", err)
+	}
+	return nil
+}
+
+// ValidFrom is the moment from which tokens issued are to be accepted when all
+// earlier ones shall end at now. Tokens know whole seconds only, so it is the
+// next full one; see issueTime for the other half.
+func ValidFrom(now time.Time) time.Time { return now.Truncate(time.Second).Add(time.Second) }
+
+// issueTime is now, but never before the account's ValidFrom: otherwise a login
+// in the second of a password reset would be taken for one from before it.
+func (s *Sessions) issueTime(account *db.Account) time.Time {
+	if now := s.Now(); now.After(account.TokensValidFrom) {
+		return now
+	}
+	return account.TokensValidFrom
+}
+
+func (s *Sessions) issue(account *db.Account, scope token.Scope, jti string, at time.Time) Tokens {
+	return Tokens{
+		Access:  s.Tokens.Access(account.DID, scope, at),
+		Refresh: s.Tokens.Refresh(account.DID, jti, at),
+	}
+}
+
+// AppPasswordMAC is the keyed hash by which an app password of did is found.
+func (s *Sessions) AppPasswordMAC(did syntax.DID, text string) []byte {
+	mac := s.Keys.MAC("app-password", []byte(did.String()+"\x00"+text))
+	return mac[:]
+}

@@ -1,0 +1,53 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	api "portico/api/atproto/admin"
+	"portico/api/xrpc"
+	"portico/db"
+	"portico/impl/account/password"
+	"portico/impl/mail/emailcode"
+)
+
+// UpdateAccountPassword sets a password. Every session of the account ends, and the
+// access tokens issued so far end with them; app passwords stay. It is content when
+// there is no account.
+func (s *Service) UpdateAccountPassword(ctx context.Context, in *api.UpdateAccountPasswordInput) error {
+	switch n := password.Length(in.Password); {
+	case n > password.MaxNew:
+		return xrpc.InvalidRequest("Invalid password length.")
+	case n < s.PasswordMinLength:
+		return errInvalidPassword.New(http.StatusBadRequest,
+			fmt.Sprintf("Password too short. Minimum length is %d characters.", s.PasswordMinLength))
+	}
+	if _, err := s.DB.AccountByDID(ctx, in.DID); errors.Is(err, db.ErrNotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	hash, err := s.Passwords.Hash(ctx, in.Password)
+	if errors.Is(err, password.ErrBusy) {
+		return xrpc.NotEnoughResources("Not Enough Resources")
+	}
+	if err != nil {
+		return fmt.Errorf("hash new password: %w", err)
+	}
+	err = s.DB.Write(ctx, func(tx *db.Tx) error {
+		a, err := tx.LockAccount(ctx, in.DID)
+		if err != nil {
+			return err
+		}
+		if err := tx.DeleteCodes(ctx, a.DID, string(emailcode.ResetPassword)); err != nil {
+			return err
+		}
+		return s.Credentials.SetPassword(ctx, tx, a, hash)
+	})
+	if errors.Is(err, db.ErrNotFound) {
+		return nil // deleted meanwhile
+	}
+	return err
+}

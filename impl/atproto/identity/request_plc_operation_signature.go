@@ -1,0 +1,15 @@
+package identity
+
+import (
+	"context"
+
+	"portico/impl/account/auth"
+	"portico/impl/answer"
+	"portico/impl/mail/emailcode"
+)
+
+// RequestPLCOperationSignature mails the code with which the server signs an
+// operation for its owner.
+func (s *Service) RequestPLCOperationSignature(ctx context.Context) error {
+	return answer.Mail(s.Codes.Mail(ctx, auth.Caller(ctx).DID, emailcode.PLCOperation))
+}

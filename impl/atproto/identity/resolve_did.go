@@ -1,0 +1,36 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	api "portico/api/atproto/identity"
+	"portico/api/xrpc"
+	"portico/impl/identity/resolve"
+)
+
+// ResolveDID returns the document of a DID, of whoever it is.
+func (s *Service) ResolveDID(ctx context.Context, p *api.ResolveDIDParams) (*api.ResolveDIDOutput, error) {
+	doc, err := s.Resolve.Resolve(ctx, p.DID, false)
+	if err != nil {
+		return nil, documentError(err, api.ErrResolveDIDDIDNotFound, api.ErrResolveDIDDIDDeactivated)
+	}
+	return &api.ResolveDIDOutput{DIDDoc: doc.JSON}, nil
+}
+
+// documentError is the answer to a document that could not be had. The names are
+// those that the method declares.
+func documentError(err error, notFound, deactivated *xrpc.DeclaredError) error {
+	switch {
+	case errors.Is(err, resolve.ErrDeactivated):
+		return deactivated.Wrap(http.StatusBadRequest, "DID is deactivated", err)
+	case errors.Is(err, resolve.ErrNotFound):
+		return notFound.Wrap(http.StatusBadRequest, "DID not found", err)
+	case errors.Is(err, resolve.ErrUnsupported):
+		return xrpc.InvalidRequest("Unsupported DID").Because(err)
+	case errors.Is(err, resolve.ErrDocument):
+		return xrpc.InvalidRequest("Poorly formatted DID Document").Because(err)
+	}
+	return xrpc.UpstreamFailure("Unable to resolve DID").Because(err)
+}

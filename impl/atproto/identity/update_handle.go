@@ -1,0 +1,22 @@
+package identity
+
+import (
+	"context"
+	"errors"
+
+	api "portico/api/atproto/identity"
+	"portico/api/xrpc"
+	"portico/db"
+	"portico/impl/account/auth"
+	"portico/impl/answer"
+)
+
+// UpdateHandle gives the caller's account another handle, or the same once more.
+func (s *Service) UpdateHandle(ctx context.Context, in *api.UpdateHandleInput) error {
+	did := auth.Caller(ctx).DID
+	err := s.Identities.GiveHandle(ctx, did, in.Handle.String(), false)
+	if errors.Is(err, db.ErrNotFound) {
+		return xrpc.InvalidRequest("Account not found") // deleted since the token was checked
+	}
+	return answer.Handle(err, in.Handle)
+}

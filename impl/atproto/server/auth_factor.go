@@ -1,0 +1,48 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	api "portico/api/atproto/server"
+	"portico/db"
+	"portico/impl/account/session"
+	"portico/impl/answer"
+	"portico/impl/mail/emailcode"
+)
+
+// checkAuthFactor asks for the emailed code of a login with the account password,
+// where the owner wants one to be asked for. An app password is for apps that
+// could not ask. It returns session.ErrStale, and the code can be used again, when
+// the password is no longer the one that was checked.
+func (s *Service) checkAuthFactor(ctx context.Context, login *login, typed string) error {
+	a := login.account
+	if !a.EmailAuthFactor || login.app != nil {
+		return nil
+	}
+	if typed == "" {
+		if err := s.Codes.Mail(ctx, a.DID, emailcode.SignIn); err != nil {
+			return answer.Mail(err)
+		}
+		return api.ErrCreateSessionAuthFactorTokenRequired.New(http.StatusUnauthorized,
+			"A sign in code has been sent to your email address")
+	}
+	err := s.Codes.Use(ctx, emailcode.SignIn, a.DID, typed, func(_ *db.Tx, now *db.Account) error {
+		if now.PasswordHash != a.PasswordHash {
+			return session.ErrStale // replaced since it was checked
+		}
+		return nil
+	})
+	if errors.Is(err, db.ErrNotFound) {
+		return session.ErrStale
+	}
+	if errors.Is(err, emailcode.ErrInvalid) {
+		ctx := context.WithoutCancel(ctx)
+		failure := s.DB.Write(ctx, func(tx *db.Tx) error { return s.recordFailure(ctx, tx, a.DID, "wrong sign-in code") })
+		if failure != nil {
+			return failure
+		}
+	}
+	return answer.Code(err)
+}

@@ -1,0 +1,35 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	api "portico/api/atproto/server"
+	"portico/db"
+	"portico/impl/account/auth"
+)
+
+// CheckAccountStatus tells somebody who moves an account how far that is.
+func (s *Service) CheckAccountStatus(ctx context.Context) (*api.CheckAccountStatusOutput, error) {
+	caller := auth.Caller(ctx)
+	repo, err := s.DB.Repo(ctx, caller.DID)
+	if errors.Is(err, db.ErrNotFound) || caller.Account == nil {
+		return nil, errNotFound.New(http.StatusBadRequest, "Repo not found")
+	}
+	if err != nil {
+		return nil, err
+	}
+	unfit := s.DIDs.Verify(ctx, caller.DID)
+	if unfit != nil {
+		s.Log.DebugContext(ctx, "account whose DID is not valid", "did", caller.DID, "error", unfit)
+	}
+	return &api.CheckAccountStatusOutput{
+		Activated: caller.Account.Active(), ValidDID: unfit == nil,
+		RepoCommit: syntax.CID(repo.Root), RepoRev: repo.Rev, RepoBlocks: int64(repo.Blocks),
+		IndexedRecords: int64(repo.Records),
+		ExpectedBlobs:  int64(repo.ExpectedBlobs), ImportedBlobs: int64(repo.ImportedBlobs),
+	}, nil
+}

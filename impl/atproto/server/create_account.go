@@ -1,0 +1,185 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/netip"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	api "portico/api/atproto/server"
+	"portico/api/xrpc"
+	"portico/db"
+	"portico/impl/account"
+	"portico/impl/account/auth"
+	"portico/impl/account/password"
+	"portico/impl/audit"
+	"portico/impl/budget"
+	"portico/impl/identity/handle"
+	"portico/impl/identity/plc"
+	"portico/impl/mail/email"
+)
+
+// Names that the lexicon does not declare for createAccount.
+var errAlreadyExists = xrpc.Undeclared("AlreadyExists")
+
+// CreateAccount signs up. With the caller's own DID, proven by a service token,
+// the account starts deactivated and waits for its migration.
+func (s *Service) CreateAccount(ctx context.Context, in *api.CreateAccountInput) (*api.CreateAccountOutput, error) {
+	request, err := s.signUp(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	number, err := s.phoneNumber(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.spendSignUp(ctx, request); err != nil {
+		return nil, err
+	}
+	if text := xrpc.ValueOf(in.Password); text != "" {
+		request.PasswordHash, err = s.Passwords.Hash(ctx, text)
+		if errors.Is(err, password.ErrBusy) {
+			return nil, xrpc.NotEnoughResources("Not Enough Resources")
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := s.provePhone(ctx, number, in, request); err != nil {
+		return nil, err
+	}
+	created, err := s.Accounts.Create(auth.Acting(ctx, cmp.Or(request.DID.String(), audit.Stranger)), *request)
+	if err != nil {
+		return nil, s.creationError(err, in)
+	}
+	document := created.Document
+	if request.DID != "" {
+		document = s.broughtDocument(ctx, request.DID)
+	}
+	return &api.CreateAccountOutput{
+		DID: created.Account.DID, Handle: created.Account.Handle, DIDDoc: document,
+		AccessJWT: created.Tokens.Access, RefreshJWT: created.Tokens.Refresh,
+	}, nil
+}
+
+// signUp refuses what can be refused before anything is tried, in the order that
+// clients of the reference know.
+func (s *Service) signUp(ctx context.Context, in *api.CreateAccountInput) (*account.Request, error) {
+	address, text, code, did := xrpc.ValueOf(in.Email), xrpc.ValueOf(in.Password), xrpc.ValueOf(in.InviteCode), xrpc.ValueOf(in.DID)
+	domains := s.Domains.Current(ctx)
+	switch {
+	case in.PLCOp != nil:
+		return nil, xrpc.InvalidRequest(`Unsupported input: "plcOp"`)
+	case password.Length(text) > password.MaxNew:
+		return nil, xrpc.InvalidRequest("Password too long. Maximum length is 256 characters.")
+	case text != "" && password.Length(text) < s.Config.PasswordMinLength:
+		return nil, api.ErrCreateAccountInvalidPassword.New(http.StatusBadRequest, s.passwordTooShort())
+	case code == "" && domains.Policy(in.Handle) == handle.Invite:
+		return nil, noInvite()
+	case address == "":
+		return nil, xrpc.InvalidRequest("Email is required")
+	case !s.Emails.Supported(address):
+		return nil, xrpc.InvalidRequest("This email address is not supported, please use a different email.")
+	}
+	choice, err := s.checkHandle(ctx, domains, in.Handle, did)
+	if err != nil {
+		return nil, err
+	}
+	if code != "" {
+		if err := s.DB.InviteAvailable(ctx, code); errors.Is(err, db.ErrInviteUnavailable) {
+			return nil, inviteUnavailable()
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	r := &account.Request{
+		Handle: choice.Handle, Email: email.Normalize(address), InviteCode: code, RecoveryKey: xrpc.ValueOf(in.RecoveryKey), DID: did,
+		Hold: func(ctx context.Context, tx *db.Tx) error { return s.holdDomain(ctx, tx, choice, code) },
+	}
+	if text == "" {
+		// No password, no way to prove who owns the address: it stays free.
+		r.Email = ""
+	}
+	if err := s.DB.Available(ctx, r.Handle, email.Normalize(address)); err != nil {
+		return nil, s.creationError(err, in)
+	}
+	if did == "" {
+		return r, nil
+	}
+	if auth.Issuer(ctx) != did {
+		return nil, xrpc.AuthenticationRequired("Missing auth to create account with did: " + did.String())
+	}
+	if _, err := s.DB.AccountByDID(ctx, did); err == nil {
+		return nil, s.creationError(db.ErrDIDTaken, in)
+	} else if !errors.Is(err, db.ErrNotFound) {
+		return nil, err
+	}
+	return r, nil
+}
+
+// spendSignUp counts a sign-up that no invite vouches for against the address it
+// comes from.
+func (s *Service) spendSignUp(ctx context.Context, r *account.Request) error {
+	c := xrpc.CallFrom(ctx)
+	payer := budget.Payer(c.IP, s.Config.Exempt)
+	if r.InviteCode != "" || payer == "" {
+		return nil
+	}
+	ok, err := budget.SignUps.Spend(ctx, s.DB, payer, s.Now())
+	if err == nil && !ok {
+		return xrpc.RateLimitExceeded("Rate Limit Exceeded")
+	}
+	return err
+}
+
+// exempt says whether an address is none to be counted.
+func (s *Service) exempt(ip netip.Addr) bool { return budget.Payer(ip, s.Config.Exempt) == "" }
+
+// creationError is the answer to a creation that failed. A race that was lost
+// answers like the check that it slipped past.
+func (s *Service) creationError(err error, in *api.CreateAccountInput) error {
+	var refused *plc.Refused
+	switch {
+	case errors.Is(err, db.ErrHandleTaken):
+		return api.ErrCreateAccountHandleNotAvailable.New(http.StatusBadRequest,
+			"Handle already taken: "+in.Handle.Normalize().String())
+	case errors.Is(err, db.ErrEmailTaken):
+		return xrpc.InvalidRequest("Email already taken: " + xrpc.ValueOf(in.Email))
+	case errors.Is(err, db.ErrDIDTaken):
+		return errAlreadyExists.New(http.StatusBadRequest, "Repo already exists")
+	case errors.Is(err, db.ErrInviteUnavailable):
+		return inviteUnavailable()
+	case errors.Is(err, handle.ErrUnsupportedDomain):
+		return handleRefused(handle.ErrUnsupportedDomain)
+	case errors.Is(err, db.ErrPhoneTaken):
+		return s.phoneError(err)
+	case errors.As(err, &refused):
+		return xrpc.InvalidRequest(refused.Message)
+	case errors.Is(err, account.ErrDirectory):
+		return xrpc.UpstreamFailure("Unable to perform PLC operation").Because(err)
+	}
+	return err
+}
+
+// broughtDocument is the document of a DID that moves here, which its owner may
+// just have changed. One that does not resolve now is left out.
+func (s *Service) broughtDocument(ctx context.Context, did syntax.DID) json.RawMessage {
+	doc, err := s.Resolve.Resolve(ctx, did, true)
+	if err != nil {
+		s.Log.DebugContext(ctx, "account without DID document", "did", did, "error", err)
+		return nil
+	}
+	return doc.JSON
+}
+
+func noInvite() error {
+	return api.ErrCreateAccountInvalidInviteCode.New(http.StatusBadRequest, "No invite code provided")
+}
+
+func inviteUnavailable() error {
+	return api.ErrCreateAccountInvalidInviteCode.New(http.StatusBadRequest, "Provided invite code not available")
+}

@@ -1,0 +1,31 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	api "portico/api/atproto/server"
+	"portico/api/xrpc"
+	"portico/db"
+	"portico/impl/account/auth"
+)
+
+// DeactivateAccount switches the caller's account off; its sessions go on. The
+// wish to have it deleted later is carried out by a job, which gives the owner
+// time to notice that somebody else had it.
+func (s *Service) DeactivateAccount(ctx context.Context, in *api.DeactivateAccountInput) error {
+	var deleteAfter time.Time
+	if in.DeleteAfter != nil {
+		deleteAfter = in.DeleteAfter.Time()
+		if deleteAfter.IsZero() {
+			// The first moment of the year one is a time like any other that is over.
+			deleteAfter = s.Now()
+		}
+	}
+	err := s.Accounts.Deactivate(ctx, auth.Caller(ctx).DID, deleteAfter)
+	if errors.Is(err, db.ErrNotFound) {
+		return xrpc.InvalidRequest("Account not found")
+	}
+	return err
+}

@@ -1,0 +1,79 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	api "portico/api/atproto/server"
+	"portico/api/xrpc"
+	"portico/db"
+	"portico/impl/account/auth"
+	"portico/impl/account/serviceauth"
+	"portico/impl/account/token"
+)
+
+// moveAway is the method of another server to which an account takes its token
+// when it moves there.
+const moveAway = "com.atproto.server.createAccount"
+
+// GetServiceAuth gives the caller a token, signed with the account's own key, by
+// which another service knows it. An account that was taken down gets the one for
+// moving away and none besides.
+func (s *Service) GetServiceAuth(ctx context.Context, p *api.GetServiceAuthParams) (*api.GetServiceAuthOutput, error) {
+	caller, lxm, now := auth.Caller(ctx), xrpc.ValueOf(p.Lxm).String(), s.Now()
+	switch {
+	case !serviceauth.ValidAudience(p.Aud):
+		return nil, xrpc.InvalidRequest("aud must be a valid atproto DID or did#serviceId reference")
+	case caller.Scope == token.Takendown && lxm != moveAway:
+		return nil, xrpc.InvalidToken("Bad token scope")
+	case caller.Account.TakenDown() && lxm != moveAway:
+		return nil, errAccountTakedown.New(http.StatusUnauthorized, "Account has been taken down")
+	case serviceauth.Privileged(lxm) && !token.Privileged.With(token.Takendown).Has(caller.Scope):
+		return nil, xrpc.InvalidRequest("insufficient access to request a service auth token for the following method: " + lxm)
+	}
+	expires := now.Add(serviceauth.Lifetime).Unix()
+	if p.Exp != nil {
+		// Zero is no time to be checked, but what the token then says: a token
+		// that is of no use, which clients ask for all the same.
+		expires = *p.Exp
+		if err := checkExpiration(expires, now, lxm); expires != 0 && err != nil {
+			return nil, err
+		}
+	}
+	if serviceauth.Protected(lxm) {
+		return nil, xrpc.InvalidRequest("cannot request a service auth token for the following protected method: " + lxm)
+	}
+	key, err := s.Accounts.SigningKey(ctx, caller.DID)
+	if errors.Is(err, db.ErrNotFound) {
+		return nil, auth.AccountNotFound()
+	}
+	if err != nil {
+		return nil, err
+	}
+	text, err := serviceauth.Issue(serviceauth.Request{
+		Issuer: caller.DID, Audience: p.Aud, Method: lxm, IssuedAt: now, Expires: expires,
+	}, key, s.Rand)
+	if err != nil {
+		return nil, err
+	}
+	return &api.GetServiceAuthOutput{Token: text}, nil
+}
+
+// checkExpiration limits how long a service token may live: one that is good for
+// every method, a minute.
+func checkExpiration(unix int64, now time.Time, lxm string) error {
+	bad := func(message string) error {
+		return api.ErrGetServiceAuthBadExpiration.New(http.StatusBadRequest, message)
+	}
+	switch left := time.Unix(unix, 0).Sub(now); {
+	case left < 0:
+		return bad("expiration is in past")
+	case left > time.Hour:
+		return bad("cannot request a token with an expiration more than an hour in the future")
+	case lxm == "" && left > time.Minute:
+		return bad("cannot request a method-less token with an expiration more than a minute in the future")
+	}
+	return nil
+}

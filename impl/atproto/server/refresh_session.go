@@ -1,0 +1,40 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	api "portico/api/atproto/server"
+	"portico/api/xrpc"
+	"portico/db"
+	"portico/impl/account/auth"
+	"portico/impl/account/session"
+)
+
+// RefreshSession exchanges a refresh token for its successor.
+func (s *Service) RefreshSession(ctx context.Context) (*api.RefreshSessionOutput, error) {
+	old := auth.RefreshToken(ctx)
+	a, err := s.DB.AccountByDID(ctx, old.DID)
+	switch {
+	case errors.Is(err, db.ErrNotFound):
+		return nil, xrpc.InvalidRequest("Could not find user info for account: " + old.DID.String())
+	case err != nil:
+		return nil, err
+	case a.TakenDown():
+		return nil, api.ErrRefreshSessionAccountTakedown.New(http.StatusUnauthorized, "Account has been taken down")
+	}
+	tokens, err := s.Sessions.Refresh(ctx, a, old.ID)
+	if errors.Is(err, session.ErrRevoked) {
+		return nil, xrpc.ExpiredToken("Token has been revoked")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &api.RefreshSessionOutput{
+		AccessJWT: tokens.Access, RefreshJWT: tokens.Refresh,
+		DID: a.DID, Handle: shownHandle(a), DIDDoc: s.sessionDocument(ctx, a.DID),
+		Email: shownEmail(a), EmailConfirmed: new(a.EmailConfirmedAt != nil), EmailAuthFactor: new(a.EmailAuthFactor),
+		Active: new(a.Active()), Status: shownStatus(a),
+	}, nil
+}

@@ -1,0 +1,15 @@
+package server
+
+import (
+	"context"
+
+	"portico/impl/account/auth"
+	"portico/impl/answer"
+	"portico/impl/mail/emailcode"
+)
+
+// RequestAccountDelete mails the code that, with the password, deletes the
+// account.
+func (s *Service) RequestAccountDelete(ctx context.Context) error {
+	return answer.Mail(s.Codes.Mail(ctx, auth.Caller(ctx).DID, emailcode.DeleteAccount))
+}

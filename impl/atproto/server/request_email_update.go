@@ -1,0 +1,34 @@
+package server
+
+import (
+	"context"
+
+	api "portico/api/atproto/server"
+	"portico/db"
+	"portico/impl/account/auth"
+	"portico/impl/answer"
+	"portico/impl/mail/emailcode"
+)
+
+// RequestEmailUpdate mails the code that the next change of address needs. An
+// address that nobody confirmed can be changed without one.
+func (s *Service) RequestEmailUpdate(ctx context.Context) (*api.RequestEmailUpdateOutput, error) {
+	var confirmed bool
+	err := s.DB.Write(ctx, func(tx *db.Tx) error {
+		a, err := tx.LockAccount(ctx, auth.Caller(ctx).DID)
+		if err != nil {
+			return err
+		}
+		if a.Email == "" {
+			return emailcode.ErrNoEmail
+		}
+		if confirmed = a.EmailConfirmedAt != nil; !confirmed {
+			return nil
+		}
+		return s.Codes.MailIn(ctx, tx, a, emailcode.UpdateEmail)
+	})
+	if err != nil {
+		return nil, answer.Mail(err)
+	}
+	return &api.RequestEmailUpdateOutput{TokenRequired: confirmed}, nil
+}

@@ -1,0 +1,88 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	api "portico/api/atproto/server"
+	"portico/api/xrpc"
+	"portico/db"
+	"portico/impl/account/auth"
+	"portico/impl/answer"
+	"portico/impl/mail/email"
+	"portico/impl/mail/emailcode"
+)
+
+var (
+	errCodeRequired = errors.New("change needs an emailed code")
+	errUnconfirmed  = errors.New("address is not confirmed")
+	errNoMailer     = errors.New("this server sends no mail")
+)
+
+// UpdateEmail changes the account's address, or switches signing in with an
+// emailed code on and off while the address stays.
+//
+// A confirmed address is changed only with a code that was mailed to it, and
+// switching the sign-in code off needs one too: a stolen session alone must not be
+// enough to take an account over.
+func (s *Service) UpdateEmail(ctx context.Context, in *api.UpdateEmailInput) error {
+	if !s.Emails.Supported(in.Email) {
+		return xrpc.InvalidRequest("This email address is not supported, please use a different email.")
+	}
+	did, address, typed := auth.Caller(ctx).DID, email.Normalize(in.Email), xrpc.ValueOf(in.Token)
+	change := func(tx *db.Tx, a *db.Account) error { return s.changeEmail(ctx, tx, a, address, in.EmailAuthFactor) }
+
+	var err error
+	if typed != "" {
+		err = s.Codes.Use(ctx, emailcode.UpdateEmail, did, typed, change)
+	} else {
+		err = s.DB.Write(ctx, func(tx *db.Tx) error {
+			a, err := tx.LockAccount(ctx, did)
+			if err != nil {
+				return err
+			}
+			if a.EmailConfirmedAt != nil && !switchesOn(a, address, in.EmailAuthFactor) {
+				return errCodeRequired
+			}
+			return change(tx, a)
+		})
+	}
+	switch {
+	case errors.Is(err, db.ErrNotFound):
+		return xrpc.InvalidRequest("account not found")
+	case errors.Is(err, errCodeRequired):
+		return api.ErrUpdateEmailTokenRequired.New(http.StatusBadRequest, "confirmation token required")
+	case errors.Is(err, errUnconfirmed):
+		return xrpc.InvalidRequest("Confirm your email address before you turn on sign-in by emailed code")
+	case errors.Is(err, errNoMailer):
+		return xrpc.InvalidRequest("This server sends no mail, so it cannot send sign-in codes")
+	case errors.Is(err, db.ErrEmailTaken):
+		return xrpc.InvalidRequest("This email address is already in use, please use a different email.")
+	}
+	return answer.Code(err)
+}
+
+// switchesOn says whether an update asks for the sign-in code and nothing else.
+func switchesOn(a *db.Account, address string, factor *bool) bool {
+	return address == a.Email && xrpc.ValueOf(factor)
+}
+
+// changeEmail does what the update asks for to a, which tx has locked. Whether
+// the caller may, has been decided.
+func (s *Service) changeEmail(ctx context.Context, tx *db.Tx, a *db.Account, address string, factor *bool) error {
+	same := address == a.Email
+	switch {
+	case a.Email == "":
+		// Whoever signed up without a password has no address, and gets none here:
+		// with one, a reset would make the password that there shall not be.
+		return nil
+	case xrpc.ValueOf(factor) && !s.Config.SendsMail:
+		return errNoMailer
+	case xrpc.ValueOf(factor) && (!same || a.EmailConfirmedAt == nil):
+		return errUnconfirmed
+	case same && factor != nil && (*factor || a.EmailAuthFactor):
+		return s.credentials().SetAuthFactor(ctx, tx, a, *factor)
+	}
+	return s.credentials().SetEmail(ctx, tx, a, address)
+}

@@ -1,0 +1,268 @@
+// Package emailcode proves that somebody reads the mail of an account: it mails
+// codes to the account's address and knows them again when they are typed.
+//
+// A code serves one purpose, once, for a quarter of an hour, and only as long as
+// the account has the address that it went to. Nothing but a keyed hash of it is
+// kept. Guesses are paid for from budgets, see package budget.
+package emailcode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/db"
+	"portico/impl/budget"
+	"portico/impl/keyring"
+	"portico/impl/mail"
+	"portico/impl/mail/code"
+	"portico/impl/mail/outbox"
+)
+
+// A Purpose is what a code may be used for. A code of one purpose is none of another.
+type Purpose string
+
+// The purposes that there are. They are stored, and so never change.
+const (
+	ConfirmEmail  Purpose = "confirm_email"
+	UpdateEmail   Purpose = "update_email"
+	ResetPassword Purpose = "reset_password"
+	DeleteAccount Purpose = "delete_account"
+	PLCOperation  Purpose = "plc_operation"
+	SignIn        Purpose = "sign_in"
+)
+
+const (
+	// life is how long a code can be used.
+	life = 15 * time.Minute
+	// live is how many codes of a purpose an account has at a time. With one alone,
+	// a stranger who asks for codes would void the owner's with each.
+	live = 3
+)
+
+// Why a code was not accepted, or not sent.
+var (
+	ErrInvalid    = errors.New("emailed code is wrong or used")
+	ErrExpired    = errors.New("emailed code is too old")
+	ErrSpent      = errors.New("too many wrong emailed codes")
+	ErrNoEmail    = errors.New("account has no email address")
+	ErrMailsSpent = errors.New("too many mails to one recipient")
+)
+
+// Codes are the emailed codes of one server. It is safe for concurrent use.
+type Codes struct {
+	DB     *db.DB
+	Keys   *keyring.Ring
+	Outbox *outbox.Outbox
+	Brand  mail.Brand
+	Now    func() time.Time
+	Rand   io.Reader // a secure source
+}
+
+// Mail queues the letter with a new code for the owner of did. Whether it arrives
+// is not known here, and nobody waits for it. It returns db.ErrNotFound, ErrNoEmail
+// or ErrMailsSpent.
+func (c *Codes) Mail(ctx context.Context, did syntax.DID, p Purpose) error {
+	return c.DB.Write(ctx, func(tx *db.Tx) error {
+		a, err := tx.LockAccount(ctx, did)
+		if err != nil {
+			return err
+		}
+		return c.MailIn(ctx, tx, a, p)
+	})
+}
+
+// MailIn is Mail for an account that tx has locked.
+func (c *Codes) MailIn(ctx context.Context, tx *db.Tx, a *db.Account, p Purpose) error {
+	if a.Email == "" {
+		return ErrNoEmail
+	}
+	if err := c.spendMail(ctx, tx, p, a.Email); err != nil {
+		return err
+	}
+	text, err := c.issue(ctx, tx, a, p)
+	if err != nil {
+		return err
+	}
+	return c.Outbox.Post(ctx, tx, a.DID, string(p), c.letter(p, a, text), c.Now().Add(life))
+}
+
+// MailNobody spends what MailIn does, for an address that no account has. It
+// returns ErrMailsSpent.
+func (c *Codes) MailNobody(ctx context.Context, tx *db.Tx, p Purpose, address string) error {
+	return c.spendMail(ctx, tx, p, address)
+}
+
+func (c *Codes) spendMail(ctx context.Context, tx *db.Tx, p Purpose, address string) error {
+	ok, err := budget.Mails.For(string(p)).SpendIn(ctx, tx, address, c.Now())
+	if err == nil && !ok {
+		return ErrMailsSpent
+	}
+	return err
+}
+
+// letter is what carries a code of a purpose.
+func (c *Codes) letter(p Purpose, a *db.Account, text string) mail.Letter {
+	switch p {
+	case ConfirmEmail:
+		return c.Brand.Confirm(a.Email, text)
+	case UpdateEmail:
+		return c.Brand.Update(a.Email, text)
+	case ResetPassword:
+		return c.Brand.Reset(a.Email, outbox.Named(a), text)
+	case DeleteAccount:
+		return c.Brand.Delete(a.Email, text)
+	case PLCOperation:
+		return c.Brand.PLCOperation(a.Email, text)
+	case SignIn:
+		return c.Brand.SignIn(a.Email, outbox.Named(a), text)
+	}
+	panic(fmt.Sprintf("emailcode: no letter carries a code for %q", p))
+}
+
+// issue makes a code for the address of a, an account that tx has locked, and
+// stores its keyed hash. The oldest of more than three stops working.
+func (c *Codes) issue(ctx context.Context, tx *db.Tx, a *db.Account, p Purpose) (string, error) {
+	text, err := code.New(c.Rand)
+	if err != nil {
+		return "", err
+	}
+	now := c.Now()
+	err = tx.InsertCode(ctx, db.EmailCode{
+		Purpose: string(p), DID: a.DID, Email: a.Email, MAC: c.mac(p, a.DID, text),
+		CreatedAt: now, ExpiresAt: now.Add(life),
+	}, live)
+	if err != nil {
+		return "", fmt.Errorf("issue %s code: %w", p, err)
+	}
+	return text, nil
+}
+
+// Use spends the code that the owner of did typed and runs act, all in one
+// transaction: when act fails the code can be used again. act gets the account as
+// it is now, locked, and does not write to the codes but to remove them. It may
+// run more than once, like every transaction.
+//
+// Use returns ErrInvalid, ErrExpired or ErrSpent; db.ErrNotFound when there is no
+// account; and the errors of act.
+func (c *Codes) Use(
+	ctx context.Context, p Purpose, did syntax.DID, typed string, act func(tx *db.Tx, a *db.Account) error,
+) error {
+	// Each purpose has a budget of its own: guessing one must not shut another.
+	return c.spend(ctx, typed, budget.WrongCodes.For(string(p)), did.String(), func(tx *db.Tx, text string) error {
+		a, err := tx.LockAccount(ctx, did)
+		if err != nil {
+			return err
+		}
+		if err := c.check(ctx, tx, p, a, text); err != nil {
+			return err
+		}
+		if err := tx.DeleteCodes(ctx, did, string(p)); err != nil {
+			return err
+		}
+		return act(tx, a)
+	})
+}
+
+// UseReset is Use for the one purpose whose codes name their account: nobody has
+// said whose password it is. Wrong ones are charged to payer, the key of the
+// caller's address, or to nobody when that is empty.
+func (c *Codes) UseReset(ctx context.Context, payer, typed string, act func(tx *db.Tx, a *db.Account) error) error {
+	return c.spend(ctx, typed, budget.WrongResetCodes, payer, func(tx *db.Tx, text string) error {
+		found, err := tx.EmailCode(ctx, string(ResetPassword), "", c.mac(ResetPassword, "", text))
+		if errors.Is(err, db.ErrNotFound) {
+			return ErrInvalid
+		}
+		if err != nil {
+			return err
+		}
+		a, err := tx.LockAccount(ctx, found.DID)
+		if errors.Is(err, db.ErrNotFound) {
+			return ErrInvalid
+		}
+		if err != nil {
+			return err
+		}
+		// Only now that the account is locked nobody else can be using it.
+		if err := c.check(ctx, tx, ResetPassword, a, text); err != nil {
+			return err
+		}
+		if err := tx.DeleteCodes(ctx, a.DID, string(ResetPassword)); err != nil {
+			return err
+		}
+		return act(tx, a)
+	})
+}
+
+// ResetIssued reports whether what was typed is a reset code of some account, be
+// it too old. It spends nothing, and whoever relies on it still calls UseReset.
+func (c *Codes) ResetIssued(ctx context.Context, typed string) (bool, error) {
+	_, err := c.DB.EmailCode(ctx, string(ResetPassword), "", c.mac(ResetPassword, "", code.Normalize(typed)))
+	if errors.Is(err, db.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// spend runs use in a transaction with the code that was typed as it was issued,
+// if key has any of b left, and takes one from it when use returns ErrInvalid. An
+// empty key has no budget. What has not the form of a code is wrong, but no guess
+// that is worth counting.
+func (c *Codes) spend(
+	ctx context.Context, typed string, b budget.Budget, key string, use func(tx *db.Tx, text string) error,
+) error {
+	text := code.Normalize(typed)
+	if !code.Valid(text) {
+		return ErrInvalid
+	}
+	if key != "" {
+		left, err := b.Left(ctx, c.DB, key, c.Now())
+		if err != nil {
+			return err
+		}
+		if !left {
+			return ErrSpent
+		}
+	}
+	err := c.DB.Write(ctx, func(tx *db.Tx) error { return use(tx, text) })
+	if key == "" || !errors.Is(err, ErrInvalid) {
+		return err
+	}
+	// Also when the caller has hung up: that is no way to guess for free.
+	if _, err := b.Spend(context.WithoutCancel(ctx), c.DB, key, c.Now()); err != nil {
+		return err
+	}
+	return ErrInvalid
+}
+
+// check returns nil when text, normalized, is a live code of a, which tx has
+// locked; ErrInvalid or ErrExpired when it is not. A code that went to an address
+// which is no longer the account's is invalid.
+func (c *Codes) check(ctx context.Context, tx *db.Tx, p Purpose, a *db.Account, text string) error {
+	found, err := tx.EmailCode(ctx, string(p), a.DID, c.mac(p, a.DID, text))
+	switch {
+	case errors.Is(err, db.ErrNotFound):
+		return ErrInvalid
+	case err != nil:
+		return err
+	case found.Email != a.Email:
+		return ErrInvalid
+	case !c.Now().Before(found.ExpiresAt):
+		return ErrExpired
+	}
+	return nil
+}
+
+// mac is the keyed hash by which a code is found. A reset code is found without
+// knowing whose it is.
+func (c *Codes) mac(p Purpose, did syntax.DID, text string) []byte {
+	if p == ResetPassword {
+		did = ""
+	}
+	mac := c.Keys.MAC("email-code", []byte(string(p)+"\x00"+did.String()+"\x00"+text))
+	return mac[:]
+}

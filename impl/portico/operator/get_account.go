@@ -1,0 +1,62 @@
+package operator
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	api "portico/api/portico/operator"
+	"portico/api/xrpc"
+	"portico/db"
+	"portico/impl/answer"
+	"portico/impl/mail/email"
+)
+
+// GetAccount shows an account, whatever its state, found by its DID, handle or
+// address.
+func (s *Service) GetAccount(ctx context.Context, p *api.GetAccountParams) (*api.GetAccountOutput, error) {
+	found, err := s.find(ctx, strings.TrimSpace(p.Account))
+	if errors.Is(err, db.ErrNotFound) {
+		return nil, api.ErrGetAccountAccountNotFound.New(http.StatusBadRequest, "Account not found")
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := accountOf(found)
+	out.Sessions, out.AppPasswords = new(int64(found.Sessions)), new(int64(found.AppPasswords))
+	return &out, nil
+}
+
+// accountOf is an account without what has to be counted.
+func accountOf(a *db.Standing) api.Account {
+	return api.Account{
+		DID: a.DID, Handle: cmp.Or(a.Handle, syntax.HandleInvalid), Status: status(a),
+		EmailConfirmedAt: answer.Moment(a.EmailConfirmedAt), EmailAuthFactor: a.EmailAuthFactor,
+		CreatedAt: answer.Datetime(a.CreatedAt), DeactivatedAt: answer.Moment(a.DeactivatedAt), DeleteAfter: answer.Moment(a.DeleteAfter),
+		TakedownRef: a.TakedownRef, InvitesDisabled: a.InvitesDisabled,
+		Email: xrpc.NonZero(a.Email), InviteCode: xrpc.NonZero(a.InviteCode),
+	}
+}
+
+// find returns the account that a text names, or db.ErrNotFound. A handle may have
+// the @ before it that people write.
+func (s *Service) find(ctx context.Context, name string) (*db.Standing, error) {
+	if did, err := syntax.ParseDID(name); err == nil {
+		return s.DB.StandingByDID(ctx, did)
+	}
+	if h, err := syntax.ParseHandle(strings.TrimPrefix(name, "@")); err == nil {
+		return s.DB.StandingByHandle(ctx, h.Normalize())
+	}
+	return s.DB.StandingByEmail(ctx, email.Normalize(name))
+}
+
+func status(a *db.Standing) string {
+	if a.Creating {
+		return api.AccountStatusCreating
+	}
+	return cmp.Or(a.Status(), api.AccountStatusActive)
+}

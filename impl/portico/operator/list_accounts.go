@@ -1,0 +1,52 @@
+package operator
+
+import (
+	"context"
+	"strings"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	api "portico/api/portico/operator"
+	"portico/api/xrpc"
+	"portico/db"
+	"portico/impl/mail/email"
+)
+
+// ListAccounts lists accounts in pages. The cursor is the DID of a page's last account
+// or, in a list by address, its address: accounts that come or go meanwhile move
+// nothing to another page.
+func (s *Service) ListAccounts(ctx context.Context, p *api.ListAccountsParams) (*api.ListAccountsOutput, error) {
+	filter := db.StandingFilter{
+		Status: xrpc.ValueOf(p.Status), Email: email.Normalize(xrpc.ValueOf(p.Email)),
+		Domain: strings.ToLower(strings.TrimPrefix(xrpc.ValueOf(p.Domain), ".")),
+	}
+	after, limit := xrpc.ValueOf(p.Cursor), int(p.Limit)
+	if after != "" && !place(filter, after) {
+		return nil, xrpc.InvalidRequest("Malformed cursor")
+	}
+	found, err := s.DB.Standings(ctx, filter, after, limit+1)
+	if err != nil {
+		return nil, err
+	}
+	out := new(api.ListAccountsOutput)
+	if len(found) > limit {
+		found = found[:limit]
+		out.Cursor = new(found[limit-1].DID.String())
+		if filter.Email != "" {
+			out.Cursor = new(found[limit-1].Email)
+		}
+	}
+	for i := range found {
+		out.Accounts = append(out.Accounts, accountOf(&found[i]))
+	}
+	return out, nil
+}
+
+// place reports whether cursor can be a place in the list that filter makes.
+func place(filter db.StandingFilter, cursor string) bool {
+	if filter.Email != "" {
+		return strings.HasPrefix(cursor, filter.Email)
+	}
+	_, err := syntax.ParseDID(cursor)
+	return err == nil
+}

@@ -1,0 +1,45 @@
+package operator
+
+import (
+	api "portico/api/portico/operator"
+	"portico/api/xrpc"
+	"portico/impl/account/auth"
+)
+
+// Policy says who may call each method of alt.portico.operator: the holder of the
+// admin password. None has a limit of its own.
+type Policy struct{ Gate *auth.Gate }
+
+var _ api.Policy = Policy{}
+
+func (p Policy) DisableAuthFactor() xrpc.Policy[api.DisableAuthFactorInput] {
+	return admin[api.DisableAuthFactorInput](p)
+}
+func (p Policy) GetAccount() xrpc.Policy[api.GetAccountParams] {
+	return admin[api.GetAccountParams](p)
+}
+func (p Policy) GetLog() xrpc.Policy[api.GetLogParams] {
+	return admin[api.GetLogParams](p)
+}
+func (p Policy) InspectAccount() xrpc.Policy[api.InspectAccountParams] {
+	return admin[api.InspectAccountParams](p)
+}
+func (p Policy) ListAccounts() xrpc.Policy[api.ListAccountsParams] {
+	return admin[api.ListAccountsParams](p)
+}
+func (p Policy) ListDomains() xrpc.Policy[xrpc.None] {
+	return admin[xrpc.None](p)
+}
+func (p Policy) PutDomain() xrpc.Policy[api.PutDomainInput] {
+	return admin[api.PutDomainInput](p)
+}
+func (p Policy) RemoveDomain() xrpc.Policy[api.RemoveDomainInput] {
+	return admin[api.RemoveDomainInput](p)
+}
+func (p Policy) RepairAccount() xrpc.Policy[api.RepairAccountInput] {
+	return admin[api.RepairAccountInput](p)
+}
+
+func admin[In any](p Policy) xrpc.Policy[In] {
+	return xrpc.Policy[In]{Auth: p.Gate.Admin(), Limits: xrpc.GlobalLimitOnly[In]()}
+}

@@ -1,0 +1,23 @@
+// Package operator is alt.portico.operator: what this server lets its operator do beyond
+// com.atproto.admin.
+//
+// Its lexicons are Portico's own, under .alt, a top-level domain that RFC 9476 keeps
+// out of the DNS: nobody else can come to own the names.
+package operator
+
+import (
+	api "portico/api/portico/operator"
+	"portico/db"
+	"portico/impl/account"
+	"portico/impl/identity/domain"
+)
+
+// Service is the behaviour of alt.portico.operator. It is safe for concurrent use.
+type Service struct {
+	DB          *db.DB
+	Identities  *account.Identities
+	Credentials account.Credentials
+	Domains     *domain.Domains
+}
+
+var _ api.Service = (*Service)(nil)
