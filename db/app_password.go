@@ -57,6 +57,33 @@ func (q *queries) AppPasswordByName(ctx context.Context, did syntax.DID, name st
 	return p, nil
 }
 
+// HasImportedAppPasswords reports whether an account has app passwords that came from
+// another server and were not used here yet.
+func (q *queries) HasImportedAppPasswords(ctx context.Context, did syntax.DID) (bool, error) {
+	var n int
+	err := q.get(ctx, `SELECT count(*) FROM (SELECT 1 FROM app_password WHERE did = ? AND mac IS NULL LIMIT 1) one`, []any{string(did)}, &n)
+	return n > 0, wrap(err, "look for imported app passwords of %s", did)
+}
+
+// ImportedAppPassword returns the one of those with the hash that it was imported with,
+// or ErrNotFound.
+func (q *queries) ImportedAppPassword(ctx context.Context, did syntax.DID, scrypt string) (*AppPassword, error) {
+	p := new(AppPassword)
+	err := q.get(ctx, `SELECT `+appPasswordColumns+` FROM app_password p WHERE p.did = ? AND p.mac IS NULL AND p.scrypt = ? LIMIT 1`,
+		[]any{string(did), scrypt}, p.dest()...)
+	if err != nil {
+		return nil, wrap(err, "read imported app password of %s", did)
+	}
+	return p, nil
+}
+
+// CountAppPasswords returns how many app passwords an account has.
+func (q *queries) CountAppPasswords(ctx context.Context, did syntax.DID) (int, error) {
+	var n int
+	err := q.get(ctx, `SELECT count(*) FROM app_password WHERE did = ?`, []any{string(did)}, &n)
+	return n, wrap(err, "count app passwords of %s", did)
+}
+
 // InsertAppPassword stores an app password. It returns ErrNameTaken when the
 // account has one of that name, ErrNotFound when there is no account.
 func (tx *Tx) InsertAppPassword(ctx context.Context, p AppPassword) error {

@@ -179,6 +179,15 @@ func readBack(t *testing.T, d *db.DB, made func(step string) bool) {
 	check("sessions", sessions, err, []db.Session{{
 		ID: []byte("id"), DID: "did:plc:one", AppPassword: new("app"), CreatedAt: start, ExpiresAt: far, NextID: []byte("next"),
 	}})
+	if made("0008_account_list") {
+		chain, err := d.Sessions(ctx, "did:plc:six")
+		check("sessions of a chain", len(chain), err, 64)
+		check("the latest", string(chain[0].ID), nil, "link 170")
+		err = d.Write(ctx, func(tx *db.Tx) error { return tx.EndSession(ctx, []byte("link 120")) })
+		check("end of the chain", nil, err, nil)
+		chain, err = d.Sessions(ctx, "did:plc:six")
+		check("sessions of an ended chain", len(chain), err, 0)
+	}
 	apps, err := d.AppPasswords(ctx, "did:plc:one")
 	check("app passwords", apps, err, []db.AppPassword{{
 		DID: "did:plc:one", Name: "app", MAC: []byte("mac"), Scrypt: "salt:hash", Privileged: true, CreatedAt: start,

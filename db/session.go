@@ -28,17 +28,35 @@ func (s *Session) dest() []any {
 	}
 }
 
-// InsertSession stores a session. It returns ErrNotFound when the account is gone.
+// What is kept of sessions.
+const (
+	// maxGenerations is how many sessions of a family there are: a client that goes on
+	// refreshing loses the oldest, though their grace is not over.
+	maxGenerations = 64
+	// maxFamilies is how many sessions may be opened, of an account with its own password
+	// and again of it with app passwords: the next one ends the oldest.
+	maxFamilies = 500
+)
+
+// InsertSession stores a session that begins a family, and ends the oldest families of
+// the account when it has too many. It returns ErrNotFound when the account is gone.
 func (tx *Tx) InsertSession(ctx context.Context, s Session) error {
-	_, err := tx.exec(ctx, `INSERT INTO session (id, did, app_password, created_at, expires_at, next_id) VALUES (?, ?, ?, ?, ?, ?)`,
-		s.ID, string(s.DID), s.AppPassword, micros(s.CreatedAt), micros(s.ExpiresAt), s.NextID)
+	_, err := tx.exec(ctx, `INSERT INTO session (id, did, app_password, created_at, expires_at, next_id, family, generation)
+		VALUES (?, ?, ?, ?, ?, ?, ?, 0)`,
+		s.ID, string(s.DID), s.AppPassword, micros(s.CreatedAt), micros(s.ExpiresAt), s.NextID, s.ID)
+	if err == nil {
+		// Each time all that are too many, which is one as a rule.
+		_, err = tx.exec(ctx, `DELETE FROM session WHERE family IN (
+			SELECT family FROM session WHERE did = ? AND next_id IS NULL AND (app_password IS NULL) = ?
+			ORDER BY created_at DESC LIMIT 100 OFFSET ?)`, string(s.DID), s.AppPassword == nil, maxFamilies)
+	}
 	return wrap(err, "store session of %s", s.DID)
 }
 
 // RotateSession exchanges the session id for its successor nextID, which lives
 // for life, and lets id itself live for grace from now, counted from its first
 // exchange. Exchanging it again within that time gives the same successor, made
-// anew if it is gone. Expired rows of the account are purged.
+// anew if it is gone. Of the sessions that came from each other the latest 64 stay.
 //
 // It returns ErrNotFound when the session is unknown or over, and ErrStale when
 // it has another successor than nextID.
@@ -60,7 +78,10 @@ func (tx *Tx) rotate(ctx context.Context, id, nextID []byte, now time.Time, grac
 		}
 	}
 	var s Session
-	err := tx.get(ctx, `SELECT `+sessionColumns+` FROM session s WHERE s.id = ? {FOR UPDATE}`, []any{id}, s.dest()...)
+	var family []byte
+	var generation int64
+	err := tx.get(ctx, `SELECT `+sessionColumns+`, s.family, s.generation FROM session s WHERE s.id = ? {FOR UPDATE}`, []any{id},
+		append(s.dest(), &family, &generation)...)
 	if err != nil {
 		return nil, err
 	}
@@ -78,11 +99,13 @@ func (tx *Tx) rotate(ctx context.Context, id, nextID []byte, now time.Time, grac
 	if err != nil {
 		return nil, err
 	}
-	if _, err = tx.exec(ctx, `INSERT INTO session (id, did, app_password, created_at, expires_at) VALUES (?, ?, ?, ?, ?)
-		ON CONFLICT (id) DO NOTHING`, nextID, string(s.DID), s.AppPassword, micros(now), micros(now.Add(life))); err != nil {
+	if _, err = tx.exec(ctx, `INSERT INTO session (id, did, app_password, created_at, expires_at, family, generation)
+		VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
+		nextID, string(s.DID), s.AppPassword, micros(now), micros(now.Add(life)), family, generation+1); err != nil {
 		return nil, err
 	}
-	if _, err = tx.exec(ctx, `DELETE FROM session WHERE did = ? AND expires_at <= ?`, string(s.DID), micros(now)); err != nil {
+	_, err = tx.exec(ctx, `DELETE FROM session WHERE family = ? AND generation <= ?`, family, generation+1-maxGenerations)
+	if err != nil {
 		return nil, err
 	}
 	var next Session
@@ -101,29 +124,17 @@ func (tx *Tx) EndSession(ctx context.Context, id []byte) error {
 
 func (tx *Tx) endSession(ctx context.Context, id []byte) error {
 	var did string
-	err := tx.get(ctx, `SELECT did FROM session WHERE id = ?`, []any{id}, &did)
+	var family []byte
+	err := tx.get(ctx, `SELECT did, family FROM session WHERE id = ?`, []any{id}, &did, &family)
 	if err == nil {
 		_, err = tx.LockAccount(ctx, syntax.DID(did)) // no exchange of this session may be under way
 	}
 	if errors.Is(err, ErrNotFound) {
 		return nil // unknown, or deleted just now with its account
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		_, err = tx.exec(ctx, `DELETE FROM session WHERE family = ?`, family)
 	}
-	// A session has one predecessor and one successor at most. In two hours a client
-	// can make its chain as long as it likes, so it is walked in one statement each.
-	for _, walk := range []string{
-		`SELECT s.id FROM session s JOIN family f ON s.next_id = f.id`,
-		`SELECT s.next_id FROM session s JOIN family f ON s.id = f.id WHERE s.next_id IS NOT NULL`,
-	} {
-		_, err := tx.exec(ctx, `WITH RECURSIVE family (id) AS (SELECT id FROM session WHERE id = ? UNION `+walk+`)
-			DELETE FROM session WHERE id IN (SELECT id FROM family) AND id <> ?`, id, id)
-		if err != nil {
-			return err
-		}
-	}
-	_, err = tx.exec(ctx, `DELETE FROM session WHERE id = ?`, id)
 	return err
 }
 

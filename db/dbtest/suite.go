@@ -44,6 +44,7 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"sessions", (*suite).sessions},
 		{"session rotation", (*suite).sessionRotation},
 		{"session end", (*suite).sessionEnd},
+		{"session families", (*suite).sessionFamilies},
 		{"app passwords", (*suite).appPasswords},
 		{"imported hashes", (*suite).importedHashes},
 		{"email codes", (*suite).emailCodes},

@@ -222,9 +222,6 @@ func (s *suite) sessionRotation() {
 			ID: []byte("a"), DID: did(1), AppPassword: new("app"), CreatedAt: start0, ExpiresAt: start0.Add(life),
 		})
 	})
-	s.must(func(tx *db.Tx) error {
-		return tx.InsertSession(ctx, db.Session{ID: []byte("old"), DID: did(1), CreatedAt: start0, ExpiresAt: start0.Add(time.Minute)})
-	})
 	at := start0.Add(time.Hour)
 	b := db.Session{ID: []byte("b"), DID: did(1), AppPassword: new("app"), CreatedAt: at, ExpiresAt: at.Add(life)}
 	got, err := s.rotate("a", "b", at)
@@ -235,8 +232,6 @@ func (s *suite) sessionRotation() {
 	s.equal("predecessor", *a, db.Session{
 		ID: []byte("a"), DID: did(1), AppPassword: new("app"), CreatedAt: start0, ExpiresAt: at.Add(grace), NextID: []byte("b"),
 	})
-	_, err = s.db.Session(ctx, []byte("old")) // expired: purged on the way
-	s.is(err, db.ErrNotFound)
 
 	// Again within the grace: the same successor, and the grace is not extended.
 	got, err = s.rotate("a", "b", at.Add(time.Hour))
@@ -293,20 +288,6 @@ func (s *suite) sessionEnd() {
 		s.is(err, db.ErrNotFound)
 	}
 	s.must(func(tx *db.Tx) error { return tx.EndSession(ctx, []byte("nothing")) })
-	// However often a client has refreshed.
-	link := func(n int) []byte { return fmt.Appendf(nil, "link %d", n) }
-	s.must(func(tx *db.Tx) error {
-		for n := range 3000 {
-			err := tx.InsertSession(ctx, db.Session{ID: link(n), DID: did(1), CreatedAt: start0, ExpiresAt: start0.Add(life), NextID: link(n + 1)})
-			if err != nil {
-				return err
-			}
-		}
-		return tx.EndSession(ctx, link(2000))
-	})
-	rest, err := s.db.Sessions(ctx, did(1))
-	s.ok(err)
-	s.equal("sessions beside a long chain", len(rest), 1)
 
 	s.must(func(tx *db.Tx) error { return tx.EndSessions(ctx, did(1)) })
 	left, err := s.db.Sessions(ctx, did(1))
@@ -318,6 +299,59 @@ func (s *suite) sessionEnd() {
 		s.Errorf("the other account's session: %v", err)
 	}
 	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.EndSessions(ctx, did(9)) })
+}
+
+// sessionFamilies: however often a client refreshes and signs in, what is kept of it has
+// a bound, and ending it is a matter of so many rows.
+func (s *suite) sessionFamilies() {
+	ctx := s.Context()
+	s.create(1)
+	s.insertSession("else", did(1))
+	link := func(n int) string { return fmt.Sprintf("link %04d", n) }
+	s.insertSession(link(0), did(1))
+	s.must(func(tx *db.Tx) error {
+		for n := range 1000 {
+			if _, err := tx.RotateSession(ctx, []byte(link(n)), []byte(link(n+1)), start0.Add(time.Second), grace, life); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	all, err := s.db.Sessions(ctx, did(1))
+	s.ok(err)
+	s.equal("sessions of two families", len(all), 64+1)
+	s.equal("the oldest", string(all[0].ID), link(1000-63))
+	_, err = s.rotate(link(1000-64), link(1000-63), start0.Add(time.Second))
+	s.is(err, db.ErrNotFound)
+	// The oldest that is left gives its successor again, and loses no younger one.
+	_, err = s.rotate(link(1000-63), link(1000-62), start0.Add(time.Second))
+	s.ok(err)
+	s.must(func(tx *db.Tx) error { return tx.EndSession(ctx, []byte(link(1000-30))) })
+	left, err := s.db.Sessions(ctx, did(1))
+	s.ok(err)
+	if len(left) != 1 || string(left[0].ID) != "else" {
+		s.Errorf("after signing out: %v", left)
+	}
+
+	// Sessions of app passwords take no place from those of the account's own.
+	s.must(func(tx *db.Tx) error {
+		for n := range 503 {
+			err := tx.InsertSession(ctx, db.Session{
+				ID: []byte(link(n)), DID: did(1), AppPassword: new("app"), CreatedAt: start0.Add(time.Duration(n) * time.Second), ExpiresAt: start0.Add(life),
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	left, err = s.db.Sessions(ctx, did(1))
+	s.ok(err)
+	s.equal("sessions", len(left), 500+1)
+	for id, want := range map[string]error{"else": nil, link(2): db.ErrNotFound, link(3): nil} {
+		_, err := s.db.Session(ctx, []byte(id))
+		s.is(err, want)
+	}
 }
 
 func (s *suite) importedHashes() {

@@ -432,6 +432,30 @@ func TestDesignSigningOutEndsTheWholeSession(t *testing.T) {
 	}
 }
 
+// Of a session that goes on for long the latest 64 refresh tokens are kept, and signing
+// out ends them all.
+func TestLongSessionKeeps64Tokens(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		u := f.SignUp("alice")
+		other := f.SignIn(u, goodPassword)
+		tokens, ids := []string{u.Refresh}, []string{""}
+		for range 70 {
+			a := f.Accepted(f.Post("refreshSession", "", tokens[len(tokens)-1]))
+			tokens, ids = append(tokens, servertest.Bearer(a.Text(t, "refreshJwt"))), append(ids, id(t, a))
+		}
+		kept := tokens[len(tokens)-64:]
+		f.Refused(f.Post("refreshSession", "", tokens[len(tokens)-65]), 400, "ExpiredToken", "Token has been revoked")
+		if again := id(t, f.Accepted(f.Post("refreshSession", "", kept[0]))); again != ids[len(ids)-63] {
+			t.Error("the oldest token that is kept has another successor than before")
+		}
+		f.Empty(f.Post("deleteSession", "", kept[20]))
+		for _, token := range kept {
+			f.Refused(f.Post("refreshSession", "", token), 400, "ExpiredToken", "Token has been revoked")
+		}
+		f.Accepted(f.Post("refreshSession", "", other.Refresh))
+	})
+}
+
 func TestSessionHeaders(t *testing.T) {
 	f := newFixture(t)
 	u := f.SignUp("alice")
