@@ -173,6 +173,36 @@ func TestDesign12DuplicateAppPasswordName(t *testing.T) {
 	})
 }
 
+// Rule 6 of budgets: what an account keeps has a bound, also when many make it at once.
+func TestAnAccountHasAtMost100AppPasswords(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		u := f.SignUp("alice")
+		for n := range 97 {
+			f.appPassword(u, fmt.Sprint(n), false)
+		}
+		outcomes := make([]string, 10)
+		var all sync.WaitGroup
+		for i := range outcomes {
+			all.Go(func() {
+				a, err := f.Try(http.MethodPost, "createAppPassword", fmt.Sprintf(`{"name":"at once %d"}`, i), u.Access)
+				if err != nil {
+					t.Error(err)
+				}
+				outcomes[i] = a.Outcome()
+			})
+		}
+		all.Wait()
+		slices.Sort(outcomes)
+		const refused = `400 InvalidRequest "An account has at most 100 app passwords: revoke one that is no longer used"`
+		want := []string{"200", "200", "200", refused, refused, refused, refused, refused, refused, refused}
+		if !slices.Equal(outcomes, want) {
+			t.Errorf("got %q, want %q", outcomes, want)
+		}
+		f.Accepted(f.Post("revokeAppPassword", `{"name":"7"}`, u.Access))
+		f.appPassword(u, "in its place", false)
+	})
+}
+
 func TestListAppPasswords(t *testing.T) {
 	f := newFixture(t)
 	u := f.SignUp("alice")

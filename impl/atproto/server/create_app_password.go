@@ -15,6 +15,11 @@ import (
 	"portico/impl/audit"
 )
 
+// maxAppPasswords is how many an account may make. Imported ones may be more.
+const maxAppPasswords = 100
+
+var errTooManyAppPasswords = errors.New("too many app passwords")
+
 // CreateAppPassword makes a password for one app. Its text is in this answer and
 // nowhere else.
 func (s *Service) CreateAppPassword(ctx context.Context, in *api.CreateAppPasswordInput) (*api.CreateAppPasswordOutput, error) {
@@ -30,12 +35,24 @@ func (s *Service) CreateAppPassword(ctx context.Context, in *api.CreateAppPasswo
 		DID: did, Name: in.Name, MAC: s.Sessions.AppPasswordMAC(did, text), Privileged: xrpc.ValueOf(in.Privileged), CreatedAt: s.Now(),
 	}
 	err = s.DB.Write(ctx, func(tx *db.Tx) error {
+		if _, err := tx.LockAccount(ctx, did); err != nil { // so that the number holds until this one is there
+			return err
+		}
+		n, err := tx.CountAppPasswords(ctx, did)
+		if err != nil {
+			return err
+		}
+		if n >= maxAppPasswords {
+			return errTooManyAppPasswords
+		}
 		if err := tx.InsertAppPassword(ctx, app); err != nil {
 			return err
 		}
 		return audit.Record(ctx, tx, s.Now(), did, audit.AppPasswordCreated, app.Name)
 	})
 	switch {
+	case errors.Is(err, errTooManyAppPasswords):
+		return nil, xrpc.InvalidRequest("An account has at most 100 app passwords: revoke one that is no longer used")
 	case errors.Is(err, db.ErrNameTaken):
 		return nil, xrpc.InvalidRequest("An app password with this name already exists")
 	case errors.Is(err, db.ErrNotFound):

@@ -5,7 +5,6 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"slices"
 
 	"portico/db"
 )
@@ -15,21 +14,6 @@ import (
 // have slow hashes only, so looking costs one of those and the budget of wrong
 // passwords is asked first; the one found gets the hash that all others have.
 func (s *Service) importedAppPassword(ctx context.Context, a *db.Account, text string) (*db.AppPassword, error) {
-	imported, err := s.DB.AppPasswords(ctx, a.DID)
-	if err != nil {
-		return nil, err
-	}
-	// Another login may have given it our hash after this one looked for that.
-	mac := s.Sessions.AppPasswordMAC(a.DID, text)
-	for _, app := range imported {
-		if subtle.ConstantTimeCompare(app.MAC, mac) == 1 {
-			return &app, nil
-		}
-	}
-	imported = slices.DeleteFunc(imported, func(app db.AppPassword) bool { return app.Scrypt == "" })
-	if len(imported) == 0 {
-		return nil, nil
-	}
 	wrong, err := s.passwordBudget(ctx, a)
 	if err != nil {
 		return nil, err
@@ -37,16 +21,29 @@ func (s *Service) importedAppPassword(ctx context.Context, a *db.Account, text s
 	if err := s.loginsLeft(ctx, wrong, a.DID.String()); err != nil {
 		return nil, err
 	}
-	hash, err := s.Passwords.ImportedAppHash(ctx, a.DID.String(), text)
+	mac := s.Sessions.AppPasswordMAC(a.DID, text)
+	imported, err := s.DB.HasImportedAppPasswords(ctx, a.DID)
 	if err != nil {
-		return nil, fmt.Errorf("check app password: %w", err)
+		return nil, err
 	}
-	for _, app := range imported {
-		if subtle.ConstantTimeCompare([]byte(app.Scrypt), []byte(hash)) == 1 {
-			return s.adoptAppPassword(ctx, app, mac)
+	if imported {
+		hash, err := s.Passwords.ImportedAppHash(ctx, a.DID.String(), text)
+		if err != nil {
+			return nil, fmt.Errorf("check app password: %w", err)
+		}
+		switch app, err := s.DB.ImportedAppPassword(ctx, a.DID, hash); {
+		case err == nil:
+			return s.adoptAppPassword(ctx, *app, mac)
+		case !errors.Is(err, db.ErrNotFound):
+			return nil, err
 		}
 	}
-	return nil, nil
+	// Another login may have given it our hash after this one looked for that.
+	app, err := s.DB.AppPasswordByMAC(ctx, a.DID, mac)
+	if errors.Is(err, db.ErrNotFound) {
+		return nil, nil
+	}
+	return app, err
 }
 
 // adoptAppPassword gives an imported app password our hash. It returns nil when
