@@ -35,6 +35,14 @@ func (tx *Tx) SpendBudget(
 	return limit - spent, reset, wrap(err, "spend budget %s", kind)
 }
 
+// GiveBudgetBack undoes one SpendBudget in the window of a key that is open at now, if
+// there is one.
+func (tx *Tx) GiveBudgetBack(ctx context.Context, kind, key string, now time.Time) error {
+	_, err := tx.exec(ctx, `UPDATE budget SET spent = spent - 1 WHERE kind = ? AND key = ? AND reset_at > ? AND spent > 0`,
+		kind, key, micros(now))
+	return wrap(err, "give back budget %s", kind)
+}
+
 // SetBudget says what a key has spent, in a window that ends at reset.
 func (tx *Tx) SetBudget(ctx context.Context, kind, key string, spent int, reset time.Time) error {
 	_, err := tx.exec(ctx, `INSERT INTO budget (kind, key, spent, reset_at) VALUES (?, ?, ?, ?)

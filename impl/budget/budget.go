@@ -49,7 +49,9 @@ var (
 	// [Budget.For]: what a stranger asks for must not shut out an owner who signs in
 	// or holds a session.
 	Mails = Budget{"mails", 30, 24 * time.Hour}
-	// SignUps counts sign-ups without an invite from one address.
+	// SignUps counts the sign-ups that are tried from one address, except for the accounts
+	// that were made with an invite: each answer tells whether somebody has the handle and
+	// the email address.
 	SignUps = Budget{"sign-ups", 200, 24 * time.Hour}
 	// ReservedKeys counts signing keys reserved from one address.
 	ReservedKeys = Budget{"reserved-keys", 100, 24 * time.Hour}
@@ -112,6 +114,11 @@ func (b Budget) SpendIn(ctx context.Context, tx *db.Tx, key string, now time.Tim
 		return false, fmt.Errorf("spend budget %s: %w", b.Kind, err)
 	}
 	return left >= 0, nil
+}
+
+// GiveBack takes back one Spend of key, if its window is still open.
+func (b Budget) GiveBack(ctx context.Context, d *db.DB, key string, now time.Time) error {
+	return d.Write(ctx, func(tx *db.Tx) error { return tx.GiveBudgetBack(ctx, b.Kind, stored(key), now) })
 }
 
 // maxAddresses is how many addresses of an owner are known at a time: each is good for

@@ -37,9 +37,6 @@ func (s *Service) CreateAccount(ctx context.Context, in *api.CreateAccountInput)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.spendSignUp(ctx, request); err != nil {
-		return nil, err
-	}
 	if text := xrpc.ValueOf(in.Password); text != "" {
 		request.PasswordHash, err = s.Passwords.Hash(ctx, text)
 		if errors.Is(err, password.ErrBusy) {
@@ -56,6 +53,9 @@ func (s *Service) CreateAccount(ctx context.Context, in *api.CreateAccountInput)
 	if err != nil {
 		return nil, s.creationError(err, in)
 	}
+	if request.InviteCode != "" {
+		s.forgiveSignUp(ctx)
+	}
 	document := created.Document
 	if request.DID != "" {
 		document = s.broughtDocument(ctx, request.DID)
@@ -66,8 +66,9 @@ func (s *Service) CreateAccount(ctx context.Context, in *api.CreateAccountInput)
 	}, nil
 }
 
-// signUp refuses what can be refused before anything is tried, in the order that
-// clients of the reference know.
+// signUp refuses what can be refused before anything is tried: first what is wrong by
+// itself, then who may not bring this DID, and only then, paid by the caller's address,
+// what others have already.
 func (s *Service) signUp(ctx context.Context, in *api.CreateAccountInput) (*account.Request, error) {
 	address, text, code, did := xrpc.ValueOf(in.Email), xrpc.ValueOf(in.Password), xrpc.ValueOf(in.InviteCode), xrpc.ValueOf(in.DID)
 	domains := s.Domains.Current(ctx)
@@ -85,9 +86,23 @@ func (s *Service) signUp(ctx context.Context, in *api.CreateAccountInput) (*acco
 	case !s.Emails.Supported(address):
 		return nil, xrpc.InvalidRequest("This email address is not supported, please use a different email.")
 	}
-	choice, err := s.checkHandle(ctx, domains, in.Handle, did)
+	choice, err := s.Handles.Check(domains, in.Handle.String(), false)
+	if err == nil && !choice.Local && did == "" {
+		err = handle.ErrUnsupportedDomain
+	}
 	if err != nil {
+		return nil, handleError(err)
+	}
+	if did != "" && auth.Issuer(ctx) != did {
+		return nil, xrpc.AuthenticationRequired("Missing auth to create account with did: " + did.String())
+	}
+	if err := s.spendSignUp(ctx); err != nil {
 		return nil, err
+	}
+	if !choice.Local {
+		if err := s.checkForeignHandle(ctx, choice.Handle, did); err != nil {
+			return nil, handleError(err)
+		}
 	}
 	if code != "" {
 		if err := s.DB.InviteAvailable(ctx, code); errors.Is(err, db.ErrInviteUnavailable) {
@@ -110,30 +125,12 @@ func (s *Service) signUp(ctx context.Context, in *api.CreateAccountInput) (*acco
 	if did == "" {
 		return r, nil
 	}
-	if auth.Issuer(ctx) != did {
-		return nil, xrpc.AuthenticationRequired("Missing auth to create account with did: " + did.String())
-	}
 	if _, err := s.DB.AccountByDID(ctx, did); err == nil {
 		return nil, s.creationError(db.ErrDIDTaken, in)
 	} else if !errors.Is(err, db.ErrNotFound) {
 		return nil, err
 	}
 	return r, nil
-}
-
-// spendSignUp counts a sign-up that no invite vouches for against the address it
-// comes from.
-func (s *Service) spendSignUp(ctx context.Context, r *account.Request) error {
-	c := xrpc.CallFrom(ctx)
-	payer := budget.Payer(c.IP, s.Config.Exempt)
-	if r.InviteCode != "" || payer == "" {
-		return nil
-	}
-	ok, err := budget.SignUps.Spend(ctx, s.DB, payer, s.Now())
-	if err == nil && !ok {
-		return xrpc.RateLimitExceeded("Rate Limit Exceeded")
-	}
-	return err
 }
 
 // exempt says whether an address is none to be counted.
@@ -154,7 +151,7 @@ func (s *Service) creationError(err error, in *api.CreateAccountInput) error {
 	case errors.Is(err, db.ErrInviteUnavailable):
 		return inviteUnavailable()
 	case errors.Is(err, handle.ErrUnsupportedDomain):
-		return handleRefused(handle.ErrUnsupportedDomain)
+		return handleError(handle.ErrUnsupportedDomain)
 	case errors.Is(err, db.ErrPhoneTaken):
 		return s.phoneError(err)
 	case errors.As(err, &refused):

@@ -20,27 +20,16 @@ var signUpErrors = map[string]*xrpc.DeclaredError{
 	"UnsupportedDomain":  api.ErrCreateAccountUnsupportedDomain,
 }
 
-// checkHandle returns the handle as it is stored, or the answer that refuses it.
-// One outside this server's domains is for the owner of did only, and only if it
-// points there already.
-func (s *Service) checkHandle(
-	ctx context.Context, domains *handle.Domains, wanted syntax.Handle, did syntax.DID,
-) (handle.Choice, error) {
-	c, err := s.Handles.Check(domains, wanted.String(), false)
-	if err == nil && !c.Local {
-		err = s.checkForeignHandle(ctx, c.Handle, did)
+// handleError answers a handle that the rules refuse, and other errors as they are.
+func handleError(err error) error {
+	refused, ok := errors.AsType[*handle.Error](err)
+	if !ok {
+		return err
 	}
-	if refused, ok := errors.AsType[*handle.Error](err); ok {
-		return c, handleRefused(refused)
+	if name, ok := signUpErrors[refused.Name]; ok {
+		return name.New(http.StatusBadRequest, refused.Message)
 	}
-	return c, err
-}
-
-func handleRefused(e *handle.Error) error {
-	if name, ok := signUpErrors[e.Name]; ok {
-		return name.New(http.StatusBadRequest, e.Message)
-	}
-	return xrpc.InvalidRequest(e.Message)
+	return xrpc.InvalidRequest(refused.Message)
 }
 
 // holdDomain makes sure that a sign-up may have its handle by what holds when it
@@ -62,10 +51,9 @@ func (s *Service) holdDomain(ctx context.Context, tx *db.Tx, c handle.Choice, co
 	return nil
 }
 
+// checkForeignHandle refuses a handle outside this server's domains unless it points to
+// did already. It asks the network.
 func (s *Service) checkForeignHandle(ctx context.Context, h syntax.Handle, did syntax.DID) error {
-	if did == "" {
-		return handle.ErrUnsupportedDomain
-	}
 	found, err := s.Resolve.ResolveHandle(ctx, h)
 	if err != nil || found != did {
 		s.Log.DebugContext(ctx, "foreign handle", "handle", h, "did", did, "found", found, "error", err)
