@@ -74,10 +74,15 @@ does not start, and says everything that must be mended.`,
 				Name:  "config",
 				Usage: "print the settings and where each comes from",
 				Description: `Prints what "portico serve" would start with, but no secrets, and fails when it
-would not start. Nothing is written to disk.`,
+would not start. Nothing is written to disk.
+
+These are the settings: environment variables, or lines of the file that
+--env-file names. In brackets is what holds where one is not set.
+
+` + settingsHelp(),
 				Flags: []cli.Flag{
 					envFile,
-					&cli.BoolFlag{Name: "markdown", Usage: "print what each setting means instead, as README's table"},
+					&cli.BoolFlag{Name: "markdown", Usage: "print what each setting means instead, as a table in Markdown"},
 				},
 				Action: func(_ context.Context, c *cli.Command) error {
 					if c.Bool("markdown") {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"iter"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"portico/impl/identity/handle"
 )
@@ -245,7 +247,7 @@ func (s *settings) print(w io.Writer) error {
 	return t.Flush()
 }
 
-// markdown is the table of settings as README shows it.
+// markdown is the table of settings as SETTINGS.md shows it.
 func markdown() string {
 	var b strings.Builder
 	cell := func(text string) string {
@@ -283,6 +285,50 @@ func markdown() string {
 		b.WriteString("\n")
 	}
 	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// settingsHelp is the table of settings for a terminal.
+func settingsHelp() string {
+	var b strings.Builder
+	for _, g := range settingsTable {
+		fmt.Fprintf(&b, "\n%s:\n", g.title)
+		for _, r := range g.settings {
+			fmt.Fprintf(&b, "\n  %s", r.name)
+			if def := strings.Trim(cmp.Or(r.shown, r.def), "*"); def != "" {
+				fmt.Fprintf(&b, " (%s", def)
+				if r.dev != "" {
+					fmt.Fprintf(&b, "; in development %s", r.dev)
+				} else if r.fromFile == fileDevelopment {
+					b.WriteString("; in development made at the first start")
+				}
+				b.WriteString(")")
+			}
+			b.WriteString("\n")
+			for line := range wrapped(strings.ReplaceAll(r.about+r.noEffect+r.refused, "`", ""), 70) {
+				b.WriteString("    " + line + "\n")
+			}
+		}
+	}
+	return strings.Trim(b.String(), "\n")
+}
+
+// wrapped is the lines of text, broken at blanks where they would be longer than width.
+func wrapped(text string, width int) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		line := ""
+		for word := range strings.FieldsSeq(text) {
+			if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
+				if !yield(line) {
+					return
+				}
+				line = ""
+			}
+			line = strings.TrimPrefix(line+" "+word, " ")
+		}
+		if line != "" {
+			yield(line)
+		}
+	}
 }
 
 // envPair is one line of an environment file.

@@ -210,8 +210,8 @@ func announce(w io.Writer, s *settings, directoryURL string) {
 	fmt.Fprintf(w, `
 Sign up:
 
-  curl %s/xrpc/com.atproto.server.createAccount --json \
-    '{"handle":"alice%s","email":"alice@example.com","password":"correct horse"}'
+  curl %s/xrpc/com.atproto.server.createAccount -H 'content-type: application/json' \
+    -d '{"handle":"alice%s","email":"alice@example.com","password":"correct horse"}'
 
 `, s.PublicURL, s.HandleDomains[0])
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "rewrite the table of settings in README")
+var update = flag.Bool("update", false, "rewrite the table in SETTINGS.md, and what scripts expect")
 
 // production is what a server for the world needs at least.
 var production = []string{
@@ -456,6 +456,7 @@ func TestCommands(t *testing.T) {
 		{"version", []string{"version"}, nil, version() + "\n", ""},
 		{"config", []string{"config"}, []string{"PDS_PORT=3000"}, "PDS_PORT                                   3000 ", ""},
 		{"config that would not start", []string{"config"}, []string{"PDS_HOSTNAME=x"}, "PDS_HOSTNAME", "these settings must be mended first:"},
+		{"what settings there are", []string{"config", "--help"}, nil, "  PDS_PORT (2583)\n       Port to listen on\n", ""},
 		{"config from a file that is not there", []string{"config", "--env-file", "none.env"}, nil, "", "read settings: open none.env: no such file or directory"},
 		{"help", []string{"--help"}, nil, `"portico serve" starts the server.`, ""},
 		{"serve with an argument", []string{"serve", "now"}, nil, "", `serve takes no arguments, not even "now"`},
@@ -478,9 +479,9 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// README shows the table as the program has it; -update puts it there.
-func TestReadmeHasTheTable(t *testing.T) {
-	const path, begin, end = "../../README.md", "<!-- settings -->\n", "<!-- /settings -->"
+// The document of the settings shows the table as the program has it; -update puts it there.
+func TestReadmeOfSettings(t *testing.T) {
+	const path, begin, end = "SETTINGS.md", "<!-- settings -->\n", "<!-- /settings -->"
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -488,7 +489,7 @@ func TestReadmeHasTheTable(t *testing.T) {
 	before, rest, ok := strings.Cut(string(data), begin)
 	table, after, closed := strings.Cut(rest, end)
 	if !ok || !closed {
-		t.Fatalf("README has no place for the settings between %q and %q", begin, end)
+		t.Fatalf("%s has no place for the settings between %q and %q", path, begin, end)
 	}
 	if *update {
 		if err := os.WriteFile(path, []byte(before+begin+"\n"+markdown()+"\n"+end+after), 0o644); err != nil {
@@ -497,7 +498,7 @@ func TestReadmeHasTheTable(t *testing.T) {
 		return
 	}
 	if diff := cmp.Diff("\n"+markdown()+"\n", table); diff != "" {
-		t.Errorf("README differs from the table of settings; `go test ./cmd/portico -run Readme -update` mends it:\n%s", diff)
+		t.Errorf("%s differs from the table of settings; `go test ./cmd/portico -run Readme -update` mends it:\n%s", path, diff)
 	}
 }
 
