@@ -29,8 +29,12 @@ var now = time.Unix(1795383345, 0)
 // resolver is a function: (did, fresh) to document.
 type resolver func(did syntax.DID, fresh bool) (*resolve.Document, error)
 
-func (r resolver) Resolve(_ context.Context, did syntax.DID, fresh bool) (*resolve.Document, error) {
-	return r(did, fresh)
+func (r resolver) Within(_ context.Context, did syntax.DID, age time.Duration) (*resolve.Document, time.Time, error) {
+	doc, err := r(did, age <= 0)
+	if age <= 0 {
+		return doc, now, err
+	}
+	return doc, now.Add(-age / 2), err
 }
 
 func k256(tb testing.TB) atcrypto.PrivateKeyExportable {
@@ -394,26 +398,31 @@ func TestValidAudience(t *testing.T) {
 
 func TestMethodSets(t *testing.T) {
 	for _, tt := range []struct {
-		method                string
-		protected, privileged bool
+		method                                string
+		protected, privileged, administrative bool
 	}{
-		{"com.atproto.server.createAccount", false, true},
-		{"com.atproto.server.CREATEACCOUNT", false, true},
-		{"chat.bsky.convo.getLog", false, true},
-		{"Chat.Bsky.Actor.exportAccountData", false, true},
-		{"com.atproto.server.getSession", true, false},
-		{"COM.ATPROTO.identity.updatehandle", true, false},
-		{"com.atproto.admin.sendEmail", true, false},
-		{"com.atproto.server.getServiceAuth", false, false},
-		{"app.bsky.feed.getTimeline", false, false},
-		{"", false, false},
+		{"com.atproto.server.createAccount", false, true, false},
+		{"com.atproto.server.CREATEACCOUNT", false, true, false},
+		{"chat.bsky.convo.getLog", false, true, false},
+		{"Chat.Bsky.Actor.exportAccountData", false, true, false},
+		{"chat.bsky.toCome", false, true, false},
+		{"chat.bskyx.convo.getLog", false, false, false},
+		{"com.atproto.server.getSession", true, false, false},
+		{"COM.ATPROTO.identity.updatehandle", true, false, false},
+		{"com.atproto.admin.sendEmail", true, false, true},
+		{"com.atproto.Admin.GETACCOUNTINFO", false, false, true},
+		{"com.atproto.administration.x", false, false, false},
+		{"com.atproto.server.getServiceAuth", false, false, false},
+		{"app.bsky.feed.getTimeline", false, false, false},
+		{"", false, false, false},
 	} {
-		if Protected(tt.method) != tt.protected || Privileged(tt.method) != tt.privileged {
-			t.Errorf("%s: protected %v, privileged %v", tt.method, !tt.protected, !tt.privileged)
+		if Protected(tt.method) != tt.protected || Privileged(tt.method) != tt.privileged || Administrative(tt.method) != tt.administrative {
+			t.Errorf("%s: protected %v, privileged %v, administrative %v", tt.method,
+				Protected(tt.method), Privileged(tt.method), Administrative(tt.method))
 		}
 	}
-	if len(protected) != 16 || len(privileged) != 15 {
-		t.Errorf("%d protected, %d privileged methods", len(protected), len(privileged))
+	if len(protected) != 16 {
+		t.Errorf("%d protected methods", len(protected))
 	}
 }
 

@@ -2,7 +2,7 @@
 //
 // Such a token is signed with the account's own signing key, names the service it is for and usually the one method it may be
 // used for, and lives for a minute. Verifying one means asking for its issuer's DID document, so everything that needs no
-// network is checked first. There is no protection against replay within a token's life, as in the reference.
+// network is checked first. A key is good for a minute after it has left that document, and no longer. There is no protection against replay within a token's life, as in the reference.
 package serviceauth
 
 import (
@@ -17,7 +17,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/impl/identity/resolve"
@@ -47,10 +46,14 @@ func unresolved(cause error) *Error {
 	return &Error{Name: "AuthenticationRequired", Message: "could not resolve iss did", Cause: cause}
 }
 
-// Resolver finds DID documents. fresh means that no cache may answer.
+// Resolver finds DID documents; *resolve.Cache is one.
 type Resolver interface {
-	Resolve(ctx context.Context, did syntax.DID, fresh bool) (*resolve.Document, error)
+	// Within returns the document of did as it was fetched less than age ago, and when that was. With no age it is fetched now.
+	Within(ctx context.Context, did syntax.DID, age time.Duration) (*resolve.Document, time.Time, error)
 }
+
+// maxAge is how old a document may be whose key lets somebody in: as long as a token lives that says no time.
+const maxAge = time.Minute
 
 // Verifier verifies tokens that other services send. It may be used concurrently if Resolver and Now may.
 type Verifier struct {
@@ -93,32 +96,9 @@ func (v *Verifier) Verify(ctx context.Context, token, method string, issuers ...
 		return Claims{}, &Error{Name: "UntrustedIss", Message: "Untrusted issuer"}
 	}
 
-	key, err := v.key(ctx, c, false)
-	if err != nil {
+	if err := v.verifySignature(ctx, c, alg, token[:len(part[0])+1+len(part[1])], part[2]); err != nil {
 		return Claims{}, err
 	}
-	text, sig := token[:len(part[0])+1+len(part[1])], part[2]
-	ok, err := check(key, alg, text, sig)
-	if err != nil {
-		return Claims{}, err
-	}
-	if !ok {
-		// The issuer may have changed its key since we last looked.
-		old := key
-		if key, err = v.key(ctx, c, true); err != nil {
-			return Claims{}, err
-		}
-		if key.Equal(old) {
-			return Claims{}, &Error{Name: "BadJwtSignature", Message: "jwt signature does not match jwt issuer"}
-		}
-		if ok, err = check(key, alg, text, sig); err != nil {
-			return Claims{}, err
-		}
-		if !ok {
-			return Claims{}, &Error{Name: "BadJwtSignature", Message: "jwt signature does not match jwt issuer"}
-		}
-	}
-
 	if !slices.Contains(v.Audiences, c.Audience) {
 		return Claims{}, &Error{Name: "BadJwtAudience", Message: "jwt audience does not match service did"}
 	}
@@ -200,33 +180,43 @@ func decode(segment string) (map[string]any, error) {
 	return m, nil
 }
 
-func (v *Verifier) key(ctx context.Context, c Claims, fresh bool) (atcrypto.PublicKey, error) {
-	doc, err := v.Resolver.Resolve(ctx, c.DID, fresh)
+// verifySignature returns nil when sig is the issuer's signature of text. The issuer may have changed its key, be it for one of
+// another kind, since its document was fetched: what that one does not bear out is tried with one fetched for this token.
+func (v *Verifier) verifySignature(ctx context.Context, c Claims, alg, text, sig string) error {
+	began := v.Now()
+	doc, fetched, err := v.Resolver.Within(ctx, c.DID, maxAge)
 	if err != nil {
-		return nil, unresolved(err)
+		return unresolved(err)
 	}
+	failure := check(doc, c.Service, alg, text, sig)
+	if failure == nil || !fetched.Before(began) {
+		return failure
+	}
+	if doc, _, err = v.Resolver.Within(ctx, c.DID, 0); err != nil {
+		return unresolved(err)
+	}
+	return check(doc, c.Service, alg, text, sig)
+}
+
+// check returns nil when sig is the signature of text by the key that doc has for a service of the account, "" for the account.
+func check(doc *resolve.Document, service, alg, text, sig string) error {
 	name := "atproto"
-	if c.Service == "atproto_labeler" {
+	if service == "atproto_labeler" {
 		name = "atproto_label"
 	}
 	key, err := doc.Key(name)
 	if err != nil {
-		return nil, &Error{Name: "AuthenticationRequired", Message: "missing or bad key in did doc", Cause: err}
+		return &Error{Name: "AuthenticationRequired", Message: "missing or bad key in did doc", Cause: err}
 	}
-	return key, nil
-}
-
-// check reports whether sig is the key's signature of text. It is an error if it cannot be one.
-func check(key atcrypto.PublicKey, alg, text, sig string) (bool, error) {
 	if alg != algorithm(key) {
-		return false, &Error{Name: "BadJwtSignature", Message: "could not verify jwt signature"}
+		return &Error{Name: "BadJwtSignature", Message: "could not verify jwt signature"}
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(sig, "="))
-	if err != nil {
-		return false, nil
-	}
 	// Other implementations sign with high S, or in DER.
-	return key.HashAndVerifyLenient([]byte(text), compact(raw)) == nil, nil
+	if err != nil || key.HashAndVerifyLenient([]byte(text), compact(raw)) != nil {
+		return &Error{Name: "BadJwtSignature", Message: "jwt signature does not match jwt issuer", Cause: err}
+	}
+	return nil
 }
 
 // compact turns a DER signature into r‖s; what is not DER stays as it is.

@@ -64,7 +64,8 @@ type Cache struct {
 // are those of Fetch and of ctx.
 func (c *Cache) Resolve(ctx context.Context, did syntax.DID, fresh bool) (*Document, error) {
 	if fresh {
-		return c.fetch(ctx, did, time.Time{})
+		doc, _, err := c.fetch(ctx, did, time.Time{})
+		return doc, err
 	}
 	if doc, fetched := c.load(ctx, did); doc != nil {
 		switch age := c.Now().Sub(fetched); {
@@ -75,18 +76,38 @@ func (c *Cache) Resolve(ctx context.Context, did syntax.DID, fresh bool) (*Docum
 			return doc, nil
 		}
 	}
-	// Whoever waits for the same document waits together. One who hangs up does not end the fetch for the others.
+	doc, _, err := c.fetchTogether(ctx, did)
+	return doc, err
+}
+
+// Within returns the document of did as it was fetched less than age ago, and when that was. With no age it is fetched now, by
+// this very call. Unlike Resolve it answers with nothing older when there is no answer: the errors are those of Fetch and of ctx.
+func (c *Cache) Within(ctx context.Context, did syntax.DID, age time.Duration) (*Document, time.Time, error) {
+	if age <= 0 {
+		return c.fetch(ctx, did, time.Time{})
+	}
+	if doc, fetched := c.load(ctx, did); doc != nil && c.Now().Sub(fetched) < age {
+		return doc, fetched, nil
+	}
+	return c.fetchTogether(ctx, did)
+}
+
+// fetchTogether fetches a document for everybody who waits for it now. One who hangs up does not end the fetch for the others.
+func (c *Cache) fetchTogether(ctx context.Context, did syntax.DID) (*Document, time.Time, error) {
+	type fetched struct {
+		doc *Document
+		at  time.Time
+	}
 	flight := c.flights.DoChan(did.String(), func() (any, error) {
-		return c.fetch(context.WithoutCancel(ctx), did, time.Time{})
+		doc, at, err := c.fetch(context.WithoutCancel(ctx), did, time.Time{})
+		return fetched{doc, at}, err
 	})
 	select {
 	case r := <-flight:
-		if r.Err != nil {
-			return nil, r.Err
-		}
-		return r.Val.(*Document), nil
+		f, _ := r.Val.(fetched)
+		return f.doc, f.at, r.Err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("resolve %s: %w", did, ctx.Err())
+		return nil, time.Time{}, fmt.Errorf("resolve %s: %w", did, ctx.Err())
 	}
 }
 
@@ -126,8 +147,9 @@ func (c *Cache) load(ctx context.Context, did syntax.DID) (*Document, time.Time)
 	return doc, fetched
 }
 
-// fetch asks the network and tells the store, the latter only if what it has is still from since.
-func (c *Cache) fetch(ctx context.Context, did syntax.DID, since time.Time) (*Document, error) {
+// fetch asks the network and tells the store, the latter only if what it has is still from since. The document is returned with
+// the time from which on it was asked for.
+func (c *Cache) fetch(ctx context.Context, did syntax.DID, since time.Time) (*Document, time.Time, error) {
 	at := c.Now()
 	doc, err := c.Fetch(ctx, did)
 	switch {
@@ -135,14 +157,14 @@ func (c *Cache) fetch(ctx context.Context, did syntax.DID, since time.Time) (*Do
 		if err := c.Store.DeleteDIDDocument(ctx, did, since); err != nil {
 			c.warn(ctx, did, "delete", err)
 		}
-		return nil, err
+		return nil, at, err
 	case err != nil:
-		return nil, err
+		return nil, at, err
 	}
 	if err := c.Store.SaveDIDDocument(ctx, did, doc.JSON, at, since); err != nil {
 		c.warn(ctx, did, "write", err)
 	}
-	return doc, nil
+	return doc, at, nil
 }
 
 func (c *Cache) refresh(ctx context.Context, did syntax.DID, since time.Time) {
@@ -157,7 +179,7 @@ func (c *Cache) refresh(ctx context.Context, did syntax.DID, since time.Time) {
 	c.refreshing[did] = struct{}{}
 	ctx = context.WithoutCancel(ctx)
 	c.background.Go(func() {
-		if _, err := c.fetch(ctx, did, since); err != nil {
+		if _, _, err := c.fetch(ctx, did, since); err != nil {
 			c.Log.InfoContext(ctx, "DID document not refreshed", "did", did, "error", err)
 		}
 		c.mu.Lock()

@@ -179,3 +179,42 @@ func TestCacheSurvivesItsStore(t *testing.T) {
 		}
 	})
 }
+
+// What Within answers is never older than was asked for, not even while nobody answers.
+func TestCacheWithin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, n := newCache(NewMemory(10))
+		const did = syntax.DID("did:web:alice.example.com")
+		within := func(age time.Duration) (string, time.Duration, error) {
+			doc, fetched, err := c.Within(t.Context(), did, age)
+			if err != nil {
+				return "", 0, err
+			}
+			return doc.Handle(), time.Since(fetched), nil
+		}
+		for _, tt := range []struct {
+			name       string
+			wait, age  time.Duration
+			handle     string
+			fetchedAgo time.Duration
+		}{
+			{"absent", 0, time.Minute, "h1.test", time.Second},
+			{"younger", 58 * time.Second, time.Minute, "h1.test", 59 * time.Second},
+			{"as old", time.Second, time.Minute, "h2.test", time.Second},
+			{"now", 0, 0, "h3.test", time.Second},
+		} {
+			time.Sleep(tt.wait)
+			if handle, ago, err := within(tt.age); err != nil || handle != tt.handle || ago != tt.fetchedAgo {
+				t.Errorf("%s: %s, fetched %v ago, %v; want %s, %v", tt.name, handle, ago, err, tt.handle, tt.fetchedAgo)
+			}
+		}
+		n.err = errors.New("down")
+		time.Sleep(time.Minute)
+		if handle, _, err := within(time.Minute); !errors.Is(err, n.err) {
+			t.Errorf("while nobody answers: %s, %v", handle, err)
+		}
+		if doc, err := c.Resolve(t.Context(), did, false); err != nil || doc.Handle() != "h3.test" {
+			t.Errorf("what was fetched before is lost: %v", err)
+		}
+	})
+}
