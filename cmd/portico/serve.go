@@ -286,7 +286,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		Emails:  &email.Rules{Disposable: email.Disposable()},
 		Resolve: identities{handles, documents},
 		Config: server.Config{
-			ServiceDID: s.ServiceDID, Hostname: s.Hostname,
+			ServiceDID: s.ServiceDID, ModService: s.ModService.DID, Hostname: s.Hostname,
 			InviteEarning: invite.Earning{Interval: s.InviteInterval, Epoch: s.InviteEpoch},
 			PrivacyPolicy: s.PrivacyPolicyURL, TermsOfService: s.TermsOfServiceURL, ContactEmail: s.ContactEmail,
 			SendsMail:          s.SMTPURL != nil || s.Development,

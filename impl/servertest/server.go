@@ -100,7 +100,8 @@ type Options struct {
 	// Namespace completes method names without a dot. Default com.atproto.server.
 	Namespace string
 	// Config is that of com.atproto.server. Its ServiceDID, Hostname and
-	// PasswordMinLength hold for the other namespaces too.
+	// PasswordMinLength hold for the other namespaces too; its ModService is that of
+	// the options.
 	Config server.Config
 	// HandleDomains are the configured ones. Default .test alone.
 	HandleDomains  []string
@@ -131,6 +132,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	for _, c := range change {
 		c(&o)
 	}
+	o.Config.ModService = o.ModService
 	s := &Server{
 		TB: t, Clock: o.Clock, DB: o.DB, Logged: new(Log), namespace: o.Namespace,
 		Rotation: Must(keyring.NewKey(rand.Reader)),

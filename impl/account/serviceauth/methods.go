@@ -22,25 +22,6 @@ var protected = set(
 	"com.atproto.server.updateEmail",
 )
 
-// privileged methods are refused to ordinary app passwords.
-var privileged = set(
-	"com.atproto.server.createAccount",
-	"chat.bsky.actor.deleteAccount",
-	"chat.bsky.actor.exportAccountData",
-	"chat.bsky.convo.deleteMessageForSelf",
-	"chat.bsky.convo.getConvo",
-	"chat.bsky.convo.getConvoForMembers",
-	"chat.bsky.convo.getLog",
-	"chat.bsky.convo.getMessages",
-	"chat.bsky.convo.leaveConvo",
-	"chat.bsky.convo.listConvos",
-	"chat.bsky.convo.muteConvo",
-	"chat.bsky.convo.sendMessage",
-	"chat.bsky.convo.sendMessageBatch",
-	"chat.bsky.convo.unmuteConvo",
-	"chat.bsky.convo.updateRead",
-)
-
 func set(methods ...string) map[string]bool {
 	m := make(map[string]bool, len(methods))
 	for _, method := range methods {
@@ -52,5 +33,17 @@ func set(methods ...string) map[string]bool {
 // Protected reports whether a method must never be reached through another service. Case does not matter.
 func Protected(method string) bool { return protected[strings.ToLower(method)] }
 
-// Privileged reports whether a method is closed to ordinary app passwords. Case does not matter.
-func Privileged(method string) bool { return privileged[strings.ToLower(method)] }
+// Administrative reports whether a method is for moderators, who are known by their service tokens. An app password mints none for
+// it. Case does not matter.
+func Administrative(method string) bool { return within(method, "com.atproto.admin.") }
+
+// Privileged reports whether a method is closed to ordinary app passwords: the one that moves an account away, and all of chat,
+// methods that are still to come included. Case does not matter.
+func Privileged(method string) bool {
+	return strings.EqualFold(method, "com.atproto.server.createAccount") || within(method, "chat.bsky.")
+}
+
+// within reports whether a method is of a namespace or of one below it, in any case.
+func within(method, namespace string) bool {
+	return len(method) > len(namespace) && strings.EqualFold(method[:len(namespace)], namespace)
+}

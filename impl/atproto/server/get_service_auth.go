@@ -30,8 +30,9 @@ func (s *Service) GetServiceAuth(ctx context.Context, p *api.GetServiceAuthParam
 		return nil, xrpc.InvalidToken("Bad token scope")
 	case caller.Account.TakenDown() && lxm != moveAway:
 		return nil, errAccountTakedown.New(http.StatusUnauthorized, "Account has been taken down")
-	case serviceauth.Privileged(lxm) && !token.Privileged.With(token.Takendown).Has(caller.Scope):
-		return nil, xrpc.InvalidRequest("insufficient access to request a service auth token for the following method: " + lxm)
+	}
+	if err := s.checkMethod(caller, lxm); err != nil {
+		return nil, err
 	}
 	expires := now.Add(serviceauth.Lifetime).Unix()
 	if p.Exp != nil {
@@ -59,6 +60,20 @@ func (s *Service) GetServiceAuth(ctx context.Context, p *api.GetServiceAuthParam
 		return nil, err
 	}
 	return &api.GetServiceAuthOutput{Token: text}, nil
+}
+
+// checkMethod refuses an app password what it could go beyond itself with: a token for a
+// privileged method, for one of moderators, or for any method where that would be one
+// of theirs.
+func (s *Service) checkMethod(caller auth.Principal, lxm string) error {
+	app := caller.Scope == token.AppPass || caller.Scope == token.AppPassPrivileged
+	switch {
+	case app && serviceauth.Administrative(lxm), caller.Scope == token.AppPass && serviceauth.Privileged(lxm):
+		return xrpc.InvalidRequest("insufficient access to request a service auth token for the following method: " + lxm)
+	case app && lxm == "" && caller.DID == s.Config.ModService:
+		return xrpc.InvalidRequest("insufficient access to request a service auth token without a method")
+	}
+	return nil
 }
 
 // checkExpiration limits how long a service token may live: one that is good for

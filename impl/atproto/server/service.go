@@ -66,6 +66,7 @@ type Resolver interface {
 // Config is what the operator decided.
 type Config struct {
 	ServiceDID         syntax.DID
+	ModService         syntax.DID // whose service tokens moderate, "" for none
 	Hostname           string
 	BlobUploadLimit    int64          // in bytes
 	InviteEarning      invite.Earning // how accounts earn codes where codes are required

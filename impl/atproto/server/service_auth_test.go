@@ -15,6 +15,7 @@ import (
 
 	"portico/db"
 	"portico/impl/account/serviceauth"
+	"portico/impl/servertest"
 )
 
 // serviceToken asks for a service token; params are pairs of name and value.
@@ -159,7 +160,11 @@ func TestGetServiceAuthPrivileges(t *testing.T) {
 	u := f.SignUp("alice")
 	plain := f.SignIn(u, f.appPassword(u, "plain", false)).Access
 	privileged := f.SignIn(u, f.appPassword(u, "privileged", true)).Access
-	for _, lxm := range []string{move, "chat.bsky.convo.sendMessage", "chat.bsky.actor.deleteAccount"} {
+	for _, lxm := range []string{
+		move, "chat.bsky.convo.sendMessage", "chat.bsky.actor.deleteAccount",
+		// DESIGN §10: all of chat, whatever its methods are called.
+		"chat.bsky.convo.addReaction", "chat.bsky.moderation.getActorMetadata", "chat.bsky.new", "Chat.BSKY.convo.getLog",
+	} {
 		f.Accepted(f.serviceToken(u.Access, "aud", "did:web:api.test", "lxm", lxm))
 		f.Accepted(f.serviceToken(privileged, "aud", "did:web:api.test", "lxm", lxm))
 		if a := f.serviceToken(plain, "aud", "did:web:api.test", "lxm", lxm); a.Status != 400 {
@@ -168,7 +173,118 @@ func TestGetServiceAuthPrivileges(t *testing.T) {
 	}
 	for _, token := range []string{u.Access, privileged, plain} {
 		f.Accepted(f.serviceToken(token, "aud", "did:web:api.test", "lxm", "app.bsky.feed.getTimeline"))
+		f.Accepted(f.serviceToken(token, "aud", "did:web:api.test", "lxm", "chat.bskyx.convo.getLog"))
 		f.Accepted(f.serviceToken(token, "aud", "did:web:api.test"))
+	}
+}
+
+// signUpWithDID makes an account of a DID that its owner has the key of, and lets its document
+// name the signing key that it got here.
+func (f *fixture) signUpWithDID(did syntax.DID, key atcrypto.PrivateKey, handle string) user {
+	f.Helper()
+	in := fmt.Sprintf(`{"handle":%q,"email":"%s@example.com","password":%q,"did":%q}`, handle, strings.TrimSuffix(handle, ".test"), goodPassword, did)
+	a := f.Accepted(f.Post("createAccount", in, f.ServiceToken(did, key, move, time.Minute)))
+	f.signsWith(did, f.SigningKey(did))
+	f.Internet.Forget(did)
+	return user{DID: did, Handle: handle, Access: servertest.Bearer(a.Text(f, "accessJwt"))}
+}
+
+// DESIGN §10, service tokens: the moderation account may live here, and what its app
+// passwords do is to end short of moderating.
+func TestDesignServiceTokensForAdminMethods(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		const admin, here = "com.atproto.admin.getInviteCodes", "did:web:pds.test"
+		mod, other := f.signUpWithDID(servertest.ModService, f.ModKey, "ourmods.test"), f.SignUp("alice")
+		for _, u := range []user{mod, other} {
+			for _, privileged := range []bool{false, true} {
+				app := f.SignIn(u, f.appPassword(u, fmt.Sprint(privileged), privileged)).Access
+				for _, lxm := range []string{admin, "com.atproto.admin.sendEmail", "com.atproto.ADMIN.getInviteCodes", "com.atproto.admin.toCome"} {
+					f.Refused(f.serviceToken(app, "aud", here, "lxm", lxm), 400, "InvalidRequest",
+						"insufficient access to request a service auth token for the following method: "+lxm)
+				}
+				for _, lxm := range []string{"", "app.bsky.feed.getTimeline", "com.atproto.administration.x"} {
+					switch a := f.serviceToken(app, "aud", here, "lxm", lxm); {
+					case lxm == "" && u.DID == mod.DID:
+						f.Refused(a, 400, "InvalidRequest", "insufficient access to request a service auth token without a method")
+					default:
+						f.Accepted(a)
+					}
+				}
+			}
+		}
+		// Signed in with its own password it moderates.
+		f.Accepted(f.serviceToken(mod.Access, "aud", here))
+		token := f.Accepted(f.serviceToken(mod.Access, "aud", here, "lxm", admin)).Text(t, "token")
+		f.Accepted(f.Get(admin, servertest.Bearer(token)))
+		token = f.Accepted(f.serviceToken(other.Access, "aud", here, "lxm", admin)).Text(t, "token")
+		f.Refused(f.Get(admin, servertest.Bearer(token)), 401, "UntrustedIss", "Untrusted issuer")
+	})
+}
+
+// A key that has left the document of a DID opens nothing for longer than a minute, and
+// one that came in, of whatever kind, does so at once.
+func TestKeyThatLeftADIDDocument(t *testing.T) {
+	const brought, admin = syntax.DID("did:web:alice.example"), "com.atproto.admin.getInviteCodes"
+	secp, nist := servertest.Must(atcrypto.GeneratePrivateKeyK256()), servertest.Must(atcrypto.GeneratePrivateKeyP256())
+	for _, tt := range []struct {
+		name string
+		did  syntax.DID
+		call func(f *fixture, key atcrypto.PrivateKey) answer
+	}{
+		{"of the moderation service", servertest.ModService, func(f *fixture, key atcrypto.PrivateKey) answer {
+			return f.Get(admin, f.ServiceToken(servertest.ModService, key, admin, time.Hour))
+		}},
+		{"of who brings a DID", brought, func(f *fixture, key atcrypto.PrivateKey) answer {
+			// Nobody gets this handle: who may bring the DID comes before.
+			in := fmt.Sprintf(`{"handle":"alice.test","email":"alice@example.com","password":%q,"did":"did:web:other.example"}`, goodPassword)
+			return f.Post("createAccount", in, f.ServiceToken(brought, key, move, time.Hour))
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			engines(t, func(t *testing.T, f *fixture) {
+				in := func(key atcrypto.PrivateKey) bool {
+					return tt.call(f, key).Outcome() != `401 BadJwtSignature "could not verify jwt signature"`
+				}
+				publish := func(key atcrypto.PrivateKey) {
+					f.Publish(tt.did, "", map[string]atcrypto.PrivateKey{"atproto": key})
+				}
+				publish(secp)
+				f.Internet.Forget(tt.did)
+				if !in(secp) || in(nist) {
+					t.Fatal("the key of the document does not count")
+				}
+				publish(nist)
+				f.Advance(59 * time.Second)
+				if !in(secp) {
+					t.Error("the document was asked for again within a minute")
+				}
+				f.Advance(2 * time.Second)
+				if in(secp) {
+					t.Error("a key that left the document more than a minute ago is accepted")
+				}
+				publish(secp)
+				f.Advance(time.Second)
+				if !in(secp) {
+					t.Error("a new key of another kind is not looked up")
+				}
+				f.Publish(tt.did, "", nil)
+				f.Advance(time.Second)
+				if !in(secp) {
+					t.Error("the document was asked for again within a minute")
+				}
+				f.Advance(time.Minute)
+				f.Refused(tt.call(f, secp), 401, "AuthenticationRequired", "missing or bad key in did doc")
+				publish(secp)
+				f.Advance(time.Second)
+				if !in(secp) {
+					t.Error("a key that came back is not looked up")
+				}
+				// Where nobody says what the key is now, none counts.
+				f.Advance(2 * time.Minute)
+				f.Internet.Unpublish(tt.did)
+				f.Refused(tt.call(f, secp), 401, "AuthenticationRequired", "could not resolve iss did")
+			})
+		})
 	}
 }
 
