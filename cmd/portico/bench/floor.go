@@ -78,6 +78,6 @@ func (o *floor) read(int) error {
 }
 
 func (o *floor) hash(int) error {
-	_, err := o.passwords.Hash(context.Background(), password)
+	_, err := o.passwords.Hash(context.Background(), hasher.Caller{}, password)
 	return err
 }

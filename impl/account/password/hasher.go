@@ -7,12 +7,11 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"sync/atomic"
-
-	"golang.org/x/sync/semaphore"
+	"sync"
 )
 
-// ErrBusy says that too many hashes are being computed and waited for. The caller should try again later.
+// ErrBusy says that more hashes are waited for than there are places, and that the caller is not one of those whose turn
+// comes: others want fewer of them. It should try again in some seconds.
 var ErrBusy = errors.New("too many passwords to hash")
 
 // Config of a [Hasher]. The zero value of every field but Rand means its default.
@@ -25,8 +24,9 @@ type Config struct {
 	Queue       int // callers that may wait for their turn; default 32 for each that is served
 }
 
-// Hasher computes hashes, a limited number at a time. Callers beyond it wait in order of arrival until their context ends;
-// callers beyond the queue get [ErrBusy]. It may be used concurrently.
+// Hasher computes hashes, a limited number at a time. Callers beyond it wait until their context ends, and are served in
+// turn by where they are (see [Caller]), so that many from one place hold up nobody elsewhere. When the queue is full, the
+// youngest of the place that wants the most get [ErrBusy]. It may be used concurrently.
 //
 // Each hash takes its memory afresh (the libraries offer no reuse), which the garbage collector frees at its own
 // pace: count on twice to three times Memory in the process. With the default cost and two at a time, 64 simultaneous
@@ -36,12 +36,12 @@ type Hasher struct {
 	params Params
 	decoy  argonHash
 
-	// memory is handed out in shares of at least 1/Concurrency, so it limits both.
-	memory   *semaphore.Weighted
-	total    int64
-	share    int64
-	places   int64
-	occupied atomic.Int64
+	// Memory is handed out in shares of at least 1/Concurrency, so it limits both.
+	total, share int64
+
+	mu    sync.Mutex
+	free  int64
+	queue queue
 }
 
 // NewHasher returns a Hasher. Memory smaller than one hash is raised to one hash.
@@ -57,40 +57,78 @@ func NewHasher(c Config) *Hasher {
 	c.Memory = max(c.Memory, each)
 	c.Concurrency = min(c.Concurrency, c.Memory/each)
 	if c.Queue <= 0 {
-		c.Queue = 32 * c.Concurrency
+		c.Queue = queueEach * c.Concurrency
 	}
 	return &Hasher{
 		random: c.Rand,
 		params: c.Params,
 		decoy:  decoy(c.Params),
-		memory: semaphore.NewWeighted(int64(c.Memory)),
 		total:  int64(c.Memory),
 		share:  int64(c.Memory / c.Concurrency),
-		places: int64(c.Concurrency + c.Queue),
+		free:   int64(c.Memory),
+		queue:  newQueue(c.Queue),
 	}
 }
 
-// run calls f when there is room for its memory.
-func (h *Hasher) run(ctx context.Context, cost uint32, f func()) error {
-	defer h.occupied.Add(-1)
-	if h.occupied.Add(1) > h.places {
-		return ErrBusy
-	}
-	// A hash dearer than the whole budget, made under other settings, still verifies: alone.
-	weight := min(max(int64(cost), h.share), h.total)
-	if err := h.memory.Acquire(ctx, weight); err != nil {
+// run calls f when it is the caller's turn and there is room for its memory.
+func (h *Hasher) run(ctx context.Context, who Caller, cost uint32, f func()) error {
+	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("wait to hash a password: %w", err)
 	}
-	defer h.memory.Release(weight)
+	// A hash dearer than the whole budget, made under other settings, still verifies: alone.
+	w := &waiter{Caller: who, weight: min(max(int64(cost), h.share), h.total), turn: make(chan error, 1)}
+	h.mu.Lock()
+	if lost := h.queue.add(w); lost != nil {
+		lost.turn <- ErrBusy
+	}
+	h.deal()
+	h.mu.Unlock()
+	var err error
+	select {
+	case err = <-w.turn:
+	case <-ctx.Done():
+		h.mu.Lock()
+		waited := h.queue.remove(w)
+		h.mu.Unlock()
+		if waited {
+			return fmt.Errorf("wait to hash a password: %w", ctx.Err())
+		}
+		err = <-w.turn // it came just now
+	}
+	if err != nil {
+		return err
+	}
+	defer func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.free += w.weight
+		h.deal()
+	}()
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("wait to hash a password: %w", err)
+	}
 	f()
 	return nil
 }
 
+// deal gives turns while there is memory for the next one.
+func (h *Hasher) deal() {
+	for {
+		w := h.queue.next()
+		if w == nil || w.weight > h.free {
+			return
+		}
+		h.queue.take(w)
+		h.free -= w.weight
+		w.turn <- nil
+	}
+}
+
 // Hash returns a new hash of password in its stored form. It returns ErrBusy, the context's error, or the error of Rand.
-func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
+func (h *Hasher) Hash(ctx context.Context, who Caller, password string) (string, error) {
 	var a argonHash
 	var failed error
-	err := h.run(ctx, h.params.Memory, func() { a, failed = newArgonHash(h.random, h.params, password) })
+	err := h.run(ctx, who, h.params.Memory, func() { a, failed = newArgonHash(h.random, h.params, password) })
 	if err := cmp.Or(err, failed); err != nil {
 		return "", err
 	}
@@ -99,23 +137,23 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 
 // Verify reports whether password is the one that stored was made from. An account without a password has the empty
 // stored form, which no password matches, after as much work as any. It returns ErrBusy, the context's error or ErrFormat.
-func (h *Hasher) Verify(ctx context.Context, stored, password string) (bool, error) {
+func (h *Hasher) Verify(ctx context.Context, who Caller, stored, password string) (bool, error) {
 	if stored == "" {
-		return false, h.VerifyNothing(ctx, password)
+		return false, h.VerifyNothing(ctx, who, password)
 	}
 	known, err := parse(stored)
 	if err != nil {
 		return false, err
 	}
 	var ok bool
-	err = h.run(ctx, known.cost(), func() { ok = known.matches(password) })
+	err = h.run(ctx, who, known.cost(), func() { ok = known.matches(password) })
 	return ok, err
 }
 
 // VerifyNothing does the work of Verify for an account that does not exist, so that the time of the answer does not tell
 // which accounts do. It returns ErrBusy or the context's error, as Verify would.
-func (h *Hasher) VerifyNothing(ctx context.Context, password string) error {
-	return h.run(ctx, h.decoy.cost(), func() { h.decoy.matches(password) })
+func (h *Hasher) VerifyNothing(ctx context.Context, who Caller, password string) error {
+	return h.run(ctx, who, h.decoy.cost(), func() { h.decoy.matches(password) })
 }
 
 // NeedsRehash reports whether stored should be replaced, now that the password is known, because it is of an older kind or
@@ -127,9 +165,9 @@ func (h *Hasher) NeedsRehash(stored string) bool {
 
 // ImportedAppHash returns the form in which the reference stores an app password of an account. It is the same each time,
 // so imported app passwords are looked up by it. It returns ErrBusy or the context's error.
-func (h *Hasher) ImportedAppHash(ctx context.Context, did, text string) (string, error) {
+func (h *Hasher) ImportedAppHash(ctx context.Context, who Caller, did, text string) (string, error) {
 	var s scryptHash
-	if err := h.run(ctx, scryptMemory, func() { s = newScryptHash(importedAppSalt(did), text) }); err != nil {
+	if err := h.run(ctx, who, scryptMemory, func() { s = newScryptHash(importedAppSalt(did), text) }); err != nil {
 		return "", err
 	}
 	return s.String(), nil

@@ -27,25 +27,25 @@ const (
 
 func TestDefaultCost(t *testing.T) {
 	h := NewHasher(Config{Rand: bytes.NewReader(bytes.Repeat([]byte{1}, 16))})
-	got, err := h.Hash(t.Context(), "hunter2")
+	got, err := h.Hash(t.Context(), Caller{}, "hunter2")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if want := "$argon2id$v=19$m=19456,t=2,p=1$AQEBAQEBAQEBAQEBAQEBAQ$"; !strings.HasPrefix(got, want) || len(got) != len(want)+43 {
 		t.Errorf("got %s, want %s…", got, want)
 	}
-	if ok, err := h.Verify(t.Context(), got, "hunter2"); !ok || err != nil {
+	if ok, err := h.Verify(t.Context(), Caller{}, got, "hunter2"); !ok || err != nil {
 		t.Errorf("own hash: %v, %v", ok, err)
 	}
 }
 
 func TestVerify(t *testing.T) {
 	h := cheapHasher()
-	own, err := h.Hash(t.Context(), "pässwörd")
+	own, err := h.Hash(t.Context(), Caller{}, "pässwörd")
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := h.Hash(t.Context(), "pässwörd")
+	again, err := h.Hash(t.Context(), Caller{}, "pässwörd")
 	if err != nil || again == own {
 		t.Errorf("two hashes of a password are the same: %v", err)
 	}
@@ -72,7 +72,7 @@ func TestVerify(t *testing.T) {
 		{"leading zero", strings.Replace(own, "m=64", "m=064", 1), "pässwörd", false, true, ErrFormat},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if ok, err := h.Verify(t.Context(), tt.stored, tt.password); ok != tt.ok || !errors.Is(err, tt.err) {
+			if ok, err := h.Verify(t.Context(), Caller{}, tt.stored, tt.password); ok != tt.ok || !errors.Is(err, tt.err) {
 				t.Errorf("verify: %v, %v", ok, err)
 			}
 			if got := h.NeedsRehash(tt.stored); got != tt.rehash {
@@ -80,10 +80,10 @@ func TestVerify(t *testing.T) {
 			}
 		})
 	}
-	if err := h.VerifyNothing(t.Context(), "pw"); err != nil {
+	if err := h.VerifyNothing(t.Context(), Caller{}, "pw"); err != nil {
 		t.Errorf("nothing: %v", err)
 	}
-	if _, err := NewHasher(Config{Rand: strings.NewReader(""), Params: cheap}).Hash(t.Context(), "x"); !errors.Is(err, io.EOF) {
+	if _, err := NewHasher(Config{Rand: strings.NewReader(""), Params: cheap}).Hash(t.Context(), Caller{}, "x"); !errors.Is(err, io.EOF) {
 		t.Errorf("no randomness: %v", err)
 	}
 }
@@ -91,7 +91,7 @@ func TestVerify(t *testing.T) {
 // The work for an unknown account is that of a known one: same parameters, same code.
 func TestVerifyNothingCostsAsMuch(t *testing.T) {
 	h := cheapHasher()
-	stored, err := h.Hash(t.Context(), "x")
+	stored, err := h.Hash(t.Context(), Caller{}, "x")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestAppPassword(t *testing.T) {
 	}
 
 	const did = "did:plc:gnme2elp3bnvqq53n6oc6qgx"
-	imported, err := cheapHasher().ImportedAppHash(t.Context(), did, "fttv-hske-er6f-p33w")
+	imported, err := cheapHasher().ImportedAppHash(t.Context(), Caller{}, did, "fttv-hske-er6f-p33w")
 	if err != nil || imported != referenceAppHash {
 		t.Errorf("imported: %s, %v", imported, err)
 	}
@@ -139,67 +139,28 @@ func TestAppPassword(t *testing.T) {
 
 func TestHasherLimits(t *testing.T) {
 	for _, tt := range []struct {
-		name                 string
-		c                    Config
-		total, share, places int64
+		name         string
+		c            Config
+		total, share int64
+		places       int // of which half are for callers that are known
 	}{
-		{"as many as cores", Config{Concurrency: 4}, 4 * 19456, 19456, 4 + 128},
-		{"memory for fewer", Config{Concurrency: 4, Memory: 50_000, Queue: 7}, 50_000, 25_000, 2 + 7},
-		{"memory for none", Config{Concurrency: 4, Memory: 1}, 19456, 19456, 1 + 32},
-		{"cheap hashes still leave room for scrypt", Config{Concurrency: 2, Params: cheap}, 2 * 16384, 16384, 2 + 64},
+		{"as many as cores", Config{Concurrency: 4}, 4 * 19456, 19456, 128},
+		{"memory for fewer", Config{Concurrency: 4, Memory: 50_000, Queue: 7}, 50_000, 25_000, 7},
+		{"memory for none", Config{Concurrency: 4, Memory: 1}, 19456, 19456, 32},
+		{"cheap hashes still leave room for scrypt", Config{Concurrency: 2, Params: cheap}, 2 * 16384, 16384, 64},
 	} {
 		h := NewHasher(tt.c)
-		if h.total != tt.total || h.share != tt.share || h.places != tt.places {
-			t.Errorf("%s: total %d, share %d, places %d", tt.name, h.total, h.share, h.places)
+		known, unknown := h.queue.known.places, h.queue.unknown.places
+		if h.total != tt.total || h.share != tt.share || known+unknown != tt.places || known-unknown > 1 {
+			t.Errorf("%s: total %d, share %d, places %d and %d", tt.name, h.total, h.share, known, unknown)
 		}
 	}
-}
-
-func TestHasherQueue(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := NewHasher(Config{Rand: rand.Reader, Params: cheap, Concurrency: 1, Queue: 2})
-		// Someone hashes, for ever.
-		release := make(chan struct{})
-		go h.run(t.Context(), 1, func() { <-release })
-		synctest.Wait()
-
-		patient, impatient := make(chan error, 1), make(chan error, 1)
-		ctx, hangUp := context.WithCancel(t.Context())
-		go func() { impatient <- h.VerifyNothing(ctx, "x") }()
-		go func() { patient <- h.VerifyNothing(t.Context(), "x") }()
-		synctest.Wait()
-
-		if _, err := h.Hash(t.Context(), "x"); !errors.Is(err, ErrBusy) {
-			t.Errorf("full queue: %v", err)
-		}
-		if _, err := h.Verify(t.Context(), referenceHash, "x"); !errors.Is(err, ErrBusy) {
-			t.Errorf("full queue: %v", err)
-		}
-		if _, err := h.ImportedAppHash(t.Context(), "did:plc:x", "x"); !errors.Is(err, ErrBusy) {
-			t.Errorf("full queue: %v", err)
-		}
-		hangUp()
-		if err := <-impatient; !errors.Is(err, context.Canceled) {
-			t.Errorf("hung up: %v", err)
-		}
-		// The place in the queue is free again.
-		second := make(chan error, 1)
-		go func() { second <- h.VerifyNothing(t.Context(), "x") }()
-		synctest.Wait()
-		close(release)
-		if err := errors.Join(<-patient, <-second); err != nil {
-			t.Error(err)
-		}
-		if n := h.occupied.Load(); n != 0 {
-			t.Errorf("%d places still taken", n)
-		}
-	})
 }
 
 func TestHasherCancelledBefore(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := cheapHasher().Hash(ctx, "x"); !errors.Is(err, context.Canceled) {
+	if _, err := cheapHasher().Hash(ctx, Caller{}, "x"); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -211,7 +172,7 @@ func TestHasherRunsAtMostConcurrency(t *testing.T) {
 		running, most := 0, 0
 		step := make(chan struct{})
 		for range 10 {
-			go h.run(t.Context(), cheap.Memory, func() {
+			go h.run(t.Context(), Caller{}, cheap.Memory, func() {
 				mu.Lock()
 				running++
 				most = max(most, running)
@@ -263,7 +224,7 @@ func BenchmarkHash(b *testing.B) {
 	h := NewHasher(Config{Rand: rand.Reader})
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := h.Hash(b.Context(), "correct horse battery staple"); err != nil {
+		if _, err := h.Hash(b.Context(), Caller{}, "correct horse battery staple"); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -272,7 +233,7 @@ func BenchmarkHash(b *testing.B) {
 func BenchmarkVerifyReference(b *testing.B) {
 	h := NewHasher(Config{Rand: rand.Reader})
 	for b.Loop() {
-		if ok, err := h.Verify(b.Context(), referenceHash, "pw"); !ok || err != nil {
+		if ok, err := h.Verify(b.Context(), Caller{}, referenceHash, "pw"); !ok || err != nil {
 			b.Fatal(ok, err)
 		}
 	}

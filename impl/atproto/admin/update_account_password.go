@@ -29,7 +29,7 @@ func (s *Service) UpdateAccountPassword(ctx context.Context, in *api.UpdateAccou
 	} else if err != nil {
 		return err
 	}
-	hash, err := s.Passwords.Hash(ctx, in.Password)
+	hash, err := s.Passwords.Hash(ctx, password.Caller{Known: true}, in.Password)
 	if errors.Is(err, password.ErrBusy) {
 		return xrpc.NotEnoughResources("Not Enough Resources")
 	}

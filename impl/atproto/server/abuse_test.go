@@ -84,11 +84,11 @@ func TestSessionOfRehashedPassword(t *testing.T) {
 		f := newFixture(t)
 		u := f.SignUp("alice")
 		dear := password.NewHasher(password.Config{Rand: rand.Reader, Params: password.Params{Memory: 128, Time: 1, Threads: 1}})
-		imported, err := dear.Hash(t.Context(), goodPassword)
+		imported, err := dear.Hash(t.Context(), password.Caller{}, goodPassword)
 		if err != nil {
 			t.Fatal(err)
 		}
-		fresh, err := f.service.Passwords.Hash(t.Context(), goodPassword)
+		fresh, err := f.service.Passwords.Hash(t.Context(), password.Caller{}, goodPassword)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"portico/db"
+	"portico/impl/account/password"
 	"portico/impl/servertest"
 )
 
@@ -328,7 +329,7 @@ func TestDesign26AppPasswordsOfDeletedAccounts(t *testing.T) {
 // imported stores an app password as it comes from another server.
 func (f *fixture) imported(u user, name, text string) {
 	f.Helper()
-	hash, err := f.service.Passwords.ImportedAppHash(f.Context(), u.DID.String(), text)
+	hash, err := f.service.Passwords.ImportedAppHash(f.Context(), password.Caller{}, u.DID.String(), text)
 	if err != nil {
 		f.Fatal(err)
 	}

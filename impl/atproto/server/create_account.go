@@ -38,7 +38,7 @@ func (s *Service) CreateAccount(ctx context.Context, in *api.CreateAccountInput)
 		return nil, err
 	}
 	if text := xrpc.ValueOf(in.Password); text != "" {
-		request.PasswordHash, err = s.Passwords.Hash(ctx, text)
+		request.PasswordHash, err = s.Passwords.Hash(ctx, s.hashesFor(ctx), text)
 		if errors.Is(err, password.ErrBusy) {
 			return nil, xrpc.NotEnoughResources("Not Enough Resources")
 		}

@@ -27,7 +27,7 @@ func (s *Service) importedAppPassword(ctx context.Context, a *db.Account, text s
 		return nil, err
 	}
 	if imported {
-		hash, err := s.Passwords.ImportedAppHash(ctx, a.DID.String(), text)
+		hash, err := s.Passwords.ImportedAppHash(ctx, s.hashesFor(ctx), a.DID.String(), text)
 		if err != nil {
 			return nil, fmt.Errorf("check app password: %w", err)
 		}

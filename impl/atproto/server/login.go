@@ -178,9 +178,9 @@ func (s *Service) recordFailure(ctx context.Context, tx *db.Tx, did syntax.DID, 
 
 func (s *Service) verify(ctx context.Context, a *db.Account, text string) (bool, error) {
 	if a == nil || a.PasswordHash == "" {
-		return false, s.Passwords.VerifyNothing(ctx, text)
+		return false, s.Passwords.VerifyNothing(ctx, s.hashesFor(ctx), text)
 	}
-	return s.Passwords.Verify(ctx, a.PasswordHash, text)
+	return s.Passwords.Verify(ctx, s.hashesFor(ctx), a.PasswordHash, text)
 }
 
 func (s *Service) loginsLeft(ctx context.Context, wrong budget.Budget, key string) error {
@@ -194,7 +194,7 @@ func (s *Service) loginsLeft(ctx context.Context, wrong budget.Budget, key strin
 // rehash replaces a hash of an old kind, now that the password is known. A
 // password that was changed meanwhile stays as it is.
 func (s *Service) rehash(ctx context.Context, a *db.Account, text string) error {
-	hash, err := s.Passwords.Hash(ctx, text)
+	hash, err := s.Passwords.Hash(ctx, s.hashesFor(ctx), text)
 	if errors.Is(err, password.ErrBusy) {
 		return nil // the old hash serves until a quieter login
 	}

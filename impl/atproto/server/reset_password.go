@@ -51,7 +51,7 @@ func (s *Service) hashForReset(ctx context.Context, in *api.ResetPasswordInput) 
 	if err != nil || !issued {
 		return "", err
 	}
-	hash, err := s.Passwords.Hash(ctx, in.Password)
+	hash, err := s.Passwords.Hash(ctx, s.hashesFor(ctx), in.Password)
 	if errors.Is(err, password.ErrBusy) {
 		return "", xrpc.NotEnoughResources("Not Enough Resources")
 	}
