@@ -18,8 +18,11 @@ type Reservation struct {
 	Phone      PhoneClaim
 	Key        SigningKey
 	Genesis    []byte // the signed operation as JSON; nil when the DID was brought
-	Holder     string
-	LeaseUntil time.Time
+	// ClientSigned says that the genesis is the client's own, whose DID is never to
+	// be ended from here.
+	ClientSigned bool
+	Holder       string
+	LeaseUntil   time.Time
 }
 
 // Unfinished is an account under creation that was taken up.
@@ -44,7 +47,8 @@ const inviteGood = `NOT invite.disabled AND invite.used < invite.uses AND NOT EX
 	SELECT 1 FROM account o WHERE o.did = invite.for_account AND o.takedown_ref IS NOT NULL)`
 
 // ReserveAccount takes DID, handle, email, invite use and phone number for an account
-// under creation, and stores its key and genesis. It returns ErrDIDTaken,
+// under creation, and stores its key and genesis. A clean-up of the DID is dropped,
+// unless somebody is at it at this moment: then the DID is taken. It returns ErrDIDTaken,
 // ErrHandleTaken, ErrEmailTaken, ErrInviteUnavailable or ErrPhoneTaken, in this order;
 // among racing reservations exactly as many succeed as there is to take.
 func (tx *Tx) ReserveAccount(ctx context.Context, r Reservation) error {
@@ -54,6 +58,12 @@ func (tx *Tx) ReserveAccount(ctx context.Context, r Reservation) error {
 func (tx *Tx) reserve(ctx context.Context, r Reservation) error {
 	a := &r.Account
 	did := string(a.DID)
+	// Whoever looks after a clean-up may be about to end the DID. Whoever comes to
+	// claim it later finds nothing.
+	_, err := tx.exec(ctx, `DELETE FROM cleanup WHERE did = ? AND (holder IS NULL OR next_at <= ?)`, did, micros(tx.now()))
+	if err != nil {
+		return err
+	}
 	// The constraints decide; asking first makes the order of errors certain.
 	taken, err := tx.exists(ctx, `SELECT 1 FROM account WHERE did = ? UNION ALL SELECT 1 FROM cleanup WHERE did = ?`, did, did)
 	if err != nil {
@@ -77,8 +87,8 @@ func (tx *Tx) reserve(ctx context.Context, r Reservation) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.exec(ctx, `INSERT INTO creation (did, genesis, invite_code, holder, lease_until) VALUES (?, ?, ?, ?, ?)`,
-		did, r.Genesis, text(r.InviteCode), r.Holder, micros(r.LeaseUntil))
+	_, err = tx.exec(ctx, `INSERT INTO creation (did, genesis, client_signed, invite_code, holder, lease_until)
+		VALUES (?, ?, ?, ?, ?, ?)`, did, r.Genesis, r.ClientSigned, text(r.InviteCode), r.Holder, micros(r.LeaseUntil))
 	if err != nil {
 		return err
 	}
@@ -122,7 +132,7 @@ func (tx *Tx) FinishAccount(ctx context.Context, did syntax.DID, holder string) 
 
 // AbortAccount gives an account under creation up: handle, email, invite use and
 // phone number are free at once, the key is gone. When nextLook is not zero and
-// there is a genesis, that stays as a clean-up due then. It returns ErrLeaseLost when
+// there is a genesis of this server's, that stays as a clean-up due then. It returns ErrLeaseLost when
 // holder does not hold the account, or no longer.
 func (tx *Tx) AbortAccount(ctx context.Context, did syntax.DID, holder string, nextLook time.Time) error {
 	return wrap(tx.abort(ctx, did, holder, nextLook), "abort account %s", did)
@@ -130,9 +140,10 @@ func (tx *Tx) AbortAccount(ctx context.Context, did syntax.DID, holder string, n
 
 func (tx *Tx) abort(ctx context.Context, did syntax.DID, holder string, nextLook time.Time) error {
 	var genesis []byte
+	var clientSigned bool
 	var invite string
-	err := tx.get(ctx, `DELETE FROM creation WHERE did = ? AND holder = ? RETURNING genesis, invite_code`,
-		[]any{string(did), holder}, &genesis, orEmpty{&invite})
+	err := tx.get(ctx, `DELETE FROM creation WHERE did = ? AND holder = ? RETURNING genesis, client_signed, invite_code`,
+		[]any{string(did), holder}, &genesis, &clientSigned, orEmpty{&invite})
 	if errors.Is(err, ErrNotFound) {
 		return ErrLeaseLost
 	}
@@ -151,7 +162,7 @@ func (tx *Tx) abort(ctx context.Context, did syntax.DID, holder string, nextLook
 			return err
 		}
 	}
-	if genesis == nil || nextLook.IsZero() {
+	if genesis == nil || clientSigned || nextLook.IsZero() {
 		return nil
 	}
 	_, err = tx.exec(ctx, `INSERT INTO cleanup (did, genesis, aborted_at, next_at) VALUES (?, ?, ?, ?)`,

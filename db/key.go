@@ -126,6 +126,13 @@ func (tx *Tx) ResealReservedKey(ctx context.Context, k ReservedKey, sealed []byt
 	return wrap(err, "reseal reserved key %s", k.ID)
 }
 
+// TakeReservedKey ends a reservation that was read, for the one account that gets its
+// key. It returns ErrNotFound when somebody was faster.
+func (tx *Tx) TakeReservedKey(ctx context.Context, k ReservedKey) error {
+	err := found(tx.exec(ctx, `DELETE FROM reserved_key WHERE id = ? AND public = ?`, k.ID, k.Public))
+	return wrap(err, "take reserved key %s", k.ID)
+}
+
 // DeleteReservedKeys removes the reservation of a DID, if there is one.
 func (tx *Tx) DeleteReservedKeys(ctx context.Context, did syntax.DID) error {
 	_, err := tx.exec(ctx, `DELETE FROM reserved_key WHERE id = ?`, string(did))

@@ -320,16 +320,14 @@ func (s *suite) creationGivenUp() {
 	_, err = s.db.SigningKey(ctx, did(1), "atproto")
 	s.is(err, db.ErrNotFound)
 	s.fails(db.ErrLeaseLost, func(tx *db.Tx) error { return tx.FinishAccount(ctx, did(1), "me") })
-	// The DID may be tombstoned any time now.
-	s.fails(db.ErrDIDTaken, func(tx *db.Tx) error { return tx.ReserveAccount(ctx, r) })
 
-	// Without a next look, or without a genesis, nothing is left.
-	brought := reservation(2)
-	brought.Genesis = nil
+	// Without a next look, or without a genesis of this server's, nothing is left.
+	brought, signed := reservation(2), reservation(4)
+	brought.Genesis, signed.ClientSigned = nil, true
 	for _, c := range []struct {
 		r    db.Reservation
 		look time.Time
-	}{{reservation(3), time.Time{}}, {brought, start0}} {
+	}{{reservation(3), time.Time{}}, {brought, start0}, {signed, start0}} {
 		s.must(func(tx *db.Tx) error { return tx.ReserveAccount(ctx, c.r) })
 		s.must(func(tx *db.Tx) error { return tx.AbortAccount(ctx, c.r.Account.DID, "me", c.look) })
 		s.must(func(tx *db.Tx) error { return tx.ReserveAccount(ctx, c.r) })
@@ -339,6 +337,27 @@ func (s *suite) creationGivenUp() {
 		s.equal("clean-ups", due, []db.Cleanup{{DID: did(1), Genesis: r.Genesis, AbortedAt: start0}})
 		return err
 	})
+
+	// Whoever is at a clean-up may be about to end the DID. A reservation ends one that
+	// waits, or whose holder died.
+	s.fails(db.ErrDIDTaken, func(tx *db.Tx) error { return tx.ReserveAccount(ctx, r) })
+	s.clock.Store(new(start0.Add(2 * time.Hour)))
+	for range 2 {
+		s.must(func(tx *db.Tx) error { return tx.ReserveAccount(ctx, r) })
+		s.equal("clean-ups of a DID that is reserved", claimed(s), []db.Cleanup(nil))
+		s.must(func(tx *db.Tx) error { return tx.AbortAccount(ctx, did(1), "me", start0.Add(3*time.Hour)) })
+	}
+	s.equal("clean-ups after it was given up again", claimed(s), []db.Cleanup{{DID: did(1), Genesis: r.Genesis, AbortedAt: start0.Add(2 * time.Hour)}})
+}
+
+// claimed are all clean-ups that there are.
+func claimed(s *suite) (all []db.Cleanup) {
+	s.Helper()
+	s.must(func(tx *db.Tx) (err error) {
+		all, err = tx.ClaimCleanups(s.Context(), "me", start0.Add(100*time.Hour), start0.Add(101*time.Hour), 10)
+		return err
+	})
+	return all
 }
 
 func (s *suite) creationLease() {

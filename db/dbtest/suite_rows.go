@@ -90,6 +90,12 @@ func (s *suite) reservedKeys() {
 	s.must(func(tx *db.Tx) error { return tx.DeleteReservedKeys(ctx, did(1)) })
 	_, err = s.db.ReservedKey(ctx, did(1).String())
 	s.is(err, db.ErrNotFound)
+
+	// A key is taken by one.
+	s.equal("reserved once more", *reserve(second), second)
+	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.TakeReservedKey(ctx, first) }) // another key of the DID
+	s.must(func(tx *db.Tx) error { return tx.TakeReservedKey(ctx, second) })
+	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.TakeReservedKey(ctx, second) })
 }
 
 func (s *suite) repo() {

@@ -107,6 +107,9 @@ type Request struct {
 	// DID is one the user brings along, proven to be theirs. The account then
 	// starts deactivated and no operation is sent to the directory.
 	DID syntax.DID
+	// Genesis, unless nil, is the client's own, for Handle. There is no DID and no
+	// RecoveryKey beside it.
+	Genesis *SignedGenesis
 	// Hold, unless nil, runs first in the transaction that takes the handle. It says
 	// that what allowed the handle still does, and keeps it so; its error is
 	// returned.
@@ -128,7 +131,8 @@ const abandonAfter = 3 * 24 * time.Hour
 // connection is no reason to stop between two places.
 //
 // It returns db.ErrHandleTaken, db.ErrEmailTaken, db.ErrDIDTaken,
-// db.ErrInviteUnavailable or db.ErrPhoneTaken when somebody was faster, *plc.Refused
+// db.ErrInviteUnavailable, db.ErrPhoneTaken or ErrKeyUnknown when somebody was faster,
+// ErrRegistered for a genesis of the client's that the directory has, *plc.Refused
 // with the directory's words, ErrDirectory when the directory did not answer in time,
 // and db.ErrLeaseLost when it took so long that others took the account up. After
 // these nothing is taken, or will not be for long. After an error of the database
@@ -136,6 +140,11 @@ const abandonAfter = 3 * 24 * time.Hour
 // settles, and what is finished, its owner can log in to.
 func (a *Accounts) Create(ctx context.Context, r Request) (*Created, error) {
 	ctx = context.WithoutCancel(ctx)
+	if r.Genesis != nil {
+		if err := a.unregistered(ctx, r.Genesis); err != nil {
+			return nil, err
+		}
+	}
 	d, err := a.reserve(ctx, r)
 	if err != nil {
 		return nil, err
@@ -167,7 +176,7 @@ type draft struct {
 }
 
 func (a *Accounts) reserve(ctx context.Context, r Request) (*draft, error) {
-	key, err := keyring.NewKey(a.Rand)
+	key, err := a.signingKey(r)
 	if err != nil {
 		return nil, err
 	}
@@ -179,12 +188,15 @@ func (a *Accounts) reserve(ctx context.Context, r Request) (*draft, error) {
 	d := &draft{key: key, account: db.Account{
 		DID: r.DID, Handle: r.Handle, Email: r.Email, PasswordHash: r.PasswordHash, CreatedAt: now,
 	}}
-	if r.DID == "" {
+	switch {
+	case r.Genesis != nil:
+		d.genesis, d.account.DID = r.Genesis.op, r.Genesis.did
+	case r.DID == "":
 		d.genesis, d.account.DID, err = a.genesis(r, public.DIDKey())
 		if err != nil {
 			return nil, err
 		}
-	} else {
+	default:
 		d.account.DeactivatedAt, d.account.DeleteAfter = new(now), new(now.Add(abandonAfter))
 		// The DID may have lived here before: tokens of that time are not its.
 		d.account.TokensValidFrom = session.ValidFrom(now)
@@ -195,7 +207,8 @@ func (a *Accounts) reserve(ctx context.Context, r Request) (*draft, error) {
 	}
 	reservation := db.Reservation{
 		Account: d.account, InviteCode: r.InviteCode, Phone: r.Phone, Holder: a.Holder, LeaseUntil: a.leaseFrom(now),
-		Key: db.SigningKey{DID: d.account.DID, Purpose: KeyPurpose, Public: public.DIDKey(), Sealed: sealed},
+		ClientSigned: r.Genesis != nil,
+		Key:          db.SigningKey{DID: d.account.DID, Purpose: KeyPurpose, Public: public.DIDKey(), Sealed: sealed},
 	}
 	if d.genesis != nil {
 		if reservation.Genesis, err = json.Marshal(d.genesis); err != nil {
@@ -208,12 +221,23 @@ func (a *Accounts) reserve(ctx context.Context, r Request) (*draft, error) {
 				return err
 			}
 		}
-		return tx.ReserveAccount(ctx, reservation)
+		if err := tx.ReserveAccount(ctx, reservation); err != nil || r.Genesis == nil {
+			return err
+		}
+		return takeKey(ctx, tx, r.Genesis.key)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reserve account %s: %w", r.Handle, err)
 	}
 	return d, nil
+}
+
+// signingKey is a new one, or that which a client's genesis names.
+func (a *Accounts) signingKey(r Request) (*atcrypto.PrivateKeyK256, error) {
+	if r.Genesis != nil {
+		return a.openReserved(r.Genesis.key)
+	}
+	return keyring.NewKey(a.Rand)
 }
 
 func (a *Accounts) genesis(r Request, signing string) (plc.Operation, syntax.DID, error) {

@@ -203,11 +203,14 @@ func (i *Identities) changeSigningKey(ctx context.Context, did syntax.DID, publi
 		}
 		said := []event.Event{event.Identity(did, "")}
 		if reserved != nil {
-			private, err := a.Keys.Open(ReservedPurpose, reserved.ID, reserved.Sealed)
+			if err := takeKey(ctx, tx, *reserved); err != nil {
+				return err
+			}
+			private, err := a.openReserved(*reserved)
 			if err != nil {
 				return err
 			}
-			sealed, err := a.Keys.Seal(KeyPurpose, did.String(), private)
+			sealed, err := a.Keys.Seal(KeyPurpose, did.String(), private.Bytes())
 			if err != nil {
 				return err
 			}
@@ -220,10 +223,6 @@ func (i *Identities) changeSigningKey(ctx context.Context, did syntax.DID, publi
 				return err
 			}
 			said = append(said, signed...)
-			// No other account gets it. An id is a DID, be it that of the key.
-			if err := tx.DeleteReservedKeys(ctx, syntax.DID(reserved.ID)); err != nil {
-				return err
-			}
 		}
 		if err := audit.Record(ctx, tx, a.Now(), did, audit.SigningKeyChanged, "to "+public); err != nil {
 			return err

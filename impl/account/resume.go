@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -36,7 +37,8 @@ func (a *Accounts) Resume(ctx context.Context, abandoned bool) error {
 
 // CleanUp looks after the DIDs of creations that were given up while the
 // directory's answer was unknown. A DID that turns up there with nothing but our
-// genesis is tombstoned; after the last look the matter is closed.
+// genesis is tombstoned; after the last look, or when an account has the DID, the matter
+// is closed. What the owner of the DID signed is not looked for.
 func (a *Accounts) CleanUp(ctx context.Context) error {
 	start := a.Now()
 	return a.round(ctx, "clean up", func(tx *db.Tx, until time.Time) (syntax.DID, work, error) {
@@ -112,6 +114,13 @@ func (a *Accounts) resume(ctx context.Context, u db.Unfinished) error {
 }
 
 func (a *Accounts) cleanUp(ctx context.Context, c db.Cleanup) error {
+	_, err := a.DB.StandingByDID(ctx, c.DID)
+	if err == nil {
+		return a.finishCleanUp(ctx, c) // the DID is somebody's
+	}
+	if !errors.Is(err, db.ErrNotFound) {
+		return err
+	}
 	genesis, err := plc.Parse(c.Genesis)
 	if err != nil {
 		return fmt.Errorf("stored genesis: %w", err)
@@ -140,5 +149,9 @@ func (a *Accounts) cleanUp(ctx context.Context, c db.Cleanup) error {
 			})
 		}
 	}
+	return a.finishCleanUp(ctx, c)
+}
+
+func (a *Accounts) finishCleanUp(ctx context.Context, c db.Cleanup) error {
 	return a.DB.Write(ctx, func(tx *db.Tx) error { return tx.FinishCleanup(ctx, c.DID, a.Holder) })
 }

@@ -27,7 +27,8 @@ import (
 var errAlreadyExists = xrpc.Undeclared("AlreadyExists")
 
 // CreateAccount signs up. With the caller's own DID, proven by a service token,
-// the account starts deactivated and waits for its migration.
+// the account starts deactivated and waits for its migration. A new DID is made by this
+// server, or by an operation that the client signed.
 func (s *Service) CreateAccount(ctx context.Context, in *api.CreateAccountInput) (*api.CreateAccountOutput, error) {
 	request, err := s.signUp(ctx, in)
 	if err != nil {
@@ -72,9 +73,14 @@ func (s *Service) CreateAccount(ctx context.Context, in *api.CreateAccountInput)
 func (s *Service) signUp(ctx context.Context, in *api.CreateAccountInput) (*account.Request, error) {
 	address, text, code, did := xrpc.ValueOf(in.Email), xrpc.ValueOf(in.Password), xrpc.ValueOf(in.InviteCode), xrpc.ValueOf(in.DID)
 	domains := s.Domains.Current(ctx)
+	genesis, err := s.signedGenesis(ctx, in)
 	switch {
-	case in.PLCOp != nil:
-		return nil, xrpc.InvalidRequest(`Unsupported input: "plcOp"`)
+	case err != nil:
+		return nil, err
+	case genesis != nil:
+		did = "" // not brought: the operation makes it
+	}
+	switch {
 	case password.Length(text) > password.MaxNew:
 		return nil, xrpc.InvalidRequest("Password too long. Maximum length is 256 characters.")
 	case text != "" && password.Length(text) < s.Config.PasswordMinLength:
@@ -112,7 +118,7 @@ func (s *Service) signUp(ctx context.Context, in *api.CreateAccountInput) (*acco
 		}
 	}
 	r := &account.Request{
-		Handle: choice.Handle, Email: email.Normalize(address), InviteCode: code, RecoveryKey: xrpc.ValueOf(in.RecoveryKey), DID: did,
+		Handle: choice.Handle, Email: email.Normalize(address), InviteCode: code, RecoveryKey: xrpc.ValueOf(in.RecoveryKey), DID: did, Genesis: genesis,
 		Hold: func(ctx context.Context, tx *db.Tx) error { return s.holdDomain(ctx, tx, choice, code) },
 	}
 	if text == "" {
@@ -139,6 +145,9 @@ func (s *Service) exempt(ip netip.Addr) bool { return budget.Payer(ip, s.Config.
 // creationError is the answer to a creation that failed. A race that was lost
 // answers like the check that it slipped past.
 func (s *Service) creationError(err error, in *api.CreateAccountInput) error {
+	if answer := genesisError(err); answer != nil {
+		return answer
+	}
 	var refused *plc.Refused
 	switch {
 	case errors.Is(err, db.ErrHandleTaken):

@@ -90,7 +90,7 @@ func TestCreateAccountRefuses(t *testing.T) {
 		{"no handle", `{"email":"a@example.com"}`, 400, "InvalidRequest", `Missing required key "handle" at $`},
 		{"bad handle", `{"handle":"alice"}`, 400, "InvalidRequest", `Invalid handle (got "alice") at $.handle`},
 		{"bad did", `{"handle":"alice.test","did":"did"}`, 400, "InvalidRequest", `Invalid DID (got "did") at $.did`},
-		{"plcOp", `{"handle":"alice.test","plcOp":{}}`, 400, "InvalidRequest", `Unsupported input: "plcOp"`},
+		{"plcOp", `{"handle":"alice.test","plcOp":{}}`, 400, "IncompatibleDidDoc", "invalid plc operation: not a signed operation of type plc_operation"},
 		{"long password", `{"handle":"alice.test","password":"` + long + `"}`, 400, "InvalidRequest", "Password too long. Maximum length is 256 characters."},
 		{"DESIGN 13: short password", `{"handle":"alice.test","password":"1234567"}`, 400, "InvalidPassword", "Password too short. Minimum length is 8 characters."},
 		{"no email", `{"handle":"alice.test","password":"12345678"}`, 400, "InvalidRequest", "Email is required"},

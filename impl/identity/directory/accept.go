@@ -80,7 +80,7 @@ func checkIncoming(op plc.Operation, body []byte) error {
 		return nil
 	}
 	// Legacy operations are history: none is accepted any more.
-	if op.Type() != plc.TypeOperation || !plainServices(op) {
+	if op.Type() != plc.TypeOperation || !op.PlainServices() {
 		return refuse("Not a valid operation: %s", body)
 	}
 	d, _ := op.Data()
@@ -136,17 +136,6 @@ func checkIncoming(op plc.Operation, body []byte) error {
 		return refuse(improperOperation, "need at least one rotation key", body)
 	}
 	return nil
-}
-
-// plainServices says whether all services have their two fields and no other.
-func plainServices(op plc.Operation) bool {
-	services, _ := op["services"].(map[string]any)
-	for _, s := range services {
-		if object, _ := s.(map[string]any); len(object) != 2 {
-			return false
-		}
-	}
-	return true
 }
 
 // A placement is where an operation goes.

@@ -378,6 +378,17 @@ func (op Operation) Data() (Data, bool) {
 	return d, true
 }
 
+// PlainServices says whether all services have their two fields and no other.
+func (op Operation) PlainServices() bool {
+	services, _ := op["services"].(map[string]any)
+	for _, s := range services {
+		if object, _ := s.(map[string]any); len(object) != 2 {
+			return false
+		}
+	}
+	return true
+}
+
 func texts(v any) []string {
 	items, _ := v.([]any)
 	out := make([]string, len(items))

@@ -1,0 +1,2 @@
+-- Whether the client signed the genesis of a creation: then nobody here may end its DID.
+ALTER TABLE creation ADD COLUMN client_signed BOOLEAN NOT NULL DEFAULT FALSE;
