@@ -1,10 +1,8 @@
 package db
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
-	"slices"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -34,6 +32,10 @@ type Mail struct {
 	State     string
 	LastError string
 	SentAt    *time.Time
+
+	Urgent bool   // it goes before all that are not
+	Pile   int    // among equals those with less go first
+	Cause  string // key of whoever caused it, "" for nobody
 }
 
 type mailRow struct {
@@ -51,6 +53,9 @@ type mailRow struct {
 	State     string     `bun:""`
 	LastError string     `bun:",nullzero"`
 	SentAt    stamp      `bun:""`
+	Urgent    int        `bun:""`
+	Pile      int        `bun:""`
+	Cause     string     `bun:",nullzero"`
 }
 
 func (r *mailRow) mail() Mail {
@@ -58,6 +63,7 @@ func (r *mailRow) mail() Mail {
 		ID: r.ID, To: r.Recipient, Kind: r.Kind, DID: r.DID, Sealed: r.Sealed,
 		CreatedAt: time.Time(r.CreatedAt), ExpiresAt: time.Time(r.ExpiresAt), NextAt: time.Time(r.NextAt),
 		Attempts: r.Attempts, State: r.State, LastError: r.LastError, SentAt: r.SentAt.pointer(),
+		Urgent: r.Urgent == 1, Pile: r.Pile, Cause: r.Cause,
 	}
 }
 
@@ -68,9 +74,13 @@ func (tx *Tx) QueueMail(ctx context.Context, m *Mail) error {
 		m.NextAt = m.CreatedAt
 	}
 	m.State = MailStateQueued
-	err := tx.get(ctx, `INSERT INTO mail (recipient, kind, did, sealed, created_at, expires_at, next_at, state)
-		VALUES (?, ?, ?, ?, ?, ?, ?, 'queued') RETURNING id`,
-		[]any{m.To, m.Kind, text(m.DID), m.Sealed, micros(m.CreatedAt), micros(m.ExpiresAt), micros(m.NextAt)}, &m.ID)
+	urgent := 0
+	if m.Urgent {
+		urgent = 1
+	}
+	err := tx.get(ctx, `INSERT INTO mail (recipient, kind, did, sealed, created_at, expires_at, next_at, state, urgent, pile, cause)
+		VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?) RETURNING id`,
+		[]any{m.To, m.Kind, text(m.DID), m.Sealed, micros(m.CreatedAt), micros(m.ExpiresAt), micros(m.NextAt), urgent, m.Pile, text(m.Cause)}, &m.ID)
 	if err != nil {
 		return wrap(err, "queue mail")
 	}
@@ -108,44 +118,114 @@ func (tx *Tx) ResealMail(ctx context.Context, m Mail, sealed []byte) error {
 // kept as one. Some may get lost: look at the outbox now and then without.
 func (db *DB) MailQueued() <-chan struct{} { return db.mailed }
 
-// ClaimMails gives holder up to limit mails that are due at now and not expired,
-// until the given time, and counts an attempt for each. A mail whose sender's
-// time ran out is due again. No two holders get the same one.
-func (tx *Tx) ClaimMails(ctx context.Context, holder string, now, until time.Time, limit int) ([]Mail, error) {
-	var claimed []Mail
-	err := tx.each(ctx, `WITH due AS MATERIALIZED (
-			SELECT id FROM mail WHERE state IN ('queued', 'sending') AND next_at <= ? AND expires_at > ?
-			ORDER BY next_at, id LIMIT ? {FOR UPDATE SKIP LOCKED})
-		UPDATE mail SET state = 'sending', holder = ?, next_at = ?, attempts = attempts + 1
-		WHERE id IN (SELECT id FROM due)
-		RETURNING id, recipient, kind, did, sealed, created_at, expires_at, next_at, attempts, state, last_error`,
-		[]any{micros(now), micros(now), limit, holder, micros(until)},
-		func(row *sql.Rows) error {
-			var m Mail
-			err := row.Scan(&m.ID, &m.To, &m.Kind, orEmpty{(*string)(&m.DID)}, &m.Sealed, (*stamp)(&m.CreatedAt),
-				(*stamp)(&m.ExpiresAt), (*stamp)(&m.NextAt), &m.Attempts, &m.State, orEmpty{&m.LastError})
-			claimed = append(claimed, m)
-			return err
-		})
-	slices.SortFunc(claimed, func(a, b Mail) int { return cmp.Compare(a.ID, b.ID) })
-	return claimed, wrap(err, "claim mails")
+// WaitingMails counts the mails that are not delivered yet: those to a recipient, those
+// from a cause, which is none's when it is "", and all.
+func (q *queries) WaitingMails(ctx context.Context, recipient, cause string) (to, from, all int, err error) {
+	err = q.get(ctx, `SELECT
+			(SELECT count(*) FROM mail WHERE state IN ('queued', 'sending') AND recipient = ?),
+			(SELECT count(*) FROM mail WHERE state IN ('queued', 'sending') AND cause = ?),
+			(SELECT count(*) FROM mail WHERE state IN ('queued', 'sending'))`,
+		[]any{recipient, text(cause)}, &to, &from, &all)
+	return to, from, all, wrap(err, "count waiting mails")
 }
 
-// MailSent records the delivery of a claimed mail and erases its body. It
-// returns ErrLeaseLost when the mail is not being sent.
+// A MailClaim says which mails somebody may have.
+type MailClaim struct {
+	Holder string
+	Now    time.Time
+	Until  time.Time // when they are due again if nothing became of them
+	Limit  int
+	// Others is how many of them may be such that are not urgent.
+	Others int
+	// PerCause is how many of one cause may be sent at a time, by whomever.
+	PerCause int
+}
+
+// choice is how many mails are looked at to claim a few.
+const choice = 64
+
+// ClaimMails gives a holder mails that are due and not expired, and counts an attempt for
+// each. Urgent ones come first, then those with a smaller pile, then those that are due
+// for longer. Of one recipient there is one at a time, so that a mail server that takes
+// long over it delays nobody else's; of one cause there are a few. A mail whose sender's
+// time ran out is due again. No two holders get the same one.
+func (tx *Tx) ClaimMails(ctx context.Context, c MailClaim) ([]Mail, error) {
+	sending := map[string]int{}
+	err := tx.each(ctx, `SELECT cause, count(*) FROM mail WHERE state = 'sending' AND next_at > ? AND cause IS NOT NULL GROUP BY cause`,
+		[]any{micros(c.Now)}, func(row *sql.Rows) error {
+			var cause string
+			var n int
+			err := row.Scan(&cause, &n)
+			sending[cause] = n
+			return err
+		})
+	if err != nil {
+		return nil, wrap(err, "claim mails")
+	}
+	var chosen []int64
+	recipients := map[string]bool{}
+	choose := func(urgent, limit int) error {
+		return tx.each(ctx, `SELECT m.id, m.recipient, m.cause FROM mail m
+			WHERE m.urgent = ? AND m.state IN ('queued', 'sending') AND m.next_at <= ? AND m.expires_at > ? AND NOT EXISTS (
+				SELECT 1 FROM mail s WHERE s.state = 'sending' AND s.next_at > ? AND s.recipient = m.recipient)
+			ORDER BY m.pile, m.next_at, m.id LIMIT ? {FOR UPDATE SKIP LOCKED}`,
+			[]any{urgent, micros(c.Now), micros(c.Now), micros(c.Now), choice}, func(row *sql.Rows) error {
+				var id int64
+				var recipient, cause string
+				if err := row.Scan(&id, &recipient, orEmpty{&cause}); err != nil {
+					return err
+				}
+				if limit <= 0 || recipients[recipient] || cause != "" && sending[cause] >= c.PerCause {
+					return nil
+				}
+				chosen, recipients[recipient] = append(chosen, id), true
+				sending[cause]++
+				limit--
+				return nil
+			})
+	}
+	if err := choose(1, c.Limit); err != nil {
+		return nil, wrap(err, "claim urgent mails")
+	}
+	if others := min(c.Others, c.Limit-len(chosen)); others > 0 {
+		if err := choose(0, others); err != nil {
+			return nil, wrap(err, "claim mails")
+		}
+	}
+	var claimed []Mail
+	for _, id := range chosen {
+		var m Mail
+		err := tx.get(ctx, `UPDATE mail SET state = 'sending', holder = ?, next_at = ?, attempts = attempts + 1 WHERE id = ?
+			RETURNING id, recipient, kind, did, sealed, created_at, expires_at, next_at, attempts, state, last_error, urgent, pile, cause`,
+			[]any{c.Holder, micros(c.Until), id}, &m.ID, &m.To, &m.Kind, orEmpty{(*string)(&m.DID)}, &m.Sealed, (*stamp)(&m.CreatedAt),
+			(*stamp)(&m.ExpiresAt), (*stamp)(&m.NextAt), &m.Attempts, &m.State, orEmpty{&m.LastError}, &m.Urgent, &m.Pile, orEmpty{&m.Cause})
+		if err != nil {
+			return nil, wrap(err, "claim mail %d", id)
+		}
+		claimed = append(claimed, m)
+	}
+	return claimed, nil
+}
+
+// nobodys erases the recipient of a mail that is over and concerns no account, with which
+// it would go.
+const nobodys = `recipient = CASE WHEN did IS NULL THEN '' ELSE recipient END`
+
+// MailSent records the delivery of a claimed mail and erases its body, and its recipient
+// when it concerns no account. It returns ErrLeaseLost when the mail is not being sent.
 func (tx *Tx) MailSent(ctx context.Context, id int64) error {
-	err := held(tx.exec(ctx, `UPDATE mail SET state = 'sent', sent_at = ?, sealed = NULL, last_error = NULL, holder = NULL
+	err := held(tx.exec(ctx, `UPDATE mail SET state = 'sent', sent_at = ?, sealed = NULL, last_error = NULL, holder = NULL, `+nobodys+`
 		WHERE id = ? AND state = 'sending'`, micros(tx.now()), id))
 	return wrap(err, "mark mail %d sent", id)
 }
 
 // MailFailed records why a claimed mail could not be delivered and when to try
-// again; the zero time gives it up and erases its body. It returns ErrLeaseLost
+// again; the zero time gives it up and erases the same as MailSent. It returns ErrLeaseLost
 // when the mail is not being sent.
 func (tx *Tx) MailFailed(ctx context.Context, id int64, reason string, next time.Time) error {
 	var err error
 	if next.IsZero() {
-		err = held(tx.exec(ctx, `UPDATE mail SET state = 'failed', last_error = ?, sealed = NULL, holder = NULL
+		err = held(tx.exec(ctx, `UPDATE mail SET state = 'failed', last_error = ?, sealed = NULL, holder = NULL, `+nobodys+`
 			WHERE id = ? AND state = 'sending'`, reason, id))
 	} else {
 		err = held(tx.exec(ctx, `UPDATE mail SET state = 'queued', last_error = ?, next_at = ?, holder = NULL
@@ -154,11 +234,12 @@ func (tx *Tx) MailFailed(ctx context.Context, id int64, reason string, next time
 	return wrap(err, "mark mail %d failed", id)
 }
 
-// NextMail returns when the next mail is due, or ErrNotFound when none waits.
-func (q *queries) NextMail(ctx context.Context) (time.Time, error) {
-	var next time.Time
-	err := q.get(ctx, `SELECT next_at FROM mail WHERE state IN ('queued', 'sending') ORDER BY next_at LIMIT 1`, nil, (*stamp)(&next))
-	return next, wrap(err, "look for the next mail")
+// NextMail returns when the next mail is due and when it expires, or ErrNotFound when none
+// waits.
+func (q *queries) NextMail(ctx context.Context) (next, expires time.Time, err error) {
+	err = q.get(ctx, `SELECT next_at, expires_at FROM mail WHERE state IN ('queued', 'sending') ORDER BY next_at LIMIT 1`,
+		nil, (*stamp)(&next), (*stamp)(&expires))
+	return next, expires, wrap(err, "look for the next mail")
 }
 
 // Mails returns up to limit mails, the newest first.

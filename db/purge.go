@@ -10,12 +10,14 @@ const (
 	codesStay = 24 * time.Hour
 	// mailsStay is how long the outbox remembers what became of a mail.
 	mailsStay = 30 * 24 * time.Hour
+	// mailsKept is how many mails the outbox remembers at most.
+	mailsKept = 100_000
 )
 
 // Purge removes what is over at now: sessions, budgets, reserved keys, codes sent
 // to phones; emailed codes a day later. Mails that were not delivered in time become
-// expired and lose their bodies; 30 days after it was queued a mail that needs no
-// more attempts is forgotten.
+// expired and lose their bodies; a mail that needs no more attempts is forgotten 30 days
+// after it was queued, or when 100,000 came after it.
 func (tx *Tx) Purge(ctx context.Context, now time.Time) error {
 	at := micros(now)
 	for _, s := range []struct {
@@ -27,8 +29,9 @@ func (tx *Tx) Purge(ctx context.Context, now time.Time) error {
 		{`DELETE FROM reserved_key WHERE expires_at <= ?`, at},
 		{`DELETE FROM phone_code WHERE expires_at <= ?`, at},
 		{`DELETE FROM email_code WHERE expires_at <= ?`, micros(now.Add(-codesStay))},
-		{`UPDATE mail SET state = 'expired', sealed = NULL, holder = NULL WHERE state IN ('queued', 'sending') AND expires_at <= ?`, at},
+		{`UPDATE mail SET state = 'expired', sealed = NULL, holder = NULL, ` + nobodys + ` WHERE state IN ('queued', 'sending') AND expires_at <= ?`, at},
 		{`DELETE FROM mail WHERE created_at <= ? AND state NOT IN ('queued', 'sending')`, micros(now.Add(-mailsStay))},
+		{`DELETE FROM mail WHERE id <= (SELECT max(id) FROM mail) - ? AND state NOT IN ('queued', 'sending')`, mailsKept},
 	} {
 		if _, err := tx.exec(ctx, s.text, s.arg); err != nil {
 			return wrap(err, "purge")

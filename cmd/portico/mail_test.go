@@ -50,10 +50,10 @@ func fillOutbox(t *testing.T, environ []string) {
 		if err := o.Post(t.Context(), tx, did, mail.KindReset, s.brand().Reset("alice@example.com", "alice.test", "ABCDE-23456"), now().Add(15*time.Minute)); err != nil {
 			return err
 		}
-		if err := o.Post(t.Context(), tx, "", mail.KindConfirm, s.brand().Confirm("bob@example.com", "ABCDE-23456"), now().Add(15*time.Minute)); err != nil {
+		if err := o.Post(t.Context(), tx, did, mail.KindConfirm, s.brand().Confirm("bob@example.com", "ABCDE-23456"), now().Add(15*time.Minute)); err != nil {
 			return err
 		}
-		mails, err := tx.ClaimMails(t.Context(), "test", now(), now().Add(time.Minute), 10)
+		mails, err := tx.ClaimMails(t.Context(), db.MailClaim{Holder: "test", Now: now(), Until: now().Add(time.Minute), Limit: 10, Others: 10, PerCause: 10})
 		if err != nil {
 			return err
 		}

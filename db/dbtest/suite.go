@@ -51,6 +51,7 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"phone accounts", (*suite).phoneAccounts},
 		{"phone codes", (*suite).phoneCodes},
 		{"mail", (*suite).mail},
+		{"mail order", (*suite).mailOrder},
 		{"invites", (*suite).invites},
 		{"invite lists", (*suite).inviteLists},
 		{"budgets", (*suite).budgets},

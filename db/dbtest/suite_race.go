@@ -200,7 +200,7 @@ func (s *suite) raceClaims() {
 			if n > rows {
 				return tx.AbortAccount(ctx, did(n), "me", start0)
 			}
-			return tx.QueueMail(ctx, &db.Mail{To: "x@mail.test", Kind: "x", CreatedAt: start0, ExpiresAt: start0.Add(life)})
+			return tx.QueueMail(ctx, &db.Mail{To: fmt.Sprint(n, "@mail.test"), Kind: "x", CreatedAt: start0, ExpiresAt: start0.Add(life)})
 		})
 	}
 	now := start0.Add(time.Hour)
@@ -220,7 +220,7 @@ func (s *suite) raceClaims() {
 			return ids, err
 		},
 		"mails": func(tx *db.Tx, holder string) (ids []string, err error) {
-			found, err := tx.ClaimMails(ctx, holder, now, now.Add(time.Minute), 2)
+			found, err := tx.ClaimMails(ctx, db.MailClaim{Holder: holder, Now: now, Until: now.Add(time.Minute), Limit: 2, Others: 2, PerCause: 2})
 			for _, m := range found {
 				ids = append(ids, fmt.Sprint(m.ID))
 			}

@@ -510,7 +510,7 @@ func (s *suite) emailCodes() {
 
 func (s *suite) mail() {
 	ctx := s.Context()
-	_, err := s.db.NextMail(ctx)
+	_, _, err := s.db.NextMail(ctx)
 	s.is(err, db.ErrNotFound)
 	failed := errors.New("failed")
 	queue := func(to string, err error) (id int64) {
@@ -542,14 +542,15 @@ func (s *suite) mail() {
 		s.Error("not woken")
 	}
 	id2 := queue("two@mail.test", nil)
-	next, err := s.db.NextMail(ctx)
+	next, expires, err := s.db.NextMail(ctx)
 	s.ok(err)
 	s.equal("next", next, start0)
+	s.equal("expires", expires, start0.Add(time.Hour))
 
 	claim := func(now time.Time, limit int) (claimed []db.Mail) {
 		s.Helper()
 		s.must(func(tx *db.Tx) (err error) {
-			claimed, err = tx.ClaimMails(ctx, "me", now, now.Add(time.Minute), limit)
+			claimed, err = tx.ClaimMails(ctx, db.MailClaim{Holder: "me", Now: now, Until: now.Add(time.Minute), Limit: limit, Others: limit, PerCause: 2})
 			return err
 		})
 		return claimed
@@ -603,6 +604,61 @@ func (s *suite) mail() {
 	}
 	_, err = s.db.MailByID(ctx, 999)
 	s.is(err, db.ErrNotFound)
+}
+
+func (s *suite) mailOrder() {
+	ctx := s.Context()
+	queue := func(to, cause string, urgent bool, pile int, owner syntax.DID) {
+		s.Helper()
+		s.must(func(tx *db.Tx) error {
+			return tx.QueueMail(ctx, &db.Mail{
+				To: to, Kind: "x", DID: owner, CreatedAt: start0, ExpiresAt: start0.Add(time.Hour), Urgent: urgent, Pile: pile, Cause: cause,
+			})
+		})
+	}
+	queue("a@mail.test", "spammer", false, 0, did(1))
+	queue("a@mail.test", "spammer", false, 1, did(1))
+	queue("b@mail.test", "spammer", false, 2, did(1))
+	queue("c@mail.test", "", false, 0, did(1))
+	queue("a@mail.test", "alice", true, 2, "")
+	queue("d@mail.test", "spammer", true, 3, "")
+	to, from, all, err := s.db.WaitingMails(ctx, "a@mail.test", "spammer")
+	s.ok(err)
+	s.equal("waiting", []int{to, from, all}, []int{3, 4, 6})
+	_, from, _, err = s.db.WaitingMails(ctx, "a@mail.test", "")
+	s.ok(err)
+	s.equal("waiting of no cause", from, 0)
+
+	claim := func(limit, others int) (ids []int64) {
+		s.Helper()
+		s.must(func(tx *db.Tx) error {
+			ids = nil
+			claimed, err := tx.ClaimMails(ctx, db.MailClaim{
+				Holder: "me", Now: start0, Until: start0.Add(time.Minute), Limit: limit, Others: others, PerCause: 2,
+			})
+			for _, m := range claimed {
+				ids = append(ids, m.ID)
+			}
+			return err
+		})
+		return ids
+	}
+	s.equal("codes go first", claim(1, 1), []int64{5})
+	s.equal("no place for others", claim(4, 0), []int64{6})
+	// One conversation with a@ is going on, and one letter of the spammer's.
+	s.equal("then the smallest piles", claim(4, 4), []int64{4, 3})
+	s.equal("the spammer has two", claim(4, 4), []int64(nil))
+	s.must(func(tx *db.Tx) error { return tx.MailSent(ctx, 5) })
+	s.must(func(tx *db.Tx) error { return tx.MailFailed(ctx, 6, "550", time.Time{}) })
+	s.equal("one recipient, one conversation", claim(4, 4), []int64{1})
+	s.equal("still", claim(4, 4), []int64(nil))
+
+	// A letter that is about no account does not keep the address.
+	for id, want := range map[int64]string{5: "", 6: "", 1: "a@mail.test"} {
+		m, err := s.db.MailByID(ctx, id)
+		s.ok(err)
+		s.equal("recipient", m.To, want)
+	}
 }
 
 func (s *suite) invites() {

@@ -32,6 +32,15 @@ const (
 	KindAccountDeleted  = "account_deleted"
 )
 
+// Urgent reports whether somebody waits for letters of a kind: they carry codes.
+func Urgent(kind string) bool {
+	switch kind {
+	case KindConfirm, KindUpdate, KindReset, KindDelete, KindPLC, KindSignIn:
+		return true
+	}
+	return false
+}
+
 // Letter is one mail to one recipient. It may hold a code that acts for the
 // account, so printing or logging it shows its subject alone.
 type Letter struct {

@@ -10,6 +10,7 @@ import (
 	"portico/db"
 	"portico/impl/audit"
 	"portico/impl/mail"
+	"portico/impl/mail/outbox"
 )
 
 // messageLife is for how long it is tried to deliver what a moderator wrote.
@@ -39,6 +40,8 @@ func (s *Service) SendEmail(ctx context.Context, in *api.SendEmailInput) (*api.S
 		return nil, xrpc.InvalidRequest("Recipient not found")
 	case errors.Is(err, errNoAddress):
 		return nil, xrpc.InvalidRequest("account does not have an email address")
+	case errors.Is(err, outbox.ErrFull):
+		return nil, xrpc.NotEnoughResources("Too many mails wait to be sent")
 	case err != nil:
 		return nil, err
 	}

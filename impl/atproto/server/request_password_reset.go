@@ -7,6 +7,8 @@ import (
 
 	api "portico/api/atproto/server"
 	"portico/db"
+	"portico/impl/account/auth"
+	"portico/impl/audit"
 	"portico/impl/mail/email"
 	"portico/impl/mail/emailcode"
 )
@@ -20,6 +22,7 @@ const resetAnswers = 200 * time.Millisecond
 // account with the address. Neither the answer nor its time tells.
 func (s *Service) RequestPasswordReset(ctx context.Context, in *api.RequestPasswordResetInput) error {
 	began, address := s.Now(), email.Normalize(in.Email)
+	ctx = auth.Acting(ctx, audit.Stranger)
 	err := s.DB.Write(ctx, func(tx *db.Tx) error {
 		a, err := tx.LockAccountByEmail(ctx, address)
 		if errors.Is(err, db.ErrNotFound) {

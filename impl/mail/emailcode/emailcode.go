@@ -88,7 +88,11 @@ func (c *Codes) MailIn(ctx context.Context, tx *db.Tx, a *db.Account, p Purpose)
 	if err != nil {
 		return err
 	}
-	return c.Outbox.Post(ctx, tx, a.DID, string(p), c.letter(p, a, text), c.Now().Add(life))
+	err = c.Outbox.Post(ctx, tx, a.DID, string(p), c.letter(p, a, text), c.Now().Add(life))
+	if errors.Is(err, outbox.ErrFull) {
+		return ErrMailsSpent
+	}
+	return err
 }
 
 // MailNobody spends what MailIn does, for an address that no account has. It

@@ -6,6 +6,11 @@
 // and their bodies are erased once they are delivered, expired or refused for
 // good.
 //
+// Letters that people wait for, those with codes, leave before all others, and have
+// places of their own. Among equals those go first that found fewer letters waiting to the
+// same recipient or from the same cause, and one recipient has one conversation at a time:
+// nobody's pile delays somebody else's letter. Piles have an end too, see [ErrFull].
+//
 // A letter is sent at least once: when a mail server's receipt is lost, or a process
 // dies between receipt and record, it goes out again, under the same Message-ID.
 package outbox
@@ -14,18 +19,22 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math"
 	mathrand "math/rand/v2"
+	"net/netip"
 	"runtime/debug"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
+	"portico/impl/audit"
+	"portico/impl/budget"
 	"portico/impl/keyring"
 	"portico/impl/mail"
 )
@@ -54,7 +63,18 @@ const (
 	lastRetry  = 15 * time.Minute
 
 	defaultConcurrency = 4
+	// perCause is how many letters of one cause are sent at a time.
+	perCause = 2
+
+	// maxTo, maxFrom and maxOthers are how many letters may wait to one recipient, from one
+	// cause, and in all that carry no code.
+	maxTo     = 100
+	maxFrom   = 200
+	maxOthers = 20_000
 )
+
+// ErrFull says that too many letters wait already.
+var ErrFull = errors.New("too many letters wait in the outbox")
 
 // Outbox queues letters and sends them. Its fields are set before first use and
 // not changed; its methods are safe for concurrent use, and several processes
@@ -86,33 +106,73 @@ func Reseal(keys *keyring.Ring, m *db.Mail) ([]byte, error) {
 // Post queues l, which is about the account did ("" for none), in the caller's
 // transaction. It is not sent any more from expires on. The worker hears of it
 // when the transaction commits.
+//
+// The cause of the letter is who acts in ctx, see package audit. Post returns ErrFull, and
+// queues nothing, when too many letters wait to its recipient, or from its cause unless
+// that is the operator, or in all.
 func (o *Outbox) Post(ctx context.Context, tx *db.Tx, did syntax.DID, kind string, l mail.Letter, expires time.Time) error {
 	l.ID = cmp.Or(l.ID, rand.Text())
+	m := &db.Mail{
+		To: l.To, Kind: kind, DID: did, CreatedAt: o.Now(), ExpiresAt: expires, Urgent: mail.Urgent(kind), Cause: o.cause(ctx),
+	}
+	to, from, all, err := tx.WaitingMails(ctx, m.To, m.Cause)
+	if err != nil {
+		return fmt.Errorf("post %s letter: %w", kind, err)
+	}
+	byOperator := audit.From(ctx).Actor == audit.Admin
+	if to >= maxTo || from >= maxFrom && !byOperator || all >= maxOthers && !m.Urgent {
+		return ErrFull
+	}
+	m.Pile = max(to, from)
 	body, err := json.Marshal(l)
 	if err != nil {
 		return fmt.Errorf("post %s letter: %w", kind, err)
 	}
-	sealed, err := o.Keys.Seal(purpose(kind), did.String(), body)
+	m.Sealed, err = o.Keys.Seal(purpose(kind), did.String(), body)
 	if err != nil {
 		return fmt.Errorf("post %s letter: %w", kind, err)
 	}
-	m := &db.Mail{To: l.To, Kind: kind, DID: did, Sealed: sealed, CreatedAt: o.Now(), ExpiresAt: expires}
 	if err := tx.QueueMail(ctx, m); err != nil {
 		return fmt.Errorf("post %s letter: %w", kind, err)
 	}
 	return nil
 }
 
+// cause is the key of whoever acts in ctx, the address of one who has not shown who it is:
+// a keyed hash, for addresses do not stay in the outbox. The server itself causes nothing.
+func (o *Outbox) cause(ctx context.Context) string {
+	who := audit.From(ctx)
+	name := who.Actor
+	switch name {
+	case audit.Server:
+		return ""
+	case audit.Stranger:
+		ip, err := netip.ParseAddr(who.Address)
+		if err != nil {
+			return ""
+		}
+		name = budget.Address(ip)
+	}
+	mac := o.Keys.MAC("mail-cause", []byte(name))
+	return hex.EncodeToString(mac[:16])
+}
+
 // announcementLife is how long an announcement is worth sending.
 const announcementLife = 3 * 24 * time.Hour
 
 // Announce queues a letter that tells an owner what happened to the account. An
-// account without an address has nobody to tell.
+// account without an address has nobody to tell, and what happened is no less true
+// when too many letters wait.
 func (o *Outbox) Announce(ctx context.Context, tx *db.Tx, did syntax.DID, kind string, l mail.Letter) error {
 	if l.To == "" {
 		return nil
 	}
-	return o.Post(ctx, tx, did, kind, l, o.Now().Add(announcementLife))
+	err := o.Post(ctx, tx, did, kind, l, o.Now().Add(announcementLife))
+	if errors.Is(err, ErrFull) {
+		o.Log.InfoContext(ctx, "announcement left out", "kind", kind, "did", did, "reason", err)
+		return nil
+	}
+	return err
 }
 
 // Named is how a letter calls an account.
@@ -178,33 +238,39 @@ func (o *Outbox) Run(ctx context.Context) {
 	talking, hangUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer hangUp()
 	slots := cmp.Or(o.Concurrency, defaultConcurrency)
-	ended := make(chan struct{}, slots)
-	running := 0
+	ended := make(chan db.Mail, slots)
+	running, others := 0, 0
 	look := true
 	for ctx.Err() == nil {
 		if look && running < slots {
-			claimed, err := o.claim(ctx, slots-running)
+			// A place is left for letters with codes.
+			claimed, err := o.claim(ctx, slots-running, max(0, max(1, slots-1)-others))
 			if err != nil && ctx.Err() == nil {
 				o.Log.ErrorContext(ctx, "outbox", "error", err)
 			}
 			for _, m := range claimed {
 				running++
+				if !m.Urgent {
+					others++
+				}
 				go func() {
-					defer func() { ended <- struct{}{} }()
+					defer func() { ended <- m }()
 					o.deliver(talking, m)
 				}()
 			}
 		}
-		full := running == slots
 		var due <-chan time.Time
-		if !full {
+		if running < slots {
 			due = time.After(o.pause(ctx, look))
 		}
 		select {
 		case <-ctx.Done():
-		case <-ended:
+		case m := <-ended:
 			running--
-			look = full // there may be more than there were slots
+			if !m.Urgent {
+				others--
+			}
+			look = true // others may have waited for its slot, or to the same recipient
 		case <-o.DB.MailQueued():
 			look = true
 		case <-due:
@@ -262,10 +328,13 @@ func (o *Outbox) takeBack(ctx context.Context) {
 	}
 }
 
-func (o *Outbox) claim(ctx context.Context, limit int) (claimed []db.Mail, err error) {
+// claim takes up to limit letters to send, up to others of them without a code.
+func (o *Outbox) claim(ctx context.Context, limit, others int) (claimed []db.Mail, err error) {
 	err = o.DB.Write(ctx, func(tx *db.Tx) (err error) {
 		now := o.Now()
-		claimed, err = tx.ClaimMails(ctx, o.Holder, now, now.Add(lease), limit)
+		claimed, err = tx.ClaimMails(ctx, db.MailClaim{
+			Holder: o.Holder, Now: now, Until: now.Add(lease), Limit: limit, Others: others, PerCause: perCause,
+		})
 		return err
 	})
 	if err != nil {
@@ -277,7 +346,7 @@ func (o *Outbox) claim(ctx context.Context, limit int) (claimed []db.Mail, err e
 // pause is how long the queue can be left alone. What is due right after a look
 // that could have had more is over.
 func (o *Outbox) pause(ctx context.Context, looked bool) time.Duration {
-	next, err := o.DB.NextMail(ctx)
+	next, expires, err := o.DB.NextMail(ctx)
 	if errors.Is(err, db.ErrNotFound) {
 		return poll
 	}
@@ -287,7 +356,9 @@ func (o *Outbox) pause(ctx context.Context, looked bool) time.Duration {
 			return 0
 		}
 		wait = breath
-		err = o.expire(ctx)
+		if !o.Now().Before(expires) {
+			err = o.expire(ctx)
+		}
 	}
 	if err != nil {
 		if ctx.Err() == nil {

@@ -79,6 +79,13 @@ func ring(t *testing.T) *keyring.Ring {
 	if err != nil {
 		t.Fatal(err)
 	}
+	canary, err := r.NewCanary()
+	if err == nil {
+		err = r.Unlock(canary)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	return r
 }
 
@@ -107,7 +114,7 @@ func post(t *testing.T, o *Outbox, to string, expires time.Time) int64 {
 // round is one look at the queue, and all that comes of it.
 func round(t *testing.T, o *Outbox) int {
 	t.Helper()
-	claimed, err := o.claim(t.Context(), 100)
+	claimed, err := o.claim(t.Context(), 100, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +293,7 @@ func TestALetterOfADeadProcessIsSentByAnother(t *testing.T) {
 		dead, o := newOutbox(t, d, s, c.Now), newOutbox(t, d, s, c.Now)
 		o.Holder = "node-2"
 		id := post(t, o, "alice@example.com", c.Now().Add(time.Hour))
-		if claimed, err := dead.claim(t.Context(), 1); err != nil || len(claimed) != 1 {
+		if claimed, err := dead.claim(t.Context(), 1, 1); err != nil || len(claimed) != 1 {
 			t.Fatal(claimed, err)
 		}
 		c.Add(5*time.Minute - time.Millisecond)
@@ -305,7 +312,7 @@ func TestALetterOfADeadProcessIsSentAtOnceWhereThereIsOneProcess(t *testing.T) {
 	c := &clock{now: time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)}
 	o := newOutbox(t, dbtest.Open(t, func(config *db.Config) { config.Now = c.Now }), &sender{}, c.Now)
 	id := post(t, o, "alice@example.com", c.Now().Add(time.Hour))
-	if _, err := o.claim(t.Context(), 1); err != nil {
+	if _, err := o.claim(t.Context(), 1, 1); err != nil {
 		t.Fatal(err)
 	}
 	o.takeBack(t.Context())
