@@ -199,7 +199,7 @@ func (a *Accounts) reserve(ctx context.Context, r Request) (*draft, error) {
 	default:
 		d.account.DeactivatedAt, d.account.DeleteAfter = new(now), new(now.Add(abandonAfter))
 		// The DID may have lived here before: tokens of that time are not its.
-		d.account.TokensValidFrom = session.ValidFrom(now)
+		d.account.TokensValidFrom = session.ValidFrom(now, time.Time{})
 	}
 	sealed, err := a.Keys.Seal(KeyPurpose, d.account.DID.String(), key.Bytes())
 	if err != nil {

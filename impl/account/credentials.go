@@ -26,7 +26,7 @@ type Credentials struct {
 // past are forgotten: who chose a new one is not to wait for them.
 func (c Credentials) SetPassword(ctx context.Context, tx *db.Tx, a *db.Account, hash string) error {
 	a.PasswordHash = hash
-	a.TokensValidFrom = session.ValidFrom(c.Now())
+	a.TokensValidFrom = session.ValidFrom(c.Now(), a.TokensValidFrom)
 	if err := tx.UpdateAccount(ctx, a); err != nil {
 		return fmt.Errorf("set password: %w", err)
 	}
@@ -43,17 +43,21 @@ func (c Credentials) SetPassword(ctx context.Context, tx *db.Tx, a *db.Account, 
 }
 
 // SetEmail gives a another address, in lower case, or makes it confirm the one that
-// it has. Codes that were mailed stop working, and so does signing in with emailed
-// codes when the address is new; the owner is told at the old one.
+// it has, unless signing in depends on that: then it stays confirmed. Codes that were
+// mailed stop working, and so does signing in with emailed codes when the address is
+// new; the owner is told at the old one.
 //
 // It returns db.ErrEmailTaken.
 func (c Credentials) SetEmail(ctx context.Context, tx *db.Tx, a *db.Account, address string) error {
 	old := a.Email
 	factorOff := a.EmailAuthFactor && address != old
-	a.Email, a.EmailConfirmedAt = address, nil
 	if factorOff {
 		a.EmailAuthFactor = false
 	}
+	if !a.EmailAuthFactor {
+		a.EmailConfirmedAt = nil
+	}
+	a.Email = address
 	if err := tx.UpdateAccount(ctx, a); err != nil {
 		return fmt.Errorf("set email: %w", err)
 	}
@@ -62,6 +66,8 @@ func (c Credentials) SetEmail(ctx context.Context, tx *db.Tx, a *db.Account, add
 	}
 	detail := ""
 	switch {
+	case a.EmailAuthFactor:
+		detail = "unchanged"
 	case address == old:
 		detail = "to be confirmed again"
 	case factorOff:

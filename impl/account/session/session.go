@@ -54,8 +54,12 @@ type Draft struct {
 	Tokens Tokens
 }
 
-// Draft makes a new session of account. app is the app password it was opened
-// with, nil for the account password.
+// Draft makes a new session of account, as of now. app is the app password it was
+// opened with, nil for the account password.
+//
+// Whoever issues tokens of an account that can be signed in to has locked it first, and
+// takes their time before the lock is gone: what ends the tokens of an account ends
+// those that were issued until then, and these must be among them.
 func (s *Sessions) Draft(account *db.Account, app *db.AppPassword) (*Draft, error) {
 	jti, err := s.Tokens.NewID()
 	if err != nil {
@@ -66,7 +70,7 @@ func (s *Sessions) Draft(account *db.Account, app *db.AppPassword) (*Draft, erro
 		scope, name = token.ForAppPassword(app.Privileged), &app.Name
 	}
 	at := s.issueTime(account)
-	return &Draft{Tokens: s.issue(account, scope, jti, at), Row: db.Session{
+	return &Draft{Tokens: s.issue(account.DID, scope, jti, at), Row: db.Session{
 		ID: s.Tokens.HashID(jti), DID: account.DID, AppPassword: name, CreatedAt: at, ExpiresAt: at.Add(token.RefreshLifetime),
 	}}, nil
 }
@@ -76,11 +80,8 @@ func (s *Sessions) Draft(account *db.Account, app *db.AppPassword) (*Draft, erro
 // was changed or revoked, or the account taken down, after they were read: a reset
 // that races with a login wins, and so does a takedown.
 func (s *Sessions) Start(ctx context.Context, account *db.Account, app *db.AppPassword) (*Tokens, error) {
-	draft, err := s.Draft(account, app)
-	if err != nil {
-		return nil, err
-	}
-	err = s.DB.Write(ctx, func(tx *db.Tx) error {
+	var draft *Draft
+	err := s.DB.Write(ctx, func(tx *db.Tx) error {
 		now, err := tx.LockAccount(ctx, account.DID)
 		switch {
 		case errors.Is(err, db.ErrNotFound):
@@ -95,6 +96,9 @@ func (s *Sessions) Start(ctx context.Context, account *db.Account, app *db.AppPa
 			} else if err != nil {
 				return err
 			}
+		}
+		if draft, err = s.Draft(now, app); err != nil {
+			return err
 		}
 		detail := ""
 		if app != nil {
@@ -124,13 +128,29 @@ func (s *Sessions) KnowAddress(ctx context.Context, tx *db.Tx, did syntax.DID) e
 }
 
 // Restricted gives a taken-down account the narrow tokens of its appeal. The
-// refresh token is for show: nothing of it is stored, and it never works.
-func (s *Sessions) Restricted(account *db.Account) (*Tokens, error) {
+// refresh token is for show: nothing of it is stored, and it never works. It returns
+// ErrStale when the password of account was changed after it was read.
+func (s *Sessions) Restricted(ctx context.Context, account *db.Account) (*Tokens, error) {
 	jti, err := s.Tokens.NewID()
 	if err != nil {
 		return nil, err
 	}
-	return new(s.issue(account, token.Takendown, jti, s.issueTime(account))), nil
+	var tokens Tokens
+	err = s.DB.Write(ctx, func(tx *db.Tx) error {
+		now, err := tx.LockAccount(ctx, account.DID)
+		switch {
+		case errors.Is(err, db.ErrNotFound), err == nil && now.PasswordHash != account.PasswordHash:
+			return ErrStale
+		case err != nil:
+			return err
+		}
+		tokens = s.issue(account.DID, token.Takendown, jti, s.issueTime(now))
+		return audit.Record(ctx, tx, s.Now(), account.DID, audit.SignedIn, "while taken down")
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start restricted session of %s: %w", account.DID, err)
+	}
+	return &tokens, nil
 }
 
 // Refresh exchanges the refresh token with id jti. For the length of Grace
@@ -139,12 +159,19 @@ func (s *Sessions) Restricted(account *db.Account) (*Tokens, error) {
 func (s *Sessions) Refresh(ctx context.Context, account *db.Account, jti string) (*Tokens, error) {
 	next := s.Tokens.SuccessorID(jti)
 	var row *db.Session
+	var at time.Time
 	scope := token.Access
 	err := s.DB.Write(ctx, func(tx *db.Tx) (err error) {
 		row, err = tx.RotateSession(ctx, s.Tokens.HashID(jti), s.Tokens.HashID(next), s.Now(), Grace, token.RefreshLifetime)
 		if err != nil || row.DID != account.DID {
 			return err
 		}
+		// The rotation keeps others from changing the account.
+		now, err := tx.AccountByDID(ctx, account.DID)
+		if err != nil {
+			return err
+		}
+		at = s.issueTime(now)
 		if row.AppPassword == nil {
 			return s.KnowAddress(ctx, tx, account.DID)
 		}
@@ -164,7 +191,7 @@ func (s *Sessions) Refresh(ctx context.Context, account *db.Account, jti string)
 	case err != nil:
 		return nil, fmt.Errorf("rotate session of %s: %w", account.DID, err)
 	}
-	return new(s.issue(account, scope, next, s.issueTime(account))), nil
+	return new(s.issue(account.DID, scope, next, at)), nil
 }
 
 // End ends the session that the refresh token jti belongs to, its predecessor
@@ -177,10 +204,16 @@ func (s *Sessions) End(ctx context.Context, jti string) error {
 	return nil
 }
 
-// ValidFrom is the moment from which tokens issued are to be accepted when all
-// earlier ones shall end at now. Tokens know whole seconds only, so it is the
-// next full one; see issueTime for the other half.
-func ValidFrom(now time.Time) time.Time { return now.Truncate(time.Second).Add(time.Second) }
+// ValidFrom is the moment from which tokens of an account are to be accepted when all
+// that were issued until now shall end; before is what it has been, zero for never.
+// Tokens know whole seconds only, so it is the next full one. When that has been said
+// already, tokens were issued for it (see issueTime), and it is the one after.
+func ValidFrom(now, before time.Time) time.Time {
+	if before.After(now) {
+		now = before
+	}
+	return now.Truncate(time.Second).Add(time.Second)
+}
 
 // issueTime is now, but never before the account's ValidFrom: otherwise a login
 // in the second of a password reset would be taken for one from before it.
@@ -191,10 +224,10 @@ func (s *Sessions) issueTime(account *db.Account) time.Time {
 	return account.TokensValidFrom
 }
 
-func (s *Sessions) issue(account *db.Account, scope token.Scope, jti string, at time.Time) Tokens {
+func (s *Sessions) issue(did syntax.DID, scope token.Scope, jti string, at time.Time) Tokens {
 	return Tokens{
-		Access:  s.Tokens.Access(account.DID, scope, at),
-		Refresh: s.Tokens.Refresh(account.DID, jti, at),
+		Access:  s.Tokens.Access(did, scope, at),
+		Refresh: s.Tokens.Refresh(did, jti, at),
 	}
 }
 

@@ -30,12 +30,17 @@ func (s *Service) CreateAppPassword(ctx context.Context, in *api.CreateAppPasswo
 	if err != nil {
 		return nil, err
 	}
-	did := auth.Caller(ctx).DID
+	caller := auth.Caller(ctx)
+	did := caller.DID
 	app := db.AppPassword{
 		DID: did, Name: in.Name, MAC: s.Sessions.AppPasswordMAC(did, text), Privileged: xrpc.ValueOf(in.Privileged), CreatedAt: s.Now(),
 	}
 	err = s.DB.Write(ctx, func(tx *db.Tx) error {
-		if _, err := tx.LockAccount(ctx, did); err != nil { // so that the number holds until this one is there
+		a, err := tx.LockAccount(ctx, did) // so that the number holds until this one is there
+		if err != nil {
+			return err
+		}
+		if err := caller.StillSignedIn(a); err != nil {
 			return err
 		}
 		n, err := tx.CountAppPasswords(ctx, did)

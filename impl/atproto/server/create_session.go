@@ -46,7 +46,7 @@ func (s *Service) CreateSession(ctx context.Context, in *api.CreateSessionInput)
 	return &api.CreateSessionOutput{
 		AccessJWT: tokens.Access, RefreshJWT: tokens.Refresh,
 		DID: a.DID, Handle: shownHandle(a), DIDDoc: s.sessionDocument(ctx, a.DID),
-		Email: shownEmail(a), EmailConfirmed: new(a.EmailConfirmedAt != nil), EmailAuthFactor: new(a.EmailAuthFactor),
+		Email: shownEmail(a), EmailConfirmed: new(a.EmailConfirmedAt != nil), EmailAuthFactor: xrpc.NonZero(a.EmailAuthFactor),
 		Active: new(a.Active()), Status: shownStatus(a),
 	}, nil
 }
@@ -81,13 +81,7 @@ func (s *Service) startSession(ctx context.Context, login *login, in *api.Create
 		return s.Sessions.Start(ctx, login.account, login.app)
 	}
 	if in.AllowTakendown != nil && *in.AllowTakendown {
-		err := s.DB.Write(ctx, func(tx *db.Tx) error {
-			return audit.Record(ctx, tx, s.Now(), login.account.DID, audit.SignedIn, "while taken down")
-		})
-		if err != nil {
-			return nil, err
-		}
-		return s.Sessions.Restricted(login.account)
+		return s.Sessions.Restricted(ctx, login.account)
 	}
 	err := s.DB.Write(ctx, func(tx *db.Tx) error { return s.recordFailure(ctx, tx, login.account.DID, "taken down") })
 	if err != nil {
