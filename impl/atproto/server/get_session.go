@@ -18,7 +18,7 @@ func (s *Service) GetSession(ctx context.Context) (*api.GetSessionOutput, error)
 	}
 	return &api.GetSessionOutput{
 		DID: a.DID, Handle: shownHandle(a), DIDDoc: s.sessionDocument(ctx, a.DID),
-		Email: shownEmail(a), EmailConfirmed: new(a.EmailConfirmedAt != nil), EmailAuthFactor: new(a.EmailAuthFactor),
+		Email: shownEmail(a), EmailConfirmed: new(a.EmailConfirmedAt != nil), EmailAuthFactor: xrpc.NonZero(a.EmailAuthFactor),
 		Active: new(a.Active()), Status: shownStatus(a),
 	}, nil
 }

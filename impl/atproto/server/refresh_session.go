@@ -34,7 +34,7 @@ func (s *Service) RefreshSession(ctx context.Context) (*api.RefreshSessionOutput
 	return &api.RefreshSessionOutput{
 		AccessJWT: tokens.Access, RefreshJWT: tokens.Refresh,
 		DID: a.DID, Handle: shownHandle(a), DIDDoc: s.sessionDocument(ctx, a.DID),
-		Email: shownEmail(a), EmailConfirmed: new(a.EmailConfirmedAt != nil), EmailAuthFactor: new(a.EmailAuthFactor),
+		Email: shownEmail(a), EmailConfirmed: new(a.EmailConfirmedAt != nil), EmailAuthFactor: xrpc.NonZero(a.EmailAuthFactor),
 		Active: new(a.Active()), Status: shownStatus(a),
 	}, nil
 }

@@ -11,9 +11,10 @@ import (
 )
 
 // RequestEmailUpdate mails the code that the next change of address needs. An
-// address that nobody confirmed can be changed without one.
+// address that nobody confirmed, and that no sign-in codes go to, can be changed
+// without one.
 func (s *Service) RequestEmailUpdate(ctx context.Context) (*api.RequestEmailUpdateOutput, error) {
-	var confirmed bool
+	var needed bool
 	err := s.DB.Write(ctx, func(tx *db.Tx) error {
 		a, err := tx.LockAccount(ctx, auth.Caller(ctx).DID)
 		if err != nil {
@@ -22,7 +23,7 @@ func (s *Service) RequestEmailUpdate(ctx context.Context) (*api.RequestEmailUpda
 		if a.Email == "" {
 			return emailcode.ErrNoEmail
 		}
-		if confirmed = a.EmailConfirmedAt != nil; !confirmed {
+		if needed = changeNeedsCode(a); !needed {
 			return nil
 		}
 		return s.Codes.MailIn(ctx, tx, a, emailcode.UpdateEmail)
@@ -30,5 +31,5 @@ func (s *Service) RequestEmailUpdate(ctx context.Context) (*api.RequestEmailUpda
 	if err != nil {
 		return nil, answer.Mail(err)
 	}
-	return &api.RequestEmailUpdateOutput{TokenRequired: confirmed}, nil
+	return &api.RequestEmailUpdateOutput{TokenRequired: needed}, nil
 }

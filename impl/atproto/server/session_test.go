@@ -53,7 +53,7 @@ func TestCreateSession(t *testing.T) {
 	for _, identifier := range []string{"alice.test", "ALICE.test", "alice@example.com", "Alice@Example.COM", u.DID.String()} {
 		got := f.Accepted(f.Post("createSession", login(identifier, goodPassword))).Fields(t)
 		for k, want := range map[string]any{
-			"did": u.DID.String(), "handle": "alice.test", "email": "alice@example.com", "emailConfirmed": false, "emailAuthFactor": false, "active": true,
+			"did": u.DID.String(), "handle": "alice.test", "email": "alice@example.com", "emailConfirmed": false, "active": true,
 		} {
 			if got[k] != want {
 				t.Errorf("%s: %s = %v, want %v", identifier, k, got[k], want)
@@ -317,7 +317,7 @@ func TestDesignAccessTokensFromBeforeAReset(t *testing.T) {
 	f := newFixture(t)
 	u := f.SignUp("alice")
 	f.Advance(300 * time.Millisecond)
-	f.SetAccount(u.DID, func(a *db.Account) { a.TokensValidFrom = session.ValidFrom(f.Now()) })
+	f.SetAccount(u.DID, func(a *db.Account) { a.TokensValidFrom = session.ValidFrom(f.Now(), a.TokensValidFrom) })
 	f.Refused(f.Get("getSession", u.Access), 400, "ExpiredToken", "Token has expired")
 	again := f.Accepted(f.Post("createSession", login("alice.test", goodPassword)))
 	f.Accepted(f.Get("getSession", servertest.Bearer(again.Text(t, "accessJwt"))))

@@ -23,26 +23,31 @@ var (
 // UpdateEmail changes the account's address, or switches signing in with an
 // emailed code on and off while the address stays.
 //
-// A confirmed address is changed only with a code that was mailed to it, and
-// switching the sign-in code off needs one too: a stolen session alone must not be
-// enough to take an account over.
+// A confirmed address is changed only with a code that was mailed to it, and so is one,
+// confirmed or not, that sign-in codes go to; switching those off needs one too: a
+// stolen session alone must not be enough to take an account over.
 func (s *Service) UpdateEmail(ctx context.Context, in *api.UpdateEmailInput) error {
 	if !s.Emails.Supported(in.Email) {
 		return xrpc.InvalidRequest("This email address is not supported, please use a different email.")
 	}
-	did, address, typed := auth.Caller(ctx).DID, email.Normalize(in.Email), xrpc.ValueOf(in.Token)
-	change := func(tx *db.Tx, a *db.Account) error { return s.changeEmail(ctx, tx, a, address, in.EmailAuthFactor) }
+	caller, address, typed := auth.Caller(ctx), email.Normalize(in.Email), xrpc.ValueOf(in.Token)
+	change := func(tx *db.Tx, a *db.Account) error {
+		if err := caller.StillSignedIn(a); err != nil {
+			return err
+		}
+		return s.changeEmail(ctx, tx, a, address, in.EmailAuthFactor)
+	}
 
 	var err error
 	if typed != "" {
-		err = s.Codes.Use(ctx, emailcode.UpdateEmail, did, typed, change)
+		err = s.Codes.Use(ctx, emailcode.UpdateEmail, caller.DID, typed, change)
 	} else {
 		err = s.DB.Write(ctx, func(tx *db.Tx) error {
-			a, err := tx.LockAccount(ctx, did)
+			a, err := tx.LockAccount(ctx, caller.DID)
 			if err != nil {
 				return err
 			}
-			if a.EmailConfirmedAt != nil && !switchesOn(a, address, in.EmailAuthFactor) {
+			if changeNeedsCode(a) && !switchesOn(a, address, in.EmailAuthFactor) {
 				return errCodeRequired
 			}
 			return change(tx, a)
@@ -63,9 +68,13 @@ func (s *Service) UpdateEmail(ctx context.Context, in *api.UpdateEmailInput) err
 	return answer.Code(err)
 }
 
-// switchesOn says whether an update asks for the sign-in code and nothing else.
+// changeNeedsCode says whether an emailed code is asked of who changes a's address.
+func changeNeedsCode(a *db.Account) bool { return a.EmailConfirmedAt != nil || a.EmailAuthFactor }
+
+// switchesOn says whether an update asks for the sign-in code at a confirmed address
+// and nothing else.
 func switchesOn(a *db.Account, address string, factor *bool) bool {
-	return address == a.Email && xrpc.ValueOf(factor)
+	return address == a.Email && a.EmailConfirmedAt != nil && xrpc.ValueOf(factor)
 }
 
 // changeEmail does what the update asks for to a, which tx has locked. Whether
@@ -79,7 +88,7 @@ func (s *Service) changeEmail(ctx context.Context, tx *db.Tx, a *db.Account, add
 		return nil
 	case xrpc.ValueOf(factor) && !s.Config.SendsMail:
 		return errNoMailer
-	case xrpc.ValueOf(factor) && (!same || a.EmailConfirmedAt == nil):
+	case xrpc.ValueOf(factor) && !(same && changeNeedsCode(a)): // it is on, or the address confirmed
 		return errUnconfirmed
 	case same && factor != nil && (*factor || a.EmailAuthFactor):
 		return s.credentials().SetAuthFactor(ctx, tx, a, *factor)
