@@ -138,7 +138,7 @@ func TestBackupKilled(t *testing.T) {
 	if err := errors.Join(os.Remove(secrets), syscall.Mkfifo(secrets, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	pairs, err := parseEnvFile(string(text))
+	file, err := parseEnvFile(text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,8 +149,8 @@ func TestBackupKilled(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "backup")
 	child := exec.Command(self, "backup", folder)
 	child.Args[0] = "portico" // see TestMain
-	child.Env = append(os.Environ(), environ...)
-	for _, p := range pairs {
+	child.Env = append(append(os.Environ(), "PDS_HOSTNAME=localhost"), environ...)
+	for _, p := range file.pairs {
 		child.Env = append(child.Env, p.name+"="+p.value)
 	}
 	var said bytes.Buffer

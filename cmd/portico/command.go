@@ -44,14 +44,19 @@ configured. Settings are environment variables: "portico config" lists them.
 The commands account, invite, domain and log operate a server that runs, here
 or elsewhere.
 
-` + statusHelp,
+` + statusHelp + `
+ 78  settings are wrong or unsafe, see "portico serve --help"`,
 		Commands: []*cli.Command{
 			{
 				Name:  "serve",
 				Usage: "start the server",
 				Description: `Runs until it gets SIGINT or SIGTERM, lets the requests at hand finish, and
-ends; a second signal ends it at once. When settings are wrong or unsafe it
-does not start, and says everything that must be mended.`,
+ends; a second signal ends it at once. SIGHUP changes nothing: settings are read
+at the start, and the log goes to standard error.
+
+When settings are wrong or unsafe, or the database is not one for them, it does
+not start, says everything that must be mended, and ends with 78. To start again
+is of no use then, which a unit of systemd knows by RestartPreventExitStatus=78.`,
 				Flags: []cli.Flag{envFile},
 				Action: func(ctx context.Context, c *cli.Command) error {
 					if c.Args().Present() {

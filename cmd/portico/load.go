@@ -6,13 +6,14 @@ import (
 	"io"
 	"iter"
 	"net/url"
-	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"portico/impl/identity/handle"
@@ -76,40 +77,51 @@ func (c configuration) read() (*settings, error) {
 	type text struct{ value, from string }
 	var problems settingsError
 	given := map[string]text{}
+	s := &settings{}
 	for _, pair := range c.Environ {
 		if name, v, ok := strings.Cut(pair, "="); ok && v != "" {
 			given[name] = text{v, "environment"}
+		} else if ok {
+			delete(given, name)
 		}
 	}
 	if c.EnvFile != "" {
-		pairs, err := readEnvFile(c.EnvFile)
+		file, err := readEnvFile(c.EnvFile)
 		if err != nil {
-			return nil, err
+			return nil, &failure{statusSettings, err}
 		}
-		for _, p := range pairs {
-			if _, ok := given[p.name]; !ok && p.value != "" {
+		for _, p := range file.pairs {
+			if _, ok := given[p.name]; !ok {
 				given[p.name] = text{p.value, c.EnvFile}
 			}
 		}
+		s.Warnings = append(s.Warnings, file.warnings...)
+		if warning := file.checkMode(); warning != "" {
+			s.Warnings = append(s.Warnings, warning)
+		}
 	}
 
-	s := &settings{}
 	hostname := given["PDS_HOSTNAME"].value
 	s.Development = hostname == "" || hostname == "localhost"
-	hostname = cmp.Or(hostname, "localhost")
 
 	// Values that count as unset are taken out of given, so that the checks
 	// below see what the table saw.
 	var others []string
 	for name, t := range given {
-		if !strings.HasPrefix(name, "PDS_") && !strings.HasPrefix(name, "PORTICO_") {
+		r := settingOf(name)
+		if r == nil && !ours(name) {
 			delete(given, name)
 			continue
 		}
-		r := settingOf(name)
 		switch {
 		case r == nil:
-			s.Warnings = append(s.Warnings, name+" is not a setting: it has no effect")
+			near := nearSetting(name)
+			if near == "PDS_HOSTNAME" && hostname == "" {
+				problems = append(problems, problem{name, "is not a setting, and PDS_HOSTNAME is not set: without it this would be a development server, open to everybody. Is PDS_HOSTNAME meant?"})
+			} else if near != "" {
+				near = "; is " + near + " meant?"
+			}
+			s.Warnings = append(s.Warnings, name+" is not a setting: it has no effect"+near)
 			delete(given, name)
 		case r.refused != "":
 			if off, ok := r.read(t.value); r.kind == kindBoolean && (!ok || off == "false") {
@@ -117,7 +129,9 @@ func (c configuration) read() (*settings, error) {
 			}
 			problems = append(problems, problem{name, "is set: " + r.refused})
 		case r.noEffect != "":
-			s.Warnings = append(s.Warnings, name+" has no effect: "+r.noEffect)
+			if r.quiet == nil || !r.quiet(t.value) {
+				s.Warnings = append(s.Warnings, name+" has no effect: "+r.noEffect)
+			}
 			others = append(others, name)
 		default:
 			v, ok := r.read(t.value)
@@ -134,6 +148,7 @@ func (c configuration) read() (*settings, error) {
 		}
 	}
 
+	hostname = cmp.Or(hostname, "localhost")
 	for r := range settingRows {
 		if r.store == nil {
 			continue
@@ -174,6 +189,9 @@ func (c configuration) read() (*settings, error) {
 	problems = append(problems, s.check(func(name string) string { return given[name].value })...)
 	if !s.Development && s.SMTPURL == nil {
 		s.Warnings = append(s.Warnings, "PDS_EMAIL_SMTP_URL is unset: mails stay in the outbox, so nobody can confirm an address, reset a password or delete an account")
+	}
+	if file := s.databaseFile(); !s.Development && (file != "" || len(s.fromFile()) > 0) && !filepath.IsAbs(given["PDS_DATA_DIRECTORY"].value) {
+		s.Warnings = append(s.Warnings, "PDS_DATA_DIRECTORY is not a whole path: the data is in "+s.DataDirectory+" because this was started there")
 	}
 	if !s.Development && !s.SSRFProtection {
 		s.Warnings = append(s.Warnings, "PDS_DISABLE_SSRF_PROTECTION is set: strangers can make this server send requests to the inside of its network")
@@ -226,10 +244,13 @@ func (s *settings) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NAME\tVALUE\tFROM")
 	for _, v := range s.values {
-		text, from := v.text, v.from
+		text, from := withoutUser(v.text), v.from
 		switch {
 		case v.row.noEffect != "":
 			from += " (no effect)"
+			if secretName(v.name) {
+				text = "(secret)"
+			}
 		case v.row.secret && (from == "default" || from == "development default"):
 			text, from = "-", "not set"
 		case v.row.secret:
@@ -239,12 +260,80 @@ func (s *settings) print(w io.Writer) error {
 			if v.row.shown != "" {
 				text = "(" + v.row.shown + ")"
 			}
-		case strings.ContainsAny(text, "\t\n\r\v\f\x1b"):
+		}
+		if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 			text = strconv.Quote(text)
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\n", v.name, text, from)
 	}
 	return t.Flush()
+}
+
+var (
+	secretNamePattern = regexp.MustCompile(`(?i)SECRET|PASSW|PASSPHRASE|TOKEN|SALT|PRIVATE|CREDENTIAL|_AUTH(_|$)|JWT|SMTP|_KEY(_|$)|_PASS(_|$)|_PWD(_|$)|DATABASE_URL`)
+	userPattern       = regexp.MustCompile(`://[^/?#]*@`)
+)
+
+// secretName says whether the value of a variable, be it one that nobody knows, has to
+// be hidden.
+func secretName(name string) bool {
+	if r := settingOf(name); r != nil && r.store != nil {
+		return r.secret
+	}
+	return secretNamePattern.MatchString(name)
+}
+
+// withoutUser is text without the user and password of a URL in it.
+func withoutUser(text string) string {
+	return userPattern.ReplaceAllString(text, "://(secret)@")
+}
+
+// ours says whether a variable is meant for this program, however it is written.
+func ours(name string) bool {
+	name = strings.ToUpper(name)
+	return strings.HasPrefix(name, "PDS") || strings.HasPrefix(name, "PORTICO")
+}
+
+// nearSetting is the setting whose name a variable mistypes by up to two letters, beside
+// underscores, case and the prefix; empty when there is none.
+func nearSetting(name string) string {
+	bare := func(name string) string {
+		name = strings.ReplaceAll(strings.ToUpper(name), "_", "")
+		return strings.TrimPrefix(strings.TrimPrefix(name, "PORTICO"), "PDS")
+	}
+	near, least := "", 3
+	for r := range settingRows {
+		if r.store == nil {
+			continue
+		}
+		want := bare(r.name)
+		// Short names are near to everything.
+		if d := distance(bare(name), want); d < least && 3*d < len(want) {
+			near, least = r.name, d
+		}
+	}
+	return near
+}
+
+// distance is how many letters must be put in, left out or replaced to get from a to b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
 }
 
 // markdown is the table of settings as SETTINGS.md shows it.
@@ -329,74 +418,4 @@ func wrapped(text string, width int) iter.Seq[string] {
 			yield(line)
 		}
 	}
-}
-
-// envPair is one line of an environment file.
-type envPair struct{ name, value string }
-
-func readEnvFile(path string) ([]envPair, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read settings: %w", err)
-	}
-	pairs, err := parseEnvFile(string(data))
-	if err != nil {
-		return nil, fmt.Errorf("%s:%w", path, err)
-	}
-	return pairs, nil
-}
-
-// parseEnvFile reads lines of NAME=value: blank lines and those that begin with
-// # say nothing, "export" may stand in front, a value may be quoted ('as it
-// is', or "with \n, \" and \\"), and in an unquoted one a # after a blank
-// begins a comment. A $ is a $: nothing is substituted. The error begins with
-// the number of the line and does not repeat its value.
-func parseEnvFile(data string) ([]envPair, error) {
-	var pairs []envPair
-	number := 0
-	for line := range strings.Lines(data) {
-		number++
-		line = strings.TrimSpace(line)
-		if line == "" || line[0] == '#' {
-			continue
-		}
-		line = strings.TrimSpace(strings.TrimPrefix(line, "export "))
-		name, v, ok := strings.Cut(line, "=")
-		name = strings.TrimSpace(name)
-		if !ok || name == "" || strings.ContainsAny(name, " \t\"'") {
-			return nil, fmt.Errorf("%d: is not of the form NAME=value", number)
-		}
-		v = strings.TrimSpace(v)
-		switch {
-		case strings.HasPrefix(v, "'"):
-			text, rest, closed := strings.Cut(v[1:], "'")
-			if !closed || !onlyComment(rest) {
-				return nil, fmt.Errorf("%d: the quoted value of %s does not end with its line", number, name)
-			}
-			v = text
-		case strings.HasPrefix(v, `"`):
-			quoted, err := strconv.QuotedPrefix(v)
-			if err != nil || !onlyComment(v[len(quoted):]) {
-				return nil, fmt.Errorf("%d: the quoted value of %s does not end with its line", number, name)
-			}
-			if v, err = strconv.Unquote(quoted); err != nil {
-				return nil, fmt.Errorf("%d: the quoted value of %s can't be read", number, name)
-			}
-		default:
-			if i := strings.IndexFunc(v, func(c rune) bool { return c == ' ' || c == '\t' }); i >= 0 && onlyComment(v[i:]) {
-				v = v[:i]
-			} else if i := strings.Index(v, " #"); i >= 0 {
-				v = strings.TrimSpace(v[:i])
-			} else if strings.HasPrefix(v, "#") {
-				v = ""
-			}
-		}
-		pairs = append(pairs, envPair{name, v})
-	}
-	return pairs, nil
-}
-
-func onlyComment(rest string) bool {
-	rest = strings.TrimSpace(rest)
-	return rest == "" || rest[0] == '#'
 }

@@ -158,7 +158,7 @@ func TestMailTest(t *testing.T) {
 	}})
 	u := srv.URL()
 	u.RawQuery = "pool=true"
-	environ := []string{"PDS_DATA_DIRECTORY=" + t.TempDir(), "PDS_EMAIL_SMTP_URL=" + u.String(), "PDS_EMAIL_FROM_ADDRESS=noreply@example.com"}
+	environ := []string{"PDS_HOSTNAME=localhost", "PDS_DATA_DIRECTORY=" + t.TempDir(), "PDS_EMAIL_SMTP_URL=" + u.String(), "PDS_EMAIL_FROM_ADDRESS=noreply@example.com"}
 
 	out, errs, err := portico(t, environ, "mail", "test", "alice@example.com")
 	if err != nil || !strings.Contains(out, "The mail server took the letter.") || errs != "warning: these options of PDS_EMAIL_SMTP_URL have no effect: pool\n" {

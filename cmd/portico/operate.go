@@ -44,6 +44,9 @@ const (
 	statusNotFound    = 3
 	statusRefused     = 4
 	statusUnreachable = 5
+	// statusSettings is EX_CONFIG of sysexits.h. It is not one of the small numbers so that
+	// a service manager can tell a start that is of no use to repeat.
+	statusSettings = 78
 )
 
 const statusHelp = `Ends with
@@ -71,6 +74,9 @@ func (f *failure) Unwrap() error { return f.error }
 func exitStatus(err error) int {
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f.status
+	}
+	if _, ok := errors.AsType[settingsError](err); ok {
+		return statusSettings
 	}
 	if _, ok := errors.AsType[cli.ExitCoder](err); ok {
 		return statusUsage // help was asked for about something that there is not
@@ -156,10 +162,11 @@ func (c configuration) target(host, password string) (*target, error) {
 	t := &target{host: host, password: secret(password), from: "--admin-password"}
 	var file []envPair
 	if c.EnvFile != "" {
-		var err error
-		if file, err = readEnvFile(c.EnvFile); err != nil {
+		f, err := readEnvFile(c.EnvFile)
+		if err != nil {
 			return nil, &failure{statusUsage, err}
 		}
+		file = f.pairs
 	}
 	if t.host == "" {
 		t.host, _ = given(c.Environ, file, "ATP_PDS_HOST", "PDS_HOST")

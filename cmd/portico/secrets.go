@@ -83,12 +83,12 @@ func readSecrets(path string) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	pairs, err := parseEnvFile(string(data))
+	f, err := parseEnvFile(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s:%w", path, err)
 	}
-	secrets := make(map[string]string, len(pairs))
-	for _, p := range pairs {
+	secrets := make(map[string]string, len(f.pairs))
+	for _, p := range f.pairs {
 		secrets[p.name] = p.value
 	}
 	return secrets, nil

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	netmail "net/mail"
 	"net/url"
+	"strings"
 
 	"portico/impl/mail"
 	"portico/impl/mail/outbox"
@@ -53,4 +54,37 @@ func smtp(variable string, u *url.URL, from *netmail.Address, log *slog.Logger) 
 		log.Warn(variable+" has options that are ignored", "options", ignored)
 	}
 	return sender, nil
+}
+
+func setSMTP(name string, at func(*settings) **url.URL) func(*settings, string) error {
+	return func(s *settings, v string) error {
+		u, err := mail.ParseURL(v)
+		if err != nil {
+			return err
+		}
+		*at(s) = u
+		if u.Scheme == "smtp" && u.Port() == "465" {
+			s.Warnings = append(s.Warnings, name+" is smtp:// with port 465, where mail servers expect encryption from the start: use smtps://")
+		}
+		return nil
+	}
+}
+
+// checkMail finds options of mail servers that can't be.
+func (s *settings) checkMail(add func(variable, text string)) {
+	for _, at := range []struct {
+		variable string
+		url      *url.URL
+		from     *netmail.Address
+	}{
+		{"PDS_EMAIL_SMTP_URL", s.SMTPURL, s.EmailFrom},
+		{"PDS_MODERATION_EMAIL_SMTP_URL", s.ModerationSMTPURL, s.ModerationEmail},
+	} {
+		if at.url == nil || at.from == nil {
+			continue
+		}
+		if _, err := mail.NewSMTP(at.url, at.from); err != nil {
+			add(at.variable, strings.TrimPrefix(err.Error(), "mail server: "))
+		}
+	}
 }

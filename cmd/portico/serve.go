@@ -205,7 +205,7 @@ func announce(w io.Writer, s *settings, directoryURL string) {
 	if s.SecretsFile != "" {
 		fmt.Fprintf(w, "  secrets    %s\n", s.SecretsFile)
 	}
-	fmt.Fprintf(w, "  directory  %s\n", directoryURL)
+	fmt.Fprintf(w, "  directory  %s\n", withoutUser(directoryURL))
 	fmt.Fprintf(w, "  methods    %s/docs\n", s.PublicURL)
 	fmt.Fprintf(w, `
 Sign up:

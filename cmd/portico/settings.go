@@ -200,11 +200,16 @@ type setting struct {
 	// file where their variable is unset.
 	secret   bool
 	fromFile fileUse
-	about    string
+	// worldly ones are set for a server for the world only: with them and no host name
+	// a development server, open to everybody, would start by mistake.
+	worldly bool
+	about   string
 	// noEffect is the reason why a variable of the reference is accepted without
 	// doing anything; refused the reason why a start with it is refused.
 	noEffect string
 	refused  string
+	// quiet says of a value without effect that nobody needs to be told.
+	quiet func(string) bool
 	// store checks a value and puts it into its field.
 	store func(*settings, string) error
 }
@@ -237,7 +242,7 @@ var settingsTable = []settingGroup{
 			}
 			return nil
 		}},
-		{name: "PORTICO_TRUSTED_PROXIES", kind: kindInteger, def: "0", about: "Number of proxies in front of the server that append to `X-Forwarded-For`. 0: the header is believed when it comes from a private address or a bypass address", store: setInteger(func(s *settings) *int { return &s.TrustedProxies }, 0, 100)},
+		{name: "PORTICO_TRUSTED_PROXIES", kind: kindInteger, worldly: true, def: "0", about: "Number of proxies in front of the server that append to `X-Forwarded-For`. 0: the header is believed when it comes from a private address or a bypass address", store: setInteger(func(s *settings) *int { return &s.TrustedProxies }, 0, 100)},
 		{name: "PDS_SERVICE_DID", kind: kindText, def: "did:web:<hostname>", about: "DID of the service, audience of its tokens", store: setDID(func(s *settings) *syntax.DID { return &s.ServiceDID })},
 		{name: "PDS_SERVICE_NAME", kind: kindText, def: "<hostname> PDS", about: "Name of the service in mails", store: setText(func(s *settings) *string { return &s.ServiceName })},
 		{name: "PDS_VERSION", kind: kindText, shown: "version of the program", about: "Version that `/xrpc/_health` tells", store: setText(func(s *settings) *string { return &s.Version })},
@@ -246,7 +251,8 @@ var settingsTable = []settingGroup{
 			s.SSRFProtection = v == "false"
 			return nil
 		}},
-		{name: "PORTICO_LOG_LEVEL", kind: kindText, def: "info", about: "`debug`, `info`, `warn` or `error`", store: func(s *settings, v string) error {
+		{name: "LOG_LEVEL", kind: kindText, shown: "info", about: "The reference's name of `PORTICO_LOG_LEVEL`, which goes before it; `trace` means `debug`, `fatal` and `silent` mean `error`", store: storeLogLevel},
+		{name: "PORTICO_LOG_LEVEL", kind: kindText, shown: "as LOG_LEVEL", about: "`debug`, `info`, `warn` or `error`", store: func(s *settings, v string) error {
 			if err := oneOf(v, "debug", "info", "warn", "error"); err != nil {
 				return err
 			}
@@ -261,10 +267,7 @@ var settingsTable = []settingGroup{
 		{name: "PDS_BLOB_UPLOAD_LIMIT", kind: kindInteger, def: "5242880", about: "Largest blob in bytes", store: setInteger(func(s *settings) *int64 { return &s.BlobUploadLimit }, 0, 1<<53)},
 	}},
 	{"Storage", []setting{
-		{name: "PDS_DATA_DIRECTORY", kind: kindText, def: ".", dev: "./data", about: "Folder of the SQLite database and of the secrets file", store: func(s *settings, v string) (err error) {
-			s.DataDirectory, err = filepath.Abs(v)
-			return err
-		}},
+		{name: "PDS_DATA_DIRECTORY", kind: kindText, def: ".", dev: "./data", about: "Folder of the SQLite database and of the secrets file", store: storeDataDirectory},
 		{name: "PORTICO_DATABASE_URL", kind: kindText, shown: "SQLite in the data directory", secret: true, about: "`postgres://…` keeps everything in Postgres instead, for more than one machine", store: func(s *settings, v string) error {
 			u, err := url.Parse(v)
 			if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
@@ -277,9 +280,9 @@ var settingsTable = []settingGroup{
 		{name: "PORTICO_SEQUENCE_START", kind: kindInteger, def: "0", about: "The first event of an empty database gets the number after it: for a server that takes over a host name", store: setInteger(func(s *settings) *int64 { return &s.SequenceStart }, 0, 1<<53)},
 	}},
 	{"Secrets", []setting{
-		{name: "PDS_JWT_SECRET", kind: kindText, shown: "**required**", secret: true, fromFile: fileDevelopment, about: "Key of the session tokens, at least 32 characters (`openssl rand -hex 32`)", store: setSecret(func(s *settings) *secret { return &s.JWTSecret })},
-		{name: "PDS_ADMIN_PASSWORD", kind: kindText, shown: "**required**", secret: true, fromFile: fileDevelopment, about: "Password of the admin methods, at least 12 characters", store: setSecret(func(s *settings) *secret { return &s.AdminPassword })},
-		{name: "PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX", kind: kindText, shown: "**required**", secret: true, fromFile: fileDevelopment, about: "Key that signs the DID operations of new accounts: 32 bytes in hex. Who loses it can no longer change those DIDs", store: storeRotationKey},
+		{name: "PDS_JWT_SECRET", kind: kindText, shown: "**required**", secret: true, worldly: true, fromFile: fileDevelopment, about: "Key of the session tokens, at least 32 characters (`openssl rand -hex 32`)", store: setSecret(func(s *settings) *secret { return &s.JWTSecret })},
+		{name: "PDS_ADMIN_PASSWORD", kind: kindText, shown: "**required**", secret: true, worldly: true, fromFile: fileDevelopment, about: "Password of the admin methods, at least 12 characters", store: setSecret(func(s *settings) *secret { return &s.AdminPassword })},
+		{name: "PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX", kind: kindText, shown: "**required**", secret: true, worldly: true, fromFile: fileDevelopment, about: "Key that signs the DID operations of new accounts: 32 bytes in hex. Who loses it can no longer change those DIDs", store: storeRotationKey},
 		{name: "PORTICO_KEY_ENCRYPTION_KEY", kind: kindText, shown: "**required** with Postgres, otherwise made at the first start", secret: true, fromFile: fileSQLite, about: "Key that encrypts what must not lie open in the database, signing keys above all: 32 bytes in hex", store: func(s *settings, v string) (err error) {
 			s.KeyEncryptionKey, err = key32(v)
 			return err
@@ -359,10 +362,10 @@ var settingsTable = []settingGroup{
 		{name: "PORTICO_SIGNUP_CLEANUP_AFTER", kind: kindList, def: "1m,1h,24h", about: "When a sign-up was given up, the PLC directory is searched for its DID after each of these times", store: storeCleanupAfter},
 	}},
 	{"Mail", []setting{
-		{name: "PDS_EMAIL_SMTP_URL", kind: kindText, shown: "mails stay in the outbox", secret: true, about: "Mail server: `smtps://user:password@host:port` or `smtp://…`", store: setSMTP(func(s *settings) **url.URL { return &s.SMTPURL })},
-		{name: "PDS_EMAIL_FROM_ADDRESS", kind: kindText, about: "Sender of the mails; goes with the mail server", store: setAddress(func(s *settings) **mail.Address { return &s.EmailFrom })},
-		{name: "PDS_MODERATION_EMAIL_SMTP_URL", kind: kindText, secret: true, shown: "as the other mails", about: "Mail server of `com.atproto.admin.sendEmail`", store: setSMTP(func(s *settings) **url.URL { return &s.ModerationSMTPURL })},
-		{name: "PDS_MODERATION_EMAIL_ADDRESS", kind: kindText, shown: "as the other mails", about: "Sender of `com.atproto.admin.sendEmail`", store: setAddress(func(s *settings) **mail.Address { return &s.ModerationEmail })},
+		{name: "PDS_EMAIL_SMTP_URL", kind: kindText, worldly: true, shown: "mails stay in the outbox", secret: true, about: "Mail server: `smtps://user:password@host:port` or `smtp://…`", store: setSMTP("PDS_EMAIL_SMTP_URL", func(s *settings) **url.URL { return &s.SMTPURL })},
+		{name: "PDS_EMAIL_FROM_ADDRESS", kind: kindText, worldly: true, about: "Sender of the mails; goes with the mail server", store: setAddress(func(s *settings) **mail.Address { return &s.EmailFrom })},
+		{name: "PDS_MODERATION_EMAIL_SMTP_URL", kind: kindText, worldly: true, secret: true, shown: "as the other mails", about: "Mail server of `com.atproto.admin.sendEmail`", store: setSMTP("PDS_MODERATION_EMAIL_SMTP_URL", func(s *settings) **url.URL { return &s.ModerationSMTPURL })},
+		{name: "PDS_MODERATION_EMAIL_ADDRESS", kind: kindText, worldly: true, shown: "as the other mails", about: "Sender of `com.atproto.admin.sendEmail`", store: setAddress(func(s *settings) **mail.Address { return &s.ModerationEmail })},
 		{name: "PDS_EMAIL_DISABLE_CONFIRMATION_LINK", kind: kindBoolean, def: "false", about: "Leave the link out of the confirmation mail", store: setBoolean(func(s *settings) *bool { return &s.DisableConfirmationLink })},
 		{name: "PDS_HOME_URL", kind: kindText, def: "https://bsky.app", about: "Home link in mails", store: setLink(func(s *settings) **url.URL { return &s.HomeURL })},
 		{name: "PDS_LOGO_URL", kind: kindText, shown: "no picture", about: "Picture in mails", store: setLink(func(s *settings) **url.URL { return &s.LogoURL })},
@@ -427,6 +430,9 @@ var settingsTable = []settingGroup{
 		{name: "PDS_BACKGROUND_*", noEffect: "there is no OAuth provider"},
 		{name: "PDS_SUPPORT_URL", noEffect: "there is no OAuth provider"},
 		{name: "PDS_LEXICON_AUTHORITY_DID", noEffect: "there is no OAuth provider"},
+		{name: "LOG_ENABLED", quiet: logEnabled, noEffect: "the log is always on; PORTICO_LOG_LEVEL=error keeps it short"},
+		{name: "LOG_DESTINATION", noEffect: "the log goes to standard error: let the shell or the service manager send it to a file"},
+		{name: "LOG_SYSTEMS", noEffect: "the log is not divided into systems"},
 	}},
 	{"Refused", []setting{
 		{name: "PDS_PLC_ROTATION_KEY_KMS_KEY_ID", refused: "keys in a key management service are not supported; use PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX"},
@@ -553,6 +559,22 @@ func setDuration(at func(*settings) *time.Duration) func(*settings, string) erro
 	}
 }
 
+// storeLogLevel reads the levels of the reference's logger. The name is that of many
+// programs, so a level that is none of these is no reason to stay off.
+func storeLogLevel(s *settings, v string) error {
+	level, ok := map[string]slog.Level{
+		"trace": slog.LevelDebug, "debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn,
+		"error": slog.LevelError, "fatal": slog.LevelError, "silent": slog.LevelError,
+	}[v]
+	if !ok {
+		s.Warnings = append(s.Warnings, "LOG_LEVEL is no level of a log: it counts as unset")
+	}
+	s.LogLevel = level
+	return nil
+}
+
+func logEnabled(v string) bool { return v == "true" || v == "t" || v == "1" }
+
 func storeAuditKeep(s *settings, v string) (err error) {
 	s.AuditKeep, err = parseDuration(v)
 	if err == nil && s.AuditKeep < 24*time.Hour {
@@ -590,13 +612,6 @@ func setLink(at func(*settings) **url.URL) func(*settings, string) error {
 	}
 }
 
-func setSMTP(at func(*settings) **url.URL) func(*settings, string) error {
-	return func(s *settings, v string) (err error) {
-		*at(s), err = parseURL(v, "smtp", "smtps")
-		return err
-	}
-}
-
 func setAddress(at func(*settings) **mail.Address) func(*settings, string) error {
 	return func(s *settings, v string) (err error) {
 		*at(s), err = mail.ParseAddress(v)
@@ -605,6 +620,14 @@ func setAddress(at func(*settings) **mail.Address) func(*settings, string) error
 		}
 		return nil
 	}
+}
+
+func storeDataDirectory(s *settings, v string) (err error) {
+	if sign := expansion(v); sign != "" {
+		return fmt.Errorf("has a %s, and nothing is expanded here: write out the whole path", sign)
+	}
+	s.DataDirectory, err = filepath.Abs(v)
+	return err
 }
 
 func storeRotationKey(s *settings, v string) error {
@@ -683,6 +706,7 @@ func key32(v string) ([]byte, error) {
 	return key, nil
 }
 
+// withPort reads host[:port]. The error does not repeat what may be a URL with a password.
 func withPort(v, port string) (string, error) {
 	if ip, err := netip.ParseAddr(strings.Trim(v, "[]")); err == nil {
 		return net.JoinHostPort(ip.String(), port), nil
@@ -691,7 +715,7 @@ func withPort(v, port string) (string, error) {
 	if strings.HasPrefix(v, "[") {
 		var err error
 		if host, given, err = net.SplitHostPort(v); err != nil {
-			return "", fmt.Errorf("has %q, which is not host[:port]", v)
+			return "", errAddress(v)
 		}
 		ok = true
 	}
@@ -699,9 +723,16 @@ func withPort(v, port string) (string, error) {
 		port = given
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" || strings.ContainsAny(host, "/@ ") {
-		return "", fmt.Errorf("has %q, which is not host[:port]", v)
+		return "", errAddress(v)
 	}
 	return net.JoinHostPort(host, port), nil
+}
+
+func errAddress(v string) error {
+	if strings.Contains(v, "@") || strings.Contains(v, "://") {
+		return errors.New("has what is not host[:port]")
+	}
+	return fmt.Errorf("has %q, which is not host[:port]", v)
 }
 
 func oneOf(v string, allowed ...string) error {
@@ -778,6 +809,7 @@ func (s *settings) check(given func(name string) string) []problem {
 	if u := s.AppView.URL; u != nil && u.Host == s.PublicURL.Host {
 		add("PDS_BSKY_APP_VIEW_URL", "is this server, which would ask itself without end")
 	}
+	s.checkMail(add)
 	s.checkPhone(given, add)
 	if s.DatabaseURL != "" && given("PORTICO_KEY_ENCRYPTION_KEY") == "" {
 		add("PORTICO_KEY_ENCRYPTION_KEY", "is missing: with Postgres every machine needs the same one; `openssl rand -hex 32` makes one")
@@ -786,6 +818,9 @@ func (s *settings) check(given func(name string) string) []problem {
 		add("PDS_DID_CACHE_MAX_TTL", "must not be shorter than PDS_DID_CACHE_STALE_TTL")
 	}
 	if s.Development {
+		if given("PDS_HOSTNAME") == "" {
+			checkWorldly(given, add)
+		}
 		if !s.DevMode {
 			add("PDS_HOSTNAME", "is localhost, so the public URL is not https: set the server's host name, or leave PDS_DEV_MODE unset")
 		}
@@ -795,6 +830,16 @@ func (s *settings) check(given func(name string) string) []problem {
 	for _, name := range []string{"PDS_JWT_SECRET", "PDS_ADMIN_PASSWORD", "PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX"} {
 		if given(name) == "" {
 			add(name, "is missing: a server with a host name of its own needs one; `openssl rand -hex 32` makes one")
+		}
+	}
+	for r := range settingRows {
+		if v := given(r.name); r.secret && v != "" && placeholder(v) {
+			add(r.name, "is what an example has in the place of a secret: anybody can read it there; `openssl rand -hex 32` makes one")
+		}
+	}
+	for _, name := range []string{"PDS_JWT_SECRET", "PDS_ADMIN_PASSWORD", "PDS_RATE_LIMIT_BYPASS_KEY"} {
+		if ofHost(given(name), s.Hostname) {
+			add(name, "is made of the host name, which everybody tries; `openssl rand -hex 16` makes a good one")
 		}
 	}
 	if v := given("PDS_JWT_SECRET"); v != "" {
@@ -837,34 +882,32 @@ func (s *settings) check(given func(name string) string) []problem {
 	return problems
 }
 
+// checkWorldly finds the settings that a server for the world has, when its host name was
+// forgotten or mistyped.
+func checkWorldly(given func(name string) string, add func(variable, text string)) {
+	var names []string
+	for r := range settingRows {
+		if r.worldly && given(r.name) != "" {
+			names = append(names, r.name)
+		}
+	}
+	if len(names) == 0 {
+		return
+	}
+	others := ""
+	if len(names) > 1 {
+		others = ", and so are " + strings.Join(names[1:], ", ")
+	}
+	add(names[0], "is set"+others+", but not PDS_HOSTNAME: without it this would be a development server, which nobody needs an invite for. "+
+		"Set PDS_HOSTNAME to the server's host name, or to localhost if it is to be one")
+}
+
 // missing is name when it was not given.
 func missing(given func(string) string, name string) string {
 	if given(name) == "" {
 		return name
 	}
 	return ""
-}
-
-// distinct counts the different bytes of v: a random text of 32 hex digits
-// has at least eight in all but one of a million.
-func distinct(v string) int {
-	seen := map[byte]bool{}
-	for i := range len(v) {
-		seen[v[i]] = true
-	}
-	return len(seen)
-}
-
-// wellKnown says whether v is a password that is tried first, also when it was
-// written a few times in a row or ends in digits.
-func wellKnown(v string) bool {
-	v = strings.TrimRight(strings.ToLower(v), "0123456789!.")
-	for _, known := range []string{"", "admin", "administrator", "adminpassword", "bluesky", "changeme", "change-me", "change_me", "default", "example", "letmein", "pass", "passw0rd", "password", "pds", "portico", "qwerty", "qwertyuiop", "root", "secret", "supersecret", "test", "your-admin-password", "your_admin_password"} {
-		if strings.ReplaceAll(v, known, "") == "" {
-			return true
-		}
-	}
-	return false
 }
 
 func isLoopback(host string) bool {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 var update = flag.Bool("update", false, "rewrite the table in SETTINGS.md, and what scripts expect")
@@ -117,7 +119,7 @@ func TestProductionDefaults(t *testing.T) {
 			t.Errorf("got %q, want %q", field.got, field.want)
 		}
 	}
-	if s := mustRead(t, with(production, "PDS_EMAIL_SMTP_URL=smtps://mail.example.com", "PDS_EMAIL_FROM_ADDRESS=pds@example.com")...); len(s.Warnings) > 0 {
+	if s := mustRead(t, with(production, "PDS_DATA_DIRECTORY=/pds", "PDS_EMAIL_SMTP_URL=smtps://mail.example.com", "PDS_EMAIL_FROM_ADDRESS=pds@example.com")...); len(s.Warnings) > 0 {
 		t.Errorf("with a mail server: warnings %q", s.Warnings)
 	}
 	if diff := cmp.Diff([]string{"PORTICO_KEY_ENCRYPTION_KEY"}, s.fromFile()); diff != "" {
@@ -142,6 +144,7 @@ PDS_REPORT_SERVICE_URL=https://mod.bsky.app
 PDS_REPORT_SERVICE_DID=did:plc:ar7c4by46qjdydhdevvrndac
 PDS_CRAWLERS=https://bsky.network
 LOG_ENABLED=true
+LOG_LEVEL=trace
 `), 0o600)
 	if err != nil {
 		t.Fatal(err)
@@ -149,6 +152,9 @@ LOG_ENABLED=true
 	s, err := configuration{EnvFile: path}.read()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if s.LogLevel != slog.LevelDebug {
+		t.Errorf("log level %v", s.LogLevel)
 	}
 	if s.BlobUploadLimit != 104857600 || s.DataDirectory != "/pds" || s.AdminPassword != "00112233445566778899aabbccddeeff" {
 		t.Errorf("blob limit %d, data in %s", s.BlobUploadLimit, s.DataDirectory)
@@ -194,6 +200,8 @@ func TestReading(t *testing.T) {
 		{"PORTICO_RESERVED_HANDLES=Mayor,police", func(s *settings) any { return s.ReservedHandles }, []string{"mayor", "police"}},
 		{"PORTICO_SIGNUP_CLEANUP_AFTER=1s,90s", func(s *settings) any { return fmt.Sprint(s.SignupCleanupAfter) }, "[1s 1m30s]"},
 		{"PDS_SQLITE_DISABLE_WAL_AUTO_CHECKPOINT=false", func(s *settings) any { return s.Development }, false},
+		{"LOG_LEVEL=fatal", func(s *settings) any { return s.LogLevel }, slog.LevelError},
+		{"LOG_LEVEL=loud", func(s *settings) any { return s.LogLevel }, slog.LevelInfo},
 		{"PDS_DEV_MODE=true", func(s *settings) any { return s.SSRFProtection }, true},
 		{"PORTICO_PHONE_MAX_TEXTS=50", func(s *settings) any { return s.PhoneMaxTexts }, 50},
 		{"PORTICO_PHONE_MAX_ACCOUNTS=5", func(s *settings) any { return s.PhoneMaxAccounts }, 5},
@@ -246,7 +254,18 @@ func TestProblems(t *testing.T) {
 		{"localhost outside of development", []string{"PDS_DEV_MODE=false"}, "PDS_HOSTNAME is localhost, so the public URL is not https"},
 		{"mail server without sender", with(production, "PDS_EMAIL_SMTP_URL=smtp://localhost"), "PDS_EMAIL_FROM_ADDRESS is missing: mail needs PDS_EMAIL_SMTP_URL and PDS_EMAIL_FROM_ADDRESS, or neither"},
 		{"sender without mail server", with(production, "PDS_EMAIL_FROM_ADDRESS=pds@example.com"), "PDS_EMAIL_SMTP_URL is missing: mail needs PDS_EMAIL_SMTP_URL and PDS_EMAIL_FROM_ADDRESS, or neither"},
-		{"mail server of no known kind", with(production, "PDS_EMAIL_SMTP_URL=smtp:///?sendmail=true", "PDS_EMAIL_FROM_ADDRESS=pds@example.com"), "PDS_EMAIL_SMTP_URL is not a URL that begins with smtp:// or smtps://"},
+		{"mail server of no known kind", with(production, "PDS_EMAIL_SMTP_URL=smtp:///?sendmail=true", "PDS_EMAIL_FROM_ADDRESS=pds@example.com"), "PDS_EMAIL_SMTP_URL asks for sendmail, which is not supported: name a mail server, smtp://localhost for the one on this machine"},
+		{"mail server's password with a slash", with(production, "PDS_EMAIL_SMTP_URL=smtps://me:hunter/2@mail.example.com", "PDS_EMAIL_FROM_ADDRESS=pds@example.com"), "PDS_EMAIL_SMTP_URL has a / in its user or password: percent-encode it, / is %2F"},
+		{"mail server with an option of no meaning", with(production, "PDS_EMAIL_SMTP_URL=smtps://mail.example.com?authMethod=magic", "PDS_EMAIL_FROM_ADDRESS=pds@example.com"), "PDS_EMAIL_SMTP_URL option authMethod must be one of PLAIN, LOGIN, CRAM-MD5"},
+		{"home that is not expanded", with(production, "PDS_DATA_DIRECTORY=~/pds"), "PDS_DATA_DIRECTORY has a ~, and nothing is expanded here: write out the whole path"},
+		{"variable that is not expanded", []string{"PDS_DATA_DIRECTORY=$HOME/pds"}, "PDS_DATA_DIRECTORY has a $, and nothing is expanded here: write out the whole path"},
+		{"host name forgotten", production[1:], "PDS_JWT_SECRET is set, and so are PDS_ADMIN_PASSWORD, PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX, but not PDS_HOSTNAME: without it this would be a development server, which nobody needs an invite for. Set PDS_HOSTNAME to the server's host name, or to localhost if it is to be one"},
+		{"host name forgotten, mail", []string{"PDS_EMAIL_SMTP_URL=smtp://localhost", "PDS_EMAIL_FROM_ADDRESS=pds@example.com"}, "PDS_EMAIL_SMTP_URL is set, and so are PDS_EMAIL_FROM_ADDRESS, but not PDS_HOSTNAME"},
+		{"host name forgotten, proxy", []string{"PORTICO_TRUSTED_PROXIES=1"}, "PORTICO_TRUSTED_PROXIES is set, but not PDS_HOSTNAME"},
+		{"host name mistyped", []string{"PDS_HOST_NAME=pds.example.com"}, "PDS_HOST_NAME is not a setting, and PDS_HOSTNAME is not set: without it this would be a development server, open to everybody. Is PDS_HOSTNAME meant?"},
+		{"host name mistyped otherwise", []string{"PDS_HOSTNMAE=pds.example.com"}, "PDS_HOSTNMAE is not a setting, and PDS_HOSTNAME is not set"},
+		{"host name in lower case", []string{"pds_hostname=pds.example.com"}, "pds_hostname is not a setting, and PDS_HOSTNAME is not set"},
+		{"host name with our prefix", []string{"PORTICO_HOSTNAME=pds.example.com"}, "PORTICO_HOSTNAME is not a setting, and PDS_HOSTNAME is not set"},
 		{"moderation service without DID", with(production, "PDS_MOD_SERVICE_URL=https://mod.example.com"), "PDS_MOD_SERVICE_DID is missing"},
 		{"app view without DID", with(production, "PDS_BSKY_APP_VIEW_URL=https://api.example.com"), "PDS_BSKY_APP_VIEW_DID is missing"},
 		{"app view without http", with(production, "PDS_BSKY_APP_VIEW_URL=api.example.com", "PDS_BSKY_APP_VIEW_DID=did:web:api.example.com"), "PDS_BSKY_APP_VIEW_URL is not a URL that begins with http:// or https://"},
@@ -270,7 +289,7 @@ func TestProblems(t *testing.T) {
 		{"phones, without https", with(production, with(twilioEnviron, "PORTICO_PHONE_TWILIO_URL=http://127.0.0.1:8080/v2")...), "PORTICO_PHONE_TWILIO_URL must begin with https://: the token of the account goes there"},
 		{"phones, password in the URL", with(production, with(twilioEnviron, "PORTICO_PHONE_TWILIO_URL=https://a:b@verify.example.com")...), "PORTICO_PHONE_TWILIO_URL must be a URL without user, query and fragment"},
 		{"phones, in the world's outbox", with(production, "PORTICO_PHONE_PROVIDER=outbox"), "PORTICO_PHONE_PROVIDER must not be outbox: nobody would get a text message"},
-		{"phones, in an outbox that is sent", []string{"PORTICO_PHONE_PROVIDER=outbox", "PDS_EMAIL_SMTP_URL=smtp://localhost", "PDS_EMAIL_FROM_ADDRESS=pds@example.com"}, "PORTICO_PHONE_PROVIDER must not be outbox with PDS_EMAIL_SMTP_URL: the mail server would be given text messages"},
+		{"phones, in an outbox that is sent", []string{"PDS_HOSTNAME=localhost", "PORTICO_PHONE_PROVIDER=outbox", "PDS_EMAIL_SMTP_URL=smtp://localhost", "PDS_EMAIL_FROM_ADDRESS=pds@example.com"}, "PORTICO_PHONE_PROVIDER must not be outbox with PDS_EMAIL_SMTP_URL: the mail server would be given text messages"},
 		{"phones, of another provider", with(production, "PORTICO_PHONE_PROVIDER=plivo"), "PORTICO_PHONE_PROVIDER must be one of twilio, outbox"},
 		{"phones, bypassed by no number", with(production, "PORTICO_PHONE_BYPASS_NUMBER=hunter2"), "PORTICO_PHONE_BYPASS_NUMBER is not a phone number such as +15551234567"},
 		{"phones, for no account", with(production, "PORTICO_PHONE_MAX_ACCOUNTS=0"), "PORTICO_PHONE_MAX_ACCOUNTS must be from 1 to 1000"},
@@ -292,6 +311,36 @@ func TestProblems(t *testing.T) {
 	}
 }
 
+// What stands in examples, and what is made of the host name, is no secret.
+func TestSecretsOfExamples(t *testing.T) {
+	for _, tt := range []struct{ name, value, want string }{
+		{"PDS_JWT_SECRET", "$(openssl rand --hex 16)", "is what an example has in the place of a secret"},
+		{"PDS_JWT_SECRET", "${JWT_SECRET:-0123456789abcdef0123456789}", "is what an example has in the place of a secret"},
+		{"PDS_JWT_SECRET", "change-me-change-me-change-me-12345", "is what an example has in the place of a secret"},
+		{"PDS_JWT_SECRET", "pds.example.com-pds.example.com-1", "is made of the host name"},
+		{"PDS_ADMIN_PASSWORD", "<your-password-here>", "is what an example has in the place of a secret"},
+		{"PDS_ADMIN_PASSWORD", "your-strong-password", "is what an example has in the place of a secret"},
+		{"PDS_ADMIN_PASSWORD", "CHANGE_ME", "is what an example has in the place of a secret"},
+		{"PDS_ADMIN_PASSWORD", "`openssl rand -hex 16`", "is what an example has in the place of a secret"},
+		{"PDS_ADMIN_PASSWORD", "pds.example.com", "is made of the host name"},
+		{"PDS_ADMIN_PASSWORD", "PDS.Example.com-2026!", "is made of the host name"},
+		{"PDS_ADMIN_PASSWORD", "example-pds-admin", "is made of the host name"},
+		{"PDS_ADMIN_PASSWORD", "example-password-1", "is made of the host name"},
+		{"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX", "$(openssl rand -hex 32)", "is not 32 bytes in hex"},
+		{"PDS_RATE_LIMIT_BYPASS_KEY", "<key>", "is what an example has in the place of a secret"},
+		{"PDS_REDIS_SCRATCH_PASSWORD", "changeme", "is what an example has in the place of a secret"},
+		{"PDS_EMAIL_SMTP_URL", "smtps://user:<password>@smtp.example.com", "is what an example has in the place of a secret"},
+	} {
+		_, err := configuration{Environ: with(production, "PDS_EMAIL_FROM_ADDRESS=pds@example.com", "PDS_EMAIL_SMTP_URL=smtp://localhost", tt.name+"="+tt.value)}.read()
+		if err == nil || !strings.Contains(err.Error(), tt.name+" "+tt.want) || strings.Contains(err.Error(), tt.value) {
+			t.Errorf("%s=%s: got %v, want %s", tt.name, tt.value, err, tt.want)
+		}
+	}
+	for _, good := range []string{"correct-horse-battery", "x7Kq$9pL2(mN4v)", "pds.example.com:x7Kq9pL2mN4v", "Tr0ub4dor&3 and more"} {
+		mustRead(t, with(production, "PDS_ADMIN_PASSWORD="+good)...)
+	}
+}
+
 func TestEnvironmentGoesBeforeTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "env")
 	if err := os.WriteFile(path, []byte("PDS_PORT=1111\nPDS_SERVICE_NAME='From the file'\n"), 0o600); err != nil {
@@ -307,13 +356,29 @@ func TestEnvironmentGoesBeforeTheFile(t *testing.T) {
 }
 
 func TestEnvFile(t *testing.T) {
-	pairs, err := parseEnvFile("# comment\n\nA=1\n export B = two words  # comment\nC='it is $5 # here' # comment\nD=\"a\\nb\\\"\"\nE=\nF=x#y\r\nG=a=b\nH= # nothing")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []envPair{{"A", "1"}, {"B", "two words"}, {"C", "it is $5 # here"}, {"D", "a\nb\""}, {"E", ""}, {"F", "x#y"}, {"G", "a=b"}, {"H", ""}}
-	if diff := cmp.Diff(want, pairs, cmp.AllowUnexported(envPair{})); diff != "" {
-		t.Error(diff)
+	for _, tt := range []struct {
+		name, data string
+		want       []envPair
+	}{
+		{"plain", "# comment\n\nA=1\nF=x#y\r\nG=a=b\nI =  i ", []envPair{{"A", "1"}, {"F", "x#y"}, {"G", "a=b"}, {"I", "i"}}},
+		{"export", " export A=1\nexport\tB=2\nexport \t C=3\nexported=4", []envPair{{"A", "1"}, {"B", "2"}, {"C", "3"}, {"exported", "4"}}},
+		{"comments", "A=two words  # comment\nB=1\t# comment\nC='x'\t#\nD= # nothing\nE=#nothing\nF=a#b #c", []envPair{{"A", "two words"}, {"B", "1"}, {"C", "x"}, {"F", "a#b"}}},
+		{"single quotes", `A='it is $5 "here" \n # x'`, []envPair{{"A", `it is $5 "here" \n # x`}}},
+		{"double quotes", "A=\"dollar\\$\"\nB=\"a\\\"b\\\\c\\`d\"\nC=\"a\\nb'c#d\" # comment\nD=\"\"", []envPair{{"A", "dollar$"}, {"B", "a\"b\\c`d"}, {"C", `a\nb'c#d`}}},
+		{"not expanded", "A=~/x\nB=$HOME/y\nC=\"${D}\"", []envPair{{"A", "~/x"}, {"B", "$HOME/y"}, {"C", "${D}"}}},
+		{"byte order mark", "\ufeffA=1\nB=2", []envPair{{"A", "1"}, {"B", "2"}}},
+		{"the last holds", "A=1\nB=2\nA=3", []envPair{{"A", "3"}, {"B", "2"}}},
+		{"an empty one unsets", "A=1\nB=2\nA=", []envPair{{"B", "2"}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f, err := parseEnvFile([]byte(tt.data))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, f.pairs, cmp.AllowUnexported(envPair{})); diff != "" {
+				t.Error(diff)
+			}
+		})
 	}
 	for _, tt := range []struct{ data, want string }{
 		{"A=1\nhunter2", "2: is not of the form NAME=value"},
@@ -321,20 +386,113 @@ func TestEnvFile(t *testing.T) {
 		{"A B=hunter2", "1: is not of the form NAME=value"},
 		{"A='hunter2", "1: the quoted value of A does not end with its line"},
 		{`A="hunter2" hunter3`, "1: the quoted value of A does not end with its line"},
+		{`A="hunter2\"`, "1: the quoted value of A does not end with its line"},
+		{"A=1\nB=\xe9", "2: is not text in UTF-8"},
+		{"\xff\xfeA\x00=\x001\x00", "1: is UTF-16: save the file as UTF-8"},
 	} {
-		if _, err := parseEnvFile(tt.data); err == nil || err.Error() != tt.want {
+		if _, err := parseEnvFile([]byte(tt.data)); err == nil || err.Error() != tt.want {
 			t.Errorf("%q: got %v, want %s", tt.data, err, tt.want)
 		}
 	}
 }
 
+// What a shell would read otherwise, and what is there twice, is told with the lines and
+// without the values.
+func TestEnvFileWarnings(t *testing.T) {
+	f, err := parseEnvFile([]byte("A=hunter2\nB=~/x\nC=\"$HOME/x\"\nD='$HOME'\nE=\"\\$HOME $ \"\nF=`date`\nG=5$\nA=\nA=x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{
+		"2: B has ~, which stays as it is: nothing is expanded in this file (in '…' no shell does either)",
+		"3: C has $, which stays as it is: nothing is expanded in this file (in '…' no shell does either)",
+		"6: F has `, which stays as it is: nothing is expanded in this file (in '…' no shell does either)",
+		"8: A stands in line 1 already: the later is empty, which unsets it",
+		"9: A stands in line 8 already: the later holds",
+	}, f.warnings); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A password that leaked and was replaced by a line below must not stay valid.
+func TestEnvFileTwice(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pds.env")
+	text := strings.Join(production, "\n") + "\nPDS_ADMIN_PASSWORD=replaced-0f1e2d3c\nPDS_SERVICE_NAME=x\nPDS_SERVICE_NAME=\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := configuration{EnvFile: path}.read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.AdminPassword != "replaced-0f1e2d3c" || s.ServiceName != "pds.example.com PDS" {
+		t.Errorf("admin password %s, name %q", string(s.AdminPassword), s.ServiceName)
+	}
+	for _, want := range []string{
+		path + ":5: PDS_ADMIN_PASSWORD stands in line 3 already: the later holds",
+		path + ":7: PDS_SERVICE_NAME stands in line 6 already: the later is empty, which unsets it",
+	} {
+		if !slices.Contains(s.Warnings, want) {
+			t.Errorf("warnings %q, want %q among them", s.Warnings, want)
+		}
+	}
+	// The commands sign in with the same one.
+	target, err := configuration{EnvFile: path}.target("https://pds.example.com", "")
+	if err != nil || target.password != "replaced-0f1e2d3c" {
+		t.Errorf("commands use %v, %v", target, err)
+	}
+}
+
+// A service's group may read its secrets, everybody may not.
+func TestEnvFileThatOthersMayReadIsWarnedOf(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pds.env")
+	for _, tt := range []struct {
+		text string
+		mode os.FileMode
+		want []string
+	}{
+		{"PDS_HOSTNAME=localhost\nPDS_DPOP_SECRET=x", 0o640, nil},
+		{"PDS_HOSTNAME=localhost", 0o644, nil},
+		{"PDS_HOSTNAME=localhost\nAWS_SECRET_ACCESS_KEY=x", 0o644, []string{path + " has secrets and can be read by everybody on this machine (mode 0644): chmod o-r it"}},
+	} {
+		if err := errors.Join(os.WriteFile(path, []byte(tt.text), 0o600), os.Chmod(path, tt.mode)); err != nil {
+			t.Fatal(err)
+		}
+		s, err := configuration{EnvFile: path}.read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := slices.DeleteFunc(s.Warnings, func(w string) bool { return strings.HasPrefix(w, "PDS_DPOP_SECRET") })
+		if diff := cmp.Diff(tt.want, slices.Clip(got), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%q with %v: %s", tt.text, tt.mode, diff)
+		}
+	}
+}
+
 func FuzzEnvFile(f *testing.F) {
-	f.Add("A=1\nB='x' # y\nexport C=\"\\u00e9\"\n")
-	f.Fuzz(func(t *testing.T, data string) {
-		pairs, err := parseEnvFile(data)
-		for _, p := range pairs {
-			if err != nil || p.name == "" || strings.ContainsAny(p.name, "\n =") {
-				t.Errorf("%q: %q, %v", data, p.name, err)
+	for _, seed := range []string{"A=1\nB='x' # y\nexport C=\"\\u00e9\"\n", "\ufeffA=~\nA=\n", "A=\"\\$x\"\t#"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		file, err := parseEnvFile(data)
+		if err != nil {
+			return
+		}
+		seen := map[string]bool{}
+		for _, p := range file.pairs {
+			if p.name == "" || p.value == "" || seen[p.name] || strings.ContainsAny(p.name, "\n =") || strings.Contains(p.value, "\n") {
+				t.Errorf("%q: %q", data, p)
+			}
+			seen[p.name] = true
+		}
+		// What was read is written in single quotes as it is.
+		for _, p := range file.pairs {
+			if strings.Contains(p.value, "'") {
+				continue
+			}
+			again, err := parseEnvFile([]byte(p.name + "='" + p.value + "'"))
+			if err != nil || len(again.pairs) != 1 || again.pairs[0] != p || len(again.warnings) > 0 {
+				t.Errorf("%q: %q read again is %v, %v", data, p, again, err)
 			}
 		}
 	})
@@ -349,6 +507,14 @@ func TestWarnings(t *testing.T) {
 	}{
 		{"a boolean in other words", with(production, "PDS_INVITE_REQUIRED=yes"), "PDS_INVITE_REQUIRED is not true, 1, false or 0: it counts as unset"},
 		{"a number in words", with(production, "PDS_INVITE_INTERVAL=week"), "PDS_INVITE_INTERVAL is not a number of milliseconds: it counts as unset"},
+		{"a folder that depends on where the server was started", with(production, "PDS_DATA_DIRECTORY=data"), "PDS_DATA_DIRECTORY is not a whole path: the data is in " + abs("data") + " because this was started there"},
+		{"the folder where the server was started", production, "PDS_DATA_DIRECTORY is not a whole path: the data is in " + abs(".") + " because this was started there"},
+		{"the reference's log", with(production, "LOG_DESTINATION=/var/log/pds.log"), "LOG_DESTINATION has no effect: the log goes to standard error: let the shell or the service manager send it to a file"},
+		{"the reference's log, off", with(production, "LOG_ENABLED=false"), "LOG_ENABLED has no effect: the log is always on; PORTICO_LOG_LEVEL=error keeps it short"},
+		{"the reference's log, in part", with(production, "LOG_SYSTEMS=pds"), "LOG_SYSTEMS has no effect: the log is not divided into systems"},
+		{"another program's level", with(production, "LOG_LEVEL=loud"), "LOG_LEVEL is no level of a log: it counts as unset"},
+		{"a name mistyped", with(production, "PDS_INVITES_REQUIRED=true"), "PDS_INVITES_REQUIRED is not a setting: it has no effect; is PDS_INVITE_REQUIRED meant?"},
+		{"mail in clear where it is encrypted", with(production, "PDS_EMAIL_SMTP_URL=smtp://mail.example.com:465", "PDS_EMAIL_FROM_ADDRESS=pds@example.com"), "PDS_EMAIL_SMTP_URL is smtp:// with port 465, where mail servers expect encryption from the start: use smtps://"},
 		{"no SSRF protection", with(production, "PDS_DISABLE_SSRF_PROTECTION=true"), "PDS_DISABLE_SSRF_PROTECTION is set: strangers can make this server send requests to the inside of its network"},
 		{"a host without handles", with(production, "PDS_HOSTNAME=pds.internal"), `PDS_SERVICE_HANDLE_DOMAINS has the domain ".pds.internal", under which no handle is allowed: nobody can sign up there`},
 	} {
@@ -360,6 +526,24 @@ func TestWarnings(t *testing.T) {
 	}
 	if s := mustRead(t, "PDS_DISABLE_SSRF_PROTECTION=true"); len(s.Warnings) > 0 {
 		t.Errorf("on a development server: warnings %q", s.Warnings)
+	}
+}
+
+func abs(path string) string {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		panic(err)
+	}
+	return path
+}
+
+// A level of ours goes before the reference's, whatever the order.
+func TestLogLevels(t *testing.T) {
+	if s := mustRead(t, "LOG_LEVEL=trace", "PORTICO_LOG_LEVEL=error"); s.LogLevel != slog.LevelError {
+		t.Errorf("level %v", s.LogLevel)
+	}
+	if s := mustRead(t, "PORTICO_LOG_LEVEL=warn", "LOG_LEVEL=trace"); s.LogLevel != slog.LevelWarn {
+		t.Errorf("level %v", s.LogLevel)
 	}
 }
 
@@ -381,7 +565,7 @@ func TestUnknownSettingsAreNamed(t *testing.T) {
 	if diff := cmp.Diff([]string{
 		"PDS_INVITES is not a setting: it has no effect",
 		"PDS_LIGHT_COLOR has no effect: there is no OAuth provider",
-		"PORTICO_PASWORD_MIN_LENGTH is not a setting: it has no effect",
+		"PORTICO_PASWORD_MIN_LENGTH is not a setting: it has no effect; is PORTICO_PASSWORD_MIN_LENGTH meant?",
 	}, s.Warnings); diff != "" {
 		t.Error(diff)
 	}
@@ -407,6 +591,14 @@ func TestPrintingShowsNoSecret(t *testing.T) {
 		secrets = append(secrets, v[len(v)-16:], v[len(v)-40:])
 		environ = append(environ, r.name+"="+v)
 	}
+	// Those without effect, those nobody knows, and those in URLs.
+	for _, name := range []string{"PDS_DPOP_SECRET", "PDS_HCAPTCHA_SECRET_KEY", "PDS_HCAPTCHA_TOKEN_SALT", "PDS_OAUTH_CLIENT_PASS", "PDS_SOME_PASSWORD"} {
+		secrets, environ = append(secrets, "shown-"+name), append(environ, name+"=shown-"+name)
+	}
+	for _, name := range []string{"PDS_REPORT_SERVICE_URL", "PDS_BSKY_APP_VIEW_URL", "PDS_MOD_SERVICE_URL", "PDS_DID_PLC_URL", "PDS_HOME_URL", "PDS_OAUTH_PROVIDER_URL"} {
+		secrets, environ = append(secrets, "user-"+name, "shown-"+name), append(environ, name+"=https://user-"+name+":shown-"+name+"@host.example/x")
+	}
+	environ = append(environ, "PDS_BSKY_APP_VIEW_DID=did:web:host.example", "PDS_MOD_SERVICE_DID=did:web:host.example")
 	environ = append(environ, "PDS_EMAIL_FROM_ADDRESS=Portico <pds@example.com>", "PDS_MODERATION_EMAIL_ADDRESS=mod@example.com", "PDS_PORT=3000")
 	s := mustRead(t, environ...)
 
@@ -415,7 +607,8 @@ func TestPrintingShowsNoSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	fmt.Fprintf(&b, "%v %+v %#v %v %#v", s, s, s.JWTSecret, s.JWTSecret, s.AdminPassword)
-	slog.New(slog.NewJSONHandler(&b, nil)).Info("", "settings", s, "secret", s.JWTSecret)
+	slog.New(slog.NewJSONHandler(&b, nil)).Info("", "settings", s, "secret", s.JWTSecret, "warnings", s.Warnings)
+	announce(&b, &settings{Development: true, PublicURL: s.PublicURL, HandleDomains: s.HandleDomains}, s.PLCURL.String())
 	for _, v := range secrets {
 		if strings.Contains(b.String(), v) {
 			t.Errorf("a secret is printed: %s", v)
@@ -439,6 +632,8 @@ func TestProblemsShowNoSecret(t *testing.T) {
 			environ = append(environ, r.name+"=hunter2")
 		}
 	}
+	environ = append(environ, "PDS_REDIS_SCRATCH_ADDRESS=redis://:hunter2@redis.example:6379", "PDS_MOD_SERVICE_URL=ftp://me:hunter2@mod.example",
+		"PDS_HANDLE_BACKUP_NAMESERVERS=me:hunter2@ns.example")
 	_, err := configuration{Environ: environ}.read()
 	if err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("got %v", err)

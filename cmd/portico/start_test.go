@@ -22,7 +22,7 @@ func start(environ ...string) (s *settings, stop func() error, err error) {
 			return nil, nil, err
 		}
 		s, err := configuration{Environ: append([]string{
-			fmt.Sprintf("PDS_PORT=%d", port), "PORTICO_PLC_PORT=0", "PORTICO_LOG_LEVEL=error",
+			"PDS_HOSTNAME=localhost", fmt.Sprintf("PDS_PORT=%d", port), "PORTICO_PLC_PORT=0", "PORTICO_LOG_LEVEL=error",
 		}, environ...), Rand: rand.Reader, Now: time.Now}.load()
 		if err != nil {
 			return nil, nil, err

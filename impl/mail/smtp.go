@@ -93,6 +93,7 @@ type SMTP struct {
 	Now func() time.Time
 
 	host, port     string
+	greeting       time.Duration // the longest wait for the first words of the server; 0: Timeout
 	helo           string
 	user, password string
 	login          bool
@@ -104,12 +105,12 @@ type SMTP struct {
 	ignored        []string
 }
 
-// NewSMTP reads a mail server's URL in the form that nodemailer reads:
+// NewSMTP takes a mail server's URL, as [ParseURL] gives it:
 //
 //	smtp://user:password@host:587   encrypted by STARTTLS when that is offered
 //	smtps://user:password@host:465  encrypted from the start
 //
-// User and password are percent-encoded. The ports shown are the defaults.
+// The ports shown are the defaults.
 // Options stand in the query: ignoreTLS, requireTLS, name (of this machine),
 // authMethod, socketTimeout (milliseconds), tls.rejectUnauthorized,
 // tls.servername, tls.minVersion and tls.maxVersion. What it would do with others
@@ -126,6 +127,10 @@ func NewSMTP(u *url.URL, from *mail.Address) (*SMTP, error) {
 	switch u.Scheme {
 	case "smtp":
 		s.port = cmp.Or(s.port, "587")
+		if s.port == "465" {
+			// There both sides wait for each other to begin, if it is what the port is for.
+			s.greeting = 5 * time.Second
+		}
 	case "smtps":
 		s.port, s.implicitTLS = cmp.Or(s.port, "465"), true
 	default:
@@ -280,7 +285,14 @@ func (s *SMTP) send(ctx context.Context, l Letter, listen *transcript) *Error {
 		}
 		encrypted = c
 	}
+	greeted := func() bool { return true }
+	if s.greeting > 0 {
+		greeted = time.AfterFunc(s.greeting, func() { conn.Close() }).Stop
+	}
 	client, err := smtp.NewClient(encrypted, s.host)
+	if !greeted() && ctx.Err() == nil {
+		return &Error{Stage: stage, Err: fmt.Errorf("the mail server took too long: %w", context.DeadlineExceeded)}
+	}
 	if err != nil {
 		return failed(ctx, stage, err)
 	}

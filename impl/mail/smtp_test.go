@@ -424,8 +424,16 @@ func TestURLs(t *testing.T) {
 		{"smtps://us%40er:p%40ss%2Fw%3Ard%25@[2001:db8::1]:2465", "[2001:db8::1]:2465", "us@er", "p@ss/w:rd%"},
 		{"smtps://resend:re_123@smtp.resend.com:465/", "smtp.resend.com:465", "resend", "re_123"},
 		{"smtp://key:@mail.example.com", "mail.example.com:587", "key", ""},
+		// What follows is what nodemailer 6 makes of it.
+		{"smtps://me@gmail.com:abcd efgh ijkl mnop@smtp.gmail.com:465", "smtp.gmail.com:465", "me@gmail.com", "abcd efgh ijkl mnop"},
+		{"smtp://a@b:c@d@host:25", "host:25", "a@b", "c@d"},
+		{"smtp://user:p:a:s@host.example", "host.example:587", "user", "p:a:s"},
+		{"smtp://user:pässwörd@münchen.example", "xn--mnchen-3ya.example:587", "user", "pässwörd"},
+		{"SMTP://User:Pass@Host.EXAMPLE", "host.example:587", "User", "Pass"},
+		{" smtps:user:pass@host:/path ", "host:465", "user", "pass"},
+		{"smtp://user:pass@host/?name=a@b.example#x", "host:587", "user", "pass"},
 	} {
-		u, err := url.Parse(tt.url)
+		u, err := ParseURL(tt.url)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -476,6 +484,89 @@ func TestURLs(t *testing.T) {
 	}
 	if _, err := NewSMTP(u, &mail.Address{Address: "x"}); err == nil {
 		t.Error("a sender without a domain is no error")
+	}
+}
+
+// A password may have every sign of a keyboard that nodemailer 6 takes as it is, which is
+// all but five.
+func TestURLsHavePasswordsAsTheyAre(t *testing.T) {
+	for c := ' '; c <= '~'; c++ {
+		for _, password := range []string{"ab" + string(c) + "cd", string(c) + "abcd", "ab@" + string(c) + "d"} {
+			u, err := ParseURL("smtp://user:" + password + "@host.example:25")
+			if strings.ContainsRune(`/?#\`, c) {
+				if want := fmt.Sprintf("has a %c in its user or password: percent-encode it, %c is %%%02X", c, c, c); password[:3] != "ab@" && (err == nil || err.Error() != want) {
+					t.Errorf("%s: %v, want %s", password, err, want)
+				} else if err == nil {
+					t.Errorf("%s: no error", password)
+				}
+				continue
+			}
+			if c == '%' {
+				if want := "has a % in its user or password that does not begin a percent-encoded character: % itself is %25"; password[0] != '%' && password[:3] != "ab%" && (err == nil || err.Error() != want) {
+					t.Errorf("%s: %v, want %s", password, err, want)
+				}
+				continue
+			}
+			if err != nil {
+				t.Errorf("%s: %v", password, err)
+				continue
+			}
+			if got, _ := u.User.Password(); got != password || u.Host != "host.example:25" {
+				t.Errorf("%s: password %s, host %s", password, got, u.Host)
+			}
+		}
+	}
+	for in, want := range map[string]string{
+		"host.example:587":                       "is not a URL that begins with smtp:// or smtps://",
+		"http://user:hunter2@host":               "is not a URL that begins with smtp:// or smtps://",
+		"smtp:///?sendmail=true":                 "asks for sendmail, which is not supported: name a mail server, smtp://localhost for the one on this machine",
+		"smtp://me@a.example:hunter/2@b.example": "has a / in its user or password: percent-encode it, / is %2F",
+		"smtp://me:hunter?2@b.example":           "has a ? in its user or password: percent-encode it, ? is %3F",
+		"smtp://me:%hunter2@b.example":           "has a % in its user or password that does not begin a percent-encoded character: % itself is %25",
+		"smtp://me:hunter2@b:hunter2":            "has no port from 1 to 65535 behind its last colon (in user and password percent-encode : / ? # and %)",
+		"smtp://host:99999":                      "has no port from 1 to 65535 behind its last colon (in user and password percent-encode : / ? # and %)",
+		"smtp://me:hunter2@":                     "names no host: smtps://user:password@host:port",
+		"smtp://me:hunter2@a b":                  "has a host name that can't be: smtps://user:password@host:port",
+		"smtp://me:hun\tter2@b":                  "has a control character in it: percent-encode it",
+		"smtp://[::1:25":                         "has no IPv6 address in its brackets",
+	} {
+		if _, err := ParseURL(in); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", in, err, want)
+		}
+	}
+}
+
+func FuzzParseURL(f *testing.F) {
+	f.Add("smtps://me@gmail.com:abcd efgh@smtp.gmail.com:465?name=x")
+	f.Add("smtp:a:%41@[::1]:25/#")
+	f.Fuzz(func(t *testing.T, text string) {
+		u, err := ParseURL(text)
+		if err != nil {
+			return
+		}
+		again, err := ParseURL(u.String())
+		if err != nil || again.Host != u.Host || u.Hostname() == "" || again.User.String() != u.User.String() {
+			t.Errorf("%q is %q, read again %v, %v", text, u, again, err)
+		}
+	})
+}
+
+// Without encryption, the port where it is expected from the start is found out in seconds.
+func TestSilentPort465IsLeftSoon(t *testing.T) {
+	if s := sender(t, &url.URL{Scheme: "smtp", Host: "mail.example.com:465"}, ""); s.greeting != 5*time.Second {
+		t.Errorf("port 465 may be silent for %v", s.greeting)
+	}
+	release := make(chan struct{})
+	u := fake(t, func(c net.Conn) { <-release })
+	t.Cleanup(func() { close(release) })
+	s := sender(t, u, "")
+	s.greeting = 50 * time.Millisecond
+	err := sendError(t, s, "alice@example.com")
+	if !errors.Is(err, context.DeadlineExceeded) || err.Stage != "greeting" || err.Permanent {
+		t.Errorf("got %+v", *err)
+	}
+	if got := s.advice(err); !strings.Contains(got[0], "If it expects encryption from the start, as on port 465, use smtps://.") {
+		t.Errorf("advice %q", got)
 	}
 }
 
