@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -23,8 +24,6 @@ import (
 	"github.com/bluesky-social/indigo/atproto/repo/mst"
 	block "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
-	"github.com/ipld/go-car"
-	carutil "github.com/ipld/go-car/util"
 	"golang.org/x/net/dns/dnsmessage"
 )
 
@@ -219,16 +218,15 @@ func (w *world) proof(nsid string) []byte {
 		panic(err)
 	}
 	top := must(format.Sum(text.Bytes()))
-	var out bytes.Buffer
-	if err := car.WriteHeader(&car.CarHeader{Roots: []cid.Cid{top}, Version: 1}, &out); err != nil {
-		panic(err)
-	}
+	// A CAR file is sections with their length before them: {roots: [CID], version: 1}
+	// as DAG-CBOR, and each block behind its CID.
+	header := slices.Concat([]byte("\xa2\x65roots\x81\xd8\x2a\x58\x25\x00"), top.Bytes(), []byte("\x67version\x01"))
+	out := append(binary.AppendUvarint(nil, uint64(len(header))), header...)
 	for _, b := range append(nodes, must(block.NewBlockWithCid(text.Bytes(), top)), record) {
-		if err := carutil.LdWrite(&out, b.Cid().Bytes(), b.RawData()); err != nil {
-			panic(err)
-		}
+		section := append(b.Cid().Bytes(), b.RawData()...)
+		out = append(binary.AppendUvarint(out, uint64(len(section))), section...)
 	}
-	return out.Bytes()
+	return out
 }
 
 // pull runs lexgen pull in root.
