@@ -13,11 +13,14 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"portico/cmd/internal/curl"
 )
 
-// The program is the command of the scripts, in a process of its own.
+// The program is the command of the scripts, in a process of its own; and the curl of
+// documents, for machines without.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"portico": main})
+	testscript.Main(m, map[string]func(){"portico": main, "curl": curl.Main})
 }
 
 // Every script is an operator at the shell, next to a server that the test runs.
