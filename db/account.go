@@ -219,7 +219,6 @@ func (tx *Tx) DeleteAccount(ctx context.Context, did syntax.DID) error {
 		{`DELETE FROM reserved_key WHERE id = ?`, []any{d}},
 		{`DELETE FROM did_document WHERE did = ?`, []any{d}},
 		{`DELETE FROM audit WHERE did = ?`, []any{d}},
-		{`DELETE FROM budget WHERE key = ?`, []any{d}},
 	} {
 		if _, err := tx.exec(ctx, s.text, s.args...); err != nil {
 			return wrap(err, "delete account %s", did)

@@ -39,6 +39,16 @@ func (tx *Tx) RecordAudit(ctx context.Context, e AuditEntry) error {
 	return wrap(err, "record audit entry")
 }
 
+// RecordAuditOfAccount adds an entry about an account if there is one. It takes one
+// statement, whether there is or not.
+func (tx *Tx) RecordAuditOfAccount(ctx context.Context, e AuditEntry) error {
+	_, err := tx.exec(ctx, `INSERT INTO audit (did, at, actor, address, event, detail)
+		SELECT did, CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT)
+		FROM account WHERE did = ? {FOR KEY SHARE}`,
+		micros(e.At), e.Actor, text(e.Address), e.Event, text(e.Detail), string(e.DID))
+	return wrap(err, "record audit entry")
+}
+
 // Audit returns up to limit entries about an account, or with "" those that concern
 // none, the newest first.
 func (q *queries) Audit(ctx context.Context, did syntax.DID, limit int) ([]AuditEntry, error) {

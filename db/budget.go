@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"time"
 )
@@ -43,27 +44,36 @@ func (tx *Tx) GiveBudgetBack(ctx context.Context, kind, key string, now time.Tim
 	return wrap(err, "give back budget %s", kind)
 }
 
-// SetBudget says what a key has spent, in a window that ends at reset.
-func (tx *Tx) SetBudget(ctx context.Context, kind, key string, spent int, reset time.Time) error {
-	_, err := tx.exec(ctx, `INSERT INTO budget (kind, key, spent, reset_at) VALUES (?, ?, ?, ?)
-		ON CONFLICT (key, kind) DO UPDATE SET spent = excluded.spent, reset_at = excluded.reset_at`,
-		kind, key, spent, micros(reset))
-	return wrap(err, "set budget %s", kind)
-}
-
-// BudgetsBelow counts the windows of a key that are open at now, of the kinds whose
-// names have kind and a slash before them.
-func (q *queries) BudgetsBelow(ctx context.Context, kind, key string, now time.Time) (int, error) {
-	var n int
-	err := q.get(ctx, `SELECT count(*) FROM budget WHERE key = ? AND substr(kind, 1, ?) = ? AND reset_at > ?`,
-		[]any{key, len(kind) + 1, kind + "/", micros(now)}, &n)
-	return n, wrap(err, "count budgets below %s", kind)
-}
-
 // ClearBudget forgets what a key has spent of a kind, and of those below it, whose
 // names have the kind and a slash before them.
 func (tx *Tx) ClearBudget(ctx context.Context, kind, key string) error {
 	_, err := tx.exec(ctx, `DELETE FROM budget WHERE key = ? AND (kind = ? OR substr(kind, 1, ?) = ?)`,
 		key, kind, len(kind)+1, kind+"/")
 	return wrap(err, "clear budget %s", kind)
+}
+
+// ForgetBudgets forgets what a key has spent of all kinds.
+func (tx *Tx) ForgetBudgets(ctx context.Context, key string) error {
+	_, err := tx.exec(ctx, `DELETE FROM budget WHERE key = ?`, key)
+	return wrap(err, "forget budgets")
+}
+
+// A Spending is what a key has spent of a kind in a window that ends at Reset.
+type Spending struct {
+	Kind  string
+	Spent int
+	Reset time.Time
+}
+
+// Spendings returns what a key has spent in windows that are open at now, by kind.
+func (q *queries) Spendings(ctx context.Context, key string, now time.Time) ([]Spending, error) {
+	var all []Spending
+	err := q.each(ctx, `SELECT kind, spent, reset_at FROM budget WHERE key = ? AND reset_at > ? ORDER BY kind`, []any{key, micros(now)},
+		func(row *sql.Rows) error {
+			var s Spending
+			err := row.Scan(&s.Kind, &s.Spent, (*stamp)(&s.Reset))
+			all = append(all, s)
+			return err
+		})
+	return all, wrap(err, "list budgets")
 }

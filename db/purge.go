@@ -8,6 +8,8 @@ import (
 const (
 	// codesStay is how long an expired code can still be told from a wrong one.
 	codesStay = 24 * time.Hour
+	// knownFor is how long any plain address of the network stays.
+	knownFor = 90 * 24 * time.Hour
 	// mailsStay is how long the outbox remembers what became of a mail.
 	mailsStay = 30 * 24 * time.Hour
 	// mailsKept is how many mails the outbox remembers at most.
@@ -26,6 +28,9 @@ func (tx *Tx) Purge(ctx context.Context, now time.Time) error {
 	}{
 		{`DELETE FROM session WHERE expires_at <= ?`, at},
 		{`DELETE FROM budget WHERE reset_at <= ?`, at},
+		{`DELETE FROM known_address WHERE seen_at <= ?`, micros(now.Add(-knownFor))},
+		{`DELETE FROM guessed_account WHERE since <= ?`, micros(now.Add(-guessedFor))},
+		{`UPDATE audit SET address = NULL WHERE address IS NOT NULL AND at <= ?`, micros(now.Add(-knownFor))},
 		{`DELETE FROM reserved_key WHERE expires_at <= ?`, at},
 		{`DELETE FROM phone_code WHERE expires_at <= ?`, at},
 		{`DELETE FROM email_code WHERE expires_at <= ?`, micros(now.Add(-codesStay))},

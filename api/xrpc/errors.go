@@ -6,7 +6,9 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync"
+	"time"
 )
 
 // Error is the only error the boundary understands; any other becomes a 500.
@@ -191,14 +193,20 @@ func Forbidden(message string) *Error {
 	return &Error{Status: http.StatusForbidden, Name: "Forbidden", Message: message}
 }
 
-// RateLimitExceeded returns 429 RateLimitExceeded.
-func RateLimitExceeded(message string) *Error {
-	return &Error{Status: http.StatusTooManyRequests, Name: "RateLimitExceeded", Message: message}
+// RateLimitExceeded returns 429 RateLimitExceeded, to be tried again after wait.
+func RateLimitExceeded(wait time.Duration) *Error {
+	return &Error{Status: http.StatusTooManyRequests, Header: retryAfter(wait)}
 }
 
-// NotEnoughResources returns 503 NotEnoughResources.
-func NotEnoughResources(message string) *Error {
-	return &Error{Status: http.StatusServiceUnavailable, Name: "NotEnoughResources", Message: message}
+// NotEnoughResources returns 503 NotEnoughResources, to be tried again after wait.
+func NotEnoughResources(wait time.Duration) *Error {
+	return &Error{Status: http.StatusServiceUnavailable, Header: retryAfter(wait)}
+}
+
+// retryAfter says wait in whole seconds, rounded up: who comes back then is not early.
+func retryAfter(wait time.Duration) http.Header {
+	seconds := max(1, (wait+time.Second-1)/time.Second)
+	return http.Header{"Retry-After": {strconv.FormatInt(int64(seconds), 10)}}
 }
 
 // UpstreamFailure returns 502 UpstreamFailure.

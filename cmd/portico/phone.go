@@ -9,6 +9,7 @@ import (
 	"portico/db"
 	"portico/impl/account/phone"
 	"portico/impl/account/phone/twilio"
+	"portico/impl/budget"
 	"portico/impl/keyring"
 	"portico/impl/mail/outbox"
 )
@@ -20,8 +21,8 @@ const (
 )
 
 // phones is the phone verification, nil where none is configured.
-func (s *settings) phones(store *db.DB, keys *keyring.Ring, letters *outbox.Outbox) *phone.Verification {
-	v := &phone.Verification{DB: store, Keys: keys, Max: s.PhoneMaxAccounts, MaxTexts: s.PhoneMaxTexts, Bypass: s.PhoneBypass, Now: time.Now}
+func (s *settings) phones(store *db.DB, keys *keyring.Ring, budgets *budget.Ledger, letters *outbox.Outbox) *phone.Verification {
+	v := &phone.Verification{DB: store, Keys: keys, Budgets: budgets, Max: s.PhoneMaxAccounts, MaxTexts: s.PhoneMaxTexts, Bypass: s.PhoneBypass, Now: time.Now}
 	switch s.PhoneProvider {
 	case phoneTwilio:
 		v.Provider = &twilio.Client{

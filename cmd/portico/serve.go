@@ -35,6 +35,7 @@ import (
 	"portico/impl/atproto/identity"
 	"portico/impl/atproto/server"
 	"portico/impl/atproto/temp"
+	"portico/impl/budget"
 	"portico/impl/identity/directory"
 	"portico/impl/identity/domain"
 	"portico/impl/identity/handle"
@@ -238,9 +239,10 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		return nil, err
 	}
 	tokens := &token.Issuer{Secret: []byte(s.JWTSecret), ServiceDID: s.ServiceDID.String(), Now: time.Now, Rand: rand.Reader}
-	sessions := &session.Sessions{DB: store, Tokens: tokens, Keys: keys, Now: time.Now}
+	budgets := &budget.Ledger{DB: store, Keys: keys, Exempt: s.RateLimitBypassIPs, Now: time.Now}
+	sessions := &session.Sessions{DB: store, Tokens: tokens, Keys: keys, Budgets: budgets, Now: time.Now}
 	accounts := &account.Accounts{
-		DB: store, Sessions: sessions, Keys: keys,
+		DB: store, Sessions: sessions, Keys: keys, Budgets: budgets,
 		Directory: &plc.Client{URL: directoryURL, Deadline: account.Patience(s.SignupLease)},
 		Rotation:  s.RotationKey, Recovery: s.RecoveryDIDKey, Endpoint: s.PublicURL.String(), Holder: holder,
 		Lease: s.SignupLease, CleanupDelays: s.SignupCleanupAfter, Now: time.Now, Rand: rand.Reader, Log: log,
@@ -278,10 +280,10 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		Accounts: accounts, Directory: &plc.Client{URL: directoryURL}, Documents: documents, Foreign: handles, Rules: rules,
 		Domains: domains,
 	}
-	codes := &emailcode.Codes{DB: store, Keys: keys, Outbox: letters, Brand: s.brand(), Now: time.Now, Rand: rand.Reader}
-	phones := s.phones(store, keys, letters)
+	codes := &emailcode.Codes{DB: store, Keys: keys, Budgets: budgets, Outbox: letters, Brand: s.brand(), Now: time.Now, Rand: rand.Reader}
+	phones := s.phones(store, keys, budgets, letters)
 	service := &server.Service{
-		DB: store, Accounts: accounts, DIDs: dids, Sessions: sessions,
+		DB: store, Budgets: budgets, Accounts: accounts, DIDs: dids, Sessions: sessions,
 		Passwords: passwords, Handles: rules, Domains: domains,
 		Emails:  &email.Rules{Disposable: email.Disposable()},
 		Resolve: identities{handles, documents},
@@ -290,7 +292,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 			InviteEarning: invite.Earning{Interval: s.InviteInterval, Epoch: s.InviteEpoch},
 			PrivacyPolicy: s.PrivacyPolicyURL, TermsOfService: s.TermsOfServiceURL, ContactEmail: s.ContactEmail,
 			SendsMail:          s.SMTPURL != nil || s.Development,
-			DocumentInSessions: s.DIDDocWithSession, PasswordMinLength: s.PasswordMinLength, Exempt: s.RateLimitBypassIPs,
+			DocumentInSessions: s.DIDDocWithSession, PasswordMinLength: s.PasswordMinLength,
 			BlobUploadLimit: s.BlobUploadLimit,
 		},
 		Codes: codes, Phones: phones, Outbox: letters, Brand: s.brand(),
@@ -306,7 +308,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 	administration := &admin.Service{
 		DB: store, Accounts: accounts, DIDs: dids, Identities: ownDIDs,
-		Credentials: account.Credentials{Outbox: letters, Brand: s.brand(), Now: time.Now},
+		Credentials: account.Credentials{Budgets: budgets, Outbox: letters, Brand: s.brand(), Now: time.Now},
 		Passwords:   passwords, Outbox: letters, PasswordMinLength: s.PasswordMinLength, Now: time.Now,
 	}
 	operators := &operator.Service{
@@ -333,7 +335,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	if err := operatorapi.Register(routes, operators, operator.Policy{Gate: gate}); err != nil {
 		return nil, fmt.Errorf("register alt.portico.operator: %w", err)
 	}
-	if err := tempapi.Register(routes, &temp.Service{Phones: phones, Exempt: s.RateLimitBypassIPs}, temp.Policy{Gate: gate}); err != nil {
+	if err := tempapi.Register(routes, &temp.Service{Phones: phones, Budgets: budgets}, temp.Policy{Gate: gate}); err != nil {
 		return nil, fmt.Errorf("register com.atproto.temp: %w", err)
 	}
 	if err := describeMethods(e, routes.Methods(), s.Version); err != nil {

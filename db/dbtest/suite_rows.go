@@ -766,16 +766,17 @@ func (s *suite) budgets() {
 	check("left after the end", n, reset, 2, time.Time{})
 	n, reset = spend("key", end)
 	check("next window", n, reset, 1, end.Add(time.Hour))
-	s.must(func(tx *db.Tx) error { return tx.SetBudget(ctx, "kind", "key", 2, end.Add(2*time.Hour)) })
-	n, reset = left(end)
-	check("set", n, reset, 0, end.Add(2*time.Hour))
 	for _, kind := range []string{"kind/below", "kindred"} {
-		s.must(func(tx *db.Tx) error { return tx.SetBudget(ctx, kind, "key", 1, end.Add(time.Hour)) })
+		s.must(func(tx *db.Tx) error {
+			_, _, err := tx.SpendBudget(ctx, kind, "key", 2, time.Hour, end)
+			return err
+		})
 	}
-	for now, want := range map[time.Time]int{end: 1, end.Add(time.Hour): 0} {
-		if n, err := s.db.BudgetsBelow(ctx, "kind", "key", now); n != want || err != nil {
-			s.Errorf("%d kinds below, want %d: %v", n, want, err)
-		}
+	open := []db.Spending{{Kind: "kind", Spent: 1, Reset: end.Add(time.Hour)}, {Kind: "kind/below", Spent: 1, Reset: end.Add(time.Hour)}, {Kind: "kindred", Spent: 1, Reset: end.Add(time.Hour)}}
+	for now, want := range map[time.Time][]db.Spending{end: open, end.Add(time.Hour): nil} {
+		got, err := s.db.Spendings(ctx, "key", now)
+		s.ok(err)
+		s.equal("spendings", got, want)
 	}
 	s.must(func(tx *db.Tx) error { return tx.ClearBudget(ctx, "kind", "key") })
 	for kind, want := range map[string]int{"kind/below": 2, "kindred": 1} {
@@ -787,6 +788,10 @@ func (s *suite) budgets() {
 	}
 	n, reset = left(end)
 	check("cleared", n, reset, 2, time.Time{})
+	s.must(func(tx *db.Tx) error { return tx.ForgetBudgets(ctx, "key") })
+	got, err := s.db.Spendings(ctx, "key", end)
+	s.ok(err)
+	s.equal("spendings of a forgotten key", got, []db.Spending(nil))
 }
 
 func (s *suite) jobs() {

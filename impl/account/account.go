@@ -34,6 +34,7 @@ import (
 	"portico/db"
 	"portico/impl/account/session"
 	"portico/impl/audit"
+	"portico/impl/budget"
 	"portico/impl/identity/plc"
 	"portico/impl/keyring"
 	"portico/impl/repo"
@@ -61,6 +62,7 @@ type Accounts struct {
 	Directory Directory
 	Sessions  *session.Sessions
 	Keys      *keyring.Ring
+	Budgets   *budget.Ledger
 	// Rotation signs PLC operations; Recovery is the operator's own rotation
 	// key, a did:key put before it, or empty.
 	Rotation atcrypto.PrivateKeyExportable

@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"portico/db"
@@ -16,15 +17,17 @@ import (
 // Credentials changes how the owners of accounts sign in, and tells them. Whoever
 // calls its methods has decided that it may be, and has locked the account.
 type Credentials struct {
-	Outbox *outbox.Outbox
-	Brand  mail.Brand
-	Now    func() time.Time
+	Budgets *budget.Ledger
+	Outbox  *outbox.Outbox
+	Brand   mail.Brand
+	Now     func() time.Time
 }
 
 // SetPassword gives a the password with this hash. All its sessions end, and the
-// access tokens that were issued before; app passwords stay. Wrong passwords of the
-// past are forgotten: who chose a new one is not to wait for them.
-func (c Credentials) SetPassword(ctx context.Context, tx *db.Tx, a *db.Account, hash string) error {
+// access tokens that were issued before; app passwords stay. What strangers spent on the
+// account is forgotten: who chose a new password is not to wait for them. So is where its
+// owner was, but for the address from, if it is one that proved to be the owner's.
+func (c Credentials) SetPassword(ctx context.Context, tx *db.Tx, a *db.Account, hash string, from netip.Addr) error {
 	a.PasswordHash = hash
 	a.TokensValidFrom = session.ValidFrom(c.Now(), a.TokensValidFrom)
 	if err := tx.UpdateAccount(ctx, a); err != nil {
@@ -33,13 +36,27 @@ func (c Credentials) SetPassword(ctx context.Context, tx *db.Tx, a *db.Account, 
 	if err := tx.EndSessions(ctx, a.DID); err != nil {
 		return fmt.Errorf("set password: %w", err)
 	}
-	if err := budget.ForgetPasswords(ctx, tx, a.DID); err != nil {
+	if err := c.forgetVisitors(ctx, tx, a, from); err != nil {
 		return fmt.Errorf("set password: %w", err)
 	}
 	if err := audit.Record(ctx, tx, c.Now(), a.DID, audit.PasswordChanged, ""); err != nil {
 		return err
 	}
 	return c.Outbox.Announce(ctx, tx, a.DID, mail.KindPasswordChanged, c.Brand.PasswordChanged(a.Email, outbox.Named(a), c.Now()))
+}
+
+// forgetVisitors gives back what strangers may have spent, wrong passwords, wrong codes
+// and the mails that carry codes, and makes addresses unknown but for one.
+func (c Credentials) forgetVisitors(ctx context.Context, tx *db.Tx, a *db.Account, but netip.Addr) error {
+	if err := c.Budgets.Proven(ctx, tx, a.DID); err != nil {
+		return err
+	}
+	if a.Email != "" {
+		if err := c.Budgets.GiveBack(ctx, tx, budget.Recipient(a.Email), budget.Mails); err != nil {
+			return err
+		}
+	}
+	return c.Budgets.Unknow(ctx, tx, a.DID, but)
 }
 
 // SetEmail gives a another address, in lower case, or makes it confirm the one that

@@ -12,6 +12,7 @@ import (
 
 	"portico/db"
 	"portico/impl/audit"
+	"portico/impl/budget"
 	"portico/impl/repo"
 	"portico/impl/repo/dagcbor"
 	"portico/impl/repo/event"
@@ -137,6 +138,9 @@ func (a *Accounts) Delete(ctx context.Context, tx *db.Tx, did syntax.DID) error 
 func (a *Accounts) remove(ctx context.Context, tx *db.Tx, did syntax.DID, said ...event.Event) error {
 	if err := tx.DeleteAccount(ctx, did); err != nil {
 		return fmt.Errorf("delete account %s: %w", did, err)
+	}
+	if err := a.Budgets.Forget(ctx, tx, budget.Account(did)); err != nil {
+		return err
 	}
 	if err := a.replaceEvents(ctx, tx, did, said...); err != nil {
 		return fmt.Errorf("delete account %s: %w", did, err)

@@ -23,6 +23,7 @@ import (
 	"portico/impl/account"
 	"portico/impl/account/session"
 	"portico/impl/account/token"
+	"portico/impl/budget"
 	"portico/impl/identity/directory"
 	"portico/impl/identity/plc"
 	"portico/impl/keyring"
@@ -230,14 +231,18 @@ func (w *world) server(name string) *server {
 		return nil
 	}
 	h := &hooks{Directory: client, random: rand.Reader}
-	sessions := &session.Sessions{DB: w.db, Keys: w.keys, Now: w.clock.Now, Tokens: &token.Issuer{
+	sessions := &session.Sessions{DB: w.db, Keys: w.keys, Budgets: w.budgets(), Now: w.clock.Now, Tokens: &token.Issuer{
 		Secret: []byte("a secret of thirty-two characters"), ServiceDID: "did:web:pds.test", Now: w.clock.Now, Rand: h,
 	}}
 	return &server{hooks: h, client: client, sessions: sessions, Accounts: &account.Accounts{
-		DB: w.db, Directory: h, Sessions: sessions, Keys: w.keys, Rotation: w.rotation,
+		DB: w.db, Directory: h, Sessions: sessions, Keys: w.keys, Budgets: w.budgets(), Rotation: w.rotation,
 		Endpoint: "https://pds.test", Holder: name, Lease: time.Minute,
 		Now: w.clock.Now, Rand: rand.Reader, Log: slog.New(slog.DiscardHandler),
 	}}
+}
+
+func (w *world) budgets() *budget.Ledger {
+	return &budget.Ledger{DB: w.db, Keys: w.keys, Now: w.clock.Now}
 }
 
 // crashing calls Create and expects the server to die in it.

@@ -15,6 +15,8 @@ import (
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/account"
+	"portico/impl/account/password"
+	"portico/impl/budget"
 	"portico/impl/identity/plc"
 	"portico/impl/mail/emailcode"
 )
@@ -26,11 +28,24 @@ func Code(err error) error {
 		return xrpc.InvalidToken("Token is invalid")
 	case errors.Is(err, emailcode.ErrExpired):
 		return xrpc.ExpiredToken("Token is expired")
-	case errors.Is(err, emailcode.ErrSpent):
-		return xrpc.RateLimitExceeded("Rate Limit Exceeded")
+	}
+	return Spent(err)
+}
+
+// Spent answers a budget of the caller's own that is spent, or more passwords to hash
+// than the server can.
+func Spent(err error) error {
+	if spent, ok := errors.AsType[*budget.Spent](err); ok {
+		return xrpc.RateLimitExceeded(spent.Wait).Because(err)
+	}
+	if errors.Is(err, password.ErrBusy) {
+		return xrpc.NotEnoughResources(busyFor).Because(err)
 	}
 	return err
 }
+
+// busyFor is how long a server that has too much to do is best left alone.
+const busyFor = 5 * time.Second
 
 // Mail answers a mail that could not be queued.
 func Mail(err error) error {
@@ -39,10 +54,8 @@ func Mail(err error) error {
 		return xrpc.InvalidRequest("account not found")
 	case errors.Is(err, emailcode.ErrNoEmail):
 		return xrpc.InvalidRequest("account does not have an email address")
-	case errors.Is(err, emailcode.ErrMailsSpent):
-		return xrpc.RateLimitExceeded("Rate Limit Exceeded")
 	}
-	return err
+	return Spent(err)
 }
 
 // Directory answers a PLC directory that refused, or of which nobody knows what

@@ -21,12 +21,10 @@ func Phone(err error, limit int) error {
 		return xrpc.InvalidRequest("Could not send verification text: invalid phone number").Because(err)
 	case errors.Is(err, phone.ErrCountry):
 		return xrpc.InvalidRequest("Could not send verification text: country not supported").Because(err)
-	case errors.Is(err, phone.ErrSpent):
-		return xrpc.RateLimitExceeded("Rate Limit Exceeded")
 	case errors.Is(err, phone.ErrSend):
 		return xrpc.UpstreamFailure("Could not send verification text").Because(err)
 	case errors.Is(err, phone.ErrCheck):
 		return xrpc.UpstreamFailure("Could not verify phone number. Please try again.").Because(err)
 	}
-	return err
+	return Spent(err)
 }

@@ -81,11 +81,19 @@ const maxDetail = 2100
 // tx does. detail is for people; it must hold no secret. It is cut where somebody
 // made it long: entries stay for a year.
 func Record(ctx context.Context, tx *db.Tx, at time.Time, did syntax.DID, event, detail string) error {
+	return tx.RecordAudit(ctx, entry(ctx, at, did, event, detail))
+}
+
+// RecordOfAccount is Record for what happens to an account that may be gone, or was only
+// named: if there is none nothing is recorded, with as much work.
+func RecordOfAccount(ctx context.Context, tx *db.Tx, at time.Time, did syntax.DID, event, detail string) error {
+	return tx.RecordAuditOfAccount(ctx, entry(ctx, at, did, event, detail))
+}
+
+func entry(ctx context.Context, at time.Time, did syntax.DID, event, detail string) db.AuditEntry {
 	w := From(ctx)
 	if len(detail) > maxDetail {
 		detail = strings.ToValidUTF8(detail[:maxDetail], "") + "…"
 	}
-	return tx.RecordAudit(ctx, db.AuditEntry{
-		DID: did, At: at, Actor: w.Actor, Address: w.Address, Event: event, Detail: detail,
-	})
+	return db.AuditEntry{DID: did, At: at, Actor: w.Actor, Address: w.Address, Event: event, Detail: detail}
 }

@@ -18,6 +18,7 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -45,6 +46,7 @@ import (
 	"portico/impl/atproto/identity"
 	"portico/impl/atproto/server"
 	"portico/impl/atproto/temp"
+	"portico/impl/budget"
 	"portico/impl/identity/domain"
 	"portico/impl/identity/handle"
 	"portico/impl/identity/plc"
@@ -78,6 +80,7 @@ type Server struct {
 	Logged   *Log
 	Rotation *atcrypto.PrivateKeyK256 // of the server, in every DID that it makes
 	Keys     *keyring.Ring
+	Budgets  *budget.Ledger
 	Tokens   *token.Issuer
 	Domains  *domain.Domains
 
@@ -117,6 +120,8 @@ type Options struct {
 	// Limiter counts requests, as is off in production unless switched on.
 	Limiter        bool
 	TrustedProxies int
+	// Exempt are addresses that budgets count as nobody's.
+	Exempt []netip.Addr
 }
 
 // New starts a server that runs until the test ends.
@@ -156,10 +161,11 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.Tokens = &token.Issuer{
 		Secret: []byte("a secret of thirty-two characters"), ServiceDID: o.Config.ServiceDID.String(), Now: s.Now, Rand: rand.Reader,
 	}
-	sessions := &session.Sessions{DB: s.DB, Tokens: s.Tokens, Keys: s.Keys, Now: s.Now}
+	s.Budgets = &budget.Ledger{DB: s.DB, Keys: s.Keys, Exempt: o.Exempt, Now: s.Now}
+	sessions := &session.Sessions{DB: s.DB, Tokens: s.Tokens, Keys: s.Keys, Budgets: s.Budgets, Now: s.Now}
 	s.Outbox = &outbox.Outbox{DB: s.DB, Keys: s.Keys, Holder: "test", Now: s.Now, Log: log}
 	accounts := &account.Accounts{
-		DB: s.DB, Directory: client, Sessions: sessions, Keys: s.Keys, Rotation: s.Rotation, Recovery: o.RecoveryKey,
+		DB: s.DB, Directory: client, Sessions: sessions, Keys: s.Keys, Budgets: s.Budgets, Rotation: s.Rotation, Recovery: o.RecoveryKey,
 		Endpoint: Endpoint, Holder: "test", Lease: time.Minute, CleanupDelays: account.DefaultCleanupDelays, Now: s.Now, Rand: rand.Reader, Log: log,
 	}
 	dids := &account.Verifier{Accounts: accounts, Directory: client, Documents: s.Internet}
@@ -171,9 +177,9 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	}))
 	identities := &account.Identities{Accounts: accounts, Directory: client, Documents: s.Internet, Foreign: s.Internet, Rules: rules, Domains: s.Domains}
 	brand := mail.Brand{ServiceName: "Test PDS"}
-	codes := &emailcode.Codes{DB: s.DB, Keys: s.Keys, Outbox: s.Outbox, Brand: brand, Now: s.Now, Rand: rand.Reader}
+	codes := &emailcode.Codes{DB: s.DB, Keys: s.Keys, Budgets: s.Budgets, Outbox: s.Outbox, Brand: brand, Now: s.Now, Rand: rand.Reader}
 	s.Server = &server.Service{
-		DB: s.DB, Accounts: accounts, DIDs: dids, Sessions: sessions, Passwords: passwords, Handles: rules, Domains: s.Domains,
+		DB: s.DB, Budgets: s.Budgets, Accounts: accounts, DIDs: dids, Sessions: sessions, Passwords: passwords, Handles: rules, Domains: s.Domains,
 		Emails: &email.Rules{Disposable: email.Disposable()}, Resolve: s.Internet, Config: o.Config,
 		Codes: codes, Outbox: s.Outbox, Brand: brand, Now: s.Now, Rand: rand.Reader, Log: log,
 	}
@@ -183,11 +189,11 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	}
 	s.Admin = &admin.Service{
 		DB: s.DB, Accounts: accounts, DIDs: dids, Identities: identities,
-		Credentials: account.Credentials{Outbox: s.Outbox, Brand: brand, Now: s.Now},
+		Credentials: account.Credentials{Budgets: s.Budgets, Outbox: s.Outbox, Brand: brand, Now: s.Now},
 		Passwords:   passwords, Outbox: s.Outbox, PasswordMinLength: o.Config.PasswordMinLength, Now: s.Now,
 	}
 	s.Operator = &operator.Service{DB: s.DB, Identities: identities, Credentials: s.Admin.Credentials, Domains: s.Domains}
-	s.Temp = &temp.Service{Exempt: o.Config.Exempt}
+	s.Temp = &temp.Service{Budgets: s.Budgets}
 
 	gate := &auth.Gate{
 		DB: s.DB, Tokens: s.Tokens, AdminPassword: AdminPassword, ModService: o.ModService,

@@ -21,6 +21,7 @@ import (
 	"portico/db"
 	"portico/impl/account/serviceauth"
 	"portico/impl/account/token"
+	"portico/impl/budget"
 )
 
 // Gate makes the authenticators of one server.
@@ -51,6 +52,15 @@ func (p Principal) StillSignedIn(a *db.Account) error {
 		return xrpc.ExpiredToken("Token has expired")
 	}
 	return nil
+}
+
+// Payer pays for what the session causes: the account, or its apps where it was opened
+// with an app password.
+func (p Principal) Payer() budget.Payer {
+	if token.Full.Has(p.Scope) {
+		return budget.Account(p.DID)
+	}
+	return budget.App(p.DID)
 }
 
 type contextKey int

@@ -3,7 +3,6 @@ package phone
 import (
 	"context"
 	"crypto/subtle"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -36,7 +35,6 @@ type Provider interface {
 // Why a number was not proven, or no code was sent.
 var (
 	ErrWrong = errors.New("phone code is wrong, too old or used")
-	ErrSpent = errors.New("too many text messages, or too many tries")
 	// ErrSend and ErrCheck say that the provider failed, or that the day's text messages
 	// are sent.
 	ErrSend  = errors.New("could not send a text message")
@@ -48,6 +46,7 @@ var (
 type Verification struct {
 	DB       *db.DB
 	Keys     *keyring.Ring
+	Budgets  *budget.Ledger
 	Provider Provider
 	// Max is how many accounts a number may have at a time.
 	Max int
@@ -60,14 +59,13 @@ type Verification struct {
 	Now    func() time.Time
 }
 
-// Request sends a code to n. payer is the key of the caller's address, see
-// [budget.Payer], or "" for one that is not counted. It returns db.ErrPhoneTaken,
-// ErrSpent, ErrNumber, ErrCountry or ErrSend.
+// Request sends a code to n, for which the caller pays. It returns db.ErrPhoneTaken,
+// ErrNumber, ErrCountry, ErrSend or a [*budget.Spent].
 //
 // What n is makes no difference to what a caller pays for asking: the answer alone
 // tells of numbers that are full, and of the one that needs no code.
-func (v *Verification) Request(ctx context.Context, n Number, payer string) error {
-	if err := v.pay(ctx, budget.TextsFrom, payer); err != nil || v.bypassed(n) {
+func (v *Verification) Request(ctx context.Context, n Number, caller budget.Payer) error {
+	if err := v.pay(ctx, budget.TextsFrom, caller); err != nil || v.bypassed(n) {
 		return err
 	}
 	if err := v.free(ctx, n); err != nil {
@@ -85,10 +83,10 @@ func (v *Verification) Request(ctx context.Context, n Number, payer string) erro
 }
 
 // Free returns db.ErrPhoneTaken when n has as many accounts as it may have, and
-// ErrSpent when payer, see Request, has asked too often. Nothing is reserved:
+// a [*budget.Spent] when the caller has asked too often. Nothing is reserved:
 // [Verification.Claim] decides.
-func (v *Verification) Free(ctx context.Context, n Number, payer string) error {
-	if err := v.pay(ctx, budget.NumbersFrom, payer); err != nil || v.bypassed(n) {
+func (v *Verification) Free(ctx context.Context, n Number, caller budget.Payer) error {
+	if err := v.pay(ctx, budget.NumbersFrom, caller); err != nil || v.bypassed(n) {
 		return err
 	}
 	return v.free(ctx, n)
@@ -104,7 +102,8 @@ func (v *Verification) free(ctx context.Context, n Number) error {
 
 // Prove spends the code that was typed as one that was sent to n. It asks the provider,
 // so it is called outside of transactions, and last of all that may refuse a sign-up:
-// a code proves a number once. It returns ErrWrong, ErrSpent or ErrCheck.
+// a code proves a number once. It returns ErrWrong, ErrCheck or a
+// [*budget.Spent].
 func (v *Verification) Prove(ctx context.Context, n Number, typed string) error {
 	if v.bypassed(n) {
 		return nil
@@ -115,14 +114,10 @@ func (v *Verification) Prove(ctx context.Context, n Number, typed string) error 
 	}
 	// Every try counts, also the right one, and before it is made: guesses that are made
 	// at the same time are not free.
-	ok, err := budget.PhoneCodes.Spend(context.WithoutCancel(ctx), v.DB, v.key(n), v.Now())
-	if err != nil {
+	if err := v.pay(ctx, budget.PhoneCodes, budget.Number(v.mac(n))); err != nil {
 		return err
 	}
-	if !ok {
-		return ErrSpent
-	}
-	ok, err = v.Provider.Check(ctx, n, code)
+	ok, err := v.Provider.Check(ctx, n, code)
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrCheck, err)
@@ -145,35 +140,24 @@ func (v *Verification) bypassed(n Number) bool {
 }
 
 // pay takes from what payer has of b, also when the caller has hung up.
-func (v *Verification) pay(ctx context.Context, b budget.Budget, payer string) error {
-	if payer == "" {
-		return nil
-	}
-	ok, err := b.Spend(context.WithoutCancel(ctx), v.DB, payer, v.Now())
-	if err == nil && !ok {
-		return ErrSpent
-	}
-	return err
+func (v *Verification) pay(ctx context.Context, b budget.Budget, payer budget.Payer) error {
+	return v.Budgets.Spend(context.WithoutCancel(ctx), b, payer)
 }
 
 // spend pays for a text message to n.
 func (v *Verification) spend(ctx context.Context, n Number) error {
 	return v.DB.Write(ctx, func(tx *db.Tx) error {
 		for _, b := range []budget.Budget{budget.TextsTo, budget.TextsToInADay} {
-			ok, err := b.SpendIn(ctx, tx, v.key(n), v.Now())
-			if err != nil {
+			if err := v.Budgets.SpendIn(ctx, tx, b, budget.Number(v.mac(n))); err != nil {
 				return err
-			}
-			if !ok {
-				return ErrSpent
 			}
 		}
 		if v.MaxTexts == 0 {
 			return nil
 		}
-		ok, err := budget.Budget{Kind: "texts", Points: v.MaxTexts, Window: 24 * time.Hour}.SpendIn(ctx, tx, "all", v.Now())
-		if err == nil && !ok {
-			err = fmt.Errorf("%w: there were %d in a day", ErrSend, v.MaxTexts)
+		err := v.Budgets.SpendIn(ctx, tx, budget.Texts(v.MaxTexts), budget.Server())
+		if _, spent := errors.AsType[*budget.Spent](err); spent {
+			return fmt.Errorf("%w: there were %d in a day", ErrSend, v.MaxTexts)
 		}
 		return err
 	})
@@ -182,9 +166,6 @@ func (v *Verification) spend(ctx context.Context, n Number) error {
 // mac is the keyed hash that stands for n in the database. There are few enough numbers
 // to try them all, so it hides them from those alone who do not have the key.
 func (v *Verification) mac(n Number) []byte { return numberMAC(v.Keys, n) }
-
-// key is mac as the key of a budget.
-func (v *Verification) key(n Number) string { return hex.EncodeToString(v.mac(n)) }
 
 func numberMAC(keys *keyring.Ring, n Number) []byte {
 	mac := keys.MAC("phone-number", []byte(n))

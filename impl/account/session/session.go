@@ -41,10 +41,11 @@ type Tokens struct {
 
 // Sessions issues the tokens of one server. It is safe for concurrent use.
 type Sessions struct {
-	DB     *db.DB
-	Tokens *token.Issuer
-	Keys   *keyring.Ring
-	Now    func() time.Time
+	DB      *db.DB
+	Tokens  *token.Issuer
+	Keys    *keyring.Ring
+	Budgets *budget.Ledger
+	Now     func() time.Time
 }
 
 // A Draft is a session whose row is still to be stored: the one thing of a
@@ -103,7 +104,7 @@ func (s *Sessions) Start(ctx context.Context, account *db.Account, app *db.AppPa
 		detail := ""
 		if app != nil {
 			detail = "app password " + app.Name
-		} else if err := s.KnowAddress(ctx, tx, account.DID); err != nil {
+		} else if err := s.Budgets.SignedIn(ctx, tx, account.DID, address(ctx)); err != nil {
 			return err
 		}
 		if err := audit.Record(ctx, tx, s.Now(), account.DID, audit.SignedIn, detail); err != nil {
@@ -120,11 +121,16 @@ func (s *Sessions) Start(ctx context.Context, account *db.Account, app *db.AppPa
 // KnowAddress remembers where the owner of an account is: wrong passwords that
 // strangers send from elsewhere are not to be held against that address.
 func (s *Sessions) KnowAddress(ctx context.Context, tx *db.Tx, did syntax.DID) error {
+	return s.Budgets.Know(ctx, tx, did, address(ctx))
+}
+
+// address is that of who acts in ctx, invalid where nobody said.
+func address(ctx context.Context) netip.Addr {
 	ip, err := netip.ParseAddr(audit.From(ctx).Address)
 	if err != nil {
-		return nil // nobody said
+		return netip.Addr{}
 	}
-	return budget.KnowAddress(ctx, tx, did, ip, s.Now())
+	return ip
 }
 
 // Restricted gives a taken-down account the narrow tokens of its appeal. The

@@ -41,7 +41,7 @@ func (s *Service) SendEmail(ctx context.Context, in *api.SendEmailInput) (*api.S
 	case errors.Is(err, errNoAddress):
 		return nil, xrpc.InvalidRequest("account does not have an email address")
 	case errors.Is(err, outbox.ErrFull):
-		return nil, xrpc.NotEnoughResources("Too many mails wait to be sent")
+		return nil, xrpc.NotEnoughResources(time.Minute).Because(err)
 	case err != nil:
 		return nil, err
 	}

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 
 	api "portico/api/atproto/admin"
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/account/password"
+	"portico/impl/answer"
 	"portico/impl/mail/emailcode"
 )
 
@@ -30,11 +32,8 @@ func (s *Service) UpdateAccountPassword(ctx context.Context, in *api.UpdateAccou
 		return err
 	}
 	hash, err := s.Passwords.Hash(ctx, password.Caller{Known: true}, in.Password)
-	if errors.Is(err, password.ErrBusy) {
-		return xrpc.NotEnoughResources("Not Enough Resources")
-	}
 	if err != nil {
-		return fmt.Errorf("hash new password: %w", err)
+		return answer.Spent(fmt.Errorf("hash new password: %w", err))
 	}
 	err = s.DB.Write(ctx, func(tx *db.Tx) error {
 		a, err := tx.LockAccount(ctx, in.DID)
@@ -44,7 +43,7 @@ func (s *Service) UpdateAccountPassword(ctx context.Context, in *api.UpdateAccou
 		if err := tx.DeleteCodes(ctx, a.DID, string(emailcode.ResetPassword)); err != nil {
 			return err
 		}
-		return s.Credentials.SetPassword(ctx, tx, a, hash)
+		return s.Credentials.SetPassword(ctx, tx, a, hash, netip.Addr{})
 	})
 	if errors.Is(err, db.ErrNotFound) {
 		return nil // deleted meanwhile

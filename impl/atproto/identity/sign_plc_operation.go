@@ -24,7 +24,7 @@ func (s *Service) SignPLCOperation(ctx context.Context, in *api.SignPLCOperation
 		return nil, xrpc.InvalidRequest("email confirmation token required to sign PLC operations")
 	}
 	did := auth.Caller(ctx).DID
-	err := s.Codes.Use(ctx, emailcode.PLCOperation, did, *in.Token, func(*db.Tx, *db.Account) error { return nil })
+	err := s.Codes.Use(ctx, auth.Caller(ctx).Payer(), emailcode.PLCOperation, did, *in.Token, func(*db.Tx, *db.Account) error { return nil })
 	if errors.Is(err, db.ErrNotFound) {
 		return nil, auth.AccountNotFound() // deleted since the token was checked
 	}

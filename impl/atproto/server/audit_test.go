@@ -87,7 +87,7 @@ func TestAuditOfWrongPasswordsIsBounded(t *testing.T) {
 	f := newFixture(t)
 	alice := f.SignUp("alice")
 	for range 100 {
-		f.Post("createSession", `{"identifier":"alice.test","password":"a wrong password"}`)
+		f.from("203.0.113.9", "alice.test", "a wrong password")
 	}
 	entries, err := f.DB.Audit(t.Context(), alice.DID, 1000)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"portico/db"
 	"portico/impl/account/session"
 	"portico/impl/answer"
+	"portico/impl/audit"
 	"portico/impl/mail/emailcode"
 )
 
@@ -28,7 +29,11 @@ func (s *Service) checkAuthFactor(ctx context.Context, login *login, typed strin
 		return api.ErrCreateSessionAuthFactorTokenRequired.New(http.StatusUnauthorized,
 			"A sign in code has been sent to your email address")
 	}
-	err := s.Codes.Use(ctx, emailcode.SignIn, a.DID, typed, func(_ *db.Tx, now *db.Account) error {
+	payer, err := s.Budgets.Visitor(ctx, a.DID, address(ctx))
+	if err != nil {
+		return err
+	}
+	err = s.Codes.Use(ctx, payer, emailcode.SignIn, a.DID, typed, func(_ *db.Tx, now *db.Account) error {
 		if now.PasswordHash != a.PasswordHash {
 			return session.ErrStale // replaced since it was checked
 		}
@@ -39,7 +44,9 @@ func (s *Service) checkAuthFactor(ctx context.Context, login *login, typed strin
 	}
 	if errors.Is(err, emailcode.ErrInvalid) {
 		ctx := context.WithoutCancel(ctx)
-		failure := s.DB.Write(ctx, func(tx *db.Tx) error { return s.recordFailure(ctx, tx, a.DID, "wrong sign-in code") })
+		failure := s.DB.Write(ctx, func(tx *db.Tx) error {
+			return audit.RecordOfAccount(ctx, tx, s.Now(), a.DID, audit.SignInFailed, "wrong sign-in code")
+		})
 		if failure != nil {
 			return failure
 		}

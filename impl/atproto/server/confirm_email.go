@@ -22,7 +22,7 @@ func (s *Service) ConfirmEmail(ctx context.Context, in *api.ConfirmEmailInput) e
 	if email.Normalize(in.Email) != caller.Account.Email {
 		return invalidEmail()
 	}
-	err := s.Codes.Use(ctx, emailcode.ConfirmEmail, caller.DID, in.Token, func(tx *db.Tx, a *db.Account) error {
+	err := s.Codes.Use(ctx, caller.Payer(), emailcode.ConfirmEmail, caller.DID, in.Token, func(tx *db.Tx, a *db.Account) error {
 		if email.Normalize(in.Email) != a.Email {
 			return errNotThisEmail // changed since
 		}

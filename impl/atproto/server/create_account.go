@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/netip"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -16,8 +15,8 @@ import (
 	"portico/impl/account"
 	"portico/impl/account/auth"
 	"portico/impl/account/password"
+	"portico/impl/answer"
 	"portico/impl/audit"
-	"portico/impl/budget"
 	"portico/impl/identity/handle"
 	"portico/impl/identity/plc"
 	"portico/impl/mail/email"
@@ -40,11 +39,8 @@ func (s *Service) CreateAccount(ctx context.Context, in *api.CreateAccountInput)
 	}
 	if text := xrpc.ValueOf(in.Password); text != "" {
 		request.PasswordHash, err = s.Passwords.Hash(ctx, s.hashesFor(ctx), text)
-		if errors.Is(err, password.ErrBusy) {
-			return nil, xrpc.NotEnoughResources("Not Enough Resources")
-		}
 		if err != nil {
-			return nil, err
+			return nil, answer.Spent(err)
 		}
 	}
 	if err := s.provePhone(ctx, number, in, request); err != nil {
@@ -138,9 +134,6 @@ func (s *Service) signUp(ctx context.Context, in *api.CreateAccountInput) (*acco
 	}
 	return r, nil
 }
-
-// exempt says whether an address is none to be counted.
-func (s *Service) exempt(ip netip.Addr) bool { return budget.Payer(ip, s.Config.Exempt) == "" }
 
 // creationError is the answer to a creation that failed. A race that was lost
 // answers like the check that it slipped past.

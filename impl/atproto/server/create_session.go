@@ -83,7 +83,9 @@ func (s *Service) startSession(ctx context.Context, login *login, in *api.Create
 	if in.AllowTakendown != nil && *in.AllowTakendown {
 		return s.Sessions.Restricted(ctx, login.account)
 	}
-	err := s.DB.Write(ctx, func(tx *db.Tx) error { return s.recordFailure(ctx, tx, login.account.DID, "taken down") })
+	err := s.DB.Write(ctx, func(tx *db.Tx) error {
+		return audit.RecordOfAccount(ctx, tx, s.Now(), login.account.DID, audit.SignInFailed, "taken down")
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -30,10 +30,14 @@ func (s *Service) DeleteAccount(ctx context.Context, in *api.DeleteAccountInput)
 	if err != nil {
 		return err
 	}
-	if err := s.checkPassword(ctx, a, a.DID.String(), in.Password); err != nil {
+	if err := s.checkPassword(ctx, a, in.Password); err != nil {
 		return loginError(err, wrong)
 	}
-	err = s.Codes.Use(ctx, emailcode.DeleteAccount, a.DID, in.Token, func(tx *db.Tx, now *db.Account) error {
+	payer, err := s.Budgets.Visitor(ctx, a.DID, address(ctx))
+	if err != nil {
+		return err
+	}
+	err = s.Codes.Use(ctx, payer, emailcode.DeleteAccount, a.DID, in.Token, func(tx *db.Tx, now *db.Account) error {
 		if now.PasswordHash != a.PasswordHash {
 			return xrpc.AuthenticationRequired(wrong) // changed while it was being checked
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"portico/db"
+	"portico/impl/budget"
 )
 
 // importedAppPassword returns the app password of a whose text this is among
@@ -14,11 +15,14 @@ import (
 // have slow hashes only, so looking costs one of those and the budget of wrong
 // passwords is asked first; the one found gets the hash that all others have.
 func (s *Service) importedAppPassword(ctx context.Context, a *db.Account, text string) (*db.AppPassword, error) {
-	wrong, err := s.passwordBudget(ctx, a)
+	if err := s.Budgets.Left(ctx, budget.WrongPasswordsFrom, s.caller(ctx)); err != nil {
+		return nil, err
+	}
+	v, err := s.visitor(ctx, a)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.loginsLeft(ctx, wrong, a.DID.String()); err != nil {
+	if spent, err := s.spent(ctx, v); spent != nil || err != nil {
 		return nil, err
 	}
 	mac := s.Sessions.AppPasswordMAC(a.DID, text)
@@ -27,7 +31,9 @@ func (s *Service) importedAppPassword(ctx context.Context, a *db.Account, text s
 		return nil, err
 	}
 	if imported {
-		hash, err := s.Passwords.ImportedAppHash(ctx, s.hashesFor(ctx), a.DID.String(), text)
+		caller := s.hashesFor(ctx)
+		caller.Known = v.known
+		hash, err := s.Passwords.ImportedAppHash(ctx, caller, a.DID.String(), text)
 		if err != nil {
 			return nil, fmt.Errorf("check app password: %w", err)
 		}

@@ -18,6 +18,7 @@ import (
 
 	"portico/db"
 	"portico/db/dbtest"
+	"portico/impl/budget"
 	"portico/impl/identity/plc"
 	"portico/impl/repo/event"
 	"portico/impl/servertest"
@@ -513,6 +514,7 @@ func TestDesign10DeletionRemovesEveryRow(t *testing.T) {
 	f.Accepted(f.Post("requestPasswordReset", `{"email":"alice@example.com"}`))
 	f.Accepted(f.Post("reserveSigningKey", fmt.Sprintf(`{"did":%q}`, u.DID)))
 	f.Refused(f.Post("createSession", login("alice.test", "wrong")), 401, "AuthenticationRequired", "Invalid identifier or password")
+	f.Accepted(f.from("203.0.113.9", "alice.test", goodPassword))
 	code := f.deletionCode(u)
 	f.Refused(f.Post("deleteAccount", deletion(u.DID, goodPassword, "AAAAA-AAAAA")), 400, "InvalidToken", "Token is invalid")
 	f.deactivate(u)
@@ -548,14 +550,22 @@ func TestDesign10DeletionRemovesEveryRow(t *testing.T) {
 	}
 	before := tables()
 	for _, table := range []string{
-		"account", "app_password", "budget", "email_code", "event", "invite", "invite_use", "mail", "repo", "repo_block",
+		"account", "app_password", "email_code", "event", "invite", "invite_use", "known_address", "mail", "repo", "repo_block",
 		"reserved_key", "session", "signing_key",
 	} {
 		if before[table] == 0 {
 			t.Errorf("the account has no row in %s, so this test says nothing of it", table)
 		}
 	}
+	spent, err := f.Budgets.Spendings(t.Context(), budget.Account(u.DID))
+	f.Check(err)
+	if len(spent) == 0 {
+		t.Error("the account has spent nothing, so this test says nothing of it")
+	}
 	f.Accepted(f.Post("deleteAccount", deletion(u.DID, goodPassword, code)))
+	if spent, err = f.Budgets.Spendings(t.Context(), budget.Account(u.DID)); err != nil || len(spent) != 0 {
+		t.Errorf("left behind: %v, %v", spent, err)
+	}
 	if got := tables(); len(got) != 1 || got["event"] != 1 {
 		t.Errorf("left behind: %v, want the last event alone", got)
 	}
@@ -579,21 +589,25 @@ func TestDeleteAccountBudgets(t *testing.T) {
 	f := newFixture(t)
 	u := f.SignUp("alice")
 	code := f.deletionCode(u)
+	const stranger = "X-Forwarded-For: 203.0.113.9"
+	del := func(password, code string) answer {
+		return f.Post("deleteAccount", deletion(u.DID, password, code), stranger)
+	}
 	for range 20 {
-		f.Refused(f.Post("deleteAccount", deletion(u.DID, "wrong", "AAAAA-AAAAA")), 401, "AuthenticationRequired", "Invalid did or password")
-		f.Refused(f.Post("deleteAccount", deletion(u.DID, goodPassword, "AAAAA-AAAAA")), 400, "InvalidToken", "Token is invalid")
+		f.Refused(del("wrong", "AAAAA-AAAAA"), 401, "AuthenticationRequired", "Invalid did or password")
+		f.Refused(del(goodPassword, "AAAAA-AAAAA"), 400, "InvalidToken", "Token is invalid")
 	}
-	f.Refused(f.Post("deleteAccount", deletion(u.DID, goodPassword, code)), 429, "RateLimitExceeded", "Rate Limit Exceeded")
+	f.Refused(del(goodPassword, code), 429, "RateLimitExceeded", "Rate Limit Exceeded")
 	for range 30 {
-		f.Refused(f.Post("createSession", login("alice.test", "wrong")), 401, "AuthenticationRequired", "Invalid identifier or password")
+		f.Refused(f.from("203.0.113.9", "alice.test", "wrong"), 401, "AuthenticationRequired", "Invalid identifier or password")
 	}
-	f.Refused(f.Post("deleteAccount", deletion(u.DID, goodPassword, code)), 429, "RateLimitExceeded", "Rate Limit Exceeded")
-	f.Refused(f.Post("createSession", login("alice.test", goodPassword)), 429, "RateLimitExceeded", "Rate Limit Exceeded")
+	f.Refused(del(goodPassword, code), 401, "AuthenticationRequired", "Invalid did or password")
+	f.Refused(f.from("203.0.113.9", "alice.test", goodPassword), 401, "AuthenticationRequired", "Invalid identifier or password")
 	// Whoever is signed in stays so.
 	f.Accepted(f.Post("refreshSession", "", u.Refresh))
 	f.Advance(time.Hour)
-	u.Access = servertest.Bearer(f.Accepted(f.Post("createSession", login("alice.test", goodPassword))).Text(t, "accessJwt"))
-	f.Accepted(f.Post("deleteAccount", deletion(u.DID, goodPassword, f.deletionCode(u))))
+	u.Access = servertest.Bearer(f.Accepted(f.from("203.0.113.9", "alice.test", goodPassword)).Text(t, "accessJwt"))
+	f.Accepted(del(goodPassword, f.deletionCode(u)))
 }
 
 func TestDeleteAccountRaces(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -12,27 +13,20 @@ import (
 	"portico/db"
 	"portico/impl/account/password"
 	"portico/impl/account/session"
+	"portico/impl/answer"
 	"portico/impl/audit"
 	"portico/impl/budget"
 )
 
-var (
-	errBadCredentials = errors.New("unknown account or wrong password")
-	errLoginsSpent    = errors.New("too many wrong passwords")
-)
+var errBadCredentials = errors.New("unknown account or wrong password")
 
 // loginError is the answer to a sign-in that failed; wrong is what it says to a
 // wrong password.
 func loginError(err error, wrong string) error {
-	switch {
-	case errors.Is(err, errBadCredentials):
+	if errors.Is(err, errBadCredentials) {
 		return xrpc.AuthenticationRequired(wrong)
-	case errors.Is(err, errLoginsSpent):
-		return xrpc.RateLimitExceeded("Rate Limit Exceeded")
-	case errors.Is(err, password.ErrBusy):
-		return xrpc.NotEnoughResources("Not Enough Resources")
 	}
-	return err
+	return answer.Spent(err)
 }
 
 // A login is an account whose password the caller knows. app is the app password
@@ -43,12 +37,9 @@ type login struct {
 }
 
 // login finds the account that identifier names and checks the password against
-// it and, unless it is taken down, against its app passwords. Wrong passwords are
-// paid for from a budget of the account, or of the identifier where it names
-// none, so that the budget does not tell which accounts exist either.
+// it and, unless it is taken down, against its app passwords.
 func (s *Service) login(ctx context.Context, identifier, text string) (*login, error) {
-	identifier = strings.ToLower(identifier)
-	a, err := s.findAccount(ctx, identifier)
+	a, err := s.findAccount(ctx, strings.ToLower(identifier))
 	if err != nil {
 		return nil, err
 	}
@@ -63,11 +54,7 @@ func (s *Service) login(ctx context.Context, identifier, text string) (*login, e
 			return &login{a, app}, err
 		}
 	}
-	key := identifier
-	if a != nil {
-		key = a.DID.String()
-	}
-	if err := s.checkPassword(ctx, a, key, text); err != nil {
+	if err := s.checkPassword(ctx, a, text); err != nil {
 		return nil, err
 	}
 	return &login{account: a}, nil
@@ -105,34 +92,36 @@ func (s *Service) appPassword(ctx context.Context, a *db.Account, text string) (
 }
 
 // checkPassword checks the account password of a, which is nil for an unknown
-// account: that costs the same. It returns errBadCredentials, errLoginsSpent or
-// password.ErrBusy.
+// account. It returns errBadCredentials, password.ErrBusy, or a [*budget.Spent] when
+// the caller's address has sent too many wrong passwords, to whatever accounts.
 //
-// The budget is read on both sides of the slow hash. Reading it before keeps the
-// hash from being a free way to load the server; reading it after means that of
-// many guesses sent at once, a right one is worth nothing once the wrong ones
-// have spent the budget.
-func (s *Service) checkPassword(ctx context.Context, a *db.Account, key, text string) error {
-	wrong, err := s.passwordBudget(ctx, a)
+// Nothing else is told: not whether there is an account, nor that others, or this
+// caller, have spent what may be guessed of it. Then a right password is as good as
+// a wrong one, and all that is done is done all the same, in as many statements.
+// What is left is read after the slow hash: of many guesses sent at once, a right one
+// is worth nothing once the wrong ones have spent the budget.
+func (s *Service) checkPassword(ctx context.Context, a *db.Account, text string) error {
+	if err := s.Budgets.Left(ctx, budget.WrongPasswordsFrom, s.caller(ctx)); err != nil {
+		return err
+	}
+	v, err := s.visitor(ctx, a)
 	if err != nil {
 		return err
 	}
-	if err := s.loginsLeft(ctx, wrong, key); err != nil {
-		return err
-	}
-	ok, err := s.verify(ctx, a, text)
+	ok, err := s.verify(ctx, a, v.known, text)
 	if err != nil {
 		return fmt.Errorf("check password: %w", err)
 	}
-	if !ok {
+	spent, err := s.spent(ctx, v)
+	if err != nil {
+		return err
+	}
+	if !ok || spent != nil {
 		// Also when the caller has hung up: that is no way to guess for free.
-		if err := s.countFailure(context.WithoutCancel(ctx), a, wrong, key); err != nil {
+		if err := s.countFailure(context.WithoutCancel(ctx), v, spent); err != nil {
 			return err
 		}
 		return errBadCredentials
-	}
-	if err := s.loginsLeft(ctx, wrong, key); err != nil {
-		return err
 	}
 	if s.Passwords.NeedsRehash(a.PasswordHash) {
 		return s.rehash(ctx, a, text)
@@ -140,55 +129,74 @@ func (s *Service) checkPassword(ctx context.Context, a *db.Account, key, text st
 	return nil
 }
 
-// passwordBudget is what the caller's wrong passwords for a are paid from.
-func (s *Service) passwordBudget(ctx context.Context, a *db.Account) (budget.Budget, error) {
-	c := xrpc.CallFrom(ctx)
-	if a == nil || c == nil {
-		return budget.FailedPasswords, nil
-	}
-	return budget.PasswordsFrom(ctx, s.DB, a.DID, c.IP, s.Now())
+// A visitor is somebody who has typed the name of an account.
+type visitor struct {
+	did   syntax.DID // "" for a name that is nobody's
+	wrong budget.Budget
+	payer budget.Payer
+	known bool // the account's owner has been where v is
 }
 
-// countFailure takes a wrong password from what key has of a budget, and records it
-// where it was that of an account. The budget bounds the record too.
-func (s *Service) countFailure(ctx context.Context, a *db.Account, wrong budget.Budget, key string) error {
-	return s.DB.Write(ctx, func(tx *db.Tx) error {
-		if a != nil {
-			if err := s.recordFailure(ctx, tx, a.DID, "wrong password"); err != nil {
-				return err
-			}
+func (s *Service) visitor(ctx context.Context, a *db.Account) (visitor, error) {
+	v := visitor{wrong: s.Budgets.WrongPasswords(address(ctx))}
+	if a != nil {
+		v.did = a.DID
+	}
+	var err error
+	v.payer, err = s.Budgets.Visitor(ctx, v.did, address(ctx))
+	v.known = !v.payer.Stranger()
+	return v, err
+}
+
+// spent is not nil when the account takes no more passwords from where v is.
+func (s *Service) spent(ctx context.Context, v visitor) (*budget.Spent, error) {
+	err := s.Budgets.Left(ctx, v.wrong, v.payer)
+	if spent, ok := errors.AsType[*budget.Spent](err); ok {
+		return spent, nil
+	}
+	return nil, err
+}
+
+// countFailure takes a wrong password from what v and its address have. Once v has spent
+// what it had, that is no longer recorded; the owner is told instead, if it was strangers.
+func (s *Service) countFailure(ctx context.Context, v visitor, spent *budget.Spent) error {
+	now := s.Now()
+	recorded, guessed, until := v.did, syntax.DID(""), now
+	if spent != nil {
+		recorded, until = "", now.Add(spent.Wait)
+		if v.payer.Stranger() && v.wrong.Kind == budget.FailedPasswords.Kind {
+			guessed = v.did
 		}
-		_, err := wrong.SpendIn(ctx, tx, key, s.Now())
-		return err
+	}
+	return s.DB.Write(ctx, func(tx *db.Tx) error {
+		if err := audit.RecordOfAccount(ctx, tx, now, recorded, audit.SignInFailed, "wrong password"); err != nil {
+			return err
+		}
+		if err := tx.NoteGuessed(ctx, guessed, now, until); err != nil {
+			return err
+		}
+		if err := s.Budgets.CountIn(ctx, tx, budget.WrongPasswordsFrom, s.caller(ctx)); err != nil {
+			return err
+		}
+		return s.Budgets.CountIn(ctx, tx, v.wrong, v.payer)
 	})
 }
 
-// recordFailure records a failed sign-in, unless the account is gone: of those
-// nothing is kept.
-func (s *Service) recordFailure(ctx context.Context, tx *db.Tx, did syntax.DID, why string) error {
-	_, err := tx.LockAccount(ctx, did)
-	if errors.Is(err, db.ErrNotFound) {
-		return nil
+// address is the caller's, invalid where there is none.
+func address(ctx context.Context) netip.Addr {
+	if c := xrpc.CallFrom(ctx); c != nil {
+		return c.IP
 	}
-	if err != nil {
-		return err
-	}
-	return audit.Record(ctx, tx, s.Now(), did, audit.SignInFailed, why)
+	return netip.Addr{}
 }
 
-func (s *Service) verify(ctx context.Context, a *db.Account, text string) (bool, error) {
+func (s *Service) verify(ctx context.Context, a *db.Account, known bool, text string) (bool, error) {
+	caller := s.hashesFor(ctx)
+	caller.Known = known
 	if a == nil || a.PasswordHash == "" {
-		return false, s.Passwords.VerifyNothing(ctx, s.hashesFor(ctx), text)
+		return false, s.Passwords.VerifyNothing(ctx, caller, text)
 	}
-	return s.Passwords.Verify(ctx, s.hashesFor(ctx), a.PasswordHash, text)
-}
-
-func (s *Service) loginsLeft(ctx context.Context, wrong budget.Budget, key string) error {
-	left, err := wrong.Left(ctx, s.DB, key, s.Now())
-	if err == nil && !left {
-		return errLoginsSpent
-	}
-	return err
+	return s.Passwords.Verify(ctx, caller, a.PasswordHash, text)
 }
 
 // rehash replaces a hash of an old kind, now that the password is known. A

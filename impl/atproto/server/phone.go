@@ -10,7 +10,6 @@ import (
 	"portico/impl/account"
 	"portico/impl/account/phone"
 	"portico/impl/answer"
-	"portico/impl/budget"
 )
 
 // errInvalidPhone is a name that the lexicon of createAccount does not declare.
@@ -30,7 +29,7 @@ func (s *Service) phoneNumber(ctx context.Context, in *api.CreateAccountInput) (
 	}
 	number, err := phone.Parse(typed)
 	if err == nil {
-		err = s.Phones.Free(ctx, number, budget.Payer(xrpc.CallFrom(ctx).IP, s.Config.Exempt))
+		err = s.Phones.Free(ctx, number, s.caller(ctx))
 	}
 	return number, s.phoneError(err)
 }

@@ -9,6 +9,7 @@ import (
 	"portico/db"
 	"portico/impl/account/auth"
 	"portico/impl/audit"
+	"portico/impl/budget"
 	"portico/impl/mail/email"
 	"portico/impl/mail/emailcode"
 )
@@ -33,7 +34,7 @@ func (s *Service) RequestPasswordReset(ctx context.Context, in *api.RequestPassw
 		}
 		return s.Codes.MailIn(ctx, tx, a, emailcode.ResetPassword)
 	})
-	if err != nil && !errors.Is(err, emailcode.ErrMailsSpent) {
+	if _, spent := errors.AsType[*budget.Spent](err); err != nil && !spent {
 		return err
 	}
 	// A spent budget is no error: to say so would tell that the address is known.

@@ -9,6 +9,7 @@ import (
 	api "portico/api/atproto/server"
 	"portico/api/xrpc"
 	"portico/db"
+	"portico/impl/answer"
 	"portico/impl/budget"
 )
 
@@ -34,23 +35,16 @@ func (s *Service) ReserveSigningKey(ctx context.Context, in *api.ReserveSigningK
 		return nil, err
 	}
 	fresh.ExpiresAt = fresh.CreatedAt.Add(reservationLife)
-	ip := xrpc.CallFrom(ctx).IP
 	var kept *db.ReservedKey
 	err = s.DB.Write(ctx, func(tx *db.Tx) error {
-		if !s.exempt(ip) {
-			ok, err := budget.ReservedKeys.SpendIn(ctx, tx, budget.Address(ip), s.Now())
-			if err != nil {
-				return err
-			}
-			if !ok {
-				return xrpc.RateLimitExceeded("Rate Limit Exceeded")
-			}
+		if err := s.Budgets.SpendIn(ctx, tx, budget.ReservedKeys, s.caller(ctx)); err != nil {
+			return err
 		}
 		kept, err = tx.ReserveKey(ctx, *fresh)
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("reserve signing key: %w", err)
+		return nil, answer.Spent(fmt.Errorf("reserve signing key: %w", err))
 	}
 	return &api.ReserveSigningKeyOutput{SigningKey: kept.Public}, nil
 }

@@ -91,7 +91,7 @@ func TestReserveSigningKeyRaces(t *testing.T) {
 // DESIGN 18: an address may reserve so many keys a day, unless the operator
 // excepted it. Asking for one that is there costs nothing.
 func TestDesign18ReservedKeysPerAddress(t *testing.T) {
-	f := newFixture(t, func(o *options) { o.Config.Exempt = []netip.Addr{netip.MustParseAddr("203.0.113.99")} })
+	f := newFixture(t, func(o *options) { o.Exempt = []netip.Addr{netip.MustParseAddr("203.0.113.99")} })
 	for i := range 100 {
 		f.Accepted(f.Post("reserveSigningKey", fmt.Sprintf(`{"did":"did:web:%d.example"}`, i), "X-Forwarded-For: 2001:db8:1:2::1"))
 	}

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 
@@ -34,11 +33,11 @@ func (s *Service) ResetPassword(ctx context.Context, in *api.ResetPasswordInput)
 	if err != nil {
 		return err
 	}
-	err = s.Codes.UseReset(ctx, s.payer(ctx), in.Token, func(tx *db.Tx, a *db.Account) error {
+	err = s.Codes.UseReset(ctx, s.caller(ctx), in.Token, func(tx *db.Tx, a *db.Account) error {
 		if hash == "" {
 			return emailcode.ErrInvalid // there was no such code a moment ago
 		}
-		return s.credentials().SetPassword(ctx, tx, a, hash)
+		return s.credentials().SetPassword(ctx, tx, a, hash, address(ctx))
 	})
 	return answer.Code(err)
 }
@@ -52,28 +51,20 @@ func (s *Service) hashForReset(ctx context.Context, in *api.ResetPasswordInput) 
 		return "", err
 	}
 	hash, err := s.Passwords.Hash(ctx, s.hashesFor(ctx), in.Password)
-	if errors.Is(err, password.ErrBusy) {
-		return "", xrpc.NotEnoughResources("Not Enough Resources")
-	}
 	if err != nil {
-		return "", fmt.Errorf("hash new password: %w", err)
+		return "", answer.Spent(fmt.Errorf("hash new password: %w", err))
 	}
 	return hash, nil
 }
 
-// payer is whom a wrong reset code is charged to: the address of the caller, or
-// nobody for an exempt one.
-func (s *Service) payer(ctx context.Context) string {
-	ip := xrpc.CallFrom(ctx).IP
-	if s.exempt(ip) {
-		return ""
-	}
-	return budget.Address(ip)
+// caller pays with its address.
+func (s *Service) caller(ctx context.Context) budget.Payer {
+	return s.Budgets.Caller(address(ctx))
 }
 
 // credentials changes how owners sign in.
 func (s *Service) credentials() account.Credentials {
-	return account.Credentials{Outbox: s.Outbox, Brand: s.Brand, Now: s.Now}
+	return account.Credentials{Budgets: s.Budgets, Outbox: s.Outbox, Brand: s.Brand, Now: s.Now}
 }
 
 func (s *Service) passwordTooShort() string {

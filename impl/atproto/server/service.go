@@ -9,7 +9,6 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"net/netip"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -21,6 +20,7 @@ import (
 	"portico/impl/account/password"
 	"portico/impl/account/phone"
 	"portico/impl/account/session"
+	"portico/impl/budget"
 	"portico/impl/identity/domain"
 	"portico/impl/identity/handle"
 	"portico/impl/identity/resolve"
@@ -33,6 +33,7 @@ import (
 // Service is the behaviour of com.atproto.server. It is safe for concurrent use.
 type Service struct {
 	DB        *db.DB
+	Budgets   *budget.Ledger
 	Accounts  *account.Accounts
 	DIDs      *account.Verifier
 	Sessions  *session.Sessions
@@ -76,8 +77,6 @@ type Config struct {
 	SendsMail          bool // there is a mail server; without one nobody may depend on its codes
 	DocumentInSessions bool // didDoc with every session, not only at sign-up
 	PasswordMinLength  int  // in UTF-16 code units
-	// Exempt are addresses that the budgets of addresses do not count.
-	Exempt []netip.Addr
 }
 
 var _ api.Service = (*Service)(nil)

@@ -40,7 +40,7 @@ func (s *Service) UpdateEmail(ctx context.Context, in *api.UpdateEmailInput) err
 
 	var err error
 	if typed != "" {
-		err = s.Codes.Use(ctx, emailcode.UpdateEmail, caller.DID, typed, change)
+		err = s.Codes.Use(ctx, caller.Payer(), emailcode.UpdateEmail, caller.DID, typed, change)
 	} else {
 		err = s.DB.Write(ctx, func(tx *db.Tx) error {
 			a, err := tx.LockAccount(ctx, caller.DID)

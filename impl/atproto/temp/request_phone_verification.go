@@ -7,7 +7,6 @@ import (
 	"portico/api/xrpc"
 	"portico/impl/account/phone"
 	"portico/impl/answer"
-	"portico/impl/budget"
 )
 
 // RequestPhoneVerification sends a code to a phone number, for createAccount to ask
@@ -18,7 +17,7 @@ func (s *Service) RequestPhoneVerification(ctx context.Context, in *api.RequestP
 	}
 	number, err := phone.Parse(in.PhoneNumber)
 	if err == nil {
-		err = s.Phones.Request(ctx, number, budget.Payer(xrpc.CallFrom(ctx).IP, s.Exempt))
+		err = s.Phones.Request(ctx, number, s.Budgets.Caller(xrpc.CallFrom(ctx).IP))
 	}
 	return answer.Phone(err, s.Phones.Max)
 }

@@ -5,17 +5,15 @@
 package temp
 
 import (
-	"net/netip"
-
 	api "portico/api/atproto/temp"
 	"portico/impl/account/phone"
+	"portico/impl/budget"
 )
 
 // Service is the behaviour of com.atproto.temp. It is safe for concurrent use.
 type Service struct {
-	Phones *phone.Verification // nil: phones are not verified
-	// Exempt are addresses that the budgets of addresses do not count.
-	Exempt []netip.Addr
+	Phones  *phone.Verification // nil: phones are not verified
+	Budgets *budget.Ledger
 }
 
 var _ api.Service = (*Service)(nil)

@@ -46,26 +46,25 @@ const (
 
 // Why a code was not accepted, or not sent.
 var (
-	ErrInvalid    = errors.New("emailed code is wrong or used")
-	ErrExpired    = errors.New("emailed code is too old")
-	ErrSpent      = errors.New("too many wrong emailed codes")
-	ErrNoEmail    = errors.New("account has no email address")
-	ErrMailsSpent = errors.New("too many mails to one recipient")
+	ErrInvalid = errors.New("emailed code is wrong or used")
+	ErrExpired = errors.New("emailed code is too old")
+	ErrNoEmail = errors.New("account has no email address")
 )
 
 // Codes are the emailed codes of one server. It is safe for concurrent use.
 type Codes struct {
-	DB     *db.DB
-	Keys   *keyring.Ring
-	Outbox *outbox.Outbox
-	Brand  mail.Brand
-	Now    func() time.Time
-	Rand   io.Reader // a secure source
+	DB      *db.DB
+	Keys    *keyring.Ring
+	Budgets *budget.Ledger
+	Outbox  *outbox.Outbox
+	Brand   mail.Brand
+	Now     func() time.Time
+	Rand    io.Reader // a secure source
 }
 
 // Mail queues the letter with a new code for the owner of did. Whether it arrives
 // is not known here, and nobody waits for it. It returns db.ErrNotFound, ErrNoEmail
-// or ErrMailsSpent.
+// or a [*budget.Spent].
 func (c *Codes) Mail(ctx context.Context, did syntax.DID, p Purpose) error {
 	return c.DB.Write(ctx, func(tx *db.Tx) error {
 		a, err := tx.LockAccount(ctx, did)
@@ -90,23 +89,19 @@ func (c *Codes) MailIn(ctx context.Context, tx *db.Tx, a *db.Account, p Purpose)
 	}
 	err = c.Outbox.Post(ctx, tx, a.DID, string(p), c.letter(p, a, text), c.Now().Add(life))
 	if errors.Is(err, outbox.ErrFull) {
-		return ErrMailsSpent
+		return &budget.Spent{Kind: "outbox", Wait: life}
 	}
 	return err
 }
 
 // MailNobody spends what MailIn does, for an address that no account has. It
-// returns ErrMailsSpent.
+// returns a [*budget.Spent].
 func (c *Codes) MailNobody(ctx context.Context, tx *db.Tx, p Purpose, address string) error {
 	return c.spendMail(ctx, tx, p, address)
 }
 
 func (c *Codes) spendMail(ctx context.Context, tx *db.Tx, p Purpose, address string) error {
-	ok, err := budget.Mails.For(string(p)).SpendIn(ctx, tx, address, c.Now())
-	if err == nil && !ok {
-		return ErrMailsSpent
-	}
-	return err
+	return c.Budgets.SpendIn(ctx, tx, budget.Mails.For(string(p)), budget.Recipient(address))
 }
 
 // letter is what carries a code of a purpose.
@@ -147,17 +142,17 @@ func (c *Codes) issue(ctx context.Context, tx *db.Tx, a *db.Account, p Purpose) 
 }
 
 // Use spends the code that the owner of did typed and runs act, all in one
-// transaction: when act fails the code can be used again. act gets the account as
+// transaction: when act fails the code can be used again. Payer pays for a wrong one. act gets the account as
 // it is now, locked, and does not write to the codes but to remove them. It may
 // run more than once, like every transaction.
 //
-// Use returns ErrInvalid, ErrExpired or ErrSpent; db.ErrNotFound when there is no
-// account; and the errors of act.
+// Use returns ErrInvalid, ErrExpired or a [*budget.Spent]; db.ErrNotFound when there
+// is no account; and the errors of act.
 func (c *Codes) Use(
-	ctx context.Context, p Purpose, did syntax.DID, typed string, act func(tx *db.Tx, a *db.Account) error,
+	ctx context.Context, payer budget.Payer, p Purpose, did syntax.DID, typed string, act func(tx *db.Tx, a *db.Account) error,
 ) error {
 	// Each purpose has a budget of its own: guessing one must not shut another.
-	return c.spend(ctx, typed, budget.WrongCodes.For(string(p)), did.String(), func(tx *db.Tx, text string) error {
+	return c.spend(ctx, typed, budget.WrongCodes.For(string(p)), payer, func(tx *db.Tx, text string) error {
 		a, err := tx.LockAccount(ctx, did)
 		if err != nil {
 			return err
@@ -173,9 +168,8 @@ func (c *Codes) Use(
 }
 
 // UseReset is Use for the one purpose whose codes name their account: nobody has
-// said whose password it is. Wrong ones are charged to payer, the key of the
-// caller's address, or to nobody when that is empty.
-func (c *Codes) UseReset(ctx context.Context, payer, typed string, act func(tx *db.Tx, a *db.Account) error) error {
+// said whose password it is. Payer pays for wrong ones.
+func (c *Codes) UseReset(ctx context.Context, payer budget.Payer, typed string, act func(tx *db.Tx, a *db.Account) error) error {
 	return c.spend(ctx, typed, budget.WrongResetCodes, payer, func(tx *db.Tx, text string) error {
 		found, err := tx.EmailCode(ctx, string(ResetPassword), "", c.mac(ResetPassword, "", text))
 		if errors.Is(err, db.ErrNotFound) {
@@ -213,31 +207,25 @@ func (c *Codes) ResetIssued(ctx context.Context, typed string) (bool, error) {
 }
 
 // spend runs use in a transaction with the code that was typed as it was issued,
-// if key has any of b left, and takes one from it when use returns ErrInvalid. An
-// empty key has no budget. What has not the form of a code is wrong, but no guess
-// that is worth counting.
+// if payer has any of b left, and takes one from it when use returns ErrInvalid. What
+// has not the form of a code is wrong, but no guess that is worth counting.
 func (c *Codes) spend(
-	ctx context.Context, typed string, b budget.Budget, key string, use func(tx *db.Tx, text string) error,
+	ctx context.Context, typed string, b budget.Budget, payer budget.Payer, use func(tx *db.Tx, text string) error,
 ) error {
 	text := code.Normalize(typed)
 	if !code.Valid(text) {
 		return ErrInvalid
 	}
-	if key != "" {
-		left, err := b.Left(ctx, c.DB, key, c.Now())
-		if err != nil {
-			return err
-		}
-		if !left {
-			return ErrSpent
-		}
+	if err := c.Budgets.Left(ctx, b, payer); err != nil {
+		return err
 	}
 	err := c.DB.Write(ctx, func(tx *db.Tx) error { return use(tx, text) })
-	if key == "" || !errors.Is(err, ErrInvalid) {
+	if !errors.Is(err, ErrInvalid) {
 		return err
 	}
 	// Also when the caller has hung up: that is no way to guess for free.
-	if _, err := b.Spend(context.WithoutCancel(ctx), c.DB, key, c.Now()); err != nil {
+	ctx = context.WithoutCancel(ctx)
+	if err := c.DB.Write(ctx, func(tx *db.Tx) error { return c.Budgets.CountIn(ctx, tx, b, payer) }); err != nil {
 		return err
 	}
 	return ErrInvalid

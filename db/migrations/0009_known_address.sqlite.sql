@@ -1,0 +1,24 @@
+-- Where the owners of accounts were seen, by address or by /64. The latest few of each.
+CREATE TABLE known_address (
+  did     TEXT NOT NULL REFERENCES account (did) ON DELETE CASCADE,
+  address TEXT NOT NULL,
+  seen_at INTEGER NOT NULL,
+  PRIMARY KEY (did, address)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX known_address_seen_at ON known_address (seen_at);
+
+-- Accounts at which strangers spent what they may guess. until: when new places can try
+-- again. told_at: when a letter said so.
+CREATE TABLE guessed_account (
+  did     TEXT PRIMARY KEY REFERENCES account (did) ON DELETE CASCADE,
+  since   INTEGER NOT NULL,
+  until   INTEGER NOT NULL,
+  told_at INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX guessed_account_since ON guessed_account (since);
+
+-- Addresses in the record are forgotten before its entries are.
+CREATE INDEX audit_address ON audit (at) WHERE address IS NOT NULL;
+
+-- Keys of budgets were plain addresses; from now on they are keyed hashes.
+DELETE FROM budget;
