@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,6 +56,24 @@ func (r *round) check(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	// Who signs the operation of their DID owns it: that it is registered and nobody has
+	// an account is theirs to mend, and nobody else ends it.
+	signed := map[syntax.DID]bool{}
+	for _, p := range r.people {
+		signed[p.own] = p.signs
+		if p.signs && dids[p.own].tombstoned {
+			t.Errorf("%s (%s) was signed by its owner, and was tombstoned", p.own, p.handle)
+		}
+		// The directory has not heard of an operation before its sign-up.
+		if strings.Contains(p.refused, "registered already") {
+			t.Errorf("%s met the operation of a sign-up: %s", p.handle, p.refused)
+		}
+	}
+	reserved, err := store.ReservedKeys(t.Context(), "", 10000)
+	if err != nil {
+		t.Fatal(err)
+	}
+
 	// Accounts, by what the database says alone.
 	accounts, err := store.Accounts(t.Context(), "", 10000)
 	if err != nil {
@@ -76,14 +95,19 @@ func (r *round) check(t *testing.T) {
 		if key, err := store.SigningKey(t.Context(), a.DID, "atproto"); err != nil || key.Public != d.key {
 			t.Errorf("%s: signing key %v, %v; the directory names %s", a.DID, key, err, d.key)
 		}
+		if slices.ContainsFunc(reserved, func(k db.ReservedKey) bool { return k.Public == d.key }) {
+			t.Errorf("%s: the key of the account is still reserved", a.DID)
+		}
 		if _, err := store.Repo(t.Context(), a.DID); err != nil {
 			t.Errorf("%s has no repository: %v", a.DID, err)
 		}
 	}
-	tombstones := 0
+	tombstones, orphans := 0, 0
 	for did, d := range dids {
 		if d.tombstoned {
 			tombstones++
+		} else if a, ok := byHandle[d.handle]; signed[did] && (!ok || a.DID != did) {
+			orphans++
 		} else if a, ok := byHandle[d.handle]; !ok || a.DID != did {
 			t.Errorf("%s (%s) is registered, and nobody has it", did, d.handle)
 		}
@@ -91,7 +115,7 @@ func (r *round) check(t *testing.T) {
 
 	// Everybody who was told so has an account and can log in, and so can everybody
 	// else whose handle is taken; other handles are free.
-	acknowledged, unknown := 0, 0
+	acknowledged, unknown, signing := 0, 0, 0
 	used := map[string][]syntax.DID{}
 	for _, p := range r.people {
 		a, ok := byHandle[p.handle]
@@ -108,6 +132,9 @@ func (r *round) check(t *testing.T) {
 			t.Errorf("%s was told %s, and has %q", p.handle, p.acknowledged, a.DID)
 		case p.acknowledged != "":
 			acknowledged++
+			if p.signs {
+				signing++
+			}
 		case ok:
 			unknown++
 		}
@@ -134,8 +161,9 @@ func (r *round) check(t *testing.T) {
 	}
 
 	r.checkEvents(t, store, byHandle)
-	t.Logf("%d sign-ups, %d kills: %d acknowledged, %d made without their owner's hearing of it, %d DIDs registered, %d of them tombstoned",
-		len(r.people), r.kills, acknowledged, unknown, len(dids), tombstones)
+	t.Logf("%d sign-ups, %d kills: %d acknowledged (%d by who signs), %d made without their owner's hearing of it, "+
+		"%d DIDs registered, %d of them tombstoned, %d their owners' without an account",
+		len(r.people), r.kills, acknowledged, signing, unknown, len(dids), tombstones, orphans)
 	answers := map[string]int{}
 	for _, p := range r.people {
 		if p.refused != "" {
@@ -145,8 +173,8 @@ func (r *round) check(t *testing.T) {
 	for _, a := range slices.Sorted(maps.Keys(answers)) {
 		t.Logf("  %d × %s", answers[a], a)
 	}
-	if acknowledged < len(r.people)/4 {
-		t.Errorf("only %d of %d sign-ups came through: the round shows nothing", acknowledged, len(r.people))
+	if acknowledged < len(r.people)/4 || signing == 0 {
+		t.Errorf("only %d of %d sign-ups came through, %d by who signs: the round shows nothing", acknowledged, len(r.people), signing)
 	}
 }
 

@@ -3,12 +3,14 @@
 // Package crash kills the server in the midst of sign-ups, with a PLC directory
 // that delays, loses and denies behind it, and then looks for what must never be:
 // a handle taken without an account, a DID that nobody has, an invite lost or used
-// twice, an acknowledged account that can't log in. make crash runs it.
+// twice, an acknowledged account that can't log in, a DID ended that its owner had signed
+// for. make crash runs it.
 package crash
 
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -25,12 +27,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/cmd/portico/launch"
 	"portico/db"
 	"portico/db/dbtest"
 	"portico/impl/identity/directory"
+	"portico/impl/identity/plc"
 )
 
 var (
@@ -122,6 +126,10 @@ func TestKilledInTheMidstOfSignUps(t *testing.T) {
 type signUp struct {
 	handle, email, password, invite string
 
+	// signs is one who signs the operation of their DID: that DID then.
+	signs bool
+	own   syntax.DID
+
 	acknowledged syntax.DID // of a 200; empty: none was seen
 	refused      string     // the last answer that was not 200
 }
@@ -130,7 +138,8 @@ type round struct {
 	proxy     *proxy
 	directory string
 	random    *rand.Rand
-	config    db.Config // of the servers' database
+	rotation  *atcrypto.PrivateKeyK256 // of the servers
+	config    db.Config                // of the servers' database
 	env       []string
 	people    []*signUp
 	invites   []db.Invite
@@ -147,11 +156,12 @@ func newRound(t *testing.T, seed uint64, servers int) *round {
 		random:    rand.New(rand.NewPCG(seed, 2)),
 		config:    db.Config{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)},
 		servers:   make([]*launch.Server, servers),
+		rotation:  newKey(t),
 	}
 	r.proxy = startProxy(t, r.directory, seed)
 	r.env = []string{
 		"PDS_JWT_SECRET=f27f9ac1e1a17cd56cf6a3f1f5c2f8b3", "PDS_ADMIN_PASSWORD=9b1a2c63e7d84f50",
-		"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=5c1d9a4e0b7f38261a9d4c7e2f60b58313e8a7c6d5f4b3a2918070605f4e3d2c",
+		"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=" + hex.EncodeToString(r.rotation.Bytes()),
 		"PORTICO_KEY_ENCRYPTION_KEY=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
 		"PDS_DID_PLC_URL=" + r.proxy.URL, "PDS_INVITE_REQUIRED=true", "PDS_RATE_LIMIT_BYPASS_IPS=127.0.0.1,::1",
 		"PORTICO_SIGNUP_LEASE=" + lease.String(), "PORTICO_SIGNUP_RETRY=" + retry.String(),
@@ -174,7 +184,7 @@ func newRound(t *testing.T, seed uint64, servers int) *round {
 			i := len(r.people)
 			r.people = append(r.people, &signUp{
 				handle: fmt.Sprintf("person-%d.test", i), email: fmt.Sprintf("person-%d@example.com", i),
-				password: fmt.Sprintf("password of %d", i), invite: invite.Code,
+				password: fmt.Sprintf("password of %d", i), invite: invite.Code, signs: i%3 == 0,
 			})
 		}
 	}
@@ -271,26 +281,75 @@ func (r *round) server(i int) *launch.Server {
 // signUp tries until the server says something: a client whose connection broke
 // does not know what became of its account.
 func (r *round) signUp(ctx context.Context, p *signUp) {
-	input := map[string]string{"handle": p.handle, "email": p.email, "password": p.password, "inviteCode": p.invite}
-	for attempt := range 200 {
-		var out struct {
-			DID syntax.DID `json:"did"`
-		}
-		url := r.server(attempt%len(r.servers)).URL + "/xrpc/com.atproto.server.createAccount"
-		status, answer, err := post(ctx, url, input, &out)
-		switch {
-		case err != nil:
-			time.Sleep(20 * time.Millisecond)
-		case status == http.StatusOK:
-			p.acknowledged = out.DID
-			return
-		default:
-			answer = strings.NewReplacer(p.handle, "HANDLE", p.email, "EMAIL").Replace(answer)
-			p.refused = fmt.Sprintf("%d %s", status, answer)
+	input := map[string]any{"handle": p.handle, "email": p.email, "password": p.password, "inviteCode": p.invite}
+	servers := len(r.servers)
+	if p.signs {
+		servers = 1 // the one that the operation names; on this machine each has a name of its own
+		var err error
+		if input["plcOp"], p.own, err = r.genesis(ctx, p); err != nil {
+			p.refused = "no operation: " + err.Error()
 			return
 		}
 	}
-	p.refused = "no server answered"
+	var out struct {
+		DID syntax.DID `json:"did"`
+	}
+	status, answer := r.try(ctx, servers, "createAccount", input, &out)
+	if status == http.StatusOK {
+		p.acknowledged = out.DID
+		return
+	}
+	p.refused = fmt.Sprintf("%d %s", status, strings.NewReplacer(p.handle, "HANDLE", p.email, "EMAIL").Replace(answer))
+}
+
+// try calls a method until one of the first servers says something.
+func (r *round) try(ctx context.Context, servers int, method string, in, out any) (status int, answer string) {
+	for attempt := range 200 {
+		url := r.server(attempt%servers).URL + "/xrpc/com.atproto.server." + method
+		status, answer, err := post(ctx, url, in, out)
+		if err == nil {
+			return status, answer
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return 0, "no server answered"
+}
+
+// genesis is the operation of somebody who signs it, with a key that was reserved.
+func (r *round) genesis(ctx context.Context, p *signUp) (plc.Operation, syntax.DID, error) {
+	var reserved struct {
+		SigningKey string `json:"signingKey"`
+	}
+	if status, answer := r.try(ctx, len(r.servers), "reserveSigningKey", map[string]any{}, &reserved); status != http.StatusOK {
+		return nil, "", fmt.Errorf("reserve a key: %d %s", status, answer)
+	}
+	own, err := atcrypto.GeneratePrivateKeyK256()
+	if err != nil {
+		return nil, "", err
+	}
+	var rotation []string
+	for _, key := range []*atcrypto.PrivateKeyK256{own, r.rotation} {
+		public, err := key.PublicKey()
+		if err != nil {
+			return nil, "", err
+		}
+		rotation = append(rotation, public.DIDKey())
+	}
+	op := plc.NewGenesis(rotation, reserved.SigningKey, syntax.Handle(p.handle), r.server(0).URL)
+	if err := op.Sign(own); err != nil {
+		return nil, "", err
+	}
+	did, err := plc.DID(op)
+	return op, did, err
+}
+
+func newKey(t *testing.T) *atcrypto.PrivateKeyK256 {
+	t.Helper()
+	key, err := atcrypto.GeneratePrivateKeyK256()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }
 
 var client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: concurrency}}
