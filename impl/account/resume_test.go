@@ -1,8 +1,11 @@
 package account_test
 
 import (
+	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -11,6 +14,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
+	"portico/db/dbtest"
 	"portico/impl/account"
 	"portico/impl/identity/plc"
 )
@@ -18,14 +22,21 @@ import (
 // A process dies somewhere in a sign-up. Another one takes the account up once the
 // lease has run out, and completes it or gives it up.
 func TestCrash(t *testing.T) {
+	afterReserving := func(s *server) { s.hooks.before = func(syntax.DID) { panic(errCrash) } }
+	afterRegistering := func(s *server) { s.hooks.after = func(syntax.DID) { panic(errCrash) } }
+	whileCompleting := func(s *server) { s.hooks.random = crashes{} }
 	for _, tt := range []struct {
 		name      string
+		signed    bool // the genesis is the client's
 		die       func(*server)
 		completed bool
 	}{
-		{"after reserving", func(s *server) { s.hooks.before = func(syntax.DID) { panic(errCrash) } }, false},
-		{"after registering", func(s *server) { s.hooks.after = func(syntax.DID) { panic(errCrash) } }, true},
-		{"while completing", func(s *server) { s.hooks.random = crashes{} }, true},
+		{"after reserving", false, afterReserving, false},
+		{"after registering", false, afterRegistering, true},
+		{"while completing", false, whileCompleting, true},
+		{"after reserving for a client's genesis", true, afterReserving, false},
+		{"after registering a client's genesis", true, afterRegistering, true},
+		{"while completing with a client's genesis", true, whileCompleting, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			worlds(t, func(t *testing.T, w *world) {
@@ -33,6 +44,9 @@ func TestCrash(t *testing.T) {
 				r.InviteCode = "welcome"
 				w.invite("welcome")
 				dead := w.server("dead")
+				if tt.signed {
+					r.Genesis = w.sign(dead, r.Handle)
+				}
 				tt.die(dead)
 				did := w.crashing(dead, r)
 				if _, err := w.db.AccountByDID(t.Context(), did); !errors.Is(err, db.ErrNotFound) {
@@ -63,6 +77,55 @@ func TestCrash(t *testing.T) {
 			})
 		})
 	}
+}
+
+// sign is a genesis of a client's, with a key that a server has reserved for it.
+func (w *world) sign(s *server, h syntax.Handle) *account.SignedGenesis {
+	w.Helper()
+	key, err := s.NewReservedKey("")
+	w.check(err)
+	key.ExpiresAt = noon.Add(time.Hour)
+	w.check(w.db.Write(w.Context(), func(tx *db.Tx) error {
+		_, err := tx.ReserveKey(w.Context(), *key)
+		return err
+	}))
+	own := newKey(w)
+	op := plc.NewGenesis([]string{didKey(w, own), didKey(w, w.rotation)}, key.Public, h, s.Endpoint)
+	w.check(op.Sign(own))
+	text, err := json.Marshal(op)
+	w.check(err)
+	g, err := s.AcceptGenesis(w.Context(), text, h)
+	w.check(err)
+	return g
+}
+
+// What is left to be cleaned up of a DID is over once an account has the DID, whatever
+// the directory says.
+func TestCleanUpOfADIDThatAnAccountHas(t *testing.T) {
+	c := &clock{now: noon}
+	var dir string
+	w := newWorld(t, c, dbtest.Open(t, onClock(c), func(o *db.Config) { dir = o.Dir }))
+	s := w.server("one")
+	created, err := s.Create(t.Context(), request("alice"))
+	w.check(err)
+	did := created.Account.DID
+	// No reservation leaves it so.
+	raw, err := sql.Open("sqlite", filepath.Join(dir, "portico.sqlite"))
+	w.check(err)
+	defer raw.Close()
+	op, err := w.directory.Last(t.Context(), did)
+	w.check(err)
+	genesis, err := json.Marshal(op)
+	w.check(err)
+	_, err = raw.ExecContext(t.Context(), "INSERT INTO cleanup (did, genesis, aborted_at, next_at) VALUES (?, ?, 0, 0)", did.String(), genesis)
+	w.check(err)
+
+	w.requests()
+	w.check(s.CleanUp(t.Context()))
+	if asked := w.requests(); len(asked) > 0 || w.tombstoned(did) {
+		t.Errorf("the directory is asked %q; DID ended: %v", asked, w.tombstoned(did))
+	}
+	w.settled()
 }
 
 // Where a process has the database to itself, what its predecessor left is taken up

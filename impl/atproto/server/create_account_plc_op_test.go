@@ -413,7 +413,7 @@ func TestPLCOpRaces(t *testing.T) {
 	})
 }
 
-// acceptsAnd is a directory that takes operations, and then answers nothing but 500.
+// acceptsAnd500 is a directory that takes operations, and then answers nothing but 500.
 func (c *client) acceptsAnd500(w http.ResponseWriter, r *http.Request) bool {
 	if r.Method == http.MethodGet && c.PLC.Client != nil {
 		if _, err := c.PLC.Last(r.Context(), syntax.DID(strings.Split(r.URL.Path[1:], "/")[0])); err != nil {
@@ -570,6 +570,110 @@ func TestDesignPLCOpAfterACrash(t *testing.T) {
 			if last.Type() != plc.TypeOperation {
 				t.Errorf("%s was ended", did)
 			}
+		}
+	})
+}
+
+// A DID whose account was deleted comes back as one that is brought: with a token of its
+// own key, deactivated, and with a key that is new here. The key that was reserved for
+// its operation is not used again.
+func TestPLCOpAndTheSameDIDBrought(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		c := f.newClient()
+		key := c.reserveKey(`{}`)
+		op := c.genesis("alice", key)
+		did := didOf(op)
+		f.Accepted(f.Post("createAccount", c.form("alice", op)))
+		f.Remove(did)
+		brought := fmt.Sprintf(`{"handle":"alice.test","email":"alice@example.com","password":%q,"did":%q}`, goodPassword, did)
+		f.Refused(f.Post("createAccount", brought), 401, "AuthenticationRequired", "Missing auth to create account with did: "+did.String())
+
+		// Its owner gives it a signing key that they have, and so can sign for it.
+		own := servertest.Must(atcrypto.GeneratePrivateKeyK256())
+		c.update(op, func(d *plc.Data) { d.VerificationMethods["atproto"] = servertest.DIDKey(own) })
+		f.Accepted(f.Post("createAccount", brought, f.ServiceToken(did, own, move, time.Minute)))
+		if a := f.Account(did); !a.Deactivated() || f.SigningKey(did) == key {
+			t.Errorf("deactivated %v, signs with %s; want a new key", a.DeactivatedAt, f.SigningKey(did))
+		}
+		f.Refused(f.Post("createAccount", c.form("alicia", c.genesis("alicia", key))), 400, "InvalidRequest", "reserved signing key does not exist")
+	})
+}
+
+// update posts the operation that its owner puts behind a genesis.
+func (c *client) update(genesis plc.Operation, change func(*plc.Data)) {
+	c.Helper()
+	next, err := plc.Update(genesis, change)
+	c.Check(err)
+	c.Check(next.Sign(c.key))
+	c.Check(c.PLC.Submit(c.Context(), didOf(genesis), next))
+}
+
+// A DID that this server had made and given up turns up in the directory, and its owner
+// takes it over with the recovery key and brings it back at once: what was left to be
+// cleaned up is over.
+func TestReservingADIDEndsItsCleanUp(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		c := f.newClient()
+		f.PLC.Spoil(c.acceptsAnd500)
+		f.Refused(f.Post("createAccount", fmt.Sprintf(`{"handle":"alice.test","email":"alice@example.com","password":%q,"recoveryKey":%q}`,
+			goodPassword, servertest.DIDKey(c.key))), 502, "UpstreamFailure", "Unable to perform PLC operation")
+		f.PLC.Spoil(nil)
+		made := exported(f)[0]
+		own := servertest.Must(atcrypto.GeneratePrivateKeyK256())
+		c.update(made.Operation, func(d *plc.Data) { d.VerificationMethods["atproto"] = servertest.DIDKey(own) })
+
+		brought := fmt.Sprintf(`{"handle":"alice.test","email":"alice@example.com","password":%q,"did":%q}`, goodPassword, made.DID)
+		f.Accepted(f.Post("createAccount", brought, f.ServiceToken(made.DID, own, move, time.Minute)))
+		f.PLC.Asked()
+		for range account.DefaultCleanupDelays {
+			f.Advance(24 * time.Hour)
+			f.Check(f.service.Accounts.CleanUp(t.Context()))
+		}
+		if asked := f.PLC.Asked(); len(asked) > 0 || f.Account(made.DID).Handle != "alice.test" {
+			t.Errorf("the directory was asked %q", asked)
+		}
+	})
+}
+
+// An operator who gives one reserved key to several accounts at once gives it to one.
+func TestReservedKeyIsGivenOnce(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		c := f.newClient()
+		key := c.reserveKey(`{}`)
+		var bodies []string
+		for i := range 4 {
+			did := f.SignUp(fmt.Sprintf("person%d", i)).DID
+			bodies = append(bodies, fmt.Sprintf(`{"did":%q,"signingKey":%q}`, did, key))
+		}
+		answers := make([]answer, 1+len(bodies))
+		var all sync.WaitGroup
+		for i := range answers {
+			method, body, who := "createAccount", c.form("alice", c.genesis("alice", key)), ""
+			if i < len(bodies) {
+				method, body, who = "com.atproto.admin.updateAccountSigningKey", bodies[i], servertest.Admin
+			}
+			all.Go(func() {
+				var err error
+				if answers[i], err = f.Try(http.MethodPost, method, body, who); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		won := 0
+		for _, a := range answers {
+			switch {
+			case a.Status == 200:
+				won++
+			case a.Status != 400:
+				t.Errorf("a loser got %d %s", a.Status, a.Body)
+			}
+		}
+		keys, err := f.DB.SigningKeys(t.Context(), "", "", 100)
+		f.Check(err)
+		keys = slices.DeleteFunc(keys, func(k db.SigningKey) bool { return k.Public != key })
+		if won != 1 || len(keys) != 1 {
+			t.Errorf("%d of %d requests won, %d accounts have the key", won, len(answers), len(keys))
 		}
 	})
 }
