@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -42,7 +41,7 @@ func serveDocs(t *testing.T) *httptest.Server {
 	if err := methods.Register(routes, service, server.Policy{Gate: &auth.Gate{}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := describeMethods(e, routes.Methods(), "v1.2.3"); err != nil {
+	if err := describeMethods(e, routes.Methods(), "v1.2.3", ".test"); err != nil {
 		t.Fatal(err)
 	}
 	s := httptest.NewServer(e)
@@ -172,44 +171,51 @@ func TestOpenAPIValid(t *testing.T) {
 	}
 }
 
-func TestOpenAPIOfUnknownPolicies(t *testing.T) {
-	for auth, want := range map[string]string{
-		"astrology": `com.atproto.server.getSession: describe the methods: no security scheme is known for the policy "astrology"`,
-		"public":    "",
+// Who may call a method is told in words, for every policy that methods have.
+func TestOpenAPIWhoMayCall(t *testing.T) {
+	known, err := readMethods(".test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const session = "session([com.atproto.access"
+	for _, tt := range []struct{ auth, want, err string }{
+		{"public", "Anybody.", ""},
+		{session + "])", "Whoever is signed in with the account's own password (not with an app password).", ""},
+		{session + " com.atproto.appPassPrivileged com.atproto.appPass]), not taken down", "Whoever is signed in, also with an app password; not while the account is taken down.", ""},
+		{session + " com.atproto.appPassPrivileged]), exists", "Whoever is signed in, with an app password only if it is a privileged one.", ""},
+		{session + " com.atproto.takendown]), exists", "Whoever is signed in with the account's own password (not with an app password); also while the account is taken down.", ""},
+		{"refresh token", "Whoever has the refresh token of a session.", ""},
+		{"admin", "The operator, with the admin password.", ""},
+		{session + " com.atproto.moon])", "", `com.atproto.server.getSession: describe the methods: no words are known for the scope "com.atproto.moon"`},
+		{session + "]), on Sundays", "", `com.atproto.server.getSession: describe the methods: no words are known for the condition ", on Sundays"`},
+		{"astrology", "", `com.atproto.server.getSession: describe the methods: no words are known for the policy "astrology"`},
 	} {
-		_, err := describe(api.OpenAPI, []xrpc.Route{{NSID: "com.atproto.server.getSession", Auth: auth}}, "")
-		if err == nil && want != "" || err != nil && err.Error() != want {
-			t.Errorf("%s: %v", auth, err)
+		text, err := describe(api.OpenAPI, []xrpc.Route{{NSID: "com.atproto.server.getSession", Auth: tt.auth}}, known, "")
+		if tt.err != "" {
+			if err == nil || err.Error() != tt.err {
+				t.Errorf("%s: %v, want %s", tt.auth, err, tt.err)
+			}
+			continue
+		}
+		if err != nil || !strings.Contains(string(text), `\n\n**Who may call:** `+tt.want+`"`) {
+			t.Errorf("%s: %v\n%s", tt.auth, err, text)
 		}
 	}
-	_, err := describe(api.OpenAPI, []xrpc.Route{{NSID: "com.example.nothing", Auth: "public"}}, "")
+	_, err = describe(api.OpenAPI, []xrpc.Route{{NSID: "com.example.nothing", Auth: "public"}}, known, "")
 	if err == nil || err.Error() != "com.example.nothing is served and not in the generated OpenAPI document: run `make generate`" {
 		t.Errorf("a method that is not there: %v", err)
 	}
 }
 
-// The page can load nothing but what this server has.
-func TestDocsPage(t *testing.T) {
-	s := serveDocs(t)
-	status, kind, page := fetch(t, s, "/docs", "pds.test")
-	if status != 200 || kind != "text/html; charset=utf-8" || strings.Contains(page, "//") {
-		t.Errorf("%d %s %s", status, kind, page)
-	}
-	answer, err := http.Get(s.URL + "/docs")
-	if err != nil {
-		t.Fatal(err)
-	}
-	answer.Body.Close()
-	const policy = "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-	if got := answer.Header.Get("Content-Security-Policy"); got != policy {
-		t.Errorf("Content-Security-Policy: %s", got)
-	}
-	if status, _, _ := fetch(t, s, "/docs", "pds.test", "If-None-Match", answer.Header.Get("ETag")); status != 304 {
-		t.Errorf("with its ETag: %d, want 304", status)
-	}
-	status, kind, script := fetch(t, s, "/docs/openapi-explorer.min.js", "pds.test")
-	const released = "6bb3f4f29b0d740f1fc0970cd4245e01d2c1346df5a26ecd20a2f7a5dda5f837"
-	if sum := fmt.Sprintf("%x", sha256.Sum256([]byte(script))); status != 200 || kind != "text/javascript; charset=utf-8" || sum != released {
-		t.Errorf("%d %s: the viewer's checksum is %s, want the released one, %s", status, kind, sum, released)
+// The document has methods by use: signing up comes first.
+func TestOpenAPIOrder(t *testing.T) {
+	_, _, body := fetch(t, serveDocs(t), "/openapi.json", "pds.test")
+	at := -1
+	for _, name := range []string{"createAccount", "createSession", "getSession", "refreshSession", "deleteSession", "describeServer", "createInviteCodes"} {
+		next := strings.Index(body, `"/xrpc/com.atproto.server.`+name+`":`)
+		if next <= at {
+			t.Errorf("%s is not where it belongs", name)
+		}
+		at = next
 	}
 }

@@ -45,16 +45,42 @@ Most API routes are under /xrpc/
 // atprotoDID is the page by which a handle is proven.
 const atprotoDID = "/.well-known/atproto-did"
 
-func (p *pages) register(e *echo.Echo) {
+func (p *pages) register(e *echo.Echo) error {
+	home, err := p.home()
+	if err != nil {
+		return err
+	}
 	e.Pre(p.handleHosts)
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
-		e.Add(method, "/", text(banner), vary)
+		e.Add(method, "/", home, vary)
 		e.Add(method, "/robots.txt", text("# Hello!\n\n# Crawling the public API is allowed\nUser-agent: *\nAllow: /"), vary)
 		e.Add(method, "/.well-known/did.json", p.didDocument, vary)
 		e.Add(method, atprotoDID, p.handle, vary)
 		e.Add(method, "/.well-known/oauth-protected-resource", p.protectedResource, vary)
 		e.Add(method, "/tls-check", p.tlsCheck, vary)
 	}
+	return nil
+}
+
+// home answers at /: browsers get a page, everybody else the text that servers of the
+// protocol have there.
+func (p *pages) home() (echo.HandlerFunc, error) {
+	s := p.settings
+	page, policy, err := drawPage("home.html", struct {
+		ServiceName, Address, PrivacyPolicyURL, TermsOfServiceURL, ContactEmail, Version string
+		Development                                                                      bool
+	}{s.ServiceName, s.PublicURL.Host, s.PrivacyPolicyURL, s.TermsOfServiceURL, s.ContactEmail, s.Version, s.Development})
+	if err != nil {
+		return nil, err
+	}
+	html := file("text/html; charset=utf-8", policy, page)
+	return func(c echo.Context) error {
+		c.Response().Header().Set("Vary", "Accept, Accept-Encoding")
+		if strings.Contains(strings.ToLower(c.Request().Header.Get("Accept")), "text/html") {
+			return html(c)
+		}
+		return plain(c, banner)
+	}, nil
 }
 
 // handleHosts keeps all but one page from the hosts that are people's handles. Those

@@ -48,7 +48,7 @@ func servePagesAs(t *testing.T, host string, o xrpc.Options) *httptest.Server {
 	o.Logger = slog.New(slog.DiscardHandler)
 	e := echo.New()
 	xrpc.NewServer(e, o)
-	(&pages{
+	err := (&pages{
 		settings: &settings{
 			Hostname: host, PublicURL: &url.URL{Scheme: "https", Host: host}, ServiceDID: syntax.DID("did:web:" + host),
 		},
@@ -64,6 +64,9 @@ func servePagesAs(t *testing.T, host string, o xrpc.Options) *httptest.Server {
 			"alice.gone.example.com": {DID: "did:plc:gone"},
 		},
 	}).register(e)
+	if err != nil {
+		t.Fatal(err)
+	}
 	s := httptest.NewServer(e)
 	t.Cleanup(s.Close)
 	return s
@@ -88,7 +91,11 @@ func fetch(t *testing.T, s *httptest.Server, path, host string, headers ...strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := answer.Header.Values("Vary"); len(got) != 1 || got[0] != "Accept-Encoding" {
+	vary := "Accept-Encoding"
+	if path == "/" && answer.StatusCode == http.StatusOK {
+		vary = "Accept, Accept-Encoding"
+	}
+	if got := answer.Header.Values("Vary"); len(got) != 1 || got[0] != vary {
 		t.Errorf("%s: Vary %q", path, got)
 	}
 	if got := answer.Header.Get("Access-Control-Allow-Origin"); got != "*" {
@@ -191,6 +198,11 @@ func TestPages(t *testing.T) {
 		!strings.Contains(body, "This is an AT Protocol Personal Data Server (aka, an atproto PDS)") ||
 		!strings.Contains(body, "Most API routes are under /xrpc/") {
 		t.Errorf("/ answers %d %s %q", status, kind, body)
+	}
+	status, kind, body = fetch(t, s, "/", "pds.test", "Accept", "text/html,application/xhtml+xml,*/*;q=0.8")
+	if status != 200 || kind != "text/html; charset=utf-8" || !strings.Contains(body, "<code>pds.test</code>") ||
+		!strings.Contains(body, `href="/docs"`) || strings.Contains(body, "development server") {
+		t.Errorf("/ answers a browser %d %s %q", status, kind, body)
 	}
 	const robots = "# Hello!\n\n# Crawling the public API is allowed\nUser-agent: *\nAllow: /"
 	if status, _, body := fetch(t, s, "/robots.txt", "pds.test"); status != 200 || body != robots {

@@ -338,10 +338,12 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	if err := tempapi.Register(routes, &temp.Service{Phones: phones, Budgets: budgets}, temp.Policy{Gate: gate}); err != nil {
 		return nil, fmt.Errorf("register com.atproto.temp: %w", err)
 	}
-	if err := describeMethods(e, routes.Methods(), s.Version); err != nil {
+	if err := describeMethods(e, routes.Methods(), s.Version, s.HandleDomains[0]); err != nil {
 		return nil, err
 	}
-	(&pages{settings: s, accounts: store, domains: domains}).register(e)
+	if err := (&pages{settings: s, accounts: store, domains: domains}).register(e); err != nil {
+		return nil, err
+	}
 	return &parts{
 		echo: e, accounts: accounts, dids: ownDIDs, letters: letters,
 		deletes: &account.Deletions{Accounts: accounts, DIDs: dids, Outbox: letters, Brand: s.brand(), Min: s.DeleteAfterMin},
