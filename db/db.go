@@ -58,9 +58,13 @@ type Config struct {
 	// Behind lets ReadOnly open a database that lacks the latest steps of the schema:
 	// what is of older ones can be read.
 	Behind bool
-	// SequenceStart raises the event counter while there are no events: the
-	// first one gets the number SequenceStart+1.
+	// SequenceStart raises the event counter when it is below: the next event then gets
+	// the number SequenceStart+1.
 	SequenceStart int64
+	// Check looks at the database in the transaction that brings its schema up to date,
+	// when it is. After an error of Check, which Open returns, the database is as it was.
+	// It may run more than once.
+	Check func(ctx context.Context, tx *Tx) error
 	// MaxConns bounds the connections to Postgres, the readers of SQLite.
 	// 0 means 20 and 4.
 	MaxConns int
@@ -117,14 +121,25 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{queries: queries{run: e.reader(), now: c.Now}, engine: e, mailed: mailed}
-	if c.ReadOnly {
-		return db, nil
+	return &DB{queries: queries{run: e.reader(), now: c.Now}, engine: e, mailed: mailed}, nil
+}
+
+// prepare brings the schema up to date, looks at what is there, and raises the event
+// counter, in the transaction of r.
+func prepare(ctx context.Context, e engine, r runner, c Config) error {
+	if err := migrate(ctx, e, r, c); err != nil {
+		return fmt.Errorf("migrate: %w", err)
 	}
-	if err := db.Write(ctx, func(tx *Tx) error { return tx.startSequence(ctx, c.SequenceStart) }); err != nil {
-		return nil, errors.Join(fmt.Errorf("start event sequence: %w", err), e.close())
+	tx := &Tx{queries: queries{run: r, now: c.Now}, postgres: e.name() == postgresName}
+	if c.Check != nil {
+		if err := c.Check(ctx, tx); err != nil {
+			return err
+		}
 	}
-	return db, nil
+	if err := tx.startSequence(ctx, c.SequenceStart); err != nil {
+		return fmt.Errorf("start event sequence: %w", err)
+	}
+	return nil
 }
 
 // Close waits for a running write and closes the database, once. What is called

@@ -192,7 +192,8 @@ func TestSequenceStart(t *testing.T) {
 				{1000, false, 1000},
 				{2000, false, 2000}, // nothing was numbered yet
 				{1500, true, 2001},
-				{9000, true, 2002}, // a sequence that has begun goes on
+				{9000, true, 9001}, // one that has begun is raised too
+				{5000, true, 9002}, // and never lowered
 			} {
 				c.SequenceStart = step.start
 				d, err := db.Open(t.Context(), c)

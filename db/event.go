@@ -23,8 +23,7 @@ func (tx *Tx) startSequence(ctx context.Context, start int64) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.exec(ctx, `UPDATE event_counter SET last = ? WHERE id = 1 AND last < ? AND NOT EXISTS (SELECT 1 FROM event)`,
-		start, start)
+	_, err = tx.exec(ctx, `UPDATE event_counter SET last = ? WHERE id = 1 AND last < ?`, start, start)
 	return err
 }
 

@@ -60,6 +60,46 @@ func TestMigrations(t *testing.T) {
 	}
 }
 
+// A database that Check refuses is as old as before, and Check has seen it as new.
+func TestCheckRefuses(t *testing.T) {
+	for _, engine := range []string{"sqlite", "postgres"} {
+		t.Run(engine, func(t *testing.T) {
+			steps, err := migrations.For(engine)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, exec := oldDatabase(t, engine)
+			exec("CREATE TABLE migration (name TEXT PRIMARY KEY, applied_at BIGINT NOT NULL)")
+			exec(steps[0].SQL)
+			exec("INSERT INTO migration (name, applied_at) VALUES ('" + steps[0].Name + "', 0)")
+			refused := errors.New("refused")
+			c.SequenceStart = 1000
+			c.Check = func(ctx context.Context, tx *db.Tx) error {
+				if _, err := tx.HandleDomains(ctx); err != nil { // of a later step
+					t.Error(err)
+				}
+				return refused
+			}
+			if _, err := db.Open(t.Context(), c); !errors.Is(err, refused) {
+				t.Fatalf("opened: %v", err)
+			}
+			c.Check, c.SequenceStart = nil, 0
+			d, err := db.Open(t.Context(), db.Config{URL: c.URL, Dir: c.Dir, Logger: c.Logger, ReadOnly: true})
+			if err == nil || !strings.Contains(err.Error(), steps[1].Name) {
+				t.Errorf("the schema is not what it was: %v, %v", d, err)
+			}
+			d, err = db.Open(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			if last, err := d.LastEvent(t.Context()); err != nil || last != 0 {
+				t.Errorf("events begin after %d, %v", last, err)
+			}
+		})
+	}
+}
+
 // rowsOf are the rows of a step, which one without new tables need not have.
 func rowsOf(t *testing.T, engine, step string) string {
 	t.Helper()

@@ -62,8 +62,8 @@ func openPostgres(ctx context.Context, c Config, mailed chan<- struct{}) (_ *pos
 		}
 		return e, nil
 	}
-	if err := e.write(ctx, func(r runner) error { return migrate(ctx, e, r, c) }); err != nil {
-		return nil, errors.Join(fmt.Errorf("migrate: %w", err), e.close())
+	if err := e.write(ctx, func(r runner) error { return prepare(ctx, e, r, c) }); err != nil {
+		return nil, errors.Join(err, e.close())
 	}
 	e.wait.Go(func() { listen(listening, config, mailed, c.Logger) })
 	return e, nil

@@ -69,8 +69,8 @@ func openSQLite(ctx context.Context, c Config) (_ *sqliteEngine, err error) {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
 	e.writer = &liteWriter{conn: conn}
-	if err := e.write(ctx, func(r runner) error { return migrate(ctx, e, r, c) }); err != nil {
-		return nil, fmt.Errorf("migrate %s: %w", path, err)
+	if err := e.write(ctx, func(r runner) error { return prepare(ctx, e, r, c) }); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	e.readers, err = openLite(path, cmp.Or(c.MaxConns, 4), append(pragmas, "query_only(1)"))
 	if err != nil {

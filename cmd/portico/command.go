@@ -62,7 +62,7 @@ is of no use then, which a unit of systemd knows by RestartPreventExitStatus=78.
 					if c.Args().Present() {
 						return usage("serve takes no arguments, not even %q", c.Args().First())
 					}
-					s, err := config(c).load()
+					s, err := config(c).read()
 					if err != nil {
 						// A name that was mistyped is why another is missing.
 						if s != nil {
@@ -72,7 +72,7 @@ is of no use then, which a unit of systemd knows by RestartPreventExitStatus=78.
 						}
 						return err
 					}
-					return run(ctx, s, stdout)
+					return run(ctx, config(c), s, stdout)
 				},
 			},
 			{

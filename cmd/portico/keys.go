@@ -41,12 +41,28 @@ func openKeys(ctx context.Context, s *settings, store *db.DB) (*keyring.Ring, er
 	return ring, nil
 }
 
+// checkKeys returns an error unless the configured keys open what the database has.
+func checkKeys(ctx context.Context, s *settings, tx *db.Tx) error {
+	canary, err := tx.Meta(ctx, canaryName)
+	if errors.Is(err, db.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	ring, err := keyring.New(rand.Reader, s.KeyEncryptionKey, s.OldKeyEncryptionKey...)
+	if err != nil {
+		return fmt.Errorf("PORTICO_KEY_ENCRYPTION_KEY: %w", err)
+	}
+	return unlock(ring, canary)
+}
+
 // unlock makes the ring ready with the database's canary.
 func unlock(ring *keyring.Ring, canary []byte) error {
 	if err := ring.Unlock(canary); errors.Is(err, keyring.ErrUnknownKey) {
-		return errors.New("PORTICO_KEY_ENCRYPTION_KEY is not the key that this database was sealed with: " +
+		return unfit(errors.New("PORTICO_KEY_ENCRYPTION_KEY is not the key that this database was sealed with: " +
 			"set the right one, or put it into PORTICO_KEY_ENCRYPTION_KEY_OLD. Without it the signing keys of " +
-			"all accounts are lost")
+			"all accounts are lost"))
 	} else if err != nil {
 		return fmt.Errorf("key canary of the database: %w", err)
 	}

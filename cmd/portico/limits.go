@@ -150,7 +150,7 @@ func (l *redisLimiter) check(ctx context.Context, log *slog.Logger) error {
 	case err == nil:
 		return nil
 	case redis.IsAuthError(err), redis.IsPermissionError(err), redis.HasErrorPrefix(err, "ERR AUTH"):
-		return fmt.Errorf("password of Redis (PDS_REDIS_SCRATCH_PASSWORD): %w", err)
+		return unfit(fmt.Errorf("password of Redis (PDS_REDIS_SCRATCH_PASSWORD): %w", err))
 	}
 	log.Error("Redis (PDS_REDIS_SCRATCH_ADDRESS) does not answer: sign-up, sign-in and whatever else has limits of its own fails until it does",
 		slog.Any("error", err))

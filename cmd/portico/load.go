@@ -35,8 +35,8 @@ type configuration struct {
 	Now     func() time.Time
 }
 
-// load reads the settings, and makes the secrets file when one is needed and
-// there is none. Nothing is written when anything is wrong: the error then is a
+// load reads the settings, and the secrets that they leave to the secrets file, which is
+// made when there is none. Nothing is written when anything is wrong: the error then is a
 // settingsError that names every problem. The settings that could be read are
 // returned even so, for printing only.
 func (c configuration) load() (*settings, error) {
@@ -44,13 +44,18 @@ func (c configuration) load() (*settings, error) {
 	if err != nil {
 		return s, err
 	}
+	return s, c.fill(s)
+}
+
+// fill completes what read has left to the secrets file.
+func (c configuration) fill(s *settings) error {
 	needed := s.fromFile()
 	if len(needed) == 0 {
-		return s, nil
+		return nil
 	}
 	secrets, made, err := openSecrets(s.DataDirectory, s.databaseFile(), needed, c.Rand, c.Now())
 	if err != nil {
-		return s, err
+		return err
 	}
 	s.SecretsFile, s.SecretsMade = filepath.Join(s.DataDirectory, secretsName), made
 	if warning := checkSecretsMode(s.SecretsFile); warning != "" {
@@ -66,9 +71,9 @@ func (c configuration) load() (*settings, error) {
 		}
 	}
 	if problems != nil {
-		return s, problems
+		return problems
 	}
-	return s, nil
+	return nil
 }
 
 // read is load without the secrets file: the fields that it would fill stay
@@ -88,7 +93,7 @@ func (c configuration) read() (*settings, error) {
 	if c.EnvFile != "" {
 		file, err := readEnvFile(c.EnvFile)
 		if err != nil {
-			return nil, &failure{statusSettings, err}
+			return nil, unfit(err)
 		}
 		for _, p := range file.pairs {
 			if _, ok := given[p.name]; !ok {
@@ -186,6 +191,10 @@ func (c configuration) read() (*settings, error) {
 	if s.Development {
 		s.PublicURL = &url.URL{Scheme: "http", Host: "localhost:" + strconv.Itoa(s.Port)}
 	}
+	if found := s.foreignData(); found != "" {
+		problems = append(problems, problem{"PDS_DATA_DIRECTORY", "has the data of a reference PDS (" + found + "), which this server can't go on with: " +
+			"name a new folder and leave that one as it is. If this server takes over its host name, PORTICO_SEQUENCE_START has to be above the number of its last event"})
+	}
 	problems = append(problems, s.check(func(name string) string { return given[name].value })...)
 	if !s.Development && s.SMTPURL == nil {
 		s.Warnings = append(s.Warnings, "PDS_EMAIL_SMTP_URL is unset: mails stay in the outbox, so nobody can confirm an address, reset a password or delete an account")
@@ -233,6 +242,21 @@ func (s *settings) databaseFile() string {
 		return ""
 	}
 	return filepath.Join(s.DataDirectory, databaseName)
+}
+
+// foreignData names what shows that the data directory is that of a reference PDS;
+// empty: it is not, or nothing is kept there.
+func (s *settings) foreignData() string {
+	if s.databaseFile() == "" && len(s.fromFile()) == 0 || exists(filepath.Join(s.DataDirectory, databaseName)) {
+		return ""
+	}
+	var found []string
+	for _, name := range []string{"account.sqlite", "sequencer.sqlite", "did_cache.sqlite", "actors"} {
+		if exists(filepath.Join(s.DataDirectory, name)) {
+			found = append(found, name)
+		}
+	}
+	return strings.Join(found, ", ")
 }
 
 // databaseName is the file that package db keeps its SQLite database in.

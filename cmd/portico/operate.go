@@ -88,6 +88,10 @@ func fail(status int, format string, args ...any) error {
 	return &failure{status, fmt.Errorf(format, args...)}
 }
 
+// unfit is err as one that a start meets again until somebody has mended the settings,
+// or the data that they lead to.
+func unfit(err error) error { return &failure{statusSettings, err} }
+
 func usage(format string, args ...any) error { return fail(statusUsage, format, args...) }
 
 // console is one command of an operator: the server it asks, as its admin, and

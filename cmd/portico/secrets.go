@@ -75,7 +75,7 @@ func errSecretsGone(path, database string, names []string) error {
 	}
 	b.WriteString("Restore the file from a backup, or set the variables to their old values. ")
 	fmt.Fprintf(&b, "To begin anew instead, move the folder %s away.", filepath.Dir(path))
-	return errors.New(b.String())
+	return unfit(errors.New(b.String()))
 }
 
 func readSecrets(path string) (map[string]string, error) {

@@ -12,7 +12,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
+	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -57,31 +60,31 @@ const (
 	idleTimeout   = 90 * time.Second
 )
 
-// run serves until ctx is done, then lets the requests under way finish and
-// closes the database. What an operator wants to know at a start goes to stdout,
-// the log to standard error.
-func run(ctx context.Context, s *settings, stdout io.Writer) (err error) {
+// run serves by s, which c has read, until ctx is done, then lets the requests under way
+// finish and closes the database. What an operator wants to know at a start goes to
+// stdout, the log to standard error. A start that fails leaves the data as they were, so
+// whatever can fail without them comes first.
+func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (err error) {
 	log := newLogger(s, os.Stderr)
 	for _, warning := range s.Warnings {
 		log.Warn(warning)
 	}
-	store, err := db.Open(ctx, db.Config{
-		URL: string(s.DatabaseURL), Dir: s.DataDirectory, Synchronous: s.SQLiteSynchronous,
-		SequenceStart: s.SequenceStart, Logger: log,
-	})
-	if errors.Is(err, db.ErrSchemaAhead) {
-		return fmt.Errorf("open database: %w: start the version that brought it there, or restore the backup from before", err)
-	}
+	defer explainHangups(log)()
+	at, err := listen(s)
 	if err != nil {
-		return fmt.Errorf("open database: %w", err)
+		return err
+	}
+	defer at.close()
+	limiter, stopLimiter, err := openLimiter(ctx, s, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stopLimiter()) }()
+	store, err := openData(ctx, c, s, log)
+	if err != nil {
+		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	if err := checkDirectory(ctx, s, store); err != nil {
-		return err
-	}
-	if err := checkSecrets(ctx, s, store); err != nil {
-		return err
-	}
 	keys, err := openKeys(ctx, s, store)
 	if err != nil {
 		return err
@@ -89,25 +92,12 @@ func run(ctx context.Context, s *settings, stdout io.Writer) (err error) {
 	if err := warnOfChange(ctx, s, store, log); err != nil {
 		return err
 	}
-
-	listener, err := net.Listen("tcp", s.listenAddress())
-	if err != nil {
-		return fmt.Errorf("listen (PDS_PORT, PORTICO_BIND): %w", err)
-	}
-	directoryURL, stopDirectory, err := startDirectory(s, store, log)
-	if err != nil {
-		return errors.Join(err, listener.Close())
-	}
+	directoryURL, stopDirectory := serveDirectory(s, at.directory, store, log)
 	defer stopDirectory()
 
-	limiter, stopLimiter, err := openLimiter(ctx, s, log)
-	if err != nil {
-		return errors.Join(err, listener.Close())
-	}
-	defer func() { err = errors.Join(err, stopLimiter()) }()
 	parts, err := wire(ctx, s, store, keys, directoryURL, limiter, log)
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return err
 	}
 	background, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
 	var jobs sync.WaitGroup
@@ -121,7 +111,7 @@ func run(ctx context.Context, s *settings, stdout io.Writer) (err error) {
 	}
 	announce(stdout, s, directoryURL)
 	served := make(chan error, 1)
-	go func() { served <- h.Serve(listener) }()
+	go func() { served <- h.Serve(at.server) }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("serve: %w", err)
@@ -144,56 +134,164 @@ func newLogger(s *settings, w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
+// listeners are the sockets of a server. Those who connect wait until it serves.
+type listeners struct {
+	server    net.Listener
+	directory net.Listener // of the embedded PLC directory, nil without one
+}
+
+func listen(s *settings) (l listeners, err error) {
+	if l.server, err = net.Listen("tcp", s.listenAddress()); err != nil {
+		return l, fmt.Errorf("listen (PDS_PORT, PORTICO_BIND): %w", err)
+	}
+	if s.PLCURL != nil {
+		return l, nil
+	}
+	l.directory, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", fmt.Sprint(s.PLCPort)))
+	if err != nil {
+		l.close()
+		return l, fmt.Errorf("listen for the embedded PLC directory (PORTICO_PLC_PORT): %w", err)
+	}
+	return l, nil
+}
+
+// close ends what was not ended yet.
+func (l listeners) close() {
+	_ = l.server.Close()
+	if l.directory != nil {
+		_ = l.directory.Close()
+	}
+}
+
+// explainHangups says in the log what SIGHUP does, which is nothing, until stop is
+// called.
+func explainHangups(log *slog.Logger) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-hangups:
+				log.Warn("SIGHUP changes nothing: settings are read at the start, and the log is no file to be opened again; restart for other settings")
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() { signal.Stop(hangups); close(done) }
+}
+
+// openData opens the database, and before it the secrets that it is used with. Where
+// they do not go together both are left, or made to be, as they were.
+func openData(ctx context.Context, c configuration, s *settings, log *slog.Logger) (*db.DB, error) {
+	absent := absentDirectories(s.DataDirectory)
+	warned := len(s.Warnings)
+	if err := c.fill(s); err != nil {
+		return nil, err
+	}
+	for _, warning := range s.Warnings[warned:] {
+		log.Warn(warning)
+	}
+	store, err := db.Open(ctx, db.Config{
+		URL: string(s.DatabaseURL), Dir: s.DataDirectory, Synchronous: s.SQLiteSynchronous,
+		SequenceStart: s.SequenceStart, Logger: log,
+		Check: func(ctx context.Context, tx *db.Tx) error {
+			for _, check := range []func(context.Context, *settings, *db.Tx) error{checkDirectory, checkSecrets, checkKeys} {
+				if err := check(ctx, s, tx); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	})
+	switch {
+	case errors.Is(err, db.ErrLocked):
+		return nil, fmt.Errorf("open database: %w", err) // the other may have read our secrets
+	case errors.Is(err, db.ErrSchemaAhead):
+		err = unfit(fmt.Errorf("%w: start the version that brought it there, or restore the backup from before", err))
+	case err == nil && s.SecretsFile != "" && !exists(s.SecretsFile):
+		err = errors.Join(fmt.Errorf("%s was taken away during the start: start again", s.SecretsFile), store.Close())
+	}
+	if err == nil {
+		return store, nil
+	}
+	where := ""
+	if s.DatabaseURL != "" {
+		where = " (PORTICO_DATABASE_URL)"
+	}
+	return nil, errors.Join(fmt.Errorf("open database%s: %w", where, err), s.takeBack(absent))
+}
+
+// takeBack removes the secrets that this start has made, unless there is a database of
+// theirs, and those of the directories that are empty then.
+func (s *settings) takeBack(directories []string) error {
+	if !s.SecretsMade || s.DatabaseURL == "" && exists(s.databaseFile()) {
+		return nil
+	}
+	if err := removeIfThere(s.SecretsFile); err != nil {
+		return fmt.Errorf("take back the new secrets: %w", err)
+	}
+	for _, dir := range directories {
+		if os.Remove(dir) != nil {
+			break // somebody has put something there
+		}
+	}
+	return nil
+}
+
+// absentDirectories is dir and those above it that do not exist, the innermost first.
+func absentDirectories(dir string) []string {
+	var absent []string
+	for ; !exists(dir); dir = filepath.Dir(dir) {
+		absent = append(absent, dir)
+	}
+	return absent
+}
+
 // checkDirectory refuses to take DIDs that nobody else knows into the world.
-func checkDirectory(ctx context.Context, s *settings, store *db.DB) error {
+func checkDirectory(ctx context.Context, s *settings, tx *db.Tx) error {
 	if s.PLCURL == nil {
 		return nil
 	}
-	used, err := store.HasPLCOperations(ctx)
+	used, err := tx.HasPLCOperations(ctx)
 	if err != nil {
 		return err
 	}
 	if used && !s.Development {
-		return errors.New("the accounts of this database were made with the embedded PLC directory of a " +
+		return unfit(errors.New("the accounts of this database were made with the embedded PLC directory of a " +
 			"development server: their DIDs exist nowhere else. Use an empty data directory (PDS_DATA_DIRECTORY) " +
-			"or database (PORTICO_DATABASE_URL)")
+			"or database (PORTICO_DATABASE_URL)"))
 	}
 	return nil
 }
 
 // checkSecrets refuses to go on with a database of accounts when the secrets it
 // was used with are gone. For a database in a file this was found out earlier.
-func checkSecrets(ctx context.Context, s *settings, store *db.DB) error {
+func checkSecrets(ctx context.Context, s *settings, tx *db.Tx) error {
 	if !s.SecretsMade {
 		return nil
 	}
-	accounts, err := store.Accounts(ctx, "", 1)
+	accounts, err := tx.Accounts(ctx, "", 1)
 	if err != nil || len(accounts) == 0 {
 		return err
 	}
-	if err := os.Remove(s.SecretsFile); err != nil {
-		return fmt.Errorf("take back the new secrets: %w", err)
-	}
-	return fmt.Errorf("the database has accounts, but %s, which has the secrets they were made with, is gone. "+
-		"Restore it, or set the variables it held to their old values (portico config names them)", s.SecretsFile)
+	return unfit(fmt.Errorf("the database has accounts, but %s, which has the secrets they were made with, is gone. "+
+		"Restore it, or set the variables it held to their old values (portico config names them)", s.SecretsFile))
 }
 
-// startDirectory serves the embedded PLC directory on loopback, where none is
+// serveDirectory serves the embedded PLC directory at listener, where none is
 // configured, and returns the URL of the directory to use.
-func startDirectory(s *settings, store *db.DB, log *slog.Logger) (url string, stop func(), err error) {
+func serveDirectory(s *settings, listener net.Listener, store *db.DB, log *slog.Logger) (url string, stop func()) {
 	if s.PLCURL != nil {
-		return s.PLCURL.String(), func() {}, nil
-	}
-	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", fmt.Sprint(s.PLCPort)))
-	if err != nil {
-		return "", nil, fmt.Errorf("listen for the embedded PLC directory (PORTICO_PLC_PORT): %w", err)
+		return s.PLCURL.String(), func() {}
 	}
 	h := &http.Server{
 		Handler:           directory.New(plcStore{store}, time.Now, s.Version, log),
 		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 	}
 	go h.Serve(listener)
-	return "http://" + listener.Addr().String(), func() { h.Close() }, nil
+	return "http://" + listener.Addr().String(), func() { h.Close() }
 }
 
 // announce says where everything is.

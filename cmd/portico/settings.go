@@ -277,7 +277,7 @@ var settingsTable = []settingGroup{
 			return nil
 		}},
 		{name: "PORTICO_SQLITE_SYNCHRONOUS", kind: kindText, def: "FULL", about: "`FULL` (an acknowledged write survives a power cut), `EXTRA`, `NORMAL` (the last writes may be lost) or, on a development server, `OFF`", store: setText(func(s *settings) *string { return &s.SQLiteSynchronous }, func(v string) error { return oneOf(v, "FULL", "EXTRA", "NORMAL", "OFF") })},
-		{name: "PORTICO_SEQUENCE_START", kind: kindInteger, def: "0", about: "The first event of an empty database gets the number after it: for a server that takes over a host name", store: setInteger(func(s *settings) *int64 { return &s.SequenceStart }, 0, 1<<53)},
+		{name: "PORTICO_SEQUENCE_START", kind: kindInteger, def: "0", about: "The next event gets the number after it, unless it has a higher one anyhow: for a server that takes over a host name", store: setInteger(func(s *settings) *int64 { return &s.SequenceStart }, 0, 1<<53)},
 	}},
 	{"Secrets", []setting{
 		{name: "PDS_JWT_SECRET", kind: kindText, shown: "**required**", secret: true, worldly: true, fromFile: fileDevelopment, about: "Key of the session tokens, at least 32 characters (`openssl rand -hex 32`)", store: setSecret(func(s *settings) *secret { return &s.JWTSecret })},

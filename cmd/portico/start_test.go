@@ -21,16 +21,17 @@ func start(environ ...string) (s *settings, stop func() error, err error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		s, err := configuration{Environ: append([]string{
+		c := configuration{Environ: append([]string{
 			"PDS_HOSTNAME=localhost", fmt.Sprintf("PDS_PORT=%d", port), "PORTICO_PLC_PORT=0", "PORTICO_LOG_LEVEL=error",
-		}, environ...), Rand: rand.Reader, Now: time.Now}.load()
+		}, environ...), Rand: rand.Reader, Now: time.Now}
+		s, err := c.read()
 		if err != nil {
 			return nil, nil, err
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		out := &starting{ready: make(chan struct{})}
 		ended := make(chan error, 1)
-		go func() { ended <- run(ctx, s, out) }()
+		go func() { ended <- run(ctx, c, s, out) }()
 		select {
 		case <-out.ready:
 			return s, sync.OnceValue(func() error { cancel(); return <-ended }), nil

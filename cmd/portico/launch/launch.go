@@ -203,7 +203,7 @@ func StartServer(ctx context.Context, binary, data string, env ...string) (*Serv
 		Directory: "http://localhost:" + plc,
 		Data:      data,
 	}
-	env = append([]string{"PDS_DATA_DIRECTORY=" + data, "PDS_PORT=" + port, "PORTICO_PLC_PORT=" + plc}, env...)
+	env = append([]string{"PDS_HOSTNAME=localhost", "PDS_DATA_DIRECTORY=" + data, "PDS_PORT=" + port, "PORTICO_PLC_PORT=" + plc}, env...)
 	s.Process, err = Start(ctx, s.URL+"/xrpc/_health", "", env, binary, "serve")
 	if err != nil {
 		return nil, err
