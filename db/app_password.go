@@ -111,3 +111,10 @@ func (tx *Tx) DeleteAppPassword(ctx context.Context, did syntax.DID, name string
 	}
 	return wrap(err, "delete app password of %s", did)
 }
+
+// DeleteAppPasswords removes all app passwords of an account that the caller has
+// locked, and returns how many there were. Their sessions are not its business.
+func (tx *Tx) DeleteAppPasswords(ctx context.Context, did syntax.DID) (int64, error) {
+	n, err := tx.exec(ctx, `DELETE FROM app_password WHERE did = ?`, string(did))
+	return n, wrap(err, "delete app passwords of %s", did)
+}

@@ -87,10 +87,17 @@ that it has stay, until "invite disable" ends them.`,
 			},
 			{
 				Name: "reset-password", ArgsUsage: "ACCOUNT",
-				Usage:       "set a new password",
-				Description: `Ends all sessions of the account; app passwords stay.`,
-				Flags:       []cli.Flag{passwordStdin},
-				Action:      o.action(one, 1, 1, resetPassword),
+				Usage: "set a new password",
+				Description: `Ends all sessions and app passwords of the account, as when its owner resets the
+password by mail. Where its address was never confirmed, whoever signed up with it
+keeps nothing: signing in no longer asks for an emailed code either. The owner is
+told by mail, also of rotation keys of the DID that are not the server's, which
+"account log" shows too.`,
+				Flags: []cli.Flag{
+					passwordStdin,
+					&cli.BoolFlag{Name: "keep", Usage: "end the sessions alone: app passwords go on working"},
+				},
+				Action: o.action(one, 1, 1, resetPassword),
 			},
 			{
 				Name: "disable-2fa", ArgsUsage: "ACCOUNT",
@@ -531,7 +538,12 @@ func resetPassword(ctx context.Context, con *console, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	if err := con.admin.UpdateAccountPassword(ctx, &adminapi.UpdateAccountPasswordInput{DID: a.DID, Password: secret}); err != nil {
+	if c.Bool("keep") {
+		err = con.admin.UpdateAccountPassword(ctx, &adminapi.UpdateAccountPasswordInput{DID: a.DID, Password: secret})
+	} else {
+		err = con.operator.ResetPassword(ctx, &operatorapi.ResetPasswordInput{DID: a.DID, Password: secret})
+	}
+	if err != nil {
 		return err
 	}
 	shown := ""

@@ -28,6 +28,14 @@ type Credentials struct {
 // account is forgotten: who chose a new password is not to wait for them. So is where its
 // owner was, but for the address from, if it is one that proved to be the owner's.
 func (c Credentials) SetPassword(ctx context.Context, tx *db.Tx, a *db.Account, hash string, from netip.Addr) error {
+	if err := c.setPassword(ctx, tx, a, hash, from, ""); err != nil {
+		return err
+	}
+	return c.Outbox.Announce(ctx, tx, a.DID, mail.KindPasswordChanged, c.Brand.PasswordChanged(a.Email, outbox.Named(a), c.Now()))
+}
+
+// setPassword is SetPassword without a word to the owner; detail is recorded.
+func (c Credentials) setPassword(ctx context.Context, tx *db.Tx, a *db.Account, hash string, from netip.Addr, detail string) error {
 	a.PasswordHash = hash
 	a.TokensValidFrom = session.ValidFrom(c.Now(), a.TokensValidFrom)
 	if err := tx.UpdateAccount(ctx, a); err != nil {
@@ -39,10 +47,7 @@ func (c Credentials) SetPassword(ctx context.Context, tx *db.Tx, a *db.Account, 
 	if err := c.forgetVisitors(ctx, tx, a, from); err != nil {
 		return fmt.Errorf("set password: %w", err)
 	}
-	if err := audit.Record(ctx, tx, c.Now(), a.DID, audit.PasswordChanged, ""); err != nil {
-		return err
-	}
-	return c.Outbox.Announce(ctx, tx, a.DID, mail.KindPasswordChanged, c.Brand.PasswordChanged(a.Email, outbox.Named(a), c.Now()))
+	return audit.Record(ctx, tx, c.Now(), a.DID, audit.PasswordChanged, detail)
 }
 
 // forgetVisitors gives back what strangers may have spent, wrong passwords, wrong codes

@@ -186,6 +186,37 @@ func (b Brand) PasswordChanged(to, handle string, at time.Time) Letter {
 	})
 }
 
+// Recovery is what getting back into an account by a reset went along with.
+type Recovery struct {
+	SignInCodeOff bool     // signing in asked for a code before
+	ForeignKeys   []string // rotation keys of the account's DID that are not the server's
+	KeysUnknown   bool     // which those are could not be found out
+}
+
+// Recovered tells the owner that the password was reset and what else ended with it.
+func (b Brand) Recovered(to, handle string, at time.Time, r Recovery) Letter {
+	c := content{
+		Title:   "Your password was reset",
+		Preview: "Your account has a new password.",
+		Lead:    []string{"The password of " + named(handle) + " was reset on " + moment(at) + ". Every app that was signed in has been signed out, app passwords no longer work, and neither do codes that were mailed before."},
+		Small:   []string{"It wasn't you, nor the operator at your wish? Then somebody else reads your mail: change the password of your mailbox, and then reset this one again."},
+	}
+	if r.SignInCodeOff {
+		c.After = append(c.After, "Signing in asked for a code from this address, which nobody had confirmed. That is now off; it can be turned on again once the address is confirmed.")
+	}
+	if len(r.ForeignKeys) > 0 {
+		c.After = append(c.After, "These keys can change your account's identity (its DID), and "+clean(b.ServiceName)+" does not have them:")
+		for _, key := range r.ForeignKeys {
+			c.After = append(c.After, clean(key))
+		}
+		c.After = append(c.After, "Is one of them not yours? Then somebody put it there who had your account before, and can take its identity away. Ask the operator for help.")
+	}
+	if r.KeysUnknown {
+		c.After = append(c.After, "Which keys can change your account's identity (its DID) could not be found out just now. If you think that somebody else had your account before, ask the operator of "+clean(b.ServiceName)+" to look.")
+	}
+	return b.compose(to, "Your Password Was Changed", c)
+}
+
 // EmailChanged tells the owner, at the old address, that the account has another
 // one. signInCodeOff says that signing in no longer asks for a code because of it.
 func (b Brand) EmailChanged(to, handle string, at time.Time, signInCodeOff bool) Letter {

@@ -192,7 +192,10 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		Credentials: account.Credentials{Budgets: s.Budgets, Outbox: s.Outbox, Brand: brand, Now: s.Now},
 		Passwords:   passwords, Outbox: s.Outbox, PasswordMinLength: o.Config.PasswordMinLength, Now: s.Now,
 	}
-	s.Operator = &operator.Service{DB: s.DB, Identities: identities, Credentials: s.Admin.Credentials, Domains: s.Domains}
+	s.Operator = &operator.Service{
+		DB: s.DB, Identities: identities, Credentials: s.Admin.Credentials, Domains: s.Domains, DIDs: dids, Passwords: passwords,
+		PasswordMinLength: o.Config.PasswordMinLength,
+	}
 	s.Temp = &temp.Service{Budgets: s.Budgets}
 
 	gate := &auth.Gate{

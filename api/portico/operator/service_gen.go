@@ -75,6 +75,17 @@ type Service interface {
 	//
 	// Declared errors: [ErrRepairAccountAccountNotFound].
 	RepairAccount(ctx context.Context, in *RepairAccountInput) (*RepairAccountOutput, error)
+	// ResetPassword is the procedure alt.portico.operator.resetPassword.
+	//
+	// Set a new password for an owner who is to get an account back. As when
+	// they reset it themselves by an emailed code, all sessions, app passwords
+	// and emailed codes end; where their address was never confirmed, so does
+	// signing in with emailed codes. The owner is told by mail, also of
+	// rotation keys of the DID that are not the server's.
+	//
+	// Declared errors: [ErrResetPasswordAccountNotFound],
+	// [ErrResetPasswordInvalidPassword].
+	ResetPassword(ctx context.Context, in *ResetPasswordInput) error
 }
 
 // Policy decides, for every method, who may call it, how often, and how large a
@@ -89,6 +100,7 @@ type Policy interface {
 	PutDomain() xrpc.Policy[PutDomainInput]
 	RemoveDomain() xrpc.Policy[RemoveDomainInput]
 	RepairAccount() xrpc.Policy[RepairAccountInput]
+	ResetPassword() xrpc.Policy[ResetPasswordInput]
 }
 
 // Register adds the routes of alt.portico.operator to s, or names every method
@@ -104,6 +116,7 @@ func Register(s *xrpc.Server, svc Service, p Policy) error {
 		xrpc.Handle(s, &putDomain, p.PutDomain(), svc.PutDomain),
 		xrpc.Handle(s, &removeDomain, p.RemoveDomain(), xrpc.WithoutOutput(svc.RemoveDomain)),
 		xrpc.Handle(s, &repairAccount, p.RepairAccount(), svc.RepairAccount),
+		xrpc.Handle(s, &resetPassword, p.ResetPassword(), xrpc.WithoutOutput(svc.ResetPassword)),
 	)
 }
 
@@ -157,4 +170,10 @@ func (c *Client) RemoveDomain(ctx context.Context, in *RemoveDomainInput) error 
 // RepairAccount calls alt.portico.operator.repairAccount.
 func (c *Client) RepairAccount(ctx context.Context, in *RepairAccountInput) (*RepairAccountOutput, error) {
 	return xrpc.Do[RepairAccountInput, RepairAccountOutput](ctx, &c.Client, &repairAccount, in)
+}
+
+// ResetPassword calls alt.portico.operator.resetPassword.
+func (c *Client) ResetPassword(ctx context.Context, in *ResetPasswordInput) error {
+	_, err := xrpc.Do[ResetPasswordInput, xrpc.None](ctx, &c.Client, &resetPassword, in)
+	return err
 }

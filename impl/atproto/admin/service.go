@@ -38,9 +38,8 @@ var _ api.Service = (*Service)(nil)
 
 // Names of the protocol that these methods' lexicons do not declare.
 var (
-	errNotFound        = xrpc.Undeclared("NotFound")
-	errUserNotFound    = xrpc.Undeclared("AccountNotFound")
-	errInvalidPassword = xrpc.Undeclared("InvalidPassword")
+	errNotFound     = xrpc.Undeclared("NotFound")
+	errUserNotFound = xrpc.Undeclared("AccountNotFound")
 )
 
 // record adds to the record of did what tx does to it.

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
 
 	api "portico/api/atproto/admin"
-	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/account/password"
 	"portico/impl/answer"
@@ -19,12 +17,8 @@ import (
 // access tokens issued so far end with them; app passwords stay. It is content when
 // there is no account.
 func (s *Service) UpdateAccountPassword(ctx context.Context, in *api.UpdateAccountPasswordInput) error {
-	switch n := password.Length(in.Password); {
-	case n > password.MaxNew:
-		return xrpc.InvalidRequest("Invalid password length.")
-	case n < s.PasswordMinLength:
-		return errInvalidPassword.New(http.StatusBadRequest,
-			fmt.Sprintf("Password too short. Minimum length is %d characters.", s.PasswordMinLength))
+	if err := answer.NewPassword(in.Password, s.PasswordMinLength); err != nil {
+		return err
 	}
 	if _, err := s.DB.AccountByDID(ctx, in.DID); errors.Is(err, db.ErrNotFound) {
 		return nil

@@ -80,7 +80,7 @@ func (s *Service) signUp(ctx context.Context, in *api.CreateAccountInput) (*acco
 	case password.Length(text) > password.MaxNew:
 		return nil, xrpc.InvalidRequest("Password too long. Maximum length is 256 characters.")
 	case text != "" && password.Length(text) < s.Config.PasswordMinLength:
-		return nil, api.ErrCreateAccountInvalidPassword.New(http.StatusBadRequest, s.passwordTooShort())
+		return nil, api.ErrCreateAccountInvalidPassword.New(http.StatusBadRequest, answer.PasswordTooShort(s.Config.PasswordMinLength))
 	case code == "" && domains.Policy(in.Handle) == handle.Invite:
 		return nil, noInvite()
 	case address == "":

@@ -196,14 +196,17 @@ func (c *Codes) UseReset(ctx context.Context, payer budget.Payer, typed string, 
 	})
 }
 
-// ResetIssued reports whether what was typed is a reset code of some account, be
-// it too old. It spends nothing, and whoever relies on it still calls UseReset.
-func (c *Codes) ResetIssued(ctx context.Context, typed string) (bool, error) {
-	_, err := c.DB.EmailCode(ctx, string(ResetPassword), "", c.mac(ResetPassword, "", code.Normalize(typed)))
-	if errors.Is(err, db.ErrNotFound) {
-		return false, nil
+// ResetOf returns whose reset code was typed, or "" when it is none that can be used
+// now. It spends nothing, and whoever relies on it still calls UseReset.
+func (c *Codes) ResetOf(ctx context.Context, typed string) (syntax.DID, error) {
+	found, err := c.DB.EmailCode(ctx, string(ResetPassword), "", c.mac(ResetPassword, "", code.Normalize(typed)))
+	if errors.Is(err, db.ErrNotFound) || err == nil && !c.Now().Before(found.ExpiresAt) {
+		return "", nil
 	}
-	return err == nil, err
+	if err != nil {
+		return "", err
+	}
+	return found.DID, nil
 }
 
 // spend runs use in a transaction with the code that was typed as it was issued,

@@ -25,6 +25,7 @@ var requests = map[string]string{
 	"putDomain":         `{"domain":".access.test"}`,
 	"removeDomain":      `{"domain":".unknown.example"}`,
 	"repairAccount":     `{"did":"` + nobody + `"}`,
+	"resetPassword":     `{"did":"` + nobody + `","password":"a good password"}`,
 }
 
 // Every method is called with every credential: the admin password opens all of them,

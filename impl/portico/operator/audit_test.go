@@ -129,6 +129,9 @@ func TestEveryActionIsRecorded(t *testing.T) {
 			{admin + "updateAccountPassword", func() servertest.Answer {
 				return operator(admin+"updateAccountPassword", `{"did":%q,"password":%q}`, did, servertest.GoodPassword)
 			}, 200, "password_changed by admin from 192.0.2.2: "},
+			{own + "resetPassword", func() servertest.Answer {
+				return operator(own+"resetPassword", `{"did":%q,"password":%q}`, did, servertest.GoodPassword)
+			}, 200, "password_changed by admin from 192.0.2.2: "},
 			{admin + "disableAccountInvites", func() servertest.Answer { return moderator(admin+"disableAccountInvites", `{"account":%q}`, did) }, 200,
 				"invites_disabled by did:web:mod.example from 192.0.2.2: "},
 			{admin + "enableAccountInvites", func() servertest.Answer { return moderator(admin+"enableAccountInvites", `{"account":%q}`, did) }, 200,
@@ -222,7 +225,7 @@ func TestEveryActionIsRecorded(t *testing.T) {
 			if step.method == server+"resetPassword" {
 				again(password)
 			}
-			if step.method == admin+"updateAccountPassword" {
+			if step.method == admin+"updateAccountPassword" || step.method == own+"resetPassword" {
 				s.Advance(time.Second)
 			}
 		}

@@ -39,6 +39,9 @@ func (p Policy) RemoveDomain() xrpc.Policy[api.RemoveDomainInput] {
 func (p Policy) RepairAccount() xrpc.Policy[api.RepairAccountInput] {
 	return admin[api.RepairAccountInput](p)
 }
+func (p Policy) ResetPassword() xrpc.Policy[api.ResetPasswordInput] {
+	return admin[api.ResetPasswordInput](p)
+}
 
 func admin[In any](p Policy) xrpc.Policy[In] {
 	return xrpc.Policy[In]{Auth: p.Gate.Admin(), Limits: xrpc.GlobalLimitOnly[In]()}

@@ -9,6 +9,7 @@ import (
 	api "portico/api/portico/operator"
 	"portico/db"
 	"portico/impl/account"
+	"portico/impl/account/password"
 	"portico/impl/identity/domain"
 )
 
@@ -18,6 +19,10 @@ type Service struct {
 	Identities  *account.Identities
 	Credentials account.Credentials
 	Domains     *domain.Domains
+	DIDs        *account.Verifier
+	Passwords   *password.Hasher
+	// PasswordMinLength is in UTF-16 code units.
+	PasswordMinLength int
 }
 
 var _ api.Service = (*Service)(nil)
