@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -19,6 +20,7 @@ import (
 
 	"portico/db"
 	"portico/impl/account"
+	"portico/impl/account/password"
 	"portico/impl/identity/plc"
 	"portico/impl/servertest"
 )
@@ -540,7 +542,7 @@ func TestDesignPLCOpAfterACrash(t *testing.T) {
 			key := c.reserveKey(`{}`)
 			op := c.genesis(name, key)
 			did := didOf(op)
-			f.halfWay(c, name, op)
+			f.halfWay(name, op)
 			if arrived {
 				f.Check(f.PLC.Submit(t.Context(), did, op))
 			}
@@ -678,18 +680,29 @@ func TestReservedKeyIsGivenOnce(t *testing.T) {
 	})
 }
 
-// halfWay is a sign-up of which a crash left what it had reserved.
-func (f *fixture) halfWay(c *client, name string, op plc.Operation) {
-	f.Helper()
-	sound := f.service.Accounts.Directory
-	f.service.Accounts.Directory = deadly{sound}
-	defer func() { f.service.Accounts.Directory = sound }()
-	if a, err := f.Try(http.MethodPost, "createAccount", c.form(name, op)); err == nil && a.Status != 500 {
-		f.Fatalf("answer %d %s", a.Status, a.Body)
-	}
-}
+// errCrash is what a process dies of in a test: it unwinds the stack without a word.
+var errCrash = errors.New("crash")
 
 // deadly is the directory of a process that dies before it sends an operation.
 type deadly struct{ account.Directory }
 
-func (deadly) Register(context.Context, syntax.DID, plc.Operation) error { panic(http.ErrAbortHandler) }
+func (deadly) Register(context.Context, syntax.DID, plc.Operation) error { panic(errCrash) }
+
+// halfWay is a sign-up of which a crash left what it had reserved.
+func (f *fixture) halfWay(name string, op plc.Operation) {
+	f.Helper()
+	dead := *f.service.Accounts
+	dead.Directory, dead.Holder = deadly{dead.Directory}, "dead"
+	h := syntax.Handle(name + ".test")
+	g, err := dead.AcceptGenesis(f.Context(), servertest.Must(json.Marshal(op)), h)
+	f.Check(err)
+	hash, err := f.service.Passwords.Hash(f.Context(), password.Caller{}, goodPassword)
+	f.Check(err)
+	defer func() {
+		if recover() != errCrash {
+			f.Fatal("no crash")
+		}
+	}()
+	_, err = dead.Create(f.Context(), account.Request{Handle: h, Email: name + "@example.com", PasswordHash: hash, Genesis: g})
+	f.Fatalf("no crash: %v", err)
+}
