@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/big"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ import (
 	"portico/db"
 	"portico/impl/account"
 	"portico/impl/account/password"
+	"portico/impl/budget"
 	"portico/impl/identity/plc"
 	"portico/impl/servertest"
 )
@@ -515,6 +517,35 @@ func TestDesignPLCOpWaitsForTheDirectory(t *testing.T) {
 			f.Accepted(f.Post("createAccount", c.form("alice", op)))
 		})
 	}
+}
+
+// The question whether the directory has an operation is paid by the caller's address,
+// with an invite or without: somebody with one operation of their own, which they sent
+// there themselves, could ask for ever. What is wrong by itself asks nobody.
+func TestDesignRule1PLCOpPaysForTheDirectory(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		const stranger = "X-Forwarded-For: 192.0.2.1"
+		c := f.newClient()
+		key := c.reserveKey(`{}`)
+		op := c.genesis("early", key)
+		f.Check(f.PLC.Submit(t.Context(), didOf(op), op))
+		f.Invite("welcome", 10, "admin")
+		for range 198 {
+			f.Check(f.Budgets.Spend(t.Context(), budget.SignUps, f.Budgets.Caller(netip.MustParseAddr("192.0.2.1"))))
+		}
+		f.PLC.Asked()
+		body := c.form("early", op, with("inviteCode", "welcome"))
+		for range 2 {
+			f.Refused(f.Post("createAccount", c.form("early", c.genesis("early", key, func(op plc.Operation) { op["prev"] = "x" })), stranger),
+				400, "IncompatibleDidDoc", "invalid plc operation: prev is not null")
+			f.Refused(f.Post("createAccount", body, stranger), 400, "IncompatibleDidDoc", "DID is registered already")
+		}
+		f.Refused(f.Post("createAccount", body, stranger), 429, "RateLimitExceeded", "Rate Limit Exceeded")
+		if asked := f.PLC.Asked(); len(asked) != 2 {
+			t.Errorf("the directory was asked %q, want two questions", asked)
+		}
+		f.Refused(f.Post("createAccount", body, "X-Forwarded-For: 192.0.2.2"), 400, "IncompatibleDidDoc", "DID is registered already")
+	}, func(o *options) { o.TrustedProxies = 1 })
 }
 
 // A refusal of the directory is told in its words, and the key is spent.
