@@ -1,7 +1,10 @@
 package db
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"math"
 	"time"
 
@@ -47,6 +50,28 @@ func (tx *Tx) RecordAuditOfAccount(ctx context.Context, e AuditEntry) error {
 		FROM account WHERE did = ? {FOR KEY SHARE}`,
 		micros(e.At), e.Actor, text(e.Address), e.Event, text(e.Detail), string(e.DID))
 	return wrap(err, "record audit entry")
+}
+
+// RecordAnotherAudit counts an entry that concerns no account into one of the same event
+// and address that is younger than since, and adds it where there is none. The detail of
+// the entry says how often.
+func (tx *Tx) RecordAnotherAudit(ctx context.Context, e AuditEntry, since time.Time) error {
+	e.Detail, e.Address = "once", cmp.Or(e.Address, "unknown")
+	var id int64
+	var before string
+	err := tx.get(ctx, `SELECT id, detail FROM audit WHERE did IS NULL AND event = ? AND address = ? AND at > ? ORDER BY id DESC LIMIT 1 {FOR UPDATE}`,
+		[]any{e.Event, e.Address, micros(since)}, &id, &before)
+	if errors.Is(err, ErrNotFound) {
+		return tx.RecordAudit(ctx, e)
+	}
+	if err == nil {
+		n := 1
+		if _, bad := fmt.Sscanf(before, "%d times", &n); bad != nil {
+			n = 1
+		}
+		_, err = tx.exec(ctx, `UPDATE audit SET detail = ? WHERE id = ?`, fmt.Sprintf("%d times", n+1), id)
+	}
+	return wrap(err, "record audit entry once more")
 }
 
 // Audit returns up to limit entries about an account, or with "" those that concern

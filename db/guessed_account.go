@@ -44,8 +44,10 @@ func (q *queries) GuessedAccounts(ctx context.Context, limit int) ([]GuessedAcco
 	return all, wrap(err, "list accounts that were guessed at")
 }
 
-// GuessesTold notes that the owner of an account was told.
-func (tx *Tx) GuessesTold(ctx context.Context, did syntax.DID, now time.Time) error {
-	_, err := tx.exec(ctx, `UPDATE guessed_account SET told_at = ? WHERE did = ?`, micros(now), string(did))
-	return wrap(err, "note that the owner was told")
+// TellGuesses notes that the owner of an account is being told, and returns until when
+// strangers may not guess. It returns ErrNotFound when there is nothing to tell.
+func (tx *Tx) TellGuesses(ctx context.Context, did syntax.DID, now time.Time) (until time.Time, err error) {
+	err = tx.get(ctx, `UPDATE guessed_account SET told_at = ? WHERE did = ? AND told_at IS NULL RETURNING until`,
+		[]any{micros(now), string(did)}, (*stamp)(&until))
+	return until, wrap(err, "tell of guesses at %s", did)
 }

@@ -321,6 +321,7 @@ type parts struct {
 	accounts *account.Accounts
 	dids     *account.Identities
 	letters  *outbox.Outbox
+	guesses  *account.Guesses
 	deletes  *account.Deletions
 	store    *db.DB
 	sched    *job.Scheduler
@@ -355,7 +356,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		handles.Backup = resolve.NameServers(s.BackupNameservers)
 	}
 	gate := &auth.Gate{
-		DB: store, Tokens: tokens, AdminPassword: string(s.AdminPassword), ModService: s.ModService.DID,
+		DB: store, Budgets: budgets, Now: time.Now, Tokens: tokens, AdminPassword: string(s.AdminPassword), ModService: s.ModService.DID,
 		Services: &serviceauth.Verifier{Audiences: []string{s.ServiceDID.String()}, Resolver: documents, Now: time.Now},
 	}
 	letters := &outbox.Outbox{DB: store, Keys: keys, Holder: holder, Now: time.Now, Log: log}
@@ -445,6 +446,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 	return &parts{
 		echo: e, accounts: accounts, dids: ownDIDs, letters: letters,
+		guesses: &account.Guesses{DB: store, Outbox: letters, Brand: s.brand(), Now: time.Now},
 		deletes: &account.Deletions{Accounts: accounts, DIDs: dids, Outbox: letters, Brand: s.brand(), Min: s.DeleteAfterMin},
 		store:   store, log: log, retry: cmp.Or(s.SignupRetry, time.Minute), auditKeep: s.AuditKeep,
 		sched: &job.Scheduler{DB: store, Holder: holder, Now: time.Now, Log: log},
@@ -483,6 +485,7 @@ func (p *parts) runJobs(ctx context.Context) {
 			return p.dids.Resume(ctx, false)
 		}},
 		job.Job{Name: "clean-up", Every: p.retry, Run: p.accounts.CleanUp},
+		job.Job{Name: "guesses", Every: p.retry, Run: p.guesses.Run},
 		job.Job{Name: "deletions", Every: time.Hour, Run: p.deletes.Run},
 		job.Job{Name: "expired rows", Every: time.Hour, Run: func(ctx context.Context) error {
 			now := time.Now()

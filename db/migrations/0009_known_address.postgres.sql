@@ -20,5 +20,8 @@ CREATE INDEX guessed_account_since ON guessed_account (since);
 -- Addresses in the record are forgotten before its entries are.
 CREATE INDEX audit_address ON audit (at) WHERE address IS NOT NULL;
 
+-- Of what often happens and concerns no account there is one entry for an address.
+CREATE INDEX audit_event ON audit (event, address, id) WHERE did IS NULL;
+
 -- Keys of budgets were plain addresses; from now on they are keyed hashes.
 DELETE FROM budget;

@@ -28,6 +28,7 @@ const (
 	AccountCreated        = "account_created"
 	AccountDeleted        = "account_deleted"
 	Activated             = "activated"
+	AdminSignInFailed     = "admin_sign_in_failed"
 	AppPasswordCreated    = "app_password_created"
 	AppPasswordRevoked    = "app_password_revoked"
 	Deactivated           = "deactivated"
@@ -88,6 +89,12 @@ func Record(ctx context.Context, tx *db.Tx, at time.Time, did syntax.DID, event,
 // named: if there is none nothing is recorded, with as much work.
 func RecordOfAccount(ctx context.Context, tx *db.Tx, at time.Time, did syntax.DID, event, detail string) error {
 	return tx.RecordAuditOfAccount(ctx, entry(ctx, at, did, event, detail))
+}
+
+// RecordAnother records something that happens often and concerns no account: what came
+// from one address within a span of time is one entry, whose detail says how often.
+func RecordAnother(ctx context.Context, tx *db.Tx, at time.Time, event string, span time.Duration) error {
+	return tx.RecordAnotherAudit(ctx, entry(ctx, at, "", event, ""), at.Add(-span))
 }
 
 func entry(ctx context.Context, at time.Time, did syntax.DID, event, detail string) db.AuditEntry {

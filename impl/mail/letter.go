@@ -28,6 +28,7 @@ const (
 	KindEmailChanged    = "email_changed"
 	KindSignInCodeOn    = "sign_in_code_on"
 	KindSignInCodeOff   = "sign_in_code_off"
+	KindGuessed         = "guessed"
 	KindDeletionDue     = "deletion_due"
 	KindAccountDeleted  = "account_deleted"
 )
@@ -249,6 +250,20 @@ func (b Brand) SignInCodeOff(to, handle string, at time.Time) Letter {
 		Preview: "Signing in no longer asks for a code.",
 		Lead:    []string{"Since " + moment(at) + ", the password alone is enough to sign in as " + named(handle) + "."},
 		Small:   []string{"It wasn't you? Then somebody else is signed in to your account: change your password now, and turn sign-in codes on again."},
+	})
+}
+
+// Guessed tells the owner that strangers have sent so many wrong passwords that signing in
+// from places where the owner has not been is shut until a time.
+func (b Brand) Guessed(to, handle string, until time.Time) Letter {
+	return b.compose(to, "Somebody Is Guessing Your Password", content{
+		Title:   "Somebody is guessing your password",
+		Preview: "Signing in from new places is shut for a while.",
+		Lead:    []string{"Somebody tries to sign in as " + named(handle) + " and sends wrong passwords. Until " + moment(until) + " nobody can sign in with the password from a place where you have not signed in before, not even with the right one; if the guessing goes on, it stays so for longer."},
+		After: []string{
+			"Apps that are signed in go on working, and so do app passwords and the places where you have been. A password reset opens the account to you at once.",
+		},
+		Small: []string{"Nothing needs to be done if your password is long and used nowhere else. This email comes once a day at most."},
 	})
 }
 

@@ -199,7 +199,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.Temp = &temp.Service{Budgets: s.Budgets}
 
 	gate := &auth.Gate{
-		DB: s.DB, Tokens: s.Tokens, AdminPassword: AdminPassword, ModService: o.ModService,
+		DB: s.DB, Budgets: s.Budgets, Now: s.Now, Tokens: s.Tokens, AdminPassword: AdminPassword, ModService: o.ModService,
 		Services: &serviceauth.Verifier{Audiences: []string{o.Config.ServiceDID.String()}, Resolver: s.Internet, Now: s.Now},
 	}
 	xo := xrpc.Options{

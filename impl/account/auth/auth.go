@@ -27,6 +27,8 @@ import (
 // Gate makes the authenticators of one server.
 type Gate struct {
 	DB            *db.DB
+	Budgets       *budget.Ledger
+	Now           func() time.Time
 	Tokens        *token.Issuer
 	Services      *serviceauth.Verifier
 	AdminPassword string

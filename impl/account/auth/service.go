@@ -2,8 +2,6 @@ package auth
 
 import (
 	"context"
-	"crypto/subtle"
-	"encoding/base64"
 	"errors"
 	"net/http"
 
@@ -11,29 +9,7 @@ import (
 
 	"portico/api/xrpc"
 	"portico/impl/account/serviceauth"
-	"portico/impl/audit"
 )
-
-// Admin accepts the operator's password.
-func (g *Gate) Admin() xrpc.Authenticator { return &admin{password: g.AdminPassword} }
-
-type admin struct{ password string }
-
-func (*admin) String() string { return "admin" }
-
-func (a *admin) Authenticate(ctx context.Context, c *xrpc.Call) (context.Context, error) {
-	c.Private()
-	kind, text, err := credential(c)
-	if err == nil && kind == basic {
-		// The whole pair is compared, so that nothing tells a wrong name from a
-		// wrong password.
-		pair, err := base64.StdEncoding.DecodeString(text)
-		if err == nil && subtle.ConstantTimeCompare(pair, []byte("admin:"+a.password)) == 1 {
-			return acting(ctx, c, audit.Admin), nil
-		}
-	}
-	return nil, xrpc.AuthenticationRequired("Authentication Required")
-}
 
 // ServiceOptional accepts a service token, or nobody at all.
 func (g *Gate) ServiceOptional() xrpc.Authenticator { return &service{gate: g, optional: true} }
