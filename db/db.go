@@ -70,6 +70,10 @@ type Config struct {
 	MaxConns int
 	Now      func() time.Time // nil: time.Now
 	Logger   *slog.Logger     // nil: slog.Default
+	// Trace is called with each statement that is to run, BEGIN for each transaction among
+	// them, but not with those of an operator's lists; possibly by several goroutines at a
+	// time. It is for tests, and may be nil.
+	Trace func(statement string)
 }
 
 // DB is an open database. It is safe for concurrent use.
@@ -121,7 +125,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &DB{queries: queries{run: e.reader(), now: c.Now}, engine: e, mailed: mailed}, nil
+	return &DB{queries: queries{run: e.reader(), now: c.Now, trace: c.Trace}, engine: e, mailed: mailed}, nil
 }
 
 // prepare brings the schema up to date, looks at what is there, and raises the event
@@ -177,7 +181,8 @@ const maxAttempts = 10
 func (db *DB) Write(ctx context.Context, fn func(tx *Tx) error) error {
 	var mailed bool
 	once := func(run runner) error {
-		tx := &Tx{queries: queries{run: run, now: db.now}, postgres: !db.Exclusive()}
+		db.traced("BEGIN")
+		tx := &Tx{queries: queries{run: run, now: db.now, trace: db.trace}, postgres: !db.Exclusive()}
 		err := fn(tx)
 		mailed = tx.mailed
 		return err
@@ -207,13 +212,21 @@ type Tx struct {
 
 // queries has the reading methods and what all methods are made of.
 type queries struct {
-	run runner
-	now func() time.Time
+	run   runner
+	now   func() time.Time
+	trace func(statement string) // may be nil
+}
+
+func (q *queries) traced(statement string) {
+	if q.trace != nil {
+		q.trace(statement)
+	}
 }
 
 // exec runs a statement and returns the number of rows it touched. Violated
 // constraints are sentinel errors.
 func (q *queries) exec(ctx context.Context, text string, args ...any) (int64, error) {
+	q.traced(text)
 	res, err := q.run.exec(ctx, text, args)
 	if err != nil {
 		return 0, sentinel(err)
@@ -223,11 +236,13 @@ func (q *queries) exec(ctx context.Context, text string, args ...any) (int64, er
 
 // get scans the one row of a statement, or returns ErrNotFound.
 func (q *queries) get(ctx context.Context, text string, args []any, dest ...any) error {
+	q.traced(text)
 	return sentinel(q.run.queryRow(ctx, text, args).Scan(dest...))
 }
 
 // each calls scan with every row of a statement.
 func (q *queries) each(ctx context.Context, text string, args []any, scan func(row *sql.Rows) error) error {
+	q.traced(text)
 	rows, err := q.run.query(ctx, text, args)
 	if err != nil {
 		return sentinel(err)

@@ -22,22 +22,27 @@ func (s *Service) importedAppPassword(ctx context.Context, a *db.Account, text s
 	if err != nil {
 		return nil, err
 	}
-	if spent, err := s.spent(ctx, v); spent != nil || err != nil {
+	spent, err := s.spent(ctx, v)
+	if err != nil {
 		return nil, err
 	}
-	mac := s.Sessions.AppPasswordMAC(a.DID, text)
-	imported, err := s.DB.HasImportedAppPasswords(ctx, a.DID)
+	did := a.DID
+	if spent != nil {
+		did = "" // where there are none, which takes as many statements
+	}
+	mac := s.Sessions.AppPasswordMAC(did, text)
+	imported, err := s.DB.HasImportedAppPasswords(ctx, did)
 	if err != nil {
 		return nil, err
 	}
 	if imported {
 		caller := s.hashesFor(ctx)
 		caller.Known = v.known
-		hash, err := s.Passwords.ImportedAppHash(ctx, caller, a.DID.String(), text)
+		hash, err := s.Passwords.ImportedAppHash(ctx, caller, did.String(), text)
 		if err != nil {
 			return nil, fmt.Errorf("check app password: %w", err)
 		}
-		switch app, err := s.DB.ImportedAppPassword(ctx, a.DID, hash); {
+		switch app, err := s.DB.ImportedAppPassword(ctx, did, hash); {
 		case err == nil:
 			return s.adoptAppPassword(ctx, *app, mac)
 		case !errors.Is(err, db.ErrNotFound):
@@ -45,7 +50,7 @@ func (s *Service) importedAppPassword(ctx context.Context, a *db.Account, text s
 		}
 	}
 	// Another login may have given it our hash after this one looked for that.
-	app, err := s.DB.AppPasswordByMAC(ctx, a.DID, mac)
+	app, err := s.DB.AppPasswordByMAC(ctx, did, mac)
 	if errors.Is(err, db.ErrNotFound) {
 		return nil, nil
 	}
