@@ -53,6 +53,15 @@ func (q *queries) EmailCode(ctx context.Context, purpose string, did syntax.DID,
 	return c, nil
 }
 
+// LiveCodes counts the codes of a purpose that an account has at now for an address. One
+// that went to another address is good for nothing any more.
+func (q *queries) LiveCodes(ctx context.Context, purpose string, did syntax.DID, email string, now time.Time) (int, error) {
+	var n int
+	err := q.get(ctx, `SELECT count(*) FROM email_code WHERE did = ? AND purpose = ? AND email = ? AND expires_at > ?`,
+		[]any{string(did), purpose, email, micros(now)}, &n)
+	return n, wrap(err, "count email codes of %s", did)
+}
+
 // DeleteCodes removes an account's codes of the given purposes, all when none is
 // given.
 func (tx *Tx) DeleteCodes(ctx context.Context, did syntax.DID, purposes ...string) error {

@@ -374,6 +374,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	if err != nil {
 		return nil, fmt.Errorf("read domains of handles: %w", err)
 	}
+	warnOfOpenSignUp(ctx, s, domains, log)
 	rules := &handle.Rules{Reserved: handle.Reserved(s.ReservedHandles, s.UnreservedHandles)}
 	ownDIDs := &account.Identities{
 		Accounts: accounts, Directory: &plc.Client{URL: directoryURL}, Documents: documents, Foreign: handles, Rules: rules,

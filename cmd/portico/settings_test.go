@@ -204,6 +204,7 @@ func TestReading(t *testing.T) {
 		{"LOG_LEVEL=loud", func(s *settings) any { return s.LogLevel }, slog.LevelInfo},
 		{"PDS_DEV_MODE=true", func(s *settings) any { return s.SSRFProtection }, true},
 		{"PORTICO_PHONE_MAX_TEXTS=50", func(s *settings) any { return s.PhoneMaxTexts }, 50},
+		{"PORTICO_SIGNUPS_PER_DAY=50", func(s *settings) any { return s.SignUpsPerDay }, 50},
 		{"PORTICO_PHONE_MAX_ACCOUNTS=5", func(s *settings) any { return s.PhoneMaxAccounts }, 5},
 		{"PORTICO_PHONE_BYPASS_NUMBER=(555) 012-3456", func(s *settings) any { return string(s.PhoneBypass) }, "+15550123456"},
 		{"PORTICO_PHONE_TWILIO_URL=https://verify.example.com/v2/", func(s *settings) any { return s.PhoneURL }, "https://verify.example.com/v2"},

@@ -495,6 +495,14 @@ func (s *suite) emailCodes() {
 	}
 	has(true, "confirm_email", did(2), "z")
 	has(true, "reset_password", did(1), "b")
+	live := func(email string, at time.Duration) int {
+		s.Helper()
+		n, err := s.db.LiveCodes(ctx, "confirm_email", did(1), email, start0.Add(at))
+		s.ok(err)
+		return n
+	}
+	s.equal("live codes", []int{live("user@mail.test", 0), live("other@mail.test", 0)}, []int{3, 0})
+	s.equal("later", []int{live("user@mail.test", 15*time.Minute+time.Second), live("user@mail.test", time.Hour)}, []int{2, 0})
 	insert(code(1, "confirm_email", "zz", 0)) // the newest is kept even if the clock went back
 	has(true, "confirm_email", did(1), "zz")
 	has(false, "confirm_email", did(1), "c")
