@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -71,7 +72,7 @@ func (c Credentials) forgetVisitors(ctx context.Context, tx *db.Tx, a *db.Accoun
 //
 // It returns db.ErrEmailTaken.
 func (c Credentials) SetEmail(ctx context.Context, tx *db.Tx, a *db.Account, address string) error {
-	old := a.Email
+	old, confirmed := a.Email, a.EmailConfirmedAt != nil
 	factorOff := a.EmailAuthFactor && address != old
 	if factorOff {
 		a.EmailAuthFactor = false
@@ -101,5 +102,42 @@ func (c Credentials) SetEmail(ctx context.Context, tx *db.Tx, a *db.Account, add
 	if address == old {
 		return nil
 	}
+	tell := old != ""
+	if tell && !confirmed && audit.From(ctx).Actor != audit.Admin {
+		var err error
+		if tell, err = c.mayTell(ctx, tx, a, old); err != nil {
+			return err
+		}
+	}
+	if err := c.Budgets.CountIn(ctx, tx, budget.AddressesGiven, budget.RecipientOf(a.DID, address)); err != nil || !tell {
+		return err
+	}
 	return c.Outbox.Announce(ctx, tx, a.DID, mail.KindEmailChanged, c.Brand.EmailChanged(old, outbox.Named(a), c.Now(), factorOff))
+}
+
+// mayTell reports whether an address that nobody confirmed, and that a has no more, is
+// told of that. It may be that of somebody who never heard of the account: of one that was
+// given within the hour, by mistake or on purpose, there is nothing to tell; another is
+// told once a day, and the account pays. Its change by the operator is always told.
+func (c Credentials) mayTell(ctx context.Context, tx *db.Tx, a *db.Account, old string) (bool, error) {
+	if c.Now().Sub(a.CreatedAt) < budget.AddressesGiven.Window {
+		return false, nil // given at sign-up
+	}
+	for _, pay := range []struct {
+		budget budget.Budget
+		payer  budget.Payer
+	}{
+		{budget.AddressesGiven, budget.RecipientOf(a.DID, old)},
+		{budget.Announcements, budget.RecipientOf(a.DID, old)},
+		{budget.MailsToStrangers, budget.Account(a.DID)},
+	} {
+		err := c.Budgets.SpendIn(ctx, tx, pay.budget, pay.payer)
+		if _, spent := errors.AsType[*budget.Spent](err); spent {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }

@@ -71,11 +71,42 @@ var (
 	// WrongAdminPasswords counts wrong passwords of the operator. Nobody else pays for them.
 	WrongAdminPasswords = Budget{"wrong-admin-passwords", 50, time.Hour,
 		"the admin password from being guessed", Callers}
-	// Mails counts the mails of one purpose that callers cause to one recipient, see
-	// [Budget.For]: what a stranger asks for must not shut out an owner who signs in
-	// or holds a session.
+	// Mails counts the mails with codes of one purpose that unknown callers cause to one
+	// recipient, see [Budget.For], and those to addresses that nobody has confirmed. It never
+	// runs dry: beyond it one goes out whenever no code is alive.
 	Mails = Budget{"mails", 30, day,
 		"a mailbox from letters that its owner did not ask for", Recipients}
+	// OwnMails counts the mails with codes of one purpose that an account's sessions cause,
+	// and callers from each address that is known for it: what strangers ask for does not
+	// shut out an owner.
+	OwnMails = Budget{"own-mails", 30, day,
+		"the mail server from a session that asks without end", Accounts}
+	// MailsFrom counts the mails with codes that callers of an address ask for whom they name,
+	// whether those have accounts or not.
+	MailsFrom = Budget{"mails-from", 200, time.Hour,
+		"many mailboxes from one who asks for letters to each, and the server from that work", Callers}
+	// MailsToStrangers and MailsOfAppsToStrangers count the mails that the sessions of an
+	// account cause to addresses that are not confirmed as its own: 30 a day together.
+	MailsToStrangers = Budget{"mails-to-strangers", 20, day,
+		"mailboxes of others from an account that says they are its own", Accounts}
+	MailsOfAppsToStrangers = Budget{"mails-of-apps-to-strangers", 10, day,
+		"mailboxes of others from an account that says they are its own", Accounts}
+	// Announcements counts what an account announces to an address that is not confirmed as
+	// its own; [RecipientOf] pays.
+	Announcements = Budget{"announcements", 1, day,
+		"a mailbox from letters about an account that is not its owner's", Recipients}
+	// AddressesGiven remembers for an hour that an account was given an address;
+	// [RecipientOf] pays.
+	AddressesGiven = Budget{"addresses-given", 1, time.Hour,
+		"a mailbox from letters about an account that had its address by mistake", Recipients}
+	// AddressesNamed counts the addresses that a session wants for its account: the answer
+	// tells whether somebody has them.
+	AddressesNamed = Budget{"addresses-named", 30, day,
+		"who has an account from being asked by address", Accounts}
+	// IdentityChanges counts what makes the server tell the network of an account, or ask
+	// and change its DID: activations, new handles, operations.
+	IdentityChanges = Budget{"identity-changes", 20, time.Hour,
+		"the directory, and whoever reads events, from an account that changes without end", Accounts}
 	// SignUps counts the sign-ups that are tried, except for the accounts that were made
 	// with an invite: each answer tells whether somebody has the handle and the email
 	// address.
@@ -108,10 +139,17 @@ func Texts(most int) Budget {
 	return Budget{"texts", most, day, "the operator's money", Servers}
 }
 
+// SignUpsADay counts the accounts that are made without an invite; most is the operator's
+// choice.
+func SignUpsADay(most int) Budget {
+	return Budget{"sign-ups-a-day", most, day, "the server from accounts that nobody wants", Servers}
+}
+
 // All are the budgets that there are.
 var All = []Budget{
-	WrongPasswordsFrom, FailedPasswords, HiddenPasswords, WrongCodes, WrongResetCodes, WrongAdminPasswords, Mails, SignUps,
-	ReservedKeys, TextsTo, TextsToInADay, TextsFrom, NumbersFrom, PhoneCodes, Texts(1),
+	WrongPasswordsFrom, FailedPasswords, HiddenPasswords, WrongCodes, WrongResetCodes, WrongAdminPasswords, Mails, OwnMails,
+	MailsFrom, MailsToStrangers, MailsOfAppsToStrangers, Announcements, AddressesGiven, AddressesNamed, IdentityChanges,
+	SignUps, SignUpsADay(1), ReservedKeys, TextsTo, TextsToInADay, TextsFrom, NumbersFrom, PhoneCodes, Texts(1),
 }
 
 // For returns a budget of the same size that is spent apart from b and from those

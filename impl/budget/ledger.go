@@ -252,7 +252,7 @@ func (l *Ledger) SignedIn(ctx context.Context, tx *db.Tx, did syntax.DID, ip net
 	if l.Nobody(ip) {
 		return nil
 	}
-	if err := l.GiveBack(ctx, tx, l.at(did, ip), FailedPasswords, WrongCodes); err != nil {
+	if err := l.GiveBack(ctx, tx, l.at(did, ip), FailedPasswords, WrongCodes, OwnMails); err != nil {
 		return err
 	}
 	return l.Know(ctx, tx, did, ip)
@@ -261,5 +261,5 @@ func (l *Ledger) SignedIn(ctx context.Context, tx *db.Tx, did syntax.DID, ip net
 // Proven gives back what visitors from anywhere had spent of an account, for an owner who
 // has proven to be one without its password.
 func (l *Ledger) Proven(ctx context.Context, tx *db.Tx, did syntax.DID) error {
-	return l.GiveBack(ctx, tx, Payer{who: accountKey(did), share: visitors}, FailedPasswords, HiddenPasswords, WrongCodes)
+	return l.GiveBack(ctx, tx, Payer{who: accountKey(did), share: visitors}, FailedPasswords, HiddenPasswords, WrongCodes, OwnMails)
 }

@@ -27,8 +27,28 @@ func Account(did syntax.DID) Payer { return Payer{who: accountKey(did)} }
 // apps cannot spend what is the owner's.
 func App(did syntax.DID) Payer { return Payer{who: accountKey(did), share: "app"} }
 
-// Recipient is a mailbox that somebody has letters sent to.
-func Recipient(address string) Payer { return Payer{who: "recipient " + address} }
+// Operator pays for what the operator and moderators do to an account, apart from its
+// owner: neither keeps the other from anything.
+func Operator(did syntax.DID) Payer { return Payer{who: accountKey(did), share: "operator"} }
+
+// Recipient is a mailbox that somebody has letters sent to: all addresses that differ in
+// capitals and in what follows a "+" are one.
+func Recipient(address string) Payer { return Payer{who: "recipient " + mailbox(address)} }
+
+// RecipientOf is Recipient for the letters of one account.
+func RecipientOf(did syntax.DID, address string) Payer {
+	return Payer{who: "recipient " + mailbox(address) + " of " + did.String()}
+}
+
+// mailbox is what most mail servers deliver to the same mailbox as address. It is for
+// counting alone: on some servers these are different people.
+func mailbox(address string) string {
+	local, domain, ok := strings.Cut(strings.ToLower(address), "@")
+	if plain, _, tagged := strings.Cut(local, "+"); ok && tagged && plain != "" {
+		local = plain
+	}
+	return local + "@" + domain
+}
 
 // Number is a telephone; mac stands for its number.
 func Number(mac []byte) Payer { return Payer{who: "number " + string(mac)} }
@@ -96,7 +116,7 @@ func ParsePayer(text string) (Payer, bool) {
 		return Account(did), true
 	}
 	if strings.Contains(text, "@") {
-		return Recipient(strings.ToLower(text)), true
+		return Recipient(text), true
 	}
 	return Payer{}, false
 }

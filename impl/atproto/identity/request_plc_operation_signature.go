@@ -11,5 +11,6 @@ import (
 // RequestPLCOperationSignature mails the code with which the server signs an
 // operation for its owner.
 func (s *Service) RequestPLCOperationSignature(ctx context.Context) error {
-	return answer.Mail(s.Codes.Mail(ctx, auth.Caller(ctx).DID, emailcode.PLCOperation))
+	caller := auth.Caller(ctx)
+	return answer.Mail(s.Codes.Mail(ctx, caller.DID, emailcode.PLCOperation, caller.Payer()))
 }

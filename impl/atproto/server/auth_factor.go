@@ -5,11 +5,14 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
 	api "portico/api/atproto/server"
 	"portico/db"
 	"portico/impl/account/session"
 	"portico/impl/answer"
 	"portico/impl/audit"
+	"portico/impl/budget"
 	"portico/impl/mail/emailcode"
 )
 
@@ -22,16 +25,16 @@ func (s *Service) checkAuthFactor(ctx context.Context, login *login, typed strin
 	if !a.EmailAuthFactor || login.app != nil {
 		return nil
 	}
-	if typed == "" {
-		if err := s.Codes.Mail(ctx, a.DID, emailcode.SignIn); err != nil {
-			return answer.Mail(err)
-		}
-		return api.ErrCreateSessionAuthFactorTokenRequired.New(http.StatusUnauthorized,
-			"A sign in code has been sent to your email address")
-	}
 	payer, err := s.Budgets.Visitor(ctx, a.DID, address(ctx))
 	if err != nil {
 		return err
+	}
+	if typed == "" {
+		if err := s.mailSignInCode(ctx, a.DID, payer); err != nil {
+			return err
+		}
+		return api.ErrCreateSessionAuthFactorTokenRequired.New(http.StatusUnauthorized,
+			"A sign in code has been sent to your email address")
 	}
 	err = s.Codes.Use(ctx, payer, emailcode.SignIn, a.DID, typed, func(_ *db.Tx, now *db.Account) error {
 		if now.PasswordHash != a.PasswordHash {
@@ -52,4 +55,17 @@ func (s *Service) checkAuthFactor(ctx context.Context, login *login, typed strin
 		}
 	}
 	return answer.Code(err)
+}
+
+// mailSignInCode mails the code, or leaves it at those that are alive: whoever has the
+// password can neither void what the owner was mailed nor keep her from being mailed one.
+func (s *Service) mailSignInCode(ctx context.Context, did syntax.DID, visitor budget.Payer) error {
+	err := s.Budgets.Spend(ctx, budget.MailsFrom, s.caller(ctx))
+	if err == nil {
+		err = s.Codes.MailVisitor(ctx, did, emailcode.SignIn, visitor)
+	}
+	if errors.Is(err, db.ErrNotFound) {
+		return session.ErrStale
+	}
+	return answer.Mail(err)
 }

@@ -507,6 +507,13 @@ func TestDesign10DeletionRemovesEveryRow(t *testing.T) {
 	f := newFixture(t, func(o *options) { o.DB = d })
 	f.Invite("friends", 2, "admin")
 	u := f.SignUpWith("alice", "friends")
+	// It had other addresses, each of which was told so.
+	f.Advance(2 * time.Hour)
+	u = f.SignIn(u, "")
+	f.Empty(f.Post("updateEmail", `{"email":"alice2@example.com"}`, u.Access))
+	f.Advance(2 * time.Hour)
+	u = f.SignIn(u, "")
+	f.Empty(f.Post("updateEmail", `{"email":"alice@example.com"}`, u.Access))
 	f.Invite("own", 5, u.DID.String())
 	f.confirm(u)
 	f.Accepted(f.Post("createAppPassword", `{"name":"app"}`, u.Access))
@@ -524,8 +531,8 @@ func TestDesign10DeletionRemovesEveryRow(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer raw.Close()
-	// tables are those with the DID in any column.
-	tables := func() map[string]int {
+	// tables are those with a text in any column.
+	tables := func(text string) map[string]int {
 		rows, err := raw.Query(`SELECT t.name, c.name FROM sqlite_master t, pragma_table_info(t.name) c WHERE t.type = 'table'`)
 		if err != nil {
 			t.Fatal(err)
@@ -538,7 +545,7 @@ func TestDesign10DeletionRemovesEveryRow(t *testing.T) {
 				t.Fatal(err)
 			}
 			var n int
-			err := raw.QueryRow(fmt.Sprintf(`SELECT count(*) FROM %q WHERE instr(CAST(%q AS TEXT), ?) > 0`, table, column), u.DID.String()).Scan(&n)
+			err := raw.QueryRow(fmt.Sprintf(`SELECT count(*) FROM %q WHERE instr(CAST(%q AS TEXT), ?) > 0`, table, column), text).Scan(&n)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -548,7 +555,7 @@ func TestDesign10DeletionRemovesEveryRow(t *testing.T) {
 		}
 		return found
 	}
-	before := tables()
+	before := tables(u.DID.String())
 	for _, table := range []string{
 		"account", "app_password", "email_code", "event", "invite", "invite_use", "known_address", "mail", "repo", "repo_block",
 		"reserved_key", "session", "signing_key",
@@ -566,8 +573,13 @@ func TestDesign10DeletionRemovesEveryRow(t *testing.T) {
 	if spent, err = f.Budgets.Spendings(t.Context(), budget.Account(u.DID)); err != nil || len(spent) != 0 {
 		t.Errorf("left behind: %v, %v", spent, err)
 	}
-	if got := tables(); len(got) != 1 || got["event"] != 1 {
+	if got := tables(u.DID.String()); len(got) != 1 || got["event"] != 1 {
 		t.Errorf("left behind: %v, want the last event alone", got)
+	}
+	for _, address := range []string{"alice@", "alice2@", "alice%2b", "203.0.113.9"} {
+		if got := tables(address); len(got) != 0 {
+			t.Errorf("left behind of %s: %v", address, got)
+		}
 	}
 }
 

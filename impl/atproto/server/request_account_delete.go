@@ -11,5 +11,6 @@ import (
 // RequestAccountDelete mails the code that, with the password, deletes the
 // account.
 func (s *Service) RequestAccountDelete(ctx context.Context) error {
-	return answer.Mail(s.Codes.Mail(ctx, auth.Caller(ctx).DID, emailcode.DeleteAccount))
+	caller := auth.Caller(ctx)
+	return answer.Mail(s.Codes.Mail(ctx, caller.DID, emailcode.DeleteAccount, caller.Payer()))
 }

@@ -11,5 +11,6 @@ import (
 // RequestEmailConfirmation mails the code that confirms the account's address,
 // also when it is confirmed already.
 func (s *Service) RequestEmailConfirmation(ctx context.Context) error {
-	return answer.Mail(s.Codes.Mail(ctx, auth.Caller(ctx).DID, emailcode.ConfirmEmail))
+	caller := auth.Caller(ctx)
+	return answer.Mail(s.Codes.Mail(ctx, caller.DID, emailcode.ConfirmEmail, caller.Payer()))
 }

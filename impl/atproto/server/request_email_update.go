@@ -26,7 +26,7 @@ func (s *Service) RequestEmailUpdate(ctx context.Context) (*api.RequestEmailUpda
 		if needed = changeNeedsCode(a); !needed {
 			return nil
 		}
-		return s.Codes.MailIn(ctx, tx, a, emailcode.UpdateEmail)
+		return s.Codes.MailIn(ctx, tx, a, emailcode.UpdateEmail, auth.Caller(ctx).Payer())
 	})
 	if err != nil {
 		return nil, answer.Mail(err)

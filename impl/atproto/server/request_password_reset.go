@@ -5,9 +5,12 @@ import (
 	"errors"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
 	api "portico/api/atproto/server"
 	"portico/db"
 	"portico/impl/account/auth"
+	"portico/impl/answer"
 	"portico/impl/audit"
 	"portico/impl/budget"
 	"portico/impl/mail/email"
@@ -20,24 +23,33 @@ import (
 const resetAnswers = 200 * time.Millisecond
 
 // RequestPasswordReset mails a code that sets a new password, if there is an
-// account with the address. Neither the answer nor its time tells.
+// account with the address. Neither the answer nor its time tells. How many it may
+// ask for is told to the caller's address, whoever they are for.
 func (s *Service) RequestPasswordReset(ctx context.Context, in *api.RequestPasswordResetInput) error {
-	began, address := s.Now(), email.Normalize(in.Email)
+	began := s.Now()
 	ctx = auth.Acting(ctx, audit.Stranger)
-	err := s.DB.Write(ctx, func(tx *db.Tx) error {
-		a, err := tx.LockAccountByEmail(ctx, address)
-		if errors.Is(err, db.ErrNotFound) {
-			return s.Codes.MailNobody(ctx, tx, emailcode.ResetPassword, address)
-		}
-		if err != nil {
-			return err
-		}
-		return s.Codes.MailIn(ctx, tx, a, emailcode.ResetPassword)
-	})
-	if _, spent := errors.AsType[*budget.Spent](err); err != nil && !spent {
+	if err := s.Budgets.Spend(ctx, budget.MailsFrom, s.caller(ctx)); err != nil {
+		return answer.Spent(err)
+	}
+	var did syntax.DID
+	a, err := s.DB.AccountByEmail(ctx, email.Normalize(in.Email))
+	if err == nil {
+		did = a.DID
+	} else if !errors.Is(err, db.ErrNotFound) {
 		return err
 	}
-	// A spent budget is no error: to say so would tell that the address is known.
+	visitor, err := s.Budgets.Visitor(ctx, did, address(ctx))
+	if err != nil {
+		return err
+	}
+	if did == "" {
+		err = s.Codes.MailNobody(ctx, emailcode.ResetPassword, visitor)
+	} else {
+		err = s.Codes.MailVisitor(ctx, did, emailcode.ResetPassword, visitor)
+	}
+	if err != nil && !errors.Is(err, db.ErrNotFound) && !errors.Is(err, emailcode.ErrNoEmail) {
+		return err // those two: it has changed since
+	}
 	if s.Wait != nil {
 		s.Wait(ctx, resetAnswers-s.Now().Sub(began))
 	}

@@ -10,6 +10,7 @@ import (
 	"portico/db"
 	"portico/impl/account/auth"
 	"portico/impl/answer"
+	"portico/impl/budget"
 	"portico/impl/mail/email"
 	"portico/impl/mail/emailcode"
 )
@@ -38,6 +39,12 @@ func (s *Service) UpdateEmail(ctx context.Context, in *api.UpdateEmailInput) err
 		return s.changeEmail(ctx, tx, a, address, in.EmailAuthFactor)
 	}
 
+	if address != caller.Account.Email {
+		// The answer tells whether somebody has it.
+		if err := s.Budgets.Spend(ctx, budget.AddressesNamed, caller.Payer()); err != nil {
+			return answer.Spent(err)
+		}
+	}
 	var err error
 	if typed != "" {
 		err = s.Codes.Use(ctx, caller.Payer(), emailcode.UpdateEmail, caller.DID, typed, change)

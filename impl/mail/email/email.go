@@ -51,19 +51,6 @@ func (r *Rules) Supported(address string) bool {
 // Normalize returns the form in which addresses are stored and compared: in lower case, otherwise as they are.
 func Normalize(address string) string { return strings.ToLower(address) }
 
-// Mailbox returns what most mail servers deliver to the same mailbox as address: in lower case, and without what follows a "+".
-// It is for counting letters alone, never for finding an account: on some servers these are different people.
-func Mailbox(address string) string {
-	local, domain, ok := strings.Cut(Normalize(address), "@")
-	if plain, _, tagged := strings.Cut(local, "+"); ok && tagged && plain != "" {
-		local = plain
-	}
-	if !ok {
-		return local
-	}
-	return local + "@" + domain
-}
-
 // Valid reports whether address is one mailbox at one domain, written without quotes, comments, blanks or an address in brackets.
 // Letters of any script may be part of it.
 func Valid(address string) bool {

@@ -62,27 +62,110 @@ type Codes struct {
 	Rand    io.Reader // a secure source
 }
 
-// Mail queues the letter with a new code for the owner of did. Whether it arrives
-// is not known here, and nobody waits for it. It returns db.ErrNotFound, ErrNoEmail
+// Mail queues the letter with a new code for the owner of did, asked for by a session of
+// the account, which pays: payer is [budget.Account] or [budget.App]. Whether the letter
+// arrives is not known here, and nobody waits for it. It returns db.ErrNotFound, ErrNoEmail
 // or a [*budget.Spent].
-func (c *Codes) Mail(ctx context.Context, did syntax.DID, p Purpose) error {
+//
+// To an address that nobody has confirmed the session is a stranger: what is sent there
+// is bounded more narrowly, and while codes are alive there may be none.
+func (c *Codes) Mail(ctx context.Context, did syntax.DID, p Purpose, payer budget.Payer) error {
 	return c.DB.Write(ctx, func(tx *db.Tx) error {
 		a, err := tx.LockAccount(ctx, did)
 		if err != nil {
 			return err
 		}
-		return c.MailIn(ctx, tx, a, p)
+		return c.MailIn(ctx, tx, a, p, payer)
 	})
 }
 
 // MailIn is Mail for an account that tx has locked.
-func (c *Codes) MailIn(ctx context.Context, tx *db.Tx, a *db.Account, p Purpose) error {
+func (c *Codes) MailIn(ctx context.Context, tx *db.Tx, a *db.Account, p Purpose, payer budget.Payer) error {
 	if a.Email == "" {
 		return ErrNoEmail
 	}
-	if err := c.spendMail(ctx, tx, p, a.Email); err != nil {
+	if err := c.Budgets.SpendIn(ctx, tx, budget.OwnMails.For(string(p)), payer); err != nil {
 		return err
 	}
+	if a.EmailConfirmedAt != nil {
+		return c.send(ctx, tx, a, p)
+	}
+	strangers := budget.MailsToStrangers
+	if payer == budget.App(a.DID) {
+		strangers = budget.MailsOfAppsToStrangers
+	}
+	if err := c.Budgets.SpendIn(ctx, tx, strangers, payer); err != nil {
+		return err
+	}
+	return c.sendToStranger(ctx, tx, a, p)
+}
+
+// MailVisitor queues the letter with a new code for the owner of did, asked for by somebody
+// without a session: visitor is what [budget.Ledger.Visitor] returns for it. A visitor from
+// an unknown address, or who has spent what the known one has, makes no code while three
+// are alive, so that none is voided by it, and none while there is one when the day's
+// letters were sent. So whether a letter is queued is not said. It returns db.ErrNotFound
+// or ErrNoEmail.
+func (c *Codes) MailVisitor(ctx context.Context, did syntax.DID, p Purpose, visitor budget.Payer) error {
+	err := c.DB.Write(ctx, func(tx *db.Tx) error {
+		a, err := tx.LockAccount(ctx, did)
+		if err != nil {
+			return err
+		}
+		if a.Email == "" {
+			return ErrNoEmail
+		}
+		if visitor.Stranger() {
+			return c.sendToStranger(ctx, tx, a, p)
+		}
+		err = c.Budgets.SpendIn(ctx, tx, budget.OwnMails.For(string(p)), visitor)
+		if isSpent(err) {
+			return c.sendToStranger(ctx, tx, a, p)
+		}
+		if err != nil {
+			return err
+		}
+		return c.send(ctx, tx, a, p)
+	})
+	if isSpent(err) {
+		return nil // so many letters wait already that one more would say nothing new
+	}
+	return err
+}
+
+// MailNobody writes as MailVisitor does, for an address that no account has: visitor is
+// that of no account.
+func (c *Codes) MailNobody(ctx context.Context, p Purpose, visitor budget.Payer) error {
+	return c.DB.Write(ctx, func(tx *db.Tx) error {
+		return c.Budgets.CountIn(ctx, tx, budget.OwnMails.For(string(p)), visitor)
+	})
+}
+
+func isSpent(err error) bool {
+	_, spent := errors.AsType[*budget.Spent](err)
+	return spent
+}
+
+// sendToStranger is send to a mailbox whose owner may not want any of it. The mailbox
+// pays, and is never shut: when its day's letters were sent there is one whenever no code
+// is alive.
+func (c *Codes) sendToStranger(ctx context.Context, tx *db.Tx, a *db.Account, p Purpose) error {
+	alive, err := tx.LiveCodes(ctx, string(p), a.DID, a.Email, c.Now())
+	if err != nil || alive >= live {
+		return err
+	}
+	err = c.Budgets.SpendIn(ctx, tx, budget.Mails.For(string(p)), budget.Recipient(a.Email))
+	switch {
+	case isSpent(err) && alive > 0:
+		return nil
+	case err != nil && !isSpent(err):
+		return err
+	}
+	return c.send(ctx, tx, a, p)
+}
+
+// send queues the letter with a new code. When too many wait it returns a [*budget.Spent].
+func (c *Codes) send(ctx context.Context, tx *db.Tx, a *db.Account, p Purpose) error {
 	text, err := c.issue(ctx, tx, a, p)
 	if err != nil {
 		return err
@@ -92,16 +175,6 @@ func (c *Codes) MailIn(ctx context.Context, tx *db.Tx, a *db.Account, p Purpose)
 		return &budget.Spent{Kind: "outbox", Wait: life}
 	}
 	return err
-}
-
-// MailNobody spends what MailIn does, for an address that no account has. It
-// returns a [*budget.Spent].
-func (c *Codes) MailNobody(ctx context.Context, tx *db.Tx, p Purpose, address string) error {
-	return c.spendMail(ctx, tx, p, address)
-}
-
-func (c *Codes) spendMail(ctx context.Context, tx *db.Tx, p Purpose, address string) error {
-	return c.Budgets.SpendIn(ctx, tx, budget.Mails.For(string(p)), budget.Recipient(address))
 }
 
 // letter is what carries a code of a purpose.
@@ -142,9 +215,9 @@ func (c *Codes) issue(ctx context.Context, tx *db.Tx, a *db.Account, p Purpose) 
 }
 
 // Use spends the code that the owner of did typed and runs act, all in one
-// transaction: when act fails the code can be used again. Payer pays for a wrong one. act gets the account as
-// it is now, locked, and does not write to the codes but to remove them. It may
-// run more than once, like every transaction.
+// transaction: when act fails the code can be used again. payer pays for a wrong one.
+// act gets the account as it is now, locked, and does not write to the codes but to
+// remove them. It may run more than once, like every transaction.
 //
 // Use returns ErrInvalid, ErrExpired or a [*budget.Spent]; db.ErrNotFound when there
 // is no account; and the errors of act.
@@ -160,7 +233,7 @@ func (c *Codes) Use(
 		if err := c.check(ctx, tx, p, a, text); err != nil {
 			return err
 		}
-		if err := tx.DeleteCodes(ctx, did, string(p)); err != nil {
+		if err := c.proven(ctx, tx, p, a); err != nil {
 			return err
 		}
 		return act(tx, a)
@@ -189,11 +262,20 @@ func (c *Codes) UseReset(ctx context.Context, payer budget.Payer, typed string, 
 		if err := c.check(ctx, tx, ResetPassword, a, text); err != nil {
 			return err
 		}
-		if err := tx.DeleteCodes(ctx, a.DID, string(ResetPassword)); err != nil {
+		if err := c.proven(ctx, tx, ResetPassword, a); err != nil {
 			return err
 		}
 		return act(tx, a)
 	})
+}
+
+// proven removes the codes of a purpose, of which one was used, and gives back to the
+// mailbox that proved to be the owner's what strangers had spent of it.
+func (c *Codes) proven(ctx context.Context, tx *db.Tx, p Purpose, a *db.Account) error {
+	if err := tx.DeleteCodes(ctx, a.DID, string(p)); err != nil {
+		return err
+	}
+	return c.Budgets.GiveBack(ctx, tx, budget.Recipient(a.Email), budget.Mails)
 }
 
 // ResetOf returns whose reset code was typed, or "" when it is none that can be used
