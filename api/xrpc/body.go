@@ -1,7 +1,6 @@
 package xrpc
 
 import (
-	"bufio"
 	"bytes"
 	"compress/gzip"
 	"compress/zlib"
@@ -16,7 +15,6 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
-	"github.com/andybalholm/brotli"
 	"github.com/labstack/echo/v4"
 )
 
@@ -63,26 +61,39 @@ func (s *Server) readBody(ctx context.Context, c *Call, e echo.Context, m *Media
 	if !encodingAccepts(m.Encoding, typ) {
 		return InvalidRequest("Wrong request encoding (Content-Type): " + typ)
 	}
-	if m.Schema == nil {
-		decoded, err := decompress(r)
-		if err != nil {
-			return err
-		}
-		size := r.ContentLength
-		if isCompressed(r) {
-			size = -1
-		}
-		if size > maxBody {
-			return errTooLarge
-		}
-		*input.(*Body) = Body{ReadCloser: &upload{r: decoded, left: maxBody, clock: c.body}, ContentType: header, Size: size}
-		return nil
-	}
-	if err := readJSON(ctx, r, header, maxBody, m.Schema, input); err != nil {
+	how, err := decoderFor(r)
+	if err != nil {
 		return err
 	}
-	c.body.stop()
-	return nil
+	if r.ContentLength > maxBody {
+		return errTooLarge
+	}
+	if m.Schema == nil {
+		*input.(*Body), err = s.openBody(ctx, c, how, maxBody)
+		return err
+	}
+	return s.readJSON(ctx, c, header, how, maxBody, m.Schema, input)
+}
+
+// openBody returns the body for a handler to read, decoded if how is not nil.
+func (s *Server) openBody(ctx context.Context, c *Call, how *decoder, maxBody int64) (Body, error) {
+	sent := &upload{r: sent{c.Request.Body}, left: maxBody, clock: c.body}
+	body := Body{ReadCloser: sent, ContentType: c.Request.Header.Get("Content-Type"), Size: c.Request.ContentLength}
+	if how == nil {
+		return body, nil
+	}
+	file, err := spool(sent)
+	if err != nil {
+		return Body{}, err
+	}
+	c.atEnd = append(c.atEnd, func() { file.Close() })
+	decoded, done, err := s.decoding.open(ctx, how, file, maxBody+1)
+	if err != nil {
+		return Body{}, err
+	}
+	c.atEnd = append(c.atEnd, done)
+	body.ReadCloser, body.Size = &upload{r: decoded, left: maxBody}, -1
+	return body, nil
 }
 
 // A bodyClock ends reading from a client after some time, so that nobody holds a
@@ -129,29 +140,38 @@ func refuseBody(r *http.Request) error {
 	return nil
 }
 
-func readJSON(ctx context.Context, r *http.Request, header string, maxBody int64, s *Schema, input any) error {
+func (s *Server) readJSON(
+	ctx context.Context, c *Call, header string, how *decoder, maxBody int64, schema *Schema, input any,
+) error {
 	charset := strings.ToLower(parameter(header, "charset"))
 	decode, ok := charsets[charset]
 	if !ok {
 		return unsupported(`unsupported charset "` + strings.ToUpper(charset) + `"`)
 	}
-	body, err := decompress(r)
-	if err != nil {
-		return err
-	}
-	if r.ContentLength > maxBody && !isCompressed(r) {
-		return errTooLarge
-	}
 	b := getBuffer()
 	defer putBuffer(b)
-	if n := r.ContentLength; n > 0 && n <= maxBody {
-		b.Grow(int(n) + bytes.MinRead) // so that reading the end does not grow it again
+	// What the client announces is not had yet: no memory is taken for it, but for a
+	// small body, so that reading the end does not grow the buffer again.
+	if n := c.Request.ContentLength; n > 0 && n <= bytes.MinRead {
+		b.Grow(int(n) + bytes.MinRead)
 	}
-	if _, err := b.ReadFrom(io.LimitReader(body, maxBody+1)); err != nil {
-		return readFailure(ctx, err)
+	if err := readAll(b, sent{c.Request.Body}, maxBody); err != nil {
+		return err
 	}
-	if int64(b.Len()) > maxBody {
-		return errTooLarge
+	c.body.stop()
+	if how != nil {
+		decoded, done, err := s.decoding.open(ctx, how, bytes.NewReader(b.Bytes()), maxBody+1)
+		if err != nil {
+			return err
+		}
+		plain := getBuffer()
+		defer putBuffer(plain)
+		err = readAll(plain, decoded, maxBody)
+		done()
+		if err != nil {
+			return err
+		}
+		b = plain
 	}
 	data := b.Bytes()
 	if decode != nil {
@@ -165,7 +185,7 @@ func readJSON(ctx context.Context, r *http.Request, header string, maxBody int64
 		r, _ := utf8.DecodeRune(data[start:])
 		return syntaxError("Unexpected token '" + string(r) + "', the body is not a JSON object")
 	}
-	switch err := Unmarshal(s, data, input).(type) {
+	switch err := Unmarshal(schema, data, input).(type) {
 	case nil:
 		return nil
 	case *SyntaxError:
@@ -178,6 +198,17 @@ func readJSON(ctx context.Context, r *http.Request, header string, maxBody int64
 		}
 		return err // table and type disagree: a mistake of ours
 	}
+}
+
+// readAll reads r, of which there may be max bytes.
+func readAll(b *bytes.Buffer, r io.Reader, max int64) error {
+	if _, err := b.ReadFrom(io.LimitReader(r, max+1)); err != nil {
+		return readFailure(err)
+	}
+	if int64(b.Len()) > max {
+		return errTooLarge
+	}
+	return nil
 }
 
 func syntaxError(text string) *Error {
@@ -238,64 +269,28 @@ func fromUTF16(b []byte, big bool) []byte {
 	return []byte(string(utf16.Decode(units)))
 }
 
-func contentEncoding(r *http.Request) string {
-	return strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding")))
-}
+// sent is a body as the client sends it.
+type sent struct{ r io.Reader }
 
-func isCompressed(r *http.Request) bool {
-	e := contentEncoding(r)
-	return e != "" && e != "identity"
-}
+// errCut says that a client has sent less than it announced, and that no more will come.
+var errCut = errors.New("request aborted")
 
-// decompress returns the body, decoded for its Content-Encoding.
-func decompress(r *http.Request) (io.Reader, error) {
-	switch encoding := contentEncoding(r); encoding {
-	case "", "identity":
-		return r.Body, nil
-	case "gzip":
-		b := bufio.NewReader(r.Body)
-		if magic, _ := b.Peek(2); len(magic) > 0 && !strings.HasPrefix("\x1f\x8b", string(magic)) {
-			return nil, readFailure(r.Context(), gzip.ErrHeader) // however short it is
-		}
-		z, err := gzip.NewReader(b)
-		if err != nil {
-			return nil, readFailure(r.Context(), err)
-		}
-		return z, nil
-	case "deflate":
-		z, err := zlib.NewReader(r.Body)
-		if err != nil {
-			return nil, readFailure(r.Context(), err)
-		}
-		return z, nil
-	case "br":
-		return &broken{brotli.NewReader(r.Body)}, nil
-	default:
-		return nil, unsupported(`unsupported content encoding "` + encoding + `"`)
-	}
-}
-
-// broken marks errors of a brotli reader, which have no type to know them by.
-type broken struct{ r io.Reader }
-
-var errBrotli = errors.New("Decompression failed") //lint:ignore ST1005 sent as is
-
-func (b *broken) Read(p []byte) (int, error) {
-	n, err := b.r.Read(p)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF && strings.HasPrefix(err.Error(), "brotli: ") {
-		err = errBrotli
+func (s sent) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err == io.ErrUnexpectedEOF {
+		err = errCut
 	}
 	return n, err
 }
 
-// readFailure answers for a body that could not be read or decompressed.
-func readFailure(ctx context.Context, err error) error {
+// readFailure answers for a body that could not be read or decoded.
+func readFailure(err error) error {
 	message := ""
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded): // which ends ctx, too
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		return &Error{Status: http.StatusRequestTimeout, Name: "RequestTimeout", Message: "Request Timeout", Cause: err, own: true}
-	case ctx.Err() != nil:
-		return err
+	case errors.Is(err, errCut):
+		return &Error{Status: http.StatusBadRequest, Name: "BadRequestError", Message: err.Error(), own: true}
 	case errors.Is(err, gzip.ErrHeader), errors.Is(err, zlib.ErrHeader):
 		message = "incorrect header check"
 	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, zlib.ErrChecksum):
@@ -334,7 +329,7 @@ func (u *upload) Read(p []byte) (int, error) {
 		return n - 1, errTooLarge
 	}
 	if err != nil && err != io.EOF {
-		err = readFailure(context.Background(), err)
+		err = readFailure(err)
 	}
 	return n, err
 }

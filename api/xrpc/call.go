@@ -25,13 +25,14 @@ type Call struct {
 
 	header    http.Header
 	body      bodyClock
+	answer    *answerWriter
 	values    Values
 	pairs     [4]param // where values begin, to save an allocation
 	start     time.Time
 	err       *Error // what was answered, for the log
 	stack     []byte
-	gone      bool // the client hung up
 	forwarded bool // the peer is a proxy that is believed
+	atEnd     []func()
 }
 
 type callKey struct{}

@@ -1,6 +1,7 @@
 package xrpc
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -21,6 +22,9 @@ type Error struct {
 	Message string
 	Header  http.Header // added to the answer
 	Cause   error
+	// ByCaller says that a failure is the doing of the caller, or of a host that the caller
+	// named: the log shows it as any request, not as an error of the server.
+	ByCaller bool
 
 	own bool // made by this package while a handler read a stream; needs no declaration
 }
@@ -55,6 +59,11 @@ func (e *Error) status() int {
 		return http.StatusInternalServerError
 	}
 	return e.Status
+}
+
+// isFault reports whether e is an error of the server, which its operator is to see.
+func (e *Error) isFault() bool {
+	return e.status() >= 500 && e.status() != http.StatusNotImplemented && !e.ByCaller
 }
 
 func (e *Error) name() string {
@@ -198,9 +207,10 @@ func RateLimitExceeded(wait time.Duration) *Error {
 	return &Error{Status: http.StatusTooManyRequests, Header: retryAfter(wait)}
 }
 
-// NotEnoughResources returns 503 NotEnoughResources, to be tried again after wait.
+// NotEnoughResources returns 503 NotEnoughResources, for what too many want at a time, to
+// be tried again after wait.
 func NotEnoughResources(wait time.Duration) *Error {
-	return &Error{Status: http.StatusServiceUnavailable, Header: retryAfter(wait)}
+	return &Error{Status: http.StatusServiceUnavailable, Header: retryAfter(wait), ByCaller: true}
 }
 
 // retryAfter says wait in whole seconds, rounded up: who comes back then is not early.
@@ -229,5 +239,13 @@ func asError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
+	if errors.Is(err, context.Canceled) {
+		return NotEnoughResources(time.Second).Because(err) // somebody else gave up what this was to share
+	}
 	return &Error{Status: http.StatusInternalServerError, Cause: err}
+}
+
+// clientGone is for the log alone: there is nobody to answer.
+func clientGone(err error) *Error {
+	return &Error{Status: statusClientGone, Name: "ClientGone", Cause: err, own: true}
 }

@@ -41,6 +41,9 @@ type Options struct {
 	// BodyTime is how long a client may take to send a body, or each part of one that
 	// is read as a stream. 0: 30 seconds.
 	BodyTime time.Duration
+	// WriteTime is how long a client may take to read each 16 KiB of an answer. 0: 30
+	// seconds.
+	WriteTime time.Duration
 
 	// CheckOutput checks every answer against its table and turns one that does not fit
 	// into a 500; for development.
@@ -60,6 +63,8 @@ type Server struct {
 	o      Options
 	routes map[string]*route // by lower-case NSID, and by NSID
 	list   []Route
+
+	decoding decoding
 
 	instance string // begins every request's ID
 	requests atomic.Uint64
@@ -97,9 +102,10 @@ func NewServer(e *echo.Echo, o Options) *Server {
 		o.Now = time.Now
 	}
 	o.BodyTime = cmp.Or(o.BodyTime, 30*time.Second)
+	o.WriteTime = cmp.Or(o.WriteTime, 30*time.Second)
 	var id [4]byte
 	rand.Read(id[:])
-	s := &Server{o: o, routes: make(map[string]*route), instance: hex.EncodeToString(id[:])}
+	s := &Server{o: o, routes: make(map[string]*route), decoding: newDecoding(), instance: hex.EncodeToString(id[:])}
 	e.HTTPErrorHandler = s.writeError
 	e.Pre(s.around)
 	e.Any("/xrpc/*", s.dispatch)
@@ -126,13 +132,21 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 			start:  s.o.Now(),
 		}
 		c.forwarded = s.o.TrustedProxies > 0 || trustedPeer(parseIP(r.RemoteAddr), s.o.BypassIPs)
-		c.Request = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
+		// The connection's context ends with the client's half of the connection, also when
+		// it still waits for the answer. Whether it does shows in writing that.
+		c.Request = r.WithContext(context.WithValue(context.WithoutCancel(r.Context()), callKey{}, c))
 		e.SetRequest(c.Request)
 		c.body = s.bodyClock(e)
 		c.body.start()
+		c.answer = &answerWriter{ResponseWriter: e.Response().Writer, time: s.o.WriteTime}
+		c.answer.begin()
+		e.Response().Writer = c.answer
 		c.header["Access-Control-Allow-Origin"] = allowAny
 		defer func() {
 			p := recover()
+			for _, end := range slices.Backward(c.atEnd) {
+				end()
+			}
 			if p != nil && p != http.ErrAbortHandler {
 				c.stack = debug.Stack()
 				half := e.Response().Committed
@@ -186,11 +200,11 @@ const statusClientGone = 499
 
 func (s *Server) log(c *Call, e echo.Context) {
 	status := e.Response().Status
-	if c.gone {
+	if c.answer != nil && c.answer.failed != nil {
 		status = statusClientGone
 	}
 	level := slog.LevelInfo
-	if c.err != nil && c.err.status() >= 500 && c.err.status() != http.StatusNotImplemented && !c.gone {
+	if c.err != nil && c.err.isFault() {
 		level = slog.LevelError
 	}
 	if !s.o.Logger.Enabled(c.Request.Context(), level) {
@@ -348,9 +362,6 @@ func (s *Server) writeError(err error, e echo.Context) {
 	}
 	x := asError(err)
 	c.err = x
-	if r.Context().Err() == context.Canceled {
-		c.gone = true
-	}
 	if e.Response().Committed {
 		return
 	}
@@ -366,7 +377,7 @@ func (s *Server) writeError(err error, e echo.Context) {
 		d := defaultErrors[status]
 		answer.Error, answer.Message = d.name, d.message
 	}
-	if err := s.writeJSON(e, status, &answer); err != nil && !c.gone {
+	if err := s.writeJSON(e, status, &answer); err != nil {
 		c.err = &Error{Status: status, Name: answer.Error, Cause: errors.Join(x.Cause, err)}
 	}
 }

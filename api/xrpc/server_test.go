@@ -299,25 +299,6 @@ func TestDefaultErrors(t *testing.T) {
 	}
 }
 
-func TestClientHangsUp(t *testing.T) {
-	url, log := serveToy(t, Options{})
-	ctx, cancel := context.WithCancel(t.Context())
-	req, _ := http.NewRequestWithContext(ctx, "GET", url+"/xrpc/com.example.toy.fail?how=wait", nil)
-	waiting = make(chan struct{})
-	go func() {
-		<-waiting
-		cancel()
-	}()
-	if resp, err := plainHTTP.Do(req); err == nil {
-		resp.Body.Close()
-		t.Fatal("got an answer")
-	}
-	log.wait(t, "status=499")
-	if strings.Contains(log.String(), "level=ERROR") {
-		t.Errorf("log: %s", log)
-	}
-}
-
 func compressed(encoding, text string) string {
 	var b bytes.Buffer
 	var w io.WriteCloser

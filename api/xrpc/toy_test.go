@@ -3,6 +3,7 @@ package xrpc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -238,6 +239,8 @@ func (toy) Download(_ context.Context, p *FailParams) (*Body, error) {
 	switch p.How {
 	case "sized":
 		return &Body{io.NopCloser(r), "application/x-sized", 10}, nil
+	case "endless":
+		return &Body{ReadCloser: io.NopCloser(endless{}), Size: -1}, nil
 	case "broken":
 		r = io.MultiReader(r, brokenReader{})
 	case "short":
@@ -252,8 +255,13 @@ type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("disk on fire") }
 
-// waiting is closed when Fail begins to wait for the end of its context.
-var waiting chan struct{}
+// waiting is closed when Fail begins to wait for goOn to be.
+var waiting, goOn chan struct{}
+
+// endless is a body without an end.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
 
 func (toy) Fail(ctx context.Context, p *FailParams) (*SizeOutput, error) {
 	switch p.How {
@@ -282,8 +290,14 @@ func (toy) Fail(ctx context.Context, p *FailParams) (*SizeOutput, error) {
 		return nil, MethodNotImplemented()
 	case "wait":
 		close(waiting)
-		<-ctx.Done()
-		return nil, ctx.Err()
+		<-goOn
+		return &SizeOutput{Type: "waited"}, ctx.Err()
+	case "canceled":
+		return nil, fmt.Errorf("wait for what another asked for: %w", context.Canceled)
+	case "busy":
+		return nil, NotEnoughResources(time.Second)
+	case "large":
+		return &SizeOutput{Type: strings.Repeat("x", 16<<20)}, nil
 	}
 	return &SizeOutput{Type: "fine"}, nil
 }

@@ -12,12 +12,55 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/andybalholm/brotli"
 	"github.com/labstack/echo/v4"
 )
 
 const jsonType = "application/json; charset=utf-8"
+
+// writePiece is how much of an answer a client is waited for at a time.
+const writePiece = 16 << 10
+
+// answerWriter gives a client time for each piece of an answer: one that reads slowly gets
+// all of it, one that reads nothing does not hold its memory and its connection for ever.
+type answerWriter struct {
+	http.ResponseWriter
+	time   time.Duration // for each piece
+	failed error         // of the first write that did
+}
+
+// begin takes back the time of the connection's last answer.
+func (w *answerWriter) begin() {
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Time{})
+}
+
+// wait gives the client its time. Connections that know no deadlines are those of tests.
+func (w *answerWriter) wait() {
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.time))
+}
+
+func (w *answerWriter) WriteHeader(status int) {
+	w.wait() // an answer without a body is written when the handler has returned
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *answerWriter) Write(p []byte) (written int, err error) {
+	for len(p) > 0 && err == nil {
+		w.wait()
+		var n int
+		n, err = w.ResponseWriter.Write(p[:min(len(p), writePiece)])
+		written, p = written+n, p[n:]
+	}
+	if w.failed == nil {
+		w.failed = err
+	}
+	return written, err
+}
+
+// Unwrap is for [http.ResponseController].
+func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // writeNothing answers 200 without a body.
 func writeNothing(e echo.Context) error {
@@ -96,7 +139,7 @@ func (s *Server) writeBytes(e echo.Context, status int, contentType string, body
 		return nil
 	}
 	if _, err := w.Write(body); err != nil {
-		return fmt.Errorf("write answer: %w", err)
+		return clientGone(fmt.Errorf("write answer: %w", err))
 	}
 	return nil
 }
@@ -134,8 +177,10 @@ func writeBody(e echo.Context, m *Method, b *Body) error {
 	}
 	if err != nil {
 		c := CallFrom(r.Context())
-		c.err = &Error{Status: http.StatusInternalServerError, Cause: fmt.Errorf("stream %s: %w", m.NSID, err)}
-		c.gone = r.Context().Err() != nil
+		err = fmt.Errorf("stream %s: %w", m.NSID, err)
+		if c.err = asError(err); c.answer.failed != nil {
+			c.err = clientGone(err)
+		}
 		panic(http.ErrAbortHandler)
 	}
 	return nil

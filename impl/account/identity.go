@@ -167,7 +167,7 @@ func same(a, b plc.Operation) bool {
 // refresh lets this server, too, see what a DID says now.
 func (i *Identities) refresh(ctx context.Context, did syntax.DID) {
 	if _, err := i.Documents.Resolve(ctx, did, true); err != nil {
-		i.Accounts.Log.WarnContext(ctx, "cached DID document may be an old one", "did", did, "error", err)
+		i.Accounts.Log.InfoContext(ctx, "cached DID document may be an old one", "did", did, "error", err)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
 	api "portico/api/atproto/identity"
 	"portico/api/xrpc"
 	"portico/impl/identity/resolve"
@@ -14,14 +16,14 @@ import (
 func (s *Service) ResolveDID(ctx context.Context, p *api.ResolveDIDParams) (*api.ResolveDIDOutput, error) {
 	doc, err := s.Resolve.Resolve(ctx, p.DID, false)
 	if err != nil {
-		return nil, documentError(err, api.ErrResolveDIDDIDNotFound, api.ErrResolveDIDDIDDeactivated)
+		return nil, documentError(p.DID, err, api.ErrResolveDIDDIDNotFound, api.ErrResolveDIDDIDDeactivated)
 	}
 	return &api.ResolveDIDOutput{DIDDoc: doc.JSON}, nil
 }
 
 // documentError is the answer to a document that could not be had. The names are
 // those that the method declares.
-func documentError(err error, notFound, deactivated *xrpc.DeclaredError) error {
+func documentError(did syntax.DID, err error, notFound, deactivated *xrpc.DeclaredError) error {
 	switch {
 	case errors.Is(err, resolve.ErrDeactivated):
 		return deactivated.Wrap(http.StatusBadRequest, "DID is deactivated", err)
@@ -32,5 +34,7 @@ func documentError(err error, notFound, deactivated *xrpc.DeclaredError) error {
 	case errors.Is(err, resolve.ErrDocument):
 		return xrpc.InvalidRequest("Poorly formatted DID Document").Because(err)
 	}
-	return xrpc.UpstreamFailure("Unable to resolve DID").Because(err)
+	failure := xrpc.UpstreamFailure("Unable to resolve DID").Because(err)
+	failure.ByCaller = did.Method() != "plc" // the host that failed is the caller's choice
+	return failure
 }

@@ -40,7 +40,7 @@ func (s *Service) identity(ctx context.Context, id syntax.AtIdentifier, fresh bo
 	}
 	doc, err := s.Resolve.Resolve(ctx, did, fresh)
 	if err != nil {
-		return nil, documentError(err, names.didNotFound, names.didDeactivated)
+		return nil, documentError(did, err, names.didNotFound, names.didDeactivated)
 	}
 	handle, err := s.verifiedHandle(ctx, doc, given)
 	if err != nil {

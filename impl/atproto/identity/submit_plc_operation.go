@@ -52,7 +52,7 @@ func (s *Service) SubmitPLCOperation(ctx context.Context, in *api.SubmitPLCOpera
 		return fmt.Errorf("announce new identity of %s: %w", a.DID, err)
 	}
 	if _, err := s.Resolve.Resolve(ctx, a.DID, true); err != nil {
-		s.Log.WarnContext(ctx, "cached DID document may be an old one", "did", a.DID, "error", err)
+		s.Log.InfoContext(ctx, "cached DID document may be an old one", "did", a.DID, "error", err)
 	}
 	return nil
 }

@@ -36,7 +36,7 @@ func (s *Service) ActivateAccount(ctx context.Context) error {
 	// The cached document may still name the server that the account came from,
 	// and clients go to the one that their session's document names.
 	if _, err := s.Resolve.Resolve(ctx, caller.DID, true); err != nil {
-		s.Log.WarnContext(ctx, "DID document of an activated account may be an old one", "did", caller.DID, "error", err)
+		s.Log.InfoContext(ctx, "DID document of an activated account may be an old one", "did", caller.DID, "error", err)
 	}
 	return nil
 }

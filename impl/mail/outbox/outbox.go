@@ -400,7 +400,7 @@ func (o *Outbox) deliver(ctx context.Context, m db.Mail) {
 	}
 	o.record(ctx, &m, func(ctx context.Context, tx *db.Tx) error { return tx.MailFailed(ctx, m.ID, reason, next) })
 	if next.IsZero() {
-		log.WarnContext(ctx, "mail refused", "error", reason)
+		log.InfoContext(ctx, "mail refused", "error", reason) // mostly an address that somebody made up
 	} else {
 		log.WarnContext(ctx, "mail not sent", "error", reason, "next", next)
 	}

@@ -1,0 +1,173 @@
+package xrpc
+
+import (
+	"bytes"
+	"compress/gzip"
+	"compress/zlib"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/andybalholm/brotli"
+	"golang.org/x/sync/semaphore"
+)
+
+// A decoder undoes one Content-Encoding.
+type decoder struct {
+	// memory is what a reader takes at most, in bytes, judged by the first byte of what it
+	// is to read. Some encodings let whoever sends some bytes choose a window of megabytes.
+	memory func(first byte, most int64) int64
+	// open returns a reader of the first most bytes; what comes behind them may be wrong.
+	open func(r io.Reader, most int64) (io.Reader, error)
+}
+
+var decoders = map[string]decoder{
+	"gzip":    {inflateMemory, gunzip},
+	"deflate": {inflateMemory, func(r io.Reader, _ int64) (io.Reader, error) { return zlib.NewReader(r) }},
+	"br":      {brotliMemory, unbrotli},
+}
+
+// decoderFor returns nil for a body that is sent as it is.
+func decoderFor(r *http.Request) (*decoder, error) {
+	encoding := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding")))
+	if encoding == "" || encoding == "identity" {
+		return nil, nil
+	}
+	d, ok := decoders[encoding]
+	if !ok {
+		return nil, unsupported(`unsupported content encoding "` + encoding + `"`)
+	}
+	return &d, nil
+}
+
+func inflateMemory(byte, int64) int64 { return 64 << 10 } // a window of 32 KiB and tables
+
+func gunzip(r io.Reader, _ int64) (io.Reader, error) {
+	start := make([]byte, 2)
+	n, err := io.ReadFull(r, start)
+	if n > 0 && !strings.HasPrefix("\x1f\x8b", string(start[:n])) {
+		return nil, gzip.ErrHeader // however short it is
+	}
+	if err != nil {
+		return nil, err
+	}
+	return gzip.NewReader(io.MultiReader(bytes.NewReader(start), r))
+}
+
+// brotliMemory is for the window. The reader has half of it beside it while it grows,
+// and up to 3·256 tables of codes.
+func brotliMemory(first byte, most int64) int64 {
+	_, bits := brotliWindow(first, most)
+	return 3<<bits/2 + 4<<20
+}
+
+func unbrotli(r io.Reader, most int64) (io.Reader, error) {
+	var first [1]byte
+	if _, err := io.ReadFull(r, first[:]); err != nil {
+		return nil, err
+	}
+	first[0], _ = brotliWindow(first[0], most)
+	return &broken{brotli.NewReader(io.MultiReader(bytes.NewReader(first[:]), r))}, nil
+}
+
+// brotliWindow narrows the window that a stream begins with (RFC 7932 §9.1) to what its
+// first most bytes can refer to. They mean the same then: a window makes a difference
+// only to what is behind as many bytes as it has, less 16. It returns the first byte of
+// that stream, and the size of its window as a power of two.
+func brotliWindow(first byte, most int64) (narrowed byte, bits int) {
+	switch three, next := first>>1&7, int(first>>4&7); {
+	case first&1 == 0:
+		return first, 16
+	case three == 0 && next == 0:
+		return first, 17
+	case three == 0:
+		return first, 8 + next // one that is reserved fails
+	default: // the rest have as many bits for it
+		bits = 17 + int(three)
+		for bits > 18 && most <= 1<<(bits-1)-16 {
+			bits--
+		}
+		return first&^0xe | byte(bits-17)<<1, bits
+	}
+}
+
+// broken marks errors of a brotli reader, which have no type to know them by.
+type broken struct{ r io.Reader }
+
+var errBrotli = errors.New("Decompression failed") //lint:ignore ST1005 sent as is
+
+func (b *broken) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF && strings.HasPrefix(err.Error(), "brotli: ") {
+		err = errBrotli
+	}
+	return n, err
+}
+
+// How much all bodies that are being decoded may take together, in bytes, and how long
+// one waits for its share. The largest window that there is, 16 MiB, fits in once.
+const (
+	decodingMemory   = 32 << 20
+	decodingPatience = 5 * time.Second
+)
+
+// decoding bounds the memory of a server's decoders. A body has a share only once all of
+// it is here: who sends slowly holds up nobody.
+type decoding struct {
+	memory   *semaphore.Weighted
+	patience time.Duration
+}
+
+func newDecoding() decoding {
+	return decoding{semaphore.NewWeighted(decodingMemory), decodingPatience}
+}
+
+// open returns a reader of what body is when decoded, of the first most bytes of it, and how to give back its share.
+func (d decoding) open(ctx context.Context, how *decoder, body io.ReadSeeker, most int64) (r io.Reader, done func(), err error) {
+	var first [1]byte
+	if _, err := body.Read(first[:]); err != nil && err != io.EOF {
+		return nil, nil, err
+	}
+	if _, err := body.Seek(0, io.SeekStart); err != nil {
+		return nil, nil, err
+	}
+	share := how.memory(first[0], most)
+	wait, cancel := context.WithTimeout(ctx, d.patience)
+	defer cancel()
+	if err := d.memory.Acquire(wait, share); err != nil {
+		busy := NotEnoughResources(d.patience).Because(err)
+		busy.own = true
+		return nil, nil, busy
+	}
+	done = func() { d.memory.Release(share) }
+	if r, err = how.open(body, most); err != nil {
+		done()
+		return nil, nil, readFailure(err)
+	}
+	return r, done, nil
+}
+
+// spool reads body to its end into a file without a name, which takes no memory, and
+// which the caller closes.
+func spool(body io.Reader) (*os.File, error) {
+	f, err := os.CreateTemp("", "portico-body-")
+	if err != nil {
+		return nil, fmt.Errorf("keep body: %w", err)
+	}
+	err = os.Remove(f.Name())
+	if err == nil {
+		_, err = io.Copy(f, body)
+	}
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("keep body: %w", err), f.Close())
+	}
+	return f, nil
+}
