@@ -83,6 +83,26 @@ func TestResolveDID(t *testing.T) {
 	}
 }
 
+// A host that does not answer is that of whoever named it: no error of this server, as is
+// a directory that does not.
+func TestHostsOfStrangersWriteNoErrors(t *testing.T) {
+	f := newFixture(t)
+	const nobody = "did:web:localhost%253A1"
+	for _, ask := range []string{"resolveDid?did=" + nobody, "resolveIdentity?identifier=" + nobody} {
+		f.Refused(f.Get(ask), 502, "UpstreamFailure", "Unable to resolve DID")
+	}
+	f.Refused(f.Post("refreshIdentity", `{"identifier":"did:web:localhost%3A1"}`, f.signUp("alice").Access), 502, "UpstreamFailure", "Unable to resolve DID")
+	f.Refused(f.Get("resolveHandle?handle=localhost.example"), 400, "InvalidRequest", "Unable to resolve handle")
+	if log := f.Logged.String(); strings.Contains(log, "level=ERROR") || strings.Contains(log, "level=WARN") {
+		t.Errorf("log: %s", log)
+	}
+	f.PLC.Spoil(servertest.Says("", 500, ""))
+	f.Refused(f.Get("resolveDid?did=did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"), 502, "UpstreamFailure", "Unable to resolve DID")
+	if log := f.Logged.String(); !strings.Contains(log, "level=ERROR") {
+		t.Errorf("log of a directory that fails: %s", log)
+	}
+}
+
 func TestResolveIdentity(t *testing.T) {
 	f := newFixture(t)
 	u := f.signUp("alice")
