@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/andybalholm/brotli"
-	"golang.org/x/sync/semaphore"
 )
 
 // A decoder undoes one Content-Encoding.
@@ -119,12 +118,41 @@ const (
 // decoding bounds the memory of a server's decoders. A body has a share only once all of
 // it is here: who sends slowly holds up nobody.
 type decoding struct {
-	memory   *semaphore.Weighted
+	shares   chan struct{} // has one for each MiB that is taken
+	turn     chan struct{} // has one while somebody gathers shares, so that two don't wait for each other's
 	patience time.Duration
 }
 
 func newDecoding() decoding {
-	return decoding{semaphore.NewWeighted(decodingMemory), decodingPatience}
+	return decoding{make(chan struct{}, decodingMemory>>20), make(chan struct{}, 1), decodingPatience}
+}
+
+// take waits for bytes of memory and returns how to give them back.
+func (d decoding) take(ctx context.Context, bytes int64) (giveBack func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, d.patience)
+	defer cancel()
+	taken := 0
+	giveBack = func() {
+		for range taken {
+			<-d.shares
+		}
+	}
+	select {
+	case d.turn <- struct{}{}:
+		defer func() { <-d.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	for range (bytes + 1<<20 - 1) >> 20 {
+		select {
+		case d.shares <- struct{}{}:
+			taken++
+		case <-ctx.Done():
+			giveBack()
+			return nil, ctx.Err()
+		}
+	}
+	return giveBack, nil
 }
 
 // open returns a reader of what body is when decoded, of the first most bytes of it, and how to give back its share.
@@ -136,15 +164,11 @@ func (d decoding) open(ctx context.Context, how *decoder, body io.ReadSeeker, mo
 	if _, err := body.Seek(0, io.SeekStart); err != nil {
 		return nil, nil, err
 	}
-	share := how.memory(first[0], most)
-	wait, cancel := context.WithTimeout(ctx, d.patience)
-	defer cancel()
-	if err := d.memory.Acquire(wait, share); err != nil {
+	if done, err = d.take(ctx, how.memory(first[0], most)); err != nil {
 		busy := NotEnoughResources(d.patience).Because(err)
 		busy.own = true
 		return nil, nil, busy
 	}
-	done = func() { d.memory.Release(share) }
 	if r, err = how.open(body, most); err != nil {
 		done()
 		return nil, nil, readFailure(err)

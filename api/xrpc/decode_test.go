@@ -165,8 +165,8 @@ func TestHalfSentBodiesHoldUpNobody(t *testing.T) {
 			t.Errorf("%s: %d %s", encoding, resp.StatusCode, body)
 		}
 	}
-	if !s.decoding.memory.TryAcquire(decodingMemory) {
-		t.Error("a part of the memory is still taken")
+	if n := len(s.decoding.shares); n > 0 {
+		t.Errorf("%d MiB are still taken", n)
 	}
 }
 
@@ -174,8 +174,9 @@ func TestHalfSentBodiesHoldUpNobody(t *testing.T) {
 func TestBusyDecoders(t *testing.T) {
 	s, url := serveDecoding(t)
 	s.decoding.patience = time.Millisecond
-	if !s.decoding.memory.TryAcquire(decodingMemory) {
-		t.Fatal("not all memory is free")
+	giveBack, err := s.decoding.take(t.Context(), decodingMemory)
+	if err != nil {
+		t.Fatal(err)
 	}
 	for encoding := range decoders {
 		for _, ask := range []string{"echo", "upload"} {
@@ -187,7 +188,10 @@ func TestBusyDecoders(t *testing.T) {
 			}
 		}
 	}
-	s.decoding.memory.Release(decodingMemory)
+	if n := len(s.decoding.shares); n != 32 {
+		t.Errorf("%d MiB are taken, want 32", n)
+	}
+	giveBack()
 	if status, err := send(url+"/xrpc/com.example.toy.echo", "br", compressed("br", `{"name":"a"}`)); status != 200 || err != nil {
 		t.Errorf("got %d, %v", status, err)
 	}
@@ -216,9 +220,8 @@ func FuzzDecode(f *testing.F) {
 		if err != nil && (asError(err).status() < 400 || asError(err).status() > 499) {
 			t.Errorf("%v", err)
 		}
-		if !d.memory.TryAcquire(decodingMemory) {
+		if len(d.shares)+len(d.turn) > 0 {
 			t.Fatal("a share was not given back")
 		}
-		d.memory.Release(decodingMemory)
 	})
 }
