@@ -294,7 +294,7 @@ func TestTwoProcesses(t *testing.T) {
 
 	// The other one may not listen yet, so there may have to be another mail.
 	for woken, tries := false, 0; !woken; tries++ {
-		if tries == 100 {
+		if tries == 1000 {
 			t.Fatal("not woken by another process's mail")
 		}
 		err := all[0].Write(ctx, func(tx *db.Tx) error {

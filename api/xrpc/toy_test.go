@@ -364,7 +364,7 @@ func (l *logBuffer) wait(t *testing.T, text string) string {
 	for !strings.Contains(l.String(), text) {
 		select {
 		case <-l.changed:
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("no %s in the log: %s", text, l)
 		}
 	}

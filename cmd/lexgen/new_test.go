@@ -3,15 +3,17 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"portico/cmd/portico/launch"
 )
 
 // environment lets commands run with another home folder and without a network: all
@@ -42,7 +44,11 @@ func TestTutorial(t *testing.T) {
 	}
 	section, _, _ = strings.Cut(section, "\n## ")
 	// Another port than the reader's, in commands, in what they print, and in main.go.
-	port := freePort(t)
+	free, err := launch.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := strconv.Itoa(free)
 	section = strings.ReplaceAll(section, "8080", port)
 
 	home := t.TempDir()
@@ -71,17 +77,6 @@ func TestTutorial(t *testing.T) {
 	if commands < 12 {
 		t.Errorf("%d commands, want all of the section", commands)
 	}
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
 }
 
 // reader does what a tutorial says.
@@ -154,7 +149,7 @@ func (r *reader) start(command, want string) {
 		r.t.Fatal(err)
 	}
 	r.background = cmd
-	read.SetReadDeadline(time.Now().Add(2 * time.Minute))
+	read.SetReadDeadline(time.Now().Add(10 * time.Minute)) // go run compiles first
 	got := ""
 	for b := make([]byte, 100); len(got) < len(want); {
 		n, err := read.Read(b)

@@ -23,6 +23,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"portico/api/xrpc"
+	"portico/cmd/portico/launch"
 )
 
 // A redisServer is a Redis of one test's own. It listens on a socket in the file
@@ -67,7 +68,7 @@ func (r *redisServer) start() {
 	if err := r.command.Start(); err != nil {
 		r.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(launch.Patience); ; time.Sleep(time.Millisecond) {
 		c, err := net.Dial("unix", r.address())
 		if err == nil {
 			c.Close()
@@ -296,7 +297,7 @@ func TestRedisEndsWindows(t *testing.T) {
 	if w := take(t, l, counter); w[0].Used != 1 {
 		t.Errorf("used %d, want 1", w[0].Used)
 	}
-	for deadline := time.Now().Add(20 * time.Second); take(t, l, counter)[0].Used != 1; {
+	for deadline := time.Now().Add(launch.Patience); take(t, l, counter)[0].Used != 1; {
 		if time.Now().After(deadline) {
 			t.Fatal("the window does not end")
 		}
@@ -413,28 +414,31 @@ func TestRedisLimitsOutage(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			redis := startRedis(t, "")
 			url := serveLimited(t, redis.limiter(time.Now))
-			expect := func(method string, status int, body, limit string) {
+			expect := func(method string, status int, body, limit string) time.Duration {
 				t.Helper()
 				begin := time.Now()
 				gotStatus, gotBody, h := post(t, url+"/xrpc/com.example."+method)
 				if gotStatus != status || gotBody != body || h.Get("RateLimit-Limit") != limit {
 					t.Errorf("%s: %d %s, limit %q; want %d %s, limit %q", method, gotStatus, gotBody, h.Get("RateLimit-Limit"), status, body, limit)
 				}
-				// Half a second is promised; a busy machine gets more.
-				if took := time.Since(begin); took > 5*time.Second {
-					t.Errorf("%s: answered after %v", method, took)
-				}
+				return time.Since(begin)
 			}
 			expect("limited", 200, "", "5")
 			expect("free", 200, "", "3000")
 			tt.leave(redis)
 			const broken = `{"error":"InternalServerError","message":"Internal Server Error"}`
+			// Half a second is promised. A machine that is busy with something else gets
+			// more, and has three tries.
+			limited, free := time.Hour, time.Hour
 			for range 3 {
-				expect("limited", 500, broken, "")
-				expect("free", 200, "", "")
+				limited = min(limited, expect("limited", 500, broken, ""))
+				free = min(free, expect("free", 200, "", ""))
+			}
+			if limited > 5*time.Second || free > 5*time.Second {
+				t.Errorf("answered after %v and %v", limited, free)
 			}
 			tt.back(redis)
-			for deadline := time.Now().Add(20 * time.Second); ; {
+			for deadline := time.Now().Add(launch.Patience); ; {
 				if status, _, _ := post(t, url+"/xrpc/com.example.limited"); status == 200 || status == 429 {
 					break
 				}

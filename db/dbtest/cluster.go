@@ -95,7 +95,7 @@ func start() (*cluster, error) {
 // prepare waits for the server and makes the template.
 func (c *cluster) prepare() error {
 	var err error
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if err = c.exec("CREATE DATABASE " + template); err == nil {
 			break
 		}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -21,7 +22,7 @@ import (
 )
 
 // Patience is how long a start or a stop may take on a busy machine.
-const Patience = 30 * time.Second
+const Patience = time.Minute
 
 // Binary is the path of the portico binary to test: PORTICO_BINARY, or else one
 // that it builds in dir the way make build does.
@@ -38,13 +39,20 @@ func Binary(ctx context.Context, dir string) (string, error) {
 	return path, nil
 }
 
-// FreePort is a TCP port of loopback that nobody listened on a moment ago.
+// FreePort is a TCP port of loopback that nobody listened on a moment ago. It is none of
+// those that systems give to whoever asks for any, so that it stays free while others
+// connect and listen.
 func FreePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	for {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000)))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		return l.Addr().(*net.TCPAddr).Port, l.Close()
 	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
 
 // Process is a program that was started and answers.

@@ -52,7 +52,14 @@ func TestNumbersAreNotPrinted(t *testing.T) {
 	var b strings.Builder
 	n := Number("+15551234567")
 	fmt.Fprintf(&b, "%v %s %+v %#v %q %v", n, n, n, n, n, []Number{n})
-	slog.New(slog.NewTextHandler(&b, nil)).Info("sent", "to", n)
+	// Without the time, which can have any digits.
+	log := slog.NewTextHandler(&b, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}})
+	slog.New(log).Info("sent", "to", n)
 	if strings.Contains(b.String(), "5551234") || strings.Count(b.String(), "67") != 7 {
 		t.Errorf("printed %s", b.String())
 	}

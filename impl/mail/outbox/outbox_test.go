@@ -531,10 +531,10 @@ func TestAnIdleQueueDeliversAtOnce(t *testing.T) {
 			}
 			took = append(took, time.Since(began))
 		}
-		// The fastest of them, for the machine may be busy with something else; a queue
-		// that is not woken but polled fails with each.
+		// How fast the machine is, and what else it does, is not the test's to judge: a
+		// queue that is not woken but polled would wait many seconds with most of them.
 		slices.Sort(took)
-		if took[0] > 50*time.Millisecond {
+		if took[len(took)/2] > poll/10 {
 			t.Errorf("it took %v", took)
 		}
 		t.Logf("from commit to mail server: median %v, worst %v", took[len(took)/2], took[len(took)-1])
@@ -564,7 +564,7 @@ func TestSeveralNodesSendEachLetterOnce(t *testing.T) {
 	for i := range letters {
 		post(t, nodes[0], fmt.Sprintf("a%d@example.com", i), time.Now().Add(time.Hour))
 	}
-	limit := time.Now().Add(20 * time.Second)
+	limit := time.Now().Add(2 * time.Minute)
 	for s.count() < letters && time.Now().Before(limit) {
 		time.Sleep(time.Millisecond)
 	}
