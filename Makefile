@@ -1,7 +1,7 @@
 # Go and make are all that is needed; whatever else a target uses, Go fetches.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test race check generate lexicons fuzz bench build interop compare crash
+.PHONY: help run test race not-run check generate lexicons fuzz bench build interop compare crash
 
 API ?= 0.21.0
 FUZZTIME ?= 20s
@@ -14,13 +14,27 @@ help: ## say what can be made
 TESTFLAGS ?=
 
 run: ## start a development server on http://localhost:2583, with its data in ./data
+	@echo "compiling the server (minutes at first, seconds later); then it says where it listens"
 	go run ./cmd/portico serve
 
+# A busy machine of two cores is slow, and no test that is merely slow has failed. What
+# vet says, make check asks; asking here as well costs minutes on a new machine.
+GOTEST = go test -vet=off -timeout 30m $(TESTFLAGS)
+
+# What tests cannot try on this machine is said last. They look in the same places.
+NOT_RUN = set -- /usr/lib/postgresql/*/bin/initdb; test -x "$$1" || command -v initdb >/dev/null || \
+		echo "NOT RUN: whatever is tested on Postgres. There is no initdb here, on PATH or under /usr/lib/postgresql"; \
+	command -v redis-server >/dev/null || \
+		echo "NOT RUN: whatever is tested on Redis. There is no redis-server on PATH"
+
 test: ## run the tests
-	go test $(TESTFLAGS) ./...
+	@$(GOTEST) ./...; status=$$?; $(NOT_RUN); exit $$status
 
 race: ## run the tests with the race detector (needs a C compiler)
-	CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
+	@CGO_ENABLED=1 $(GOTEST) -race ./...; status=$$?; $(NOT_RUN); exit $$status
+
+not-run:
+	@$(NOT_RUN)
 
 generate: ## write api/atproto anew from lexicons
 	go tool lexgen generate
@@ -32,7 +46,7 @@ check: ## all that must hold before a change goes in: generated code, vet, stati
 	go vet -tags interop,crash,compare ./cmd/portico/...
 	go tool staticcheck ./...
 	go tool staticcheck -tags interop,crash,compare ./cmd/portico/...
-	go test $(TESTFLAGS) ./...
+	@$(GOTEST) ./...; status=$$?; $(NOT_RUN); exit $$status
 
 lexicons: ## bring lexicons/com/atproto to npm's @atproto/api, API (0.21.0) (needs Node 20 or newer and npm)
 	node lexicons/upstream.mjs $(API)

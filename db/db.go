@@ -49,6 +49,9 @@ type Config struct {
 	URL string
 	// Dir is the data directory of SQLite. It is made when missing.
 	Dir string
+	// Serves is the URL, if any, at which the process is reached from its own machine.
+	// [ServedAt] finds it while the process has Dir.
+	Serves string
 	// Synchronous is SQLite's pragma. Empty means FULL: an acknowledged write
 	// survives a power cut.
 	Synchronous string

@@ -10,12 +10,18 @@ import (
 	"time"
 )
 
+const (
+	lockName     = "portico.lock"
+	servesPrefix = "serving "
+)
+
 // dirLock keeps a second process out of a data directory. The kernel drops it
 // with the process, however that ends; the file's text only says whose it is.
 type dirLock struct{ file *os.File }
 
-func lockDir(dir string) (*dirLock, error) {
-	path := filepath.Join(dir, "portico.lock")
+// lockDir locks dir for a process that serves at the URL serves, if it does.
+func lockDir(dir, serves string) (*dirLock, error) {
+	path := filepath.Join(dir, lockName)
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock file: %w", err)
@@ -28,11 +34,10 @@ func lockDir(dir string) (*dirLock, error) {
 		holder, _ := os.ReadFile(path) // the message is worth having without it
 		return nil, fmt.Errorf("%w: %s is held by %s", ErrLocked, dir, describe(string(holder)))
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown host"
+	text := fmt.Sprintf("process %d on %s since %s\n", os.Getpid(), hostname(), time.Now().UTC().Format(time.RFC3339))
+	if serves != "" {
+		text += servesPrefix + serves + "\n"
 	}
-	text := fmt.Sprintf("process %d on %s since %s\n", os.Getpid(), host, time.Now().UTC().Format(time.RFC3339))
 	if err := errors.Join(f.Truncate(0), writeAt(f, text)); err != nil {
 		return nil, errors.Join(fmt.Errorf("write lock file: %w", err), f.Close())
 	}
@@ -46,9 +51,32 @@ func writeAt(f *os.File, text string) error {
 
 func describe(holder string) string {
 	if holder = strings.TrimSpace(holder); holder != "" {
-		return holder
+		return strings.ReplaceAll(holder, "\n", ", ")
 	}
 	return "another process"
+}
+
+func hostname() string {
+	host, err := os.Hostname()
+	if err != nil {
+		return "unknown host"
+	}
+	return host
+}
+
+// ServedAt is the URL, "" for none, at which a process of this machine serves the data
+// directory, as far as is known: one that was killed has left its own behind.
+func ServedAt(dir string) string {
+	text, err := os.ReadFile(filepath.Join(dir, lockName))
+	if err != nil {
+		return ""
+	}
+	holder, serves, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
+	serves, ok := strings.CutPrefix(serves, servesPrefix)
+	if !ok || !strings.Contains(holder, " on "+hostname()+" since ") {
+		return ""
+	}
+	return serves
 }
 
 // release leaves the file where it is: removing it would let two processes lock

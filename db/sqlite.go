@@ -40,7 +40,7 @@ func openSQLite(ctx context.Context, c Config) (_ *sqliteEngine, err error) {
 	}
 	e := &sqliteEngine{turn: make(chan struct{}, 1), closed: make(chan struct{})}
 	e.turn <- struct{}{}
-	if e.lock, err = lockDir(c.Dir); err != nil {
+	if e.lock, err = lockDir(c.Dir, c.Serves); err != nil {
 		return nil, err
 	}
 	defer func() {

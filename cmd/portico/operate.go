@@ -35,6 +35,7 @@ import (
 	api "portico/api/atproto/server"
 	operatorapi "portico/api/portico/operator"
 	"portico/api/xrpc"
+	"portico/db"
 )
 
 // What the process ends with. Scripts rely on the numbers; statusHelp tells them.
@@ -203,6 +204,10 @@ func (c configuration) target(host, password string) (*target, error) {
 	}
 	if t.host == "" {
 		t.host = s.localURL()
+		// Where no port is set, the server may have been started with one.
+		if port, _ := given(c.Environ, file, "PDS_PORT"); port == "" && s.databaseFile() != "" {
+			t.host = cmp.Or(db.ServedAt(s.DataDirectory), t.host)
+		}
 	}
 	if t.password == "" {
 		if t.password, err = s.keptAdminPassword(); err != nil {

@@ -194,7 +194,7 @@ func openData(ctx context.Context, c configuration, s *settings, log *slog.Logge
 		log.Warn(warning)
 	}
 	store, err := db.Open(ctx, db.Config{
-		URL: string(s.DatabaseURL), Dir: s.DataDirectory, Synchronous: s.SQLiteSynchronous,
+		URL: string(s.DatabaseURL), Dir: s.DataDirectory, Serves: s.localURL(), Synchronous: s.SQLiteSynchronous,
 		SequenceStart: s.SequenceStart, Logger: log,
 		Check: func(ctx context.Context, tx *db.Tx) error {
 			for _, check := range []func(context.Context, *settings, *db.Tx) error{checkDirectory, checkSecrets, checkKeys} {

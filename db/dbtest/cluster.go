@@ -110,6 +110,12 @@ func (c *cluster) prepare() error {
 	return d.Close()
 }
 
+// Available says whether this machine has a Postgres to test on.
+func Available() bool {
+	_, err := programs()
+	return err == nil
+}
+
 // programs returns the directory of the newest Postgres on the machine.
 func programs() (string, error) {
 	if path, err := exec.LookPath("initdb"); err == nil {
