@@ -1,7 +1,7 @@
 # Go and make are all that is needed; whatever else a target uses, Go fetches.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test race not-run check generate lexicons fuzz bench build interop compare crash
+.PHONY: help run test race not-run check generate module lexicons fuzz bench build interop compare crash
 
 API ?= 0.21.0
 FUZZTIME ?= 20s
@@ -47,6 +47,10 @@ check: ## all that must hold before a change goes in: generated code, vet, stati
 	go tool staticcheck ./...
 	go tool staticcheck -tags interop,crash,compare ./cmd/portico/...
 	@$(GOTEST) ./...; status=$$?; $(NOT_RUN); exit $$status
+
+module: ## put the module under a path of your own, MODULE (example.com/you/portico)
+	go run ./cmd/internal/modulepath "$(MODULE)"
+	go tool lexgen generate
 
 lexicons: ## bring lexicons/com/atproto to npm's @atproto/api, API (0.21.0) (needs Node 20 or newer and npm)
 	node lexicons/upstream.mjs $(API)

@@ -15,7 +15,7 @@ var house = []struct{ packages, imports string }{
 	{"portico/gen/internal/golden/**", "portico/gen/internal/golden/** " + generated},
 	{"portico/gen/pull", "portico/gen/** " + lexicons + " " + published},
 	{"portico/gen/**", "portico/gen/** " + lexicons},
-	{"portico/cmd/internal/curl", ""},
+	{"portico/cmd/internal/**", ""},
 	{"portico/cmd/lexgen", "portico/gen/** " + lexicons + " github.com/bluesky-social/indigo/atproto/identity"},
 	{"portico/api", ""},
 	{"portico/api/xrpc", "github.com/labstack/echo/v4 " + values + " github.com/rivo/uniseg github.com/andybalholm/brotli"},
