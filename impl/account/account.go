@@ -255,6 +255,14 @@ func (a *Accounts) genesis(r Request, signing string) (plc.Operation, syntax.DID
 	if err := op.Sign(a.Rotation); err != nil {
 		return nil, "", fmt.Errorf("sign genesis: %w", err)
 	}
+	encoded, err := op.Encode()
+	if err != nil {
+		return nil, "", fmt.Errorf("encode genesis: %w", err)
+	}
+	if len(encoded) > plc.MaxBytes {
+		// A recovery key as long as a body: it is not to be kept until the directory says so.
+		return nil, "", &plc.Refused{Status: 400, Message: plc.TooLarge}
+	}
 	did, err := plc.DID(op)
 	if err != nil {
 		return nil, "", fmt.Errorf("derive DID: %w", err)

@@ -119,6 +119,19 @@ func TestCreateAccountRefuses(t *testing.T) {
 	}
 }
 
+// A recovery key that no directory takes is kept nowhere until one says so.
+func TestCreateAccountWithHugeRecoveryKey(t *testing.T) {
+	f := newFixture(t)
+	f.PLC.Spoil(servertest.Says("", 500, ""))
+	f.Refused(f.Post("createAccount", `{"handle":"alice.test","email":"a@example.com","recoveryKey":"did:key:z`+strings.Repeat("z", 50_000)+`"}`),
+		400, "InvalidRequest", "Operation too large (4000 bytes maximum in cbor encoding)")
+	if asked := f.PLC.Asked(); len(asked) > 0 {
+		t.Errorf("the directory was asked %q", asked)
+	}
+	f.PLC.Spoil(nil)
+	f.SignUp("alice")
+}
+
 func TestCreateAccountWithInvites(t *testing.T) {
 	f := newFixture(t, func(o *options) { o.InviteRequired = true })
 	body := func(name, code string) string {

@@ -18,7 +18,6 @@ import (
 
 // What one operation may hold.
 const (
-	maxBytes          = 4000 // as DAG-CBOR
 	maxNames          = 10
 	maxName           = 258
 	maxRotationKeys   = 10 // before the rule of five is looked at
@@ -73,8 +72,8 @@ func checkIncoming(op plc.Operation, body []byte) error {
 	if err != nil {
 		return refuse("Not a valid operation: %s", body)
 	}
-	if len(encoded) > maxBytes {
-		return refuse("Operation too large (%d bytes maximum in cbor encoding)", maxBytes)
+	if len(encoded) > plc.MaxBytes {
+		return refuse(plc.TooLarge)
 	}
 	if op.Type() == plc.TypeTombstone {
 		return nil

@@ -31,6 +31,13 @@ const (
 	TypeLegacy    = "create"
 )
 
+// What the directory says, and only that, to an operation of more than MaxBytes of
+// DAG-CBOR.
+const (
+	MaxBytes = 4000
+	TooLarge = "Operation too large (4000 bytes maximum in cbor encoding)"
+)
+
 // ServiceType is the type of the service by which a DID names its account server.
 const ServiceType = "AtprotoPersonalDataServer"
 
