@@ -39,7 +39,7 @@ type login struct {
 // login finds the account that identifier names and checks the password against
 // it and, unless it is taken down, against its app passwords.
 func (s *Service) login(ctx context.Context, identifier, text string) (*login, error) {
-	a, err := s.findAccount(ctx, strings.ToLower(identifier))
+	a, err := s.accountNamed(ctx, identifier)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +60,7 @@ func (s *Service) login(ctx context.Context, identifier, text string) (*login, e
 	return &login{account: a}, nil
 }
 
-// findAccount returns nil when identifier names no account.
+// findAccount returns nil when identifier, in lower case, names no account.
 func (s *Service) findAccount(ctx context.Context, identifier string) (a *db.Account, err error) {
 	if strings.Contains(identifier, "@") {
 		a, err = s.DB.AccountByEmail(ctx, identifier)

@@ -2,13 +2,13 @@ package server
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	api "portico/api/atproto/server"
 	"portico/api/xrpc"
 	"portico/impl/account/auth"
 	"portico/impl/account/token"
+	"portico/impl/mail/email"
 )
 
 // Policy says who may call each method of com.atproto.server, and how often
@@ -27,7 +27,7 @@ func (p Policy) ReserveSigningKey() xrpc.Policy[api.ReserveSigningKeyInput] {
 func (p Policy) CreateSession() xrpc.Policy[api.CreateSessionInput] {
 	// The identifier is folded, so that its spelling buys no more tries.
 	who := func(ctx context.Context, in *api.CreateSessionInput) string {
-		return strings.ToLower(in.Identifier) + "-" + xrpc.CallFrom(ctx).IPKey()
+		return email.ToLower(cleanIdentifier(in.Identifier)) + "-" + xrpc.CallFrom(ctx).IPKey()
 	}
 	return public(
 		xrpc.Limit[api.CreateSessionInput]{Points: 30, Per: 5 * time.Minute, Key: who},

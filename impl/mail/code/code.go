@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 )
 
 // New returns the text of a new code, XXXXX-XXXXX of A-Z and 2-7. It fails only if random does.
@@ -21,9 +22,20 @@ func New(random io.Reader) (string, error) {
 	return t[:5] + "-" + t[5:10], nil
 }
 
-// Normalize returns what somebody typed or pasted as New would have written it: without blanks around it, in capitals. The
-// hyphen stays required.
-func Normalize(typed string) string { return strings.ToUpper(strings.TrimSpace(typed)) }
+// Normalize returns what somebody typed or pasted as New would have written it: its letters and digits in capitals, with the
+// hyphen in its place. Whatever else came along (blanks, another dash or none, a full stop) is no part of a code.
+func Normalize(typed string) string {
+	t := strings.Map(func(r rune) rune {
+		if unicode.IsLetter(r) || unicode.IsDigit(r) {
+			return unicode.ToUpper(r)
+		}
+		return -1
+	}, typed)
+	if len(t) == 10 {
+		t = t[:5] + "-" + t[5:]
+	}
+	return t
+}
 
 // Valid reports whether a normalized text has the form of a code. What has not, was never sent to anybody.
 func Valid(text string) bool {

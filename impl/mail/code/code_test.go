@@ -31,11 +31,18 @@ func TestNormalize(t *testing.T) {
 		{"ABCDE-23456", "ABCDE-23456", true},
 		{" abcde-23456\r\n", "ABCDE-23456", true},
 		{"\u00a0AbCdE-23456\u2003", "ABCDE-23456", true},
-		{"ABCDE23456", "ABCDE23456", false},
-		{"ABCDE 23456", "ABCDE 23456", false},
-		{"ABCDE-1890!", "ABCDE-1890!", false},
-		{"ABCD-E23456", "ABCD-E23456", false},
-		{"ABCDE-234567", "ABCDE-234567", false},
+		// DESIGN §10: everything but letters and digits is dropped.
+		{"ABCDE23456", "ABCDE-23456", true},
+		{"ABCDE 23456", "ABCDE-23456", true},
+		{"ABCDE\u201323456.", "ABCDE-23456", true},
+		{"\u202aabcde\u2011 23456\u202c", "ABCDE-23456", true},
+		{"A-B-C-D-E-2-3-4-5-6", "ABCDE-23456", true},
+		{"ABCD-E23456", "ABCDE-23456", true},
+		{"ABCDE-1890!", "ABCDE1890", false},
+		{"ABCDE-234567", "ABCDE234567", false},
+		{"ABCDE-2345\u0663", "ABCDE2345\u0663", false},
+		{"\uff21\uff22\uff23\uff24\uff25-23456", "\uff21\uff22\uff23\uff24\uff2523456", false},
+		{"...", "", false},
 		{"", "", false},
 	} {
 		got := Normalize(tt.typed)

@@ -49,7 +49,7 @@ func (r *Rules) Supported(address string) bool {
 }
 
 // Normalize returns the form in which addresses are stored and compared: in lower case, otherwise as they are.
-func Normalize(address string) string { return strings.ToLower(address) }
+func Normalize(address string) string { return ToLower(address) }
 
 // Valid reports whether address is one mailbox at one domain, written without quotes, comments, blanks or an address in brackets.
 // Letters of any script may be part of it.

@@ -116,3 +116,44 @@ func FuzzSupported(f *testing.F) {
 		}
 	})
 }
+
+// DESIGN §10, case: lower case is JavaScript's. What is wanted here is what String's
+// toLowerCase returns.
+func TestDesignLowerCaseIsJavaScripts(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"Alice@Example.COM", "alice@example.com"},
+		{"\u0130stanbul@example.com", "i\u0307stanbul@example.com"},
+		{"\u0130\u0130", "i\u0307i\u0307"},
+		{"I\u0131@x", "i\u0131@x"},
+		{"\u212aelvin", "kelvin"},
+		{"\u1e9e\u00c4\u01c5", "\u00df\u00e4\u01c6"},
+		{"\u039f\u0394\u03a5\u03a3\u03a3\u0395\u03a5\u03a3@x", "\u03bf\u03b4\u03c5\u03c3\u03c3\u03b5\u03c5\u03c2@x"},
+		{"\u03a3", "\u03c3"},
+		{"a\u03a3", "a\u03c2"},
+		{"a\u03a3b", "a\u03c3b"},
+		{"a\u03a3.b", "a\u03c3.b"},
+		{"a\u0387\u03a3", "a\u0387\u03c2"},
+		{"a\u03a3.", "a\u03c2."},
+		{"1\u03a3", "1\u03c3"},
+		{"a\u0301\u03a3\u0301", "a\u0301\u03c2\u0301"},
+		{"", ""},
+	} {
+		if got := ToLower(tt.text); got != tt.want {
+			t.Errorf("%+q: %+q, want %+q", tt.text, got, tt.want)
+		}
+	}
+}
+
+func FuzzToLower(f *testing.F) {
+	f.Add("\u0130a\u03a3.")
+	f.Add(strings.Repeat("\u03a3.", 100))
+	f.Fuzz(func(t *testing.T, text string) {
+		got := ToLower(text)
+		if ToLower(got) != got {
+			t.Errorf("%+q is %+q and then %+q", text, got, ToLower(got))
+		}
+		if len(got) > 3*len(text) { // an invalid byte becomes U+FFFD
+			t.Errorf("%d bytes of %d", len(got), len(text))
+		}
+	})
+}
