@@ -37,10 +37,10 @@ var (
 )
 
 // validDatetime is syntax.ParseDatetime without the comma that it lets stand for
-// the decimal point.
+// the decimal point, and without time zones of a whole day.
 func validDatetime(s string) bool {
 	_, err := syntax.ParseDatetime(s)
-	return err == nil && strings.IndexByte(s, ',') < 0
+	return err == nil && strings.IndexByte(s, ',') < 0 && (s[len(s)-1] == 'Z' || s[len(s)-5:len(s)-3] != "24")
 }
 
 // validCID takes the one way in which a CID is written, which syntax.ParseCID does

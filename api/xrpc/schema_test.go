@@ -56,6 +56,8 @@ func TestIssues(t *testing.T) {
 		{"datetime of minus zero", echoTable, `{"name":"a","when":"2030-02-20T00:00:00-00:00"}`, `Invalid datetime (got "2030-02-20T00:00:00-00:00") at $.when`},
 		{"datetime of a leap second", echoTable, `{"name":"a","when":"2030-02-20T00:00:60Z"}`, `Invalid datetime (got "2030-02-20T00:00:60Z") at $.when`},
 		{"datetime in lower case", echoTable, `{"name":"a","when":"2030-02-20T00:00:00z"}`, `Invalid datetime (got "2030-02-20T00:00:00z") at $.when`},
+		{"datetime of a time zone of a day", echoTable, `{"name":"a","when":"2030-02-20T00:00:00+24:00"}`, `Invalid datetime (got "2030-02-20T00:00:00+24:00") at $.when`},
+		{"datetime of one of a day less a minute", echoTable, `{"name":"a","when":"2030-02-20T00:00:00-23:59"}`, ``},
 		{"good datetime", echoTable, `{"name":"a","when":"2030-02-20T00:00:00.123+02:00"}`, ``},
 		{"uri", String(FormatURI), `"x"`, `Invalid uri (got "x") at $`},
 		{"at-uri", String(FormatATURI), `"x"`, `Invalid at-uri (got "x") at $`},

@@ -90,7 +90,7 @@ func (p *pages) home() (echo.HandlerFunc, error) {
 func (p *pages) handleHosts(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
-		host := strings.TrimSuffix(xrpc.CallFrom(r.Context()).Host(), ".")
+		host := hostName(xrpc.CallFrom(r.Context()).Host())
 		if r.URL.Path == atprotoDID || strings.EqualFold(host, p.settings.Hostname) || strings.EqualFold(host, "localhost") ||
 			!p.domains.Current(r.Context()).Ours(host) {
 			return next(c)
@@ -162,7 +162,7 @@ func (p *pages) protectedResource(c echo.Context) error {
 // handle answers whose handle the host name of the request is.
 func (p *pages) handle(c echo.Context) error {
 	uncached(c)
-	host := xrpc.CallFrom(c.Request().Context()).Host()
+	host := hostName(xrpc.CallFrom(c.Request().Context()).Host())
 	// A host that is under a domain which was removed is not asked about here.
 	if domains := p.domains.Current(c.Request().Context()); !domains.Ours(host) && !domains.Root(host) {
 		return notFound(c)
@@ -182,7 +182,7 @@ func (p *pages) handle(c echo.Context) error {
 // it, who makes up names makes certificates. Operators' proxies ask the reference's
 // installation the same.
 func (p *pages) tlsCheck(c echo.Context) error {
-	ctx, name := c.Request().Context(), strings.ToLower(c.QueryParam("domain"))
+	ctx, name := c.Request().Context(), hostName(c.QueryParam("domain"))
 	domains := p.domains.Current(ctx)
 	switch {
 	case name == "":
@@ -201,6 +201,10 @@ func (p *pages) tlsCheck(c echo.Context) error {
 	}
 	return object(c, map[string]bool{"success": true})
 }
+
+// hostName is the name of a host as handles are written: in lower case, without the dot
+// that says that it is the whole name.
+func hostName(host string) string { return strings.TrimSuffix(strings.ToLower(host), ".") }
 
 var errNoHandle = xrpc.Undeclared("NotFound")
 

@@ -117,6 +117,11 @@ func TestTLSCheck(t *testing.T) {
 	}{
 		{"?domain=alice.test", 200, yes},
 		{"?domain=ALICE.Test", 200, yes},
+		{"?domain=alice.test.", 200, yes},
+		{"?domain=Alice.TEST.", 200, yes},
+		{"?domain=pds.example.net.", 200, yes},
+		{"?domain=alice.test..", 400, elsewhere},
+		{"?domain=.", 400, missing},
 		{"?domain=example.com", 200, yes}, // a domain that is somebody's handle
 		{"?domain=pds.example.net", 200, yes},
 		{"?domain=PDS.example.net", 200, yes},
@@ -152,7 +157,12 @@ func TestHandlePage(t *testing.T) {
 	}{
 		{"active", "alice.test", nil, 200, text, "did:plc:alice"},
 		{"with port", "alice.test:8080", nil, 200, text, "did:plc:alice"},
-		{"not in lower case", "Alice.test", nil, 404, html, "User not found"},
+		{"not in lower case", "Alice.test", nil, 200, text, "did:plc:alice"},
+		{"with the final dot", "alice.test.", nil, 200, text, "did:plc:alice"},
+		{"with the final dot and a port", "ALICE.test.:8080", nil, 200, text, "did:plc:alice"},
+		{"with two final dots", "alice.test..", nil, 404, html, "User not found"},
+		{"forwarded as it was typed", "proxy", []string{"X-Forwarded-Host", "Alice.Test."}, 200, text, "did:plc:alice"},
+		{"a removed domain with the final dot", "alice.gone.example.com.", nil, 404, html, "User not found"},
 		{"unknown", "bob.test", nil, 404, html, "User not found"},
 		{"deactivated", "away.test", nil, 404, html, "User not found"},
 		{"taken down", "down.test", nil, 404, html, "User not found"},

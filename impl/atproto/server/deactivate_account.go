@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	api "portico/api/atproto/server"
@@ -17,8 +18,11 @@ import (
 func (s *Service) DeactivateAccount(ctx context.Context, in *api.DeactivateAccountInput) error {
 	var deleteAfter time.Time
 	if in.DeleteAfter != nil {
-		deleteAfter = in.DeleteAfter.Time()
-		if deleteAfter.IsZero() {
+		switch deleteAfter = in.DeleteAfter.Time(); {
+		case deleteAfter.UTC().Year() > 9999:
+			// A time of day behind Greenwich's: as it would be shown, it is none.
+			return xrpc.InvalidRequest(fmt.Sprintf("Invalid datetime (got %q) at $.deleteAfter", *in.DeleteAfter))
+		case deleteAfter.IsZero():
 			// The first moment of the year one is a time like any other that is over.
 			deleteAfter = s.Now()
 		}

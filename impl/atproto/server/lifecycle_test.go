@@ -316,6 +316,9 @@ func TestDeactivateAccount(t *testing.T) {
 	deactivate := func(body string) answer { return f.Post("deactivateAccount", body, u.Access) }
 	f.Refused(deactivate(""), 400, "InvalidRequest", "Request encoding (Content-Type) required but not provided")
 	f.Refused(deactivate(`{"deleteAfter":"2030-01-01"}`), 400, "InvalidRequest", `Invalid datetime (got "2030-01-01") at $.deleteAfter`)
+	for _, when := range []string{"2030-01-01T00:00:00+24:00", "2030-01-01T00:00:00-24:00", "9999-12-31T23:59:59-00:01", "10000-01-01T00:00:00Z"} {
+		f.Refused(deactivate(`{"deleteAfter":"`+when+`"}`), 400, "InvalidRequest", `Invalid datetime (got "`+when+`") at $.deleteAfter`)
+	}
 	f.Refused(deactivate(`{"deleteAfter":null}`), 400, "InvalidRequest", "Expected string value type (got null) at $.deleteAfter")
 	f.Refused(f.Post("deactivateAccount", `{}`), 401, "AuthMissing", "Authentication Required")
 	if !f.account(u.DID).Active() {
