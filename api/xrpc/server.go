@@ -49,7 +49,10 @@ type Options struct {
 	// into a 500; for development.
 	CheckOutput bool
 
-	// Protected tells the methods, in any case, that are never proxied; nil: none.
+	// PDS says that the server is one, which passes methods that it does not serve on to
+	// other services, and lets it answer why it cannot. Others answer 501.
+	PDS bool
+	// Protected tells the methods, in any case, that a PDS never passes on; nil: none.
 	Protected func(nsid string) bool
 	// Health tells whether the server can work; nil: it can.
 	Health func(context.Context) error
@@ -304,9 +307,12 @@ func plausible(s string) bool {
 	return len(s) >= 2 && !separator
 }
 
-// notServed answers for a method that nobody handles here, as a reference server
-// without other services configured. Nothing is proxied.
+// notServed answers for a method that nobody handles here; a PDS does as a reference
+// server without other services configured. Nothing is proxied.
 func (s *Server) notServed(c *Call) error {
+	if !s.o.PDS {
+		return MethodNotImplemented()
+	}
 	if s.o.Protected != nil && s.o.Protected(c.NSID) {
 		return InvalidToken("Bad token method")
 	}

@@ -24,7 +24,7 @@ import (
 )
 
 func TestPathsAndVerbs(t *testing.T) {
-	url, _ := serveToy(t, Options{Version: "1.2.3", Protected: func(nsid string) bool {
+	url, _ := serveToy(t, Options{Version: "1.2.3", PDS: true, Protected: func(nsid string) bool {
 		return strings.EqualFold(nsid, "com.example.toy.protected")
 	}})
 	const (
@@ -631,7 +631,7 @@ func TestRateLimits(t *testing.T) {
 	check(resp, 400, "", "", "", "", "")
 	// Unknown methods take from the global limit, which all of the above did, too.
 	resp, _ = do(t, url, "GET /xrpc/com.foo.bar", "")
-	check(resp, 400, "3000", "2992", "1000300", "3000;w=300", "")
+	check(resp, 501, "3000", "2992", "1000300", "3000;w=300", "")
 	resp, _ = do(t, url, "PUT /xrpc/com.example.toy.echo", "")
 	check(resp, 400, "3000", "2991", "1000300", "3000;w=300", "")
 	resp, _ = do(t, url, "PUT /xrpc/a", "")
@@ -757,7 +757,7 @@ com.example.toy.fail: policy names no Limits (use xrpc.GlobalLimitOnly to have n
 // it would hear of any other name.
 func TestNotServed(t *testing.T) {
 	e := echo.New()
-	s := NewServer(e, Options{Logger: slog.New(slog.DiscardHandler)})
+	s := NewServer(e, Options{PDS: true, Logger: slog.New(slog.DiscardHandler)})
 	called := func(context.Context, *EchoInput) (*EchoInput, error) {
 		t.Error("the handler was called")
 		return nil, nil
@@ -814,7 +814,7 @@ func TestMethods(t *testing.T) {
 // A client that sends no more of its body is answered and cut off, wanted or not
 // as the body may be; one that is slow to get its answer is not.
 func TestSlowBodies(t *testing.T) {
-	url, _ := serveToy(t, Options{BodyTime: 20 * time.Millisecond})
+	url, _ := serveToy(t, Options{BodyTime: 20 * time.Millisecond, PDS: true})
 	const head = "Host: x\nAuthorization: Bearer good\nContent-Type: application/json\nContent-Length: 100\n\n{"
 	for _, line := range []string{
 		"POST /xrpc/com.example.toy.echo", "POST /xrpc/com.example.toy.upload", "GET /xrpc/com.example.toy.listThings",
@@ -857,5 +857,24 @@ func TestMemoryLimiterIsBounded(t *testing.T) {
 	}
 	if n := len(l.windows); n != maxWindows {
 		t.Errorf("%d windows kept, want %d", n, maxWindows)
+	}
+}
+
+// A server that is no PDS speaks of no services that it would pass methods on to.
+func TestUnknownMethodOfAServerThatIsNoPDS(t *testing.T) {
+	url, _ := serveToy(t, Options{Protected: func(string) bool { return true }})
+	for ask, want := range map[string]struct {
+		status int
+		body   string
+	}{
+		"GET /xrpc/com.example.toy.other":  {501, `{"error":"MethodNotImplemented","message":"Method Not Implemented"}`},
+		"POST /xrpc/com.example.toy.other": {501, `{"error":"MethodNotImplemented","message":"Method Not Implemented"}`},
+		"PUT /xrpc/com.example.toy.other":  {400, `{"error":"InvalidRequest","message":"XRPC requests only supports GET and POST"}`},
+		"GET /xrpc/..":                     {400, `{"error":"InvalidRequest","message":"invalid xrpc path"}`},
+	} {
+		resp, body := do(t, url, ask, "Atproto-Proxy: did:web:api.test#service")
+		if resp.StatusCode != want.status || body != want.body {
+			t.Errorf("%s: %d %s, want %d %s", ask, resp.StatusCode, body, want.status, want.body)
+		}
 	}
 }

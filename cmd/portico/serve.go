@@ -420,7 +420,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	e.HideBanner, e.HidePort = true, true
 	options := xrpc.Options{
 		Logger: log, Limiter: limiter, BypassKey: string(s.RateLimitBypassKey), BypassIPs: s.RateLimitBypassIPs,
-		TrustedProxies: s.TrustedProxies, CheckOutput: s.DevMode, Protected: serviceauth.Protected,
+		TrustedProxies: s.TrustedProxies, CheckOutput: s.DevMode, PDS: true, Protected: serviceauth.Protected,
 		Health: store.Ping, Version: s.Version,
 	}
 	routes := xrpc.NewServer(e, options)

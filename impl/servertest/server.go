@@ -203,7 +203,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		Services: &serviceauth.Verifier{Audiences: []string{o.Config.ServiceDID.String()}, Resolver: s.Internet, Now: s.Now},
 	}
 	xo := xrpc.Options{
-		Logger: log, Now: s.Now, CheckOutput: true, Protected: serviceauth.Protected, Version: "test", TrustedProxies: o.TrustedProxies,
+		Logger: log, Now: s.Now, CheckOutput: true, PDS: true, Protected: serviceauth.Protected, Version: "test", TrustedProxies: o.TrustedProxies,
 	}
 	if o.Limiter {
 		xo.Limiter = xrpc.NewMemoryLimiter(s.Now)
