@@ -99,6 +99,12 @@ func (q *queries) InviteAvailable(ctx context.Context, code string) error {
 	return wrap(err, "look for invite code")
 }
 
+// Invited reports whether an account signed up with an invite code.
+func (q *queries) Invited(ctx context.Context, did syntax.DID) (bool, error) {
+	ok, err := q.exists(ctx, `SELECT 1 FROM invite_use WHERE used_by = ? LIMIT 1`, string(did))
+	return ok, wrap(err, "look whether %s was invited", did)
+}
+
 // InvitesFor returns the codes that an account owns, the oldest first, each with
 // its uses.
 func (q *queries) InvitesFor(ctx context.Context, account string) ([]Invite, error) {

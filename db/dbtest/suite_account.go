@@ -301,6 +301,11 @@ func (s *suite) creation() {
 	code, err := s.db.Invite(ctx, "once")
 	s.ok(err)
 	s.equal("uses", code.Used, []db.InviteUse{{By: did(2), At: start0}})
+	for n, want := range map[int]bool{1: false, 2: true} {
+		invited, err := s.db.Invited(ctx, did(n))
+		s.ok(err)
+		s.equal("invited", invited, want)
+	}
 }
 
 func (s *suite) creationGivenUp() {

@@ -49,8 +49,9 @@ var (
 
 // GiveHandle gives an account a handle that it may have, also the one it has, and
 // tells the network. An administrator may give away reserved and inappropriate
-// names, those under closed domains, and those of the server itself. One outside
-// this server's domains must point to did already.
+// names, those under closed domains, and those of the server itself. Who moves into a
+// domain that asks for invites must have signed up with one. A handle outside this
+// server's domains must point to did already.
 //
 // It returns the *handle.Error that refuses the handle, db.ErrNotFound,
 // db.ErrHandleTaken, ErrHandleNotInDocument, ErrUnresolved, ErrHandleChanging,
@@ -62,16 +63,40 @@ func (i *Identities) GiveHandle(ctx context.Context, did syntax.DID, wanted stri
 	if err != nil {
 		return err
 	}
+	domains := i.Domains.Current(ctx)
 	return i.change(ctx, did, c.Handle, func(ctx context.Context, tx *db.Tx) error {
 		if !c.Local || c.Domain == "" {
 			return nil
 		}
 		d, err := i.Domains.Hold(ctx, tx, c.Domain)
-		if err == nil && d.Policy == handle.Closed && !admin {
-			err = handle.ErrUnsupportedDomain
+		if err != nil || admin {
+			return err
 		}
-		return err
+		return admit(ctx, tx, did, domains, d)
 	})
+}
+
+// admit returns the error that keeps an account, which tx has locked, from moving into
+// one of the domains. Who is there may change from one name to another.
+func admit(ctx context.Context, tx *db.Tx, did syntax.DID, domains *handle.Domains, into handle.Domain) error {
+	switch into.Policy {
+	case handle.Closed:
+		return handle.ErrUnsupportedDomain
+	case handle.Open:
+		return nil
+	}
+	a, err := tx.AccountByDID(ctx, did)
+	if err != nil {
+		return err
+	}
+	if domains.Of(a.Handle) == into.Name {
+		return nil
+	}
+	invited, err := tx.Invited(ctx, did)
+	if err == nil && !invited {
+		err = handle.ErrUninvited
+	}
+	return err
 }
 
 func (i *Identities) chooseHandle(ctx context.Context, did syntax.DID, wanted string, admin bool) (handle.Choice, error) {

@@ -89,6 +89,12 @@ func (d *Domains) Policy(h syntax.Handle) Policy {
 	return d.elsewhere
 }
 
+// Of returns the name of the domain that h belongs to, "" for none.
+func (d *Domains) Of(h syntax.Handle) string {
+	domain, _, _ := d.over(h.Normalize().String())
+	return domain.Name
+}
+
 // Ours reports whether name, a handle or the name of a host, is under a domain or is one itself, so that there is nobody else to
 // ask about it.
 func (d *Domains) Ours(name string) bool {

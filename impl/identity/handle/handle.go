@@ -41,6 +41,8 @@ var (
 var (
 	// ErrUnsupportedDomain: such a handle needs a DID that it can point to already, or its domain is closed.
 	ErrUnsupportedDomain = &Error{"UnsupportedDomain", "Not a supported handle domain"}
+	// ErrUninvited: the handle is under a domain that is for who was invited.
+	ErrUninvited = &Error{"UnsupportedDomain", "Handles under this domain are for accounts that signed up with an invite code"}
 	// ErrUnresolved: the handle does not point to its owner's DID.
 	ErrUnresolved = &Error{"InvalidRequest", "External handle did not resolve to DID"}
 )

@@ -290,6 +290,48 @@ func TestClosedDomain(t *testing.T) {
 	}
 }
 
+// DESIGN §10, updateHandle into an invite-only domain: for accounts that were invited, and
+// by the operator. Who is there changes from one name to another.
+func TestDesignUpdateHandleIntoAnInviteOnlyDomain(t *testing.T) {
+	places(t, func(t *testing.T, p place) {
+		p.Accepted(p.put("club.example.com", "invite"))
+		p.Accepted(p.put("annex.club.example.com", "open"))
+		p.Accepted(p.put("early.example.com", "open"))
+		p.Invite("one-use", 1, "admin")
+		alice, bob := p.SignUp("alice"), p.SignUpWith("bob", "one-use")
+		early := p.SignUp("early")
+		p.Empty(p.moves(early, "early.early.example.com"))
+		p.Accepted(p.put("early.example.com", "invite"))
+
+		const refused = "Handles under this domain are for accounts that signed up with an invite code"
+		p.Refused(p.moves(alice, "alice.club.example.com"), 400, "UnsupportedDomain", refused)
+		p.Refused(p.moves(alice, "bob.club.example.com"), 400, "UnsupportedDomain", refused) // taken or not
+		// Not by way of an open one under it either.
+		p.Empty(p.moves(alice, "alice.annex.club.example.com"))
+		p.Refused(p.moves(alice, "alice.club.example.com"), 400, "UnsupportedDomain", refused)
+		p.resolved("alice.annex.club.example.com", alice)
+		if got := p.Recorded(alice.DID); strings.Contains(got, "alice.club.example.com") {
+			t.Errorf("record\n%s", got)
+		}
+
+		p.Empty(p.moves(bob, "bob.club.example.com"))
+		p.Empty(p.moves(bob, "bob.test"))
+		p.Empty(p.moves(bob, "rob.club.example.com"))
+
+		p.Empty(p.gives(alice, "alice.club.example.com"))
+		p.Empty(p.moves(alice, "alicia.club.example.com"))
+		p.Empty(p.moves(alice, "alice.test"))
+		p.Refused(p.moves(alice, "alicia.club.example.com"), 400, "UnsupportedDomain", refused)
+
+		p.Empty(p.moves(early, "bird.early.example.com"))
+		p.Empty(p.moves(early, "early.test"))
+		p.Refused(p.moves(early, "bird.early.example.com"), 400, "UnsupportedDomain", refused)
+		if asked := p.Internet.Asked(); len(asked) > 0 {
+			t.Errorf("asked elsewhere for %v", asked)
+		}
+	})
+}
+
 // A handle under a domain that was removed means what the rest of the world says of
 // it.
 func TestRemovedDomain(t *testing.T) {
