@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"slices"
 	"time"
 
@@ -16,32 +17,40 @@ type PhoneClaim struct {
 }
 
 // PhoneAccounts counts the accounts, those under creation too, that signed up with
-// a number, given as its keyed hash.
+// a number, given as its keyed hash, also those that no longer have it, see
+// [Tx.ReleasePhone].
 func (q *queries) PhoneAccounts(ctx context.Context, number []byte) (int, error) {
-	slots, err := q.phoneSlots(ctx, number)
-	return len(slots), wrap(err, "count accounts of a phone number")
+	slots, spent, err := q.phoneUses(ctx, number)
+	return len(slots) + spent, wrap(err, "count accounts of a phone number")
 }
 
-func (q *queries) phoneSlots(ctx context.Context, number []byte) ([]int, error) {
-	var slots []int
-	err := q.each(ctx, `SELECT slot FROM phone_verification WHERE number = ? ORDER BY slot`, []any{number},
+// phoneUses returns the slots that a number's accounts take, and how many accounts no
+// longer have it. One that is released meanwhile is counted twice rather than not.
+func (q *queries) phoneUses(ctx context.Context, number []byte) (slots []int, spent int, err error) {
+	err = q.each(ctx, `SELECT slot FROM phone_verification WHERE number = ? ORDER BY slot`, []any{number},
 		func(row *sql.Rows) error {
 			var slot int
 			err := row.Scan(&slot)
 			slots = append(slots, slot)
 			return err
 		})
-	return slots, err
+	if err == nil {
+		err = q.get(ctx, `SELECT uses FROM phone_spent WHERE number = ? AND until > ?`, []any{number, micros(q.now())}, &spent)
+	}
+	if errors.Is(err, ErrNotFound) {
+		err = nil
+	}
+	return slots, spent, err
 }
 
 // claimPhone takes one of the uses of a number for did, or returns ErrPhoneTaken.
 func (tx *Tx) claimPhone(ctx context.Context, did syntax.DID, c PhoneClaim) error {
 	for {
-		taken, err := tx.phoneSlots(ctx, c.Number)
+		taken, spent, err := tx.phoneUses(ctx, c.Number)
 		if err != nil {
 			return err
 		}
-		if len(taken) >= c.Max {
+		if len(taken)+spent >= c.Max {
 			return ErrPhoneTaken
 		}
 		free := 0
@@ -55,6 +64,24 @@ func (tx *Tx) claimPhone(ctx context.Context, did syntax.DID, c PhoneClaim) erro
 			return err
 		}
 	}
+}
+
+// phoneSpentFor is how long a number stays spent that an account had.
+const phoneSpentFor = 365 * 24 * time.Hour
+
+// ReleasePhone makes the number that an account signed up with no longer its, and
+// reports whether there was one. For a year it counts as before: nobody gets more
+// accounts for a number by giving them away.
+func (tx *Tx) ReleasePhone(ctx context.Context, did syntax.DID) (bool, error) {
+	_, err := tx.exec(ctx, `INSERT INTO phone_spent (number, uses, until) SELECT number, 1, ? FROM phone_verification WHERE did = ?
+		ON CONFLICT (number) DO UPDATE SET
+			uses = CASE WHEN phone_spent.until <= ? THEN 1 ELSE phone_spent.uses + 1 END, until = excluded.until`,
+		micros(tx.now().Add(phoneSpentFor)), string(did), micros(tx.now()))
+	if err != nil {
+		return false, wrap(err, "release phone number of %s", did)
+	}
+	n, err := tx.exec(ctx, `DELETE FROM phone_verification WHERE did = ?`, string(did))
+	return n > 0, wrap(err, "release phone number of %s", did)
 }
 
 // InsertPhoneCode stores a code that was sent to a number, both as keyed hashes.

@@ -17,7 +17,7 @@ const (
 )
 
 // Purge removes what is over at now: sessions, budgets, reserved keys, codes sent
-// to phones; emailed codes a day later. Mails that were not delivered in time become
+// to phones, numbers that are spent; emailed codes a day later. Mails that were not delivered in time become
 // expired and lose their bodies; a mail that needs no more attempts is forgotten 30 days
 // after it was queued, or when 100,000 came after it.
 func (tx *Tx) Purge(ctx context.Context, now time.Time) error {
@@ -33,6 +33,7 @@ func (tx *Tx) Purge(ctx context.Context, now time.Time) error {
 		{`UPDATE audit SET address = NULL WHERE address IS NOT NULL AND at <= ?`, micros(now.Add(-knownFor))},
 		{`DELETE FROM reserved_key WHERE expires_at <= ?`, at},
 		{`DELETE FROM phone_code WHERE expires_at <= ?`, at},
+		{`DELETE FROM phone_spent WHERE until <= ?`, at},
 		{`DELETE FROM email_code WHERE expires_at <= ?`, micros(now.Add(-codesStay))},
 		{`UPDATE mail SET state = 'expired', sealed = NULL, holder = NULL, ` + nobodys + ` WHERE state IN ('queued', 'sending') AND expires_at <= ?`, at},
 		{`DELETE FROM mail WHERE created_at <= ? AND state NOT IN ('queued', 'sending')`, micros(now.Add(-mailsStay))},

@@ -62,6 +62,29 @@ func (s *suite) phoneAccounts() {
 		r.Phone.Max = 1
 		return tx.ReserveAccount(ctx, r)
 	})
+	// An account that no longer has its number uses it up all the same, for a year.
+	release := func(n int, want bool) {
+		s.Helper()
+		s.must(func(tx *db.Tx) error {
+			had, err := tx.ReleasePhone(ctx, did(n))
+			s.equal("released", had, want)
+			return err
+		})
+	}
+	release(2, true)
+	release(2, false)
+	release(4, false)
+	has(2)
+	s.fails(db.ErrPhoneTaken, reserve(5))
+	s.must(func(tx *db.Tx) error { return tx.DeleteAccount(ctx, did(2)) })
+	has(2)
+	s.must(func(tx *db.Tx) error { return tx.FinishAccount(ctx, did(1), "me") })
+	release(1, true)
+	has(2)
+	s.must(func(tx *db.Tx) error { return tx.Purge(ctx, start0.Add(365*24*time.Hour-time.Second)) })
+	has(2)
+	s.must(func(tx *db.Tx) error { return tx.Purge(ctx, start0.Add(366*24*time.Hour)) })
+	has(0)
 	other, err := s.db.PhoneAccounts(ctx, []byte("another"))
 	s.ok(err)
 	s.equal("accounts of another number", other, 0)

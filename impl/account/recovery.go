@@ -20,8 +20,8 @@ import (
 // Recover gives a, an account that its owner gets back into, the password with this
 // hash, and shuts every other way in that somebody may have made: sessions, app
 // passwords and the codes that were mailed. Where nobody had confirmed the address
-// before, whoever signed up with it was perhaps somebody else, and signing in no longer
-// asks for an emailed code either. The owner is told of it, and of the keys that this
+// before, whoever signed up with it was perhaps somebody else: signing in no longer asks
+// for an emailed code, and the phone number is no longer the account's. The owner is told of it, and of the keys that this
 // server cannot take away. from is as in SetPassword.
 func (c Credentials) Recover(
 	ctx context.Context, tx *db.Tx, a *db.Account, hash string, from netip.Addr, keys ForeignKeys,
@@ -33,12 +33,15 @@ func (c Credentials) Recover(
 	if err := tx.DeleteCodes(ctx, a.DID); err != nil {
 		return fmt.Errorf("recover account: %w", err)
 	}
-	ended := mail.Recovery{ForeignKeys: keys.Keys, KeysUnknown: keys.Unknown}
+	ended, phone := mail.Recovery{ForeignKeys: keys.Keys, KeysUnknown: keys.Unknown}, false
 	if a.EmailConfirmedAt == nil {
 		ended.SignInCodeOff = a.EmailAuthFactor
 		a.EmailAuthFactor = false
+		if phone, err = tx.ReleasePhone(ctx, a.DID); err != nil {
+			return fmt.Errorf("recover account: %w", err)
+		}
 	}
-	if err := c.setPassword(ctx, tx, a, hash, from, recoveryDetail(apps, ended)); err != nil {
+	if err := c.setPassword(ctx, tx, a, hash, from, recoveryDetail(apps, phone, ended)); err != nil {
 		return err
 	}
 	letter := c.Brand.Recovered(a.Email, outbox.Named(a), c.Now(), ended)
@@ -46,13 +49,16 @@ func (c Credentials) Recover(
 }
 
 // recoveryDetail is what the record says of a recovery.
-func recoveryDetail(apps int64, r mail.Recovery) string {
+func recoveryDetail(apps int64, phone bool, r mail.Recovery) string {
 	var said []string
 	if apps > 0 {
 		said = append(said, fmt.Sprintf("app passwords revoked: %d", apps))
 	}
 	if r.SignInCodeOff {
 		said = append(said, "sign-in codes off")
+	}
+	if phone {
+		said = append(said, "phone number forgotten")
 	}
 	if len(r.ForeignKeys) > 0 {
 		said = append(said, "rotation keys that are not the server's: "+strings.Join(r.ForeignKeys, " "))

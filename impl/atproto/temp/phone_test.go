@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
 	"portico/db"
 	"portico/db/dbtest"
 	"portico/impl/account/phone"
@@ -285,6 +287,30 @@ func TestSignUpIsGivenUp(t *testing.T) {
 	s.Empty(request(s, "+15551234567"))
 	s.Accepted(create(s, signUp("alice", "+15551234567", service.Code("+15551234567"))))
 	s.Refused(request(s, "+15551234567"), 400, "InvalidRequest", "There are too many accounts currently using this phone number. Max: 1")
+}
+
+// DESIGN §10, resetPassword by mailed code: where the address was never confirmed, the
+// number that somebody signed up with is not the account's any more, and is used up: it
+// gives nobody more accounts than it may have.
+func TestDesignResetForgetsThePhone(t *testing.T) {
+	servertest.Engines(t, func(t *testing.T, s *servertest.Server) {
+		service := verifyByService(s)
+		s.Temp.Phones.Max = 2
+		for i, name := range []string{"alice", "bob"} {
+			s.Empty(request(s, "+15551234567"))
+			a := s.Accepted(create(s, signUp(name, "+15551234567", service.Code("+15551234567"))))
+			did, address := syntax.DID(a.Text(t, "did")), s.Account(syntax.DID(a.Text(t, "did"))).Email
+			if name == "bob" { // who has confirmed the address
+				s.SetAccount(did, func(a *db.Account) { a.EmailConfirmedAt = new(s.Now()) })
+			}
+			s.Accepted(s.Post("com.atproto.server.requestPasswordReset", fmt.Sprintf(`{"email":%q}`, address)))
+			s.Accepted(s.Post("com.atproto.server.resetPassword", fmt.Sprintf(`{"token":%q,"password":"a new password"}`, s.Code("reset_password"))))
+			if got, want := strings.Contains(s.Recorded(did), "phone number forgotten"), i == 0; got != want {
+				t.Errorf("%s: record\n%s", name, s.Recorded(did))
+			}
+		}
+		s.Refused(request(s, "+15551234567"), 400, "InvalidRequest", "There are too many accounts currently using this phone number. Max: 2")
+	}, servertest.In("com.atproto.temp"))
 }
 
 // One number needs no phone. Nothing is sent to it, and its accounts are not counted.
