@@ -100,26 +100,27 @@ func TestDesignUpdateEmailWhile2FAIsOn(t *testing.T) {
 // DESIGN §10, getSession and createSession: emailAuthFactor is sent when true, and
 // absent otherwise.
 func TestDesignEmailAuthFactorOnlyWhenTrue(t *testing.T) {
-	f := newFixture(t)
-	shows := func(u user, want any) {
-		t.Helper()
-		in := func(code string) answer {
-			return f.Post("createSession", fmt.Sprintf(`{"identifier":%q,"password":%q,"authFactorToken":%q}`, u.Handle, goodPassword, code))
-		}
-		opened := in("")
-		if want == true {
-			opened = in(f.Code("sign_in"))
-		}
-		for _, a := range []answer{
-			opened, f.Get("getSession", u.Access), f.Post("refreshSession", "", servertest.Bearer(f.Accepted(opened).Text(t, "refreshJwt"))),
-		} {
-			if got, sent := f.Accepted(a).Fields(t)["emailAuthFactor"]; got != want || sent != (want != nil) {
-				t.Errorf("answer %s, want emailAuthFactor %v", a.Body, want)
+	engines(t, func(t *testing.T, f *fixture) {
+		shows := func(u user, want any) {
+			t.Helper()
+			in := func(code string) answer {
+				return f.Post("createSession", fmt.Sprintf(`{"identifier":%q,"password":%q,"authFactorToken":%q}`, u.Handle, goodPassword, code))
+			}
+			opened := in("")
+			if want == true {
+				opened = in(f.Code("sign_in"))
+			}
+			for _, a := range []answer{
+				opened, f.Get("getSession", u.Access), f.Post("refreshSession", "", servertest.Bearer(f.Accepted(opened).Text(t, "refreshJwt"))),
+			} {
+				if got, sent := f.Accepted(a).Fields(t)["emailAuthFactor"]; got != want || sent != (want != nil) {
+					t.Errorf("answer %s, want emailAuthFactor %v", a.Body, want)
+				}
 			}
 		}
-	}
-	shows(f.SignUp("alice"), nil)
-	shows(f.withFactor("bob"), true)
+		shows(f.SignUp("alice"), nil)
+		shows(f.withFactor("bob"), true)
+	})
 }
 
 // A second reset in the same second ends the tokens that were issued after the first.
