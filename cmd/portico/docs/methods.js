@@ -211,7 +211,7 @@ function next(m, status) {
 const boxes = {
   session: ['Your token', 'The accessJwt of createAccount or createSession, filled in when you call them here.'],
   refresh: ['Your refresh token', 'The refreshJwt of createAccount or createSession, filled in when you call them here.'],
-  service: ['A service token', 'From getServiceAuth of the server that an account moves away from. Mostly there is none.'],
+  service: ['A service token', 'What getServiceAuth of another server answered, for this method.'],
   admin: ['The operator’s password', 'PDS_ADMIN_PASSWORD of the server’s settings. A development server has made one, in data/secrets.env.'],
 }
 
@@ -235,7 +235,7 @@ function showStart() {
     el('p', {}, 'An app asks this server by calling methods: a query is a GET, a procedure a POST, to ', el('code', {}, '/xrpc/'), ' and the method’s name. Every method is here, and can be tried. Begin like this:'),
     el('ol', { className: 'steps' },
       step(done.account, done.account ? 'Your account is ' + mine.handle : 'Create an account',
-        server.inviteCodeRequired ? 'This server asks for an invite code, which its operator gives out.' : 'The example is filled in, with a name that nobody has. If you have an account here, use createSession instead.', 'com.atproto.server.createAccount'),
+        done.account ? 'Its DID, which never changes, is ' + mine.did + '.' : server.inviteCodeRequired ? 'This server asks for an invite code, which its operator gives out.' : 'The example is filled in, with a name that nobody has. If you have an account here, use createSession instead.', 'com.atproto.server.createAccount'),
       step(secrets.session !== '', 'Take the token', 'The answer has an accessJwt: who sends it is you, for two hours. This page keeps it for the next calls. An app sends it in a header, authorization: Bearer and the token.', 'com.atproto.server.createSession'),
       step(done.session, 'Ask who you are', 'With the token, getSession says whose session it is.', 'com.atproto.server.getSession')),
     el('h2', {}, 'All methods'),
@@ -277,7 +277,8 @@ function showMethod(m) {
   const schemes = [...new Set(op.security.flatMap(s => Object.keys(s)))]
   const form = el('form', { className: 'try' }, el('h2', {}, 'Try it'))
   const optional = op.security.some(s => !Object.keys(s).length)
-  if (!optional) form.append(...schemes.map(secretBox))
+  const rarely = optional ? schemes : schemes.slice(1)
+  if (!optional) form.append(...schemes.slice(0, 1).map(secretBox))
   for (const p of op.parameters ?? []) form.append(parameterField(p))
   let body
   if (kind === 'application/json') {
@@ -294,7 +295,7 @@ function showMethod(m) {
     body = el('input', { type: 'file' })
     form.append(el('label', { className: 'field' }, el('span', { className: 'label' }, 'Body', el('span', { className: 'soft' }, kind)), body))
   }
-  if (optional && schemes.length) form.append(el('details', {}, el('summary', {}, 'With a token'), schemes.map(secretBox)))
+  if (rarely.length) form.append(el('details', {}, el('summary', {}, 'With a service token'), rarely.map(secretBox)))
   const button = el('button', { textContent: 'Send' })
   const answer = el('div', { className: 'answer', 'aria-live': 'polite' })
   form.append(el('div', { className: 'row' }, button), answer)
@@ -384,7 +385,7 @@ function drawList() {
     const some = found.filter(m => m.group === tag)
     if (!some.length) return []
     return [el('h2', {}, tag['x-displayName'] ?? tag.name, el('span', {}, tag.name)),
-      el('ul', {}, some.map(m => el('li', {}, el('a', { href: '#' + m.id, ...(m.id === current ? { 'aria-current': 'page' } : {}) }, m.name,
+      el('ul', {}, some.map(m => el('li', {}, el('a', { href: '#' + m.id, ...(m.id === current ? { 'aria-current': 'page' } : {}) }, el('span', {}, m.name.split(/(?=[A-Z])/).flatMap((part, i) => i ? [el('wbr'), part] : [part])),
         el('span', { className: 'verb ' + m.verb.toLowerCase() }, m.verb)))))]
   }), found.length ? '' : el('p', { className: 'none' }, 'No method is like that.'))
 }

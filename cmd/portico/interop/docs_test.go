@@ -18,8 +18,10 @@ import (
 	"portico/cmd/portico/launch"
 )
 
-// TestDocs opens /docs in Chromium, tries describeServer from it, and looks at every
-// request that the browser made. PORTICO_SCREENSHOT names a file for a picture of it.
+// TestDocs does in Chromium what /docs says to do first: creates an account by the
+// example, and asks for its session with the token that the page kept. It looks at every
+// request that the browser made, and at whether the pages fit a phone. PORTICO_SCREENSHOT
+// names a folder for pictures of them.
 func TestDocs(t *testing.T) {
 	server, err := launch.StartServer(t.Context(), binary, t.TempDir())
 	if err != nil {
@@ -31,39 +33,68 @@ func TestDocs(t *testing.T) {
 	b.call("Runtime.enable", nil)
 	b.call("Network.enable", nil)
 	b.call("Log.enable", nil)
-	b.call("Page.navigate", map[string]any{"url": server.URL + "/docs#?route=get-/xrpc/com.atproto.server.describeServer"})
+	b.call("Page.navigate", map[string]any{"url": server.URL + "/docs"})
 
-	// The viewer lives in shadow roots, which no selector reaches through.
-	const all = `(function walk(root, found = []) {
-		for (const e of root.querySelectorAll('*')) { found.push(e); if (e.shadowRoot) walk(e.shadowRoot, found) }
-		return found
-	})(document)`
-	b.until("the method's button", all+`.some(e => e.tagName === 'BUTTON' && e.textContent.trim() === 'EXECUTE')`)
-	b.call("Runtime.evaluate", map[string]any{
-		"expression": all + `.find(e => e.tagName === 'BUTTON' && e.textContent.trim() === 'EXECUTE').click()`,
-	})
-	b.until("the answer", all+`.some(e => e.tagName === 'PRE' && e.textContent.includes('"availableUserDomains"') && e.textContent.includes('did:web:localhost'))`)
-
-	if path := os.Getenv("PORTICO_SCREENSHOT"); path != "" {
-		var picture struct{ Data string }
-		b.result(b.call("Page.captureScreenshot", nil), &picture)
-		png, err := base64.StdEncoding.DecodeString(picture.Data)
-		if err == nil {
-			err = os.WriteFile(path, png, 0o666)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	const send = `document.querySelector('main form').requestSubmit()`
+	answered := func(text string) string {
+		return `document.querySelector('.status')?.textContent === '200 OK' && document.querySelector('.answer pre').textContent.includes('` + text + `')`
 	}
-	tried := false
+	open := func(nsid string) {
+		t.Helper()
+		name := nsid[strings.LastIndexByte(nsid, '.')+1:]
+		b.run(`document.querySelector('nav a[href="#` + nsid + `"]').click()`)
+		b.until(nsid, `document.querySelector('h1').textContent === '`+name+`' && document.querySelector('nav a[aria-current]').hash === '#`+nsid+`'`)
+	}
+	b.until("the first step", `[...document.querySelectorAll('.steps .button')].some(e => e.hash === '#com.atproto.server.createAccount')`)
+	b.picture("start")
+	open("com.atproto.server.createAccount")
+	b.run(send)
+	b.until("an account", answered(`"accessJwt"`))
+	b.picture("account")
+	open("com.atproto.server.getSession")
+	b.run(send)
+	b.until("its session", answered(`"active": true`))
+	b.picture("session")
+	open("com.atproto.identity.resolveHandle")
+	b.run(send)
+	b.until("its handle", answered(`"did:plc:`))
+	b.run(`location.hash = ''`)
+	b.until("the steps to be done", `document.querySelectorAll('.steps .done').length === 3`)
+
+	tried := 0
 	for _, url := range b.requests {
 		if !strings.HasPrefix(url, server.URL+"/") && !strings.HasPrefix(url, "data:") {
 			t.Errorf("the page asked for %s", url)
 		}
-		tried = tried || url == server.URL+"/xrpc/com.atproto.server.describeServer"
+		if strings.HasPrefix(url, server.URL+"/xrpc/") {
+			tried++
+		}
 	}
-	if !tried {
-		t.Errorf("describeServer was not asked for, only %q", b.requests)
+	if tried != 4 { // describeServer at the start, and the three
+		t.Errorf("%d methods were called: %q", tried, b.requests)
+	}
+
+	// On a phone, by day and by night, nothing is wider than the screen, and the list
+	// of methods is there when it is asked for.
+	const fits = `document.documentElement.scrollWidth <= 390 && innerWidth === 390`
+	b.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": true})
+	backgrounds := map[string]bool{}
+	for _, scheme := range []string{"light", "dark"} {
+		b.call("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}})
+		for _, path := range []string{"/", "/docs", "/docs#com.atproto.identity.getRecommendedDidCredentials", "/docs#com.atproto.admin.updateSubjectStatus"} {
+			b.call("Page.navigate", map[string]any{"url": "about:blank"})
+			b.call("Page.navigate", map[string]any{"url": server.URL + path})
+			b.until(path, `document.querySelector('h1') !== null`)
+			b.until(path+" to fit", fits)
+			b.picture(scheme + strings.NewReplacer("/", "-", "#", "-").Replace(path))
+		}
+		b.until("no list", `getComputedStyle(document.querySelector('nav')).display === 'none'`)
+		b.run(`document.getElementById('menu').click()`)
+		b.until("the list", `getComputedStyle(document.querySelector('nav')).display === 'block' && `+fits)
+		backgrounds[b.run(`getComputedStyle(document.body).backgroundColor`)] = true
+	}
+	if len(backgrounds) != 2 {
+		t.Errorf("backgrounds by day and night: %v", backgrounds)
 	}
 	for _, complaint := range b.complaints {
 		t.Errorf("the browser complains: %s", complaint)
@@ -185,6 +216,33 @@ func (b *browser) call(method string, params any) json.RawMessage {
 func (b *browser) result(from json.RawMessage, into any) {
 	b.t.Helper()
 	if err := json.Unmarshal(from, into); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// run evaluates an expression and returns its value where that is a text.
+func (b *browser) run(expression string) string {
+	b.t.Helper()
+	var answer struct{ Result struct{ Value any } }
+	b.result(b.call("Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true}), &answer)
+	text, _ := answer.Result.Value.(string)
+	return text
+}
+
+// picture keeps what the page looks like, if the environment says where.
+func (b *browser) picture(name string) {
+	b.t.Helper()
+	folder := os.Getenv("PORTICO_SCREENSHOT")
+	if folder == "" {
+		return
+	}
+	var picture struct{ Data string }
+	b.result(b.call("Page.captureScreenshot", nil), &picture)
+	png, err := base64.StdEncoding.DecodeString(picture.Data)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(folder, name+".png"), png, 0o666)
+	}
+	if err != nil {
 		b.t.Fatal(err)
 	}
 }
