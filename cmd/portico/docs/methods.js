@@ -177,6 +177,9 @@ function learn(m, sent, answer) {
     case 'com.atproto.server.createInviteCode':
       mine.inviteCode = answer.code
       break
+    case 'com.atproto.server.reserveSigningKey':
+      mine.signingKey = answer.signingKey
+      break
     case 'com.atproto.server.deleteSession':
       Object.assign(secrets, { session: '', refresh: '' })
   }
