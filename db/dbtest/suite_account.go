@@ -217,10 +217,8 @@ func Fill(ctx context.Context, tx *db.Tx, d syntax.DID) error {
 		func() error {
 			return tx.RecordAudit(ctx, db.AuditEntry{DID: d, At: start0, Actor: d.String(), Event: "sign-in"})
 		},
-		func() error {
-			_, _, err := tx.SpendBudget(ctx, "failed-passwords", d.String(), 10, time.Hour, start0)
-			return err
-		},
+		func() error { return tx.KnowAddress(ctx, d, "192.0.2.1", start0, 20) },
+		func() error { return tx.NoteGuessed(ctx, d, start0, start0.Add(time.Hour)) },
 	} {
 		if err := f(); err != nil {
 			return err
