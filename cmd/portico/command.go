@@ -41,7 +41,7 @@ server on http://localhost:2583 which keeps its data in ./data; with
 PDS_HOSTNAME set it is a server for the world and wants its secrets
 configured. Settings are environment variables: "portico config" lists them.
 
-The commands account, invite, domain and log operate a server that runs, here
+The commands account, invite, domain, log and budget operate a server that runs, here
 or elsewhere.
 
 ` + statusHelp + `
@@ -109,6 +109,7 @@ These are the settings: environment variables, or lines of the file that
 			inviteCommand(o, envFile),
 			domainCommand(o, envFile),
 			logCommand(o, envFile),
+			budgetCommand(o, envFile),
 			mailCommand(config, envFile, stdout, stderr),
 			backupCommand(config, envFile, stdout),
 			{

@@ -91,6 +91,20 @@ func TestTablesArePrintable(t *testing.T) {
 	}
 }
 
+// What an account has spent is one line a budget.
+func TestBudgetTable(t *testing.T) {
+	environ := standIn(t, func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, `{"budgets":[{"kind":"failed-passwords/visitors/strangers","spent":61,"limit":50,"resetAt":"2026-01-02T03:04:05Z","protects":"a password from being guessed"}]}`)
+	})
+	got, _, err := portico(t, environ, "budget", "show", "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa")
+	want := `BUDGET                               SPENT     UNTIL                 PROTECTS
+failed-passwords/visitors/strangers  61 of 50  2026-01-02 03:04:05Z  a password from being guessed
+`
+	if err != nil || got != want {
+		t.Errorf("%v\n%s", err, got)
+	}
+}
+
 // The same holds for JSON, which stays what it was for whoever reads it.
 func TestJSONIsPrintable(t *testing.T) {
 	const detail = "\u009b2J \x7f \u202eevil \U000e0001 caf\u00e9\n"

@@ -31,6 +31,7 @@ const (
 	AdminSignInFailed     = "admin_sign_in_failed"
 	AppPasswordCreated    = "app_password_created"
 	AppPasswordRevoked    = "app_password_revoked"
+	BudgetsCleared        = "budgets_cleared"
 	Deactivated           = "deactivated"
 	DomainAdded           = "domain_added"
 	DomainChanged         = "domain_changed"

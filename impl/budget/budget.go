@@ -13,6 +13,8 @@ package budget
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -157,6 +159,16 @@ var All = []Budget{
 func (b Budget) For(purpose string) Budget {
 	b.Kind += "/" + purpose
 	return b
+}
+
+// Of returns the budget that a stored kind is one of, with share and purpose or without.
+func Of(kind string) (Budget, bool) {
+	kind, _, _ = strings.Cut(kind, "/")
+	i := slices.IndexFunc(All, func(b Budget) bool { return b.Kind == kind })
+	if i < 0 {
+		return Budget{}, false // of an older version
+	}
+	return All[i], true
 }
 
 // Spent says that a payer has nothing left of a budget. Handlers tell it to those alone

@@ -151,6 +151,14 @@ func (l *Ledger) Spendings(ctx context.Context, p Payer) ([]db.Spending, error) 
 	return all, nil
 }
 
+// Limit is how much of b p has.
+func (l *Ledger) Limit(b Budget, p Payer) int {
+	if strings.HasPrefix(p.who, "address ") && strings.HasSuffix(p.who, "/48") {
+		return wideShare * b.Points
+	}
+	return b.Points
+}
+
 // Forget removes what p and all its shares have spent of all budgets.
 func (l *Ledger) Forget(ctx context.Context, tx *db.Tx, p Payer) error {
 	if err := tx.ForgetBudgets(ctx, l.key(p.who)); err != nil {

@@ -8,6 +8,32 @@ import (
 	"portico/api/xrpc"
 )
 
+// Budget is alt.portico.operator.defs#budget.
+//
+// What somebody has spent of a security budget, in a window that is open.
+type Budget struct {
+	// Which budget, and after slashes which share of it and what for.
+	Kind string `json:"kind"`
+	// More than limit when more was tried.
+	Spent int64 `json:"spent"`
+	Limit int64 `json:"limit"`
+	// When the budget is whole again.
+	ResetAt syntax.Datetime `json:"resetAt"`
+	// What the budget is there for.
+	Protects string `json:"protects"`
+}
+
+var budget = xrpc.Object(
+	xrpc.Required("kind", xrpc.String()),
+	xrpc.Required("spent", xrpc.Integer()),
+	xrpc.Required("limit", xrpc.Integer()),
+	xrpc.Required("resetAt", xrpc.String(xrpc.FormatDatetime)),
+	xrpc.Required("protects", xrpc.String()),
+)
+
+// Schema is what the lexicon says about Budget.
+func (*Budget) Schema() *xrpc.Schema { return budget }
+
 // Values of Domain.InvitePolicy known to the lexicon. Others may occur.
 const (
 	DomainInvitePolicyOpen   = "open"

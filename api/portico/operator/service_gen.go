@@ -12,6 +12,13 @@ import (
 
 // Service is the behaviour of alt.portico.operator; [Client] has it over HTTP.
 type Service interface {
+	// ClearBudgets is the procedure alt.portico.operator.clearBudgets.
+	//
+	// Forget what somebody has spent of the security budgets, as if the time
+	// had come.
+	//
+	// Declared errors: [ErrClearBudgetsInvalidPayer].
+	ClearBudgets(ctx context.Context, in *ClearBudgetsInput) error
 	// DisableAuthFactor is the procedure
 	// alt.portico.operator.disableAuthFactor.
 	//
@@ -27,6 +34,13 @@ type Service interface {
 	//
 	// Declared errors: [ErrGetAccountAccountNotFound].
 	GetAccount(ctx context.Context, params *GetAccountParams) (*GetAccountOutput, error)
+	// GetBudgets is the query alt.portico.operator.getBudgets.
+	//
+	// List what somebody has spent of the security budgets. The server keeps no
+	// names there, only keyed hashes: it looks for the one of who is named.
+	//
+	// Declared errors: [ErrGetBudgetsInvalidPayer].
+	GetBudgets(ctx context.Context, params *GetBudgetsParams) (*GetBudgetsOutput, error)
 	// GetLog is the query alt.portico.operator.getLog.
 	//
 	// List what was done and by whom, the newest first. That an operator
@@ -91,8 +105,10 @@ type Service interface {
 // Policy decides, for every method, who may call it, how often, and how large a
 // request may be.
 type Policy interface {
+	ClearBudgets() xrpc.Policy[ClearBudgetsInput]
 	DisableAuthFactor() xrpc.Policy[DisableAuthFactorInput]
 	GetAccount() xrpc.Policy[GetAccountParams]
+	GetBudgets() xrpc.Policy[GetBudgetsParams]
 	GetLog() xrpc.Policy[GetLogParams]
 	InspectAccount() xrpc.Policy[InspectAccountParams]
 	ListAccounts() xrpc.Policy[ListAccountsParams]
@@ -107,8 +123,10 @@ type Policy interface {
 // whose policy is incomplete.
 func Register(s *xrpc.Server, svc Service, p Policy) error {
 	return errors.Join(
+		xrpc.Handle(s, &clearBudgets, p.ClearBudgets(), xrpc.WithoutOutput(svc.ClearBudgets)),
 		xrpc.Handle(s, &disableAuthFactor, p.DisableAuthFactor(), xrpc.WithoutOutput(svc.DisableAuthFactor)),
 		xrpc.Handle(s, &getAccount, p.GetAccount(), svc.GetAccount),
+		xrpc.Handle(s, &getBudgets, p.GetBudgets(), svc.GetBudgets),
 		xrpc.Handle(s, &getLog, p.GetLog(), svc.GetLog),
 		xrpc.Handle(s, &inspectAccount, p.InspectAccount(), svc.InspectAccount),
 		xrpc.Handle(s, &listAccounts, p.ListAccounts(), svc.ListAccounts),
@@ -125,6 +143,12 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// ClearBudgets calls alt.portico.operator.clearBudgets.
+func (c *Client) ClearBudgets(ctx context.Context, in *ClearBudgetsInput) error {
+	_, err := xrpc.Do[ClearBudgetsInput, xrpc.None](ctx, &c.Client, &clearBudgets, in)
+	return err
+}
+
 // DisableAuthFactor calls alt.portico.operator.disableAuthFactor.
 func (c *Client) DisableAuthFactor(ctx context.Context, in *DisableAuthFactorInput) error {
 	_, err := xrpc.Do[DisableAuthFactorInput, xrpc.None](ctx, &c.Client, &disableAuthFactor, in)
@@ -134,6 +158,11 @@ func (c *Client) DisableAuthFactor(ctx context.Context, in *DisableAuthFactorInp
 // GetAccount calls alt.portico.operator.getAccount.
 func (c *Client) GetAccount(ctx context.Context, params *GetAccountParams) (*GetAccountOutput, error) {
 	return xrpc.Do[GetAccountParams, GetAccountOutput](ctx, &c.Client, &getAccount, params)
+}
+
+// GetBudgets calls alt.portico.operator.getBudgets.
+func (c *Client) GetBudgets(ctx context.Context, params *GetBudgetsParams) (*GetBudgetsOutput, error) {
+	return xrpc.Do[GetBudgetsParams, GetBudgetsOutput](ctx, &c.Client, &getBudgets, params)
 }
 
 // GetLog calls alt.portico.operator.getLog.

@@ -16,8 +16,10 @@ func TestPolicies(t *testing.T) {
 
 // requests are one for each method, about an account and a domain that are not here.
 var requests = map[string]string{
+	"clearBudgets":      `{"who":"192.0.2.1"}`,
 	"disableAuthFactor": `{"did":"` + nobody + `"}`,
 	"getAccount":        "?account=" + nobody,
+	"getBudgets":        "?who=192.0.2.1",
 	"getLog":            "?did=" + nobody,
 	"inspectAccount":    "?did=" + nobody,
 	"listAccounts":      "",

@@ -12,11 +12,17 @@ type Policy struct{ Gate *auth.Gate }
 
 var _ api.Policy = Policy{}
 
+func (p Policy) ClearBudgets() xrpc.Policy[api.ClearBudgetsInput] {
+	return admin[api.ClearBudgetsInput](p)
+}
 func (p Policy) DisableAuthFactor() xrpc.Policy[api.DisableAuthFactorInput] {
 	return admin[api.DisableAuthFactorInput](p)
 }
 func (p Policy) GetAccount() xrpc.Policy[api.GetAccountParams] {
 	return admin[api.GetAccountParams](p)
+}
+func (p Policy) GetBudgets() xrpc.Policy[api.GetBudgetsParams] {
+	return admin[api.GetBudgetsParams](p)
 }
 func (p Policy) GetLog() xrpc.Policy[api.GetLogParams] {
 	return admin[api.GetLogParams](p)

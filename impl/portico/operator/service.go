@@ -10,12 +10,14 @@ import (
 	"portico/db"
 	"portico/impl/account"
 	"portico/impl/account/password"
+	"portico/impl/budget"
 	"portico/impl/identity/domain"
 )
 
 // Service is the behaviour of alt.portico.operator. It is safe for concurrent use.
 type Service struct {
 	DB          *db.DB
+	Budgets     *budget.Ledger
 	Identities  *account.Identities
 	Credentials account.Credentials
 	Domains     *domain.Domains
