@@ -339,6 +339,9 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 	tokens := &token.Issuer{Secret: []byte(s.JWTSecret), ServiceDID: s.ServiceDID.String(), Now: time.Now, Rand: rand.Reader}
 	budgets := &budget.Ledger{DB: store, Keys: keys, Exempt: s.RateLimitBypassIPs, Now: time.Now}
+	if !s.Development {
+		budgets.Hidden = func() { log.Warn(hiddenClients) }
+	}
 	sessions := &session.Sessions{DB: store, Tokens: tokens, Keys: keys, Budgets: budgets, Now: time.Now}
 	accounts := &account.Accounts{
 		DB: store, Sessions: sessions, Keys: keys, Budgets: budgets,
@@ -453,6 +456,11 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		sched: &job.Scheduler{DB: store, Holder: holder, Now: time.Now, Log: log},
 	}, nil
 }
+
+// hiddenClients is what is wrong where all requests come from this machine or a private
+// network.
+const hiddenClients = "nobody who signs in has an address of their own: the proxy in front of the server has to add " +
+	"X-Forwarded-For (see PORTICO_TRUSTED_PROXIES), or a single caller can keep others from signing in"
 
 // wait returns after d, or when ctx ends.
 func wait(ctx context.Context, d time.Duration) {

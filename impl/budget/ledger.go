@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -23,6 +24,23 @@ type Ledger struct {
 	// Exempt are addresses that the operator counts as nobody's.
 	Exempt []netip.Addr
 	Now    func() time.Time
+	// Hidden is called, once, when a hundred visitors came and none of them had an address
+	// of its own: a proxy hides them. It may be nil.
+	Hidden func()
+
+	seen   atomic.Bool  // a visitor had one
+	unseen atomic.Int64 // those before that had none
+}
+
+// watch counts a visitor that may be hidden.
+func (l *Ledger) watch(ip netip.Addr) {
+	switch {
+	case l.seen.Load():
+	case !l.Nobody(ip):
+		l.seen.Store(true)
+	case l.unseen.Add(1) == 100 && l.Hidden != nil:
+		l.Hidden()
+	}
 }
 
 // key stands for a payer in the database.
@@ -219,6 +237,7 @@ func (l *Ledger) Unknow(ctx context.Context, tx *db.Tx, did syntax.DID, but neti
 // and hold no session of: the address, if it is known for that account, or all unknown
 // ones together. did is "" where they name none; it takes as many statements.
 func (l *Ledger) Visitor(ctx context.Context, did syntax.DID, ip netip.Addr) (Payer, error) {
+	l.watch(ip)
 	known, err := l.Known(ctx, did, ip)
 	switch {
 	case err != nil:

@@ -240,6 +240,24 @@ func TestHiddenClientsShutNobodyOutForLong(t *testing.T) {
 	})
 }
 
+// A production server warns its operator, once, when all who come are hidden.
+func TestHiddenClientsAreNoticed(t *testing.T) {
+	f := newFixture(t)
+	warned := 0
+	f.Budgets.Hidden = func() { warned++ }
+	for i, want := range []int{98: 0, 99: 1, 150: 1} {
+		f.guessed(1, "10.0.0.1", "nobody.test")
+		if i >= 98 && want != warned && (i < 100 || i == 150) {
+			t.Errorf("warned %d times after %d, want %d", warned, i+1, want)
+		}
+	}
+	f = newFixture(t)
+	f.Budgets.Hidden = func() { t.Error("warned, though somebody was seen") }
+	f.guessed(99, "10.0.0.1", "nobody.test")
+	f.guessed(1, "192.0.2.1", "nobody.test")
+	f.guessed(99, "10.0.0.1", "nobody.test")
+}
+
 // Rule 3: the thief of a password who spends the mails and the tries of sign-in codes
 // does not keep the owner out, once she has reset it.
 func TestResetGivesBackWhatAThiefSpent(t *testing.T) {
