@@ -32,7 +32,7 @@ const (
 	generated = "portico/api/xrpc " + values
 	lexicons  = "github.com/bluesky-social/indigo/atproto/lexicon github.com/bluesky-social/indigo/atproto/syntax github.com/bluesky-social/indigo/lex/lexlint"
 	// published is what lexgen pull fetches and verifies published lexicons with.
-	published = "github.com/bluesky-social/indigo/atproto/identity github.com/bluesky-social/indigo/atproto/repo github.com/bluesky-social/indigo/atproto/atcrypto github.com/bluesky-social/indigo/atproto/atdata"
+	published = "github.com/bluesky-social/indigo/atproto/identity github.com/bluesky-social/indigo/atproto/atcrypto github.com/bluesky-social/indigo/atproto/atdata"
 	// namespaces are the packages of impl that serve generated methods, and what
 	// those share: who a caller is, and what all answer alike. All others there are
 	// the domain.

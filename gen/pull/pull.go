@@ -166,7 +166,7 @@ func (n *Network) fetch(ctx context.Context, owner *identity.Identity, nsid synt
 	if err != nil {
 		return nil, err
 	}
-	return verify(ctx, text, owner.DID, key, nsid)
+	return verify(text, owner.DID, key, nsid)
 }
 
 // get asks the server of owner's repository.

@@ -33,7 +33,7 @@ func proof(t testing.TB) ([]byte, atcrypto.PublicKey) {
 
 func TestVerify(t *testing.T) {
 	car, key := proof(t)
-	r, err := verify(t.Context(), car, publisher, key, "com.example.shop.buy")
+	r, err := verify(car, publisher, key, "com.example.shop.buy")
 	if err != nil || r.Value["description"] != "Buys." || r.Rev != "3kdgeujwlq32y" ||
 		r.URI() != "at://did:plc:aaaaaaaaaaaaaaaaaaaaaaaa/com.atproto.lexicon.schema/com.example.shop.buy" {
 		t.Fatalf("%+v, %v", r, err)
@@ -42,7 +42,7 @@ func TestVerify(t *testing.T) {
 	for i := range car {
 		altered := append([]byte(nil), car...)
 		altered[i] ^= 1
-		if other, err := verify(t.Context(), altered, publisher, key, "com.example.shop.buy"); err == nil && other.CID != r.CID {
+		if other, err := verify(altered, publisher, key, "com.example.shop.buy"); err == nil && other.CID != r.CID {
 			t.Errorf("with byte %d altered, another record is proven", i)
 		}
 	}
@@ -51,12 +51,12 @@ func TestVerify(t *testing.T) {
 func FuzzVerify(f *testing.F) {
 	car, key := proof(f)
 	f.Add(car)
-	r, err := verify(f.Context(), car, publisher, key, "com.example.shop.buy")
+	r, err := verify(car, publisher, key, "com.example.shop.buy")
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, car []byte) {
-		if other, err := verify(t.Context(), car, publisher, key, "com.example.shop.buy"); err == nil && other.CID != r.CID {
+		if other, err := verify(car, publisher, key, "com.example.shop.buy"); err == nil && other.CID != r.CID {
 			t.Error("another record is proven")
 		}
 	})
