@@ -7,6 +7,11 @@
 // answer, and no line in the log for each request (level warn). The PLC directory
 // is a process of its own and its time is nobody's.
 //
+// With -hostile 10s it measures something else: what one user sees who signs in every
+// second while -connections others are hostile, each kind for that time, and the most
+// memory that the server has meanwhile. All of it stays on this machine; the addresses
+// are those that a proxy would report.
+//
 // What operators ask about many accounts is asked of a second server, which has
 // many accounts.
 //
@@ -38,6 +43,9 @@ var (
 	rounds  = flag.Int("rounds", 5, "rounds; everything is measured a bit in each, so that the machine's moods hit all alike")
 	scale   = flag.Float64("scale", 1, "multiplies the number of requests")
 	workers = flag.Int("workers", 4, "keep-alive connections")
+
+	hostileTime = flag.Duration("hostile", 0, "measure a user beside hostile connections instead, so long for each kind")
+	connections = flag.Int("connections", 120, "hostile connections")
 )
 
 // asChild is set in the processes that this one starts of itself: what to be, and
@@ -131,6 +139,9 @@ func run(ctx context.Context) error {
 		"PDS_DID_PLC_URL=" + directoryURL, "PDS_JWT_SECRET=" + secret, "PDS_ADMIN_PASSWORD=" + adminPassword,
 		"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=5c1d9a4e0b7f38261a9d4c7e2f60b58313e8a7c6d5f4b3a2918070605f4e3d2c",
 		"PORTICO_KEY_ENCRYPTION_KEY=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+	}
+	if *hostileTime > 0 {
+		return runHostile(ctx, binary, dir, env, *hostileTime, *connections)
 	}
 	server, err := launch.StartServer(ctx, binary, dir+"/data", env...)
 	if err != nil {
