@@ -187,7 +187,7 @@ func (l *load) measure(ctx context.Context, kind hostile, connections int) (stri
 	}
 	slices.Sort(took)
 	return fmt.Sprintf("%s\t%s\t%d of %d\t%d MB\t%d\t%d\t%d", show(took[len(took)/2]), show(took[(99*len(took)+99)/100-1]), refused, len(took),
-		memory>>20, l.asked.Load(), l.refused.Load(), strings.Count(l.Log(), "level=ERROR")), nil
+		memory>>20, l.asked.Load(), l.refused.Load(), strings.Count(strings.ReplaceAll(l.Log(), `"level":"ERROR"`, "level=ERROR"), "level=ERROR")), nil
 }
 
 // call posts in to a method of com.atproto.server.
