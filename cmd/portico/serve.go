@@ -395,7 +395,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 			InviteEarning: invite.Earning{Interval: s.InviteInterval, Epoch: s.InviteEpoch},
 			PrivacyPolicy: s.PrivacyPolicyURL, TermsOfService: s.TermsOfServiceURL, ContactEmail: s.ContactEmail,
 			SendsMail:          s.SMTPURL != nil || s.Development,
-			DocumentInSessions: s.DIDDocWithSession, PasswordMinLength: s.PasswordMinLength,
+			DocumentInSessions: s.DIDDocWithSession, PasswordMinLength: s.PasswordMinLength, SignUpsPerDay: s.SignUpsPerDay,
 			BlobUploadLimit: s.BlobUploadLimit,
 		},
 		Codes: codes, Phones: phones, Outbox: letters, Brand: s.brand(),

@@ -22,6 +22,13 @@ import (
 // cannot switch it on.
 var ErrTakenDown = errors.New("account is taken down")
 
+// PayForChange lets payer pay before an account, its DID or what the network was told of
+// it is changed. It returns a [*budget.Spent]: each change makes the directory work, or
+// whoever reads the events.
+func (a *Accounts) PayForChange(ctx context.Context, payer budget.Payer) error {
+	return a.Budgets.Spend(ctx, budget.IdentityChanges, payer)
+}
+
 // Activate switches an account on and forgets that its deletion was asked for. It
 // tells the network anew what the account is, also when that was active already.
 // Whether the DID names this server is not its business, see [Verifier].

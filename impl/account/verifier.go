@@ -51,8 +51,21 @@ func (v *Verifier) Verify(ctx context.Context, did syntax.DID) error {
 		if did.Method() == "plc" {
 			err = v.verifyPLC(ctx, did, key.Public)
 		} else {
-			err = v.verifyDocument(ctx, did, key.Public)
+			err = v.verifyDocument(ctx, did, key.Public, true)
 		}
+	}
+	if err != nil {
+		return fmt.Errorf("verify %s: %w", did, err)
+	}
+	return nil
+}
+
+// VerifyKnown is Verify by the document of the DID as it was read last, within the day:
+// it asks the network only for one that is not known yet, and not who controls a DID.
+func (v *Verifier) VerifyKnown(ctx context.Context, did syntax.DID) error {
+	key, err := v.Accounts.DB.SigningKey(ctx, did, KeyPurpose)
+	if err == nil {
+		err = v.verifyDocument(ctx, did, key.Public, false)
 	}
 	if err != nil {
 		return fmt.Errorf("verify %s: %w", did, err)
@@ -80,8 +93,8 @@ func (v *Verifier) verifyPLC(ctx context.Context, did syntax.DID, key string) er
 	return nil
 }
 
-func (v *Verifier) verifyDocument(ctx context.Context, did syntax.DID, key string) error {
-	doc, err := v.Documents.Resolve(ctx, did, true)
+func (v *Verifier) verifyDocument(ctx context.Context, did syntax.DID, key string, fresh bool) error {
+	doc, err := v.Documents.Resolve(ctx, did, fresh)
 	if err != nil {
 		return errors.Join(ErrUnresolved, err)
 	}

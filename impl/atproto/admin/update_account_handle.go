@@ -8,6 +8,7 @@ import (
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/answer"
+	"portico/impl/budget"
 )
 
 // UpdateAccountHandle gives an account another handle, in its DID and here. Reserved
@@ -19,6 +20,9 @@ func (s *Service) UpdateAccountHandle(ctx context.Context, in *api.UpdateAccount
 	}
 	if err != nil {
 		return err
+	}
+	if err := s.Accounts.PayForChange(ctx, budget.Operator(in.DID)); err != nil {
+		return answer.Spent(err)
 	}
 	err = s.Identities.GiveHandle(ctx, in.DID, in.Handle.String(), true)
 	if errors.Is(err, db.ErrNotFound) {

@@ -17,6 +17,7 @@ import (
 	"portico/db"
 	"portico/impl/account"
 	"portico/impl/answer"
+	"portico/impl/budget"
 )
 
 // UpdateSubjectStatus takes accounts down and lifts that again, and switches them
@@ -25,20 +26,26 @@ func (s *Service) UpdateSubjectStatus(ctx context.Context, in *api.UpdateSubject
 	if in.Takedown != nil && in.Takedown.Applied && in.Deactivated != nil && !in.Deactivated.Applied {
 		return nil, xrpc.InvalidRequest("Cannot activate and takedown an account at the same time")
 	}
+	repository, isRepo := in.Subject.Value().(*api.RepoRef)
+	if isRepo {
+		if err := s.Accounts.PayForChange(ctx, budget.Operator(repository.DID)); err != nil {
+			return nil, answer.Spent(err)
+		}
+	}
 	if in.Takedown != nil {
 		if err := s.setTakedown(ctx, in.Subject, in.Takedown); err != nil {
 			return nil, err
 		}
 	}
-	if subject, ok := in.Subject.Value().(*api.RepoRef); ok {
+	if isRepo {
 		var err error
 		switch {
 		case in.Deactivated != nil && in.Deactivated.Applied:
-			err = s.deactivate(ctx, subject.DID)
+			err = s.deactivate(ctx, repository.DID)
 		case in.Deactivated != nil:
-			err = s.activate(ctx, subject.DID)
+			err = s.activate(ctx, repository.DID)
 		case in.Takedown == nil:
-			err = s.Accounts.Announce(ctx, subject.DID)
+			err = s.Accounts.Announce(ctx, repository.DID)
 		}
 		if err != nil {
 			return nil, err

@@ -11,6 +11,7 @@ import (
 	"portico/impl/account/auth"
 	"portico/impl/answer"
 	"portico/impl/audit"
+	"portico/impl/budget"
 	"portico/impl/identity/plc"
 	"portico/impl/mail/emailcode"
 )
@@ -23,8 +24,11 @@ func (s *Service) SignPLCOperation(ctx context.Context, in *api.SignPLCOperation
 	if in.Token == nil || *in.Token == "" {
 		return nil, xrpc.InvalidRequest("email confirmation token required to sign PLC operations")
 	}
-	did := auth.Caller(ctx).DID
-	err := s.Codes.Use(ctx, auth.Caller(ctx).Payer(), emailcode.PLCOperation, did, *in.Token, func(*db.Tx, *db.Account) error { return nil })
+	caller := auth.Caller(ctx)
+	did := caller.DID
+	err := s.Codes.Use(ctx, caller.Payer(), emailcode.PLCOperation, did, *in.Token, func(tx *db.Tx, _ *db.Account) error {
+		return s.Accounts.Budgets.SpendIn(ctx, tx, budget.IdentityChanges, caller.Payer())
+	})
 	if errors.Is(err, db.ErrNotFound) {
 		return nil, auth.AccountNotFound() // deleted since the token was checked
 	}

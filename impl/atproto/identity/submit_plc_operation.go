@@ -22,13 +22,17 @@ import (
 // SubmitPLCOperation posts an operation that somebody signed for the caller's DID,
 // if the account can live here with it.
 func (s *Service) SubmitPLCOperation(ctx context.Context, in *api.SubmitPLCOperationInput) error {
-	a := auth.Caller(ctx).Account
+	caller := auth.Caller(ctx)
+	a := caller.Account
 	op, err := plc.Parse(in.Operation)
 	if err != nil || op.Type() != plc.TypeOperation {
 		return xrpc.InvalidRequest("Invalid operation")
 	}
 	if err := s.checkOperation(ctx, a, op); err != nil {
 		return err
+	}
+	if err := s.Accounts.PayForChange(ctx, caller.Payer()); err != nil {
+		return answer.Spent(err)
 	}
 	// What is on its way cannot be taken back, so a client that hangs up does not
 	// keep the network from hearing of it.

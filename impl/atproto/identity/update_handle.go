@@ -13,8 +13,11 @@ import (
 
 // UpdateHandle gives the caller's account another handle, or the same once more.
 func (s *Service) UpdateHandle(ctx context.Context, in *api.UpdateHandleInput) error {
-	did := auth.Caller(ctx).DID
-	err := s.Identities.GiveHandle(ctx, did, in.Handle.String(), false)
+	caller := auth.Caller(ctx)
+	if err := s.Accounts.PayForChange(ctx, caller.Payer()); err != nil {
+		return answer.Spent(err)
+	}
+	err := s.Identities.GiveHandle(ctx, caller.DID, in.Handle.String(), false)
 	if errors.Is(err, db.ErrNotFound) {
 		return xrpc.InvalidRequest("Account not found") // deleted since the token was checked
 	}

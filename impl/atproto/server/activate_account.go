@@ -23,6 +23,9 @@ func (s *Service) ActivateAccount(ctx context.Context) error {
 	if caller.Account == nil {
 		return auth.AccountNotFound()
 	}
+	if err := s.Accounts.PayForChange(ctx, caller.Payer()); err != nil {
+		return answer.Spent(err)
+	}
 	if err := s.DIDs.Verify(ctx, caller.DID); err != nil {
 		return didError(err)
 	}

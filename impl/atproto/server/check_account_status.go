@@ -10,6 +10,7 @@ import (
 	api "portico/api/atproto/server"
 	"portico/db"
 	"portico/impl/account/auth"
+	"portico/impl/budget"
 )
 
 // CheckAccountStatus tells somebody who moves an account how far that is.
@@ -22,7 +23,17 @@ func (s *Service) CheckAccountStatus(ctx context.Context) (*api.CheckAccountStat
 	if err != nil {
 		return nil, err
 	}
-	unfit := s.DIDs.Verify(ctx, caller.DID)
+	// Who asks too often is told what the document said when it was last read.
+	asked := s.Budgets.Spend(ctx, budget.IdentityChanges.For("status"), caller.Payer())
+	_, spent := errors.AsType[*budget.Spent](asked)
+	if asked != nil && !spent {
+		return nil, asked
+	}
+	verify := s.DIDs.Verify
+	if spent {
+		verify = s.DIDs.VerifyKnown
+	}
+	unfit := verify(ctx, caller.DID)
 	if unfit != nil {
 		s.Log.DebugContext(ctx, "account whose DID is not valid", "did", caller.DID, "error", unfit)
 	}

@@ -98,7 +98,7 @@ func (s *Service) signUp(ctx context.Context, in *api.CreateAccountInput) (*acco
 	if did != "" && auth.Issuer(ctx) != did {
 		return nil, xrpc.AuthenticationRequired("Missing auth to create account with did: " + did.String())
 	}
-	if err := s.spendSignUp(ctx); err != nil {
+	if err := s.spendSignUp(ctx, code); err != nil {
 		return nil, err
 	}
 	if !choice.Local {
@@ -115,7 +115,12 @@ func (s *Service) signUp(ctx context.Context, in *api.CreateAccountInput) (*acco
 	}
 	r := &account.Request{
 		Handle: choice.Handle, Email: email.Normalize(address), InviteCode: code, RecoveryKey: xrpc.ValueOf(in.RecoveryKey), DID: did, Genesis: genesis,
-		Hold: func(ctx context.Context, tx *db.Tx) error { return s.holdDomain(ctx, tx, choice, code) },
+		Hold: func(ctx context.Context, tx *db.Tx) error {
+			if err := s.countSignUp(ctx, tx, code); err != nil {
+				return err
+			}
+			return s.holdDomain(ctx, tx, choice, code)
+		},
 	}
 	if text == "" {
 		// No password, no way to prove who owns the address: it stays free.

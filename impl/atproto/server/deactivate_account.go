@@ -10,6 +10,7 @@ import (
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/account/auth"
+	"portico/impl/answer"
 )
 
 // DeactivateAccount switches the caller's account off; its sessions go on. The
@@ -27,7 +28,11 @@ func (s *Service) DeactivateAccount(ctx context.Context, in *api.DeactivateAccou
 			deleteAfter = s.Now()
 		}
 	}
-	err := s.Accounts.Deactivate(ctx, auth.Caller(ctx).DID, deleteAfter)
+	caller := auth.Caller(ctx)
+	if err := s.Accounts.PayForChange(ctx, caller.Payer()); err != nil {
+		return answer.Spent(err)
+	}
+	err := s.Accounts.Deactivate(ctx, caller.DID, deleteAfter)
 	if errors.Is(err, db.ErrNotFound) {
 		return xrpc.InvalidRequest("Account not found")
 	}

@@ -77,6 +77,7 @@ type Config struct {
 	SendsMail          bool // there is a mail server; without one nobody may depend on its codes
 	DocumentInSessions bool // didDoc with every session, not only at sign-up
 	PasswordMinLength  int  // in UTF-16 code units
+	SignUpsPerDay      int  // without an invite, of all callers together; 0 is no cap
 }
 
 var _ api.Service = (*Service)(nil)

@@ -91,3 +91,27 @@ func TestDesignCreateAccountOrderProofOfTheDIDComesFirst(t *testing.T) {
 		}
 	})
 }
+
+// PORTICO_SIGNUPS_PER_DAY is for all callers together; people who are invited do not count.
+func TestSignUpsPerDay(t *testing.T) {
+	limitsOffAndOn(t, func(t *testing.T, f *fixture) {
+		f.Invite("code", 9, "admin")
+		create := func(name, code string, from int) answer {
+			return f.Post("createAccount", fmt.Sprintf(`{"handle":"%s.test","email":"%[1]s@example.com","password":"12345678","inviteCode":%q}`, name, code),
+				fmt.Sprintf("X-Forwarded-For: 192.0.2.%d", from))
+		}
+		for i := range 3 {
+			f.Accepted(create(fmt.Sprint("user", i), "", i))
+		}
+		for i := range 3 {
+			a := create("alice", "", 10+i)
+			f.Refused(a, 503, "NotEnoughResources", "Not Enough Resources")
+			if wait := retryAfter(t, a); wait != 24*time.Hour {
+				t.Errorf("wait %v", wait)
+			}
+		}
+		f.Accepted(create("invited", "code", 20))
+		f.Advance(24 * time.Hour)
+		f.Accepted(create("alice", "", 10))
+	}, func(o *options) { o.Config.SignUpsPerDay = 3 })
+}
