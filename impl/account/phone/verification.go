@@ -60,7 +60,10 @@ type Verification struct {
 }
 
 // Request sends a code to n, for which the caller pays. It returns db.ErrPhoneTaken,
-// ErrNumber, ErrCountry, ErrSend or a [*budget.Spent].
+// ErrNumber, ErrCountry, ErrSend or, when the caller has asked too often, a [*budget.Spent].
+//
+// When n was sent as many as it may be, by whomever it was asked, nothing is sent and
+// nothing is said of that: it would tell who else is about to sign up.
 //
 // What n is makes no difference to what a caller pays for asking: the answer alone
 // tells of numbers that are full, and of the one that needs no code.
@@ -72,7 +75,9 @@ func (v *Verification) Request(ctx context.Context, n Number, caller budget.Paye
 		return err
 	}
 	// Paid before it is sent: one that failed may have cost money all the same.
-	if err := v.spend(ctx, n); err != nil {
+	if err := v.spend(ctx, n); isSpent(err) {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	err := v.Provider.Send(ctx, n)
@@ -102,8 +107,8 @@ func (v *Verification) free(ctx context.Context, n Number) error {
 
 // Prove spends the code that was typed as one that was sent to n. It asks the provider,
 // so it is called outside of transactions, and last of all that may refuse a sign-up:
-// a code proves a number once. It returns ErrWrong, ErrCheck or a
-// [*budget.Spent].
+// a code proves a number once. It returns ErrCheck or ErrWrong, this also when too many
+// codes were tried for n, by whomever.
 func (v *Verification) Prove(ctx context.Context, n Number, typed string) error {
 	if v.bypassed(n) {
 		return nil
@@ -114,7 +119,9 @@ func (v *Verification) Prove(ctx context.Context, n Number, typed string) error 
 	}
 	// Every try counts, also the right one, and before it is made: guesses that are made
 	// at the same time are not free.
-	if err := v.pay(ctx, budget.PhoneCodes, budget.Number(v.mac(n))); err != nil {
+	if err := v.pay(ctx, budget.PhoneCodes, budget.Number(v.mac(n))); isSpent(err) {
+		return ErrWrong
+	} else if err != nil {
 		return err
 	}
 	ok, err := v.Provider.Check(ctx, n, code)
@@ -156,11 +163,16 @@ func (v *Verification) spend(ctx context.Context, n Number) error {
 			return nil
 		}
 		err := v.Budgets.SpendIn(ctx, tx, budget.Texts(v.MaxTexts), budget.Server())
-		if _, spent := errors.AsType[*budget.Spent](err); spent {
+		if isSpent(err) {
 			return fmt.Errorf("%w: there were %d in a day", ErrSend, v.MaxTexts)
 		}
 		return err
 	})
+}
+
+func isSpent(err error) bool {
+	_, spent := errors.AsType[*budget.Spent](err)
+	return spent
 }
 
 // mac is the keyed hash that stands for n in the database. There are few enough numbers
