@@ -95,21 +95,21 @@ func TestSlowMailServersHoldUpNoCode(t *testing.T) {
 			began := time.Now()
 			id := post(t, o, "carol@example.com", time.Now().Add(15*time.Minute))
 			for read(t, o, id).State != "sent" {
-				time.Sleep(time.Millisecond)
+				time.Sleep(50 * time.Millisecond)
 			}
 			if took := time.Since(began); took > 2*time.Second {
 				t.Errorf("the code was sent after %v", took)
 			}
 		}
-		time.Sleep(30 * time.Minute)
+		time.Sleep(10 * time.Minute)
 		stop()
 		for to, n := range most {
 			if n > 1 {
 				t.Errorf("%d conversations at a time with %s", n, to)
 			}
 		}
-		if s.count() < 3+3*10 {
-			t.Errorf("%d letters in half an hour: announcements have to go on", s.count())
+		if s.count() < 3+3*3 {
+			t.Errorf("%d letters in ten minutes: announcements have to go on", s.count())
 		}
 	})
 }
