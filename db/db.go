@@ -158,12 +158,18 @@ func (db *DB) Close() error {
 	return nil
 }
 
-// Ping reports whether the database answers.
+// Ping reports whether the database answers, and its file is still there.
 func (db *DB) Ping(ctx context.Context) error {
 	if err := db.engine.ping(ctx); err != nil {
 		return fmt.Errorf("ping database: %w", err)
 	}
 	return nil
+}
+
+// TryWrite writes, and so reports whether the database takes that: the disk may be full,
+// or the database open for reading only.
+func (db *DB) TryWrite(ctx context.Context) error {
+	return db.Write(ctx, func(tx *Tx) error { return tx.PutMeta(ctx, "last try", []byte(db.now().UTC().Format(time.RFC3339))) })
 }
 
 // Exclusive reports whether this process has the database to itself, so that any

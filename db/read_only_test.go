@@ -1,6 +1,7 @@
 package db_test
 
 import (
+	"errors"
 	"log/slog"
 	"testing"
 
@@ -35,7 +36,10 @@ func TestReadOnlyBesideTheWriter(t *testing.T) {
 			if err := reader.Write(t.Context(), put); err == nil || err.Error() != "database is open for reading only" {
 				t.Errorf("got %v", err)
 			}
-			if err := writer.Write(t.Context(), put); err != nil {
+			if err := reader.TryWrite(t.Context()); err == nil {
+				t.Error("a reader can write")
+			}
+			if err := errors.Join(writer.TryWrite(t.Context()), writer.Write(t.Context(), put)); err != nil {
 				t.Fatal(err)
 			}
 			if v, err := reader.Meta(t.Context(), "x"); err != nil || string(v) != "1" {

@@ -22,6 +22,8 @@ const sqliteName = "sqlite"
 // SQLite allows one writer at a time anyhow; queueing in Go is fair and obeys
 // contexts, which its busy handler is and does not.
 type sqliteEngine struct {
+	path    string
+	file    os.FileInfo // of path, when it was opened
 	lock    *dirLock
 	writers *bun.DB
 	writer  *liteWriter
@@ -54,7 +56,9 @@ func openSQLite(ctx context.Context, c Config) (_ *sqliteEngine, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	if err := f.Close(); err != nil {
+	e.path = path
+	e.file, err = f.Stat()
+	if err := errors.Join(err, f.Close()); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
 	pragmas := []string{"busy_timeout(10000)", "foreign_keys(1)", "temp_store(MEMORY)"}
@@ -84,14 +88,15 @@ func openSQLite(ctx context.Context, c Config) (_ *sqliteEngine, err error) {
 // that writes.
 func openSQLiteReader(ctx context.Context, c Config) (*sqliteEngine, error) {
 	path := filepath.Join(c.Dir, "portico.sqlite")
-	if _, err := os.Stat(path); err != nil {
+	file, err := os.Stat(path)
+	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
 	pool, err := openLite(path, cmp.Or(c.MaxConns, 4), []string{"busy_timeout(10000)", "temp_store(MEMORY)", "query_only(1)"})
 	if err != nil {
 		return nil, err
 	}
-	e := &sqliteEngine{turn: make(chan struct{}, 1), closed: make(chan struct{}), readers: pool, read: &liteReader{db: pool}}
+	e := &sqliteEngine{path: path, file: file, turn: make(chan struct{}, 1), closed: make(chan struct{}), readers: pool, read: &liteReader{db: pool}}
 	e.turn <- struct{}{}
 	if err := checkSchema(ctx, e, c.Behind); err != nil {
 		return nil, errors.Join(err, e.close())
@@ -114,7 +119,15 @@ func openLite(path string, conns int, pragmas []string) (*bun.DB, error) {
 func (e *sqliteEngine) name() string   { return sqliteName }
 func (e *sqliteEngine) reader() runner { return e.read }
 
-func (e *sqliteEngine) ping(ctx context.Context) error { return e.readers.PingContext(ctx) }
+func (e *sqliteEngine) ping(ctx context.Context) error {
+	// What is written to a file that was removed, or replaced, is lost with this process.
+	if now, err := os.Stat(e.path); err != nil {
+		return err
+	} else if !os.SameFile(now, e.file) {
+		return fmt.Errorf("%s was replaced by another file", e.path)
+	}
+	return e.readers.PingContext(ctx)
+}
 
 // retry: there is nobody else who writes.
 func (e *sqliteEngine) retry(error) bool { return false }

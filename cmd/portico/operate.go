@@ -28,6 +28,7 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/mattn/go-isatty"
 	"github.com/urfave/cli/v3"
 
@@ -107,6 +108,7 @@ type console struct {
 	random    io.Reader
 	person    bool // somebody sits at in, and can be asked
 	json      bool
+	subject   syntax.DID // the account that the command is about, once it was found
 }
 
 // operators makes the commands that talk to a running server.
@@ -144,7 +146,7 @@ func (o operators) action(what string, least, most int, do func(context.Context,
 			return err
 		}
 		con.connect(target)
-		return target.explain(ctx, do(ctx, con, c))
+		return target.explain(ctx, con.signature(ctx, do(ctx, con, c)))
 	}
 }
 
@@ -422,6 +424,10 @@ func (t *target) explain(ctx context.Context, err error) error {
 	case answered.Status < 500:
 		return fail(statusRefused, "the server refused: %s", strings.TrimSpace(message+" "+label(answered)))
 	}
+	if answered.Status == http.StatusBadGateway {
+		return fmt.Errorf("another server, which this one needs, failed it: %s. Which and why stands in the log of %s; "+
+			"what concerns DIDs goes to the PLC directory (PDS_DID_PLC_URL)", message, t.host)
+	}
 	return fmt.Errorf("the server failed: %s", strings.TrimSpace(message+" "+label(answered)))
 }
 
@@ -442,7 +448,29 @@ func (con *console) find(ctx context.Context, name string) (*operatorapi.Account
 	if errors.Is(err, operatorapi.ErrGetAccountAccountNotFound) {
 		return nil, fail(statusNotFound, "there is no account %s", printable(name))
 	}
+	if err == nil {
+		con.subject = a.DID
+	}
 	return a, err
+}
+
+// signature makes of a directory's refusal of what the server has signed for the DID of
+// an account what account repair says of it: the directory repeats the operation, and
+// tells nobody why.
+func (con *console) signature(ctx context.Context, err error) error {
+	refused, ok := errors.AsType[*xrpc.Error](err)
+	if !ok || con.subject == "" || !strings.HasPrefix(refused.Message, "Invalid signature on op: ") {
+		return err
+	}
+	out, failure := con.operator.InspectAccount(ctx, &operatorapi.InspectAccountParams{DID: con.subject})
+	if failure == nil {
+		for _, f := range out.Findings {
+			if f.Name == "did_rotation_key" {
+				return fail(statusRefused, "the PLC directory refused: %s", printable(f.Message))
+			}
+		}
+	}
+	return fail(statusRefused, "the PLC directory refused the signature of the server; what is wrong with the DID, portico account repair %s says", con.subject)
 }
 
 // ready is find for commands that change an account. One under creation does not take

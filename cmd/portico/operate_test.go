@@ -44,7 +44,7 @@ func TestAnswersOfTheServer(t *testing.T) {
 		{"an older server", failing(501, "MethodNotImplemented", "Method Not Implemented"), 4, "HOST does not know the method: is it a Portico, of this version?"},
 		{"no server of the kind", func(w http.ResponseWriter) { http.Error(w, "<h1>Not found</h1>", 404) }, 4, "HOST does not know the method: is it a Portico, of this version?"},
 		{"broken", failing(500, "InternalServerError", "Internal Server Error"), 1, "the server failed: Internal Server Error (InternalServerError)"},
-		{"directory away", failing(502, "UpstreamFailure", "Unable to perform PLC operation"), 1, "the server failed: Unable to perform PLC operation (UpstreamFailure)"},
+		{"directory away", failing(502, "UpstreamFailure", "Unable to perform PLC operation"), 1, "another server, which this one needs, failed it: Unable to perform PLC operation. Which and why stands in the log of HOST; what concerns DIDs goes to the PLC directory (PDS_DID_PLC_URL)"},
 		{"no lexicon", func(w http.ResponseWriter) { fmt.Fprint(w, `{"did":"did:plc:x"}`) }, 1, "answer of alt.portico.operator.getAccount: "},
 		{"sent elsewhere", func(w http.ResponseWriter) {
 			w.Header().Set("Location", "https://pds.example.com/xrpc/x")
@@ -65,6 +65,32 @@ func TestAnswersOfTheServer(t *testing.T) {
 				t.Errorf("ends with %d: %v\nwant %d: %s", exitStatus(err), err, tt.status, want)
 			}
 		})
+	}
+}
+
+// A server with another rotation key than the DIDs have says what account repair says,
+// and not what the directory does.
+func TestAnotherRotationKey(t *testing.T) {
+	dir := t.TempDir()
+	environ := func(s *settings) []string {
+		return []string{"PDS_DATA_DIRECTORY=" + dir, "PDS_PORT=" + strconv.Itoa(s.Port)}
+	}
+	s, stop := startFor(t, "PDS_DATA_DIRECTORY="+dir)
+	out, _, err := portico(t, environ(s), "account", "create", "alice.test", "alice@example.com", "--json")
+	if err != nil {
+		t.Fatal(out, err)
+	}
+	stop()
+	s, _ = startFor(t, "PDS_DATA_DIRECTORY="+dir, "PDS_PORT="+strconv.Itoa(s.Port), "PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=5c1d9a4e0b7f38261a9d4c7e2f60b58313e8a7c6d5f4b3a2918070605f4e3d2c")
+	_, _, err = portico(t, environ(s), "account", "update", "alice.test", "--handle", "alicia.test")
+	const sentence = "The rotation keys of the DID do not include that of this server, did:key:zQ3sh"
+	if err == nil || exitStatus(err) != 4 || !strings.HasPrefix(err.Error(), "the PLC directory refused: "+sentence) ||
+		!strings.HasSuffix(err.Error(), ", so this server cannot change the DID. Its owner has to add the key with one of theirs.") {
+		t.Errorf("ends with %d: %v", exitStatus(err), err)
+	}
+	out, _, err = portico(t, environ(s), "account", "repair", "alice.test", "--dry-run")
+	if err == nil || !strings.Contains(out, sentence) {
+		t.Errorf("repair says %s, %v", out, err)
 	}
 }
 

@@ -89,7 +89,11 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	if err != nil {
 		return err
 	}
-	if err := warnOfChange(ctx, s, store, log); err != nil {
+	origins, err := newOrigins(s, store, log)
+	if err != nil {
+		return err
+	}
+	if err := origins.warn(ctx); err != nil {
 		return err
 	}
 	directoryURL, stopDirectory := serveDirectory(s, at.directory, store, log)
@@ -99,6 +103,7 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	if err != nil {
 		return err
 	}
+	parts.origins = origins
 	background, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
 	var jobs sync.WaitGroup
 	jobs.Go(func() { parts.runJobs(background) })
@@ -324,6 +329,8 @@ type parts struct {
 	guesses  *account.Guesses
 	deletes  *account.Deletions
 	store    *db.DB
+	health   *health
+	origins  *origins
 	sched    *job.Scheduler
 	retry    time.Duration
 	log      *slog.Logger
@@ -419,12 +426,13 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		Passwords: passwords, PasswordMinLength: s.PasswordMinLength,
 	}
 
+	health := newHealth(store)
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	options := xrpc.Options{
 		Logger: log, Limiter: limiter, BypassKey: string(s.RateLimitBypassKey), BypassIPs: s.RateLimitBypassIPs,
 		TrustedProxies: s.TrustedProxies, CheckOutput: s.DevMode, PDS: true, Protected: serviceauth.Protected,
-		Health: store.Ping, Version: s.Version,
+		Health: health.check, Version: s.Version,
 	}
 	routes := xrpc.NewServer(e, options)
 	if err := api.Register(routes, service, server.Policy{Gate: gate}); err != nil {
@@ -452,7 +460,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		echo: e, accounts: accounts, dids: ownDIDs, letters: letters,
 		guesses: &account.Guesses{DB: store, Outbox: letters, Brand: s.brand(), Now: time.Now},
 		deletes: &account.Deletions{Accounts: accounts, DIDs: dids, Outbox: letters, Brand: s.brand(), Min: s.DeleteAfterMin},
-		store:   store, log: log, retry: cmp.Or(s.SignupRetry, time.Minute), auditKeep: s.AuditKeep,
+		store:   store, health: health, log: log, retry: cmp.Or(s.SignupRetry, time.Minute), auditKeep: s.AuditKeep,
 		sched: &job.Scheduler{DB: store, Holder: holder, Now: time.Now, Log: log},
 	}, nil
 }
@@ -486,6 +494,7 @@ func (p *parts) runJobs(ctx context.Context) {
 	var worker sync.WaitGroup
 	defer worker.Wait()
 	worker.Go(func() { p.letters.Run(ctx) })
+	worker.Go(func() { p.health.run(ctx) })
 	p.sched.Run(ctx,
 		job.Job{Name: "unfinished accounts", Every: p.retry, Run: func(ctx context.Context) error {
 			return p.accounts.Resume(ctx, false)
@@ -495,6 +504,9 @@ func (p *parts) runJobs(ctx context.Context) {
 		}},
 		job.Job{Name: "clean-up", Every: p.retry, Run: p.accounts.CleanUp},
 		job.Job{Name: "guesses", Every: p.retry, Run: p.guesses.Run},
+		job.Job{Name: "changed origin", Every: time.Hour, Run: func(ctx context.Context) error {
+			return p.origins.settle(ctx, p.dids.Published)
+		}},
 		job.Job{Name: "deletions", Every: time.Hour, Run: p.deletes.Run},
 		job.Job{Name: "expired rows", Every: time.Hour, Run: func(ctx context.Context) error {
 			now := time.Now()

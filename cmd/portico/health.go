@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"portico/db"
+)
+
+// How often it is tried whether the database takes writes, how long one try may take, and
+// for how long strangers who ask get the same answer.
+const (
+	beatEvery    = 5 * time.Second
+	beatPatience = 10 * time.Second
+	healthFor    = time.Second
+)
+
+// health knows whether the database works. It writes in a rhythm of its own, so that
+// nobody who asks causes a write, and so that a full disk is found out though nobody
+// writes. It is safe for concurrent use.
+type health struct {
+	store interface {
+		Ping(context.Context) error
+		TryWrite(context.Context) error
+	}
+	now func() time.Time
+
+	mu      sync.Mutex
+	written time.Time // when a try ended, well or not; at first when the server began
+	failure error     // of the last try
+	asked   time.Time // when answer was found
+	answer  error
+}
+
+func newHealth(store *db.DB) *health {
+	return &health{store: store, now: time.Now, written: time.Now()}
+}
+
+// run tries until ctx is done.
+func (h *health) run(ctx context.Context) {
+	for {
+		wait(ctx, beatEvery)
+		if ctx.Err() != nil {
+			return
+		}
+		h.beat(ctx)
+	}
+}
+
+func (h *health) beat(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, beatPatience)
+	defer cancel()
+	err := h.store.TryWrite(ctx)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.written, h.failure = h.now(), err
+	h.asked = time.Time{}
+}
+
+// check is nil while the database answers and took the last write.
+func (h *health) check(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.now()
+	if !h.asked.IsZero() && now.Sub(h.asked) < healthFor {
+		return h.answer
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), beatPatience)
+	defer cancel()
+	h.asked, h.answer = now, h.store.Ping(ctx)
+	if since := now.Sub(h.written); h.answer == nil && since > beatEvery+2*beatPatience {
+		h.answer = fmt.Errorf("the database has been writing for %v", since.Round(time.Second))
+	}
+	if h.failure != nil {
+		h.answer = errors.Join(h.answer, h.failure)
+	}
+	return h.answer
+}
