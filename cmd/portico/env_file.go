@@ -69,7 +69,7 @@ func parseEnvFile(data []byte) (*envFile, error) {
 		}
 		name, text, ok := strings.Cut(line, "=")
 		name = strings.TrimSpace(name)
-		if !ok || name == "" || strings.ContainsAny(name, " \t\"'") {
+		if !ok || !namePattern.MatchString(name) {
 			return nil, fmt.Errorf("%d: is not of the form NAME=value", number)
 		}
 		value, unexpanded, ok := envValue(strings.TrimSpace(text))
@@ -130,6 +130,8 @@ func envValue(text string) (value, unexpanded string, ok bool) {
 	}
 	return text, expansion(text), true
 }
+
+var namePattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 var expansionPattern = regexp.MustCompile("^~(/|$)|\\$[a-zA-Z0-9_{(]|`")
 

@@ -319,7 +319,7 @@ func parseHost(text string) (string, error) {
 	u, err := url.Parse(full)
 	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" ||
 		u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
-		return "", usage("%q is not the URL of a server such as https://pds.example.com", text)
+		return "", usage("%q is not the URL of a server such as https://pds.example.com", withoutUser(text))
 	}
 	return u.Scheme + "://" + u.Host, nil
 }

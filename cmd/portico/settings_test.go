@@ -385,6 +385,8 @@ func TestEnvFile(t *testing.T) {
 		{"A=1\nhunter2", "2: is not of the form NAME=value"},
 		{"=hunter2", "1: is not of the form NAME=value"},
 		{"A B=hunter2", "1: is not of the form NAME=value"},
+		{"A-B=hunter2", "1: is not of the form NAME=value"},
+		{"\u200bA=hunter2", "1: is not of the form NAME=value"},
 		{"A='hunter2", "1: the quoted value of A does not end with its line"},
 		{`A="hunter2" hunter3`, "1: the quoted value of A does not end with its line"},
 		{`A="hunter2\"`, "1: the quoted value of A does not end with its line"},
@@ -471,7 +473,7 @@ func TestEnvFileThatOthersMayReadIsWarnedOf(t *testing.T) {
 }
 
 func FuzzEnvFile(f *testing.F) {
-	for _, seed := range []string{"A=1\nB='x' # y\nexport C=\"\\u00e9\"\n", "\ufeffA=~\nA=\n", "A=\"\\$x\"\t#"} {
+	for _, seed := range []string{"A=1\nB='x' # y\nexport C=\"\\u00e9\"\n", "\ufeffA=~\nA=\n", "A=\"\\$x\"\t#", " \ufeff=0"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
