@@ -121,12 +121,14 @@ func (c configuration) read() (*settings, error) {
 		switch {
 		case r == nil:
 			near := nearSetting(name)
-			if near == "PDS_HOSTNAME" && hostname == "" {
+			switch {
+			case near == "PDS_HOSTNAME" && hostname == "":
 				problems = append(problems, problem{name, "is not a setting, and PDS_HOSTNAME is not set: without it this would be a development server, open to everybody. Is PDS_HOSTNAME meant?"})
-			} else if near != "" {
-				near = "; is " + near + " meant?"
+			case near != "":
+				s.Warnings = append(s.Warnings, name+" is not a setting: it has no effect; is "+near+" meant?")
+			default:
+				s.Warnings = append(s.Warnings, name+" is not a setting: it has no effect")
 			}
-			s.Warnings = append(s.Warnings, name+" is not a setting: it has no effect"+near)
 			delete(given, name)
 		case r.refused != "":
 			if off, ok := r.read(t.value); r.kind == kindBoolean && (!ok || off == "false") {

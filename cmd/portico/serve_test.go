@@ -226,12 +226,21 @@ func TestDataOfAReferencePDS(t *testing.T) {
 func TestHangup(t *testing.T) {
 	log := make(logLines, 10)
 	stop := explainHangups(slog.New(slog.NewTextHandler(log, nil)))
-	defer stop()
 	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
 	if line := <-log; !strings.Contains(line, "SIGHUP changes nothing: settings are read at the start") {
 		t.Errorf("the log says %s", line)
+	}
+	stop()
+
+	// One that does not listen to it would end with the test.
+	s, _ := startFor(t, "PDS_DATA_DIRECTORY="+t.TempDir())
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, err := callServer(t.Context(), s.PublicURL.String(), "createAccount", "", `{"handle":"alice.test","email":"alice@example.com","password":"correct-horse"}`); err != nil || status != 200 {
+		t.Errorf("sign-up after SIGHUP: %d, %v", status, err)
 	}
 }
 
