@@ -242,10 +242,15 @@ func (q *queries) NextMail(ctx context.Context) (next, expires time.Time, err er
 	return next, expires, wrap(err, "look for the next mail")
 }
 
-// Mails returns up to limit mails, the newest first.
-func (q *queries) Mails(ctx context.Context, limit int) ([]Mail, error) {
+// Mails returns up to limit mails, the newest first: those whose numbers are smaller
+// than before, or with 0 the last ones.
+func (q *queries) Mails(ctx context.Context, before int64, limit int) ([]Mail, error) {
 	var rows []mailRow
-	if err := q.run.bun().NewSelect().Model(&rows).Order("id DESC").Limit(int64(limit)).Scan(ctx); err != nil {
+	s := q.run.bun().NewSelect().Model(&rows).Order("id DESC").Limit(int64(limit))
+	if before > 0 {
+		s = s.Where("id < ?", before)
+	}
+	if err := s.Scan(ctx); err != nil {
 		return nil, wrap(err, "list mails")
 	}
 	mails := make([]Mail, len(rows))

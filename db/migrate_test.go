@@ -241,7 +241,7 @@ func readBack(t *testing.T, d *db.DB, made func(step string) bool) {
 		Purpose: "confirm_email", DID: "did:plc:one", MAC: []byte("mac"), CreatedAt: start, ExpiresAt: start.Add(15 * time.Minute),
 		Email: "one@mail.test",
 	})
-	mails, err := d.Mails(ctx, 10)
+	mails, err := d.Mails(ctx, 0, 10)
 	check("mails", mails, err, []db.Mail{{
 		ID: 1, To: "one@mail.test", Kind: "confirm_email", DID: "did:plc:one", CreatedAt: start, ExpiresAt: start.Add(15 * time.Minute),
 		NextAt: start, Attempts: 2, State: "sent", LastError: "451 later", SentAt: new(at(1e6)),

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -10,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/urfave/cli/v3"
@@ -18,12 +18,14 @@ import (
 	api "portico/api/atproto/server"
 	operatorapi "portico/api/portico/operator"
 	"portico/api/xrpc"
+	"portico/impl/identity/handle"
 )
 
 // accountCommand is "portico account".
 func accountCommand(o operators, envFile cli.Flag) *cli.Command {
 	yes := &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"}
 	passwordStdin := &cli.BoolFlag{Name: "password-stdin", Usage: "read the password from standard input; without this one is made and printed"}
+	passwordFlag := &cli.StringFlag{Name: "password", Usage: "its `PASSWORD`; others on this machine may see it, so better --password-stdin"}
 	const one = "one account: its DID, handle or email address"
 	return &cli.Command{
 		Name:  "account",
@@ -45,7 +47,9 @@ in any state are listed; "account show" tells more of one.`,
 					&cli.StringFlag{Name: "status", Usage: "only accounts in this `STATE`: active, deactivated, takendown, or creating while a sign-up is under way"},
 					&cli.StringFlag{Name: "email", Usage: "only accounts whose email address begins with `TEXT`"},
 					&cli.StringFlag{Name: "domain", Usage: "only accounts whose handle is one label under a `DOMAIN`"},
-					limitFlag(100), allFlag(),
+					&cli.BoolFlag{Name: "unconfirmed", Usage: "only accounts whose email address was never confirmed"},
+					&cli.StringFlag{Name: "since", Usage: "only accounts made since `TIME`: 2026-01-31, 2026-01-31T12:00:00Z, or 36h or 7d ago"},
+					limitFlag(100), allFlag(), cursorFlag(),
 				},
 				Action: o.action("", 0, 0, listAccounts),
 			},
@@ -57,15 +61,15 @@ in any state are listed; "account show" tells more of one.`,
 			{
 				Name: "create", ArgsUsage: "[HANDLE EMAIL]",
 				Usage: "sign somebody up",
-				Description: `Makes an account, with an invite code of its own where the server asks for one,
-and prints its DID and, unless it was given, its password.`,
+				Description: `Prints its DID and, unless it was given, its password. The server does not ask its
+operator for an invite code or a phone number, and gives handles under closed
+domains too.`,
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "handle", Usage: "its `HANDLE`, under a domain of the server"},
 					&cli.StringFlag{Name: "email", Usage: "the `ADDRESS` of its owner"},
-					passwordStdin,
-					&cli.StringFlag{Name: "invite-code", Usage: "use up this `CODE`"},
-					&cli.StringFlag{Name: "phone", Usage: "a `NUMBER` to prove, where the server asks for one"},
-					&cli.StringFlag{Name: "phone-code", Usage: "the `CODE` that was sent there; the bypass number of the server needs none"},
+					passwordFlag, passwordStdin,
+					&cli.BoolFlag{Name: "allow-reserved", Usage: "also a handle that nobody can sign up with: a reserved name, or the server's own"},
+					&cli.StringFlag{Name: "invite-code", Usage: "use up this `CODE`, so that it is known who invited them"},
 					&cli.StringFlag{Name: "recovery-key", Usage: "a rotation `KEY` of the owner's (did:key:…), above the server's"},
 				},
 				Action: o.action("a handle and an email address", 0, 2, createAccount),
@@ -94,7 +98,7 @@ keeps nothing: signing in no longer asks for an emailed code either. The owner i
 told by mail, also of rotation keys of the DID that are not the server's, which
 "account log" shows too.`,
 				Flags: []cli.Flag{
-					passwordStdin,
+					passwordFlag, passwordStdin,
 					&cli.BoolFlag{Name: "keep", Usage: "end the sessions alone: app passwords go on working"},
 				},
 				Action: o.action(one, 1, 1, resetPassword),
@@ -140,11 +144,19 @@ told by mail, also of rotation keys of the DID that are not the server's, which
 				}),
 			},
 			{
-				Name: "delete", Aliases: []string{"rm"}, ArgsUsage: "ACCOUNT",
-				Usage:       "delete an account for good",
-				Description: `Asks for its handle to be typed first. Its DID stays in the directory.`,
-				Flags:       []cli.Flag{yes},
-				Action:      o.action(one, 1, 1, deleteAccount),
+				Name: "delete", Aliases: []string{"rm"}, ArgsUsage: "[ACCOUNT]",
+				Usage: "delete accounts for good",
+				Description: `Asks for its handle to be typed first. Its DID stays in the directory.
+
+A file has an account a line; what is behind it on the line, and behind a #, is not
+read, so that "account list" makes such files. All of them are looked up before the
+first is deleted, and each is told of. One that can't be deleted does not keep the
+others, but the command ends with 1 then.`,
+				Flags: []cli.Flag{
+					&cli.StringFlag{Name: "from", TakesFile: true, Usage: "delete those that `FILE` names; - is standard input"},
+					yes,
+				},
+				Action: o.action(one+", or --from", 0, 1, deleteAccounts),
 			},
 			{
 				Name: "repair", ArgsUsage: "ACCOUNT",
@@ -158,7 +170,7 @@ directory. Ends with 1 when something is wrong still.`,
 				Name: "log", ArgsUsage: "ACCOUNT",
 				Usage:       "list what was done to an account and by whom, the newest first",
 				Description: `Of a deleted account it is the deletion alone, under its DID, for some time.`,
-				Flags:       []cli.Flag{limitFlag(100), allFlag()},
+				Flags:       []cli.Flag{limitFlag(100), allFlag(), cursorFlag()},
 				Action:      o.action(one, 1, 1, showAccountLog),
 			},
 		},
@@ -167,6 +179,10 @@ directory. Ends with 1 when something is wrong still.`,
 
 func limitFlag(n int) cli.Flag {
 	return &cli.IntFlag{Name: "limit", Value: n, HideDefault: n == 0, Usage: "list up to `N`"}
+}
+
+func cursorFlag() cli.Flag {
+	return &cli.StringFlag{Name: "cursor", Usage: "go on behind the `PLACE` at which a list was cut off"}
 }
 
 func allFlag() cli.Flag { return &cli.BoolFlag{Name: "all", Usage: "list all of them"} }
@@ -196,9 +212,18 @@ func listAccounts(ctx context.Context, con *console, c *cli.Command) error {
 	if c.IsSet("status") && !slices.Contains(states, status) {
 		return usage("--status is active, deactivated, takendown or creating, not %q", status)
 	}
-	accounts, more, err := collect(most, 500, func(cursor *string, n int64) ([]operatorapi.Account, *string, error) {
+	since, err := con.since(c.String("since"))
+	if err != nil {
+		return err
+	}
+	var unconfirmed *bool
+	if c.Bool("unconfirmed") {
+		unconfirmed = new(true)
+	}
+	accounts, next, err := collect(c.String("cursor"), most, 500, func(cursor *string, n int64) ([]operatorapi.Account, *string, error) {
 		out, err := con.operator.ListAccounts(ctx, &operatorapi.ListAccountsParams{
-			Status: xrpc.NonZero(status), Email: xrpc.NonZero(c.String("email")), Domain: xrpc.NonZero(c.String("domain")), Cursor: cursor, Limit: n,
+			Status: xrpc.NonZero(status), Email: xrpc.NonZero(c.String("email")), Domain: xrpc.NonZero(c.String("domain")),
+			Unconfirmed: unconfirmed, Since: since, Cursor: cursor, Limit: n,
 		})
 		if err != nil {
 			return nil, nil, err
@@ -209,7 +234,7 @@ func listAccounts(ctx context.Context, con *console, c *cli.Command) error {
 		return err
 	}
 	if con.json {
-		out := &operatorapi.ListAccountsOutput{Accounts: accounts}
+		out := &operatorapi.ListAccountsOutput{Accounts: accounts, Cursor: next}
 		out.Normalize()
 		err = con.printJSON(out)
 	} else {
@@ -222,14 +247,32 @@ func listAccounts(ctx context.Context, con *console, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	con.more(more)
+	con.more(next)
 	return nil
 }
 
-// more says that a list was cut off.
-func (con *console) more(more bool) {
-	if more {
-		fmt.Fprintln(con.errs, "There are more: a larger --limit shows them.")
+// since is the time that a text names: a day or a moment, in UTC where it does not say,
+// or how long ago it is. It is nil for "".
+func (con *console) since(text string) (*syntax.Datetime, error) {
+	if text == "" {
+		return nil, nil
+	}
+	for _, layout := range []string{time.DateOnly, time.RFC3339, time.DateTime} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return new(syntax.Datetime(t.UTC().Format(time.RFC3339))), nil
+		}
+	}
+	ago, err := parseDuration(text)
+	if err != nil || ago < 0 {
+		return nil, usage("--since is a day such as 2026-01-31, a time such as 2026-01-31T12:00:00Z, or how long ago, such as 36h or 7d, not %q", text)
+	}
+	return new(syntax.Datetime(con.now().Add(-ago).UTC().Format(time.RFC3339))), nil
+}
+
+// more says that a list was cut off, and where it goes on.
+func (con *console) more(next *string) {
+	if next != nil && !con.json {
+		fmt.Fprintf(con.errs, "There are more: --limit or --all shows them, --cursor %s those behind these.\n", printable(*next))
 	}
 }
 
@@ -352,36 +395,26 @@ func createAccount(ctx context.Context, con *console, c *cli.Command) error {
 	if err != nil {
 		return usage("%q is not a handle such as alice.example.com", name)
 	}
-	secret, generated, err := con.password(ctx, c.Bool("password-stdin"))
+	secret, generated, err := con.password(ctx, c)
 	if err != nil {
 		return err
 	}
-	in := &api.CreateAccountInput{
-		Handle: h, Email: &address, Password: &secret,
+	in := &operatorapi.CreateAccountInput{
+		Handle: h, Email: address, Password: secret,
 		RecoveryKey: xrpc.NonZero(c.String("recovery-key")), InviteCode: xrpc.NonZero(c.String("invite-code")),
 	}
-	if number := c.String("phone"); number != "" {
-		// A number that needs no code has to come with one even so.
-		in.VerificationPhone, in.VerificationCode = &number, new(cmp.Or(c.String("phone-code"), "none"))
+	if c.Bool("allow-reserved") {
+		in.AllowReserved = new(true)
 	}
-	out, err := con.server.CreateAccount(ctx, in)
-	if in.InviteCode == nil && errors.Is(err, api.ErrCreateAccountInvalidInviteCode) {
-		out, err = con.createInvited(ctx, in)
-	}
-	if refused, ok := errors.AsType[*xrpc.Error](err); ok && refused.Name == "InvalidPhoneVerification" && in.VerificationPhone == nil {
-		return fail(statusRefused, "the server asks for a phone number: --phone names one, best the one of PORTICO_PHONE_BYPASS_NUMBER")
+	out, err := con.operator.CreateAccount(ctx, in)
+	if refused, ok := errors.AsType[*xrpc.Error](err); ok && refused.Name == "HandleNotAvailable" && refused.Message == handle.ErrReserved.Message && in.AllowReserved == nil {
+		return fail(statusRefused, "the server refused: %s (%s); --allow-reserved gives it away all the same", printable(refused.Message), refused.Name)
 	}
 	if err != nil {
 		if generated && mayHaveHappened(err) {
 			fmt.Fprintln(con.errs, "If the account was made even so, nobody knows its password: account reset-password makes another.")
 		}
 		return err
-	}
-	// The session of a sign-up is for the owner, who gets the password instead.
-	session := &api.Client{Client: con.server.Client}
-	session.Authorization = xrpc.Bearer(out.RefreshJWT)
-	if err := session.DeleteSession(ctx); err != nil {
-		fmt.Fprintln(con.errs, "warning: the session of the sign-up could not be ended:", legible(err.Error()))
 	}
 	created := createdAccount{DID: out.DID, Handle: out.Handle, Email: address}
 	if generated {
@@ -409,24 +442,6 @@ func mayHaveHappened(err error) bool {
 	}
 	failed, ok := errors.AsType[*net.OpError](err)
 	return !ok || failed.Op != "dial"
-}
-
-// createInvited is a sign-up with a code of its own, which is of no use to anybody
-// when the sign-up fails.
-func (con *console) createInvited(ctx context.Context, in *api.CreateAccountInput) (*api.CreateAccountOutput, error) {
-	made, err := con.asAdmin().CreateInviteCode(ctx, &api.CreateInviteCodeInput{UseCount: 1})
-	if err != nil {
-		return nil, err
-	}
-	in.InviteCode = &made.Code
-	out, err := con.server.CreateAccount(ctx, in)
-	if err != nil {
-		disabled := con.admin.DisableInviteCodes(context.WithoutCancel(ctx), &adminapi.DisableInviteCodesInput{Codes: []string{made.Code}})
-		if disabled != nil {
-			fmt.Fprintf(con.errs, "warning: the invite code %s that was made for this is still there: %s\n", printable(made.Code), legible(disabled.Error()))
-		}
-	}
-	return out, err
 }
 
 func updateAccount(ctx context.Context, con *console, c *cli.Command) error {
@@ -534,7 +549,7 @@ func resetPassword(ctx context.Context, con *console, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	secret, generated, err := con.password(ctx, c.Bool("password-stdin"))
+	secret, generated, err := con.password(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -609,29 +624,6 @@ func setDeactivated(ctx context.Context, con *console, c *cli.Command, applied b
 		return err
 	}
 	return con.finishState(ctx, a.DID)
-}
-
-func deleteAccount(ctx context.Context, con *console, c *cli.Command) error {
-	a, err := con.ready(ctx, c.Args().First())
-	if err != nil {
-		return err
-	}
-	name := a.Handle.String()
-	if a.Handle == syntax.HandleInvalid {
-		name = a.DID.String()
-	}
-	question := fmt.Sprintf("This deletes %s (%s, %s) for good, with all of its data here.\nType %s to go on: ",
-		a.Handle, a.DID, printable(optional(a.Email)), name)
-	if err := con.confirm(ctx, c.Bool("yes"), question, name); err != nil {
-		return err
-	}
-	if err := con.admin.DeleteAccount(ctx, &adminapi.DeleteAccountInput{DID: a.DID}); err != nil {
-		return err
-	}
-	if con.json {
-		return con.printJSON(a)
-	}
-	return con.say("%s (%s) is deleted.", a.Handle, a.DID)
 }
 
 func repairAccount(ctx context.Context, con *console, c *cli.Command) error {

@@ -37,7 +37,7 @@ one can be the server: keep it where nobody else reads it.
 
 Settings are found as "portico serve" finds them. What is kept in Postgres,
 pg_dump backs up.`,
-		Flags: []cli.Flag{envFile, &cli.BoolFlag{Name: "json", Usage: "print JSON, one document"}},
+		Flags: []cli.Flag{envFile, jsonFlag()},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if c.Args().Len() != 1 || c.Args().First() == "" {
 				return usage("backup takes the folder to write to")

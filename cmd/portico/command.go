@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -34,6 +37,12 @@ func newCommand(environ []string, stdout, stderr io.Writer) *cli.Command {
 		Writer:    stdout,
 		ErrWriter: stderr,
 		Suggest:   true,
+
+		EnableShellCompletion: true,
+		ConfigureShellCompletionCommand: func(c *cli.Command) {
+			c.Hidden, c.Usage = false, "print a script that completes commands and flags in a shell"
+		},
+		HideHelpCommand: true, // it forgets the second of two names
 		// main prints errors and ends the process, no library in between.
 		ExitErrHandler: func(context.Context, *cli.Command, error) {},
 		Description: `"portico serve" starts the server. Without any settings that is a development
@@ -86,7 +95,7 @@ These are the settings: environment variables, or lines of the file that
 
 ` + settingsHelp(),
 				Flags: []cli.Flag{
-					envFile,
+					envFile, jsonFlag(),
 					&cli.BoolFlag{Name: "markdown", Usage: "print what each setting means instead, as a table in Markdown"},
 				},
 				Action: func(_ context.Context, c *cli.Command) error {
@@ -97,6 +106,13 @@ These are the settings: environment variables, or lines of the file that
 					s, err := config(c).read()
 					if s == nil {
 						return err
+					}
+					if c.Bool("json") {
+						out := struct {
+							Settings []shownSetting `json:"settings"`
+							Warnings []string       `json:"warnings"`
+						}{s.shown(), append([]string{}, s.Warnings...)}
+						return errors.Join((&console{out: stdout}).printJSON(out), err)
 					}
 					printed := s.print(stdout)
 					for _, warning := range s.Warnings {
@@ -120,6 +136,23 @@ These are the settings: environment variables, or lines of the file that
 					return err
 				},
 			},
+			{
+				Name: "help", Aliases: []string{"h"}, ArgsUsage: "[COMMAND...]",
+				Usage: "say what a command does",
+				Action: func(_ context.Context, c *cli.Command) error {
+					asked := c.Root()
+					for _, name := range c.Args().Slice() {
+						sub := asked.Command(name)
+						if sub == nil {
+							return noCommand(asked, name)
+						}
+						asked = sub
+					}
+					// Of another run: this one has the help command as what was asked for.
+					root := newCommand(environ, stdout, stderr)
+					return root.Run(context.Background(), append(append([]string{root.Name}, c.Args().Slice()...), "--help"))
+				},
+			},
 			codes,
 		},
 	}
@@ -127,10 +160,98 @@ These are the settings: environment variables, or lines of the file that
 	return root
 }
 
+// elsewhere are names that people look for, with what does it here.
+var elsewhere = map[string]string{
+	"portico doctor":         `"portico config" checks the settings, "portico mail test" the mail server, "portico account repair" an account`,
+	"portico check":          `"portico config" checks the settings`,
+	"portico restore":        `"PDS_DATA_DIRECTORY=FOLDER portico serve" starts from a backup, "portico account restore" lifts a takedown`,
+	"portico start":          `"portico serve" starts the server`,
+	"portico run":            `"portico serve" starts the server`,
+	"portico stop":           `the server ends when it gets SIGTERM`,
+	"portico settings":       `"portico config" prints the settings`,
+	"portico create-account": `"portico account create" makes an account`,
+	"portico user":           `"portico account" looks after accounts`,
+	"portico users":          `"portico account" looks after accounts`,
+	"portico admin":          `"portico account", "invite", "domain" and "log" operate a server`,
+	"portico outbox":         `"portico mail" shows the outbox`,
+	"portico update":         `a newer binary is an update: its first start brings the database up to date`,
+	"portico upgrade":        `a newer binary is an upgrade: its first start brings the database up to date`,
+	"portico migrate":        `the first start of a newer binary brings the database up to date`,
+	"portico request-crawl":  `there is no repository for relays to read yet`,
+}
+
+// noCommand is the error of a command of c that there is not.
+func noCommand(c *cli.Command, name string) error {
+	hint := ""
+	if meant := suggestion(c, name); meant != "" {
+		hint = "; " + meant
+	}
+	return usage("there is no command %q%s (see %s --help)", c.FullName()+" "+name, hint, c.FullName())
+}
+
+// suggestion is what somebody may have meant with a command of c that there is not.
+func suggestion(c *cli.Command, name string) string {
+	if known := elsewhere[c.FullName()+" "+name]; known != "" {
+		return known
+	}
+	near, least := "", 3
+	for _, sub := range c.Commands {
+		for _, known := range sub.Names() {
+			if d := distance(name, known); !sub.Hidden && d < least && 2*d < len(known) {
+				near, least = sub.Name, d
+			}
+		}
+	}
+	if near == "" {
+		return ""
+	}
+	return fmt.Sprintf("there is %q", near)
+}
+
+var unknownFlag = regexp.MustCompile(`^flag provided but not defined: -+(.+)$`)
+
+// flagSuggestion is where a flag goes that c has not, or what it may have been meant for.
+func flagSuggestion(c *cli.Command, err error) string {
+	match := unknownFlag.FindStringSubmatch(err.Error())
+	if match == nil {
+		return ""
+	}
+	name, _, _ := strings.Cut(match[1], "=")
+	var behind []string
+	for _, sub := range c.Commands {
+		if !sub.Hidden && hasFlag(sub, name) {
+			behind = append(behind, sub.FullName())
+		}
+	}
+	if len(behind) > 0 {
+		return fmt.Sprintf("; it goes behind a command that has it: %s", strings.Join(behind, ", "))
+	}
+	near, least := "", 3
+	for _, owner := range c.Lineage() {
+		for _, f := range owner.Flags {
+			for _, known := range f.Names() {
+				if d := distance(name, known); d < least && 2*d < len(known) {
+					near, least = known, d
+				}
+			}
+		}
+	}
+	if near == "" {
+		return ""
+	}
+	return fmt.Sprintf("; there is --%s", near)
+}
+
+// hasFlag says whether c or a command below it has a flag.
+func hasFlag(c *cli.Command, name string) bool {
+	return slices.ContainsFunc(c.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), name) }) ||
+		slices.ContainsFunc(c.Commands, func(sub *cli.Command) bool { return hasFlag(sub, name) })
+}
+
 // strict makes wrong usage of c and the commands below it an error of one line.
 func strict(c *cli.Command) {
 	c.OnUsageError = func(_ context.Context, c *cli.Command, err error, _ bool) error {
-		return usage("%w (see %s --help)", err, c.FullName())
+		return usage("%w%s (see %s --help)", err, flagSuggestion(c, err), c.FullName())
 	}
 	if len(c.Commands) > 0 && c.Action == nil {
 		c.Action = func(_ context.Context, c *cli.Command) error {
@@ -140,11 +261,7 @@ func strict(c *cli.Command) {
 			if !c.Args().Present() {
 				return cli.ShowSubcommandHelp(c)
 			}
-			hint := ""
-			if name := cli.SuggestCommand(c.Commands, c.Args().First()); name != "" {
-				hint = fmt.Sprintf("; there is %q", name)
-			}
-			return usage("there is no command %q%s (see %s --help)", c.FullName()+" "+c.Args().First(), hint, c.FullName())
+			return noCommand(c, c.Args().First())
 		}
 	}
 	for _, sub := range c.Commands {

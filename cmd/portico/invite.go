@@ -28,7 +28,7 @@ func inviteCommand(o operators, envFile cli.Flag) *cli.Command {
 				Name: "list", Aliases: []string{"ls"},
 				Usage: "list codes, the newest first",
 				Flags: []cli.Flag{
-					limitFlag(100), allFlag(),
+					limitFlag(100), allFlag(), cursorFlag(),
 					&cli.StringFlag{Name: "sort", Value: "recent", Usage: "`ORDER`: recent, or usage with the most used first"},
 				},
 				Action: o.action("", 0, 0, listInvites),
@@ -86,8 +86,8 @@ func createInvites(o operators, name string) *cli.Command {
 }
 
 // invites reads the codes of the server.
-func (con *console) invites(ctx context.Context, most int, order string) ([]api.InviteCode, bool, error) {
-	return collect(most, 500, func(cursor *string, n int64) ([]api.InviteCode, *string, error) {
+func (con *console) invites(ctx context.Context, from string, most int, order string) ([]api.InviteCode, *string, error) {
+	return collect(from, most, 500, func(cursor *string, n int64) ([]api.InviteCode, *string, error) {
 		out, err := con.admin.GetInviteCodes(ctx, &adminapi.GetInviteCodesParams{Sort: order, Limit: n, Cursor: cursor})
 		if err != nil {
 			return nil, nil, err
@@ -105,19 +105,19 @@ func listInvites(ctx context.Context, con *console, c *cli.Command) error {
 	if order != adminapi.GetInviteCodesParamsSortRecent && order != adminapi.GetInviteCodesParamsSortUsage {
 		return usage("--sort is recent or usage, not %q", order)
 	}
-	codes, more, err := con.invites(ctx, most, order)
+	codes, next, err := con.invites(ctx, c.String("cursor"), most, order)
 	if err != nil {
 		return err
 	}
 	if con.json {
-		out := &adminapi.GetInviteCodesOutput{Codes: codes}
+		out := &adminapi.GetInviteCodesOutput{Codes: codes, Cursor: next}
 		out.Normalize()
 		return con.printJSON(out)
 	}
 	if err := con.inviteTable(codes); err != nil {
 		return err
 	}
-	con.more(more)
+	con.more(next)
 	return nil
 }
 
@@ -151,7 +151,7 @@ func disableInvites(ctx context.Context, con *console, c *cli.Command) error {
 	ended := disabledInvites{Codes: []string{}}
 	if len(codes) > 0 {
 		// The method is content with any text; who mistypes a code wants to know.
-		known, _, err := con.invites(ctx, 0, adminapi.GetInviteCodesParamsSortRecent)
+		known, _, err := con.invites(ctx, "", 0, adminapi.GetInviteCodesParamsSortRecent)
 		if err != nil {
 			return err
 		}

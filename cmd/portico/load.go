@@ -13,7 +13,6 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"portico/impl/identity/handle"
@@ -264,12 +263,17 @@ func (s *settings) foreignData() string {
 // databaseName is the file that package db keeps its SQLite database in.
 const databaseName = "portico.sqlite"
 
-// print writes every setting with its value and where that came from; of
-// secrets only the latter.
-func (s *settings) print(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NAME\tVALUE\tFROM")
-	for _, v := range s.values {
+// A shownSetting is a setting as it may be shown: of secrets only where they are from.
+type shownSetting struct {
+	Name  string `json:"name"`
+	Value string `json:"value"` // "-" where there is none
+	From  string `json:"from"`
+}
+
+// shown is every setting with its value and where that came from.
+func (s *settings) shown() []shownSetting {
+	all := make([]shownSetting, len(s.values))
+	for i, v := range s.values {
 		text, from := withoutUser(v.text), v.from
 		switch {
 		case v.row.noEffect != "":
@@ -287,10 +291,17 @@ func (s *settings) print(w io.Writer) error {
 				text = "(" + v.row.shown + ")"
 			}
 		}
-		if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
-			text = strconv.Quote(text)
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\n", v.name, text, from)
+		all[i] = shownSetting{v.name, text, from}
+	}
+	return all
+}
+
+// print writes the settings for a person.
+func (s *settings) print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NAME\tVALUE\tFROM")
+	for _, v := range s.shown() {
+		fmt.Fprintf(t, "%s\t%s\t%s\n", v.Name, printable(v.Value), v.From)
 	}
 	return t.Flush()
 }

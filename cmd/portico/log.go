@@ -20,13 +20,13 @@ that of one account.
 ` + whereHelp + `
 
 ` + statusHelp,
-		Flags:  append(o.flags(envFile), limitFlag(100), allFlag()),
+		Flags:  append(o.flags(envFile), limitFlag(100), allFlag(), cursorFlag()),
 		Action: o.action("", 0, 0, showLog),
 	}
 }
 
 func showLog(ctx context.Context, con *console, c *cli.Command) error {
-	entries, more, err := con.log(ctx, c, nil)
+	entries, next, err := con.log(ctx, c, nil)
 	if err != nil || con.json {
 		return err
 	}
@@ -37,7 +37,7 @@ func showLog(ctx context.Context, con *console, c *cli.Command) error {
 	if err := con.table("There is nothing in the log.", "TIME ACCOUNT EVENT ACTOR ADDRESS DETAIL", rows); err != nil {
 		return err
 	}
-	con.more(more)
+	con.more(next)
 	return nil
 }
 
@@ -51,7 +51,7 @@ func showAccountLog(ctx context.Context, con *console, c *cli.Command) error {
 		}
 		did = a.DID
 	}
-	entries, more, err := con.log(ctx, c, &did)
+	entries, next, err := con.log(ctx, c, &did)
 	if err != nil || con.json {
 		return err
 	}
@@ -62,18 +62,18 @@ func showAccountLog(ctx context.Context, con *console, c *cli.Command) error {
 	if err := con.table("There is nothing in the log of "+did.String()+".", "TIME EVENT ACTOR ADDRESS DETAIL", rows); err != nil {
 		return err
 	}
-	con.more(more)
+	con.more(next)
 	return nil
 }
 
 // log reads the log of an account, or all of it, as far as the flags of c want it, and
 // prints it if JSON is wanted.
-func (con *console) log(ctx context.Context, c *cli.Command, did *syntax.DID) (entries []operatorapi.LogEntry, more bool, err error) {
+func (con *console) log(ctx context.Context, c *cli.Command, did *syntax.DID) (entries []operatorapi.LogEntry, next *string, err error) {
 	most, err := limit(c)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
-	entries, more, err = collect(most, 500, func(cursor *string, n int64) ([]operatorapi.LogEntry, *string, error) {
+	entries, next, err = collect(c.String("cursor"), most, 500, func(cursor *string, n int64) ([]operatorapi.LogEntry, *string, error) {
 		out, err := con.operator.GetLog(ctx, &operatorapi.GetLogParams{DID: did, Limit: n, Cursor: cursor})
 		if err != nil {
 			return nil, nil, err
@@ -81,9 +81,9 @@ func (con *console) log(ctx context.Context, c *cli.Command, did *syntax.DID) (e
 		return out.Entries, out.Cursor, nil
 	})
 	if err == nil && con.json {
-		out := &operatorapi.GetLogOutput{Entries: entries}
+		out := &operatorapi.GetLogOutput{Entries: entries, Cursor: next}
 		out.Normalize()
 		err = con.printJSON(out)
 	}
-	return entries, more, err
+	return entries, next, err
 }

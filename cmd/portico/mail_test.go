@@ -81,12 +81,20 @@ func TestMailListAndShow(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			fillOutbox(t, tt.environ)
 			got, _, err := portico(t, tt.environ, "mail", "list")
-			want := `ID  QUEUED                TO                 KIND            STATE   ATTEMPTS  LAST ERROR
+			want := `ID  QUEUED                TO                 KIND            STATE   ATTEMPTS  ERROR
 2   2026-03-04 12:00:00Z  bob@example.com    confirm_email   failed  1         "mail server answered 550 \x1b[2Jno such user"
 1   2026-03-04 12:00:00Z  alice@example.com  reset_password  queued  1         451 later
 `
 			if err != nil || got != want {
 				t.Errorf("list: %v\n%s", err, got)
+			}
+			got, _, err = portico(t, tt.environ, "mail", "list", "--json", "--limit", "1")
+			if err != nil || !strings.HasPrefix(got, "{\n  \"cursor\": \"2\",\n  \"mails\": [\n    {\n      \"id\": 2,\n") {
+				t.Errorf("list as JSON: %v\n%s", err, got)
+			}
+			got, _, err = portico(t, tt.environ, "mail", "list", "--cursor", "2")
+			if err != nil || !strings.Contains(got, "alice") || strings.Contains(got, "bob") {
+				t.Errorf("list from a cursor on: %v\n%s", err, got)
 			}
 			got, _, err = portico(t, tt.environ, "mail", "list", "--limit", "1")
 			if err != nil || strings.Contains(got, "alice") || !strings.Contains(got, "bob") {

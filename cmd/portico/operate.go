@@ -86,6 +86,35 @@ func exitStatus(err error) int {
 	return statusFailed
 }
 
+// shownError is an error for scripts.
+type shownError struct {
+	Error   string `json:"error"` // the name that the server gave it, or what the status stands for
+	Message string `json:"message"`
+	Status  int    `json:"status"` // of the process
+}
+
+var statusNames = map[int]string{
+	statusFailed: "Failed", statusUsage: "Usage", statusNotFound: "NotFound", statusRefused: "Refused",
+	statusUnreachable: "Unreachable", statusSettings: "Settings",
+}
+
+// printError tells err to a person, or to a script where the arguments ask for JSON.
+func printError(w io.Writer, err error, args []string) {
+	json := slices.ContainsFunc(args, func(arg string) bool {
+		name, value, given := strings.Cut(arg, "=")
+		return (name == "--json" || name == "-json") && (!given || value == "true" || value == "1")
+	})
+	if !json {
+		fmt.Fprintln(w, "portico:", legible(err.Error()))
+		return
+	}
+	out := shownError{Error: statusNames[exitStatus(err)], Message: err.Error(), Status: exitStatus(err)}
+	if answered, ok := errors.AsType[*xrpc.Error](err); ok && answered.Name != "" {
+		out.Error = answered.Name
+	}
+	_ = (&console{out: w}).printJSON(out)
+}
+
 func fail(status int, format string, args ...any) error {
 	return &failure{status, fmt.Errorf(format, args...)}
 }
@@ -103,9 +132,11 @@ type console struct {
 	server   *api.Client
 	operator *operatorapi.Client
 
+	target    *target
 	in        *bufio.Reader
 	out, errs io.Writer
 	random    io.Reader
+	now       func() time.Time
 	person    bool // somebody sits at in, and can be asked
 	json      bool
 	subject   syntax.DID // the account that the command is about, once it was found
@@ -123,8 +154,12 @@ func (o operators) flags(envFile cli.Flag) []cli.Flag {
 		&cli.StringFlag{Name: "pds-host", Usage: "ask the server at `URL` (or ATP_PDS_HOST, PDS_HOST)"},
 		&cli.StringFlag{Name: "admin-password", Usage: "its admin `PASSWORD`; others on this machine may see it, so better set PDS_ADMIN_PASSWORD"},
 		envFile,
-		&cli.BoolFlag{Name: "json", Usage: "print JSON, one document"},
+		jsonFlag(),
 	}
+}
+
+func jsonFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "json", Usage: "print JSON, one document, and errors as JSON too"}
 }
 
 // action is a command that takes from least to most arguments, which what names.
@@ -138,13 +173,14 @@ func (o operators) action(what string, least, most int, do func(context.Context,
 			return usage("%s takes %s", name, what)
 		}
 		con := &console{
-			in: bufio.NewReader(c.Root().Reader), out: o.out, errs: o.errs, random: o.config(c).Rand,
+			in: bufio.NewReader(c.Root().Reader), out: o.out, errs: o.errs, random: o.config(c).Rand, now: o.config(c).Now,
 			person: isTerminal(c.Root().Reader), json: c.Bool("json"),
 		}
 		target, err := o.config(c).target(c.String("pds-host"), c.String("admin-password"))
 		if err != nil {
 			return err
 		}
+		con.target = target
 		con.connect(target)
 		return target.explain(ctx, con.signature(ctx, do(ctx, con, c)))
 	}
@@ -161,6 +197,8 @@ type target struct {
 	password secret
 	from     string // where the password is from, to say when it is wrong
 	given    bool   // whether the host was named, not found in the settings
+	// bypass exempts from request limits, where it stands beside the password.
+	bypass secret
 }
 
 // target finds the server to talk to. host and password are what flags say, each may
@@ -191,6 +229,10 @@ func (c configuration) target(host, password string) (*target, error) {
 		if err := t.meant(c.Environ, file); err != nil {
 			return nil, err
 		}
+		if t.password != "" {
+			v, _ = given(c.Environ, file, "PDS_RATE_LIMIT_BYPASS_KEY")
+			t.bypass = secret(v)
+		}
 	}
 	if t.given && t.password != "" {
 		return t, nil
@@ -211,6 +253,7 @@ func (c configuration) target(host, password string) (*target, error) {
 			t.host = cmp.Or(db.ServedAt(s.DataDirectory), t.host)
 		}
 	}
+	t.bypass = s.RateLimitBypassKey
 	if t.password == "" {
 		if t.password, err = s.keptAdminPassword(); err != nil {
 			return nil, err
@@ -354,6 +397,9 @@ func (con *console) connect(t *target) {
 		},
 		MaxAnswer: 64 << 20, // accounts come with their invite codes
 	}
+	if t.bypass != "" {
+		client.Header = http.Header{"X-Ratelimit-Bypass": {string(t.bypass)}}
+	}
 	con.server = &api.Client{Client: client}
 	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte("admin:"+string(t.password)))
 	client.Authorization = func(context.Context, *xrpc.Method) (string, error) { return basic, nil }
@@ -420,16 +466,25 @@ func (t *target) explain(ctx context.Context, err error) error {
 		strings.HasPrefix(answered.Message, "No service configured for "):
 		return fail(statusRefused, "%s does not know the method: is it a Portico, of this version?", t.host)
 	case answered.Status < 500 && slices.Contains([]string{"AccountNotFound", "DomainNotFound", "NotFound"}, answered.Name):
-		return fail(statusNotFound, "%s", message)
+		return &failure{statusNotFound, told{message, answered}}
 	case answered.Status < 500:
-		return fail(statusRefused, "the server refused: %s", strings.TrimSpace(message+" "+label(answered)))
+		return &failure{statusRefused, told{"the server refused: " + strings.TrimSpace(message+" "+label(answered)), answered}}
 	}
 	if answered.Status == http.StatusBadGateway {
-		return fmt.Errorf("another server, which this one needs, failed it: %s. Which and why stands in the log of %s; "+
-			"what concerns DIDs goes to the PLC directory (PDS_DID_PLC_URL)", message, t.host)
+		return told{fmt.Sprintf("another server, which this one needs, failed it: %s. Which and why stands in the log of %s; "+
+			"what concerns DIDs goes to the PLC directory (PDS_DID_PLC_URL)", message, t.host), answered}
 	}
-	return fmt.Errorf("the server failed: %s", strings.TrimSpace(message+" "+label(answered)))
+	return told{"the server failed: " + strings.TrimSpace(message+" "+label(answered)), answered}
 }
+
+// told is an error of a server in words for a person.
+type told struct {
+	text     string
+	answered *xrpc.Error
+}
+
+func (t told) Error() string { return t.text }
+func (t told) Unwrap() error { return t.answered }
 
 // label is the name of an error where it says more than that there was one.
 func label(e *xrpc.Error) string {
@@ -531,9 +586,17 @@ func (con *console) line(ctx context.Context) (string, error) {
 	}
 }
 
-// password is one from standard input, if fromStdin, or a new one.
-func (con *console) password(ctx context.Context, fromStdin bool) (_ string, generated bool, err error) {
-	if !fromStdin {
+// password is one that --password gives, one from standard input if --password-stdin
+// says so, or a new one.
+func (con *console) password(ctx context.Context, c *cli.Command) (_ string, generated bool, err error) {
+	switch {
+	case c.IsSet("password") && c.Bool("password-stdin"):
+		return "", false, usage("--password and --password-stdin do not go together")
+	case c.IsSet("password") && c.String("password") == "":
+		return "", false, usage("--password is empty")
+	case c.IsSet("password"):
+		return c.String("password"), false, nil
+	case !c.Bool("password-stdin"):
 		raw := make([]byte, 15)
 		if _, err := io.ReadFull(con.random, raw); err != nil {
 			return "", false, fmt.Errorf("make a password: %w", err)
@@ -613,26 +676,26 @@ func (con *console) say(format string, args ...any) error {
 	return err
 }
 
-// collect reads pages of up to size items until there are limit (0: no limit), and
-// tells whether there are more.
-func collect[T any](limit, size int, page func(cursor *string, n int64) ([]T, *string, error)) (items []T, more bool, err error) {
-	var cursor *string
+// collect reads pages of up to size items, from a cursor on ("": from the start), until
+// there are limit (0: no limit). next is where the list goes on, nil where it ends.
+func collect[T any](from string, limit, size int, page func(cursor *string, n int64) ([]T, *string, error)) (items []T, next *string, err error) {
+	next = xrpc.NonZero(from)
 	for {
 		n := size
 		if limit > 0 {
-			n = min(size, limit+1-len(items))
+			n = min(size, limit-len(items))
 		}
-		some, next, err := page(cursor, int64(n))
+		var some []T
+		some, next, err = page(next, int64(n))
 		if err != nil {
-			return nil, false, err
+			return nil, nil, err
 		}
 		items = append(items, some...)
-		if limit > 0 && len(items) > limit {
-			return items[:limit], true, nil
+		switch {
+		case len(some) == 0:
+			return items, nil, nil
+		case next == nil || limit > 0 && len(items) >= limit:
+			return items, next, nil
 		}
-		if next == nil || len(some) == 0 {
-			return items, false, nil
-		}
-		cursor = next
 	}
 }

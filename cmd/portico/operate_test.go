@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -402,5 +403,26 @@ func TestServerOfTheSettings(t *testing.T) {
 				t.Errorf("%+v, %v", got, err)
 			}
 		})
+	}
+}
+
+// The key that request limits are bypassed with goes where the password goes, and an
+// admin password given by hand takes none along.
+func TestBypassKeyGoesWithThePassword(t *testing.T) {
+	var got []string
+	host := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = append(got, r.Header.Get("x-ratelimit-bypass"))
+		io.WriteString(w, `{"accounts":[]}`)
+	}))
+	defer host.Close()
+	environ := []string{"PDS_ADMIN_PASSWORD=operator password", "PDS_RATE_LIMIT_BYPASS_KEY=bypass key"}
+	if _, errs, err := portico(t, environ, "account", "list", "--pds-host", host.URL); err != nil {
+		t.Fatal(err, errs)
+	}
+	if _, errs, err := portico(t, environ, "account", "list", "--pds-host", host.URL, "--admin-password", "another"); err != nil {
+		t.Fatal(err, errs)
+	}
+	if want := []string{"bypass key", ""}; !slices.Equal(got, want) {
+		t.Errorf("keys %q, want %q", got, want)
 	}
 }

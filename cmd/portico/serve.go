@@ -422,7 +422,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		Passwords:   passwords, Outbox: letters, PasswordMinLength: s.PasswordMinLength, Now: time.Now,
 	}
 	operators := &operator.Service{
-		DB: store, Budgets: budgets, Identities: ownDIDs, Credentials: administration.Credentials, Domains: domains, DIDs: dids,
+		DB: store, Accounts: accounts, Handles: rules, Budgets: budgets, Identities: ownDIDs, Credentials: administration.Credentials, Domains: domains, DIDs: dids,
 		Passwords: passwords, PasswordMinLength: s.PasswordMinLength,
 	}
 

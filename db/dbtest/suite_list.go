@@ -165,6 +165,28 @@ func (s *suite) standingLists() {
 			s.equal(fmt.Sprintf("%+v in pages of %d", tt.filter, limit), got, expected)
 		}
 	}
+	unconfirmed, err := s.db.Standings(ctx, db.StandingFilter{Unconfirmed: true}, "", 100)
+	s.ok(err)
+	for _, a := range unconfirmed {
+		if a.EmailConfirmedAt != nil {
+			s.Errorf("%s is confirmed", a.DID)
+		}
+	}
+	all, err := s.db.Standings(ctx, db.StandingFilter{}, "", 100)
+	s.ok(err)
+	late := all[0].CreatedAt
+	for _, a := range all {
+		if a.CreatedAt.After(late) {
+			late = a.CreatedAt
+		}
+	}
+	for wait, want := range map[time.Duration]bool{0: true, time.Microsecond: false} {
+		since, err := s.db.Standings(ctx, db.StandingFilter{Since: late.Add(wait)}, "", 100)
+		s.ok(err)
+		if got := len(since) > 0; got != want {
+			s.Errorf("accounts since the youngest and %v: %v, want %v", wait, got, want)
+		}
+	}
 	byAddress, err := s.db.Standings(ctx, db.StandingFilter{Email: "u", Status: "active"}, "b", 10)
 	s.ok(err)
 	s.equal("behind an address before the prefix", byAddress, []db.Standing{want[1]})

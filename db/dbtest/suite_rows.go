@@ -605,10 +605,15 @@ func (s *suite) mail() {
 	if late.State != "expired" || late.Sealed != nil {
 		s.Errorf("expired: %+v", late)
 	}
-	all, err := s.db.Mails(ctx, 2)
+	all, err := s.db.Mails(ctx, 0, 2)
 	s.ok(err)
 	if len(all) != 2 || all[0].ID != id3 || all[1].ID != id2 || all[0].To != "three@mail.test" {
 		s.Errorf("newest two: %v", all)
+	}
+	older, err := s.db.Mails(ctx, id3, 1)
+	s.ok(err)
+	if len(older) != 1 || older[0].ID != id2 {
+		s.Errorf("the one before: %v", older)
 	}
 	_, err = s.db.MailByID(ctx, 999)
 	s.is(err, db.ErrNotFound)
@@ -967,7 +972,7 @@ func (s *suite) purge() {
 			{"key", func() error { _, err := s.db.ReservedKey(ctx, did(1).String()); return err }},
 			{"code", func() error { _, err := s.db.EmailCode(ctx, "confirm_email", did(1), []byte("mac")); return err }},
 			{"mail", func() error {
-				all, err := s.db.Mails(ctx, 1)
+				all, err := s.db.Mails(ctx, 0, 1)
 				if err == nil && len(all) == 0 {
 					err = db.ErrNotFound
 				}

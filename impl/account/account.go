@@ -116,6 +116,8 @@ type Request struct {
 	// that what allowed the handle still does, and keeps it so; its error is
 	// returned.
 	Hold func(ctx context.Context, tx *db.Tx) error
+	// NoSession says that whoever asks is not the owner, who signs in later.
+	NoSession bool
 }
 
 // Created is an account and its first session.
@@ -123,7 +125,7 @@ type Created struct {
 	Account *db.Account
 	// Document is the DID document as the genesis makes it; nil for a brought DID.
 	Document json.RawMessage
-	Tokens   session.Tokens
+	Tokens   session.Tokens // zero where none was to be started
 }
 
 // abandonAfter is how long an account of a brought DID waits for its activation.
@@ -156,7 +158,7 @@ func (a *Accounts) Create(ctx context.Context, r Request) (*Created, error) {
 			return nil, err
 		}
 	}
-	tokens, err := a.finish(ctx, d)
+	tokens, err := a.finish(ctx, d, !r.NoSession)
 	if err != nil {
 		return nil, err
 	}
@@ -302,11 +304,17 @@ func (a *Accounts) register(ctx context.Context, d *draft) error {
 	}
 }
 
-// finish completes the account and starts its first session.
-func (a *Accounts) finish(ctx context.Context, d *draft) (*session.Tokens, error) {
-	s, err := a.Sessions.Draft(&d.account, nil)
+// finish completes the account and starts its first session, if it is to have one.
+func (a *Accounts) finish(ctx context.Context, d *draft, signedIn bool) (*session.Tokens, error) {
+	s, err := (*session.Draft)(nil), error(nil)
+	if signedIn {
+		s, err = a.Sessions.Draft(&d.account, nil)
+	}
 	if err == nil {
 		err = a.complete(ctx, d, s)
+	}
+	if err == nil && s == nil {
+		return new(session.Tokens), nil
 	}
 	if err == nil {
 		return &s.Tokens, nil
@@ -317,6 +325,12 @@ func (a *Accounts) finish(ctx context.Context, d *draft) (*session.Tokens, error
 	// Not ours to give up: it is complete. Either our commit came through and only
 	// the answer to it was lost, or another holder was faster. What the caller
 	// asked for is there, then; otherwise no session can be started.
+	if !signedIn {
+		if _, lost := a.DB.AccountByDID(ctx, d.account.DID); lost != nil {
+			return nil, err
+		}
+		return new(session.Tokens), nil
+	}
 	tokens, lost := a.Sessions.Start(ctx, &d.account, nil)
 	if lost != nil {
 		return nil, err
@@ -325,7 +339,8 @@ func (a *Accounts) finish(ctx context.Context, d *draft) (*session.Tokens, error
 }
 
 // complete makes a reserved account one that its owner can use. A nil draft
-// starts no session: that is how Resume completes what a crash left.
+// starts no session: that is how Resume completes what a crash left, and what an
+// operator asked for.
 func (a *Accounts) complete(ctx context.Context, d *draft, s *session.Draft) error {
 	genesis, err := repo.Genesis(d.account.DID, d.key, a.Now())
 	if err != nil {

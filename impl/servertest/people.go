@@ -163,7 +163,7 @@ func (s *Server) Letters(kind string) []mail.Letter {
 // letters opens them one after the other: there may be many.
 func (s *Server) letters(kind string) iter.Seq[mail.Letter] {
 	s.Helper()
-	all, err := s.Outbox.List(s.Context(), 1000)
+	all, err := s.Outbox.List(s.Context(), 0, 1000)
 	s.Check(err)
 	return func(yield func(mail.Letter) bool) {
 		for _, m := range all {

@@ -3,6 +3,8 @@
 package operator
 
 import (
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
 	"portico/api/xrpc"
 )
 
@@ -30,6 +32,10 @@ type ListAccountsParams struct {
 	// Only accounts whose handle is one label under this domain, with or
 	// without a leading dot.
 	Domain *string
+	// Only accounts whose address was not confirmed.
+	Unconfirmed *bool
+	// Only accounts that were made at this time or later.
+	Since *syntax.Datetime
 	// Default: 100.
 	Limit int64
 	// That of the page before, asked for with the same filters.
@@ -40,6 +46,8 @@ var listAccountsParams = xrpc.Object(
 	xrpc.Optional("status", xrpc.String(xrpc.Enum("active", "deactivated", "takendown", "creating"))),
 	xrpc.Optional("email", xrpc.String(xrpc.MaxLength(320))),
 	xrpc.Optional("domain", xrpc.String(xrpc.MaxLength(254))),
+	xrpc.Optional("unconfirmed", xrpc.Boolean()),
+	xrpc.Optional("since", xrpc.String(xrpc.FormatDatetime)),
 	xrpc.Optional("limit", xrpc.Integer(xrpc.Minimum(1), xrpc.Maximum(500), xrpc.DefaultInteger(100))),
 	xrpc.Optional("cursor", xrpc.String()),
 )
@@ -52,6 +60,8 @@ func (p *ListAccountsParams) DecodeParams(v *xrpc.Values) {
 	p.Status = v.OptString("status")
 	p.Email = v.OptString("email")
 	p.Domain = v.OptString("domain")
+	p.Unconfirmed = v.OptBoolean("unconfirmed")
+	p.Since = (*syntax.Datetime)(v.OptString("since"))
 	p.Limit = v.Integer("limit")
 	p.Cursor = v.OptString("cursor")
 }
@@ -61,6 +71,8 @@ func (p *ListAccountsParams) EncodeParams(q *xrpc.QueryWriter) {
 	q.OptString("status", p.Status)
 	q.OptString("email", p.Email)
 	q.OptString("domain", p.Domain)
+	q.OptBoolean("unconfirmed", p.Unconfirmed)
+	q.OptString("since", (*string)(p.Since))
 	if p.Limit != 0 { // zero asks for the default
 		q.Integer("limit", p.Limit)
 	}

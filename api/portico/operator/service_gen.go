@@ -19,6 +19,17 @@ type Service interface {
 	//
 	// Declared errors: [ErrClearBudgetsInvalidPayer].
 	ClearBudgets(ctx context.Context, in *ClearBudgetsInput) error
+	// CreateAccount is the procedure alt.portico.operator.createAccount.
+	//
+	// Make an account for somebody, also where sign-up is closed, asks for
+	// invite codes or for phone numbers. No session is started: the owner signs
+	// in with the password. That the operator made it is recorded.
+	//
+	// Declared errors: [ErrCreateAccountInvalidHandle],
+	// [ErrCreateAccountHandleNotAvailable],
+	// [ErrCreateAccountUnsupportedDomain], [ErrCreateAccountInvalidPassword],
+	// [ErrCreateAccountInvalidInviteCode].
+	CreateAccount(ctx context.Context, in *CreateAccountInput) (*CreateAccountOutput, error)
 	// DisableAuthFactor is the procedure
 	// alt.portico.operator.disableAuthFactor.
 	//
@@ -106,6 +117,7 @@ type Service interface {
 // request may be.
 type Policy interface {
 	ClearBudgets() xrpc.Policy[ClearBudgetsInput]
+	CreateAccount() xrpc.Policy[CreateAccountInput]
 	DisableAuthFactor() xrpc.Policy[DisableAuthFactorInput]
 	GetAccount() xrpc.Policy[GetAccountParams]
 	GetBudgets() xrpc.Policy[GetBudgetsParams]
@@ -124,6 +136,7 @@ type Policy interface {
 func Register(s *xrpc.Server, svc Service, p Policy) error {
 	return errors.Join(
 		xrpc.Handle(s, &clearBudgets, p.ClearBudgets(), xrpc.WithoutOutput(svc.ClearBudgets)),
+		xrpc.Handle(s, &createAccount, p.CreateAccount(), svc.CreateAccount),
 		xrpc.Handle(s, &disableAuthFactor, p.DisableAuthFactor(), xrpc.WithoutOutput(svc.DisableAuthFactor)),
 		xrpc.Handle(s, &getAccount, p.GetAccount(), svc.GetAccount),
 		xrpc.Handle(s, &getBudgets, p.GetBudgets(), svc.GetBudgets),
@@ -147,6 +160,11 @@ var _ Service = (*Client)(nil)
 func (c *Client) ClearBudgets(ctx context.Context, in *ClearBudgetsInput) error {
 	_, err := xrpc.Do[ClearBudgetsInput, xrpc.None](ctx, &c.Client, &clearBudgets, in)
 	return err
+}
+
+// CreateAccount calls alt.portico.operator.createAccount.
+func (c *Client) CreateAccount(ctx context.Context, in *CreateAccountInput) (*CreateAccountOutput, error) {
+	return xrpc.Do[CreateAccountInput, CreateAccountOutput](ctx, &c.Client, &createAccount, in)
 }
 
 // DisableAuthFactor calls alt.portico.operator.disableAuthFactor.

@@ -60,7 +60,7 @@ func TestRequestPLCOperationSignature(t *testing.T) {
 	f := newFixture(t)
 	u := f.signUp("alice")
 	f.Empty(f.Post("requestPlcOperationSignature", "", u.Access))
-	mails, err := f.Outbox.List(t.Context(), 10)
+	mails, err := f.Outbox.List(t.Context(), 0, 10)
 	f.Check(err)
 	_, letter, err := f.Outbox.Read(t.Context(), mails[0].ID)
 	f.Check(err)

@@ -28,7 +28,7 @@ func retryAfter(t *testing.T, a answer) time.Duration {
 // lettersTo counts the letters of a kind to an address.
 func (f *fixture) lettersTo(kind, to string) int {
 	f.Helper()
-	all, err := f.Outbox.List(f.Context(), 10000)
+	all, err := f.Outbox.List(f.Context(), 0, 10000)
 	f.Check(err)
 	n := 0
 	for _, m := range all {

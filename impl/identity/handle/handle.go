@@ -112,11 +112,7 @@ func (r *Rules) Check(d *Domains, text string, admin bool) (Choice, error) {
 	if !h.AllowedTLD() {
 		return Choice{}, ErrTLD
 	}
-	inappropriate := r.Inappropriate
-	if inappropriate == nil {
-		inappropriate = Inappropriate
-	}
-	if !admin && inappropriate(h.String()) {
+	if !admin && r.inappropriate(h) {
 		return Choice{}, ErrInappropriate
 	}
 	if admin && d.Root(h.String()) {
@@ -141,6 +137,26 @@ func (r *Rules) Check(d *Domains, text string, admin bool) (Choice, error) {
 		return Choice{}, ErrReserved
 	}
 	return choice, nil
+}
+
+// Ordinary returns ErrReserved or ErrInappropriate for a name that only an administrator gives away, which is under closed domains
+// what it is elsewhere. For other names that Check lets an administrator have it returns nil.
+func (r *Rules) Ordinary(d *Domains, c Choice) error {
+	domain, _, _ := d.over(c.Handle.String())
+	switch {
+	case r.inappropriate(c.Handle):
+		return ErrInappropriate
+	case d.Root(c.Handle.String()), r.Reserved.Has(strings.TrimSuffix(c.Handle.String(), "."+domain.Name)):
+		return ErrReserved
+	}
+	return nil
+}
+
+func (r *Rules) inappropriate(h syntax.Handle) bool {
+	if r.Inappropriate != nil {
+		return r.Inappropriate(h.String())
+	}
+	return Inappropriate(h.String())
 }
 
 // rootChoice is the server itself as a handle.

@@ -143,7 +143,7 @@ func TestALetterAboutNoAccountForgetsItsRecipient(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			mails, err := o.List(t.Context(), 1)
+			mails, err := o.List(t.Context(), 0, 1)
 			if err != nil || mails[0].To != "alice@example.com" || mails[0].Cause == "" || len(mails[0].Cause) != 32 {
 				t.Fatalf("queued: %+v, %v", mails, err)
 			}

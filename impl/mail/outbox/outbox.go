@@ -183,10 +183,10 @@ func Named(a *db.Account) string {
 	return a.Handle.String()
 }
 
-// List returns what the outbox knows of the last letters, up to limit, the newest
-// first.
-func (o *Outbox) List(ctx context.Context, limit int) ([]db.Mail, error) {
-	mails, err := o.DB.Mails(ctx, limit)
+// List returns what the outbox knows of letters, up to limit, the newest first: those
+// queued before the one of that number, or with 0 the last ones.
+func (o *Outbox) List(ctx context.Context, before int64, limit int) ([]db.Mail, error) {
+	mails, err := o.DB.Mails(ctx, before, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list outbox: %w", err)
 	}
@@ -310,7 +310,7 @@ func (o *Outbox) takeBack(ctx context.Context) {
 	err := o.DB.Write(ctx, func(tx *db.Tx) error {
 		// Those that were under way are among the last ones, but for retries of
 		// older letters, which can wait.
-		mails, err := tx.Mails(ctx, 1000)
+		mails, err := tx.Mails(ctx, 0, 1000)
 		if err != nil {
 			return err
 		}

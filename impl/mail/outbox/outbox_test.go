@@ -104,7 +104,7 @@ func post(t *testing.T, o *Outbox, to string, expires time.Time) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mails, err := o.List(t.Context(), 1)
+	mails, err := o.List(t.Context(), 0, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -585,7 +585,7 @@ func TestOutboxListsNewestFirst(t *testing.T) {
 	o := newOutbox(t, dbtest.Open(t), &sender{}, c.Now)
 	post(t, o, "alice@example.com", c.Now().Add(time.Hour))
 	post(t, o, "bob@example.com", c.Now().Add(time.Hour))
-	mails, err := o.List(t.Context(), 10)
+	mails, err := o.List(t.Context(), 0, 10)
 	if err != nil || len(mails) != 2 || mails[0].To != "bob@example.com" || mails[1].To != "alice@example.com" {
 		t.Errorf("got %+v, %v", mails, err)
 	}

@@ -17,6 +17,7 @@ func TestPolicies(t *testing.T) {
 // requests are one for each method, about an account and a domain that are not here.
 var requests = map[string]string{
 	"clearBudgets":      `{"who":"192.0.2.1"}`,
+	"createAccount":     `{"handle":"access.nowhere.example","email":"access@example.com","password":"a good password"}`,
 	"disableAuthFactor": `{"did":"` + nobody + `"}`,
 	"getAccount":        "?account=" + nobody,
 	"getBudgets":        "?who=192.0.2.1",

@@ -18,7 +18,10 @@ import (
 func (s *Service) ListAccounts(ctx context.Context, p *api.ListAccountsParams) (*api.ListAccountsOutput, error) {
 	filter := db.StandingFilter{
 		Status: xrpc.ValueOf(p.Status), Email: email.Normalize(xrpc.ValueOf(p.Email)),
-		Domain: strings.ToLower(strings.TrimPrefix(xrpc.ValueOf(p.Domain), ".")),
+		Domain: strings.ToLower(strings.TrimPrefix(xrpc.ValueOf(p.Domain), ".")), Unconfirmed: xrpc.ValueOf(p.Unconfirmed),
+	}
+	if p.Since != nil {
+		filter.Since = p.Since.Time()
 	}
 	after, limit := xrpc.ValueOf(p.Cursor), int(p.Limit)
 	if after != "" && !place(filter, after) {

@@ -15,6 +15,9 @@ var _ api.Policy = Policy{}
 func (p Policy) ClearBudgets() xrpc.Policy[api.ClearBudgetsInput] {
 	return admin[api.ClearBudgetsInput](p)
 }
+func (p Policy) CreateAccount() xrpc.Policy[api.CreateAccountInput] {
+	return admin[api.CreateAccountInput](p)
+}
 func (p Policy) DisableAuthFactor() xrpc.Policy[api.DisableAuthFactorInput] {
 	return admin[api.DisableAuthFactorInput](p)
 }

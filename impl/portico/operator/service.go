@@ -12,12 +12,15 @@ import (
 	"portico/impl/account/password"
 	"portico/impl/budget"
 	"portico/impl/identity/domain"
+	"portico/impl/identity/handle"
 )
 
 // Service is the behaviour of alt.portico.operator. It is safe for concurrent use.
 type Service struct {
 	DB          *db.DB
 	Budgets     *budget.Ledger
+	Accounts    *account.Accounts
+	Handles     *handle.Rules
 	Identities  *account.Identities
 	Credentials account.Credentials
 	Domains     *domain.Domains
