@@ -175,6 +175,9 @@ await story('log in again, with a code', async () => {
   const { code } = await mail(newEmail, 'Sign-in Code')
   await logIn(code)
   assert.equal((await mary.server.getSession()).data.email, newEmail)
+  // The reset ended app passwords too.
+  await refused(() => newAgent().agent.login({ identifier: handle, password: chatPassword }), 401, 'AuthenticationRequired')
+  chatPassword = (await mary.server.createAppPassword({ name: 'chat', privileged: true })).data.password
   await chat.agent.login({ identifier: handle, password: chatPassword })
   assert.equal(chat.agent.session.active, true)
 })
