@@ -206,6 +206,27 @@ func TestSubmitPLCOperation(t *testing.T) {
 	f.told(u.DID, "alice.test", "-", "-")
 }
 
+// What the directory has already is public: sent once more it changes nothing, and
+// nothing is told of it. Another account's is refused before the directory hears of it.
+func TestSubmittedPLCOperationIsSentAgain(t *testing.T) {
+	f := newFixture(t)
+	u, other := f.signUp("alice"), f.signUp("bob")
+	genesis, err := f.PLC.Last(t.Context(), u.DID)
+	f.Check(err)
+	theirs, err := f.PLC.Last(t.Context(), other.DID)
+	f.Check(err)
+	f.PLC.Asked()
+	f.Refused(f.Post("submitPlcOperation", f.submission(theirs), u.Access), 400, "InvalidRequest", "Incorrect signing key")
+	if asked := f.PLC.Asked(); len(asked) > 0 {
+		t.Errorf("asked the directory %q", asked)
+	}
+	f.Refused(f.Post("submitPlcOperation", f.submission(genesis), u.Access), 400, "InvalidRequest", "Operations not correctly ordered")
+	f.told(u.DID, "alice.test")
+	if got := f.Recorded(u.DID); got != "" {
+		t.Errorf("recorded:\n%s", got)
+	}
+}
+
 func TestSubmitPLCOperationRefuses(t *testing.T) {
 	f := newFixture(t)
 	u := f.signUp("alice")
