@@ -72,8 +72,6 @@ func TestCreateSession(t *testing.T) {
 	}
 	wrong(f.Post("createSession", login("alice.test", "wrong password")))
 	wrong(f.Post("createSession", login("bob.test", goodPassword)))
-	wrong(f.Post("createSession", login("@alice.test", goodPassword)))
-	wrong(f.Post("createSession", login(" alice.test", goodPassword)))
 	wrong(f.Post("createSession", login("", "")))
 	wrong(f.Post("createSession", login("nobody@example.com", goodPassword)))
 	wrong(f.Post("createSession", login("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", goodPassword)))
