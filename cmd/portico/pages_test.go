@@ -218,13 +218,6 @@ func TestPages(t *testing.T) {
 	if status, _, body := fetch(t, s, "/robots.txt", "pds.test"); status != 200 || body != robots {
 		t.Errorf("/robots.txt answers %d %q", status, body)
 	}
-	// DESIGN 35: served, and the same whatever host is asked for.
-	const did = `{"@context":["https://www.w3.org/ns/did/v1"],"id":"did:web:pds.test","service":[{"id":"#atproto_pds","serviceEndpoint":"https://pds.test","type":"AtprotoPersonalDataServer"}]}`
-	for _, host := range []string{"pds.test", "evil.example"} {
-		if status, _, body := fetch(t, s, "/.well-known/did.json", host); status != 200 || strings.TrimSpace(body) != did {
-			t.Errorf("/.well-known/did.json of %s answers %d %s", host, status, body)
-		}
-	}
 	const resource = `{"resource":"https://pds.test","authorization_servers":["https://pds.test"],"scopes_supported":[],"bearer_methods_supported":["header"],"resource_documentation":"https://atproto.com"}`
 	status, kind, body = fetch(t, s, "/.well-known/oauth-protected-resource", "evil.example")
 	if status != 200 || kind != "application/json; charset=utf-8" || strings.TrimSpace(body) != resource {
@@ -232,6 +225,18 @@ func TestPages(t *testing.T) {
 	}
 	if status, kind, body := fetch(t, s, "/nothing", "pds.test"); status != 404 || !strings.HasPrefix(kind, "text/html") || !strings.Contains(body, "Cannot GET /nothing") {
 		t.Errorf("/nothing answers %d %s %q", status, kind, body)
+	}
+}
+
+// DESIGN 35: the document of the server's did:web is served from its configuration, and
+// the same whatever host is asked for.
+func TestDesign35DIDDocument(t *testing.T) {
+	s := servePages(t, xrpc.Options{})
+	const did = `{"@context":["https://www.w3.org/ns/did/v1"],"id":"did:web:pds.test","service":[{"id":"#atproto_pds","serviceEndpoint":"https://pds.test","type":"AtprotoPersonalDataServer"}]}`
+	for _, host := range []string{"pds.test", "evil.example"} {
+		if status, _, body := fetch(t, s, "/.well-known/did.json", host); status != 200 || strings.TrimSpace(body) != did {
+			t.Errorf("/.well-known/did.json of %s answers %d %s", host, status, body)
+		}
 	}
 }
 
@@ -274,9 +279,10 @@ func TestHandleHosts(t *testing.T) {
 	}
 }
 
-// What a proxy's word for the host decides is nothing for a cache, which goes by the URL:
-// otherwise a stranger could have it say whose handle a host is, or that nothing is here.
-func TestHostsAreNotCached(t *testing.T) {
+// DESIGN, small ones: what goes by the host is no-store. A proxy's word for the host is
+// nothing for a cache, which goes by the URL: otherwise a stranger could have it say whose
+// handle a host is, or that nothing is here.
+func TestDesignSmallOnesHostsAreNotCached(t *testing.T) {
 	s := servePages(t, xrpc.Options{})
 	for _, tt := range [][3]string{
 		{"/.well-known/atproto-did", "alice.test", "bob.test"},

@@ -412,6 +412,38 @@ func TestUpdateAccountEmail(t *testing.T) {
 	})
 }
 
+// DESIGN, small ones: an address that the operator changes is announced to the old one,
+// whether that was confirmed or is a minute old.
+func TestDesignSmallOnesOperatorsChangeOfAnAddressIsAnnounced(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		alice := f.SignUp("alice")
+		f.Advance(time.Minute)
+		f.silent(f.do("updateAccountEmail", `{"account":"alice.test","email":"second@example.com"}`))
+		f.SetAccount(alice.DID, func(a *db.Account) { a.EmailConfirmedAt = new(f.Now()) })
+		f.silent(f.do("updateAccountEmail", `{"account":"alice.test","email":"third@example.com"}`))
+		told := []string{}
+		for _, l := range f.Letters("email_changed") {
+			told = append(told, l.To)
+		}
+		slices.Sort(told)
+		if want := []string{"alice@example.com", "second@example.com"}; !slices.Equal(told, want) {
+			t.Errorf("told %q, want %q", told, want)
+		}
+	})
+}
+
+// DESIGN 13: passwords that the operator gives have a minimum length, too.
+func TestDesign13PasswordsOfTheOperator(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		alice := f.SignUp("alice")
+		for _, short := range []string{"", "1234567"} {
+			f.Refused(f.do("updateAccountPassword", `{"did":"`+alice.DID.String()+`","password":"`+short+`"}`), 400,
+				"InvalidPassword", "Password too short. Minimum length is 8 characters.")
+		}
+		f.Accepted(f.TrySignIn("alice.test", goodPassword))
+	})
+}
+
 func TestUpdateAccountHandle(t *testing.T) {
 	f := newFixture(t)
 	alice := f.SignUp("alice")

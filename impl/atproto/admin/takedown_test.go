@@ -160,3 +160,17 @@ func TestSubjects(t *testing.T) {
 		t.Errorf("account %+v", a)
 	}
 }
+
+// DESIGN, small ones: fields of a subject that the lexicon does not know are not echoed,
+// of a takedown neither.
+func TestDesignSmallOnesUpdateSubjectStatusEchoesNoUnknownFields(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		alice := f.SignUp("alice")
+		a := f.Accepted(f.do("updateSubjectStatus", `{"more":1,"subject":{"more":{"deep":[1]},"$type":"com.atproto.admin.defs#repoRef","did":"`+alice.DID.String()+
+			`"},"takedown":{"applied":true,"ref":"case","more":"text"}}`))
+		want := `{"subject":{"$type":"com.atproto.admin.defs#repoRef","did":"` + alice.DID.String() + `"},"takedown":{"applied":true,"ref":"case"}}`
+		if got := strings.TrimSpace(a.Body); got != want {
+			t.Errorf("answer %s, want %s", got, want)
+		}
+	})
+}

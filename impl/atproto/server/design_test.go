@@ -1,10 +1,94 @@
 package server_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"portico/impl/identity/handle"
+	"portico/impl/servertest"
 )
+
+// DESIGN 5: a handle that is taken is refused with the name that the lexicon declares.
+func TestDesign5TakenHandle(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		f.SignUp("alice")
+		f.Refused(f.Post("createAccount", `{"handle":"Alice.test","email":"a@example.com","password":"a good password"}`),
+			400, "HandleNotAvailable", "Handle already taken: alice.test")
+	})
+}
+
+// DESIGN 13: a password that is given has a minimum length; at sign-up none need be given.
+func TestDesign13PasswordsHaveAMinimumLength(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		f.SignUp("alice")
+		f.Accepted(f.Post("requestPasswordReset", `{"email":"alice@example.com"}`))
+		code := f.Code("reset_password")
+		for _, short := range []string{"", "1234567", "äöüäöü1"} {
+			f.Refused(f.Post("resetPassword", fmt.Sprintf(`{"token":%q,"password":%q}`, code, short)),
+				400, "InvalidPassword", "Password too short. Minimum length is 8 characters.")
+		}
+		f.Refused(f.Post("createAccount", `{"handle":"bob.test","email":"bob@example.com","password":"1234567"}`),
+			400, "InvalidPassword", "Password too short. Minimum length is 8 characters.")
+		f.Accepted(f.Post("createAccount", `{"handle":"bob.test","email":"bob@example.com"}`))
+		f.Accepted(f.Post("resetPassword", fmt.Sprintf(`{"token":%q,"password":"12345678"}`, code)))
+		f.Accepted(f.TrySignIn("alice.test", "12345678"))
+	})
+}
+
+// DESIGN 24: a wrong invite is refused before the directory hears of anything.
+func TestDesign24InvitesAreCheckedFirst(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		f.PLC.Asked()
+		f.Refused(f.Post("createAccount", `{"handle":"alice.test","email":"alice@example.com","password":"a good password","inviteCode":"nope"}`),
+			400, "InvalidInviteCode", "Provided invite code not available")
+		if asked := f.PLC.Asked(); len(asked) > 0 {
+			t.Errorf("the directory was asked %q", asked)
+		}
+		f.SignUp("alice") // handle and address are free
+	})
+}
+
+// DESIGN 30: a service token that cannot be read is a 401.
+func TestDesign30MalformedServiceTokens(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		const body = `{"handle":"alice.test","email":"alice@example.com","password":"a good password","did":"did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"}`
+		for _, token := range []string{"x.y.z", "e30.e30", "bm90.SlNPTg.eA", "W10.W10.eA", "..", "e30.bnVsbA.eA"} {
+			f.Refused(f.Post("createAccount", body, servertest.Bearer(token)), 401, "BadJwt", "poorly formatted jwt")
+		}
+	})
+}
+
+// DESIGN, small ones: JSON deeper than 128 is a 400, also below keys that nobody reads.
+func TestDesignSmallOnesDeepJSON(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		f.SignUp("alice")
+		nested := func(depth int) string {
+			// The object itself is one.
+			return `{"identifier":"alice.test","password":"` + goodPassword + `","x":` + strings.Repeat("[", depth-1) + strings.Repeat("]", depth-1) + `}`
+		}
+		f.Accepted(f.Post("createSession", nested(128)))
+		for _, depth := range []int{129, 50_000} {
+			f.Refused(f.Post("createSession", nested(depth)), 400, "SyntaxError", "JSON is nested too deep")
+		}
+	})
+}
+
+// DESIGN, small ones: no DPoP-bound token was ever issued, so that one is no token
+// anywhere.
+func TestDesignSmallOnesDPoPWithoutAProvider(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		u := f.SignUp("alice")
+		text, _ := strings.CutPrefix(u.Access, "Bearer ")
+		for _, token := range []string{"x", text} {
+			a := f.Get("getSession", "Authorization: DPoP "+token)
+			f.Refused(a, 400, "InvalidToken", "Unexpected authorization type")
+			if a.Header.Get("WWW-Authenticate") != "" || a.Header.Get("DPoP-Nonce") != "" {
+				t.Errorf("answer asks for proofs: %v", a.Header)
+			}
+		}
+	})
+}
 
 // DESIGN 31: a media type is the same in any case.
 func TestDesign31ContentTypeInAnyCase(t *testing.T) {

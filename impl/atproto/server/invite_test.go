@@ -136,9 +136,9 @@ func TestCreateInviteCodes(t *testing.T) {
 	}
 }
 
-// A digit too many must not fill the database: one request makes up to 10,000
-// codes, all or none.
-func TestCreateInviteCodesBound(t *testing.T) {
+// DESIGN, small ones: createInviteCodes makes at most 10,000, all or none. A digit too
+// many must not fill the database.
+func TestDesignSmallOnesCreateInviteCodes(t *testing.T) {
 	engines(t, func(t *testing.T, f *fixture) {
 		many := `"did:web:a.test"` + strings.Repeat(`,"did:web:a.test"`, 9)
 		for _, body := range []string{
