@@ -359,6 +359,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	strangers := resolve.NewClient(!s.SSRFProtection)
 	documents := &resolve.Cache{
 		Fetch: (&resolve.DIDs{Directory: directoryURL, Web: strangers, Timeout: s.ResolverTimeout}).Fetch,
+		Pay:   func(ctx context.Context) error { return auth.LookUp(ctx, budgets) },
 		Store: newDocumentStore(store), Now: time.Now, Log: log, StaleAfter: s.DIDCacheStale, ExpireAfter: s.DIDCacheMax,
 	}
 	handles := &resolve.Handles{Client: strangers, Timeout: s.ResolverTimeout}
@@ -410,7 +411,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 
 	names := &identity.Service{
-		DB: store, Accounts: accounts, Identities: ownDIDs, Codes: codes, Domains: domains,
+		DB: store, Budgets: budgets, Accounts: accounts, Identities: ownDIDs, Codes: codes, Domains: domains,
 		Resolve: identities{handles, documents}, Directory: &plc.Client{URL: directoryURL}, Log: log,
 	}
 	if s.AppView.URL != nil {

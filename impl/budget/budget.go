@@ -109,6 +109,10 @@ var (
 	// and change its DID: activations, new handles, operations.
 	IdentityChanges = Budget{"identity-changes", 20, time.Hour,
 		"the directory, and whoever reads events, from an account that changes without end", Accounts}
+	// LookUps counts the questions about DIDs and handles that go to other hosts: those
+	// that a cache answers are free.
+	LookUps = Budget{"look-ups", 600, time.Hour,
+		"other hosts from being asked in this server's name, and its connections", Callers}
 	// SignUps counts the sign-ups that are tried, except for the accounts that were made
 	// with an invite: each answer tells whether somebody has the handle and the email
 	// address.
@@ -150,7 +154,7 @@ func SignUpsADay(most int) Budget {
 // All are the budgets that there are.
 var All = []Budget{
 	WrongPasswordsFrom, FailedPasswords, HiddenPasswords, WrongCodes, WrongResetCodes, WrongAdminPasswords, Mails, OwnMails,
-	MailsFrom, MailsToStrangers, MailsOfAppsToStrangers, Announcements, AddressesGiven, AddressesNamed, IdentityChanges,
+	MailsFrom, MailsToStrangers, MailsOfAppsToStrangers, Announcements, AddressesGiven, AddressesNamed, IdentityChanges, LookUps,
 	SignUps, SignUpsADay(1), ReservedKeys, TextsTo, TextsToInADay, TextsFrom, NumbersFrom, PhoneCodes, Texts(1),
 }
 

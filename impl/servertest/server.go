@@ -162,6 +162,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		Secret: []byte("a secret of thirty-two characters"), ServiceDID: o.Config.ServiceDID.String(), Now: s.Now, Rand: rand.Reader,
 	}
 	s.Budgets = &budget.Ledger{DB: s.DB, Keys: s.Keys, Exempt: o.Exempt, Now: s.Now}
+	s.Internet.Pay = func(ctx context.Context) error { return auth.LookUp(ctx, s.Budgets) }
 	sessions := &session.Sessions{DB: s.DB, Tokens: s.Tokens, Keys: s.Keys, Budgets: s.Budgets, Now: s.Now}
 	s.Outbox = &outbox.Outbox{DB: s.DB, Keys: s.Keys, Holder: "test", Now: s.Now, Log: log}
 	accounts := &account.Accounts{
@@ -184,7 +185,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		Codes: codes, Outbox: s.Outbox, Brand: brand, Now: s.Now, Rand: rand.Reader, Log: log,
 	}
 	s.Identity = &identity.Service{
-		DB: s.DB, Accounts: accounts, Identities: identities, Codes: codes, Domains: s.Domains, Resolve: s.Internet,
+		DB: s.DB, Budgets: s.Budgets, Accounts: accounts, Identities: identities, Codes: codes, Domains: s.Domains, Resolve: s.Internet,
 		Directory: client, Log: log,
 	}
 	s.Admin = &admin.Service{

@@ -9,6 +9,7 @@ import (
 
 	"portico/api/xrpc"
 	"portico/impl/account/serviceauth"
+	"portico/impl/budget"
 )
 
 // ServiceOptional accepts a service token, or nobody at all.
@@ -44,6 +45,9 @@ func (s *service) Authenticate(ctx context.Context, c *xrpc.Call) (context.Conte
 		return nil, errMissingJWT.New(http.StatusUnauthorized, "missing jwt")
 	}
 	claims, err := s.gate.Services.Verify(ctx, text, c.NSID)
+	if spent, ok := errors.AsType[*budget.Spent](err); ok {
+		return nil, xrpc.RateLimitExceeded(spent.Wait).Because(err)
+	}
 	if refused, ok := errors.AsType[*serviceauth.Error](err); ok {
 		return nil, serviceError(refused)
 	}

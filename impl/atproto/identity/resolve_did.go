@@ -9,6 +9,8 @@ import (
 
 	api "portico/api/atproto/identity"
 	"portico/api/xrpc"
+	"portico/impl/answer"
+	"portico/impl/budget"
 	"portico/impl/identity/resolve"
 )
 
@@ -24,6 +26,9 @@ func (s *Service) ResolveDID(ctx context.Context, p *api.ResolveDIDParams) (*api
 // documentError is the answer to a document that could not be had. The names are
 // those that the method declares.
 func documentError(did syntax.DID, err error, notFound, deactivated *xrpc.DeclaredError) error {
+	if _, spent := errors.AsType[*budget.Spent](err); spent {
+		return answer.Spent(err)
+	}
 	switch {
 	case errors.Is(err, resolve.ErrDeactivated):
 		return deactivated.Wrap(http.StatusBadRequest, "DID is deactivated", err)

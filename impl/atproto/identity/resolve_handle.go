@@ -10,6 +10,8 @@ import (
 	api "portico/api/atproto/identity"
 	"portico/api/xrpc"
 	"portico/db"
+	"portico/impl/account/auth"
+	"portico/impl/answer"
 )
 
 // ResolveHandle says which DID a handle names: that of an account here, or what
@@ -53,6 +55,9 @@ func (s *Service) resolveHandle(ctx context.Context, h syntax.Handle, elsewhere 
 	}
 	if domains.Ours(h.String()) {
 		return "", errNotHere
+	}
+	if err := auth.LookUp(ctx, s.Budgets); err != nil {
+		return "", answer.Spent(err)
 	}
 	did, err := elsewhere.ResolveHandle(ctx, h)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	api "portico/api/atproto/identity"
 	"portico/db"
 	"portico/impl/account"
+	"portico/impl/budget"
 	"portico/impl/identity/domain"
 	"portico/impl/identity/plc"
 	"portico/impl/identity/resolve"
@@ -25,6 +26,7 @@ import (
 // Service is the behaviour of com.atproto.identity. It is safe for concurrent use.
 type Service struct {
 	DB         *db.DB
+	Budgets    *budget.Ledger
 	Accounts   *account.Accounts
 	Identities *account.Identities
 	Codes      *emailcode.Codes

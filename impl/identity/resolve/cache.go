@@ -46,7 +46,9 @@ type Fetch func(ctx context.Context, did syntax.DID) (*Document, error)
 //
 // Fetch, Store, Now and Log are required. It may be used concurrently.
 type Cache struct {
-	Fetch       Fetch
+	Fetch Fetch
+	// Pay, unless nil, is asked before every fetch that somebody waits for. Its error is what they get.
+	Pay         func(ctx context.Context) error
 	Store       Store
 	Now         func() time.Time
 	Log         *slog.Logger
@@ -64,7 +66,7 @@ type Cache struct {
 // are those of Fetch and of ctx.
 func (c *Cache) Resolve(ctx context.Context, did syntax.DID, fresh bool) (*Document, error) {
 	if fresh {
-		doc, _, err := c.fetch(ctx, did, time.Time{})
+		doc, _, err := c.fetchPaid(ctx, did)
 		return doc, err
 	}
 	if doc, fetched := c.load(ctx, did); doc != nil {
@@ -84,7 +86,7 @@ func (c *Cache) Resolve(ctx context.Context, did syntax.DID, fresh bool) (*Docum
 // this very call. Unlike Resolve it answers with nothing older when there is no answer: the errors are those of Fetch and of ctx.
 func (c *Cache) Within(ctx context.Context, did syntax.DID, age time.Duration) (*Document, time.Time, error) {
 	if age <= 0 {
-		return c.fetch(ctx, did, time.Time{})
+		return c.fetchPaid(ctx, did)
 	}
 	if doc, fetched := c.load(ctx, did); doc != nil && c.Now().Sub(fetched) < age {
 		return doc, fetched, nil
@@ -92,11 +94,28 @@ func (c *Cache) Within(ctx context.Context, did syntax.DID, age time.Duration) (
 	return c.fetchTogether(ctx, did)
 }
 
+func (c *Cache) pay(ctx context.Context) error {
+	if c.Pay == nil {
+		return nil
+	}
+	return c.Pay(ctx)
+}
+
+func (c *Cache) fetchPaid(ctx context.Context, did syntax.DID) (*Document, time.Time, error) {
+	if err := c.pay(ctx); err != nil {
+		return nil, time.Time{}, err
+	}
+	return c.fetch(ctx, did, time.Time{})
+}
+
 // fetchTogether fetches a document for everybody who waits for it now. One who hangs up does not end the fetch for the others.
 func (c *Cache) fetchTogether(ctx context.Context, did syntax.DID) (*Document, time.Time, error) {
 	type fetched struct {
 		doc *Document
 		at  time.Time
+	}
+	if err := c.pay(ctx); err != nil {
+		return nil, time.Time{}, err
 	}
 	flight := c.flights.DoChan(did.String(), func() (any, error) {
 		doc, at, err := c.fetch(context.WithoutCancel(ctx), did, time.Time{})
