@@ -9,6 +9,7 @@ import (
 
 	"portico/db"
 	"portico/impl/audit"
+	"portico/impl/budget"
 	"portico/impl/identity/domain"
 	"portico/impl/identity/handle"
 	"portico/impl/identity/plc"
@@ -51,19 +52,26 @@ var (
 // tells the network. An administrator may give away reserved and inappropriate
 // names, those under closed domains, and those of the server itself. Who moves into a
 // domain that asks for invites must have signed up with one. A handle outside this
-// server's domains must point to did already.
+// server's domains must point to did already. payer pays, as in PayForChange, but not for
+// a handle that the rules refuse to everybody.
 //
-// It returns the *handle.Error that refuses the handle, db.ErrNotFound,
+// It returns the *handle.Error that refuses the handle, *budget.Spent, db.ErrNotFound,
 // db.ErrHandleTaken, ErrHandleNotInDocument, ErrUnresolved, ErrHandleChanging,
 // plc.ErrTombstoned, *plc.Error, *plc.Refused or plc.ErrUnreachable; then the account
 // has the handle that it had. With ErrDirectory nobody knows yet: the change is
 // finished later, see [Identities.Resume].
-func (i *Identities) GiveHandle(ctx context.Context, did syntax.DID, wanted string, admin bool) error {
-	c, err := i.chooseHandle(ctx, did, wanted, admin)
-	if err != nil {
+func (i *Identities) GiveHandle(ctx context.Context, did syntax.DID, wanted string, payer budget.Payer, admin bool) error {
+	domains := i.Domains.Current(ctx)
+	c, refused := i.Rules.Check(domains, wanted, admin)
+	if refused != nil && !errors.Is(refused, handle.ErrUnsupportedDomain) {
+		return refused
+	}
+	if err := i.Accounts.PayForChange(ctx, payer); err != nil {
 		return err
 	}
-	domains := i.Domains.Current(ctx)
+	if err := i.mayHave(ctx, did, domains, c, refused); err != nil {
+		return err
+	}
 	return i.change(ctx, did, c.Handle, func(ctx context.Context, tx *db.Tx) error {
 		if !c.Local || c.Domain == "" {
 			return nil
@@ -99,32 +107,31 @@ func admit(ctx context.Context, tx *db.Tx, did syntax.DID, domains *handle.Domai
 	return err
 }
 
-func (i *Identities) chooseHandle(ctx context.Context, did syntax.DID, wanted string, admin bool) (handle.Choice, error) {
-	domains := i.Domains.Current(ctx)
-	c, refused := i.Rules.Check(domains, wanted, admin)
-	closed := errors.Is(refused, handle.ErrUnsupportedDomain)
-	if refused != nil && !closed || c.Local && !closed {
-		return c, refused
+// mayHave returns the error that keeps an account from a handle of which the rules say
+// nothing, or refused, which is handle.ErrUnsupportedDomain. What an account was given
+// once it keeps.
+func (i *Identities) mayHave(ctx context.Context, did syntax.DID, domains *handle.Domains, c handle.Choice, refused error) error {
+	if c.Local && refused == nil {
+		return nil
 	}
-	if closed || domains.Root(c.Handle.String()) {
-		// What an account was given once it keeps.
+	if refused != nil || domains.Root(c.Handle.String()) {
 		a, err := i.Accounts.DB.AccountByDID(ctx, did)
 		if err != nil {
-			return c, fmt.Errorf("choose handle: %w", err)
+			return fmt.Errorf("choose handle: %w", err)
 		}
 		if a.Handle == c.Handle {
-			return c, nil
+			return nil
 		}
 	}
-	if closed {
-		return c, refused
+	if refused != nil {
+		return refused
 	}
 	found, err := i.Foreign.ResolveHandle(ctx, c.Handle)
 	if err != nil || found != did {
 		i.Accounts.Log.DebugContext(ctx, "foreign handle", "handle", c.Handle, "did", did, "found", found, "error", err)
-		return c, handle.ErrUnresolved
+		return handle.ErrUnresolved
 	}
-	return c, nil
+	return nil
 }
 
 // where says of the last operation of a DID, on which the directory lets no other come

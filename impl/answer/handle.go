@@ -9,6 +9,7 @@ import (
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/account"
+	"portico/impl/budget"
 	"portico/impl/identity/handle"
 	"portico/impl/identity/plc"
 )
@@ -21,8 +22,8 @@ var handleErrors = map[string]*xrpc.DeclaredError{
 	"UnsupportedDomain":  xrpc.Undeclared("UnsupportedDomain"),
 }
 
-// Handle answers a handle that an account is not given, wanted as it was asked for,
-// or a DID that could not be made to name it.
+// Handle answers a handle that an account is not given, wanted as it was asked for, a DID
+// that could not be made to name it, or a budget of the caller's own that is spent.
 func Handle(err error, wanted syntax.Handle) error {
 	if refused, ok := errors.AsType[*handle.Error](err); ok {
 		if name, ok := handleErrors[refused.Name]; ok {
@@ -35,6 +36,9 @@ func Handle(err error, wanted syntax.Handle) error {
 	}
 	if errors.Is(err, account.ErrHandleChanging) {
 		return xrpc.InvalidRequest("Another change of the handle is under way")
+	}
+	if _, ok := errors.AsType[*budget.Spent](err); ok {
+		return Spent(err)
 	}
 	return DID(err)
 }

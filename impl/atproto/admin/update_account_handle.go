@@ -21,10 +21,7 @@ func (s *Service) UpdateAccountHandle(ctx context.Context, in *api.UpdateAccount
 	if err != nil {
 		return err
 	}
-	if err := s.Accounts.PayForChange(ctx, budget.Operator(in.DID)); err != nil {
-		return answer.Spent(err)
-	}
-	err = s.Identities.GiveHandle(ctx, in.DID, in.Handle.String(), true)
+	err = s.Identities.GiveHandle(ctx, in.DID, in.Handle.String(), budget.Operator(in.DID), true)
 	if errors.Is(err, db.ErrNotFound) {
 		return accountNotFound()
 	}

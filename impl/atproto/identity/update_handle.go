@@ -14,10 +14,7 @@ import (
 // UpdateHandle gives the caller's account another handle, or the same once more.
 func (s *Service) UpdateHandle(ctx context.Context, in *api.UpdateHandleInput) error {
 	caller := auth.Caller(ctx)
-	if err := s.Accounts.PayForChange(ctx, caller.Payer()); err != nil {
-		return answer.Spent(err)
-	}
-	err := s.Identities.GiveHandle(ctx, caller.DID, in.Handle.String(), false)
+	err := s.Identities.GiveHandle(ctx, caller.DID, in.Handle.String(), caller.Payer(), false)
 	if errors.Is(err, db.ErrNotFound) {
 		return xrpc.InvalidRequest("Account not found") // deleted since the token was checked
 	}

@@ -74,6 +74,37 @@ func TestIdentityChangesOfAnAccount(t *testing.T) {
 	}
 }
 
+// A handle that the rules refuse to everybody costs nothing: whoever looks for one that
+// fits may go on. A question about somebody's does.
+func TestRefusedHandlesCostNothing(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		u := f.SignUp("alice")
+		f.SignUp("bob")
+		owner := func(h string) answer {
+			return f.Post("com.atproto.identity.updateHandle", fmt.Sprintf(`{"handle":%q}`, h), u.Access)
+		}
+		operator := func(h string) answer {
+			return f.Post("com.atproto.admin.updateAccountHandle", fmt.Sprintf(`{"did":%q,"handle":%q}`, u.DID, h), servertest.Admin)
+		}
+		f.PLC.Asked()
+		for _, call := range []func(string) answer{owner, operator} {
+			for range 21 {
+				f.Refused(call("al.test"), 400, "InvalidHandle", "Handle too short")
+			}
+		}
+		f.Refused(owner("admin.test"), 400, "HandleNotAvailable", "Reserved handle")
+		if asked := f.PLC.Asked(); len(asked) > 0 {
+			t.Errorf("the directory was asked %q", asked)
+		}
+		for range 20 {
+			f.Refused(owner("bob.test"), 400, "HandleNotAvailable", "Handle already taken: bob.test")
+		}
+		f.Refused(owner("bob.test"), 429, "RateLimitExceeded", "Rate Limit Exceeded")
+		f.Refused(owner("al.test"), 400, "InvalidHandle", "Handle too short")
+		f.Accepted(operator("alice2.test"))
+	})
+}
+
 // An app cannot spend what its owner has: neither directory calls nor events.
 func TestIdentityChangesOfApps(t *testing.T) {
 	engines(t, func(t *testing.T, f *fixture) {
