@@ -74,9 +74,9 @@ func TestCreateAccountByTheOperatorIsRefused(t *testing.T) {
 func TestCreateAccountByTheOperatorTwiceAtOnce(t *testing.T) {
 	engines(t, func(t *testing.T, s operator) {
 		answers := make(chan servertest.Answer)
-		for range 8 {
+		for n := range 8 {
 			go func() {
-				answers <- s.Post("createAccount", `{"handle":"alice.test","email":"alice@example.com","password":"correct horse"}`, servertest.Admin)
+				answers <- s.Post("createAccount", fmt.Sprintf(`{"handle":"alice.test","email":"alice%d@example.com","password":"correct horse"}`, n), servertest.Admin)
 			}()
 		}
 		made := 0
