@@ -293,8 +293,14 @@ func TestInviteCodes(t *testing.T) {
 			{"?sort=usage&cursor=1::%00", "db", "0::b"},
 			{"?sort=usage&limit=2&cursor=1.9::d", "cd", "0::d"}, // uses are counted in whole ones
 			{"?sort=usage&cursor=0.9::d", "b", "0::b"},
-			{"?sort=usage&limit=1&cursor=1e30::zzz", "a", "2::a"},
-			{"?sort=usage&cursor=-1e30::zzz", "", ""},
+			{"?sort=usage&limit=1&cursor=1" + strings.Repeat("0", 400) + "::zzz", "a", "2::a"},
+			{"?sort=usage&cursor=-1" + strings.Repeat("0", 400) + "::zzz", "", ""},
+			// The number is read as far as it goes.
+			{"?sort=usage&cursor=1abc::d", "cdb", "0::b"},
+			{"?sort=usage&cursor=1e30::d", "cdb", "0::b"},
+			{"?sort=usage&cursor=%20%2B1.::d", "cdb", "0::b"},
+			{"?limit=1&cursor=1772366400000.001abc::c", "b", "1772366400000::b"},
+			{"?cursor=12abc::x", "", ""},
 			{"?limit=1&cursor=8640000000000000::zzz", "d", "1772370000000.001::d"}, // the end of time
 		} {
 			if codes, cursor := page(tt.query); codes != tt.codes || cursor != tt.cursor {
@@ -302,7 +308,7 @@ func TestInviteCodes(t *testing.T) {
 			}
 		}
 		f.Refused(f.ask("getInviteCodes?sort=age"), 400, "InvalidRequest", "unknown sort method: age")
-		for _, cursor := range []string{"x", "::a", "1::", "x::a", "1", "1::a::b", "NaN::a", "Inf::a", "1e300::a", "8640000000000001::a"} {
+		for _, cursor := range []string{"x", "::a", "1::", "x::a", "1", "1::a::b", "NaN::a", "Inf::a", "abc12::a", "-::a", ".5::a", "8640000000000001::a", "-8640000000000001::a"} {
 			f.Refused(f.ask("getInviteCodes?cursor="+url.QueryEscape(cursor)), 400, "InvalidRequest", "Malformed cursor")
 		}
 		f.Refused(f.ask("getInviteCodes?limit=501"), 400, "InvalidRequest",

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -68,15 +69,20 @@ var errMark = errors.New("malformed cursor")
 // lastMoment is as far from 1970 as the dates of clients go, in milliseconds.
 const lastMoment = 8_640_000_000_000_000
 
+// markNumber is the number that a cursor begins with. As in JavaScript, what follows it
+// does not matter.
+var markNumber = regexp.MustCompile(`^[\s\v\p{Z}\x{FEFF}]*([+-]?\d+(?:\.\d{1,3})?)`)
+
 func parseMark(sort, cursor string) (*db.InviteMark, error) {
 	primary, code, ok := strings.Cut(cursor, markSeparator)
 	if !ok || primary == "" || code == "" || strings.Contains(code, markSeparator) {
 		return nil, errMark
 	}
-	n, err := strconv.ParseFloat(primary, 64)
-	if err != nil || math.IsNaN(n) {
+	number := markNumber.FindStringSubmatch(primary)
+	if number == nil {
 		return nil, errMark
 	}
+	n, _ := strconv.ParseFloat(number[1], 64) // a number; one that is too large is infinite
 	if sort != api.GetInviteCodesParamsSortRecent {
 		return &db.InviteMark{Spent: int(min(max(n, -1), math.MaxInt32)), Code: code}, nil
 	}
