@@ -16,7 +16,8 @@ import (
 // The file has the form of .http files:
 //
 //	#! PDS_SETTING=value            settings of both servers, before the first step; they know
-//	                                ${moderator.did}, ${keyless.did} and ${mails}, the URL of the mail server
+//	                                ${moderator.did}, ${keyless.did}, ${appview}, the URL of the app view,
+//	                                and ${mails}, that of the mail server
 //	### name of the step            comes back in differences.txt
 //	POST createSession              a path without a slash is one of com.atproto.server,
 //	                                or of the namespace before its dot: identity.updateHandle
