@@ -438,6 +438,31 @@ func TestDesignSmallOnesOperatorsChangeOfAnAddressIsAnnounced(t *testing.T) {
 	})
 }
 
+// DESIGN 26: addresses that are taken, or none, and subjects whose repository is not here
+// are no 500.
+func TestDesign26OperatorsMistakes(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		alice := f.SignUp("alice")
+		f.SignUp("bob")
+		f.Refused(f.do("updateAccountEmail", `{"account":"alice.test","email":"Bob@example.com"}`), 400, "InvalidRequest",
+			"This email address is already in use, please use a different email.")
+		for _, name := range []string{"alice", "bob"} {
+			f.silent(f.do("updateAccountEmail", `{"account":"`+name+`.test","email":""}`))
+		}
+		if _, ok := f.Accepted(f.ask("getAccountInfo?did=" + alice.DID.String())).Fields(t)["email"]; ok {
+			t.Error("there is an empty address")
+		}
+		for _, authority := range []string{unknown, "alice.test"} {
+			uri := "at://" + authority + "/app.bsky.feed.post/abc"
+			f.Refused(f.ask("getSubjectStatus?uri="+url.QueryEscape(uri)), 400, "NotFound", "Repo not found")
+			f.Refused(f.do("updateSubjectStatus", `{"subject":{"$type":"com.atproto.repo.strongRef","uri":"`+uri+`","cid":"`+cid+`"},"takedown":{"applied":true}}`),
+				400, "NotFound", "Repo not found")
+		}
+		f.Refused(f.do("updateSubjectStatus", `{"subject":{"$type":"com.atproto.admin.defs#repoBlobRef","did":"`+unknown+`","cid":"`+cid+`"},"takedown":{"applied":true}}`),
+			400, "NotFound", "Repo not found")
+	})
+}
+
 // DESIGN 13: passwords that the operator gives have a minimum length, too.
 func TestDesign13PasswordsOfTheOperator(t *testing.T) {
 	engines(t, func(t *testing.T, f *fixture) {

@@ -296,3 +296,26 @@ func TestSubmitPLCOperationRefuses(t *testing.T) {
 	f.Remove(u.DID)
 	f.Refused(f.Post("submitPlcOperation", f.submission(op), u.Access), 403, "AccountNotFound", "Account not found")
 }
+
+// DESIGN 26: the token of an account that is gone is answered 403, for a 500.
+func TestDesign26OperationsOfDeletedAccounts(t *testing.T) {
+	servertest.Engines(t, func(t *testing.T, s *servertest.Server) {
+		f := &fixture{s}
+		u := f.signUp("alice")
+		op, code := f.sign(u, ""), f.signature(u)
+		f.Remove(u.DID)
+		f.PLC.Asked()
+		for name, a := range map[string]answer{
+			"getRecommendedDidCredentials": f.Get("getRecommendedDidCredentials", u.Access),
+			"signPlcOperation":             f.Post("signPlcOperation", `{"token":"`+code+`"}`, u.Access),
+			"submitPlcOperation":           f.Post("submitPlcOperation", f.submission(op), u.Access),
+		} {
+			if got, want := a.Outcome(), `403 AccountNotFound "Account not found"`; got != want {
+				t.Errorf("%s: %s, want %s", name, got, want)
+			}
+		}
+		if asked := f.PLC.Asked(); len(asked) > 0 {
+			t.Errorf("the directory was asked %q", asked)
+		}
+	}, servertest.In("com.atproto.identity"))
+}

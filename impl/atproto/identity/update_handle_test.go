@@ -114,9 +114,9 @@ func TestUpdateHandleToForeign(t *testing.T) {
 	f.told(u.DID, "alice.test", "alice.example.com")
 }
 
-// Where the reference answers 500 after the directory was told, nothing has
+// DESIGN 26: where the reference answers 500 after the directory was told, nothing has
 // happened: neither for a lost race nor for a DID that has ended.
-func TestUpdateHandleNever500(t *testing.T) {
+func TestDesign26UpdateHandleNever500(t *testing.T) {
 	t.Run("lost race", func(t *testing.T) {
 		f := newFixture(t)
 		alice, bob := f.signUp("alice"), f.signUp("bob")
