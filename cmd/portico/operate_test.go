@@ -252,12 +252,12 @@ func TestListsArePaged(t *testing.T) {
 		requests string
 		more     bool
 	}{
-		{nil, 100, "101", true},
+		{nil, 100, "100", true},
 		{[]string{"--all"}, all, "500 500 500", false},
 		{[]string{"--limit", "2000"}, all, "500 500 500", false},
-		{[]string{"--limit", "1200"}, all, "500 500 201", false},
-		{[]string{"--limit", "1199"}, 1199, "500 500 200", true},
-		{[]string{"--limit", "5"}, 5, "6", true},
+		{[]string{"--limit", "1200"}, all, "500 500 200", false},
+		{[]string{"--limit", "1199"}, 1199, "500 500 199", true},
+		{[]string{"--limit", "5"}, 5, "5", true},
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
 			var limits []string
