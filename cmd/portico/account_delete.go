@@ -72,7 +72,7 @@ func deleteListed(ctx context.Context, con *console, c *cli.Command, file string
 	seen := make(map[syntax.DID]bool)
 	for _, name := range names {
 		a, err := con.ready(ctx, name)
-		if _, told := errors.AsType[*failure](err); told {
+		if _, ofAccount := errors.AsType[*failure](err); ofAccount {
 			done.Failed = append(done.Failed, failedDeletion{name, err.Error()})
 			con.warn(err.Error())
 			continue
@@ -98,8 +98,9 @@ func deleteListed(ctx context.Context, con *console, c *cli.Command, file string
 			return err
 		}
 		if err := con.admin.DeleteAccount(ctx, &adminapi.DeleteAccountInput{DID: a.DID}); err != nil {
-			done.Failed = append(done.Failed, failedDeletion{a.DID.String(), con.target.explain(ctx, err).Error()})
-			con.warn(fmt.Sprintf("%s (%s): %v", a.Handle, a.DID, con.target.explain(ctx, err)))
+			err = con.target.explain(ctx, err)
+			done.Failed = append(done.Failed, failedDeletion{a.DID.String(), err.Error()})
+			con.warn(fmt.Sprintf("%s (%s): %v", a.Handle, a.DID, err))
 			continue
 		}
 		done.Deleted = append(done.Deleted, a)
