@@ -2,33 +2,89 @@ package db
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/uptrace/bun"
 )
 
 // An Account is one that lives here, in any state but a creation under way.
 type Account struct {
-	DID              syntax.DID
-	Handle           syntax.Handle // lower case; "" for none
-	Email            string        // lower case; "" for none
-	EmailConfirmedAt *time.Time
-	EmailAuthFactor  bool   // logging in needs a code sent by mail
-	PasswordHash     string // "" for none
-	CreatedAt        time.Time
-	DeactivatedAt    *time.Time
+	bun.BaseModel `bun:"table:account,alias:a"`
+
+	DID              syntax.DID    `bun:"did,pk"`
+	Handle           syntax.Handle `bun:"handle,nullzero"` // lower case; "" for none
+	Email            string        `bun:"email,nullzero"`  // lower case; "" for none
+	EmailConfirmedAt *time.Time    `bun:"email_confirmed_at"`
+	EmailAuthFactor  bool          `bun:"email_auth_factor"`      // logging in needs a code sent by mail
+	PasswordHash     string        `bun:"password_hash,nullzero"` // "" for none
+	CreatedAt        time.Time     `bun:"created_at"`
+	DeactivatedAt    *time.Time    `bun:"deactivated_at"`
 	// DeleteAfter is when a deactivated account may be deleted,
 	// DeleteAnnouncedAt when its owner was told that it will be.
-	DeleteAfter       *time.Time
-	DeleteAnnouncedAt *time.Time
-	TakedownRef       *string
-	InvitesDisabled   bool
+	DeleteAfter       *time.Time `bun:"delete_after"`
+	DeleteAnnouncedAt *time.Time `bun:"delete_announced_at"`
+	TakedownRef       *string    `bun:"takedown_ref"`
+	InvitesDisabled   bool       `bun:"invites_disabled"`
 	// TokensValidFrom ends the access tokens that were issued before it.
-	TokensValidFrom time.Time
+	TokensValidFrom time.Time `bun:"tokens_valid_from"`
+}
+
+var (
+	selectAccountByDID    = prepared(func(b *builder) bun.Query { return b.accounts().Where("a.did = ?", b.p()) })
+	selectAccountByHandle = prepared(func(b *builder) bun.Query { return b.accounts().Where("a.handle = ?", b.p()) })
+	selectAccountByEmail  = prepared(func(b *builder) bun.Query { return b.accounts().Where("a.email = ?", b.p()) })
+	lockAccountByDID      = prepared(func(b *builder) bun.Query { return b.lock("UPDATE", b.accounts().Where("a.did = ?", b.p())) })
+	lockAccountByEmail    = prepared(func(b *builder) bun.Query { return b.lock("UPDATE", b.accounts().Where("a.email = ?", b.p())) })
+	selectDueDeletions    = prepared(func(b *builder) bun.Query {
+		return b.limit(b.accounts().Where("a.delete_after <= ?", b.p()), "a.delete_after")
+	})
+
+	handleTaken = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*Account)(nil)).ColumnExpr("1").Where("a.handle = ?", b.p())
+	})
+	handleComesBack = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*HandleChange)(nil)).ColumnExpr("1").Where("before = ?", b.p())
+	})
+	emailTaken = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*Account)(nil)).ColumnExpr("1").Where("a.email = ?", b.p())
+	})
+
+	// The text of the condition is that of the index.
+	importedPassword = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*Account)(nil)).ColumnExpr("1").Where("substr(password_hash, 1, 1) <> '$'").Limit(1)
+	})
+	importedAppPassword = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*AppPassword)(nil)).ColumnExpr("1").Where("mac IS NULL").Limit(1)
+	})
+
+	updateAccount = prepared(func(b *builder) bun.Query {
+		return b.setAll(b.NewUpdate(), new(Account), "did", "created_at").Where("did = ?", b.p()).Where("state = 'ready'")
+	})
+	// What references the account's row goes with it.
+	deleteAccount = []*statement{
+		prepared(func(b *builder) bun.Query { return b.NewDelete().Model((*Account)(nil)).Where("did = ?", b.p()) }),
+		prepared(func(b *builder) bun.Query { return b.NewDelete().Model((*mailRow)(nil)).Where("did = ?", b.p()) }),
+		prepared(func(b *builder) bun.Query {
+			return b.NewDelete().Model((*inviteUseRow)(nil)).Where("used_by = ?", b.p())
+		}),
+		prepared(func(b *builder) bun.Query {
+			return b.NewUpdate().Model((*inviteRow)(nil)).Set("for_account = 'deleted'").Where("for_account = ?", b.p())
+		}),
+		prepared(func(b *builder) bun.Query {
+			return b.NewUpdate().Model((*inviteRow)(nil)).Set("created_by = 'deleted'").Where("created_by = ?", b.p())
+		}),
+		prepared(func(b *builder) bun.Query { return b.NewDelete().Model((*ReservedKey)(nil)).Where("id = ?", b.p()) }),
+		prepared(func(b *builder) bun.Query { return b.NewDelete().Model((*didDocument)(nil)).Where("did = ?", b.p()) }),
+		prepared(func(b *builder) bun.Query { return b.NewDelete().Model((*auditRow)(nil)).Where("did = ?", b.p()) }),
+	}
+)
+
+// accounts selects those that are not under creation.
+func (b *builder) accounts() *bun.SelectQuery {
+	return b.NewSelect().Model((*Account)(nil)).Where("a.state = 'ready'")
 }
 
 // Active reports whether the account is neither taken down nor deactivated.
@@ -56,68 +112,34 @@ func (a *Account) Status() string {
 // transaction that asks it.
 func storable(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
 
-const accountColumns = `a.did, a.handle, a.email, a.password_hash, a.created_at, a.email_confirmed_at,
-	a.email_auth_factor, a.deactivated_at, a.delete_after, a.delete_announced_at, a.takedown_ref,
-	a.invites_disabled, a.tokens_valid_from`
-
-const (
-	accountByDID    = `SELECT ` + accountColumns + ` FROM account a WHERE a.did = ? AND a.state = 'ready'`
-	accountByHandle = `SELECT ` + accountColumns + ` FROM account a WHERE a.handle = ? AND a.state = 'ready'`
-	accountByEmail  = `SELECT ` + accountColumns + ` FROM account a WHERE a.email = ? AND a.state = 'ready'`
-)
-
-// accountDest are the places that accountColumns are scanned into.
-func accountDest(a *Account) []any {
-	return []any{
-		(*string)(&a.DID), orEmpty{(*string)(&a.Handle)}, orEmpty{&a.Email}, orEmpty{&a.PasswordHash}, (*stamp)(&a.CreatedAt),
-		optional{&a.EmailConfirmedAt}, &a.EmailAuthFactor, optional{&a.DeactivatedAt}, optional{&a.DeleteAfter},
-		optional{&a.DeleteAnnouncedAt}, &a.TakedownRef, &a.InvitesDisabled, (*stamp)(&a.TokensValidFrom),
-	}
-}
-
-func (q *queries) account(ctx context.Context, text string, key string) (*Account, error) {
+func (q *queries) account(ctx context.Context, s *statement, key string) (*Account, error) {
 	if !storable(key) {
 		return nil, wrap(ErrNotFound, "read account %q", key)
 	}
-	a := new(Account)
-	if err := q.get(ctx, text, []any{key}, accountDest(a)...); err != nil {
-		return nil, wrap(err, "read account %s", key)
-	}
-	return a, nil
+	a, err := one[Account](ctx, q, s, key)
+	return a, wrap(err, "read account %s", key)
 }
 
 // AccountByDID returns an account in any state, or ErrNotFound.
 func (q *queries) AccountByDID(ctx context.Context, did syntax.DID) (*Account, error) {
-	return q.account(ctx, accountByDID, string(did))
+	return q.account(ctx, selectAccountByDID, string(did))
 }
 
 // AccountByHandle returns the account with a handle in lower case, or ErrNotFound.
 func (q *queries) AccountByHandle(ctx context.Context, handle syntax.Handle) (*Account, error) {
-	return q.account(ctx, accountByHandle, string(handle))
+	return q.account(ctx, selectAccountByHandle, string(handle))
 }
 
 // AccountByEmail returns the account with an address in lower case, or ErrNotFound.
 func (q *queries) AccountByEmail(ctx context.Context, email string) (*Account, error) {
-	return q.account(ctx, accountByEmail, email)
+	return q.account(ctx, selectAccountByEmail, email)
 }
 
 // DueDeletions returns up to limit accounts whose DeleteAfter is not after
 // before, the most overdue first.
 func (q *queries) DueDeletions(ctx context.Context, before time.Time, limit int) ([]Account, error) {
-	all, err := q.accounts(ctx, `SELECT `+accountColumns+` FROM account a WHERE a.delete_after <= ? AND a.state = 'ready'
-		ORDER BY a.delete_after LIMIT ?`, micros(before), limit)
-	return all, wrap(err, "list accounts to delete")
-}
-
-func (q *queries) accounts(ctx context.Context, text string, args ...any) ([]Account, error) {
-	var all []Account
-	err := q.each(ctx, text, args, func(row *sql.Rows) error {
-		var a Account
-		err := row.Scan(accountDest(&a)...)
-		all = append(all, a)
-		return err
-	})
-	return all, err
+	due, err := many[Account](ctx, q, selectDueDeletions, before, limit)
+	return due, wrap(err, "list accounts to delete")
 }
 
 // Available returns ErrHandleTaken or ErrEmailTaken, in this order, when an
@@ -125,17 +147,18 @@ func (q *queries) accounts(ctx context.Context, text string, args ...any) ([]Acc
 // looked for. Nothing is reserved: a later write may still lose the race.
 func (q *queries) Available(ctx context.Context, handle syntax.Handle, email string) error {
 	for _, check := range []struct {
-		value, text string
-		taken       error
+		value string
+		find  *statement
+		taken error
 	}{
-		{string(handle), `SELECT 1 FROM account WHERE handle = ?`, ErrHandleTaken},
-		{string(handle), `SELECT 1 FROM handle_change WHERE before = ?`, ErrHandleTaken},
-		{email, `SELECT 1 FROM account WHERE email = ?`, ErrEmailTaken},
+		{string(handle), handleTaken, ErrHandleTaken},
+		{string(handle), handleComesBack, ErrHandleTaken},
+		{email, emailTaken, ErrEmailTaken},
 	} {
 		if check.value == "" {
 			continue
 		}
-		taken, err := q.exists(ctx, check.text, check.value)
+		taken, err := q.exists(ctx, check.find, check.value)
 		if err != nil {
 			return wrap(err, "look for %s", check.value)
 		}
@@ -149,49 +172,31 @@ func (q *queries) Available(ctx context.Context, handle syntax.Handle, email str
 // ImportedHashes reports whether an account or an app password still has a hash as
 // the reference makes them: those of ours begin with a dollar, or are keyed.
 func (q *queries) ImportedHashes(ctx context.Context) (bool, error) {
-	for _, text := range []string{
-		`SELECT 1 FROM account WHERE substr(password_hash, 1, 1) <> '$' LIMIT 1`,
-		`SELECT 1 FROM app_password WHERE mac IS NULL LIMIT 1`,
-	} {
-		if found, err := q.exists(ctx, text); found || err != nil {
+	for _, imported := range []*statement{importedPassword, importedAppPassword} {
+		if found, err := q.exists(ctx, imported); found || err != nil {
 			return found, wrap(err, "look for imported hashes")
 		}
 	}
 	return false, nil
 }
 
-// exists reports whether a SELECT 1 finds a row.
-func (q *queries) exists(ctx context.Context, text string, args ...any) (bool, error) {
-	var one int
-	err := q.get(ctx, text, args, &one)
-	if errors.Is(err, ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
 // LockAccount returns the account and keeps other transactions from changing it,
 // its sessions, passwords and codes until this one ends. Whoever decides by what
 // the account is and writes accordingly locks it first, before any other row.
 func (tx *Tx) LockAccount(ctx context.Context, did syntax.DID) (*Account, error) {
-	return tx.account(ctx, accountByDID+` {FOR UPDATE}`, string(did))
+	return tx.account(ctx, lockAccountByDID, string(did))
 }
 
 // LockAccountByEmail is [Tx.LockAccount] for the account with an address in lower
 // case.
 func (tx *Tx) LockAccountByEmail(ctx context.Context, email string) (*Account, error) {
-	return tx.account(ctx, accountByEmail+` {FOR UPDATE}`, email)
+	return tx.account(ctx, lockAccountByEmail, email)
 }
 
 // UpdateAccount stores everything of a but DID and CreatedAt. It returns
 // ErrHandleTaken, ErrEmailTaken or ErrNotFound.
 func (tx *Tx) UpdateAccount(ctx context.Context, a *Account) error {
-	err := found(tx.exec(ctx, `UPDATE account SET handle = ?, email = ?, password_hash = ?, email_confirmed_at = ?,
-		email_auth_factor = ?, deactivated_at = ?, delete_after = ?, delete_announced_at = ?, takedown_ref = ?,
-		invites_disabled = ?, tokens_valid_from = ? WHERE did = ? AND state = 'ready'`,
-		text(a.Handle), text(a.Email), text(a.PasswordHash), microsOf(a.EmailConfirmedAt),
-		a.EmailAuthFactor, microsOf(a.DeactivatedAt), microsOf(a.DeleteAfter), microsOf(a.DeleteAnnouncedAt), a.TakedownRef,
-		a.InvitesDisabled, micros(a.TokensValidFrom), string(a.DID)))
+	err := found(tx.exec(ctx, updateAccount, append(values(a, "did", "created_at"), a.DID)...))
 	if err == nil {
 		err = tx.keepsHandle(ctx, a.Handle, a.DID)
 	}
@@ -206,21 +211,8 @@ func (tx *Tx) DeleteAccount(ctx context.Context, did syntax.DID) error {
 	if _, err := tx.LockAccount(ctx, did); err != nil {
 		return err
 	}
-	d := string(did)
-	for _, s := range []struct {
-		text string
-		args []any
-	}{
-		{`DELETE FROM account WHERE did = ?`, []any{d}}, // and what references it
-		{`DELETE FROM mail WHERE did = ?`, []any{d}},
-		{`DELETE FROM invite_use WHERE used_by = ?`, []any{d}},
-		{`UPDATE invite SET for_account = 'deleted' WHERE for_account = ?`, []any{d}},
-		{`UPDATE invite SET created_by = 'deleted' WHERE created_by = ?`, []any{d}},
-		{`DELETE FROM reserved_key WHERE id = ?`, []any{d}},
-		{`DELETE FROM did_document WHERE did = ?`, []any{d}},
-		{`DELETE FROM audit WHERE did = ?`, []any{d}},
-	} {
-		if _, err := tx.exec(ctx, s.text, s.args...); err != nil {
+	for _, s := range deleteAccount {
+		if _, err := tx.exec(ctx, s, did); err != nil {
 			return wrap(err, "delete account %s", did)
 		}
 	}

@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"database/sql"
 	"slices"
 	"time"
 
@@ -18,9 +17,9 @@ const listed = 500
 func (q *queries) AccountsByDIDs(ctx context.Context, dids ...syntax.DID) ([]Account, error) {
 	var all []Account
 	for some := range slices.Chunk(dids, listed) {
-		found, err := q.selectAccounts(ctx, func(s *bun.SelectQuery) *bun.SelectQuery { return s.Where("a.did IN (?)", bun.List(some)) })
-		if err != nil {
-			return nil, wrap(err, "read %d accounts", len(some))
+		var found []Account
+		if err := q.accounts(&found).Where("a.did IN (?)", bun.List(some)).Scan(ctx); err != nil {
+			return nil, wrap(sentinel(err), "read %d accounts", len(some))
 		}
 		all = append(all, found...)
 	}
@@ -34,19 +33,17 @@ func (q *queries) AccountsByEmail(ctx context.Context, prefix, after string, lim
 	if !storable(prefix) || !storable(after) {
 		return nil, nil
 	}
-	all, err := q.selectAccounts(ctx, func(s *bun.SelectQuery) *bun.SelectQuery {
-		return byEmail(s, prefix, after).Limit(int64(limit))
-	})
-	return all, wrap(err, "search accounts")
+	var all []Account
+	err := byEmail(q.accounts(&all), prefix, after).Limit(int64(limit)).Scan(ctx)
+	return all, wrap(sentinel(err), "search accounts")
 }
 
 // Accounts returns up to limit accounts in the order of their DIDs, those after
 // the given one.
 func (q *queries) Accounts(ctx context.Context, after syntax.DID, limit int) ([]Account, error) {
-	all, err := q.selectAccounts(ctx, func(s *bun.SelectQuery) *bun.SelectQuery {
-		return s.Where("a.did > ?", string(after)).OrderExpr("a.did").Limit(int64(limit))
-	})
-	return all, wrap(err, "list accounts")
+	var all []Account
+	err := q.accounts(&all).Where("a.did > ?", string(after)).OrderExpr("a.did").Limit(int64(limit)).Scan(ctx)
+	return all, wrap(sentinel(err), "list accounts")
 }
 
 // A StandingFilter says which accounts are listed: the zero value all of them.
@@ -69,7 +66,8 @@ func (q *queries) Standings(ctx context.Context, f StandingFilter, after string,
 	if !storable(f.Status) || !storable(f.Email) || !storable(f.Domain) || !storable(after) {
 		return nil, nil
 	}
-	s := q.run.bun().NewSelect().TableExpr("account AS a").ColumnExpr(accountColumns).ColumnExpr("a.state = 'creating'")
+	var all []Standing
+	s := q.run.bun().NewSelect().Model(&all).ColumnExpr("?TableColumns").ColumnExpr("a.state = 'creating' AS creating")
 	status, domain := "a.status", "a.handle_parent"
 	if q.run.bun().Dialect().Name() == dialect.SQLite {
 		// It has no statistics here, and would take an index of what most accounts
@@ -93,22 +91,15 @@ func (q *queries) Standings(ctx context.Context, f StandingFilter, after string,
 		s = s.Where("a.email_confirmed_at IS NULL")
 	}
 	if !f.Since.IsZero() {
-		s = s.Where("a.created_at >= ?", micros(f.Since))
+		s = s.Where("a.created_at >= ?", f.Since)
 	}
 	if f.Email != "" {
 		s = byEmail(s, f.Email, after)
 	} else {
 		s = s.Where("a.did > ?", after).OrderExpr("a.did")
 	}
-	var all []Standing
-	err := scanEach(ctx, s.Limit(int64(limit)), func(row *sql.Rows) error {
-		var a Standing
-		err := row.Scan(append(accountDest(&a.Account), &a.Creating)...)
-		all = append(all, a)
-		return err
-	})
-	if err != nil {
-		return nil, wrap(err, "list accounts")
+	if err := s.Limit(int64(limit)).Scan(ctx); err != nil {
+		return nil, wrap(sentinel(err), "list accounts")
 	}
 	return all, q.addInviteCodes(ctx, all)
 }
@@ -148,23 +139,7 @@ func byEmail(s *bun.SelectQuery, prefix, after string) *bun.SelectQuery {
 	return s.Where("a.email < ?", prefix+"\U0010ffff").OrderExpr("a.email")
 }
 
-func (q *queries) selectAccounts(ctx context.Context, what func(*bun.SelectQuery) *bun.SelectQuery) ([]Account, error) {
-	s := q.run.bun().NewSelect().TableExpr("account AS a").ColumnExpr(accountColumns).Where("a.state = 'ready'")
-	var all []Account
-	err := scanEach(ctx, what(s), func(row *sql.Rows) error {
-		var a Account
-		err := row.Scan(accountDest(&a)...)
-		all = append(all, a)
-		return err
-	})
-	return all, err
-}
-
-// scanEach is each for a query that was put together.
-func scanEach(ctx context.Context, s *bun.SelectQuery, scan func(row *sql.Rows) error) error {
-	rows, err := s.Rows(ctx)
-	if err != nil {
-		return sentinel(err)
-	}
-	return eachRow(rows, scan)
+// accounts begins a query for those that are not under creation.
+func (q *queries) accounts(into *[]Account) *bun.SelectQuery {
+	return q.run.bun().NewSelect().Model(into).Where("a.state = 'ready'")
 }

@@ -2,100 +2,110 @@ package db
 
 import (
 	"context"
-	"database/sql"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/uptrace/bun"
 )
 
 // An AppPassword is a secondary password of an account.
 type AppPassword struct {
-	DID        syntax.DID
-	Name       string
-	MAC        []byte // keyed hash; nil for an imported one that was not used yet
-	Scrypt     string // an imported one's hash, "" for none
-	Privileged bool
-	CreatedAt  time.Time
+	bun.BaseModel `bun:"table:app_password,alias:p"`
+
+	DID        syntax.DID `bun:"did,pk"`
+	Name       string     `bun:"name,pk"`
+	MAC        []byte     `bun:"mac"`             // keyed hash; nil for an imported one that was not used yet
+	Scrypt     string     `bun:"scrypt,nullzero"` // an imported one's hash, "" for none
+	Privileged bool       `bun:"privileged"`
+	CreatedAt  time.Time  `bun:"created_at"`
 }
 
-const appPasswordColumns = `p.did, p.name, p.mac, p.scrypt, p.privileged, p.created_at`
+var (
+	selectAppPasswords = prepared(func(b *builder) bun.Query {
+		return b.appPasswords().Order("created_at DESC", "name")
+	})
+	selectAppPasswordByMAC  = prepared(func(b *builder) bun.Query { return b.appPasswords().Where("mac = ?", b.p()) })
+	selectAppPasswordByName = prepared(func(b *builder) bun.Query { return b.appPasswords().Where("name = ?", b.p()) })
+	hasImportedAppPasswords = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*AppPassword)(nil)).ColumnExpr("1").Where("did = ?", b.p()).Where("mac IS NULL").Limit(1)
+	})
+	selectImportedAppPassword = prepared(func(b *builder) bun.Query {
+		return b.appPasswords().Where("mac IS NULL").Where("scrypt = ?", b.p()).Limit(1)
+	})
+	countAppPasswords = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*AppPassword)(nil)).ColumnExpr("count(*)").Where("did = ?", b.p())
+	})
+	insertAppPassword = prepared(func(b *builder) bun.Query { return b.insert(new(AppPassword)) })
+	updateAppPassword = prepared(func(b *builder) bun.Query {
+		return b.NewUpdate().Model((*AppPassword)(nil)).Set("mac = ?", b.p()).Set("scrypt = NULL").
+			Where("did = ?", b.p()).Where("name = ?", b.p())
+	})
+	deleteAppPassword = prepared(func(b *builder) bun.Query {
+		return b.NewDelete().Model((*AppPassword)(nil)).Where("did = ?", b.p()).Where("name = ?", b.p())
+	})
+	deleteAppPasswordSessions = prepared(func(b *builder) bun.Query {
+		return b.NewDelete().Model((*Session)(nil)).Where("did = ?", b.p()).Where("app_password = ?", b.p())
+	})
+	deleteAppPasswords = prepared(func(b *builder) bun.Query {
+		return b.NewDelete().Model((*AppPassword)(nil)).Where("did = ?", b.p())
+	})
+)
 
-func (p *AppPassword) dest() []any {
-	return []any{(*string)(&p.DID), &p.Name, &p.MAC, orEmpty{&p.Scrypt}, &p.Privileged, (*stamp)(&p.CreatedAt)}
+// appPasswords selects those of the account that is the first parameter.
+func (b *builder) appPasswords() *bun.SelectQuery {
+	return b.NewSelect().Model((*AppPassword)(nil)).Where("did = ?", b.p())
 }
 
 // AppPasswords returns the app passwords of an account, the newest first.
 func (q *queries) AppPasswords(ctx context.Context, did syntax.DID) ([]AppPassword, error) {
-	var all []AppPassword
-	err := q.each(ctx, `SELECT `+appPasswordColumns+` FROM app_password p WHERE p.did = ? ORDER BY p.created_at DESC, p.name`,
-		[]any{string(did)}, func(row *sql.Rows) error {
-			var p AppPassword
-			err := row.Scan(p.dest()...)
-			all = append(all, p)
-			return err
-		})
-	return all, wrap(err, "list app passwords of %s", did)
+	passwords, err := many[AppPassword](ctx, q, selectAppPasswords, did)
+	return passwords, wrap(err, "list app passwords of %s", did)
 }
 
 // AppPasswordByMAC returns an account's app password by its hash, or ErrNotFound.
 func (q *queries) AppPasswordByMAC(ctx context.Context, did syntax.DID, mac []byte) (*AppPassword, error) {
-	p := new(AppPassword)
-	err := q.get(ctx, `SELECT `+appPasswordColumns+` FROM app_password p WHERE p.did = ? AND p.mac = ?`, []any{string(did), mac}, p.dest()...)
-	if err != nil {
-		return nil, wrap(err, "read app password of %s", did)
-	}
-	return p, nil
+	p, err := one[AppPassword](ctx, q, selectAppPasswordByMAC, did, mac)
+	return p, wrap(err, "read app password of %s", did)
 }
 
 // AppPasswordByName returns an account's app password by its name, or ErrNotFound.
 func (q *queries) AppPasswordByName(ctx context.Context, did syntax.DID, name string) (*AppPassword, error) {
-	p := new(AppPassword)
-	err := q.get(ctx, `SELECT `+appPasswordColumns+` FROM app_password p WHERE p.did = ? AND p.name = ?`, []any{string(did), name}, p.dest()...)
-	if err != nil {
-		return nil, wrap(err, "read app password of %s", did)
-	}
-	return p, nil
+	p, err := one[AppPassword](ctx, q, selectAppPasswordByName, did, name)
+	return p, wrap(err, "read app password of %s", did)
 }
 
 // HasImportedAppPasswords reports whether an account has app passwords that came from
 // another server and were not used here yet.
 func (q *queries) HasImportedAppPasswords(ctx context.Context, did syntax.DID) (bool, error) {
-	var n int
-	err := q.get(ctx, `SELECT count(*) FROM (SELECT 1 FROM app_password WHERE did = ? AND mac IS NULL LIMIT 1) one`, []any{string(did)}, &n)
-	return n > 0, wrap(err, "look for imported app passwords of %s", did)
+	has, err := q.exists(ctx, hasImportedAppPasswords, did)
+	return has, wrap(err, "look for imported app passwords of %s", did)
 }
 
 // ImportedAppPassword returns the one of those with the hash that it was imported with,
 // or ErrNotFound.
 func (q *queries) ImportedAppPassword(ctx context.Context, did syntax.DID, scrypt string) (*AppPassword, error) {
-	p := new(AppPassword)
-	err := q.get(ctx, `SELECT `+appPasswordColumns+` FROM app_password p WHERE p.did = ? AND p.mac IS NULL AND p.scrypt = ? LIMIT 1`,
-		[]any{string(did), scrypt}, p.dest()...)
-	if err != nil {
-		return nil, wrap(err, "read imported app password of %s", did)
-	}
-	return p, nil
+	p, err := one[AppPassword](ctx, q, selectImportedAppPassword, did, scrypt)
+	return p, wrap(err, "read imported app password of %s", did)
 }
 
 // CountAppPasswords returns how many app passwords an account has.
 func (q *queries) CountAppPasswords(ctx context.Context, did syntax.DID) (int, error) {
 	var n int
-	err := q.get(ctx, `SELECT count(*) FROM app_password WHERE did = ?`, []any{string(did)}, &n)
+	err := q.get(ctx, countAppPasswords, []any{did}, &n)
 	return n, wrap(err, "count app passwords of %s", did)
 }
 
 // InsertAppPassword stores an app password. It returns ErrNameTaken when the
 // account has one of that name, ErrNotFound when there is no account.
 func (tx *Tx) InsertAppPassword(ctx context.Context, p AppPassword) error {
-	_, err := tx.exec(ctx, `INSERT INTO app_password (did, name, mac, scrypt, privileged, created_at) VALUES (?, ?, ?, ?, ?, ?)`,
-		string(p.DID), p.Name, p.MAC, text(p.Scrypt), p.Privileged, micros(p.CreatedAt))
+	_, err := tx.exec(ctx, insertAppPassword, values(&p)...)
 	return wrap(err, "store app password of %s", p.DID)
 }
 
 // SetAppPasswordMAC replaces the hash of an imported app password by ours. It
 // returns ErrNotFound when there is none of that name.
 func (tx *Tx) SetAppPasswordMAC(ctx context.Context, did syntax.DID, name string, mac []byte) error {
-	err := found(tx.exec(ctx, `UPDATE app_password SET mac = ?, scrypt = NULL WHERE did = ? AND name = ?`, mac, string(did), name))
+	err := found(tx.exec(ctx, updateAppPassword, mac, did, name))
 	return wrap(err, "store hash of app password of %s", did)
 }
 
@@ -104,10 +114,10 @@ func (tx *Tx) SetAppPasswordMAC(ctx context.Context, did syntax.DID, name string
 func (tx *Tx) DeleteAppPassword(ctx context.Context, did syntax.DID, name string) error {
 	_, err := tx.LockAccount(ctx, did)
 	if err == nil {
-		_, err = tx.exec(ctx, `DELETE FROM session WHERE did = ? AND app_password = ?`, string(did), name)
+		_, err = tx.exec(ctx, deleteAppPasswordSessions, did, name)
 	}
 	if err == nil {
-		_, err = tx.exec(ctx, `DELETE FROM app_password WHERE did = ? AND name = ?`, string(did), name)
+		_, err = tx.exec(ctx, deleteAppPassword, did, name)
 	}
 	return wrap(err, "delete app password of %s", did)
 }
@@ -115,6 +125,6 @@ func (tx *Tx) DeleteAppPassword(ctx context.Context, did syntax.DID, name string
 // DeleteAppPasswords removes all app passwords of an account that the caller has
 // locked, and returns how many there were. Their sessions are not its business.
 func (tx *Tx) DeleteAppPasswords(ctx context.Context, did syntax.DID) (int64, error) {
-	n, err := tx.exec(ctx, `DELETE FROM app_password WHERE did = ?`, string(did))
+	n, err := tx.exec(ctx, deleteAppPasswords, did)
 	return n, wrap(err, "delete app passwords of %s", did)
 }

@@ -37,7 +37,7 @@ type auditRow struct {
 
 // RecordAudit adds an entry.
 func (tx *Tx) RecordAudit(ctx context.Context, e AuditEntry) error {
-	_, err := tx.exec(ctx, `INSERT INTO audit (did, at, actor, address, event, detail) VALUES (?, ?, ?, ?, ?, ?)`,
+	_, err := tx.execText(ctx, `INSERT INTO audit (did, at, actor, address, event, detail) VALUES (?, ?, ?, ?, ?, ?)`,
 		text(e.DID), micros(e.At), e.Actor, text(e.Address), e.Event, text(e.Detail))
 	return wrap(err, "record audit entry")
 }
@@ -45,7 +45,7 @@ func (tx *Tx) RecordAudit(ctx context.Context, e AuditEntry) error {
 // RecordAuditOfAccount adds an entry about an account if there is one. It takes one
 // statement, whether there is or not.
 func (tx *Tx) RecordAuditOfAccount(ctx context.Context, e AuditEntry) error {
-	_, err := tx.exec(ctx, `INSERT INTO audit (did, at, actor, address, event, detail)
+	_, err := tx.execText(ctx, `INSERT INTO audit (did, at, actor, address, event, detail)
 		SELECT did, CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT)
 		FROM account WHERE did = ? {FOR KEY SHARE}`,
 		micros(e.At), e.Actor, text(e.Address), e.Event, text(e.Detail), string(e.DID))
@@ -59,7 +59,7 @@ func (tx *Tx) RecordAnotherAudit(ctx context.Context, e AuditEntry, since time.T
 	e.Detail, e.Address = "once", cmp.Or(e.Address, "unknown")
 	var id int64
 	var before string
-	err := tx.get(ctx, `SELECT id, detail FROM audit WHERE did IS NULL AND event = ? AND address = ? AND at > ? ORDER BY id DESC LIMIT 1 {FOR UPDATE}`,
+	err := tx.getText(ctx, `SELECT id, detail FROM audit WHERE did IS NULL AND event = ? AND address = ? AND at > ? ORDER BY id DESC LIMIT 1 {FOR UPDATE}`,
 		[]any{e.Event, e.Address, micros(since)}, &id, &before)
 	if errors.Is(err, ErrNotFound) {
 		return tx.RecordAudit(ctx, e)
@@ -69,7 +69,7 @@ func (tx *Tx) RecordAnotherAudit(ctx context.Context, e AuditEntry, since time.T
 		if _, bad := fmt.Sscanf(before, "%d times", &n); bad != nil {
 			n = 1
 		}
-		_, err = tx.exec(ctx, `UPDATE audit SET detail = ? WHERE id = ?`, fmt.Sprintf("%d times", n+1), id)
+		_, err = tx.execText(ctx, `UPDATE audit SET detail = ? WHERE id = ?`, fmt.Sprintf("%d times", n+1), id)
 	}
 	return wrap(err, "record audit entry once more")
 }
@@ -112,6 +112,6 @@ func (q *queries) audit(ctx context.Context, id int64, limit int, which func(*bu
 
 // PurgeAudit forgets the entries that are no younger than before.
 func (tx *Tx) PurgeAudit(ctx context.Context, before time.Time) error {
-	_, err := tx.exec(ctx, `DELETE FROM audit WHERE at <= ?`, micros(before))
+	_, err := tx.execText(ctx, `DELETE FROM audit WHERE at <= ?`, micros(before))
 	return wrap(err, "purge audit entries")
 }

@@ -12,7 +12,7 @@ import (
 // was tried than there was.
 func (q *queries) BudgetLeft(ctx context.Context, kind, key string, limit int, now time.Time) (left int, reset time.Time, err error) {
 	var spent int
-	err = q.get(ctx, `SELECT spent, reset_at FROM budget WHERE kind = ? AND key = ? AND reset_at > ?`,
+	err = q.getText(ctx, `SELECT spent, reset_at FROM budget WHERE kind = ? AND key = ? AND reset_at > ?`,
 		[]any{kind, key, micros(now)}, &spent, (*stamp)(&reset))
 	if errors.Is(err, ErrNotFound) {
 		return limit, time.Time{}, nil
@@ -28,7 +28,7 @@ func (tx *Tx) SpendBudget(
 ) (left int, reset time.Time, err error) {
 	var spent int
 	at, end := micros(now), micros(now.Add(window))
-	err = tx.get(ctx, `INSERT INTO budget (kind, key, spent, reset_at) VALUES (?, ?, 1, ?)
+	err = tx.getText(ctx, `INSERT INTO budget (kind, key, spent, reset_at) VALUES (?, ?, 1, ?)
 		ON CONFLICT (key, kind) DO UPDATE SET
 			spent = CASE WHEN budget.reset_at <= ? THEN 1 ELSE budget.spent + 1 END,
 			reset_at = CASE WHEN budget.reset_at <= ? THEN excluded.reset_at ELSE budget.reset_at END
@@ -39,7 +39,7 @@ func (tx *Tx) SpendBudget(
 // GiveBudgetBack undoes one SpendBudget in the window of a key that is open at now, if
 // there is one.
 func (tx *Tx) GiveBudgetBack(ctx context.Context, kind, key string, now time.Time) error {
-	_, err := tx.exec(ctx, `UPDATE budget SET spent = spent - 1 WHERE kind = ? AND key = ? AND reset_at > ? AND spent > 0`,
+	_, err := tx.execText(ctx, `UPDATE budget SET spent = spent - 1 WHERE kind = ? AND key = ? AND reset_at > ? AND spent > 0`,
 		kind, key, micros(now))
 	return wrap(err, "give back budget %s", kind)
 }
@@ -47,14 +47,14 @@ func (tx *Tx) GiveBudgetBack(ctx context.Context, kind, key string, now time.Tim
 // ClearBudget forgets what a key has spent of a kind, and of those below it, whose
 // names have the kind and a slash before them.
 func (tx *Tx) ClearBudget(ctx context.Context, kind, key string) error {
-	_, err := tx.exec(ctx, `DELETE FROM budget WHERE key = ? AND (kind = ? OR substr(kind, 1, ?) = ?)`,
+	_, err := tx.execText(ctx, `DELETE FROM budget WHERE key = ? AND (kind = ? OR substr(kind, 1, ?) = ?)`,
 		key, kind, len(kind)+1, kind+"/")
 	return wrap(err, "clear budget %s", kind)
 }
 
 // ForgetBudgets forgets what a key has spent of all kinds.
 func (tx *Tx) ForgetBudgets(ctx context.Context, key string) error {
-	_, err := tx.exec(ctx, `DELETE FROM budget WHERE key = ?`, key)
+	_, err := tx.execText(ctx, `DELETE FROM budget WHERE key = ?`, key)
 	return wrap(err, "forget budgets")
 }
 
@@ -68,7 +68,7 @@ type Spending struct {
 // Spendings returns what a key has spent in windows that are open at now, by kind.
 func (q *queries) Spendings(ctx context.Context, key string, now time.Time) ([]Spending, error) {
 	var all []Spending
-	err := q.each(ctx, `SELECT kind, spent, reset_at FROM budget WHERE key = ? AND reset_at > ? ORDER BY kind`, []any{key, micros(now)},
+	err := q.eachText(ctx, `SELECT kind, spent, reset_at FROM budget WHERE key = ? AND reset_at > ? ORDER BY kind`, []any{key, micros(now)},
 		func(row *sql.Rows) error {
 			var s Spending
 			err := row.Scan(&s.Kind, &s.Spent, (*stamp)(&s.Reset))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/uptrace/bun"
 )
 
 // A Reservation is an account to be: what it takes, and who works on it.
@@ -60,12 +61,12 @@ func (tx *Tx) reserve(ctx context.Context, r Reservation) error {
 	did := string(a.DID)
 	// Whoever looks after a clean-up may be about to end the DID. Whoever comes to
 	// claim it later finds nothing.
-	_, err := tx.exec(ctx, `DELETE FROM cleanup WHERE did = ? AND (holder IS NULL OR next_at <= ?)`, did, micros(tx.now()))
+	_, err := tx.execText(ctx, `DELETE FROM cleanup WHERE did = ? AND (holder IS NULL OR next_at <= ?)`, did, micros(tx.now()))
 	if err != nil {
 		return err
 	}
 	// The constraints decide; asking first makes the order of errors certain.
-	taken, err := tx.exists(ctx, `SELECT 1 FROM account WHERE did = ? UNION ALL SELECT 1 FROM cleanup WHERE did = ?`, did, did)
+	taken, err := tx.existsText(ctx, `SELECT 1 FROM account WHERE did = ? UNION ALL SELECT 1 FROM cleanup WHERE did = ?`, did, did)
 	if err != nil {
 		return err
 	}
@@ -75,7 +76,7 @@ func (tx *Tx) reserve(ctx context.Context, r Reservation) error {
 	if err := tx.Available(ctx, a.Handle, a.Email); err != nil {
 		return err
 	}
-	_, err = tx.exec(ctx, `INSERT INTO account (did, handle, email, state, password_hash, created_at, email_confirmed_at,
+	_, err = tx.execText(ctx, `INSERT INTO account (did, handle, email, state, password_hash, created_at, email_confirmed_at,
 			email_auth_factor, deactivated_at, delete_after, delete_announced_at, takedown_ref, invites_disabled, tokens_valid_from)
 		VALUES (?, ?, ?, 'creating', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		did, text(a.Handle), text(a.Email), text(a.PasswordHash), micros(a.CreatedAt), microsOf(a.EmailConfirmedAt),
@@ -87,7 +88,7 @@ func (tx *Tx) reserve(ctx context.Context, r Reservation) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.exec(ctx, `INSERT INTO creation (did, genesis, client_signed, invite_code, holder, lease_until)
+	_, err = tx.execText(ctx, `INSERT INTO creation (did, genesis, client_signed, invite_code, holder, lease_until)
 		VALUES (?, ?, ?, ?, ?, ?)`, did, r.Genesis, r.ClientSigned, text(r.InviteCode), r.Holder, micros(r.LeaseUntil))
 	if err != nil {
 		return err
@@ -108,14 +109,14 @@ func (tx *Tx) reserve(ctx context.Context, r Reservation) error {
 
 func (tx *Tx) redeem(ctx context.Context, code, did string) error {
 	// Whoever waited here for another use looks at the counter that one left.
-	n, err := tx.exec(ctx, `UPDATE invite SET used = used + 1 WHERE code = ? AND `+inviteGood, code)
+	n, err := tx.execText(ctx, `UPDATE invite SET used = used + 1 WHERE code = ? AND `+inviteGood, code)
 	if err != nil {
 		return err
 	}
 	if n == 0 {
 		return ErrInviteUnavailable
 	}
-	_, err = tx.exec(ctx, `INSERT INTO invite_use (code, used_by, used_at) VALUES (?, ?, ?)
+	_, err = tx.execText(ctx, `INSERT INTO invite_use (code, used_by, used_at) VALUES (?, ?, ?)
 		ON CONFLICT (code, used_by) DO UPDATE SET used_at = excluded.used_at`, code, did, micros(tx.now()))
 	return err
 }
@@ -123,9 +124,9 @@ func (tx *Tx) redeem(ctx context.Context, code, did string) error {
 // FinishAccount makes an account under creation a real one. It returns
 // ErrLeaseLost when holder does not hold it, or no longer.
 func (tx *Tx) FinishAccount(ctx context.Context, did syntax.DID, holder string) error {
-	err := held(tx.exec(ctx, `DELETE FROM creation WHERE did = ? AND holder = ?`, string(did), holder))
+	err := held(tx.execText(ctx, `DELETE FROM creation WHERE did = ? AND holder = ?`, string(did), holder))
 	if err == nil {
-		err = held(tx.exec(ctx, `UPDATE account SET state = 'ready' WHERE did = ? AND state = 'creating'`, string(did)))
+		err = held(tx.execText(ctx, `UPDATE account SET state = 'ready' WHERE did = ? AND state = 'creating'`, string(did)))
 	}
 	return wrap(err, "finish account %s", did)
 }
@@ -142,7 +143,7 @@ func (tx *Tx) abort(ctx context.Context, did syntax.DID, holder string, nextLook
 	var genesis []byte
 	var clientSigned bool
 	var invite string
-	err := tx.get(ctx, `DELETE FROM creation WHERE did = ? AND holder = ? RETURNING genesis, client_signed, invite_code`,
+	err := tx.getText(ctx, `DELETE FROM creation WHERE did = ? AND holder = ? RETURNING genesis, client_signed, invite_code`,
 		[]any{string(did), holder}, &genesis, &clientSigned, orEmpty{&invite})
 	if errors.Is(err, ErrNotFound) {
 		return ErrLeaseLost
@@ -150,22 +151,22 @@ func (tx *Tx) abort(ctx context.Context, did syntax.DID, holder string, nextLook
 	if err != nil {
 		return err
 	}
-	if _, err := tx.exec(ctx, `DELETE FROM account WHERE did = ? AND state = 'creating'`, string(did)); err != nil {
+	if _, err := tx.execText(ctx, `DELETE FROM account WHERE did = ? AND state = 'creating'`, string(did)); err != nil {
 		return err
 	}
 	if invite != "" {
-		_, err := tx.exec(ctx, `DELETE FROM invite_use WHERE code = ? AND used_by = ?`, invite, string(did))
+		_, err := tx.execText(ctx, `DELETE FROM invite_use WHERE code = ? AND used_by = ?`, invite, string(did))
 		if err != nil {
 			return err
 		}
-		if _, err := tx.exec(ctx, `UPDATE invite SET used = used - 1 WHERE code = ?`, invite); err != nil {
+		if _, err := tx.execText(ctx, `UPDATE invite SET used = used - 1 WHERE code = ?`, invite); err != nil {
 			return err
 		}
 	}
 	if genesis == nil || clientSigned || nextLook.IsZero() {
 		return nil
 	}
-	_, err = tx.exec(ctx, `INSERT INTO cleanup (did, genesis, aborted_at, next_at) VALUES (?, ?, ?, ?)`,
+	_, err = tx.execText(ctx, `INSERT INTO cleanup (did, genesis, aborted_at, next_at) VALUES (?, ?, ?, ?)`,
 		string(did), genesis, micros(tx.now()), micros(nextLook))
 	return err
 }
@@ -177,7 +178,7 @@ func (tx *Tx) ClaimUnfinished(
 	ctx context.Context, holder string, now, until time.Time, force bool, limit int,
 ) ([]Unfinished, error) {
 	var dids []string
-	err := tx.each(ctx, `WITH due AS MATERIALIZED (
+	err := tx.eachText(ctx, `WITH due AS MATERIALIZED (
 			SELECT did FROM creation WHERE lease_until <= ? OR (? = 1 AND holder <> ?)
 			ORDER BY lease_until, did LIMIT ? {FOR UPDATE SKIP LOCKED})
 		UPDATE creation SET holder = ?, lease_until = ? WHERE did IN (SELECT did FROM due) RETURNING did`,
@@ -203,13 +204,18 @@ func (tx *Tx) ClaimUnfinished(
 	return claimed, nil
 }
 
+var selectUnfinished = prepared(func(b *builder) bun.Query {
+	return b.NewSelect().Model((*Account)(nil)).ColumnExpr("?TableColumns").
+		Column("c.genesis", "c.invite_code", "k.public", "k.sealed").
+		Join("JOIN creation AS c ON c.did = a.did").
+		Join("LEFT JOIN signing_key AS k ON k.did = a.did AND k.purpose = 'atproto'").
+		Where("a.did = ?", b.p())
+})
+
 func (tx *Tx) unfinished(ctx context.Context, did string) (*Unfinished, error) {
 	u := &Unfinished{Key: SigningKey{DID: syntax.DID(did), Purpose: "atproto"}}
-	dest := append(accountDest(&u.Account), &u.Genesis, orEmpty{&u.InviteCode}, orEmpty{&u.Key.Public}, &u.Key.Sealed)
-	err := tx.get(ctx, `SELECT `+accountColumns+`, c.genesis, c.invite_code, k.public, k.sealed
-		FROM creation c JOIN account a ON a.did = c.did
-		LEFT JOIN signing_key k ON k.did = c.did AND k.purpose = 'atproto' WHERE c.did = ?`, []any{did}, dest...)
-	if err != nil {
+	dest := append(places(&u.Account), &u.Genesis, &u.InviteCode, &u.Key.Public, &u.Key.Sealed)
+	if err := tx.get(ctx, selectUnfinished, []any{did}, dest...); err != nil {
 		return nil, err
 	}
 	return u, nil
@@ -218,14 +224,14 @@ func (tx *Tx) unfinished(ctx context.Context, did string) (*Unfinished, error) {
 // CreationLease returns until when somebody works on an account under creation, or
 // ErrNotFound when there is none.
 func (q *queries) CreationLease(ctx context.Context, did syntax.DID) (until time.Time, err error) {
-	err = q.get(ctx, `SELECT lease_until FROM creation WHERE did = ?`, []any{string(did)}, (*stamp)(&until))
+	err = q.getText(ctx, `SELECT lease_until FROM creation WHERE did = ?`, []any{string(did)}, (*stamp)(&until))
 	return until, wrap(err, "read creation of %s", did)
 }
 
 // ClaimCreation gives holder one account under creation until the given time, if
 // its lease has run out at now. Otherwise it returns ErrLeaseLost.
 func (tx *Tx) ClaimCreation(ctx context.Context, did syntax.DID, holder string, now, until time.Time) (*Unfinished, error) {
-	err := held(tx.exec(ctx, `UPDATE creation SET holder = ?, lease_until = ? WHERE did = ? AND lease_until <= ?`,
+	err := held(tx.execText(ctx, `UPDATE creation SET holder = ?, lease_until = ? WHERE did = ? AND lease_until <= ?`,
 		holder, micros(until), string(did), micros(now)))
 	var u *Unfinished
 	if err == nil {
@@ -245,7 +251,7 @@ func number(b bool) int {
 // given time. No two holders get the same one.
 func (tx *Tx) ClaimCleanups(ctx context.Context, holder string, now, until time.Time, limit int) ([]Cleanup, error) {
 	var claimed []Cleanup
-	err := tx.each(ctx, `WITH due AS MATERIALIZED (
+	err := tx.eachText(ctx, `WITH due AS MATERIALIZED (
 			SELECT did FROM cleanup WHERE next_at <= ? ORDER BY next_at, did LIMIT ? {FOR UPDATE SKIP LOCKED})
 		UPDATE cleanup SET holder = ?, next_at = ? WHERE did IN (SELECT did FROM due)
 		RETURNING did, genesis, looks, aborted_at`,
@@ -263,14 +269,14 @@ func (tx *Tx) ClaimCleanups(ctx context.Context, holder string, now, until time.
 // FinishCleanup closes a clean-up. It returns ErrLeaseLost when holder does not
 // hold it, or no longer.
 func (tx *Tx) FinishCleanup(ctx context.Context, did syntax.DID, holder string) error {
-	err := held(tx.exec(ctx, `DELETE FROM cleanup WHERE did = ? AND holder = ?`, string(did), holder))
+	err := held(tx.execText(ctx, `DELETE FROM cleanup WHERE did = ? AND holder = ?`, string(did), holder))
 	return wrap(err, "finish clean-up of %s", did)
 }
 
 // PostponeCleanup counts a look that found nothing and lets the clean-up rest
 // until next. It returns ErrLeaseLost when holder does not hold it, or no longer.
 func (tx *Tx) PostponeCleanup(ctx context.Context, did syntax.DID, holder string, next time.Time) error {
-	err := held(tx.exec(ctx, `UPDATE cleanup SET looks = looks + 1, next_at = ?, holder = NULL WHERE did = ? AND holder = ?`,
+	err := held(tx.execText(ctx, `UPDATE cleanup SET looks = looks + 1, next_at = ?, holder = NULL WHERE did = ? AND holder = ?`,
 		micros(next), string(did), holder))
 	return wrap(err, "postpone clean-up of %s", did)
 }

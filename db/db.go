@@ -16,10 +16,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect"
 )
 
 // The errors that callers tell apart; all others are internal.
@@ -73,9 +73,11 @@ type Config struct {
 	MaxConns int
 	Now      func() time.Time // nil: time.Now
 	Logger   *slog.Logger     // nil: slog.Default
-	// Trace is called with each statement that is to run, BEGIN for each transaction among
-	// them, but not with those of an operator's lists; possibly by several goroutines at a
-	// time. It is for tests, and may be nil.
+	// Slow is how long a statement takes that is logged, without its parameters. 0 means
+	// that none is.
+	Slow time.Duration
+	// Trace is called with each statement that is to run, possibly by several goroutines
+	// at a time. It is for tests, and may be nil.
 	Trace func(statement string)
 }
 
@@ -99,13 +101,12 @@ type engine interface {
 	close() error
 }
 
-// A runner runs statements, in a transaction or not. Texts have ? for
-// parameters and {braces} around what only Postgres needs; bun's builder gives
-// statements whose shape depends on the data.
+// A runner runs statements, in a transaction or not; bun's builder gives those whose
+// shape depends on the data.
 type runner interface {
-	exec(ctx context.Context, text string, args []any) (sql.Result, error)
-	query(ctx context.Context, text string, args []any) (*sql.Rows, error)
-	queryRow(ctx context.Context, text string, args []any) *sql.Row
+	exec(ctx context.Context, s *statement, args []any) (sql.Result, error)
+	query(ctx context.Context, s *statement, args []any) (*sql.Rows, error)
+	queryRow(ctx context.Context, s *statement, args []any) *sql.Row
 	bun() bun.IDB
 }
 
@@ -120,24 +121,26 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	mailed := make(chan struct{}, 1)
 	var e engine
 	var err error
+	seen := &observer{engine: dialect.SQLite, trace: c.Trace, slow: c.Slow, log: c.Logger}
 	if c.URL != "" {
-		e, err = openPostgres(ctx, c, mailed)
+		seen.engine = dialect.PG
+		e, err = openPostgres(ctx, c, seen, mailed)
 	} else {
-		e, err = openSQLite(ctx, c)
+		e, err = openSQLite(ctx, c, seen)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &DB{queries: queries{run: e.reader(), now: c.Now, trace: c.Trace}, engine: e, mailed: mailed}, nil
+	return &DB{queries: queries{run: e.reader(), now: c.Now, seen: seen}, engine: e, mailed: mailed}, nil
 }
 
 // prepare brings the schema up to date, looks at what is there, and raises the event
 // counter, in the transaction of r.
-func prepare(ctx context.Context, e engine, r runner, c Config) error {
-	if err := migrate(ctx, e, r, c); err != nil {
+func prepare(ctx context.Context, e engine, r runner, seen *observer, c Config) error {
+	tx := &Tx{queries: queries{run: r, now: c.Now, seen: seen}, postgres: e.name() == postgresName}
+	if err := tx.migrate(ctx, e, c); err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
-	tx := &Tx{queries: queries{run: r, now: c.Now}, postgres: e.name() == postgresName}
 	if c.Check != nil {
 		if err := c.Check(ctx, tx); err != nil {
 			return err
@@ -190,8 +193,7 @@ const maxAttempts = 10
 func (db *DB) Write(ctx context.Context, fn func(tx *Tx) error) error {
 	var mailed bool
 	once := func(run runner) error {
-		db.traced("BEGIN")
-		tx := &Tx{queries: queries{run: run, now: db.now, trace: db.trace}, postgres: !db.Exclusive()}
+		tx := &Tx{queries: queries{run: run, now: db.now, seen: db.seen}, postgres: !db.Exclusive()}
 		err := fn(tx)
 		mailed = tx.mailed
 		return err
@@ -221,52 +223,9 @@ type Tx struct {
 
 // queries has the reading methods and what all methods are made of.
 type queries struct {
-	run   runner
-	now   func() time.Time
-	trace func(statement string) // may be nil
-}
-
-func (q *queries) traced(statement string) {
-	if q.trace != nil {
-		q.trace(statement)
-	}
-}
-
-// exec runs a statement and returns the number of rows it touched. Violated
-// constraints are sentinel errors.
-func (q *queries) exec(ctx context.Context, text string, args ...any) (int64, error) {
-	q.traced(text)
-	res, err := q.run.exec(ctx, text, args)
-	if err != nil {
-		return 0, sentinel(err)
-	}
-	return res.RowsAffected()
-}
-
-// get scans the one row of a statement, or returns ErrNotFound.
-func (q *queries) get(ctx context.Context, text string, args []any, dest ...any) error {
-	q.traced(text)
-	return sentinel(q.run.queryRow(ctx, text, args).Scan(dest...))
-}
-
-// each calls scan with every row of a statement.
-func (q *queries) each(ctx context.Context, text string, args []any, scan func(row *sql.Rows) error) error {
-	q.traced(text)
-	rows, err := q.run.query(ctx, text, args)
-	if err != nil {
-		return sentinel(err)
-	}
-	return eachRow(rows, scan)
-}
-
-func eachRow(rows *sql.Rows, scan func(row *sql.Rows) error) error {
-	defer rows.Close()
-	for rows.Next() {
-		if err := scan(rows); err != nil {
-			return err
-		}
-	}
-	return sentinel(rows.Err())
+	run  runner
+	now  func() time.Time
+	seen *observer
 }
 
 // held is for updates WHERE holder is the caller: no row means the lease is lost.
@@ -298,18 +257,4 @@ func wake(c chan<- struct{}) {
 	case c <- struct{}{}:
 	default: // already awake
 	}
-}
-
-// memo remembers the result of f for each text.
-type memo[T any] struct{ m sync.Map }
-
-func (m *memo[T]) get(text string, f func() (T, error)) (T, error) {
-	if v, ok := m.m.Load(text); ok {
-		return v.(T), nil
-	}
-	v, err := f()
-	if err == nil {
-		m.m.Store(text, v)
-	}
-	return v, err
 }

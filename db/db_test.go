@@ -39,7 +39,7 @@ func noFullScans(t *testing.T, plans func(context.Context) (map[string][]string,
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(statements) < 3 {
+	if len(statements) < 2 {
 		t.Errorf("only %d statements were seen", len(statements))
 	}
 	for text, plan := range statements {
@@ -60,7 +60,7 @@ func mayScan(text, line string) bool {
 		line == "SCAN handle_domain",                                  // what an operator typed
 		strings.HasPrefix(line, "SCAN mail USING INDEX mail_next_at"), // only what waits is in that index
 		strings.HasSuffix(line, "_imported_hash"),                     // only what was imported is in those
-		line == "SCAN CONSTANT ROW":
+		line == "SCAN CONSTANT ROW", strings.HasSuffix(line, "ROW VALUES CLAUSE"):
 		return true
 	}
 	return slices.ContainsFunc([]string{
@@ -119,7 +119,7 @@ func TestDeletionLeavesNothing(t *testing.T) {
 			}
 			for _, column := range columns(t, d) {
 				for _, trace := range []string{did.String(), "user1.test", "user1@mail.test"} {
-					n := count(t, d, "SELECT count(*) FROM "+column.table+" WHERE CAST("+column.name+" AS TEXT) = ?", trace)
+					n := count(t, d, "SELECT count(*) FROM "+column.table+" WHERE CAST("+column.name+" AS TEXT) = $1", trace)
 					if n > 0 && step.rows == &after {
 						t.Errorf("%s is left in %s.%s", trace, column.table, column.name)
 					}

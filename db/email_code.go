@@ -24,10 +24,10 @@ func (tx *Tx) InsertCode(ctx context.Context, c EmailCode, keep int) error {
 	if _, err := tx.LockAccount(ctx, c.DID); err != nil {
 		return wrap(err, "store email code of %s", c.DID)
 	}
-	_, err := tx.exec(ctx, `INSERT INTO email_code (did, purpose, mac, email, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)`,
+	_, err := tx.execText(ctx, `INSERT INTO email_code (did, purpose, mac, email, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)`,
 		string(c.DID), c.Purpose, c.MAC, c.Email, micros(c.CreatedAt), micros(c.ExpiresAt))
 	if err == nil {
-		_, err = tx.exec(ctx, `DELETE FROM email_code WHERE did = ? AND purpose = ? AND mac <> ? AND mac NOT IN (
+		_, err = tx.execText(ctx, `DELETE FROM email_code WHERE did = ? AND purpose = ? AND mac <> ? AND mac NOT IN (
 			SELECT mac FROM email_code WHERE did = ? AND purpose = ? AND mac <> ? ORDER BY created_at DESC, mac LIMIT ?)`,
 			string(c.DID), c.Purpose, c.MAC, string(c.DID), c.Purpose, c.MAC, keep-1)
 	}
@@ -41,10 +41,10 @@ func (q *queries) EmailCode(ctx context.Context, purpose string, did syntax.DID,
 	dest := []any{(*string)(&c.DID), &c.Email, (*stamp)(&c.CreatedAt), (*stamp)(&c.ExpiresAt)}
 	var err error
 	if did == "" {
-		err = q.get(ctx, `SELECT did, email, created_at, expires_at FROM email_code WHERE purpose = ? AND mac = ?`,
+		err = q.getText(ctx, `SELECT did, email, created_at, expires_at FROM email_code WHERE purpose = ? AND mac = ?`,
 			[]any{purpose, mac}, dest...)
 	} else {
-		err = q.get(ctx, `SELECT did, email, created_at, expires_at FROM email_code WHERE did = ? AND purpose = ? AND mac = ?`,
+		err = q.getText(ctx, `SELECT did, email, created_at, expires_at FROM email_code WHERE did = ? AND purpose = ? AND mac = ?`,
 			[]any{string(did), purpose, mac}, dest...)
 	}
 	if err != nil {
@@ -57,7 +57,7 @@ func (q *queries) EmailCode(ctx context.Context, purpose string, did syntax.DID,
 // that went to another address is good for nothing any more.
 func (q *queries) LiveCodes(ctx context.Context, purpose string, did syntax.DID, email string, now time.Time) (int, error) {
 	var n int
-	err := q.get(ctx, `SELECT count(*) FROM email_code WHERE did = ? AND purpose = ? AND email = ? AND expires_at > ?`,
+	err := q.getText(ctx, `SELECT count(*) FROM email_code WHERE did = ? AND purpose = ? AND email = ? AND expires_at > ?`,
 		[]any{string(did), purpose, email, micros(now)}, &n)
 	return n, wrap(err, "count email codes of %s", did)
 }
@@ -67,11 +67,11 @@ func (q *queries) LiveCodes(ctx context.Context, purpose string, did syntax.DID,
 func (tx *Tx) DeleteCodes(ctx context.Context, did syntax.DID, purposes ...string) error {
 	var err error
 	if len(purposes) == 0 {
-		_, err = tx.exec(ctx, `DELETE FROM email_code WHERE did = ?`, string(did))
+		_, err = tx.execText(ctx, `DELETE FROM email_code WHERE did = ?`, string(did))
 	}
 	for _, p := range purposes {
 		if err == nil {
-			_, err = tx.exec(ctx, `DELETE FROM email_code WHERE did = ? AND purpose = ?`, string(did), p)
+			_, err = tx.execText(ctx, `DELETE FROM email_code WHERE did = ? AND purpose = ?`, string(did), p)
 		}
 	}
 	return wrap(err, "delete email codes of %s", did)

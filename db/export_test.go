@@ -3,41 +3,29 @@ package db
 import (
 	"context"
 	"database/sql"
+	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/uptrace/bun"
 )
 
 // Query runs any statement that reads.
 func (db *DB) Query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
-	return db.run.query(ctx, text, args)
+	return db.run.query(ctx, textStatement(text), args)
 }
 
-// bunTexts collects what bun's builder makes.
-type bunTexts struct{ texts *[]string }
-
-func (b bunTexts) BeforeQuery(ctx context.Context, _ *bun.QueryEvent) context.Context { return ctx }
-
-func (b bunTexts) AfterQuery(_ context.Context, e *bun.QueryEvent) {
-	*b.texts = append(*b.texts, e.Query)
+func textStatement(text string) *statement {
+	return prepared(func(b *builder) bun.Query { return b.NewRaw(text) })
 }
 
 // WatchPlans returns a function that gives the SQLite query plan of every
-// statement that was run between the two calls. Only one goroutine may have read
-// with bun's builder.
+// statement that was run between the two calls.
 func (db *DB) WatchPlans() func(ctx context.Context) (map[string][]string, error) {
-	e := db.engine.(*sqliteEngine)
-	var texts []string
-	e.read.db = e.readers.WithQueryHook(bunTexts{&texts})
+	texts := db.WatchTexts()
 	return func(ctx context.Context) (map[string][]string, error) {
-		for _, stmts := range []*memo[*sql.Stmt]{&e.read.stmts, &e.writer.stmts} {
-			stmts.m.Range(func(text, _ any) bool {
-				texts = append(texts, plain(text.(string)))
-				return true
-			})
-		}
 		plans := make(map[string][]string)
-		for _, text := range texts {
+		for _, text := range texts() {
 			verb, _, _ := strings.Cut(strings.TrimSpace(text), " ")
 			switch verb {
 			case "BEGIN", "COMMIT", "ROLLBACK", "CREATE", "EXPLAIN":
@@ -46,7 +34,11 @@ func (db *DB) WatchPlans() func(ctx context.Context) (map[string][]string, error
 			if plans[text] != nil {
 				continue
 			}
-			rows, err := e.readers.DB.QueryContext(ctx, "EXPLAIN QUERY PLAN "+text, make([]any, strings.Count(text, "?"))...)
+			params := 0
+			for strings.Contains(text, "$"+strconv.Itoa(params+1)) {
+				params++
+			}
+			rows, err := db.engine.(*sqliteEngine).readers.DB.QueryContext(ctx, "EXPLAIN QUERY PLAN "+text, make([]any, params)...)
 			if err != nil {
 				return nil, err
 			}
@@ -69,26 +61,32 @@ func (db *DB) WatchPlans() func(ctx context.Context) (map[string][]string, error
 
 // Exec runs any statement.
 func (tx *Tx) Exec(ctx context.Context, text string) error {
-	_, err := tx.exec(ctx, text)
+	_, err := tx.exec(ctx, textStatement(text))
 	return err
 }
 
 // Query runs any statement that reads.
 func (tx *Tx) Query(ctx context.Context, text string) (*sql.Rows, error) {
-	return tx.run.query(ctx, text, nil)
+	return tx.run.query(ctx, textStatement(text), nil)
 }
 
-// WatchTexts returns what is read through d with bun's builder, as long as only
-// one goroutine does.
-func (db *DB) WatchTexts() *[]string {
-	texts := new([]string)
-	switch e := db.engine.(type) {
-	case *sqliteEngine:
-		e.read.db = e.readers.WithQueryHook(bunTexts{texts})
-	case *postgresEngine:
-		db.run.(*pgRunner).idb = e.db.WithQueryHook(bunTexts{texts})
+// WatchTexts returns a function that gives the statements that were run since the call,
+// or since it was called last.
+func (db *DB) WatchTexts() func() []string {
+	var mu sync.Mutex
+	var texts []string
+	db.seen.trace = func(text string) {
+		mu.Lock()
+		defer mu.Unlock()
+		texts = append(texts, text)
 	}
-	return texts
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		seen := texts
+		texts = nil
+		return seen
+	}
 }
 
 // WriterPragma returns a pragma of the writing connection.

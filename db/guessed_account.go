@@ -23,7 +23,7 @@ type GuessedAccount struct {
 // a day the first note counts. It takes one statement, whether there is such an account
 // or not.
 func (tx *Tx) NoteGuessed(ctx context.Context, did syntax.DID, now, until time.Time) error {
-	_, err := tx.exec(ctx, `INSERT INTO guessed_account (did, since, until)
+	_, err := tx.execText(ctx, `INSERT INTO guessed_account (did, since, until)
 		SELECT did, CAST(? AS BIGINT), CAST(? AS BIGINT) FROM account WHERE did = ? {FOR KEY SHARE}
 		ON CONFLICT (did) DO UPDATE SET since = excluded.since, until = excluded.until, told_at = NULL
 		WHERE guessed_account.since <= ?`,
@@ -34,7 +34,7 @@ func (tx *Tx) NoteGuessed(ctx context.Context, did syntax.DID, now, until time.T
 // GuessedAccounts returns up to limit accounts whose owners were not told.
 func (q *queries) GuessedAccounts(ctx context.Context, limit int) ([]GuessedAccount, error) {
 	var all []GuessedAccount
-	err := q.each(ctx, `SELECT did, until FROM guessed_account WHERE told_at IS NULL ORDER BY since, did LIMIT ?`, []any{limit},
+	err := q.eachText(ctx, `SELECT did, until FROM guessed_account WHERE told_at IS NULL ORDER BY since, did LIMIT ?`, []any{limit},
 		func(row *sql.Rows) error {
 			var g GuessedAccount
 			err := row.Scan((*string)(&g.DID), (*stamp)(&g.Until))
@@ -47,7 +47,7 @@ func (q *queries) GuessedAccounts(ctx context.Context, limit int) ([]GuessedAcco
 // TellGuesses notes that the owner of an account is being told, and returns until when
 // strangers may not guess. It returns ErrNotFound when there is nothing to tell.
 func (tx *Tx) TellGuesses(ctx context.Context, did syntax.DID, now time.Time) (until time.Time, err error) {
-	err = tx.get(ctx, `UPDATE guessed_account SET told_at = ? WHERE did = ? AND told_at IS NULL RETURNING until`,
+	err = tx.getText(ctx, `UPDATE guessed_account SET told_at = ? WHERE did = ? AND told_at IS NULL RETURNING until`,
 		[]any{micros(now), string(did)}, (*stamp)(&until))
 	return until, wrap(err, "tell of guesses at %s", did)
 }

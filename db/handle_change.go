@@ -2,74 +2,81 @@ package db
 
 import (
 	"context"
-	"database/sql"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/uptrace/bun"
 )
 
 // A HandleChange says that an account got its handle while the PLC directory may
 // not know of it yet. As long as it is there nobody else gets the handle from
 // before, so that the change can be taken back.
 type HandleChange struct {
-	DID        syntax.DID
-	Before     syntax.Handle // "" for none
-	Holder     string        // who works on it
-	LeaseUntil time.Time     // from then on anybody may take it up
+	bun.BaseModel `bun:"table:handle_change,alias:handle_change"`
+
+	DID        syntax.DID    `bun:"did,pk"`
+	Before     syntax.Handle `bun:"before,nullzero"` // "" for none
+	Holder     string        `bun:"holder"`          // who works on it
+	LeaseUntil time.Time     `bun:"lease_until"`     // from then on anybody may take it up
 }
 
-const handleChanges = `SELECT did, before, holder, lease_until FROM handle_change `
-
-func (c *HandleChange) dest() []any {
-	return []any{(*string)(&c.DID), orEmpty{(*string)(&c.Before)}, &c.Holder, (*stamp)(&c.LeaseUntil)}
-}
+var (
+	selectHandleChange = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*HandleChange)(nil)).Where("did = ?", b.p())
+	})
+	selectHandleChanges = prepared(func(b *builder) bun.Query {
+		return b.limit(b.NewSelect().Model((*HandleChange)(nil)).Where("lease_until <= ?", b.p()).Order("lease_until"), "did")
+	})
+	putHandleChange = prepared(func(b *builder) bun.Query {
+		return b.insert(new(HandleChange)).On("CONFLICT (did) DO UPDATE").
+			Set("before = excluded.before").Set("holder = excluded.holder").Set("lease_until = excluded.lease_until")
+	})
+	deleteHandleChange = prepared(func(b *builder) bun.Query {
+		return b.NewDelete().Model((*HandleChange)(nil)).Where("did = ?", b.p())
+	})
+	// A handle is another's who has it, or who may get it back.
+	handleOfAnother = prepared(func(b *builder) bun.Query {
+		handle, did := b.p(), b.p()
+		return b.NewSelect().Model((*Account)(nil)).ColumnExpr("1").Where("handle = ?", handle).Where("did <> ?", did).
+			UnionAll(b.NewSelect().Model((*HandleChange)(nil)).ColumnExpr("1").Where("before = ?", handle).Where("did <> ?", did))
+	})
+	handleComesBackToAnother = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*HandleChange)(nil)).ColumnExpr("1").Where("before = ?", b.p()).Where("did <> ?", b.p())
+	})
+)
 
 // HandleChange returns the change of an account's handle that is under way, or
 // ErrNotFound.
 func (q *queries) HandleChange(ctx context.Context, did syntax.DID) (*HandleChange, error) {
-	c := new(HandleChange)
-	err := q.get(ctx, handleChanges+`WHERE did = ?`, []any{string(did)}, c.dest()...)
-	if err != nil {
-		return nil, wrap(err, "read handle change of %s", did)
-	}
-	return c, nil
+	c, err := one[HandleChange](ctx, q, selectHandleChange, did)
+	return c, wrap(err, "read handle change of %s", did)
 }
 
 // HandleChanges returns up to limit changes whose lease ends no later than until,
 // the oldest first.
 func (q *queries) HandleChanges(ctx context.Context, until time.Time, limit int) ([]HandleChange, error) {
-	var all []HandleChange
-	err := q.each(ctx, handleChanges+`WHERE lease_until <= ? ORDER BY lease_until, did LIMIT ?`, []any{micros(until), limit},
-		func(row *sql.Rows) error {
-			var c HandleChange
-			err := row.Scan(c.dest()...)
-			all = append(all, c)
-			return err
-		})
-	return all, wrap(err, "list handle changes")
+	changes, err := many[HandleChange](ctx, q, selectHandleChanges, until, limit)
+	return changes, wrap(err, "list handle changes")
 }
 
 // PutHandleChange stores a change of an account that this transaction has locked,
 // in place of the one it had.
 func (tx *Tx) PutHandleChange(ctx context.Context, c HandleChange) error {
-	_, err := tx.exec(ctx, `INSERT INTO handle_change (did, before, holder, lease_until) VALUES (?, ?, ?, ?)
-		ON CONFLICT (did) DO UPDATE SET before = excluded.before, holder = excluded.holder, lease_until = excluded.lease_until`,
-		string(c.DID), text(c.Before), c.Holder, micros(c.LeaseUntil))
+	_, err := tx.exec(ctx, putHandleChange, values(&c)...)
 	return wrap(err, "store handle change of %s", c.DID)
 }
 
 // DeleteHandleChange forgets the change of an account that this transaction has
 // locked. The handle from before is free.
 func (tx *Tx) DeleteHandleChange(ctx context.Context, did syntax.DID) error {
-	_, err := tx.exec(ctx, `DELETE FROM handle_change WHERE did = ?`, string(did))
+	_, err := tx.exec(ctx, deleteHandleChange, did)
 	return wrap(err, "delete handle change of %s", did)
 }
 
 // HandleFree returns ErrHandleTaken when an account in whatever state has the
 // handle, or may get it back, unless that is did. Nothing is reserved.
 func (q *queries) HandleFree(ctx context.Context, handle syntax.Handle, did syntax.DID) error {
-	taken, err := q.exists(ctx, `SELECT 1 FROM account WHERE handle = ? AND did <> ?
-		UNION ALL SELECT 1 FROM handle_change WHERE before = ? AND did <> ?`, string(handle), string(did), string(handle), string(did))
+	taken, err := q.exists(ctx, handleOfAnother, handle, did)
 	if err == nil && taken {
 		err = ErrHandleTaken
 	}
@@ -83,7 +90,7 @@ func (tx *Tx) keepsHandle(ctx context.Context, handle syntax.Handle, did syntax.
 	if handle == "" {
 		return nil
 	}
-	held, err := tx.exists(ctx, `SELECT 1 FROM handle_change WHERE before = ? AND did <> ?`, string(handle), string(did))
+	held, err := tx.exists(ctx, handleComesBackToAnother, handle, did)
 	if err == nil && held {
 		err = ErrHandleTaken
 	}

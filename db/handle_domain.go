@@ -17,7 +17,7 @@ type HandleDomain struct {
 // HandleDomains returns what was decided about domains, the oldest first.
 func (q *queries) HandleDomains(ctx context.Context) ([]HandleDomain, error) {
 	var all []HandleDomain
-	err := q.each(ctx, `SELECT domain, invite_policy, removed, at FROM handle_domain ORDER BY at, domain`, nil,
+	err := q.eachText(ctx, `SELECT domain, invite_policy, removed, at FROM handle_domain ORDER BY at, domain`, nil,
 		func(row *sql.Rows) error {
 			var d HandleDomain
 			err := row.Scan(&d.Domain, orEmpty{&d.InvitePolicy}, &d.Removed, (*stamp)(&d.At))
@@ -43,13 +43,13 @@ func (tx *Tx) lockHandleDomains(ctx context.Context, lock string) error {
 	if !tx.postgres {
 		return nil // there is one writer at a time
 	}
-	_, err := tx.exec(ctx, lock, int64(domainLock))
+	_, err := tx.execText(ctx, lock, int64(domainLock))
 	return wrap(err, "lock handle domains")
 }
 
 // PutHandleDomain stores a decision about a domain in place of the one there was.
 func (tx *Tx) PutHandleDomain(ctx context.Context, d HandleDomain) error {
-	_, err := tx.exec(ctx, `INSERT INTO handle_domain (domain, invite_policy, removed, at) VALUES (?, ?, ?, ?)
+	_, err := tx.execText(ctx, `INSERT INTO handle_domain (domain, invite_policy, removed, at) VALUES (?, ?, ?, ?)
 		ON CONFLICT (domain) DO UPDATE SET invite_policy = excluded.invite_policy, removed = excluded.removed, at = excluded.at`,
 		d.Domain, text(d.InvitePolicy), d.Removed, micros(d.At))
 	return wrap(err, "store handle domain %s", d.Domain)
@@ -60,7 +60,7 @@ func (tx *Tx) PutHandleDomain(ctx context.Context, d HandleDomain) error {
 func (q *queries) HandlesAt(ctx context.Context, domain string) (int, error) {
 	var n int
 	// Changes of handles under way are few; accounts come from their indexes.
-	err := q.get(ctx, `SELECT count(*) FROM (
+	err := q.getText(ctx, `SELECT count(*) FROM (
 		SELECT did FROM account WHERE handle_parent = ? UNION SELECT did FROM account WHERE handle = ?
 		UNION SELECT did FROM handle_change WHERE before = ? OR before LIKE ? AND before NOT LIKE ?) AS at_domain`,
 		[]any{domain, domain, domain, "%." + domain, "%.%." + domain}, &n)

@@ -92,7 +92,7 @@ func (q *queries) InviteAvailable(ctx context.Context, code string) error {
 	if !storable(code) {
 		return ErrInviteUnavailable
 	}
-	ok, err := q.exists(ctx, `SELECT 1 FROM invite WHERE code = ? AND `+inviteGood, code)
+	ok, err := q.existsText(ctx, `SELECT 1 FROM invite WHERE code = ? AND `+inviteGood, code)
 	if err == nil && !ok {
 		return ErrInviteUnavailable
 	}
@@ -101,7 +101,7 @@ func (q *queries) InviteAvailable(ctx context.Context, code string) error {
 
 // Invited reports whether an account signed up with an invite code.
 func (q *queries) Invited(ctx context.Context, did syntax.DID) (bool, error) {
-	ok, err := q.exists(ctx, `SELECT 1 FROM invite_use WHERE used_by = ? LIMIT 1`, string(did))
+	ok, err := q.existsText(ctx, `SELECT 1 FROM invite_use WHERE used_by = ? LIMIT 1`, string(did))
 	return ok, wrap(err, "look whether %s was invited", did)
 }
 

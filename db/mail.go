@@ -78,7 +78,7 @@ func (tx *Tx) QueueMail(ctx context.Context, m *Mail) error {
 	if m.Urgent {
 		urgent = 1
 	}
-	err := tx.get(ctx, `INSERT INTO mail (recipient, kind, did, sealed, created_at, expires_at, next_at, state, urgent, pile, cause)
+	err := tx.getText(ctx, `INSERT INTO mail (recipient, kind, did, sealed, created_at, expires_at, next_at, state, urgent, pile, cause)
 		VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?) RETURNING id`,
 		[]any{m.To, m.Kind, text(m.DID), m.Sealed, micros(m.CreatedAt), micros(m.ExpiresAt), micros(m.NextAt), urgent, m.Pile, text(m.Cause)}, &m.ID)
 	if err != nil {
@@ -87,7 +87,7 @@ func (tx *Tx) QueueMail(ctx context.Context, m *Mail) error {
 	tx.mailed = true
 	if tx.postgres {
 		// For the workers of other processes; one notification a transaction.
-		_, err = tx.exec(ctx, `SELECT pg_notify('`+mailChannel+`', '')`)
+		_, err = tx.execText(ctx, `SELECT pg_notify('`+mailChannel+`', '')`)
 	}
 	return wrap(err, "announce mail")
 }
@@ -97,7 +97,7 @@ func (tx *Tx) QueueMail(ctx context.Context, m *Mail) error {
 // ID, Kind, DID and Sealed.
 func (q *queries) SealedMails(ctx context.Context, after int64, limit int) ([]Mail, error) {
 	var mails []Mail
-	err := q.each(ctx, `SELECT id, kind, did, sealed FROM mail WHERE id > ? AND sealed IS NOT NULL ORDER BY id LIMIT ?`,
+	err := q.eachText(ctx, `SELECT id, kind, did, sealed FROM mail WHERE id > ? AND sealed IS NOT NULL ORDER BY id LIMIT ?`,
 		[]any{after, limit}, func(row *sql.Rows) error {
 			var m Mail
 			err := row.Scan(&m.ID, &m.Kind, orEmpty{(*string)(&m.DID)}, &m.Sealed)
@@ -109,7 +109,7 @@ func (q *queries) SealedMails(ctx context.Context, after int64, limit int) ([]Ma
 
 // ResealMail replaces the sealed body of m. One that is erased by now stays erased.
 func (tx *Tx) ResealMail(ctx context.Context, m Mail, sealed []byte) error {
-	_, err := tx.exec(ctx, `UPDATE mail SET sealed = ? WHERE id = ? AND sealed IS NOT NULL`, sealed, m.ID)
+	_, err := tx.execText(ctx, `UPDATE mail SET sealed = ? WHERE id = ? AND sealed IS NOT NULL`, sealed, m.ID)
 	return wrap(err, "reseal mail %d", m.ID)
 }
 
@@ -121,7 +121,7 @@ func (db *DB) MailQueued() <-chan struct{} { return db.mailed }
 // WaitingMails counts the mails that are not delivered yet: those to a recipient, those
 // from a cause, which is none's when it is "", and all.
 func (q *queries) WaitingMails(ctx context.Context, recipient, cause string) (to, from, all int, err error) {
-	err = q.get(ctx, `SELECT
+	err = q.getText(ctx, `SELECT
 			(SELECT count(*) FROM mail WHERE state IN ('queued', 'sending') AND recipient = ?),
 			(SELECT count(*) FROM mail WHERE state IN ('queued', 'sending') AND cause = ?),
 			(SELECT count(*) FROM mail WHERE state IN ('queued', 'sending'))`,
@@ -151,7 +151,7 @@ const choice = 64
 // time ran out is due again. No two holders get the same one.
 func (tx *Tx) ClaimMails(ctx context.Context, c MailClaim) ([]Mail, error) {
 	sending := map[string]int{}
-	err := tx.each(ctx, `SELECT cause, count(*) FROM mail WHERE state = 'sending' AND next_at > ? AND cause IS NOT NULL GROUP BY cause`,
+	err := tx.eachText(ctx, `SELECT cause, count(*) FROM mail WHERE state = 'sending' AND next_at > ? AND cause IS NOT NULL GROUP BY cause`,
 		[]any{micros(c.Now)}, func(row *sql.Rows) error {
 			var cause string
 			var n int
@@ -165,7 +165,7 @@ func (tx *Tx) ClaimMails(ctx context.Context, c MailClaim) ([]Mail, error) {
 	var chosen []int64
 	recipients := map[string]bool{}
 	choose := func(urgent, limit int) error {
-		return tx.each(ctx, `SELECT m.id, m.recipient, m.cause FROM mail m
+		return tx.eachText(ctx, `SELECT m.id, m.recipient, m.cause FROM mail m
 			WHERE m.urgent = ? AND m.state IN ('queued', 'sending') AND m.next_at <= ? AND m.expires_at > ? AND NOT EXISTS (
 				SELECT 1 FROM mail s WHERE s.state = 'sending' AND s.next_at > ? AND s.recipient = m.recipient)
 			ORDER BY m.pile, m.next_at, m.id LIMIT ? {FOR UPDATE SKIP LOCKED}`,
@@ -195,7 +195,7 @@ func (tx *Tx) ClaimMails(ctx context.Context, c MailClaim) ([]Mail, error) {
 	var claimed []Mail
 	for _, id := range chosen {
 		var m Mail
-		err := tx.get(ctx, `UPDATE mail SET state = 'sending', holder = ?, next_at = ?, attempts = attempts + 1 WHERE id = ?
+		err := tx.getText(ctx, `UPDATE mail SET state = 'sending', holder = ?, next_at = ?, attempts = attempts + 1 WHERE id = ?
 			RETURNING id, recipient, kind, did, sealed, created_at, expires_at, next_at, attempts, state, last_error, urgent, pile, cause`,
 			[]any{c.Holder, micros(c.Until), id}, &m.ID, &m.To, &m.Kind, orEmpty{(*string)(&m.DID)}, &m.Sealed, (*stamp)(&m.CreatedAt),
 			(*stamp)(&m.ExpiresAt), (*stamp)(&m.NextAt), &m.Attempts, &m.State, orEmpty{&m.LastError}, &m.Urgent, &m.Pile, orEmpty{&m.Cause})
@@ -214,7 +214,7 @@ const nobodys = `recipient = CASE WHEN did IS NULL THEN '' ELSE recipient END`
 // MailSent records the delivery of a claimed mail and erases its body, and its recipient
 // when it concerns no account. It returns ErrLeaseLost when the mail is not being sent.
 func (tx *Tx) MailSent(ctx context.Context, id int64) error {
-	err := held(tx.exec(ctx, `UPDATE mail SET state = 'sent', sent_at = ?, sealed = NULL, last_error = NULL, holder = NULL, `+nobodys+`
+	err := held(tx.execText(ctx, `UPDATE mail SET state = 'sent', sent_at = ?, sealed = NULL, last_error = NULL, holder = NULL, `+nobodys+`
 		WHERE id = ? AND state = 'sending'`, micros(tx.now()), id))
 	return wrap(err, "mark mail %d sent", id)
 }
@@ -225,10 +225,10 @@ func (tx *Tx) MailSent(ctx context.Context, id int64) error {
 func (tx *Tx) MailFailed(ctx context.Context, id int64, reason string, next time.Time) error {
 	var err error
 	if next.IsZero() {
-		err = held(tx.exec(ctx, `UPDATE mail SET state = 'failed', last_error = ?, sealed = NULL, holder = NULL, `+nobodys+`
+		err = held(tx.execText(ctx, `UPDATE mail SET state = 'failed', last_error = ?, sealed = NULL, holder = NULL, `+nobodys+`
 			WHERE id = ? AND state = 'sending'`, reason, id))
 	} else {
-		err = held(tx.exec(ctx, `UPDATE mail SET state = 'queued', last_error = ?, next_at = ?, holder = NULL
+		err = held(tx.execText(ctx, `UPDATE mail SET state = 'queued', last_error = ?, next_at = ?, holder = NULL
 			WHERE id = ? AND state = 'sending'`, reason, micros(next), id))
 	}
 	return wrap(err, "mark mail %d failed", id)
@@ -237,7 +237,7 @@ func (tx *Tx) MailFailed(ctx context.Context, id int64, reason string, next time
 // NextMail returns when the next mail is due and when it expires, or ErrNotFound when none
 // waits.
 func (q *queries) NextMail(ctx context.Context) (next, expires time.Time, err error) {
-	err = q.get(ctx, `SELECT next_at, expires_at FROM mail WHERE state IN ('queued', 'sending') ORDER BY next_at LIMIT 1`,
+	err = q.getText(ctx, `SELECT next_at, expires_at FROM mail WHERE state IN ('queued', 'sending') ORDER BY next_at LIMIT 1`,
 		nil, (*stamp)(&next), (*stamp)(&expires))
 	return next, expires, wrap(err, "look for the next mail")
 }

@@ -2,13 +2,15 @@ package db
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/uptrace/bun"
 
 	"portico/db/migrations"
 )
@@ -18,12 +20,33 @@ var (
 	errSchemaBehind = errors.New("database lacks a migration, which the next start of the server makes")
 )
 
-// migrate runs the steps that this database has not seen, in the one transaction
-// of r: they and the memory of them are there together or not at all. (bun's own
-// runner marks a step outside of the step's transaction.)
-func migrate(ctx context.Context, e engine, r runner, c Config) error {
-	if e.name() == postgresName {
-		if _, err := r.exec(ctx, "SELECT pg_advisory_xact_lock(?)", []any{int64(migrationLock)}); err != nil {
+// The table of the steps that were made. It is made by hand: it is there before the
+// first step.
+var (
+	makeMigrations = prepared(func(b *builder) bun.Query {
+		return b.NewRaw("CREATE TABLE IF NOT EXISTS migration (name TEXT PRIMARY KEY, applied_at BIGINT NOT NULL)")
+	})
+	waitForMigrations = prepared(func(b *builder) bun.Query { return b.NewRaw("SELECT pg_advisory_xact_lock(?)", b.p()) })
+	selectMigrations  = prepared(func(b *builder) bun.Query { return b.NewSelect().Model((*migration)(nil)) })
+	insertMigration   = prepared(func(b *builder) bun.Query { return b.insert(new(migration)) })
+)
+
+type migration struct {
+	bun.BaseModel `bun:"table:migration"`
+
+	Name      string    `bun:"name,pk"`
+	AppliedAt time.Time `bun:"applied_at"`
+}
+
+// migrate runs the steps that this database has not seen: they and the memory of them
+// are there together or not at all.
+//
+// bun's own runner is not used. Its lock is a row that fails at once and outlives a
+// process that was killed, it marks a step outside of the step's transaction, and it does
+// not notice a schema that is ahead.
+func (tx *Tx) migrate(ctx context.Context, e engine, c Config) error {
+	if tx.postgres {
+		if _, err := tx.exec(ctx, waitForMigrations, int64(migrationLock)); err != nil {
 			return fmt.Errorf("wait for other migrations: %w", err)
 		}
 	}
@@ -31,11 +54,10 @@ func migrate(ctx context.Context, e engine, r runner, c Config) error {
 	if err != nil {
 		return err
 	}
-	_, err = r.exec(ctx, "CREATE TABLE IF NOT EXISTS migration (name TEXT PRIMARY KEY, applied_at BIGINT NOT NULL)", nil)
-	if err != nil {
+	if _, err := tx.exec(ctx, makeMigrations); err != nil {
 		return fmt.Errorf("make migration table: %w", err)
 	}
-	applied, err := appliedSteps(ctx, r)
+	applied, err := tx.appliedSteps(ctx)
 	if err != nil {
 		return err
 	}
@@ -45,11 +67,10 @@ func migrate(ctx context.Context, e engine, r runner, c Config) error {
 			continue
 		}
 		// Not prepared: a step is many statements.
-		if _, err := r.bun().ExecContext(ctx, s.SQL); err != nil {
+		if _, err := tx.run.bun().ExecContext(ctx, s.SQL); err != nil {
 			return fmt.Errorf("step %s: %w", s.Name, err)
 		}
-		_, err := r.exec(ctx, "INSERT INTO migration (name, applied_at) VALUES (?, ?)", []any{s.Name, micros(c.Now())})
-		if err != nil {
+		if _, err := tx.exec(ctx, insertMigration, values(&migration{Name: s.Name, AppliedAt: c.Now()})...); err != nil {
 			return fmt.Errorf("remember step %s: %w", s.Name, err)
 		}
 		c.Logger.InfoContext(ctx, "database migrated", slog.String("step", s.Name))
@@ -62,12 +83,12 @@ func migrate(ctx context.Context, e engine, r runner, c Config) error {
 
 // checkSchema returns an error unless the database has seen the steps of this
 // version, no more and, unless it may be behind, no fewer.
-func checkSchema(ctx context.Context, e engine, behind bool) error {
+func checkSchema(ctx context.Context, e engine, seen *observer, behind bool) error {
 	steps, err := migrations.For(e.name())
 	if err != nil {
 		return err
 	}
-	applied, err := appliedSteps(ctx, e.reader())
+	applied, err := (&queries{run: e.reader(), seen: seen}).appliedSteps(ctx)
 	if err != nil {
 		return err
 	}
@@ -83,14 +104,11 @@ func checkSchema(ctx context.Context, e engine, behind bool) error {
 	return nil
 }
 
-func appliedSteps(ctx context.Context, r runner) (map[string]bool, error) {
-	applied := make(map[string]bool)
-	q := queries{run: r}
-	err := q.each(ctx, "SELECT name FROM migration", nil, func(row *sql.Rows) error {
-		var name string
-		err := row.Scan(&name)
-		applied[name] = true
-		return err
-	})
+func (q *queries) appliedSteps(ctx context.Context) (map[string]bool, error) {
+	rows, err := many[migration](ctx, q, selectMigrations)
+	applied := make(map[string]bool, len(rows))
+	for _, r := range rows {
+		applied[r.Name] = true
+	}
 	return applied, wrap(err, "read migration table")
 }

@@ -45,7 +45,7 @@ func (tx *Tx) LockPLC(ctx context.Context) error {
 	if !tx.postgres {
 		return nil // there is one writer
 	}
-	_, err := tx.exec(ctx, `SELECT pg_advisory_xact_lock(?)`, int64(plcLock))
+	_, err := tx.execText(ctx, `SELECT pg_advisory_xact_lock(?)`, int64(plcLock))
 	return wrap(err, "lock PLC log")
 }
 
@@ -82,13 +82,13 @@ func (tx *Tx) AppendPLCOperation(ctx context.Context, op *PLCOperation, nullify 
 	if err := tx.LockPLC(ctx); err != nil {
 		return err
 	}
-	err := tx.get(ctx, `INSERT INTO plc_operation (did, cid, operation, nullified, created_at) VALUES (?, ?, ?, ?, ?) RETURNING seq`,
+	err := tx.getText(ctx, `INSERT INTO plc_operation (did, cid, operation, nullified, created_at) VALUES (?, ?, ?, ?, ?) RETURNING seq`,
 		[]any{string(op.DID), op.CID, op.Operation, op.Nullified, micros(op.CreatedAt)}, &op.Seq)
 	if err != nil {
 		return wrap(err, "append PLC operation of %s", op.DID)
 	}
 	for _, cid := range nullify {
-		err := found(tx.exec(ctx, `UPDATE plc_operation SET nullified = ? WHERE did = ? AND cid = ?`, true, string(op.DID), cid))
+		err := found(tx.execText(ctx, `UPDATE plc_operation SET nullified = ? WHERE did = ? AND cid = ?`, true, string(op.DID), cid))
 		if err != nil {
 			return wrap(err, "nullify PLC operation %s", cid)
 		}
@@ -98,6 +98,6 @@ func (tx *Tx) AppendPLCOperation(ctx context.Context, op *PLCOperation, nullify 
 
 // HasPLCOperations reports whether the embedded directory was ever used.
 func (q *queries) HasPLCOperations(ctx context.Context) (bool, error) {
-	ok, err := q.exists(ctx, `SELECT 1 FROM plc_operation LIMIT 1`)
+	ok, err := q.existsText(ctx, `SELECT 1 FROM plc_operation LIMIT 1`)
 	return ok, wrap(err, "look for PLC operations")
 }

@@ -4,11 +4,10 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -34,12 +33,12 @@ const mailChannel = "portico_mail"
 type postgresEngine struct {
 	db       *bun.DB
 	readOnly bool
-	texts    *memo[string]
+	seen     *observer
 	cancel   context.CancelFunc
 	wait     sync.WaitGroup
 }
 
-func openPostgres(ctx context.Context, c Config, mailed chan<- struct{}) (_ *postgresEngine, err error) {
+func openPostgres(ctx context.Context, c Config, seen *observer, mailed chan<- struct{}) (_ *postgresEngine, err error) {
 	config, err := pgx.ParseConfig(c.URL)
 	if err != nil {
 		// The driver's message leaves the password out.
@@ -52,17 +51,17 @@ func openPostgres(ctx context.Context, c Config, mailed chan<- struct{}) (_ *pos
 	pool.SetMaxIdleConns(conns)
 	pool.SetConnMaxIdleTime(5 * time.Minute)
 
-	e := &postgresEngine{db: bun.NewDB(pool, pgdialect.New()), texts: new(memo[string])}
+	e := &postgresEngine{db: bun.NewDB(pool, withMicroseconds(pgdialect.New())).WithQueryHook(seen), seen: seen}
 	listening, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	e.cancel = cancel
 	if c.ReadOnly {
 		e.readOnly = true
-		if err := checkSchema(ctx, e, c.Behind); err != nil {
+		if err := checkSchema(ctx, e, seen, c.Behind); err != nil {
 			return nil, errors.Join(err, e.close())
 		}
 		return e, nil
 	}
-	if err := e.write(ctx, func(r runner) error { return prepare(ctx, e, r, c) }); err != nil {
+	if err := e.write(ctx, func(r runner) error { return prepare(ctx, e, r, seen, c) }); err != nil {
 		return nil, errors.Join(err, e.close())
 	}
 	e.wait.Go(func() { listen(listening, config, mailed, c.Logger) })
@@ -70,7 +69,7 @@ func openPostgres(ctx context.Context, c Config, mailed chan<- struct{}) (_ *pos
 }
 
 func (e *postgresEngine) name() string   { return postgresName }
-func (e *postgresEngine) reader() runner { return &pgRunner{on: e.db.DB, idb: e.db, texts: e.texts} }
+func (e *postgresEngine) reader() runner { return &pgRunner{on: e.db.DB, idb: e.db} }
 
 func (e *postgresEngine) ping(ctx context.Context) error { return e.db.PingContext(ctx) }
 
@@ -79,12 +78,20 @@ func (e *postgresEngine) retry(err error) bool {
 	return ok && (pg.Code == "40001" || pg.Code == "40P01") // serialization failure, deadlock
 }
 
+// answerWithin bounds how long a COMMIT or ROLLBACK that was sent is waited for: the
+// context of the caller, who may have gone, does not end them half-way.
+const answerWithin = 30 * time.Second
+
 func (e *postgresEngine) write(ctx context.Context, fn func(runner) error) (err error) {
 	if e.readOnly {
 		return errReadOnly
 	}
-	tx, err := e.db.BeginTx(ctx, nil)
+	conn, err := e.db.Conn(ctx)
 	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	if err := e.run(ctx, conn, begin); err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
 	committed := false
@@ -92,22 +99,39 @@ func (e *postgresEngine) write(ctx context.Context, fn func(runner) error) (err 
 		if committed {
 			return
 		}
-		if rollback := tx.Rollback(); rollback != nil && !errors.Is(rollback, sql.ErrTxDone) {
-			err = errors.Join(err, fmt.Errorf("roll back: %w", rollback))
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWithin)
+		defer cancel()
+		back := e.run(ending, conn, rollback)
+		if back != nil && !errors.Is(back, driver.ErrBadConn) && !errors.Is(back, sql.ErrConnDone) {
+			err = errors.Join(err, fmt.Errorf("roll back: %w", back))
 		}
 	}()
-	if err := fn(&pgRunner{on: tx.Tx, idb: tx, texts: e.texts}); err != nil {
+	if err := fn(&pgRunner{on: conn.Conn, idb: conn}); err != nil {
 		return err
 	}
-	err = tx.Commit()
-	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
-		err = ctx.Err() // database/sql was faster to roll back
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	if err != nil {
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWithin)
+	defer cancel()
+	if err := e.run(ending, conn, commit); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	committed = true
 	return nil
+}
+
+// run runs a statement without parameters. A COMMIT of a transaction in which a
+// statement failed does nothing but answer ROLLBACK, which is an error here.
+func (e *postgresEngine) run(ctx context.Context, conn bun.Conn, s *statement) error {
+	defer e.seen.end(s, e.seen.begin(s))
+	return conn.Raw(func(driverConn any) error {
+		tag, err := driverConn.(*stdlib.Conn).Conn().Exec(ctx, s.postgres())
+		if err == nil && s == commit && tag.String() != "COMMIT" {
+			return pgx.ErrTxCommitRollback
+		}
+		return err
+	})
 }
 
 func (e *postgresEngine) close() error {
@@ -148,50 +172,27 @@ func listen(ctx context.Context, config *pgx.ConnConfig, mailed chan<- struct{},
 	}
 }
 
-// pgRunner runs statements on the pool or in a transaction. The driver prepares
-// each text once for each connection.
+// pgRunner runs statements on the pool or on the connection of a transaction. The
+// driver prepares each text once for each connection.
 type pgRunner struct {
 	on interface {
 		ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 		QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 		QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 	}
-	idb   bun.IDB
-	texts *memo[string]
+	idb bun.IDB
 }
 
-func (r *pgRunner) exec(ctx context.Context, text string, args []any) (sql.Result, error) {
-	return r.on.ExecContext(ctx, r.numbered(text), args...)
+func (r *pgRunner) exec(ctx context.Context, s *statement, args []any) (sql.Result, error) {
+	return r.on.ExecContext(ctx, s.postgres(), args...)
 }
 
-func (r *pgRunner) query(ctx context.Context, text string, args []any) (*sql.Rows, error) {
-	return r.on.QueryContext(ctx, r.numbered(text), args...)
+func (r *pgRunner) query(ctx context.Context, s *statement, args []any) (*sql.Rows, error) {
+	return r.on.QueryContext(ctx, s.postgres(), args...)
 }
 
-func (r *pgRunner) queryRow(ctx context.Context, text string, args []any) *sql.Row {
-	return r.on.QueryRowContext(ctx, r.numbered(text), args...)
+func (r *pgRunner) queryRow(ctx context.Context, s *statement, args []any) *sql.Row {
+	return r.on.QueryRowContext(ctx, s.postgres(), args...)
 }
 
 func (r *pgRunner) bun() bun.IDB { return r.idb }
-
-func (r *pgRunner) numbered(text string) string {
-	text, _ = r.texts.get(text, func() (string, error) { return numbered(text), nil })
-	return text
-}
-
-// numbered writes $1, $2 … for ? and keeps what stands in braces.
-func numbered(text string) string {
-	var b strings.Builder
-	n := 0
-	for _, c := range text {
-		switch c {
-		case '?':
-			n++
-			b.WriteString("$" + strconv.Itoa(n))
-		case '{', '}':
-		default:
-			b.WriteRune(c)
-		}
-	}
-	return b.String()
-}

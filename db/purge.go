@@ -39,7 +39,7 @@ func (tx *Tx) Purge(ctx context.Context, now time.Time) error {
 		{`DELETE FROM mail WHERE created_at <= ? AND state NOT IN ('queued', 'sending')`, micros(now.Add(-mailsStay))},
 		{`DELETE FROM mail WHERE id <= (SELECT max(id) FROM mail) - ? AND state NOT IN ('queued', 'sending')`, mailsKept},
 	} {
-		if _, err := tx.exec(ctx, s.text, s.arg); err != nil {
+		if _, err := tx.execText(ctx, s.text, s.arg); err != nil {
 			return wrap(err, "purge")
 		}
 	}

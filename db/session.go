@@ -8,16 +8,19 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/uptrace/bun"
 )
 
 // A Session is a refresh token that works until ExpiresAt.
 type Session struct {
-	ID          []byte // keyed hash of the token's id
-	DID         syntax.DID
-	AppPassword *string // the name, which may be empty, of the one it was opened with; nil for none
-	CreatedAt   time.Time
-	ExpiresAt   time.Time
-	NextID      []byte // of the successor, once refreshed
+	bun.BaseModel `bun:"table:session,alias:s"`
+
+	ID          []byte     `bun:"id,pk"` // keyed hash of the token's id
+	DID         syntax.DID `bun:"did"`
+	AppPassword *string    `bun:"app_password"` // the name, which may be empty, of the one it was opened with; nil for none
+	CreatedAt   time.Time  `bun:"created_at"`
+	ExpiresAt   time.Time  `bun:"expires_at"`
+	NextID      []byte     `bun:"next_id"` // of the successor, once refreshed
 }
 
 const sessionColumns = `s.id, s.did, s.app_password, s.created_at, s.expires_at, s.next_id`
@@ -41,12 +44,12 @@ const (
 // InsertSession stores a session that begins a family, and ends the oldest families of
 // the account when it has too many. It returns ErrNotFound when the account is gone.
 func (tx *Tx) InsertSession(ctx context.Context, s Session) error {
-	_, err := tx.exec(ctx, `INSERT INTO session (id, did, app_password, created_at, expires_at, next_id, family, generation)
+	_, err := tx.execText(ctx, `INSERT INTO session (id, did, app_password, created_at, expires_at, next_id, family, generation)
 		VALUES (?, ?, ?, ?, ?, ?, ?, 0)`,
 		s.ID, string(s.DID), s.AppPassword, micros(s.CreatedAt), micros(s.ExpiresAt), s.NextID, s.ID)
 	if err == nil {
 		// Each time all that are too many, which is one as a rule.
-		_, err = tx.exec(ctx, `DELETE FROM session WHERE family IN (
+		_, err = tx.execText(ctx, `DELETE FROM session WHERE family IN (
 			SELECT family FROM session WHERE did = ? AND next_id IS NULL AND (app_password IS NULL) = ?
 			ORDER BY created_at DESC LIMIT 100 OFFSET ?)`, string(s.DID), s.AppPassword == nil, maxFamilies)
 	}
@@ -72,7 +75,7 @@ func (tx *Tx) rotate(ctx context.Context, id, nextID []byte, now time.Time, grac
 		// The account first, as everybody does; FOR KEY SHARE is what the
 		// successor's foreign key will ask for anyhow.
 		var did string
-		err := tx.get(ctx, `SELECT did FROM account WHERE did = (SELECT did FROM session WHERE id = ?) {FOR KEY SHARE}`, []any{id}, &did)
+		err := tx.getText(ctx, `SELECT did FROM account WHERE did = (SELECT did FROM session WHERE id = ?) {FOR KEY SHARE}`, []any{id}, &did)
 		if err != nil {
 			return nil, err
 		}
@@ -80,7 +83,7 @@ func (tx *Tx) rotate(ctx context.Context, id, nextID []byte, now time.Time, grac
 	var s Session
 	var family []byte
 	var generation int64
-	err := tx.get(ctx, `SELECT `+sessionColumns+`, s.family, s.generation FROM session s WHERE s.id = ? {FOR UPDATE}`, []any{id},
+	err := tx.getText(ctx, `SELECT `+sessionColumns+`, s.family, s.generation FROM session s WHERE s.id = ? {FOR UPDATE}`, []any{id},
 		append(s.dest(), &family, &generation)...)
 	if err != nil {
 		return nil, err
@@ -95,21 +98,21 @@ func (tx *Tx) rotate(ctx context.Context, id, nextID []byte, now time.Time, grac
 	if s.NextID != nil && !slices.Equal(s.NextID, nextID) {
 		return nil, ErrStale
 	}
-	_, err = tx.exec(ctx, `UPDATE session SET expires_at = ?, next_id = ? WHERE id = ?`, micros(expires), nextID, id)
+	_, err = tx.execText(ctx, `UPDATE session SET expires_at = ?, next_id = ? WHERE id = ?`, micros(expires), nextID, id)
 	if err != nil {
 		return nil, err
 	}
-	if _, err = tx.exec(ctx, `INSERT INTO session (id, did, app_password, created_at, expires_at, family, generation)
+	if _, err = tx.execText(ctx, `INSERT INTO session (id, did, app_password, created_at, expires_at, family, generation)
 		VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
 		nextID, string(s.DID), s.AppPassword, micros(now), micros(now.Add(life)), family, generation+1); err != nil {
 		return nil, err
 	}
-	_, err = tx.exec(ctx, `DELETE FROM session WHERE family = ? AND generation <= ?`, family, generation+1-maxGenerations)
+	_, err = tx.execText(ctx, `DELETE FROM session WHERE family = ? AND generation <= ?`, family, generation+1-maxGenerations)
 	if err != nil {
 		return nil, err
 	}
 	var next Session
-	err = tx.get(ctx, `SELECT `+sessionColumns+` FROM session s WHERE s.id = ?`, []any{nextID}, next.dest()...)
+	err = tx.getText(ctx, `SELECT `+sessionColumns+` FROM session s WHERE s.id = ?`, []any{nextID}, next.dest()...)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +128,7 @@ func (tx *Tx) EndSession(ctx context.Context, id []byte) error {
 func (tx *Tx) endSession(ctx context.Context, id []byte) error {
 	var did string
 	var family []byte
-	err := tx.get(ctx, `SELECT did, family FROM session WHERE id = ?`, []any{id}, &did, &family)
+	err := tx.getText(ctx, `SELECT did, family FROM session WHERE id = ?`, []any{id}, &did, &family)
 	if err == nil {
 		_, err = tx.LockAccount(ctx, syntax.DID(did)) // no exchange of this session may be under way
 	}
@@ -133,7 +136,7 @@ func (tx *Tx) endSession(ctx context.Context, id []byte) error {
 		return nil // unknown, or deleted just now with its account
 	}
 	if err == nil {
-		_, err = tx.exec(ctx, `DELETE FROM session WHERE family = ?`, family)
+		_, err = tx.execText(ctx, `DELETE FROM session WHERE family = ?`, family)
 	}
 	return err
 }
@@ -143,7 +146,7 @@ func (tx *Tx) endSession(ctx context.Context, id []byte) error {
 func (tx *Tx) EndSessions(ctx context.Context, did syntax.DID) error {
 	_, err := tx.LockAccount(ctx, did)
 	if err == nil {
-		_, err = tx.exec(ctx, `DELETE FROM session WHERE did = ?`, string(did))
+		_, err = tx.execText(ctx, `DELETE FROM session WHERE did = ?`, string(did))
 	}
 	return wrap(err, "end sessions of %s", did)
 }
@@ -152,7 +155,7 @@ func (tx *Tx) EndSessions(ctx context.Context, did syntax.DID) error {
 // ErrNotFound.
 func (q *queries) Session(ctx context.Context, id []byte) (*Session, error) {
 	s := new(Session)
-	if err := q.get(ctx, `SELECT `+sessionColumns+` FROM session s WHERE s.id = ?`, []any{id}, s.dest()...); err != nil {
+	if err := q.getText(ctx, `SELECT `+sessionColumns+` FROM session s WHERE s.id = ?`, []any{id}, s.dest()...); err != nil {
 		return nil, wrap(err, "read session")
 	}
 	return s, nil
@@ -161,7 +164,7 @@ func (q *queries) Session(ctx context.Context, id []byte) (*Session, error) {
 // Sessions returns the sessions of an account, the newest first.
 func (q *queries) Sessions(ctx context.Context, did syntax.DID) ([]Session, error) {
 	var all []Session
-	err := q.each(ctx, `SELECT `+sessionColumns+` FROM session s WHERE s.did = ? ORDER BY s.created_at DESC, s.id`, []any{string(did)},
+	err := q.eachText(ctx, `SELECT `+sessionColumns+` FROM session s WHERE s.did = ? ORDER BY s.created_at DESC, s.id`, []any{string(did)},
 		func(row *sql.Rows) error {
 			var s Session
 			err := row.Scan(s.dest()...)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/sqlitedialect"
@@ -22,6 +23,7 @@ const sqliteName = "sqlite"
 // SQLite allows one writer at a time anyhow; queueing in Go is fair and obeys
 // contexts, which its busy handler is and does not.
 type sqliteEngine struct {
+	seen    *observer
 	path    string
 	file    os.FileInfo // of path, when it was opened
 	lock    *dirLock
@@ -33,14 +35,14 @@ type sqliteEngine struct {
 	read    *liteReader
 }
 
-func openSQLite(ctx context.Context, c Config) (_ *sqliteEngine, err error) {
+func openSQLite(ctx context.Context, c Config, seen *observer) (_ *sqliteEngine, err error) {
 	if c.ReadOnly {
-		return openSQLiteReader(ctx, c)
+		return openSQLiteReader(ctx, c, seen)
 	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
-	e := &sqliteEngine{turn: make(chan struct{}, 1), closed: make(chan struct{})}
+	e := &sqliteEngine{seen: seen, turn: make(chan struct{}, 1), closed: make(chan struct{})}
 	e.turn <- struct{}{}
 	if e.lock, err = lockDir(c.Dir, c.Serves); err != nil {
 		return nil, err
@@ -64,7 +66,7 @@ func openSQLite(ctx context.Context, c Config) (_ *sqliteEngine, err error) {
 	pragmas := []string{"busy_timeout(10000)", "foreign_keys(1)", "temp_store(MEMORY)"}
 	synchronous := "synchronous(" + cmp.Or(c.Synchronous, "FULL") + ")"
 
-	e.writers, err = openLite(path, 1, append(pragmas, "journal_mode(WAL)", synchronous, "journal_size_limit(67108864)"))
+	e.writers, err = openLite(path, seen, 1, append(pragmas, "journal_mode(WAL)", synchronous, "journal_size_limit(67108864)"))
 	if err != nil {
 		return nil, err
 	}
@@ -73,10 +75,10 @@ func openSQLite(ctx context.Context, c Config) (_ *sqliteEngine, err error) {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
 	e.writer = &liteWriter{conn: conn}
-	if err := e.write(ctx, func(r runner) error { return prepare(ctx, e, r, c) }); err != nil {
+	if err := e.write(ctx, func(r runner) error { return prepare(ctx, e, r, seen, c) }); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	e.readers, err = openLite(path, cmp.Or(c.MaxConns, 4), append(pragmas, "query_only(1)"))
+	e.readers, err = openLite(path, seen, cmp.Or(c.MaxConns, 4), append(pragmas, "query_only(1)"))
 	if err != nil {
 		return nil, err
 	}
@@ -86,25 +88,25 @@ func openSQLite(ctx context.Context, c Config) (_ *sqliteEngine, err error) {
 
 // openSQLiteReader opens the reading pool alone. WAL lets it read beside the process
 // that writes.
-func openSQLiteReader(ctx context.Context, c Config) (*sqliteEngine, error) {
+func openSQLiteReader(ctx context.Context, c Config, seen *observer) (*sqliteEngine, error) {
 	path := filepath.Join(c.Dir, "portico.sqlite")
 	file, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	pool, err := openLite(path, cmp.Or(c.MaxConns, 4), []string{"busy_timeout(10000)", "temp_store(MEMORY)", "query_only(1)"})
+	pool, err := openLite(path, seen, cmp.Or(c.MaxConns, 4), []string{"busy_timeout(10000)", "temp_store(MEMORY)", "query_only(1)"})
 	if err != nil {
 		return nil, err
 	}
-	e := &sqliteEngine{path: path, file: file, turn: make(chan struct{}, 1), closed: make(chan struct{}), readers: pool, read: &liteReader{db: pool}}
+	e := &sqliteEngine{seen: seen, path: path, file: file, turn: make(chan struct{}, 1), closed: make(chan struct{}), readers: pool, read: &liteReader{db: pool}}
 	e.turn <- struct{}{}
-	if err := checkSchema(ctx, e, c.Behind); err != nil {
+	if err := checkSchema(ctx, e, seen, c.Behind); err != nil {
 		return nil, errors.Join(err, e.close())
 	}
 	return e, nil
 }
 
-func openLite(path string, conns int, pragmas []string) (*bun.DB, error) {
+func openLite(path string, seen *observer, conns int, pragmas []string) (*bun.DB, error) {
 	q := url.Values{"_pragma": pragmas}
 	name := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}
 	pool, err := sql.Open("sqlite", name.String())
@@ -113,7 +115,7 @@ func openLite(path string, conns int, pragmas []string) (*bun.DB, error) {
 	}
 	pool.SetMaxOpenConns(conns)
 	pool.SetMaxIdleConns(conns)
-	return bun.NewDB(pool, sqlitedialect.New()), nil
+	return bun.NewDB(pool, withMicroseconds(sqlitedialect.New())).WithQueryHook(seen), nil
 }
 
 func (e *sqliteEngine) name() string   { return sqliteName }
@@ -147,7 +149,7 @@ func (e *sqliteEngine) write(ctx context.Context, fn func(runner) error) (err er
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if _, err := e.writer.exec(ctx, "BEGIN IMMEDIATE", nil); err != nil {
+	if err := e.run(beginImmediate); err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
 	committed := false
@@ -156,9 +158,9 @@ func (e *sqliteEngine) write(ctx context.Context, fn func(runner) error) (err er
 			return
 		}
 		// After some errors SQLite has rolled back by itself.
-		_, rollback := e.writer.exec(ctx, "ROLLBACK", nil)
-		if rollback != nil && !strings.Contains(rollback.Error(), "no transaction is active") {
-			err = errors.Join(err, fmt.Errorf("roll back: %w", rollback))
+		back := e.run(rollback)
+		if back != nil && !strings.Contains(back.Error(), "no transaction is active") {
+			err = errors.Join(err, fmt.Errorf("roll back: %w", back))
 		}
 	}()
 	if err := fn(e.writer); err != nil {
@@ -167,11 +169,18 @@ func (e *sqliteEngine) write(ctx context.Context, fn func(runner) error) (err er
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if _, err := e.writer.exec(ctx, "COMMIT", nil); err != nil {
+	if err := e.run(commit); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	committed = true
 	return nil
+}
+
+// run runs a statement on the writing connection.
+func (e *sqliteEngine) run(s *statement) error {
+	defer e.seen.end(s, e.seen.begin(s))
+	_, err := e.writer.exec(context.Background(), s, nil)
+	return err
 }
 
 func (e *sqliteEngine) close() error {
@@ -180,11 +189,11 @@ func (e *sqliteEngine) close() error {
 	var errs []error
 	// The writer goes last: it is the one that may fold the log into the file.
 	if e.readers != nil {
-		e.read.close()
+		e.read.stmts.close()
 		errs = append(errs, e.readers.Close())
 	}
 	if e.writer != nil {
-		e.writer.close()
+		e.writer.stmts.close()
 		errs = append(errs, e.writer.conn.Close())
 	}
 	if e.writers != nil {
@@ -196,16 +205,28 @@ func (e *sqliteEngine) close() error {
 	return errors.Join(errs...)
 }
 
-// plain is a text without what only Postgres needs.
-func plain(text string) string {
-	for {
-		before, rest, ok := strings.Cut(text, "{")
-		if !ok {
-			return text
-		}
-		_, after, _ := strings.Cut(rest, "}")
-		text = before + after
+// A statementCache has the statements that were prepared on a connection or a pool.
+type statementCache struct{ prepared sync.Map }
+
+func (c *statementCache) get(s *statement, prepare func(ctx context.Context, text string) (*sql.Stmt, error)) (*sql.Stmt, error) {
+	if p, ok := c.prepared.Load(s); ok {
+		return p.(*sql.Stmt), nil
 	}
+	p, err := prepare(context.Background(), s.lite())
+	if err != nil {
+		return nil, err
+	}
+	if before, ok := c.prepared.LoadOrStore(s, p); ok {
+		return before.(*sql.Stmt), p.Close()
+	}
+	return p, nil
+}
+
+func (c *statementCache) close() {
+	c.prepared.Range(func(_, p any) bool {
+		_ = p.(*sql.Stmt).Close() // the connection goes next
+		return true
+	})
 }
 
 // liteWriter runs statements on the writing connection, prepared once each.
@@ -216,88 +237,65 @@ func plain(text string) string {
 // it begins and before it commits.
 type liteWriter struct {
 	conn  bun.Conn
-	stmts memo[*sql.Stmt]
+	stmts statementCache
 }
 
-func (w *liteWriter) prepare(text string) (*sql.Stmt, error) {
-	return w.stmts.get(text, func() (*sql.Stmt, error) {
-		return w.conn.Conn.PrepareContext(context.Background(), plain(text))
-	})
-}
-
-func (w *liteWriter) exec(_ context.Context, text string, args []any) (sql.Result, error) {
-	s, err := w.prepare(text)
+func (w *liteWriter) exec(_ context.Context, s *statement, args []any) (sql.Result, error) {
+	p, err := w.stmts.get(s, w.conn.Conn.PrepareContext)
 	if err != nil {
 		return nil, err
 	}
-	return s.ExecContext(context.Background(), args...)
+	return p.ExecContext(context.Background(), args...)
 }
 
-func (w *liteWriter) query(_ context.Context, text string, args []any) (*sql.Rows, error) {
-	s, err := w.prepare(text)
+func (w *liteWriter) query(_ context.Context, s *statement, args []any) (*sql.Rows, error) {
+	p, err := w.stmts.get(s, w.conn.Conn.PrepareContext)
 	if err != nil {
 		return nil, err
 	}
-	return s.QueryContext(context.Background(), args...)
+	return p.QueryContext(context.Background(), args...)
 }
 
-func (w *liteWriter) queryRow(_ context.Context, text string, args []any) *sql.Row {
-	s, err := w.prepare(text)
+func (w *liteWriter) queryRow(_ context.Context, s *statement, args []any) *sql.Row {
+	p, err := w.stmts.get(s, w.conn.Conn.PrepareContext)
 	if err != nil {
 		// A Row cannot be made from an error; running the text gives it again.
-		return w.conn.Conn.QueryRowContext(context.Background(), plain(text), args...)
+		return w.conn.Conn.QueryRowContext(context.Background(), s.lite(), args...)
 	}
-	return s.QueryRowContext(context.Background(), args...)
+	return p.QueryRowContext(context.Background(), args...)
 }
 
 func (w *liteWriter) bun() bun.IDB { return w.conn }
-
-func (w *liteWriter) close() { closeAll(&w.stmts) }
 
 // liteReader runs statements on the reading pool, prepared once for each
 // connection. It looks at contexts before it runs a statement, for the reason
 // given at liteWriter.
 type liteReader struct {
 	db    *bun.DB
-	stmts memo[*sql.Stmt]
+	stmts statementCache
 }
 
-func (r *liteReader) prepare(text string) (*sql.Stmt, error) {
-	return r.stmts.get(text, func() (*sql.Stmt, error) {
-		return r.db.DB.PrepareContext(context.Background(), plain(text))
-	})
-}
-
-func (r *liteReader) exec(context.Context, string, []any) (sql.Result, error) {
+func (r *liteReader) exec(context.Context, *statement, []any) (sql.Result, error) {
 	return nil, errors.New("write outside a transaction")
 }
 
-func (r *liteReader) query(ctx context.Context, text string, args []any) (*sql.Rows, error) {
+func (r *liteReader) query(ctx context.Context, s *statement, args []any) (*sql.Rows, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	s, err := r.prepare(text)
+	p, err := r.stmts.get(s, r.db.DB.PrepareContext)
 	if err != nil {
 		return nil, err
 	}
-	return s.QueryContext(context.Background(), args...)
+	return p.QueryContext(context.Background(), args...)
 }
 
-func (r *liteReader) queryRow(ctx context.Context, text string, args []any) *sql.Row {
-	s, err := r.prepare(text)
+func (r *liteReader) queryRow(ctx context.Context, s *statement, args []any) *sql.Row {
+	p, err := r.stmts.get(s, r.db.DB.PrepareContext)
 	if err != nil || ctx.Err() != nil {
-		return r.db.DB.QueryRowContext(ctx, plain(text), args...)
+		return r.db.DB.QueryRowContext(ctx, s.lite(), args...)
 	}
-	return s.QueryRowContext(context.Background(), args...)
+	return p.QueryRowContext(context.Background(), args...)
 }
 
 func (r *liteReader) bun() bun.IDB { return r.db }
-
-func (r *liteReader) close() { closeAll(&r.stmts) }
-
-func closeAll(m *memo[*sql.Stmt]) {
-	m.m.Range(func(_, s any) bool {
-		_ = s.(*sql.Stmt).Close() // the connection goes next
-		return true
-	})
-}

@@ -1,0 +1,60 @@
+package db
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect"
+)
+
+// observer sees all statements: prepared ones from the functions that run them, and
+// those that are put together per call as bun's query hook, which sees no others.
+type observer struct {
+	engine dialect.Name
+	trace  func(statement string) // may be nil
+	slow   time.Duration          // 0: no statement is
+	log    *slog.Logger
+	count  atomic.Int64
+}
+
+func (o *observer) begin(s *statement) time.Time {
+	o.count.Add(1)
+	if o.trace != nil {
+		o.trace(s.text(o.engine))
+	}
+	return time.Now()
+}
+
+func (o *observer) end(s *statement, began time.Time) {
+	if o.slow > 0 && time.Since(began) >= o.slow {
+		o.tell(context.Background(), s.text(o.engine), began)
+	}
+}
+
+// BeforeQuery implements [bun.QueryHook].
+func (o *observer) BeforeQuery(ctx context.Context, e *bun.QueryEvent) context.Context {
+	o.count.Add(1)
+	if o.trace != nil {
+		o.trace(e.Query)
+	}
+	return ctx
+}
+
+// AfterQuery implements [bun.QueryHook]. The text of such a statement has what clients
+// sent in it, so only its verb and table are told.
+func (o *observer) AfterQuery(ctx context.Context, e *bun.QueryEvent) {
+	if o.slow > 0 && time.Since(e.StartTime) >= o.slow {
+		o.tell(ctx, e.Operation()+" "+e.IQuery.GetTableName(), e.StartTime)
+	}
+}
+
+func (o *observer) tell(ctx context.Context, statement string, began time.Time) {
+	o.log.WarnContext(ctx, "statement was slow", slog.String("statement", statement), slog.Duration("took", time.Since(began)))
+}
+
+// Statements is how many statements were run since the database was opened, BEGIN and
+// COMMIT among them.
+func (db *DB) Statements() int64 { return db.seen.count.Load() }

@@ -1,0 +1,255 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect"
+	"github.com/uptrace/bun/dialect/pgdialect"
+	"github.com/uptrace/bun/dialect/sqlitedialect"
+	"github.com/uptrace/bun/schema"
+)
+
+// A statement is one of a fixed shape: bun's builder writes it once for each engine, and
+// it runs prepared, with parameters. A builder that runs per call writes the arguments
+// into the text, and the engine reads that anew: three times the cost for a row, six
+// times for a large value. So that is left to shapes that depend on the data.
+type statement struct {
+	lite, postgres func() string
+}
+
+// The statements that begin and end transactions.
+var (
+	begin          = prepared(func(b *builder) bun.Query { return b.NewRaw("BEGIN") })
+	beginImmediate = prepared(func(b *builder) bun.Query { return b.NewRaw("BEGIN IMMEDIATE") }) // SQLite's
+	rollback       = prepared(func(b *builder) bun.Query { return b.NewRaw("ROLLBACK") })
+	commit         = prepared(func(b *builder) bun.Query { return b.NewRaw("COMMIT") })
+)
+
+// prepared returns the statement that build makes. It is meant for package variables:
+// what cannot be built panics when it is first run, and dbtest runs all.
+func prepared(build func(b *builder) bun.Query) *statement {
+	return &statement{
+		lite:     sync.OnceValue(func() string { return built(sqlitedialect.New(), build) }),
+		postgres: sync.OnceValue(func() string { return built(pgdialect.New(), build) }),
+	}
+}
+
+func (s *statement) text(engine dialect.Name) string {
+	if engine == dialect.PG {
+		return s.postgres()
+	}
+	return s.lite()
+}
+
+func built(d schema.Dialect, build func(b *builder) bun.Query) string {
+	b := &builder{DB: bun.NewDB(nil, withMicroseconds(d))}
+	text, err := build(b).AppendQuery(b.QueryGen(), nil)
+	if err != nil {
+		panic(fmt.Errorf("build statement: %w", err))
+	}
+	return string(text)
+}
+
+// A builder is bun's, of one engine, without a database behind it.
+type builder struct {
+	*bun.DB
+	params int
+}
+
+// p is the next parameter: the first call stands for the first argument of the statement.
+func (b *builder) p() bun.Safe {
+	b.params++
+	return bun.Safe("$" + strconv.Itoa(b.params))
+}
+
+// lock locks the rows of s, and more of what mode says ("UPDATE SKIP LOCKED"), where
+// transactions run side by side.
+func (b *builder) lock(mode string, s *bun.SelectQuery) *bun.SelectQuery {
+	if b.Dialect().Name() == dialect.PG {
+		return s.For(mode)
+	}
+	return s
+}
+
+// insert inserts a model with a parameter for each of its columns, see [values].
+func (b *builder) insert(model any) *bun.InsertQuery {
+	s := b.NewInsert().Model(model).Returning("NULL")
+	for _, f := range fields(reflect.TypeOf(model).Elem(), nil) {
+		s = s.Value(f.Name, "?", b.p())
+	}
+	return s
+}
+
+// setAll updates the columns of a model but some, each with a parameter, in the order of
+// [values].
+func (b *builder) setAll(s *bun.UpdateQuery, model any, but ...string) *bun.UpdateQuery {
+	s = s.Model(model)
+	for _, f := range fields(reflect.TypeOf(model).Elem(), but) {
+		s = s.Set("? = ?", bun.Ident(f.Name), b.p())
+	}
+	return s
+}
+
+// limit orders a query, which bun's Order may have done before, and ends it with a
+// parameter that says how many rows are wanted: bun's own Limit takes none.
+func (b *builder) limit(s *bun.SelectQuery, order string) *bun.SelectQuery {
+	return s.OrderExpr(order+" LIMIT ?", b.p())
+}
+
+// models knows the fields of models, which are the same for both engines.
+var models = withMicroseconds(sqlitedialect.New()).Tables()
+
+// fields are the columns of a model but some, in the order of its struct.
+func fields(model reflect.Type, but []string) []*schema.Field {
+	columns := models.Get(model).Fields
+	if len(but) == 0 {
+		return columns
+	}
+	return slices.DeleteFunc(slices.Clone(columns), func(f *schema.Field) bool { return slices.Contains(but, f.Name) })
+}
+
+// values are the columns of a model but some as parameters, in the order of its struct:
+// what is tagged nullzero is NULL when zero.
+func values[T any](model *T, but ...string) []any {
+	v := reflect.ValueOf(model).Elem()
+	columns := fields(v.Type(), but)
+	args := make([]any, len(columns), len(columns)+2)
+	for i, f := range columns {
+		switch value := f.Value(v); {
+		case f.NullZero && value.IsZero():
+		case value.Kind() == reflect.String:
+			args[i] = value.String()
+		default:
+			args[i] = value.Interface()
+		}
+	}
+	return args
+}
+
+// places are where the columns of a model are scanned into, in the order of its struct.
+func places[T any](model *T) []any {
+	v := reflect.ValueOf(model).Elem()
+	columns := fields(v.Type(), nil)
+	dest := make([]any, len(columns), len(columns)+2)
+	for i, f := range columns {
+		dest[i] = place(f.Value(v).Addr())
+	}
+	return dest
+}
+
+func place(pointer reflect.Value) any {
+	switch p := pointer.Interface().(type) {
+	case *time.Time:
+		return (*stamp)(p)
+	case **time.Time:
+		return optional{p}
+	default:
+		if pointer.Type().Elem().Kind() == reflect.String {
+			return orEmpty{pointer.Convert(reflect.TypeFor[*string]()).Interface().(*string)}
+		}
+		return p
+	}
+}
+
+// parameters turns args into what both drivers take: times are microseconds, the zero
+// time is NULL, and named texts are texts.
+func parameters(args []any) []any {
+	for i, a := range args {
+		switch a := a.(type) {
+		case time.Time:
+			args[i] = micros(a)
+		case *time.Time:
+			args[i] = microsOf(a)
+		case syntax.DID:
+			args[i] = string(a)
+		case syntax.Handle:
+			args[i] = string(a)
+		}
+	}
+	return args
+}
+
+// exec runs a statement and returns the number of rows it touched. Violated
+// constraints are sentinel errors.
+func (q *queries) exec(ctx context.Context, s *statement, args ...any) (int64, error) {
+	defer q.seen.end(s, q.seen.begin(s))
+	res, err := q.run.exec(ctx, s, parameters(args))
+	if err != nil {
+		return 0, sentinel(err)
+	}
+	return res.RowsAffected()
+}
+
+// get scans the one row of a statement into dest, or returns ErrNotFound. NULL is the
+// empty text and the zero time.
+func (q *queries) get(ctx context.Context, s *statement, args []any, dest ...any) error {
+	defer q.seen.end(s, q.seen.begin(s))
+	for i, d := range dest {
+		switch d := d.(type) {
+		case *string:
+			dest[i] = orEmpty{d}
+		case *syntax.DID:
+			dest[i] = orEmpty{(*string)(d)}
+		case *time.Time:
+			dest[i] = (*stamp)(d)
+		case **time.Time:
+			dest[i] = optional{d}
+		}
+	}
+	return sentinel(q.run.queryRow(ctx, s, parameters(args)).Scan(dest...))
+}
+
+// exists reports whether a statement finds a row; what it selects is a number.
+func (q *queries) exists(ctx context.Context, s *statement, args ...any) (bool, error) {
+	var one int
+	err := q.get(ctx, s, args, &one)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// each calls scan with every row of a statement.
+func (q *queries) each(ctx context.Context, s *statement, args []any, scan func(row *sql.Rows) error) error {
+	defer q.seen.end(s, q.seen.begin(s))
+	rows, err := q.run.query(ctx, s, parameters(args))
+	if err != nil {
+		return sentinel(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return sentinel(rows.Err())
+}
+
+// one returns the row of a statement that selects the columns of a model, or ErrNotFound.
+func one[T any](ctx context.Context, q *queries, s *statement, args ...any) (*T, error) {
+	model := new(T)
+	if err := q.get(ctx, s, args, places(model)...); err != nil {
+		return nil, err
+	}
+	return model, nil
+}
+
+// many returns the rows of a statement that selects the columns of a model.
+func many[T any](ctx context.Context, q *queries, s *statement, args ...any) ([]T, error) {
+	var rows []T
+	err := q.each(ctx, s, args, func(row *sql.Rows) error {
+		rows = append(rows, *new(T))
+		return row.Scan(places(&rows[len(rows)-1])...)
+	})
+	return rows, err
+}
