@@ -13,7 +13,7 @@ import (
 	"portico/db"
 	"portico/impl/audit"
 	"portico/impl/budget"
-	"portico/impl/repo"
+	"portico/impl/repo/car"
 	"portico/impl/repo/dagcbor"
 	"portico/impl/repo/event"
 )
@@ -80,11 +80,7 @@ func syncEvent(ctx context.Context, tx *db.Tx, did syntax.DID) (event.Event, err
 	if err != nil {
 		return event.Event{}, err
 	}
-	archive, err := repo.CAR(root, repo.Block{CID: root, Data: commit})
-	if err != nil {
-		return event.Event{}, err
-	}
-	return event.Sync(did, syntax.TID(r.Rev), archive), nil
+	return event.Sync(did, syntax.TID(r.Rev), car.Marshal(root, car.Block{CID: root, Data: commit})), nil
 }
 
 // Deactivate switches an account off. The zero deleteAfter asks for no deletion,

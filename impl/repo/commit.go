@@ -89,12 +89,11 @@ var EmptyTree = func() dagcbor.CID {
 }()
 
 // Again returns the state of an empty repository after one that had the given rev:
-// a new commit over the same tree, signed with key. Its rev is the time now, or
-// what follows after if that is not earlier.
+// a new commit over the same tree, signed with key. Its rev is that of [NextRev].
 func Again(did syntax.DID, key atcrypto.PrivateKey, now time.Time, after syntax.TID) (*Repository, error) {
-	rev := syntax.NewTIDFromTime(now, 0)
-	if rev <= after {
-		rev = syntax.NewTIDFromInteger(after.Integer() + 1)
+	rev, err := NextRev(now, after)
+	if err != nil {
+		return nil, err
 	}
 	return genesis(did, key, rev)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"portico/impl/repo/car"
 	"portico/impl/repo/dagcbor"
 )
 
@@ -63,6 +64,45 @@ func TestCommit(t *testing.T) {
 		}
 		if _, err := syntax.ParseTID(next.Rev.String()); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+func TestNextRev(t *testing.T) {
+	now := time.UnixMicro(1772366400123456)
+	for _, tt := range []struct{ name, after, want string }{
+		{"the first", "", "3mfyouv3wm222"},
+		{"after an older one", "3jqfcqzm3fo2j", "3mfyouv3wm222"},
+		{"in the same microsecond", "3mfyouv3wm222", "3mfyouv3wm322"},
+		{"of another clock", "3mfyouv3wm2zz", "3mfyouv3wm322"},
+		{"after a later one", "3zzzzzzzzzzzz", "4222222222222"},
+	} {
+		got, err := NextRev(now, syntax.TID(tt.after))
+		if err != nil || got.String() != tt.want {
+			t.Errorf("%s: got %s, %v, want %s", tt.name, got, err, tt.want)
+		}
+	}
+	for _, after := range []syntax.TID{"bzzzzzzzzzzzz", "jzzzzzzzzzzzz"} {
+		if got, err := NextRev(now, after); !errors.Is(err, ErrLastRev) {
+			t.Errorf("after %s: %s, %v", after, got, err)
+		}
+	}
+}
+
+// What is measured is the archive as it is sent, with names and lengths.
+func TestTooLargeForAnEvent(t *testing.T) {
+	key, _ := newKey(t)
+	for _, tt := range []struct {
+		size int
+		want error
+	}{{MaxArchive - 324, nil}, {MaxArchive - 323, ErrTooLarge}} {
+		data := make([]byte, tt.size)
+		s, err := Sign(somebody, key, "3jqfcqzm3fo2j", EmptyTree, car.Block{CID: dagcbor.Sum(dagcbor.CodecDAGCBOR, data), Data: data})
+		if !errors.Is(err, tt.want) {
+			t.Errorf("%d bytes: %v, want %v", tt.size, err, tt.want)
+		}
+		if err == nil && len(s.Archive) != MaxArchive {
+			t.Errorf("%d bytes: archive of %d", tt.size, len(s.Archive))
 		}
 	}
 }

@@ -1,35 +1,91 @@
-// Package repo makes signed repositories: a commit over a tree of records, of which
-// this server so far only needs the empty one.
+// Package repo makes and reads the commits of repositories: what is signed over the
+// root of a tree of records, and the archives in which a change is announced. The tree
+// itself is that of portico/impl/repo/tree.
 //
 // All functions are pure and safe for concurrent use.
 package repo
 
 import (
-	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"portico/impl/repo/car"
 	"portico/impl/repo/dagcbor"
 )
 
-// Version is that of the commits made here.
-const Version = 3
+const (
+	// Version is that of the commits made here.
+	Version = 3
+	// MaxArchive is how long, in bytes, the archive of a commit may be that readers of
+	// events take.
+	MaxArchive = 2_000_000
+)
 
-// A Block is a piece of a repository under its name.
-type Block struct {
-	CID  dagcbor.CID
-	Data []byte
+var (
+	// ErrTooLarge says that a commit changes more than fits into one event.
+	ErrTooLarge = errors.New("commit is too large for an event")
+	// ErrLastRev says that there is no later rev than one that is given.
+	ErrLastRev = errors.New("no rev is later")
+)
+
+// Signed is a new commit, ready to be stored and announced.
+type Signed struct {
+	Commit car.Block
+	Rev    syntax.TID
+	// Archive holds the commit, which is its root, and then what it was signed with.
+	Archive []byte
 }
 
-// A Repository is one state of a repository, ready to be stored and announced.
+// Sign makes the commit of did over the tree with the root data. With it go the blocks
+// that its archive is to have beside the commit: those by which a change is checked for
+// a #commit, none for a #sync. It returns ErrTooLarge when the archive, as it is sent,
+// is longer than MaxArchive; other errors are those of the key.
+func Sign(did syntax.DID, key atcrypto.PrivateKey, rev syntax.TID, data dagcbor.CID, with ...car.Block) (*Signed, error) {
+	object := commit(did, rev, data)
+	unsigned, err := dagcbor.Marshal(object)
+	if err != nil {
+		return nil, fmt.Errorf("encode commit: %w", err)
+	}
+	if object["sig"], err = key.HashAndSign(unsigned); err != nil {
+		return nil, fmt.Errorf("sign commit: %w", err)
+	}
+	signed, err := newBlock(object)
+	if err != nil {
+		return nil, err
+	}
+	archive := car.Marshal(signed.CID, append([]car.Block{signed}, with...)...)
+	if len(archive) > MaxArchive {
+		return nil, ErrTooLarge
+	}
+	return &Signed{Commit: signed, Rev: rev, Archive: archive}, nil
+}
+
+// NextRev returns the rev of a commit that is made now, after one with the given rev,
+// or after none if that is empty. It is the time now, or the first microsecond after the
+// commit before if the clock is not ahead of that. It returns ErrLastRev when there is
+// none, which nobody's clock brings about.
+func NextRev(now time.Time, after syntax.TID) (syntax.TID, error) {
+	rev := syntax.NewTIDFromTime(now, 0)
+	if rev <= after {
+		rev = syntax.NewTID(int64(after.Integer()>>10)+1, 0)
+	}
+	if rev <= after {
+		return "", fmt.Errorf("%w than %s", ErrLastRev, after)
+	}
+	return rev, nil
+}
+
+// A Repository is the state of a repository without records, ready to be stored and
+// announced.
 type Repository struct {
 	Root   dagcbor.CID // of the commit
 	Data   dagcbor.CID // of the tree's root
 	Rev    syntax.TID
-	Blocks []Block // the tree first, the commit last
+	Blocks []car.Block // the tree first, the commit last
 	// CommitCAR holds all blocks, SyncCAR the commit alone; the root of both is the
 	// commit.
 	CommitCAR, SyncCAR []byte
@@ -38,7 +94,7 @@ type Repository struct {
 // Genesis returns the first state of the repository of did: a commit, signed with
 // its account's key, over the empty tree. Its rev is the time now.
 func Genesis(did syntax.DID, key atcrypto.PrivateKey, now time.Time) (*Repository, error) {
-	return genesis(did, key, syntax.NewTIDFromTime(now, 0))
+	return Again(did, key, now, "")
 }
 
 func genesis(did syntax.DID, key atcrypto.PrivateKey, rev syntax.TID) (*Repository, error) {
@@ -46,54 +102,26 @@ func genesis(did syntax.DID, key atcrypto.PrivateKey, rev syntax.TID) (*Reposito
 	if err != nil {
 		return nil, err
 	}
-	object := commit(did, rev, tree.CID)
-	unsigned, err := dagcbor.Marshal(object)
-	if err != nil {
-		return nil, fmt.Errorf("encode commit: %w", err)
-	}
-	sig, err := key.HashAndSign(unsigned)
-	if err != nil {
-		return nil, fmt.Errorf("sign commit: %w", err)
-	}
-	object["sig"] = sig
-	signed, err := newBlock(object)
+	s, err := Sign(did, key, rev, tree.CID, tree)
 	if err != nil {
 		return nil, err
 	}
-	r := &Repository{Root: signed.CID, Data: tree.CID, Rev: rev, Blocks: []Block{tree, signed}}
-	if r.CommitCAR, err = CAR(r.Root, r.Blocks...); err != nil {
-		return nil, err
-	}
-	if r.SyncCAR, err = CAR(r.Root, signed); err != nil {
-		return nil, err
-	}
-	return r, nil
+	return &Repository{
+		Root: s.Commit.CID, Data: tree.CID, Rev: rev, Blocks: []car.Block{tree, s.Commit},
+		CommitCAR: s.Archive, SyncCAR: car.Marshal(s.Commit.CID, s.Commit),
+	}, nil
 }
 
-func emptyTree() (Block, error) { return newBlock(map[string]any{"e": []any{}, "l": nil}) }
+func emptyTree() (car.Block, error) { return newBlock(map[string]any{"e": []any{}, "l": nil}) }
 
 func commit(did syntax.DID, rev syntax.TID, data dagcbor.CID) map[string]any {
 	return map[string]any{"did": did.String(), "version": Version, "data": data, "rev": rev.String(), "prev": nil}
 }
 
-func newBlock(object map[string]any) (Block, error) {
+func newBlock(object map[string]any) (car.Block, error) {
 	data, err := dagcbor.Marshal(object)
 	if err != nil {
-		return Block{}, fmt.Errorf("encode block: %w", err)
+		return car.Block{}, fmt.Errorf("encode block: %w", err)
 	}
-	return Block{CID: dagcbor.Sum(dagcbor.CodecDAGCBOR, data), Data: data}, nil
-}
-
-// CAR returns a version 1 archive of the blocks, in the given order, with one root.
-func CAR(root dagcbor.CID, blocks ...Block) ([]byte, error) {
-	header, err := dagcbor.Marshal(map[string]any{"roots": []any{root}, "version": 1})
-	if err != nil {
-		return nil, fmt.Errorf("encode archive: %w", err)
-	}
-	out := append(binary.AppendUvarint(nil, uint64(len(header))), header...)
-	for _, b := range blocks {
-		out = binary.AppendUvarint(out, uint64(len(b.CID)+len(b.Data)))
-		out = append(append(out, b.CID[:]...), b.Data...)
-	}
-	return out, nil
+	return car.Block{CID: dagcbor.Sum(dagcbor.CodecDAGCBOR, data), Data: data}, nil
 }

@@ -62,10 +62,16 @@ func ParseCID(s string) (CID, error) {
 	}
 	// The decoder skips line breaks, and so would read a shorter text: n tells.
 	n, err := base32Lower.Decode(c[:], []byte(s[1:]))
-	if err != nil || n != len(c) || c[0] != 0x01 || (c[1] != CodecRaw && c[1] != CodecDAGCBOR) || c[2] != 0x12 || c[3] != sha256.Size || c.String() != s {
+	if err != nil || n != len(c) || !c.Valid() || c.String() != s {
 		return CID{}, ErrCID
 	}
 	return c, nil
+}
+
+// Valid reports whether c has the form of the CIDs that the protocol uses: version 1,
+// one of the two codecs, SHA-256. It is for bytes that came as they are.
+func (c CID) Valid() bool {
+	return c[0] == 0x01 && (c[1] == CodecRaw || c[1] == CodecDAGCBOR) && c[2] == 0x12 && c[3] == sha256.Size
 }
 
 // String returns the text form; the empty string for the zero CID.

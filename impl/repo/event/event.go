@@ -2,14 +2,14 @@
 // happened to its accounts, as they are stored and as they are streamed.
 //
 // An event is stored without its number and time, which are known only when its
-// transaction commits; [Frame] joins them. All functions are pure and safe for
+// transaction commits; with it goes where those belong, so that [Frame] joins them
+// without taking the event apart. All functions are pure and safe for
 // concurrent use. The identifiers they are given have been parsed before: text that
 // is not UTF-8 makes them panic.
 package event
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -22,6 +22,8 @@ import (
 type Event struct {
 	Kind string // "#identity", "#account", "#commit" or "#sync"
 	Body []byte // DAG-CBOR of a map without seq and time
+	// Cut1 and Cut2 are where in Body seq and time belong; see [Cuts].
+	Cut1, Cut2 int
 }
 
 func newEvent(kind string, body map[string]any) Event {
@@ -29,7 +31,40 @@ func newEvent(kind string, body map[string]any) Event {
 	if err != nil {
 		panic(fmt.Sprintf("event %s: %v", kind, err))
 	}
-	return Event{kind, b}
+	e := Event{Kind: kind, Body: b}
+	if e.Cut1, e.Cut2, err = Cuts(b); err != nil {
+		panic(fmt.Sprintf("event %s: %v", kind, err))
+	}
+	return e
+}
+
+// Cuts returns where in a stored body seq and time belong: the offsets of what follows
+// them. It is for events that were stored without. It returns dagcbor.ErrEncoding when
+// body is not what this package makes.
+func Cuts(body []byte) (cut1, cut2 int, err error) {
+	entries, err := dagcbor.Entries(body)
+	if err != nil {
+		return 0, 0, fmt.Errorf("body of event: %w", err)
+	}
+	if len(entries) > maxEntries {
+		return 0, 0, fmt.Errorf("body of event: %w: %d entries", dagcbor.ErrEncoding, len(entries))
+	}
+	var buf [64]byte
+	at := 1
+	cut1, cut2 = at, at
+	for _, e := range entries {
+		if e.Key == "seq" || e.Key == "time" {
+			return 0, 0, fmt.Errorf("body of event: %w: has %s already", dagcbor.ErrEncoding, e.Key)
+		}
+		at += len(dagcbor.AppendText(buf[:0], e.Key)) + len(e.Value)
+		if dagcbor.CompareKeys(e.Key, "seq") < 0 {
+			cut1 = at
+		}
+		if dagcbor.CompareKeys(e.Key, "time") < 0 {
+			cut2 = at
+		}
+	}
+	return cut1, cut2, nil
 }
 
 // Identity says that the identity of did has changed, and to what handle, if that is
@@ -112,29 +147,33 @@ func GenesisCommit(did syntax.DID, r *repo.Repository) Event {
 	return Commit{Repo: did, Commit: r.Root, Rev: r.Rev, Blocks: r.CommitCAR}.Event()
 }
 
-// Frame returns the message of subscribeRepos for a stored event: header and body,
-// with its number and the time at which it was given. It returns
-// dagcbor.ErrEncoding when body is not what this package makes.
-func Frame(e Event, seq int64, at time.Time) ([]byte, error) {
-	entries, err := dagcbor.Entries(e.Body)
-	if err != nil {
-		return nil, fmt.Errorf("frame event %d: %w", seq, err)
-	}
-	entries = append(entries,
-		dagcbor.Entry{Key: "seq", Value: dagcbor.AppendInt(nil, seq)},
-		dagcbor.Entry{Key: "time", Value: dagcbor.AppendText(nil, at.UTC().Format("2006-01-02T15:04:05.000Z"))})
-	slices.SortFunc(entries, func(a, b dagcbor.Entry) int { return dagcbor.CompareKeys(a.Key, b.Key) })
+// maxEntries is how many entries a body may have so that two more leave the head of
+// the map one byte.
+const maxEntries = 21
 
-	b := make([]byte, 0, len(e.Body)+64)
+// Frame returns the message of subscribeRepos for a stored event: header and body,
+// with its number and the time at which it was given. The cuts of e are those of its
+// body, or both zero. It returns dagcbor.ErrEncoding when body is not what this
+// package makes, or is not cut so.
+func Frame(e Event, seq int64, at time.Time) ([]byte, error) {
+	if e.Cut1 == 0 {
+		var err error
+		if e.Cut1, e.Cut2, err = Cuts(e.Body); err != nil {
+			return nil, fmt.Errorf("frame event %d: %w", seq, err)
+		}
+	}
+	head := dagcbor.AppendMap(nil, 0)[0]
+	if len(e.Body) == 0 || e.Body[0] < head || e.Body[0] > head+maxEntries || e.Cut1 < 1 || e.Cut2 < e.Cut1 || len(e.Body) < e.Cut2 {
+		return nil, fmt.Errorf("frame event %d: %w: cut at %d and %d of %d", seq, dagcbor.ErrEncoding, e.Cut1, e.Cut2, len(e.Body))
+	}
+	b := make([]byte, 0, len(e.Body)+80)
 	b = dagcbor.AppendMap(b, 2)
 	b = dagcbor.AppendText(dagcbor.AppendText(b, "t"), e.Kind)
 	b = dagcbor.AppendInt(dagcbor.AppendText(b, "op"), 1)
-	b = dagcbor.AppendMap(b, len(entries))
-	for i, entry := range entries {
-		if i > 0 && entries[i-1].Key == entry.Key {
-			return nil, fmt.Errorf("frame event %d: %w: has %s already", seq, dagcbor.ErrEncoding, entry.Key)
-		}
-		b = append(dagcbor.AppendText(b, entry.Key), entry.Value...)
-	}
-	return b, nil
+	b = append(b, e.Body[0]+2)
+	b = append(b, e.Body[1:e.Cut1]...)
+	b = dagcbor.AppendInt(dagcbor.AppendText(b, "seq"), seq)
+	b = append(b, e.Body[e.Cut1:e.Cut2]...)
+	b = dagcbor.AppendText(dagcbor.AppendText(b, "time"), at.UTC().Format("2006-01-02T15:04:05.000Z"))
+	return append(b, e.Body[e.Cut2:]...), nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -12,7 +13,10 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/atdata"
 	indigorepo "github.com/bluesky-social/indigo/atproto/repo"
+	"github.com/bluesky-social/indigo/lex/util"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/ipfs/go-cid"
 
 	"portico/impl/repo"
 	"portico/impl/repo/dagcbor"
@@ -148,14 +152,127 @@ func TestCommit(t *testing.T) {
 	}
 }
 
-func TestFrameRefuses(t *testing.T) {
-	twice, err := dagcbor.Marshal(map[string]any{"seq": 1})
+// Every kind of body there is, joined at its cuts, and what indigo reads of it.
+func TestCuts(t *testing.T) {
+	x, y := dagcbor.Sum(dagcbor.CodecDAGCBOR, []byte("x")), dagcbor.Sum(dagcbor.CodecDAGCBOR, []byte("y"))
+	first := Commit{Repo: did, Commit: x, Rev: "3jqfcqzm3fp2j", Blocks: []byte{1}}
+	later := first
+	later.Since, later.PrevData = "3jqfcqzm3fo2j", y
+	later.Ops = []Op{{Action: "create", Path: "a.b.c/1", CID: x}, {Action: "delete", Path: "a.b.c/3", Prev: y}}
+	for _, tt := range []struct {
+		name  string
+		event Event
+		cut1  string // what stands before seq
+		cut2  string // and what between seq and time
+		read  func([]byte) (any, error)
+		want  any
+	}{
+		{"identity", Identity(did, ""), "did", "", readInto[comatproto.SyncSubscribeRepos_Identity],
+			&comatproto.SyncSubscribeRepos_Identity{Did: did, Seq: 42, Time: "2026-03-01T12:00:00.007Z"}},
+		{"identity with a handle", Identity(did, "alice.test"), "did", "", readInto[comatproto.SyncSubscribeRepos_Identity],
+			&comatproto.SyncSubscribeRepos_Identity{Did: did, Handle: new("alice.test"), Seq: 42, Time: "2026-03-01T12:00:00.007Z"}},
+		{"account", Account(did, ""), "did", "", readInto[comatproto.SyncSubscribeRepos_Account],
+			&comatproto.SyncSubscribeRepos_Account{Did: did, Active: true, Seq: 42, Time: "2026-03-01T12:00:00.007Z"}},
+		{"account with a status", Account(did, "takendown"), "did", "", readInto[comatproto.SyncSubscribeRepos_Account],
+			&comatproto.SyncSubscribeRepos_Account{Did: did, Status: new("takendown"), Seq: 42, Time: "2026-03-01T12:00:00.007Z"}},
+		{"sync", Sync(did, "3jqfcqzm3fp2j", []byte{1}), "did rev", "", readInto[comatproto.SyncSubscribeRepos_Sync],
+			&comatproto.SyncSubscribeRepos_Sync{Did: did, Rev: "3jqfcqzm3fp2j", Blocks: []byte{1}, Seq: 42, Time: "2026-03-01T12:00:00.007Z"}},
+		{"first commit", first.Event(), "ops rev", "repo", readInto[comatproto.SyncSubscribeRepos_Commit],
+			&comatproto.SyncSubscribeRepos_Commit{
+				Repo: did, Commit: *lexLink(t, x), Rev: "3jqfcqzm3fp2j", Blocks: []byte{1}, Seq: 42, Time: "2026-03-01T12:00:00.007Z",
+			}},
+		{"commit", later.Event(), "ops rev", "repo", readInto[comatproto.SyncSubscribeRepos_Commit],
+			&comatproto.SyncSubscribeRepos_Commit{
+				Repo: did, Commit: *lexLink(t, x), Rev: "3jqfcqzm3fp2j", Blocks: []byte{1}, Seq: 42, Time: "2026-03-01T12:00:00.007Z",
+				Since: new("3jqfcqzm3fo2j"), PrevData: lexLink(t, y), Ops: []*comatproto.SyncSubscribeRepos_RepoOp{
+					{Action: "create", Path: "a.b.c/1", Cid: lexLink(t, x)}, {Action: "delete", Path: "a.b.c/3", Prev: lexLink(t, y)},
+				},
+			}},
+	} {
+		entries, err := dagcbor.Entries(tt.event.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		offset, keys := 1, map[int]string{1: ""}
+		var before []string
+		for _, e := range entries {
+			offset += len(dagcbor.AppendText(nil, e.Key)) + len(e.Value)
+			before = append(before, e.Key)
+			keys[offset] = strings.Join(before, " ")
+		}
+		if got := keys[tt.event.Cut1]; got != tt.cut1 {
+			t.Errorf("%s: seq comes after %q, want %q", tt.name, got, tt.cut1)
+		}
+		if got := keys[tt.event.Cut2]; got != strings.TrimSpace(tt.cut1+" "+tt.cut2) {
+			t.Errorf("%s: time comes after %q, want %q", tt.name, got, tt.cut1+" "+tt.cut2)
+		}
+		frame, err := Frame(tt.event, 42, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		header, err := dagcbor.Marshal(map[string]any{"t": tt.event.Kind, "op": 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rest, ok := bytes.CutPrefix(frame, header)
+		if _, err := dagcbor.Entries(rest); !ok || err != nil {
+			t.Errorf("%s: not in its one form: %v", tt.name, err)
+		}
+		got, err := tt.read(rest)
+		if err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		if diff := cmp.Diff(tt.want, got, cmpopts.EquateEmpty(), cmp.Comparer(func(a, b util.LexLink) bool { return a.String() == b.String() })); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+		// One that was stored without cuts.
+		if without, err := Frame(Event{Kind: tt.event.Kind, Body: tt.event.Body}, 42, at); err != nil || !bytes.Equal(without, frame) {
+			t.Errorf("%s without cuts: %x, %v", tt.name, without, err)
+		}
+	}
+}
+
+func readInto[T any, P interface {
+	*T
+	UnmarshalCBOR(io.Reader) error
+}](b []byte) (any, error) {
+	v := P(new(T))
+	return v, v.UnmarshalCBOR(bytes.NewReader(b))
+}
+
+func lexLink(t *testing.T, c dagcbor.CID) *util.LexLink {
+	t.Helper()
+	parsed, err := cid.Cast(c[:])
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, b := range map[string][]byte{"nothing": nil, "junk": []byte("junk"), "a second seq": twice} {
-		if _, err := Frame(Event{"#sync", b}, 1, at); !errors.Is(err, dagcbor.ErrEncoding) {
+	return (*util.LexLink)(&parsed)
+}
+
+func TestFrameRefuses(t *testing.T) {
+	encode := func(v map[string]any) []byte {
+		b, err := dagcbor.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	long := make(map[string]any)
+	for i := range 22 {
+		long[string(rune('a'+i))] = i
+	}
+	for name, b := range map[string][]byte{
+		"nothing": nil, "junk": []byte("junk"), "a second seq": encode(map[string]any{"seq": 1}),
+		"a second time": encode(map[string]any{"time": ""}), "too many entries": encode(long),
+	} {
+		if _, err := Frame(Event{Kind: "#sync", Body: b}, 1, at); !errors.Is(err, dagcbor.ErrEncoding) {
 			t.Errorf("%s: got %v, want ErrEncoding", name, err)
+		}
+	}
+	good := Account(did, "")
+	for _, cuts := range [][2]int{{-1, 1}, {5, 4}, {1, len(good.Body) + 1}} {
+		if _, err := Frame(Event{good.Kind, good.Body, cuts[0], cuts[1]}, 1, at); !errors.Is(err, dagcbor.ErrEncoding) {
+			t.Errorf("cut at %v: got %v, want ErrEncoding", cuts, err)
 		}
 	}
 }
