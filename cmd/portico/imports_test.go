@@ -22,7 +22,7 @@ var house = []struct{ packages, imports string }{
 	{"portico/api/atproto/** portico/api/portico/**", "portico/api/atproto/** portico/api/portico/** " + generated},
 	{"portico/impl/*test portico/impl/*/*test portico/impl/*/*/*test portico/db/*test portico/api/*/*test", "**"},
 	{namespaces, "portico/api/** portico/impl/** portico/db github.com/bluesky-social/indigo/atproto/** github.com/golang-jwt/jwt/v5"},
-	{"portico/impl/**", "portico/impl/** portico/db golang.org/x/crypto/** golang.org/x/sync/** golang.org/x/net/** github.com/golang-jwt/jwt/v5 github.com/wneessen/go-mail github.com/wneessen/go-mail/** github.com/bluesky-social/indigo/atproto/** github.com/hashicorp/golang-lru/v2/** github.com/ipfs/** github.com/mr-tron/base58"},
+	{"portico/impl/**", "portico/impl/** portico/db golang.org/x/crypto/** golang.org/x/sync/** golang.org/x/net/** github.com/golang-jwt/jwt/v5 github.com/wneessen/go-mail github.com/wneessen/go-mail/** github.com/bluesky-social/indigo/atproto/** github.com/hashicorp/golang-lru/v2/** github.com/ipfs/** github.com/mr-tron/base58 github.com/gabriel-vasile/mimetype github.com/minio/minio-go/v7 github.com/minio/minio-go/v7/**"},
 	{"portico/db/**", "portico/db/** github.com/uptrace/bun github.com/uptrace/bun/** github.com/jackc/pgx/v5 github.com/jackc/pgx/v5/** modernc.org/sqlite modernc.org/sqlite/** golang.org/x/sys/** github.com/bluesky-social/indigo/atproto/syntax"},
 	{"portico/cmd/portico portico/cmd/portico/**", "**"},
 }
@@ -39,14 +39,14 @@ const (
 	namespaces = "portico/impl/atproto/** portico/impl/portico/** portico/impl/account/auth portico/impl/answer"
 	// network is what a package of the domain that uses the network imports of
 	// the standard library and others.
-	network = "net net/http net/smtp github.com/wneessen/go-mail"
+	network = "net net/http net/smtp github.com/wneessen/go-mail github.com/minio/minio-go/v7"
 )
 
 // floors are the folders of impl from the ground up. Packages of a folder import those
 // of folders on lower floors and of their own, never of another on the same floor.
 var floors = [][]string{
 	{"audit", "job", "keyring", "repo"},
-	{"budget"},
+	{"blob", "budget"},
 	{"identity", "mail"},
 	{"account"},
 	{"answer"},
