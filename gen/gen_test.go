@@ -137,7 +137,7 @@ func TestNewMethod(t *testing.T) {
 	want := []string{
 		"Ping(ctx context.Context) (*PingOutput, error)",
 		"Ping() xrpc.Policy[xrpc.None]",
-		"xrpc.Handle(s, &ping, p.Ping(), xrpc.WithoutInput(svc.Ping)),",
+		`r.GET("/xrpc/com.atproto.server.ping", xrpc.Handle(&ping, p.Ping(), xrpc.WithoutInput(svc.Ping)))`,
 		"return xrpc.Do[xrpc.None, PingOutput](ctx, &c.Client, &ping, nil)",
 	}
 	if diff := cmp.Diff(want, added); diff != "" {

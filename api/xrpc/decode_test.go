@@ -81,7 +81,7 @@ func serveDecoding(t *testing.T) (*Server, string) {
 	t.Helper()
 	e := echo.New()
 	s := NewServer(e, Options{Logger: slog.New(slog.DiscardHandler)})
-	if err := registerToy(s); err != nil {
+	if err := registerToy(e, s); err != nil {
 		t.Fatal(err)
 	}
 	srv := httptest.NewServer(e)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/labstack/echo/v4"
 )
@@ -17,16 +16,26 @@ const (
 	defaultMaxUpload = 5 << 20
 )
 
-// Handle puts m on s. In is [None], the parameters' type, the input's type,
-// [Body], or [Args] of two of them; Out is [None], the output's type, or [Body].
-// With the policy [NotServed] nothing is put anywhere, and f is never called. The error names m and everything that is undecided in p, or that does not fit.
-// Handle may not be called once requests are served.
-func Handle[In, Out any](s *Server, m *Method, p Policy[In], f func(context.Context, *In) (*Out, error)) error {
+// Handler is a method that is ready to be put on its route; see [Handle].
+type Handler struct {
+	route      Route
+	method     *Method
+	middleware []echo.MiddlewareFunc
+	notServed  bool
+	err        error // all that is wrong with its policy
+	serve      func(ctx context.Context, s *Server, c *Call, e echo.Context) error
+}
+
+// Handle makes m, decided by p and done by f, ready for its route. In is [None], the
+// parameters' type, the input's type, [Body], or [Args] of two of them; Out is [None], the
+// output's type, or [Body]. What is undecided in p, or does not fit, is said by [Routes.Err].
+// With the policy [NotServed] there will be no route, and f is never called.
+func Handle[In, Out any](m *Method, p Policy[In], f func(context.Context, *In) (*Out, error)) Handler {
 	if p.notServed {
-		if p.Auth != nil || p.Limits != nil || p.MaxBody != 0 {
-			return fmt.Errorf("%s: policy is xrpc.NotServed and says who may call it", m.NSID)
+		if p.Auth != nil || p.Limits != nil || p.MaxBody != 0 || p.Middleware != nil {
+			return Handler{err: fmt.Errorf("%s: policy is xrpc.NotServed and says who may call it", m.NSID)}
 		}
-		return nil
+		return Handler{notServed: true}
 	}
 	var problems []error
 	if p.Auth == nil {
@@ -43,9 +52,6 @@ func Handle[In, Out any](s *Server, m *Method, p Policy[In], f func(context.Cont
 	if m.Kind == Subscription {
 		problems = append(problems, fmt.Errorf("%s: subscriptions are not served", m.NSID))
 	}
-	if s.routes[strings.ToLower(m.NSID)] != nil {
-		problems = append(problems, fmt.Errorf("%s: handled twice", m.NSID))
-	}
 	read, err := reader[In](m)
 	if err != nil {
 		problems = append(problems, err)
@@ -55,7 +61,7 @@ func Handle[In, Out any](s *Server, m *Method, p Policy[In], f func(context.Cont
 		problems = append(problems, err)
 	}
 	if len(problems) > 0 {
-		return errors.Join(problems...)
+		return Handler{err: errors.Join(problems...)}
 	}
 
 	maxBody := p.MaxBody
@@ -75,7 +81,7 @@ func Handle[In, Out any](s *Server, m *Method, p Policy[In], f func(context.Cont
 	}
 	global := m.NSID != "com.atproto.sync.getRepo"
 
-	serve := func(ctx context.Context, c *Call, e echo.Context) error {
+	serve := func(ctx context.Context, s *Server, c *Call, e echo.Context) error {
 		in := new(In)
 		params, input := read(in)
 		if m.Params != nil {
@@ -113,11 +119,7 @@ func Handle[In, Out any](s *Server, m *Method, p Policy[In], f func(context.Cont
 		}
 		return write(s, e, out)
 	}
-	r := &route{method: m, serve: serve}
-	s.routes[m.NSID] = r
-	s.routes[strings.ToLower(m.NSID)] = r
-	s.list = append(s.list, description)
-	return nil
+	return Handler{route: description, method: m, middleware: p.Middleware, serve: serve}
 }
 
 // declared lets an error of a handler of m pass if its name is known to m.

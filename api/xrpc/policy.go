@@ -3,6 +3,8 @@ package xrpc
 import (
 	"context"
 	"time"
+
+	"github.com/labstack/echo/v4"
 )
 
 // Policy decides who may call a method, how often, and how large a body may be.
@@ -13,6 +15,9 @@ type Policy[In any] struct {
 	// MaxBody is the largest decoded body in bytes. 0 means 150 KiB for JSON and
 	// 5 MiB for any other body.
 	MaxBody int64
+	// Middleware surrounds the method, the first outermost, before anything of the request
+	// is looked at.
+	Middleware []echo.MiddlewareFunc
 
 	notServed bool
 }

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -60,11 +61,11 @@ type Options struct {
 	Version string
 }
 
-// Server serves XRPC methods on an echo instance. Methods are added with
-// [Handle], before the first request.
+// Server serves XRPC methods on an echo instance. Methods are put on it with
+// [Server.On], before the first request.
 type Server struct {
 	o      Options
-	routes map[string]*route // by lower-case NSID, and by NSID
+	served map[string]served // by path, and by path in lower case
 	list   []Route
 
 	decoding decoding
@@ -73,10 +74,10 @@ type Server struct {
 	requests atomic.Uint64
 }
 
-// route is one method, with everything generic resolved.
-type route struct {
-	method *Method
-	serve  func(ctx context.Context, c *Call, e echo.Context) error
+// served is what the router knows at a path below /xrpc/.
+type served struct {
+	path   string
+	method *Method // nil: no method
 }
 
 // Route describes a method that is served, for a list of who may call what.
@@ -96,9 +97,16 @@ type RouteLimit struct {
 	ByIP   bool // counted by address; otherwise by a key of its own
 }
 
-// NewServer prepares e: it installs the one HTTPErrorHandler, CORS, the request
-// log, recovery from panics, and the routes below /xrpc/. Routes outside of it may
-// be added to e; their errors are written by the same handler.
+// What all routes have their paths below.
+const prefix = "/xrpc/"
+
+const healthPath = prefix + "_health"
+
+// NewServer prepares e: it installs the one HTTPErrorHandler, the one IPExtractor, CORS, the
+// request log, recovery from panics, and below /xrpc/ the route of _health and the one for
+// what no other route serves. Routes outside of it may be added to e; their errors are
+// written by the same handler. Middleware of e (Use), of groups and of routes runs inside of
+// all that; its requests have a [Call].
 func NewServer(e *echo.Echo, o Options) *Server {
 	o.Logger = cmp.Or(o.Logger, slog.Default())
 	if o.Now == nil {
@@ -108,11 +116,14 @@ func NewServer(e *echo.Echo, o Options) *Server {
 	o.WriteTime = cmp.Or(o.WriteTime, 30*time.Second)
 	var id [4]byte
 	rand.Read(id[:])
-	s := &Server{o: o, routes: make(map[string]*route), decoding: newDecoding(), instance: hex.EncodeToString(id[:])}
+	s := &Server{o: o, served: make(map[string]served), decoding: newDecoding(), instance: hex.EncodeToString(id[:])}
 	e.HTTPErrorHandler = s.writeError
+	e.IPExtractor = func(r *http.Request) string { return clientIP(r, o.TrustedProxies, o.BypassIPs).String() }
 	e.Pre(s.around)
-	e.Any("/xrpc/*", s.dispatch)
-	e.RouteNotFound("/xrpc/*", s.dispatch) // verbs that Any does not list
+	s.served[healthPath] = served{path: healthPath}
+	e.GET(healthPath, s.health).Name = "health"
+	e.HEAD(healthPath, s.health).Name = "health"
+	e.RouteNotFound(prefix+"*", s.notServed).Name = "not served"
 	return s
 }
 
@@ -168,13 +179,7 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 			preflight(c.header, r)
 			return e.NoContent(http.StatusNoContent)
 		}
-		// The paths of methods that are served match in any case; the router reads them
-		// from here.
-		if p := r.URL.Path; len(p) > 6 && p[:6] != "/xrpc/" && strings.EqualFold(p[:6], "/xrpc/") && r.URL.RawPath == "" {
-			if name := strings.TrimSuffix(p[6:], "/"); s.route(name) != nil || strings.EqualFold(name, "_health") {
-				r.URL.Path = "/xrpc/" + p[6:]
-			}
-		}
+		s.recognize(c, r.URL)
 		if err := next(e); err != nil {
 			s.writeError(err, e)
 		}
@@ -238,55 +243,48 @@ func (s *Server) log(c *Call, e echo.Context) {
 	s.o.Logger.LogAttrs(c.Request.Context(), level, "request", attrs...)
 }
 
-// dispatch serves everything below /xrpc/.
-func (s *Server) dispatch(e echo.Context) error {
+// recognize finds what c is for, and spells its path as the router has it: names match in
+// any case, and with one slash behind. So whatever decides by a path, middleware too, sees
+// one spelling.
+func (s *Server) recognize(c *Call, u *url.URL) {
+	path := cmp.Or(u.RawPath, u.Path)
+	if len(path) < len(prefix) || !strings.EqualFold(path[:len(prefix)], prefix) {
+		return
+	}
+	known, ok := s.served[path]
+	if !ok {
+		known, ok = s.served[strings.ToLower(strings.TrimSuffix(path, "/"))]
+	}
+	if !ok && !strings.HasPrefix(path, prefix) {
+		return
+	}
+	c.NSID = strings.TrimSuffix(path[len(prefix):], "/")
+	if ok {
+		c.Method, u.Path, u.RawPath = known.method, known.path, ""
+	}
+}
+
+// notServed answers what no route does: wrong verbs, paths that are no names, and names of
+// methods that nobody handles here.
+func (s *Server) notServed(e echo.Context) error {
 	r := e.Request()
 	c := CallFrom(r.Context())
-	ctx := r.Context()
-	path := r.URL.RawPath
-	if path == "" {
-		path = r.URL.Path
-	}
-	rest, ok := strings.CutPrefix(path, "/xrpc/")
-	if !ok {
-		return echo.ErrNotFound
-	}
-	c.NSID = strings.TrimSuffix(rest, "/")
 	get := r.Method == http.MethodGet || r.Method == http.MethodHead
-
-	if route := s.route(c.NSID); route != nil {
-		c.Method = route.method
-		want := route.method.Kind.verb()
-		switch {
-		case get && want == http.MethodGet, r.Method == want:
-			return route.serve(ctx, c, e)
-		case get || r.Method == http.MethodPost:
-			return InvalidRequest("Incorrect HTTP method (" + r.Method + ") expected " + want)
-		}
-	}
-	if get && strings.EqualFold(c.NSID, "_health") {
-		return s.health(ctx, c, e)
+	if c.Method != nil && (get || r.Method == http.MethodPost) {
+		return InvalidRequest("Incorrect HTTP method (" + r.Method + ") expected " + c.Method.Kind.verb())
 	}
 	if !plausible(c.NSID) {
 		return InvalidRequest("invalid xrpc path")
 	}
 	if !s.bypassed(c) {
-		if err := s.take(ctx, c, nil, true); err != nil {
+		if err := s.take(r.Context(), c, nil, true); err != nil {
 			return err
 		}
 	}
 	if !get && r.Method != http.MethodPost {
 		return InvalidRequest("XRPC requests only supports GET and POST")
 	}
-	return s.notServed(c)
-}
-
-// route returns the method called nsid in any case, or nil.
-func (s *Server) route(nsid string) *route {
-	if r := s.routes[nsid]; r != nil {
-		return r
-	}
-	return s.routes[strings.ToLower(nsid)]
+	return s.passOn(c)
 }
 
 // plausible reports whether s could be an NSID, as the proxy sees it: at least two
@@ -307,9 +305,9 @@ func plausible(s string) bool {
 	return len(s) >= 2 && !separator
 }
 
-// notServed answers for a method that nobody handles here; a PDS does as a reference
+// passOn answers for a method that nobody handles here; a PDS does as a reference
 // server without other services configured. Nothing is proxied.
-func (s *Server) notServed(c *Call) error {
+func (s *Server) passOn(c *Call) error {
 	if !s.o.PDS {
 		return MethodNotImplemented()
 	}
@@ -334,7 +332,8 @@ func (s *Server) notServed(c *Call) error {
 	return InvalidRequest("could not resolve proxy did")
 }
 
-func (s *Server) health(ctx context.Context, c *Call, e echo.Context) error {
+func (s *Server) health(e echo.Context) error {
+	ctx := e.Request().Context()
 	answer := struct {
 		Version string `json:"version"`
 		Error   string `json:"error,omitzero"`
@@ -344,7 +343,7 @@ func (s *Server) health(ctx context.Context, c *Call, e echo.Context) error {
 		if err := s.o.Health(ctx); err != nil {
 			status = http.StatusServiceUnavailable
 			answer.Error = "Service Unavailable"
-			c.err = &Error{Status: status, Name: answer.Error, Cause: err}
+			CallFrom(ctx).err = &Error{Status: status, Name: answer.Error, Cause: err}
 		}
 	}
 	return s.writeJSON(e, status, &answer)

@@ -32,6 +32,10 @@ func TestPathsAndVerbs(t *testing.T) {
 		badVerb     = `{"error":"InvalidRequest","message":"XRPC requests only supports GET and POST"}`
 		fine        = `{"size":0,"type":"fine"}`
 	)
+	notFound := func(path string) string {
+		return "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>Error</title>\n</head>\n<body>\n<pre>Cannot GET " +
+			path + "</pre>\n</body>\n</html>\n"
+	}
 	for _, tt := range []struct {
 		ask    string
 		header string
@@ -70,6 +74,15 @@ func TestPathsAndVerbs(t *testing.T) {
 		{"GET /xrpc/com.example.toy.fail//", "", 400, invalidPath},
 		{"GET /xrpc/com.example.toy.fail/x", "", 400, invalidPath},
 		{"GET /xrpc/com%2eexample.toy.fail", "", 400, invalidPath},
+		{"GET /xrpc/com.e%58ample.toy.fail", "", 400, invalidPath},
+		{"GET /XRPC/com.e%58ample.toy.fail", "", 404, notFound("/XRPC/com.e%58ample.toy.fail")},
+		{"GET /XRPC/com.example.toy.fail//", "", 404, notFound("/XRPC/com.example.toy.fail//")},
+		{"PROPFIND /xrpc/com.example.toy.fail", "", 400, badVerb},
+		{"MADEUP /xrpc/com.example.toy.echo", "", 400, badVerb},
+		{"MADEUP /xrpc/COM.example.toy.echo/", "", 400, badVerb},
+		{"POST /XRPC/com.example.toy.FAIL/", "", 400, `{"error":"InvalidRequest","message":"Incorrect HTTP method (POST) expected GET"}`},
+		{"POST /XRPC/_health", "", 400, invalidPath},
+		{"PUT /xrpc/_health/", "", 400, invalidPath},
 		{"GET /xrpc/_health", "", 200, `{"version":"1.2.3"}`},
 		{"HEAD /xrpc/_health", "", 200, ""},
 		{"POST /xrpc/_health", "", 400, invalidPath},
@@ -155,8 +168,10 @@ func TestOrder(t *testing.T) {
 	// params → auth → body → handler, on a method that has all of them.
 	e := echo.New()
 	s := NewServer(e, Options{Logger: slog.New(slog.DiscardHandler)})
-	err := Handle(s, &toyBoth, Policy[Args[FailParams, EchoInputInner]]{Auth: bearer{}, Limits: GlobalLimitOnly[Args[FailParams, EchoInputInner]]()}, WithParams(toy{}.Both))
-	if err != nil {
+	r := s.On(e)
+	r.POST("/xrpc/com.example.toy.both", Handle(&toyBoth,
+		Policy[Args[FailParams, EchoInputInner]]{Auth: bearer{}, Limits: GlobalLimitOnly[Args[FailParams, EchoInputInner]]()}, WithParams(toy{}.Both)))
+	if err := r.Err(); err != nil {
 		t.Fatal(err)
 	}
 	srv := httptest.NewServer(e)
@@ -218,7 +233,7 @@ func TestAnswers(t *testing.T) {
 		}
 	})
 	t.Run("broken stream", func(t *testing.T) {
-		for _, how := range []string{"broken", "short"} {
+		for _, how := range []string{"broken", "short", "panic"} {
 			resp, err := plainHTTP.Get(url + "/xrpc/com.example.toy.download?how=" + how)
 			if err == nil {
 				_, err = io.ReadAll(resp.Body)
@@ -726,29 +741,38 @@ func TestBypassAddress(t *testing.T) {
 }
 
 func TestHandleRefuses(t *testing.T) {
-	s := NewServer(echo.New(), Options{})
-	err := errors.Join(
-		Handle(s, &toyPing, Policy[None]{}, WithoutBoth(toy{}.Ping)),
-		Handle(s, &toyFail, Policy[FailParams]{Auth: Public}, toy{}.Fail),
-	)
+	e := echo.New()
+	s := NewServer(e, Options{})
+	r := s.On(e)
+	r.POST("/xrpc/com.example.toy.ping", Handle(&toyPing, Policy[None]{}, WithoutBoth(toy{}.Ping)))
+	r.GET("/xrpc/com.example.toy.fail", Handle(&toyFail, Policy[FailParams]{Auth: Public}, toy{}.Fail))
+	wrong := func(context.Context, *EchoInput) (*None, error) { return nil, nil }
+	public := Policy[EchoInput]{Auth: Public, Limits: GlobalLimitOnly[EchoInput]()}
+	r.GET("/xrpc/a.b.c", Handle(&Method{NSID: "a.b.c"}, public, wrong))
+	good := Handle(&toyEcho, public, toy{}.Echo)
+	r.GET("/xrpc/com.example.toy.echo", good)
+	r.POST("/xrpc/com.example.toy.other", good)
+	r.POST("/com.example.toy.echo", good)
+	below := s.On(e.Group("/below"))
+	below.POST("/xrpc/com.example.toy.echo", good)
 	want := `com.example.toy.ping: policy names no Auth (use xrpc.Public to let anyone call it)
 com.example.toy.ping: policy names no Limits (use xrpc.GlobalLimitOnly to have none of its own)
-com.example.toy.fail: policy names no Limits (use xrpc.GlobalLimitOnly to have none of its own)`
-	if err == nil || err.Error() != want {
+com.example.toy.fail: policy names no Limits (use xrpc.GlobalLimitOnly to have none of its own)
+a.b.c: *xrpc.EchoInput does not hold the method's input
+com.example.toy.echo: a procedure is not served as GET /xrpc/com.example.toy.echo
+com.example.toy.echo: a procedure is not served as POST /xrpc/com.example.toy.other
+com.example.toy.echo: a procedure is not served as POST /com.example.toy.echo
+com.example.toy.echo: a group with the prefix /below cannot serve it: its path is /xrpc/com.example.toy.echo`
+	if err := errors.Join(r.Err(), below.Err()); err == nil || err.Error() != want {
 		t.Errorf("got %v", err)
 	}
 	if len(s.Methods()) != 0 {
 		t.Error("an undecided method is served")
 	}
-	if err := registerToy(s); err != nil {
+	if err := registerToy(e, s); err != nil {
 		t.Fatal(err)
 	}
-	if err := registerToy(s); err == nil || !strings.Contains(err.Error(), "com.example.toy.echo: handled twice") {
-		t.Errorf("got %v", err)
-	}
-	wrong := func(context.Context, *EchoInput) (*None, error) { return nil, nil }
-	if err := Handle(s, &Method{NSID: "a.b.c"}, Policy[EchoInput]{Auth: Public, Limits: GlobalLimitOnly[EchoInput]()}, wrong); err == nil ||
-		err.Error() != "a.b.c: *xrpc.EchoInput does not hold the method's input" {
+	if err := registerToy(e, s); err == nil || !strings.Contains(err.Error(), "com.example.toy.echo: handled twice") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -762,11 +786,11 @@ func TestNotServed(t *testing.T) {
 		t.Error("the handler was called")
 		return nil, nil
 	}
-	if err := Handle(s, &toyEcho, NotServed[EchoInput](), called); err != nil {
+	r := s.On(e)
+	r.POST("/xrpc/com.example.toy.echo", Handle(&toyEcho, NotServed[EchoInput](), called))
+	r.GET("/xrpc/com.example.toy.watch", Handle(&Method{NSID: "com.example.toy.watch", Kind: Subscription}, NotServed[None](), WithoutBoth(toy{}.Ping)))
+	if err := r.Err(); err != nil {
 		t.Fatal(err)
-	}
-	if err := Handle(s, &Method{NSID: "com.example.toy.watch", Kind: Subscription}, NotServed[None](), WithoutBoth(toy{}.Ping)); err != nil {
-		t.Errorf("a subscription: %v", err)
 	}
 	if got := s.Methods(); len(got) != 0 {
 		t.Errorf("methods %v", got)
@@ -788,15 +812,16 @@ func TestNotServed(t *testing.T) {
 
 	contradiction := NotServed[EchoInput]()
 	contradiction.Auth = Public
-	err := Handle(s, &toyEcho, contradiction, called)
-	if err == nil || err.Error() != "com.example.toy.echo: policy is xrpc.NotServed and says who may call it" {
+	r.POST("/xrpc/com.example.toy.echo", Handle(&toyEcho, contradiction, called))
+	if err := r.Err(); err == nil || err.Error() != "com.example.toy.echo: policy is xrpc.NotServed and says who may call it" {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestMethods(t *testing.T) {
-	s := NewServer(echo.New(), Options{})
-	if err := registerToy(s); err != nil {
+	e := echo.New()
+	s := NewServer(e, Options{})
+	if err := registerToy(e, s); err != nil {
 		t.Fatal(err)
 	}
 	want := Route{NSID: "com.example.toy.echo", Kind: Procedure, Auth: "public", MaxBody: 153600, Limits: []RouteLimit{

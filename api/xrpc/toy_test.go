@@ -243,6 +243,8 @@ func (toy) Download(_ context.Context, p *FailParams) (*Body, error) {
 		return &Body{ReadCloser: io.NopCloser(endless{}), Size: -1}, nil
 	case "broken":
 		r = io.MultiReader(r, brokenReader{})
+	case "panic":
+		r = io.MultiReader(r, panickingReader{})
 	case "short":
 		return &Body{io.NopCloser(r), "", 11}, nil
 	case "none":
@@ -254,6 +256,10 @@ func (toy) Download(_ context.Context, p *FailParams) (*Body, error) {
 type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("disk on fire") }
+
+type panickingReader struct{}
+
+func (panickingReader) Read([]byte) (int, error) { panic("secret fire") }
 
 // waiting is closed when Fail begins to wait for goOn to be.
 var waiting, goOn chan struct{}
@@ -323,22 +329,22 @@ func (bearer) Authenticate(ctx context.Context, c *Call) (context.Context, error
 	return ctx, nil
 }
 
-func registerToy(s *Server) error {
-	return errors.Join(
-		Handle(s, &toyEcho, Policy[EchoInput]{Auth: Public, Limits: Limits[EchoInput]{
-			{Name: "who", Points: 2, Per: time.Minute, Key: func(ctx context.Context, in *EchoInput) string {
-				return in.Name + "-" + CallFrom(ctx).IP.String()
-			}},
-			{Name: "all", Points: 5, Per: time.Hour},
-		}}, toy{}.Echo),
-		Handle(s, &toyList, Policy[ListParams]{Auth: Public, Limits: GlobalLimitOnly[ListParams]()}, toy{}.ListThings),
-		Handle(s, &toyPing, Policy[None]{Auth: bearer{}, Limits: GlobalLimitOnly[None]()}, WithoutBoth(toy{}.Ping)),
-		Handle(s, &toyUpload, Policy[Body]{Auth: bearer{}, Limits: GlobalLimitOnly[Body](), MaxBody: 1000}, toy{}.Upload),
-		Handle(s, &toyImages, Policy[Body]{Auth: Public, Limits: GlobalLimitOnly[Body]()}, WithoutOutput(toy{}.Images)),
-		Handle(s, &toyDownload, Policy[FailParams]{Auth: Public, Limits: GlobalLimitOnly[FailParams]()}, toy{}.Download),
-		Handle(s, &toyFail, Policy[FailParams]{Auth: Public, Limits: GlobalLimitOnly[FailParams]()}, toy{}.Fail),
-		Handle(s, &toyBoth, Policy[Args[FailParams, EchoInputInner]]{Auth: Public, Limits: GlobalLimitOnly[Args[FailParams, EchoInputInner]]()}, WithParams(toy{}.Both)),
-	)
+func registerToy(e Router, s *Server) error {
+	r := s.On(e)
+	r.POST("/xrpc/com.example.toy.echo", Handle(&toyEcho, Policy[EchoInput]{Auth: Public, Limits: Limits[EchoInput]{
+		{Name: "who", Points: 2, Per: time.Minute, Key: func(ctx context.Context, in *EchoInput) string {
+			return in.Name + "-" + CallFrom(ctx).IP.String()
+		}},
+		{Name: "all", Points: 5, Per: time.Hour},
+	}}, toy{}.Echo))
+	r.GET("/xrpc/com.example.toy.listThings", Handle(&toyList, Policy[ListParams]{Auth: Public, Limits: GlobalLimitOnly[ListParams]()}, toy{}.ListThings))
+	r.POST("/xrpc/com.example.toy.ping", Handle(&toyPing, Policy[None]{Auth: bearer{}, Limits: GlobalLimitOnly[None]()}, WithoutBoth(toy{}.Ping)))
+	r.POST("/xrpc/com.example.toy.upload", Handle(&toyUpload, Policy[Body]{Auth: bearer{}, Limits: GlobalLimitOnly[Body](), MaxBody: 1000}, toy{}.Upload))
+	r.POST("/xrpc/com.example.toy.images", Handle(&toyImages, Policy[Body]{Auth: Public, Limits: GlobalLimitOnly[Body]()}, WithoutOutput(toy{}.Images)))
+	r.GET("/xrpc/com.example.toy.download", Handle(&toyDownload, Policy[FailParams]{Auth: Public, Limits: GlobalLimitOnly[FailParams]()}, toy{}.Download))
+	r.GET("/xrpc/com.example.toy.fail", Handle(&toyFail, Policy[FailParams]{Auth: Public, Limits: GlobalLimitOnly[FailParams]()}, toy{}.Fail))
+	r.POST("/xrpc/com.example.toy.both", Handle(&toyBoth, Policy[Args[FailParams, EchoInputInner]]{Auth: Public, Limits: GlobalLimitOnly[Args[FailParams, EchoInputInner]]()}, WithParams(toy{}.Both)))
+	return r.Err()
 }
 
 // logBuffer is a log that a test reads while the server writes.
@@ -385,7 +391,7 @@ func newToy(t testing.TB, o Options) (*echo.Echo, *logBuffer) {
 	}
 	e := echo.New()
 	s := NewServer(e, o)
-	if err := registerToy(s); err != nil {
+	if err := registerToy(e, s); err != nil {
 		t.Fatal(err)
 	}
 	e.GET("/hello", func(c echo.Context) error { return c.String(200, "hello") })

@@ -347,16 +347,16 @@ func TestRedisKeys(t *testing.T) {
 func serveLimited(t *testing.T, l xrpc.Limiter) string {
 	t.Helper()
 	e := echo.New()
-	s := xrpc.NewServer(e, xrpc.Options{Logger: slog.New(slog.DiscardHandler), Limiter: l})
+	r := xrpc.NewServer(e, xrpc.Options{Logger: slog.New(slog.DiscardHandler), Limiter: l}).On(e)
 	for nsid, limits := range map[string]xrpc.Limits[xrpc.None]{
 		"com.example.limited": {{Points: 5, Per: time.Hour}},
 		"com.example.free":    xrpc.GlobalLimitOnly[xrpc.None](),
 	} {
-		err := xrpc.Handle(s, &xrpc.Method{NSID: nsid, Kind: xrpc.Procedure}, xrpc.Policy[xrpc.None]{Auth: xrpc.Public, Limits: limits},
-			func(context.Context, *xrpc.None) (*xrpc.None, error) { return nil, nil })
-		if err != nil {
-			t.Fatal(err)
-		}
+		r.POST("/xrpc/"+nsid, xrpc.Handle(&xrpc.Method{NSID: nsid, Kind: xrpc.Procedure}, xrpc.Policy[xrpc.None]{Auth: xrpc.Public, Limits: limits},
+			func(context.Context, *xrpc.None) (*xrpc.None, error) { return nil, nil }))
+	}
+	if err := r.Err(); err != nil {
+		t.Fatal(err)
 	}
 	h := httptest.NewServer(e)
 	t.Cleanup(h.Close)

@@ -38,7 +38,7 @@ func serveDocs(t *testing.T) *httptest.Server {
 	service := &server.Service{
 		Domains: domains, Config: server.Config{ServiceDID: "did:web:pds.test", ContactEmail: "a@pds.test"},
 	}
-	if err := methods.Register(routes, service, server.Policy{Gate: &auth.Gate{}}); err != nil {
+	if err := methods.Register(e, routes, service, server.Policy{Gate: &auth.Gate{}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := describeMethods(e, routes.Methods(), "v1.2.3", ".test"); err != nil {

@@ -436,19 +436,19 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		Health: health.check, Version: s.Version,
 	}
 	routes := xrpc.NewServer(e, options)
-	if err := api.Register(routes, service, server.Policy{Gate: gate}); err != nil {
+	if err := api.Register(e, routes, service, server.Policy{Gate: gate}); err != nil {
 		return nil, fmt.Errorf("register com.atproto.server: %w", err)
 	}
-	if err := identityapi.Register(routes, names, identity.Policy{Gate: gate}); err != nil {
+	if err := identityapi.Register(e, routes, names, identity.Policy{Gate: gate}); err != nil {
 		return nil, fmt.Errorf("register com.atproto.identity: %w", err)
 	}
-	if err := adminapi.Register(routes, administration, admin.Policy{Gate: gate}); err != nil {
+	if err := adminapi.Register(e, routes, administration, admin.Policy{Gate: gate}); err != nil {
 		return nil, fmt.Errorf("register com.atproto.admin: %w", err)
 	}
-	if err := operatorapi.Register(routes, operators, operator.Policy{Gate: gate}); err != nil {
+	if err := operatorapi.Register(e, routes, operators, operator.Policy{Gate: gate}); err != nil {
 		return nil, fmt.Errorf("register alt.portico.operator: %w", err)
 	}
-	if err := tempapi.Register(routes, &temp.Service{Phones: phones, Budgets: budgets}, temp.Policy{Gate: gate}); err != nil {
+	if err := tempapi.Register(e, routes, &temp.Service{Phones: phones, Budgets: budgets}, temp.Policy{Gate: gate}); err != nil {
 		return nil, fmt.Errorf("register com.atproto.temp: %w", err)
 	}
 	if err := describeMethods(e, routes.Methods(), s.Version, s.HandleDomains[0]); err != nil {

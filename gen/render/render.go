@@ -196,7 +196,7 @@ func (w *writer) named(name string) bool {
 var reserved = map[string]bool{
 	"any": true, "bool": true, "byte": true, "error": true, "init": true, "int": true, "int64": true,
 	"len": true, "new": true, "nil": true, "string": true, "true": true, "false": true,
-	"c": true, "e": true, "i": true, "j": true, "in": true, "n": true, "o": true, "ok": true, "p": true, "q": true, "s": true, "u": true, "v": true,
+	"c": true, "e": true, "i": true, "j": true, "in": true, "n": true, "o": true, "ok": true, "p": true, "q": true, "r": true, "s": true, "u": true, "v": true,
 	"ctx": true, "data": true, "err": true, "params": true, "plain": true, "svc": true, "typ": true,
 }
 

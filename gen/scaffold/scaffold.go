@@ -105,7 +105,7 @@ func (p Project) Files(pkgs []*model.Package) (map[string][]byte, error) {
 // name chooses what main.go calls the packages: the last segment of the folder where
 // that is one package's only, else all of them.
 func name(all []namespace) {
-	taken := strings.Fields("context echo errors flag fmt http impl net os signal syscall time xrpc api main")
+	taken := strings.Fields("context echo errors flag fmt http impl middleware net os signal syscall time xrpc api main")
 	count := map[string]int{}
 	for _, n := range all {
 		count[n.Name]++

@@ -5,7 +5,6 @@ package admin
 
 import (
 	"context"
-	"errors"
 
 	"portico/api/xrpc"
 )
@@ -105,26 +104,26 @@ type Policy interface {
 	UpdateSubjectStatus() xrpc.Policy[UpdateSubjectStatusInput]
 }
 
-// Register adds the routes of com.atproto.admin to s, or names every method
-// whose policy is incomplete.
-func Register(s *xrpc.Server, svc Service, p Policy) error {
-	return errors.Join(
-		xrpc.Handle(s, &deleteAccount, p.DeleteAccount(), xrpc.WithoutOutput(svc.DeleteAccount)),
-		xrpc.Handle(s, &disableAccountInvites, p.DisableAccountInvites(), xrpc.WithoutOutput(svc.DisableAccountInvites)),
-		xrpc.Handle(s, &disableInviteCodes, p.DisableInviteCodes(), xrpc.WithoutOutput(svc.DisableInviteCodes)),
-		xrpc.Handle(s, &enableAccountInvites, p.EnableAccountInvites(), xrpc.WithoutOutput(svc.EnableAccountInvites)),
-		xrpc.Handle(s, &getAccountInfo, p.GetAccountInfo(), svc.GetAccountInfo),
-		xrpc.Handle(s, &getAccountInfos, p.GetAccountInfos(), svc.GetAccountInfos),
-		xrpc.Handle(s, &getInviteCodes, p.GetInviteCodes(), svc.GetInviteCodes),
-		xrpc.Handle(s, &getSubjectStatus, p.GetSubjectStatus(), svc.GetSubjectStatus),
-		xrpc.Handle(s, &searchAccounts, p.SearchAccounts(), svc.SearchAccounts),
-		xrpc.Handle(s, &sendEmail, p.SendEmail(), svc.SendEmail),
-		xrpc.Handle(s, &updateAccountEmail, p.UpdateAccountEmail(), xrpc.WithoutOutput(svc.UpdateAccountEmail)),
-		xrpc.Handle(s, &updateAccountHandle, p.UpdateAccountHandle(), xrpc.WithoutOutput(svc.UpdateAccountHandle)),
-		xrpc.Handle(s, &updateAccountPassword, p.UpdateAccountPassword(), xrpc.WithoutOutput(svc.UpdateAccountPassword)),
-		xrpc.Handle(s, &updateAccountSigningKey, p.UpdateAccountSigningKey(), xrpc.WithoutOutput(svc.UpdateAccountSigningKey)),
-		xrpc.Handle(s, &updateSubjectStatus, p.UpdateSubjectStatus(), svc.UpdateSubjectStatus),
-	)
+// Register puts the routes of com.atproto.admin on e, the echo that s was made of or a
+// group of it, or names every method whose policy is incomplete.
+func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
+	r := s.On(e)
+	r.POST("/xrpc/com.atproto.admin.deleteAccount", xrpc.Handle(&deleteAccount, p.DeleteAccount(), xrpc.WithoutOutput(svc.DeleteAccount)))
+	r.POST("/xrpc/com.atproto.admin.disableAccountInvites", xrpc.Handle(&disableAccountInvites, p.DisableAccountInvites(), xrpc.WithoutOutput(svc.DisableAccountInvites)))
+	r.POST("/xrpc/com.atproto.admin.disableInviteCodes", xrpc.Handle(&disableInviteCodes, p.DisableInviteCodes(), xrpc.WithoutOutput(svc.DisableInviteCodes)))
+	r.POST("/xrpc/com.atproto.admin.enableAccountInvites", xrpc.Handle(&enableAccountInvites, p.EnableAccountInvites(), xrpc.WithoutOutput(svc.EnableAccountInvites)))
+	r.GET("/xrpc/com.atproto.admin.getAccountInfo", xrpc.Handle(&getAccountInfo, p.GetAccountInfo(), svc.GetAccountInfo))
+	r.GET("/xrpc/com.atproto.admin.getAccountInfos", xrpc.Handle(&getAccountInfos, p.GetAccountInfos(), svc.GetAccountInfos))
+	r.GET("/xrpc/com.atproto.admin.getInviteCodes", xrpc.Handle(&getInviteCodes, p.GetInviteCodes(), svc.GetInviteCodes))
+	r.GET("/xrpc/com.atproto.admin.getSubjectStatus", xrpc.Handle(&getSubjectStatus, p.GetSubjectStatus(), svc.GetSubjectStatus))
+	r.GET("/xrpc/com.atproto.admin.searchAccounts", xrpc.Handle(&searchAccounts, p.SearchAccounts(), svc.SearchAccounts))
+	r.POST("/xrpc/com.atproto.admin.sendEmail", xrpc.Handle(&sendEmail, p.SendEmail(), svc.SendEmail))
+	r.POST("/xrpc/com.atproto.admin.updateAccountEmail", xrpc.Handle(&updateAccountEmail, p.UpdateAccountEmail(), xrpc.WithoutOutput(svc.UpdateAccountEmail)))
+	r.POST("/xrpc/com.atproto.admin.updateAccountHandle", xrpc.Handle(&updateAccountHandle, p.UpdateAccountHandle(), xrpc.WithoutOutput(svc.UpdateAccountHandle)))
+	r.POST("/xrpc/com.atproto.admin.updateAccountPassword", xrpc.Handle(&updateAccountPassword, p.UpdateAccountPassword(), xrpc.WithoutOutput(svc.UpdateAccountPassword)))
+	r.POST("/xrpc/com.atproto.admin.updateAccountSigningKey", xrpc.Handle(&updateAccountSigningKey, p.UpdateAccountSigningKey(), xrpc.WithoutOutput(svc.UpdateAccountSigningKey)))
+	r.POST("/xrpc/com.atproto.admin.updateSubjectStatus", xrpc.Handle(&updateSubjectStatus, p.UpdateSubjectStatus(), svc.UpdateSubjectStatus))
+	return r.Err()
 }
 
 // Client calls com.atproto.admin on another host.

@@ -5,7 +5,6 @@ package identity
 
 import (
 	"context"
-	"errors"
 
 	"portico/api/xrpc"
 )
@@ -89,20 +88,20 @@ type Policy interface {
 	UpdateHandle() xrpc.Policy[UpdateHandleInput]
 }
 
-// Register adds the routes of com.atproto.identity to s, or names every method
-// whose policy is incomplete.
-func Register(s *xrpc.Server, svc Service, p Policy) error {
-	return errors.Join(
-		xrpc.Handle(s, &getRecommendedDIDCredentials, p.GetRecommendedDIDCredentials(), xrpc.WithoutInput(svc.GetRecommendedDIDCredentials)),
-		xrpc.Handle(s, &refreshIdentity, p.RefreshIdentity(), svc.RefreshIdentity),
-		xrpc.Handle(s, &requestPLCOperationSignature, p.RequestPLCOperationSignature(), xrpc.WithoutBoth(svc.RequestPLCOperationSignature)),
-		xrpc.Handle(s, &resolveDID, p.ResolveDID(), svc.ResolveDID),
-		xrpc.Handle(s, &resolveHandle, p.ResolveHandle(), svc.ResolveHandle),
-		xrpc.Handle(s, &resolveIdentity, p.ResolveIdentity(), svc.ResolveIdentity),
-		xrpc.Handle(s, &signPLCOperation, p.SignPLCOperation(), svc.SignPLCOperation),
-		xrpc.Handle(s, &submitPLCOperation, p.SubmitPLCOperation(), xrpc.WithoutOutput(svc.SubmitPLCOperation)),
-		xrpc.Handle(s, &updateHandle, p.UpdateHandle(), xrpc.WithoutOutput(svc.UpdateHandle)),
-	)
+// Register puts the routes of com.atproto.identity on e, the echo that s was made of or a
+// group of it, or names every method whose policy is incomplete.
+func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
+	r := s.On(e)
+	r.GET("/xrpc/com.atproto.identity.getRecommendedDidCredentials", xrpc.Handle(&getRecommendedDIDCredentials, p.GetRecommendedDIDCredentials(), xrpc.WithoutInput(svc.GetRecommendedDIDCredentials)))
+	r.POST("/xrpc/com.atproto.identity.refreshIdentity", xrpc.Handle(&refreshIdentity, p.RefreshIdentity(), svc.RefreshIdentity))
+	r.POST("/xrpc/com.atproto.identity.requestPlcOperationSignature", xrpc.Handle(&requestPLCOperationSignature, p.RequestPLCOperationSignature(), xrpc.WithoutBoth(svc.RequestPLCOperationSignature)))
+	r.GET("/xrpc/com.atproto.identity.resolveDid", xrpc.Handle(&resolveDID, p.ResolveDID(), svc.ResolveDID))
+	r.GET("/xrpc/com.atproto.identity.resolveHandle", xrpc.Handle(&resolveHandle, p.ResolveHandle(), svc.ResolveHandle))
+	r.GET("/xrpc/com.atproto.identity.resolveIdentity", xrpc.Handle(&resolveIdentity, p.ResolveIdentity(), svc.ResolveIdentity))
+	r.POST("/xrpc/com.atproto.identity.signPlcOperation", xrpc.Handle(&signPLCOperation, p.SignPLCOperation(), svc.SignPLCOperation))
+	r.POST("/xrpc/com.atproto.identity.submitPlcOperation", xrpc.Handle(&submitPLCOperation, p.SubmitPLCOperation(), xrpc.WithoutOutput(svc.SubmitPLCOperation)))
+	r.POST("/xrpc/com.atproto.identity.updateHandle", xrpc.Handle(&updateHandle, p.UpdateHandle(), xrpc.WithoutOutput(svc.UpdateHandle)))
+	return r.Err()
 }
 
 // Client calls com.atproto.identity on another host.

@@ -5,7 +5,6 @@ package label
 
 import (
 	"context"
-	"errors"
 
 	"portico/api/xrpc"
 )
@@ -26,12 +25,12 @@ type Policy interface {
 	QueryLabels() xrpc.Policy[QueryLabelsParams]
 }
 
-// Register adds the routes of com.atproto.label to s, or names every method
-// whose policy is incomplete.
-func Register(s *xrpc.Server, svc Service, p Policy) error {
-	return errors.Join(
-		xrpc.Handle(s, &queryLabels, p.QueryLabels(), svc.QueryLabels),
-	)
+// Register puts the routes of com.atproto.label on e, the echo that s was made of or a
+// group of it, or names every method whose policy is incomplete.
+func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
+	r := s.On(e)
+	r.GET("/xrpc/com.atproto.label.queryLabels", xrpc.Handle(&queryLabels, p.QueryLabels(), svc.QueryLabels))
+	return r.Err()
 }
 
 // Client calls com.atproto.label on another host.

@@ -5,7 +5,6 @@ package lexicon
 
 import (
 	"context"
-	"errors"
 
 	"portico/api/xrpc"
 )
@@ -26,12 +25,12 @@ type Policy interface {
 	ResolveLexicon() xrpc.Policy[ResolveLexiconParams]
 }
 
-// Register adds the routes of com.atproto.lexicon to s, or names every method
-// whose policy is incomplete.
-func Register(s *xrpc.Server, svc Service, p Policy) error {
-	return errors.Join(
-		xrpc.Handle(s, &resolveLexicon, p.ResolveLexicon(), svc.ResolveLexicon),
-	)
+// Register puts the routes of com.atproto.lexicon on e, the echo that s was made of or a
+// group of it, or names every method whose policy is incomplete.
+func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
+	r := s.On(e)
+	r.GET("/xrpc/com.atproto.lexicon.resolveLexicon", xrpc.Handle(&resolveLexicon, p.ResolveLexicon(), svc.ResolveLexicon))
+	return r.Err()
 }
 
 // Client calls com.atproto.lexicon on another host.

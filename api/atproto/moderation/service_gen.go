@@ -5,7 +5,6 @@ package moderation
 
 import (
 	"context"
-	"errors"
 
 	"portico/api/xrpc"
 )
@@ -26,12 +25,12 @@ type Policy interface {
 	CreateReport() xrpc.Policy[CreateReportInput]
 }
 
-// Register adds the routes of com.atproto.moderation to s, or names every method
-// whose policy is incomplete.
-func Register(s *xrpc.Server, svc Service, p Policy) error {
-	return errors.Join(
-		xrpc.Handle(s, &createReport, p.CreateReport(), svc.CreateReport),
-	)
+// Register puts the routes of com.atproto.moderation on e, the echo that s was made of or a
+// group of it, or names every method whose policy is incomplete.
+func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
+	r := s.On(e)
+	r.POST("/xrpc/com.atproto.moderation.createReport", xrpc.Handle(&createReport, p.CreateReport(), svc.CreateReport))
+	return r.Err()
 }
 
 // Client calls com.atproto.moderation on another host.

@@ -5,7 +5,6 @@ package repo
 
 import (
 	"context"
-	"errors"
 
 	"portico/api/xrpc"
 )
@@ -89,21 +88,21 @@ type Policy interface {
 	UploadBlob() xrpc.Policy[xrpc.Body]
 }
 
-// Register adds the routes of com.atproto.repo to s, or names every method
-// whose policy is incomplete.
-func Register(s *xrpc.Server, svc Service, p Policy) error {
-	return errors.Join(
-		xrpc.Handle(s, &applyWrites, p.ApplyWrites(), svc.ApplyWrites),
-		xrpc.Handle(s, &createRecord, p.CreateRecord(), svc.CreateRecord),
-		xrpc.Handle(s, &deleteRecord, p.DeleteRecord(), svc.DeleteRecord),
-		xrpc.Handle(s, &describeRepo, p.DescribeRepo(), svc.DescribeRepo),
-		xrpc.Handle(s, &getRecord, p.GetRecord(), svc.GetRecord),
-		xrpc.Handle(s, &importRepo, p.ImportRepo(), xrpc.WithoutOutput(svc.ImportRepo)),
-		xrpc.Handle(s, &listMissingBlobs, p.ListMissingBlobs(), svc.ListMissingBlobs),
-		xrpc.Handle(s, &listRecords, p.ListRecords(), svc.ListRecords),
-		xrpc.Handle(s, &putRecord, p.PutRecord(), svc.PutRecord),
-		xrpc.Handle(s, &uploadBlob, p.UploadBlob(), svc.UploadBlob),
-	)
+// Register puts the routes of com.atproto.repo on e, the echo that s was made of or a
+// group of it, or names every method whose policy is incomplete.
+func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
+	r := s.On(e)
+	r.POST("/xrpc/com.atproto.repo.applyWrites", xrpc.Handle(&applyWrites, p.ApplyWrites(), svc.ApplyWrites))
+	r.POST("/xrpc/com.atproto.repo.createRecord", xrpc.Handle(&createRecord, p.CreateRecord(), svc.CreateRecord))
+	r.POST("/xrpc/com.atproto.repo.deleteRecord", xrpc.Handle(&deleteRecord, p.DeleteRecord(), svc.DeleteRecord))
+	r.GET("/xrpc/com.atproto.repo.describeRepo", xrpc.Handle(&describeRepo, p.DescribeRepo(), svc.DescribeRepo))
+	r.GET("/xrpc/com.atproto.repo.getRecord", xrpc.Handle(&getRecord, p.GetRecord(), svc.GetRecord))
+	r.POST("/xrpc/com.atproto.repo.importRepo", xrpc.Handle(&importRepo, p.ImportRepo(), xrpc.WithoutOutput(svc.ImportRepo)))
+	r.GET("/xrpc/com.atproto.repo.listMissingBlobs", xrpc.Handle(&listMissingBlobs, p.ListMissingBlobs(), svc.ListMissingBlobs))
+	r.GET("/xrpc/com.atproto.repo.listRecords", xrpc.Handle(&listRecords, p.ListRecords(), svc.ListRecords))
+	r.POST("/xrpc/com.atproto.repo.putRecord", xrpc.Handle(&putRecord, p.PutRecord(), svc.PutRecord))
+	r.POST("/xrpc/com.atproto.repo.uploadBlob", xrpc.Handle(&uploadBlob, p.UploadBlob(), svc.UploadBlob))
+	return r.Err()
 }
 
 // Client calls com.atproto.repo on another host.

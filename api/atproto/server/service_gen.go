@@ -5,7 +5,6 @@ package server
 
 import (
 	"context"
-	"errors"
 
 	"portico/api/xrpc"
 )
@@ -199,36 +198,36 @@ type Policy interface {
 	UpdateEmail() xrpc.Policy[UpdateEmailInput]
 }
 
-// Register adds the routes of com.atproto.server to s, or names every method
-// whose policy is incomplete.
-func Register(s *xrpc.Server, svc Service, p Policy) error {
-	return errors.Join(
-		xrpc.Handle(s, &activateAccount, p.ActivateAccount(), xrpc.WithoutBoth(svc.ActivateAccount)),
-		xrpc.Handle(s, &checkAccountStatus, p.CheckAccountStatus(), xrpc.WithoutInput(svc.CheckAccountStatus)),
-		xrpc.Handle(s, &confirmEmail, p.ConfirmEmail(), xrpc.WithoutOutput(svc.ConfirmEmail)),
-		xrpc.Handle(s, &createAccount, p.CreateAccount(), svc.CreateAccount),
-		xrpc.Handle(s, &createAppPassword, p.CreateAppPassword(), svc.CreateAppPassword),
-		xrpc.Handle(s, &createInviteCode, p.CreateInviteCode(), svc.CreateInviteCode),
-		xrpc.Handle(s, &createInviteCodes, p.CreateInviteCodes(), svc.CreateInviteCodes),
-		xrpc.Handle(s, &createSession, p.CreateSession(), svc.CreateSession),
-		xrpc.Handle(s, &deactivateAccount, p.DeactivateAccount(), xrpc.WithoutOutput(svc.DeactivateAccount)),
-		xrpc.Handle(s, &deleteAccount, p.DeleteAccount(), xrpc.WithoutOutput(svc.DeleteAccount)),
-		xrpc.Handle(s, &deleteSession, p.DeleteSession(), xrpc.WithoutBoth(svc.DeleteSession)),
-		xrpc.Handle(s, &describeServer, p.DescribeServer(), xrpc.WithoutInput(svc.DescribeServer)),
-		xrpc.Handle(s, &getAccountInviteCodes, p.GetAccountInviteCodes(), svc.GetAccountInviteCodes),
-		xrpc.Handle(s, &getServiceAuth, p.GetServiceAuth(), svc.GetServiceAuth),
-		xrpc.Handle(s, &getSession, p.GetSession(), xrpc.WithoutInput(svc.GetSession)),
-		xrpc.Handle(s, &listAppPasswords, p.ListAppPasswords(), xrpc.WithoutInput(svc.ListAppPasswords)),
-		xrpc.Handle(s, &refreshSession, p.RefreshSession(), xrpc.WithoutInput(svc.RefreshSession)),
-		xrpc.Handle(s, &requestAccountDelete, p.RequestAccountDelete(), xrpc.WithoutBoth(svc.RequestAccountDelete)),
-		xrpc.Handle(s, &requestEmailConfirmation, p.RequestEmailConfirmation(), xrpc.WithoutBoth(svc.RequestEmailConfirmation)),
-		xrpc.Handle(s, &requestEmailUpdate, p.RequestEmailUpdate(), xrpc.WithoutInput(svc.RequestEmailUpdate)),
-		xrpc.Handle(s, &requestPasswordReset, p.RequestPasswordReset(), xrpc.WithoutOutput(svc.RequestPasswordReset)),
-		xrpc.Handle(s, &reserveSigningKey, p.ReserveSigningKey(), svc.ReserveSigningKey),
-		xrpc.Handle(s, &resetPassword, p.ResetPassword(), xrpc.WithoutOutput(svc.ResetPassword)),
-		xrpc.Handle(s, &revokeAppPassword, p.RevokeAppPassword(), xrpc.WithoutOutput(svc.RevokeAppPassword)),
-		xrpc.Handle(s, &updateEmail, p.UpdateEmail(), xrpc.WithoutOutput(svc.UpdateEmail)),
-	)
+// Register puts the routes of com.atproto.server on e, the echo that s was made of or a
+// group of it, or names every method whose policy is incomplete.
+func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
+	r := s.On(e)
+	r.POST("/xrpc/com.atproto.server.activateAccount", xrpc.Handle(&activateAccount, p.ActivateAccount(), xrpc.WithoutBoth(svc.ActivateAccount)))
+	r.GET("/xrpc/com.atproto.server.checkAccountStatus", xrpc.Handle(&checkAccountStatus, p.CheckAccountStatus(), xrpc.WithoutInput(svc.CheckAccountStatus)))
+	r.POST("/xrpc/com.atproto.server.confirmEmail", xrpc.Handle(&confirmEmail, p.ConfirmEmail(), xrpc.WithoutOutput(svc.ConfirmEmail)))
+	r.POST("/xrpc/com.atproto.server.createAccount", xrpc.Handle(&createAccount, p.CreateAccount(), svc.CreateAccount))
+	r.POST("/xrpc/com.atproto.server.createAppPassword", xrpc.Handle(&createAppPassword, p.CreateAppPassword(), svc.CreateAppPassword))
+	r.POST("/xrpc/com.atproto.server.createInviteCode", xrpc.Handle(&createInviteCode, p.CreateInviteCode(), svc.CreateInviteCode))
+	r.POST("/xrpc/com.atproto.server.createInviteCodes", xrpc.Handle(&createInviteCodes, p.CreateInviteCodes(), svc.CreateInviteCodes))
+	r.POST("/xrpc/com.atproto.server.createSession", xrpc.Handle(&createSession, p.CreateSession(), svc.CreateSession))
+	r.POST("/xrpc/com.atproto.server.deactivateAccount", xrpc.Handle(&deactivateAccount, p.DeactivateAccount(), xrpc.WithoutOutput(svc.DeactivateAccount)))
+	r.POST("/xrpc/com.atproto.server.deleteAccount", xrpc.Handle(&deleteAccount, p.DeleteAccount(), xrpc.WithoutOutput(svc.DeleteAccount)))
+	r.POST("/xrpc/com.atproto.server.deleteSession", xrpc.Handle(&deleteSession, p.DeleteSession(), xrpc.WithoutBoth(svc.DeleteSession)))
+	r.GET("/xrpc/com.atproto.server.describeServer", xrpc.Handle(&describeServer, p.DescribeServer(), xrpc.WithoutInput(svc.DescribeServer)))
+	r.GET("/xrpc/com.atproto.server.getAccountInviteCodes", xrpc.Handle(&getAccountInviteCodes, p.GetAccountInviteCodes(), svc.GetAccountInviteCodes))
+	r.GET("/xrpc/com.atproto.server.getServiceAuth", xrpc.Handle(&getServiceAuth, p.GetServiceAuth(), svc.GetServiceAuth))
+	r.GET("/xrpc/com.atproto.server.getSession", xrpc.Handle(&getSession, p.GetSession(), xrpc.WithoutInput(svc.GetSession)))
+	r.GET("/xrpc/com.atproto.server.listAppPasswords", xrpc.Handle(&listAppPasswords, p.ListAppPasswords(), xrpc.WithoutInput(svc.ListAppPasswords)))
+	r.POST("/xrpc/com.atproto.server.refreshSession", xrpc.Handle(&refreshSession, p.RefreshSession(), xrpc.WithoutInput(svc.RefreshSession)))
+	r.POST("/xrpc/com.atproto.server.requestAccountDelete", xrpc.Handle(&requestAccountDelete, p.RequestAccountDelete(), xrpc.WithoutBoth(svc.RequestAccountDelete)))
+	r.POST("/xrpc/com.atproto.server.requestEmailConfirmation", xrpc.Handle(&requestEmailConfirmation, p.RequestEmailConfirmation(), xrpc.WithoutBoth(svc.RequestEmailConfirmation)))
+	r.POST("/xrpc/com.atproto.server.requestEmailUpdate", xrpc.Handle(&requestEmailUpdate, p.RequestEmailUpdate(), xrpc.WithoutInput(svc.RequestEmailUpdate)))
+	r.POST("/xrpc/com.atproto.server.requestPasswordReset", xrpc.Handle(&requestPasswordReset, p.RequestPasswordReset(), xrpc.WithoutOutput(svc.RequestPasswordReset)))
+	r.POST("/xrpc/com.atproto.server.reserveSigningKey", xrpc.Handle(&reserveSigningKey, p.ReserveSigningKey(), svc.ReserveSigningKey))
+	r.POST("/xrpc/com.atproto.server.resetPassword", xrpc.Handle(&resetPassword, p.ResetPassword(), xrpc.WithoutOutput(svc.ResetPassword)))
+	r.POST("/xrpc/com.atproto.server.revokeAppPassword", xrpc.Handle(&revokeAppPassword, p.RevokeAppPassword(), xrpc.WithoutOutput(svc.RevokeAppPassword)))
+	r.POST("/xrpc/com.atproto.server.updateEmail", xrpc.Handle(&updateEmail, p.UpdateEmail(), xrpc.WithoutOutput(svc.UpdateEmail)))
+	return r.Err()
 }
 
 // Client calls com.atproto.server on another host.

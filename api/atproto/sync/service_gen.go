@@ -5,7 +5,6 @@ package sync
 
 import (
 	"context"
-	"errors"
 
 	"portico/api/xrpc"
 )
@@ -140,26 +139,26 @@ type Policy interface {
 	RequestCrawl() xrpc.Policy[RequestCrawlInput]
 }
 
-// Register adds the routes of com.atproto.sync to s, or names every method
-// whose policy is incomplete.
-func Register(s *xrpc.Server, svc Service, p Policy) error {
-	return errors.Join(
-		xrpc.Handle(s, &getBlob, p.GetBlob(), svc.GetBlob),
-		xrpc.Handle(s, &getBlocks, p.GetBlocks(), svc.GetBlocks),
-		xrpc.Handle(s, &getCheckout, p.GetCheckout(), svc.GetCheckout),
-		xrpc.Handle(s, &getHead, p.GetHead(), svc.GetHead),
-		xrpc.Handle(s, &getHostStatus, p.GetHostStatus(), svc.GetHostStatus),
-		xrpc.Handle(s, &getLatestCommit, p.GetLatestCommit(), svc.GetLatestCommit),
-		xrpc.Handle(s, &getRecord, p.GetRecord(), svc.GetRecord),
-		xrpc.Handle(s, &getRepo, p.GetRepo(), svc.GetRepo),
-		xrpc.Handle(s, &getRepoStatus, p.GetRepoStatus(), svc.GetRepoStatus),
-		xrpc.Handle(s, &listBlobs, p.ListBlobs(), svc.ListBlobs),
-		xrpc.Handle(s, &listHosts, p.ListHosts(), svc.ListHosts),
-		xrpc.Handle(s, &listRepos, p.ListRepos(), svc.ListRepos),
-		xrpc.Handle(s, &listReposByCollection, p.ListReposByCollection(), svc.ListReposByCollection),
-		xrpc.Handle(s, &notifyOfUpdate, p.NotifyOfUpdate(), xrpc.WithoutOutput(svc.NotifyOfUpdate)),
-		xrpc.Handle(s, &requestCrawl, p.RequestCrawl(), xrpc.WithoutOutput(svc.RequestCrawl)),
-	)
+// Register puts the routes of com.atproto.sync on e, the echo that s was made of or a
+// group of it, or names every method whose policy is incomplete.
+func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
+	r := s.On(e)
+	r.GET("/xrpc/com.atproto.sync.getBlob", xrpc.Handle(&getBlob, p.GetBlob(), svc.GetBlob))
+	r.GET("/xrpc/com.atproto.sync.getBlocks", xrpc.Handle(&getBlocks, p.GetBlocks(), svc.GetBlocks))
+	r.GET("/xrpc/com.atproto.sync.getCheckout", xrpc.Handle(&getCheckout, p.GetCheckout(), svc.GetCheckout))
+	r.GET("/xrpc/com.atproto.sync.getHead", xrpc.Handle(&getHead, p.GetHead(), svc.GetHead))
+	r.GET("/xrpc/com.atproto.sync.getHostStatus", xrpc.Handle(&getHostStatus, p.GetHostStatus(), svc.GetHostStatus))
+	r.GET("/xrpc/com.atproto.sync.getLatestCommit", xrpc.Handle(&getLatestCommit, p.GetLatestCommit(), svc.GetLatestCommit))
+	r.GET("/xrpc/com.atproto.sync.getRecord", xrpc.Handle(&getRecord, p.GetRecord(), svc.GetRecord))
+	r.GET("/xrpc/com.atproto.sync.getRepo", xrpc.Handle(&getRepo, p.GetRepo(), svc.GetRepo))
+	r.GET("/xrpc/com.atproto.sync.getRepoStatus", xrpc.Handle(&getRepoStatus, p.GetRepoStatus(), svc.GetRepoStatus))
+	r.GET("/xrpc/com.atproto.sync.listBlobs", xrpc.Handle(&listBlobs, p.ListBlobs(), svc.ListBlobs))
+	r.GET("/xrpc/com.atproto.sync.listHosts", xrpc.Handle(&listHosts, p.ListHosts(), svc.ListHosts))
+	r.GET("/xrpc/com.atproto.sync.listRepos", xrpc.Handle(&listRepos, p.ListRepos(), svc.ListRepos))
+	r.GET("/xrpc/com.atproto.sync.listReposByCollection", xrpc.Handle(&listReposByCollection, p.ListReposByCollection(), svc.ListReposByCollection))
+	r.POST("/xrpc/com.atproto.sync.notifyOfUpdate", xrpc.Handle(&notifyOfUpdate, p.NotifyOfUpdate(), xrpc.WithoutOutput(svc.NotifyOfUpdate)))
+	r.POST("/xrpc/com.atproto.sync.requestCrawl", xrpc.Handle(&requestCrawl, p.RequestCrawl(), xrpc.WithoutOutput(svc.RequestCrawl)))
+	return r.Err()
 }
 
 // Client calls com.atproto.sync on another host.

@@ -5,7 +5,6 @@ package temp
 
 import (
 	"context"
-	"errors"
 
 	"portico/api/xrpc"
 )
@@ -65,18 +64,18 @@ type Policy interface {
 	RevokeAccountCredentials() xrpc.Policy[RevokeAccountCredentialsInput]
 }
 
-// Register adds the routes of com.atproto.temp to s, or names every method
-// whose policy is incomplete.
-func Register(s *xrpc.Server, svc Service, p Policy) error {
-	return errors.Join(
-		xrpc.Handle(s, &addReservedHandle, p.AddReservedHandle(), svc.AddReservedHandle),
-		xrpc.Handle(s, &checkHandleAvailability, p.CheckHandleAvailability(), svc.CheckHandleAvailability),
-		xrpc.Handle(s, &checkSignupQueue, p.CheckSignupQueue(), xrpc.WithoutInput(svc.CheckSignupQueue)),
-		xrpc.Handle(s, &dereferenceScope, p.DereferenceScope(), svc.DereferenceScope),
-		xrpc.Handle(s, &fetchLabels, p.FetchLabels(), svc.FetchLabels),
-		xrpc.Handle(s, &requestPhoneVerification, p.RequestPhoneVerification(), xrpc.WithoutOutput(svc.RequestPhoneVerification)),
-		xrpc.Handle(s, &revokeAccountCredentials, p.RevokeAccountCredentials(), xrpc.WithoutOutput(svc.RevokeAccountCredentials)),
-	)
+// Register puts the routes of com.atproto.temp on e, the echo that s was made of or a
+// group of it, or names every method whose policy is incomplete.
+func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
+	r := s.On(e)
+	r.POST("/xrpc/com.atproto.temp.addReservedHandle", xrpc.Handle(&addReservedHandle, p.AddReservedHandle(), svc.AddReservedHandle))
+	r.GET("/xrpc/com.atproto.temp.checkHandleAvailability", xrpc.Handle(&checkHandleAvailability, p.CheckHandleAvailability(), svc.CheckHandleAvailability))
+	r.GET("/xrpc/com.atproto.temp.checkSignupQueue", xrpc.Handle(&checkSignupQueue, p.CheckSignupQueue(), xrpc.WithoutInput(svc.CheckSignupQueue)))
+	r.GET("/xrpc/com.atproto.temp.dereferenceScope", xrpc.Handle(&dereferenceScope, p.DereferenceScope(), svc.DereferenceScope))
+	r.GET("/xrpc/com.atproto.temp.fetchLabels", xrpc.Handle(&fetchLabels, p.FetchLabels(), svc.FetchLabels))
+	r.POST("/xrpc/com.atproto.temp.requestPhoneVerification", xrpc.Handle(&requestPhoneVerification, p.RequestPhoneVerification(), xrpc.WithoutOutput(svc.RequestPhoneVerification)))
+	r.POST("/xrpc/com.atproto.temp.revokeAccountCredentials", xrpc.Handle(&revokeAccountCredentials, p.RevokeAccountCredentials(), xrpc.WithoutOutput(svc.RevokeAccountCredentials)))
+	return r.Err()
 }
 
 // Client calls com.atproto.temp on another host.

@@ -5,7 +5,6 @@ package operator
 
 import (
 	"context"
-	"errors"
 
 	"portico/api/xrpc"
 )
@@ -131,24 +130,24 @@ type Policy interface {
 	ResetPassword() xrpc.Policy[ResetPasswordInput]
 }
 
-// Register adds the routes of alt.portico.operator to s, or names every method
-// whose policy is incomplete.
-func Register(s *xrpc.Server, svc Service, p Policy) error {
-	return errors.Join(
-		xrpc.Handle(s, &clearBudgets, p.ClearBudgets(), xrpc.WithoutOutput(svc.ClearBudgets)),
-		xrpc.Handle(s, &createAccount, p.CreateAccount(), svc.CreateAccount),
-		xrpc.Handle(s, &disableAuthFactor, p.DisableAuthFactor(), xrpc.WithoutOutput(svc.DisableAuthFactor)),
-		xrpc.Handle(s, &getAccount, p.GetAccount(), svc.GetAccount),
-		xrpc.Handle(s, &getBudgets, p.GetBudgets(), svc.GetBudgets),
-		xrpc.Handle(s, &getLog, p.GetLog(), svc.GetLog),
-		xrpc.Handle(s, &inspectAccount, p.InspectAccount(), svc.InspectAccount),
-		xrpc.Handle(s, &listAccounts, p.ListAccounts(), svc.ListAccounts),
-		xrpc.Handle(s, &listDomains, p.ListDomains(), xrpc.WithoutInput(svc.ListDomains)),
-		xrpc.Handle(s, &putDomain, p.PutDomain(), svc.PutDomain),
-		xrpc.Handle(s, &removeDomain, p.RemoveDomain(), xrpc.WithoutOutput(svc.RemoveDomain)),
-		xrpc.Handle(s, &repairAccount, p.RepairAccount(), svc.RepairAccount),
-		xrpc.Handle(s, &resetPassword, p.ResetPassword(), xrpc.WithoutOutput(svc.ResetPassword)),
-	)
+// Register puts the routes of alt.portico.operator on e, the echo that s was made of or a
+// group of it, or names every method whose policy is incomplete.
+func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
+	r := s.On(e)
+	r.POST("/xrpc/alt.portico.operator.clearBudgets", xrpc.Handle(&clearBudgets, p.ClearBudgets(), xrpc.WithoutOutput(svc.ClearBudgets)))
+	r.POST("/xrpc/alt.portico.operator.createAccount", xrpc.Handle(&createAccount, p.CreateAccount(), svc.CreateAccount))
+	r.POST("/xrpc/alt.portico.operator.disableAuthFactor", xrpc.Handle(&disableAuthFactor, p.DisableAuthFactor(), xrpc.WithoutOutput(svc.DisableAuthFactor)))
+	r.GET("/xrpc/alt.portico.operator.getAccount", xrpc.Handle(&getAccount, p.GetAccount(), svc.GetAccount))
+	r.GET("/xrpc/alt.portico.operator.getBudgets", xrpc.Handle(&getBudgets, p.GetBudgets(), svc.GetBudgets))
+	r.GET("/xrpc/alt.portico.operator.getLog", xrpc.Handle(&getLog, p.GetLog(), svc.GetLog))
+	r.GET("/xrpc/alt.portico.operator.inspectAccount", xrpc.Handle(&inspectAccount, p.InspectAccount(), svc.InspectAccount))
+	r.GET("/xrpc/alt.portico.operator.listAccounts", xrpc.Handle(&listAccounts, p.ListAccounts(), svc.ListAccounts))
+	r.GET("/xrpc/alt.portico.operator.listDomains", xrpc.Handle(&listDomains, p.ListDomains(), xrpc.WithoutInput(svc.ListDomains)))
+	r.POST("/xrpc/alt.portico.operator.putDomain", xrpc.Handle(&putDomain, p.PutDomain(), svc.PutDomain))
+	r.POST("/xrpc/alt.portico.operator.removeDomain", xrpc.Handle(&removeDomain, p.RemoveDomain(), xrpc.WithoutOutput(svc.RemoveDomain)))
+	r.POST("/xrpc/alt.portico.operator.repairAccount", xrpc.Handle(&repairAccount, p.RepairAccount(), svc.RepairAccount))
+	r.POST("/xrpc/alt.portico.operator.resetPassword", xrpc.Handle(&resetPassword, p.ResetPassword(), xrpc.WithoutOutput(svc.ResetPassword)))
+	return r.Err()
 }
 
 // Client calls alt.portico.operator on another host.

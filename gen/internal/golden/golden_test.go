@@ -115,10 +115,10 @@ func TestRecursive(t *testing.T) {
 }
 
 // serve puts methods on a server and returns a client for it.
-func serve(t *testing.T, register func(*xrpc.Server) error) xrpc.Client {
+func serve(t *testing.T, register func(*echo.Echo, *xrpc.Server) error) xrpc.Client {
 	t.Helper()
 	e := echo.New()
-	if err := register(xrpc.NewServer(e, xrpc.Options{CheckOutput: true, Logger: slog.New(slog.DiscardHandler)})); err != nil {
+	if err := register(e, xrpc.NewServer(e, xrpc.Options{CheckOutput: true, Logger: slog.New(slog.DiscardHandler)})); err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(e)
@@ -143,7 +143,7 @@ func (finderPolicy) Find() xrpc.Policy[parameters.FindParams] { return public[pa
 
 func TestParams(t *testing.T) {
 	f := new(finder)
-	c := parameters.Client{Client: serve(t, func(s *xrpc.Server) error { return parameters.Register(s, f, finderPolicy{}) })}
+	c := parameters.Client{Client: serve(t, func(e *echo.Echo, s *xrpc.Server) error { return parameters.Register(e, s, f, finderPolicy{}) })}
 	want := parameters.FindParams{
 		DID: "did:plc:ewvi7nxzyoun6zhxrhs64oiz", Tags: []string{"a b", "&"}, Kind: "old", Limit: 7, Offset: 0, Deep: false,
 		Exact: new(false), Before: new(syntax.Datetime("2026-01-01T00:00:00.000Z")), At: new(int64(-1)),
@@ -197,7 +197,7 @@ func (bothPolicy) Upload() xrpc.Policy[xrpc.Args[both.UploadParams, xrpc.Body]] 
 
 func TestParamsAndBody(t *testing.T) {
 	service := new(bothService)
-	c := both.Client{Client: serve(t, func(s *xrpc.Server) error { return both.Register(s, service, bothPolicy{}) })}
+	c := both.Client{Client: serve(t, func(e *echo.Echo, s *xrpc.Server) error { return both.Register(e, s, service, bothPolicy{}) })}
 	out, err := c.Put(t.Context(), &both.PutParams{ID: "1"}, &both.PutInput{Name: "a"})
 	if err != nil || !out.Ok || service.got != "1 a" {
 		t.Errorf("put: %v, %v, got %q", out, err, service.got)
@@ -229,7 +229,9 @@ func (streamPolicy) Lines() xrpc.Policy[xrpc.None]  { return public[xrpc.None]()
 func (streamPolicy) Upload() xrpc.Policy[xrpc.Body] { return public[xrpc.Body]() }
 
 func TestStreams(t *testing.T) {
-	c := streams.Client{Client: serve(t, func(s *xrpc.Server) error { return streams.Register(s, streamService{}, streamPolicy{}) })}
+	c := streams.Client{Client: serve(t, func(e *echo.Echo, s *xrpc.Server) error {
+		return streams.Register(e, s, streamService{}, streamPolicy{})
+	})}
 	for name, call := range map[string]func() (*xrpc.Body, error){
 		"{}\n{}\n": func() (*xrpc.Body, error) { return c.Lines(t.Context()) },
 		"abc": func() (*xrpc.Body, error) {
@@ -260,8 +262,8 @@ type shopPolicy struct{ xrpc.Policy[declared.BuyInput] }
 func (p shopPolicy) Buy() xrpc.Policy[declared.BuyInput] { return p.Policy }
 
 func TestDeclaredErrors(t *testing.T) {
-	c := declared.Client{Client: serve(t, func(s *xrpc.Server) error {
-		return declared.Register(s, shop{}, shopPolicy{public[declared.BuyInput]()})
+	c := declared.Client{Client: serve(t, func(e *echo.Echo, s *xrpc.Server) error {
+		return declared.Register(e, s, shop{}, shopPolicy{public[declared.BuyInput]()})
 	})}
 	err := c.Buy(t.Context(), &declared.BuyInput{ID: "1"})
 	if !errors.Is(err, declared.ErrBuySoldOut) || errors.Is(err, declared.ErrBuyInvalidHandle) {
@@ -270,7 +272,8 @@ func TestDeclaredErrors(t *testing.T) {
 }
 
 func TestUndecidedPolicy(t *testing.T) {
-	err := declared.Register(xrpc.NewServer(echo.New(), xrpc.Options{}), shop{}, shopPolicy{})
+	e := echo.New()
+	err := declared.Register(e, xrpc.NewServer(e, xrpc.Options{}), shop{}, shopPolicy{})
 	if err == nil || !strings.Contains(err.Error(), "com.example.shop.buy") {
 		t.Errorf("got %v, want an error that names the method", err)
 	}

@@ -5,7 +5,6 @@ package merged
 
 import (
 	"context"
-	"errors"
 
 	"portico/api/xrpc"
 )
@@ -22,12 +21,12 @@ type Policy interface {
 	BGetTwo() xrpc.Policy[xrpc.None]
 }
 
-// Register adds the routes of com.example to s, or names every method
-// whose policy is incomplete.
-func Register(s *xrpc.Server, svc Service, p Policy) error {
-	return errors.Join(
-		xrpc.Handle(s, &bGetTwo, p.BGetTwo(), xrpc.WithoutInput(svc.BGetTwo)),
-	)
+// Register puts the routes of com.example on e, the echo that s was made of or a
+// group of it, or names every method whose policy is incomplete.
+func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
+	r := s.On(e)
+	r.GET("/xrpc/com.example.b.getTwo", xrpc.Handle(&bGetTwo, p.BGetTwo(), xrpc.WithoutInput(svc.BGetTwo)))
+	return r.Err()
 }
 
 // Client calls com.example on another host.

@@ -5,7 +5,6 @@ package shop
 
 import (
 	"context"
-	"errors"
 
 	"portico/api/xrpc"
 )
@@ -31,15 +30,15 @@ type Policy interface {
 	PutItem() xrpc.Policy[PutItemInput]
 }
 
-// Register adds the routes of com.example.shop to s, or names every method
-// whose policy is incomplete.
-func Register(s *xrpc.Server, svc Service, p Policy) error {
-	return errors.Join(
-		xrpc.Handle(s, &getAll, p.GetAll(), xrpc.WithoutInput(svc.GetAll)),
-		xrpc.Handle(s, &getAny, p.GetAny(), xrpc.WithoutInput(svc.GetAny)),
-		xrpc.Handle(s, &getItem, p.GetItem(), xrpc.WithoutInput(svc.GetItem)),
-		xrpc.Handle(s, &putItem, p.PutItem(), xrpc.WithoutOutput(svc.PutItem)),
-	)
+// Register puts the routes of com.example.shop on e, the echo that s was made of or a
+// group of it, or names every method whose policy is incomplete.
+func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
+	r := s.On(e)
+	r.GET("/xrpc/com.example.shop.getAll", xrpc.Handle(&getAll, p.GetAll(), xrpc.WithoutInput(svc.GetAll)))
+	r.GET("/xrpc/com.example.shop.getAny", xrpc.Handle(&getAny, p.GetAny(), xrpc.WithoutInput(svc.GetAny)))
+	r.GET("/xrpc/com.example.shop.getItem", xrpc.Handle(&getItem, p.GetItem(), xrpc.WithoutInput(svc.GetItem)))
+	r.POST("/xrpc/com.example.shop.putItem", xrpc.Handle(&putItem, p.PutItem(), xrpc.WithoutOutput(svc.PutItem)))
+	return r.Err()
 }
 
 // Client calls com.example.shop on another host.

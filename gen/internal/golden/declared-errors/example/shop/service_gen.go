@@ -5,7 +5,6 @@ package shop
 
 import (
 	"context"
-	"errors"
 
 	"portico/api/xrpc"
 )
@@ -26,12 +25,12 @@ type Policy interface {
 	Buy() xrpc.Policy[BuyInput]
 }
 
-// Register adds the routes of com.example.shop to s, or names every method
-// whose policy is incomplete.
-func Register(s *xrpc.Server, svc Service, p Policy) error {
-	return errors.Join(
-		xrpc.Handle(s, &buy, p.Buy(), xrpc.WithoutOutput(svc.Buy)),
-	)
+// Register puts the routes of com.example.shop on e, the echo that s was made of or a
+// group of it, or names every method whose policy is incomplete.
+func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
+	r := s.On(e)
+	r.POST("/xrpc/com.example.shop.buy", xrpc.Handle(&buy, p.Buy(), xrpc.WithoutOutput(svc.Buy)))
+	return r.Err()
 }
 
 // Client calls com.example.shop on another host.

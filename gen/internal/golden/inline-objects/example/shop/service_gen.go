@@ -5,7 +5,6 @@ package shop
 
 import (
 	"context"
-	"errors"
 
 	"portico/api/xrpc"
 )
@@ -22,12 +21,12 @@ type Policy interface {
 	GetInfo() xrpc.Policy[xrpc.None]
 }
 
-// Register adds the routes of com.example.shop to s, or names every method
-// whose policy is incomplete.
-func Register(s *xrpc.Server, svc Service, p Policy) error {
-	return errors.Join(
-		xrpc.Handle(s, &getInfo, p.GetInfo(), xrpc.WithoutInput(svc.GetInfo)),
-	)
+// Register puts the routes of com.example.shop on e, the echo that s was made of or a
+// group of it, or names every method whose policy is incomplete.
+func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
+	r := s.On(e)
+	r.GET("/xrpc/com.example.shop.getInfo", xrpc.Handle(&getInfo, p.GetInfo(), xrpc.WithoutInput(svc.GetInfo)))
+	return r.Err()
 }
 
 // Client calls com.example.shop on another host.

@@ -5,7 +5,6 @@ package use
 
 import (
 	"context"
-	"errors"
 
 	"portico/api/xrpc"
 )
@@ -52,22 +51,22 @@ type Policy interface {
 	V() xrpc.Policy[xrpc.Args[VParams, VInput]]
 }
 
-// Register adds the routes of com.example.use to s, or names every method
-// whose policy is incomplete.
-func Register(s *xrpc.Server, svc Service, p Policy) error {
-	return errors.Join(
-		xrpc.Handle(s, &cMethod, p.C(), xrpc.WithParams(svc.C)),
-		xrpc.Handle(s, &errorsMethod, p.Errors(), xrpc.WithParams(svc.Errors)),
-		xrpc.Handle(s, &find, p.Find(), svc.Find),
-		xrpc.Handle(s, &jsonMethod, p.JSON(), xrpc.WithParams(svc.JSON)),
-		xrpc.Handle(s, &newMethod, p.New(), xrpc.WithParams(svc.New)),
-		xrpc.Handle(s, &pMethod, p.P(), xrpc.WithParams(svc.P)),
-		xrpc.Handle(s, &sMethod, p.S(), xrpc.WithParams(svc.S)),
-		xrpc.Handle(s, &stringMethod, p.String(), xrpc.WithParams(svc.String)),
-		xrpc.Handle(s, &svcMethod, p.Svc(), xrpc.WithParams(svc.Svc)),
-		xrpc.Handle(s, &typeMethod, p.Type(), xrpc.WithParams(svc.Type)),
-		xrpc.Handle(s, &vMethod, p.V(), xrpc.WithParams(svc.V)),
-	)
+// Register puts the routes of com.example.use on e, the echo that s was made of or a
+// group of it, or names every method whose policy is incomplete.
+func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
+	r := s.On(e)
+	r.POST("/xrpc/com.example.use.c", xrpc.Handle(&cMethod, p.C(), xrpc.WithParams(svc.C)))
+	r.POST("/xrpc/com.example.use.errors", xrpc.Handle(&errorsMethod, p.Errors(), xrpc.WithParams(svc.Errors)))
+	r.GET("/xrpc/com.example.use.find", xrpc.Handle(&find, p.Find(), svc.Find))
+	r.POST("/xrpc/com.example.use.json", xrpc.Handle(&jsonMethod, p.JSON(), xrpc.WithParams(svc.JSON)))
+	r.POST("/xrpc/com.example.use.new", xrpc.Handle(&newMethod, p.New(), xrpc.WithParams(svc.New)))
+	r.POST("/xrpc/com.example.use.p", xrpc.Handle(&pMethod, p.P(), xrpc.WithParams(svc.P)))
+	r.POST("/xrpc/com.example.use.s", xrpc.Handle(&sMethod, p.S(), xrpc.WithParams(svc.S)))
+	r.POST("/xrpc/com.example.use.string", xrpc.Handle(&stringMethod, p.String(), xrpc.WithParams(svc.String)))
+	r.POST("/xrpc/com.example.use.svc", xrpc.Handle(&svcMethod, p.Svc(), xrpc.WithParams(svc.Svc)))
+	r.POST("/xrpc/com.example.use.type", xrpc.Handle(&typeMethod, p.Type(), xrpc.WithParams(svc.Type)))
+	r.POST("/xrpc/com.example.use.v", xrpc.Handle(&vMethod, p.V(), xrpc.WithParams(svc.V)))
+	return r.Err()
 }
 
 // Client calls com.example.use on another host.

@@ -5,7 +5,6 @@ package shop
 
 import (
 	"context"
-	"errors"
 
 	"portico/api/xrpc"
 )
@@ -34,16 +33,16 @@ type Policy interface {
 	Touch() xrpc.Policy[xrpc.None]
 }
 
-// Register adds the routes of com.example.shop to s, or names every method
-// whose policy is incomplete.
-func Register(s *xrpc.Server, svc Service, p Policy) error {
-	return errors.Join(
-		xrpc.Handle(s, &drop, p.Drop(), xrpc.WithoutOutput(svc.Drop)),
-		xrpc.Handle(s, &look, p.Look(), xrpc.WithoutOutput(svc.Look)),
-		xrpc.Handle(s, &ping, p.Ping(), xrpc.WithoutBoth(svc.Ping)),
-		xrpc.Handle(s, &read, p.Read(), xrpc.WithoutInput(svc.Read)),
-		xrpc.Handle(s, &touch, p.Touch(), xrpc.WithoutBoth(svc.Touch)),
-	)
+// Register puts the routes of com.example.shop on e, the echo that s was made of or a
+// group of it, or names every method whose policy is incomplete.
+func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
+	r := s.On(e)
+	r.POST("/xrpc/com.example.shop.drop", xrpc.Handle(&drop, p.Drop(), xrpc.WithoutOutput(svc.Drop)))
+	r.GET("/xrpc/com.example.shop.look", xrpc.Handle(&look, p.Look(), xrpc.WithoutOutput(svc.Look)))
+	r.POST("/xrpc/com.example.shop.ping", xrpc.Handle(&ping, p.Ping(), xrpc.WithoutBoth(svc.Ping)))
+	r.GET("/xrpc/com.example.shop.read", xrpc.Handle(&read, p.Read(), xrpc.WithoutInput(svc.Read)))
+	r.POST("/xrpc/com.example.shop.touch", xrpc.Handle(&touch, p.Touch(), xrpc.WithoutBoth(svc.Touch)))
+	return r.Err()
 }
 
 // Client calls com.example.shop on another host.

@@ -5,7 +5,6 @@ package shop
 
 import (
 	"context"
-	"errors"
 
 	"portico/api/xrpc"
 )
@@ -34,16 +33,16 @@ type Policy interface {
 	ServiceQuery() xrpc.Policy[xrpc.None]
 }
 
-// Register adds the routes of com.example.shop to s, or names every method
-// whose policy is incomplete.
-func Register(s *xrpc.Server, svc Service, p Policy) error {
-	return errors.Join(
-		xrpc.Handle(s, &clientQuery, p.ClientQuery(), xrpc.WithoutBoth(svc.ClientQuery)),
-		xrpc.Handle(s, &contextMethod, p.Context(), xrpc.WithoutBoth(svc.Context)),
-		xrpc.Handle(s, &deleteMethod, p.Delete(), xrpc.WithoutBoth(svc.Delete)),
-		xrpc.Handle(s, &inMethod, p.In(), xrpc.WithoutOutput(svc.In)),
-		xrpc.Handle(s, &serviceQuery, p.ServiceQuery(), xrpc.WithoutBoth(svc.ServiceQuery)),
-	)
+// Register puts the routes of com.example.shop on e, the echo that s was made of or a
+// group of it, or names every method whose policy is incomplete.
+func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
+	r := s.On(e)
+	r.GET("/xrpc/com.example.shop.client", xrpc.Handle(&clientQuery, p.ClientQuery(), xrpc.WithoutBoth(svc.ClientQuery)))
+	r.GET("/xrpc/com.example.shop.context", xrpc.Handle(&contextMethod, p.Context(), xrpc.WithoutBoth(svc.Context)))
+	r.POST("/xrpc/com.example.shop.delete", xrpc.Handle(&deleteMethod, p.Delete(), xrpc.WithoutBoth(svc.Delete)))
+	r.GET("/xrpc/com.example.shop.in", xrpc.Handle(&inMethod, p.In(), xrpc.WithoutOutput(svc.In)))
+	r.GET("/xrpc/com.example.shop.service", xrpc.Handle(&serviceQuery, p.ServiceQuery(), xrpc.WithoutBoth(svc.ServiceQuery)))
+	return r.Err()
 }
 
 // Client calls com.example.shop on another host.

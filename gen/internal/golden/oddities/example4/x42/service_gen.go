@@ -5,7 +5,6 @@ package x42
 
 import (
 	"context"
-	"errors"
 
 	"portico/api/xrpc"
 )
@@ -25,13 +24,13 @@ type Policy interface {
 	Ask() xrpc.Policy[xrpc.None]
 }
 
-// Register adds the routes of com.example-4.x4-2 to s, or names every method
-// whose policy is incomplete.
-func Register(s *xrpc.Server, svc Service, p Policy) error {
-	return errors.Join(
-		xrpc.Handle(s, &act, p.Act(), svc.Act),
-		xrpc.Handle(s, &ask, p.Ask(), xrpc.WithoutInput(svc.Ask)),
-	)
+// Register puts the routes of com.example-4.x4-2 on e, the echo that s was made of or a
+// group of it, or names every method whose policy is incomplete.
+func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
+	r := s.On(e)
+	r.POST("/xrpc/com.example-4.x4-2.act", xrpc.Handle(&act, p.Act(), svc.Act))
+	r.GET("/xrpc/com.example-4.x4-2.ask", xrpc.Handle(&ask, p.Ask(), xrpc.WithoutInput(svc.Ask)))
+	return r.Err()
 }
 
 // Client calls com.example-4.x4-2 on another host.

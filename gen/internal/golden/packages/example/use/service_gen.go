@@ -5,7 +5,6 @@ package use
 
 import (
 	"context"
-	"errors"
 
 	"portico/api/xrpc"
 )
@@ -25,13 +24,13 @@ type Policy interface {
 	Shop() xrpc.Policy[xrpc.None]
 }
 
-// Register adds the routes of com.example.use to s, or names every method
-// whose policy is incomplete.
-func Register(s *xrpc.Server, svc Service, p Policy) error {
-	return errors.Join(
-		xrpc.Handle(s, &getShop, p.GetShop(), xrpc.WithoutInput(svc.GetShop)),
-		xrpc.Handle(s, &shop, p.Shop(), xrpc.WithoutInput(svc.Shop)),
-	)
+// Register puts the routes of com.example.use on e, the echo that s was made of or a
+// group of it, or names every method whose policy is incomplete.
+func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
+	r := s.On(e)
+	r.GET("/xrpc/com.example.use.getShop", xrpc.Handle(&getShop, p.GetShop(), xrpc.WithoutInput(svc.GetShop)))
+	r.GET("/xrpc/com.example.use.shop", xrpc.Handle(&shop, p.Shop(), xrpc.WithoutInput(svc.Shop)))
+	return r.Err()
 }
 
 // Client calls com.example.use on another host.

@@ -5,7 +5,6 @@ package shop
 
 import (
 	"context"
-	"errors"
 
 	"portico/api/xrpc"
 )
@@ -28,14 +27,14 @@ type Policy interface {
 	Upload() xrpc.Policy[xrpc.Args[UploadParams, xrpc.Body]]
 }
 
-// Register adds the routes of com.example.shop to s, or names every method
-// whose policy is incomplete.
-func Register(s *xrpc.Server, svc Service, p Policy) error {
-	return errors.Join(
-		xrpc.Handle(s, &put, p.Put(), xrpc.WithParams(svc.Put)),
-		xrpc.Handle(s, &set, p.Set(), xrpc.WithParamsWithoutOutput(svc.Set)),
-		xrpc.Handle(s, &upload, p.Upload(), xrpc.WithParamsWithoutOutput(svc.Upload)),
-	)
+// Register puts the routes of com.example.shop on e, the echo that s was made of or a
+// group of it, or names every method whose policy is incomplete.
+func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
+	r := s.On(e)
+	r.POST("/xrpc/com.example.shop.put", xrpc.Handle(&put, p.Put(), xrpc.WithParams(svc.Put)))
+	r.POST("/xrpc/com.example.shop.set", xrpc.Handle(&set, p.Set(), xrpc.WithParamsWithoutOutput(svc.Set)))
+	r.POST("/xrpc/com.example.shop.upload", xrpc.Handle(&upload, p.Upload(), xrpc.WithParamsWithoutOutput(svc.Upload)))
+	return r.Err()
 }
 
 // Client calls com.example.shop on another host.

@@ -5,7 +5,6 @@ package shop
 
 import (
 	"context"
-	"errors"
 
 	"portico/api/xrpc"
 )
@@ -24,12 +23,12 @@ type Policy interface {
 	Find() xrpc.Policy[FindParams]
 }
 
-// Register adds the routes of com.example.shop to s, or names every method
-// whose policy is incomplete.
-func Register(s *xrpc.Server, svc Service, p Policy) error {
-	return errors.Join(
-		xrpc.Handle(s, &find, p.Find(), svc.Find),
-	)
+// Register puts the routes of com.example.shop on e, the echo that s was made of or a
+// group of it, or names every method whose policy is incomplete.
+func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
+	r := s.On(e)
+	r.GET("/xrpc/com.example.shop.find", xrpc.Handle(&find, p.Find(), svc.Find))
+	return r.Err()
 }
 
 // Client calls com.example.shop on another host.

@@ -5,7 +5,6 @@ package shop
 
 import (
 	"context"
-	"errors"
 
 	"portico/api/xrpc"
 )
@@ -31,15 +30,15 @@ type Policy interface {
 	Upload() xrpc.Policy[xrpc.Body]
 }
 
-// Register adds the routes of com.example.shop to s, or names every method
-// whose policy is incomplete.
-func Register(s *xrpc.Server, svc Service, p Policy) error {
-	return errors.Join(
-		xrpc.Handle(s, &bare, p.Bare(), xrpc.WithoutInput(svc.Bare)),
-		xrpc.Handle(s, &feed, p.Feed(), xrpc.WithoutInput(svc.Feed)),
-		xrpc.Handle(s, &lines, p.Lines(), xrpc.WithoutInput(svc.Lines)),
-		xrpc.Handle(s, &upload, p.Upload(), svc.Upload),
-	)
+// Register puts the routes of com.example.shop on e, the echo that s was made of or a
+// group of it, or names every method whose policy is incomplete.
+func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
+	r := s.On(e)
+	r.GET("/xrpc/com.example.shop.bare", xrpc.Handle(&bare, p.Bare(), xrpc.WithoutInput(svc.Bare)))
+	r.GET("/xrpc/com.example.shop.feed", xrpc.Handle(&feed, p.Feed(), xrpc.WithoutInput(svc.Feed)))
+	r.GET("/xrpc/com.example.shop.lines", xrpc.Handle(&lines, p.Lines(), xrpc.WithoutInput(svc.Lines)))
+	r.POST("/xrpc/com.example.shop.upload", xrpc.Handle(&upload, p.Upload(), svc.Upload))
+	return r.Err()
 }
 
 // Client calls com.example.shop on another host.
