@@ -14,6 +14,7 @@ import (
 var house = []struct{ packages, imports string }{
 	{"portico/gen/internal/golden/**", "portico/gen/internal/golden/** " + generated},
 	{"portico/gen/pull", "portico/gen/** " + lexicons + " " + published},
+	{"portico/gen", "portico/gen/** " + lexicons + " github.com/rogpeppe/go-internal/diff"},
 	{"portico/gen/**", "portico/gen/** " + lexicons},
 	{"portico/cmd/internal/**", ""},
 	{"portico/cmd/lexgen", "portico/gen/** " + lexicons + " github.com/bluesky-social/indigo/atproto/identity"},
