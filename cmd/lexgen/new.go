@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -119,9 +120,7 @@ func start(c gen.Config, dir, lexicons, name, out string, stdout, stderr io.Writ
 		}
 		files["lexicons"+strings.TrimPrefix(d.Path, c.Lexicons)] = data
 	}
-	for name, data := range r.Files {
-		files[name] = data
-	}
+	maps.Copy(files, r.Files)
 	if files["go.sum"], err = os.ReadFile(filepath.Join(checkout, "go.sum")); err != nil {
 		return err
 	}

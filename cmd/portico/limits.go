@@ -23,7 +23,9 @@ const redisTimeout = 500 * time.Millisecond
 
 // redisLimiter counts requests in Redis, for several processes together: their
 // requests take from the same windows, exactly, whatever their clocks say. It is safe for
-// concurrent use. Nothing that a client sent can be read in Redis.
+// concurrent use. Nothing that a client sent can be read in Redis. Ours because
+// go-redis/redis_rate has leaky buckets, and the contract's limits are windows, of which
+// one request takes from several at once.
 type redisLimiter struct {
 	client *redis.Client
 	prefix string // of all keys, so that servers may share one Redis

@@ -353,6 +353,7 @@ func nearSetting(name string) string {
 }
 
 // distance is how many letters must be put in, left out or replaced to get from a to b.
+// Ours because what cli suggests is the nearest name however far it is.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

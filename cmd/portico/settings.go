@@ -191,6 +191,11 @@ func (k kind) form() string {
 
 // setting is one row of the table of settings. Rows of the reference's
 // names (PDS_) follow its reading rules; those of our own are read strictly.
+//
+// Ours because modules such as caarlos0/env put texts into the fields of a struct, which
+// the set functions below do in a hundred lines. The rest would stay: two rules of reading, defaults
+// of a development server, secrets from a file, names with a *, what is refused and why,
+// all problems at once, and the document.
 type setting struct {
 	name  string // one that ends in * stands for all that begin so
 	kind  kind

@@ -4,7 +4,8 @@
 // Budgets are always on and live in the database, so that they hold across
 // restarts and across the nodes of one Postgres. They are fixed windows which
 // begin with the first thing counted. They are no request limits: those are the
-// operator's choice, these are not.
+// operator's choice, these are not. Ours because limiters to be had, x/time/rate and
+// echo's among them, count in the memory of one process.
 //
 // A [Budget] says how much there is, a [Payer] whose it is, and the [Ledger] of a
 // server keeps what was spent. Who pays is a keyed hash there: a copy of the database

@@ -4,6 +4,9 @@
 // holds the job's lease renews it with every run, and another one takes over when
 // it stops doing so. A job must all the same be safe to run twice at once, for a
 // node that was asleep does not know that it lost its lease.
+//
+// Ours because schedulers to be had are about calendars, which these jobs do not need,
+// and the lease, which is the most of it, is a row of this database.
 package job
 
 import (

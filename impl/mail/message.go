@@ -24,7 +24,8 @@ func Message(to, subject, content string) Letter {
 
 // PlainText is what a reader of HTML sees, more or less: lines where paragraphs
 // and the like begin, the addresses of links in brackets, nothing of styles and
-// scripts. There is no HTML that it cannot read.
+// scripts. There is no HTML that it cannot read. Ours because it is one loop over what
+// x/net/html reads: a module would be that loop with other decisions.
 func PlainText(content string) string {
 	var b strings.Builder
 	tokens := html.NewTokenizer(strings.NewReader(content))

@@ -16,7 +16,8 @@ import (
 // password are everything up to the last @ before the first /, ?, # or \, so blanks, @
 // and most other signs may stand in them as they are. What stands for itself in no place,
 // such as a / in a password, is refused with how to write it. Errors continue a sentence
-// that names the setting, and do not repeat the URL.
+// that names the setting, and do not repeat the URL. Ours because [url.Parse] refuses most
+// of these passwords, and repeats them.
 func ParseURL(text string) (*url.URL, error) {
 	scheme, rest, ok := strings.Cut(strings.TrimSpace(text), ":")
 	scheme = strings.ToLower(scheme)

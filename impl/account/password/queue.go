@@ -27,7 +27,8 @@ const (
 	networkMost = 8  // of one Network
 )
 
-// queue is who waits, and whose turn it is. Half of its places are for known callers and
+// queue is who waits, and whose turn it is. Ours because x/sync/semaphore serves in the
+// order of coming, and who comes most would have the most of it. Half of its places are for known callers and
 // half for the rest. The halves take turns, within each the networks, and within these
 // their addresses: whoever is alone somewhere waits for one hash of each other network
 // at most, however many that one wants.

@@ -23,6 +23,8 @@ type Number string
 
 // Parse reads a number as people type it, or returns [ErrInvalid]. Spaces, dashes and
 // brackets do not count; ten digits without a plus sign are a number of North America.
+// Ours because which numbers there are is the provider's to say: a module would have the
+// numbering plans of all countries for it, megabytes that age.
 func Parse(typed string) (Number, error) {
 	text := bare(typed)
 	if len(text) == 10 && digits(text) {

@@ -1,7 +1,6 @@
 package directory
 
 import (
-	"encoding/base32"
 	"fmt"
 	"maps"
 	"net/http"
@@ -219,8 +218,6 @@ func place(did string, entries []Entry, op plc.Operation, body []byte, now time.
 	return p, nil
 }
 
-var didEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
-
 func first(did string, op plc.Operation, cid dagcbor.CID, body []byte) error {
 	d, ok := op.Data()
 	if !ok {
@@ -229,8 +226,7 @@ func first(did string, op plc.Operation, cid dagcbor.CID, body []byte) error {
 	if _, err := op.Verify(d.RotationKeys); err != nil {
 		return refuse("Invalid signature on op: %s", body)
 	}
-	// The hash in the CID is the one that the DID is cut from.
-	if want := "did:plc:" + didEncoding.EncodeToString(cid[4:])[:24]; want != did {
+	if want := plc.DIDOf(cid).String(); want != did {
 		return refuse("Hash of genesis operation does not match DID identifier: %s", want)
 	}
 	if _, there := op["prev"].(string); there {

@@ -276,7 +276,7 @@ func TestGenesis(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.refuse(syntax.DID("did:plc:"+didEncoding.EncodeToString(cid[4:])[:24]), late, "Improperly formatted operation, expected null prev on create: {")
+	f.refuse(plc.DIDOf(cid), late, "Improperly formatted operation, expected null prev on create: {")
 
 	f.accept(did, op)
 	f.refuse(did, op, "Operations not correctly ordered")

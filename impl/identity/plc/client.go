@@ -109,6 +109,9 @@ func (p Presence) String() string {
 // A Client speaks to a PLC directory. Its fields are set before its first use; then
 // it is safe for concurrent use. Every error that a request ends with is an *Error.
 // Redirects are not followed.
+//
+// Ours because the module proxy has no client of the directory, and no module that tries
+// again knows that after a lost answer the log has to be asked first.
 type Client struct {
 	// URL is the directory's base, without a path; DefaultURL if empty.
 	URL string

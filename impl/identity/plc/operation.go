@@ -7,7 +7,6 @@ package plc
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/base32"
 	"encoding/base64"
 	"encoding/json"
@@ -446,12 +445,16 @@ func DID(op Operation) (syntax.DID, error) {
 	if op.Type() == TypeTombstone || op.Prev() != "" {
 		return "", fmt.Errorf("derive DID: %w that comes first", ErrOperation)
 	}
-	b, err := op.Encode()
+	cid, err := op.CID()
 	if err != nil {
 		return "", err
 	}
-	h := sha256.Sum256(b)
-	return syntax.DID("did:plc:" + didEncoding.EncodeToString(h[:])[:24]), nil
+	return DIDOf(cid), nil
+}
+
+// DIDOf returns the DID whose first operation is called cid: it is cut from the hash there.
+func DIDOf(cid dagcbor.CID) syntax.DID {
+	return syntax.DID("did:plc:" + didEncoding.EncodeToString(cid[4:])[:24])
 }
 
 // Sign signs op with a rotation key, replacing any signature that it has. It

@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -71,9 +72,9 @@ func (c *Cache) Resolve(ctx context.Context, did syntax.DID, fresh bool) (*Docum
 	}
 	if doc, fetched := c.load(ctx, did); doc != nil {
 		switch age := c.Now().Sub(fetched); {
-		case age < or(c.StaleAfter, StaleAfter):
+		case age < cmp.Or(c.StaleAfter, StaleAfter):
 			return doc, nil
-		case age < or(c.ExpireAfter, ExpireAfter):
+		case age < cmp.Or(c.ExpireAfter, ExpireAfter):
 			c.refresh(ctx, did, fetched)
 			return doc, nil
 		}
@@ -141,13 +142,6 @@ func (c *Cache) Document(ctx context.Context, did syntax.DID, fresh bool) (json.
 
 // Wait returns when no refresh runs in the background any more.
 func (c *Cache) Wait() { c.background.Wait() }
-
-func or(d, otherwise time.Duration) time.Duration {
-	if d > 0 {
-		return d
-	}
-	return otherwise
-}
 
 func (c *Cache) load(ctx context.Context, did syntax.DID) (*Document, time.Time) {
 	data, fetched, err := c.Store.DIDDocument(ctx, did)

@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -61,11 +62,7 @@ func (d *DIDs) fetch(ctx context.Context, did syntax.DID) (*Document, error) {
 	default:
 		return nil, ErrUnsupported
 	}
-	timeout := d.Timeout
-	if timeout <= 0 {
-		timeout = Timeout
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(d.Timeout, Timeout))
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {

@@ -84,7 +84,8 @@ func prefixes(texts ...string) []netip.Prefix {
 	return out
 }
 
-// Public reports whether a is a unicast address on the public Internet.
+// Public reports whether a is a unicast address on the public Internet. Ours because indigo's util/ssrf takes 6to4, Teredo and
+// documentation of IPv6 for public.
 func Public(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
 	if !a.IsValid() || !a.IsGlobalUnicast() || a.IsPrivate() || a.Is6() && !global.Contains(a) {

@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,10 +50,7 @@ func (r *Handles) resolve(ctx context.Context, h syntax.Handle) (string, error) 
 	if !h.AllowedTLD() {
 		return "", errors.New("top-level domain does not resolve")
 	}
-	timeout := r.Timeout
-	if timeout <= 0 {
-		timeout = Timeout
-	}
+	timeout := cmp.Or(r.Timeout, Timeout)
 	lookup := r.TXT
 	if lookup == nil {
 		lookup = net.DefaultResolver.LookupTXT

@@ -52,7 +52,7 @@ func (r *Rules) Supported(address string) bool {
 func Normalize(address string) string { return ToLower(address) }
 
 // Valid reports whether address is one mailbox at one domain, written without quotes, comments, blanks or an address in brackets.
-// Letters of any script may be part of it.
+// Letters of any script may be part of it. Ours because net/mail also takes quotes, comments and names.
 func Valid(address string) bool {
 	if !utf8.ValidString(address) || utf8.RuneCountInString(address) > 254 {
 		return false

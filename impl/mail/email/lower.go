@@ -8,7 +8,8 @@ import (
 
 // ToLower maps text to lower case as JavaScript does, and with it the servers that accounts come from: what one of them stored is
 // found again here. It differs from [strings.ToLower] in two letters: the dot of a dotted capital I stays as a mark, and a sigma is
-// written as the final one at the end of a word.
+// written as the final one at the end of a word. Ours because x/text/cases takes a modifier letter before a sigma for a word (ʰΣ),
+// which JavaScript does not, and looks no further back than 30 marks.
 func ToLower(text string) string {
 	if !strings.ContainsAny(text, "İΣ") {
 		return strings.ToLower(text)

@@ -434,7 +434,8 @@ func permanent(err error) bool {
 // retry is when to try again after the attempt counted last: after 5 seconds,
 // then twice as long each time, up to 15 minutes, spread by a quarter so that
 // what failed together does not come back together. At its expiry a letter is
-// looked at for the last time, to erase it.
+// looked at for the last time, to erase it. Ours because modules for this count the
+// attempts, which here the database does.
 func (o *Outbox) retry(m *db.Mail) time.Time {
 	chance := mathrand.Float64
 	if o.Chance != nil {

@@ -3,6 +3,9 @@
 // by length and then bytewise, shortest integers, no floats, no indefinite
 // lengths. The same value always gives the same bytes.
 //
+// Ours because atdata.MarshalCBOR takes two and a half times as long and nine times as
+// many allocations for a PLC operation, and nothing there takes an encoded map apart.
+//
 // All functions are pure and safe for concurrent use.
 package dagcbor
 

@@ -1,5 +1,6 @@
 // Package twilio has codes sent and checked by Twilio Verify, or by a service that
-// speaks its HTTP interface.
+// speaks its HTTP interface. Ours because the provider's module has all of its
+// interfaces, and these are two requests.
 package twilio
 
 import (
