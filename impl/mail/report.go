@@ -10,6 +10,9 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
+
+	"github.com/wneessen/go-mail/log"
 )
 
 // Report is what came of a test letter.
@@ -127,3 +130,61 @@ func (s *SMTP) advice(err *Error) []string {
 	}
 	return []string{"The mail server does not want to talk to this machine: its operator can say why. Some want the name of this machine (?name=HOST) to be one that resolves."}
 }
+
+// transcript hears a conversation. Its methods may be called on nil.
+type transcript struct {
+	lines []string
+}
+
+func (t *transcript) add(format string, args ...any) {
+	if t != nil {
+		t.lines = append(t.lines, fmt.Sprintf(format, args...))
+	}
+}
+
+func (t *transcript) connected(conn net.Conn) {
+	if t != nil {
+		t.add("connected to %s", conn.RemoteAddr())
+	}
+}
+
+func (t *transcript) encrypted(state tls.ConnectionState) {
+	if t == nil {
+		return
+	}
+	name := "no certificate"
+	if len(state.PeerCertificates) > 0 {
+		c := state.PeerCertificates[0]
+		name = fmt.Sprintf("certificate of %s, good until %s", clean(strings.Join(c.DNSNames, ", ")), c.NotAfter.UTC().Format(time.DateOnly))
+	}
+	if len(state.VerifiedChains) == 0 {
+		name += ", not checked"
+	}
+	t.add("encrypted with %s, %s", tls.VersionName(state.Version), name)
+}
+
+func (t *transcript) said(code int, text string) {
+	if t != nil {
+		t.add("< %d %s", code, said(text))
+	}
+}
+
+// Debugf takes one line of the conversation from the library.
+func (t *transcript) Debugf(l log.Log) {
+	mark := "<"
+	if l.Direction == log.DirClientToServer {
+		mark = ">"
+	}
+	for line := range strings.Lines(fmt.Sprintf(l.Format, l.Messages...)) {
+		t.add("%s %s", mark, said(line))
+	}
+}
+
+// Infof hears nothing.
+func (*transcript) Infof(log.Log) {}
+
+// Warnf hears nothing.
+func (*transcript) Warnf(log.Log) {}
+
+// Errorf hears nothing.
+func (*transcript) Errorf(log.Log) {}

@@ -1,12 +1,18 @@
 package mail
 
 import (
+	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/mail"
 	"net/netip"
 	"net/url"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"golang.org/x/net/idna"
@@ -92,4 +98,130 @@ func host(authority string) (string, error) {
 		return "", errors.New("has a host name that can't be: smtps://user:password@host:port")
 	}
 	return ascii + port, nil
+}
+
+// NewSMTP takes a mail server's URL, as [ParseURL] gives it:
+//
+//	smtp://user:password@host:587   encrypted by STARTTLS when that is offered
+//	smtps://user:password@host:465  encrypted from the start
+//
+// The ports shown are the defaults.
+// Options stand in the query: ignoreTLS, requireTLS, name (of this machine),
+// authMethod, socketTimeout (milliseconds), tls.rejectUnauthorized,
+// tls.servername, tls.minVersion and tls.maxVersion. What it would do with others
+// is of no use here; [SMTP.Ignored] names them. Errors do not repeat the URL.
+func NewSMTP(u *url.URL, from *mail.Address) (*SMTP, error) {
+	if from == nil {
+		return nil, errors.New("mail server: no sender address")
+	}
+	sender, err := recipient(from.Address)
+	if err != nil {
+		return nil, errors.New("mail server: the sender address is none that mail can be sent from")
+	}
+	s := &SMTP{From: mail.Address{Name: clean(from.Name), Address: sender}, host: u.Hostname(), port: u.Port(), tls: &tls.Config{MinVersion: tls.VersionTLS12}}
+	switch u.Scheme {
+	case "smtp":
+		s.port = cmp.Or(s.port, "587")
+		if s.port == "465" {
+			// There both sides wait for each other to begin, if it is what the port is for.
+			s.greeting = 5 * time.Second
+		}
+	case "smtps":
+		s.port, s.implicitTLS = cmp.Or(s.port, "465"), true
+	default:
+		return nil, errors.New("mail server: the URL begins with neither smtp:// nor smtps://")
+	}
+	if s.host == "" {
+		return nil, errors.New("mail server: the URL names no host")
+	}
+	s.tls.ServerName = s.host
+	if u.User != nil {
+		s.user = u.User.Username()
+		s.password, _ = u.User.Password()
+		s.login = s.user != "" || s.password != ""
+	}
+	// A name that is no host name would be refused by some servers; theirs for
+	// a client without one is its address.
+	if name, err := os.Hostname(); err == nil && strings.Contains(name, ".") && isASCII(name) {
+		s.helo = name
+	} else {
+		s.helo = "[127.0.0.1]"
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return nil, errors.New("mail server: the options after ? in the URL can't be read")
+	}
+	for name, values := range query {
+		if err := s.option(name, values[0]); err != nil {
+			return nil, fmt.Errorf("mail server: option %s %w", name, err)
+		}
+	}
+	slices.Sort(s.ignored)
+	if s.ignoreTLS && s.requireTLS {
+		return nil, errors.New("mail server: of the options ignoreTLS and requireTLS only one can be true")
+	}
+	return s, nil
+}
+
+func (s *SMTP) option(name, value string) (err error) {
+	switch name {
+	case "ignoreTLS":
+		s.ignoreTLS, err = truth(value)
+	case "requireTLS":
+		s.requireTLS, err = truth(value)
+	case "tls.rejectUnauthorized":
+		var reject bool
+		reject, err = truth(value)
+		s.tls.InsecureSkipVerify = !reject
+	case "tls.servername":
+		s.tls.ServerName = value
+	case "tls.minVersion":
+		s.tls.MinVersion, err = tlsVersion(value)
+	case "tls.maxVersion":
+		s.tls.MaxVersion, err = tlsVersion(value)
+	case "name":
+		if value == "" || !isASCII(value) || strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+			return errors.New("is not a host name")
+		}
+		s.helo = value
+	case "authMethod":
+		s.method = strings.ToUpper(value)
+		if !slices.Contains(methods, s.method) {
+			return fmt.Errorf("must be one of %s", strings.Join(methods, ", "))
+		}
+	case "socketTimeout":
+		n, err := strconv.ParseUint(value, 10, 31)
+		if err != nil || n == 0 {
+			return errors.New("is not a number of milliseconds")
+		}
+		s.Timeout = time.Duration(n) * time.Millisecond
+	default:
+		s.ignored = append(s.ignored, name)
+	}
+	return err
+}
+
+// truth reads a boolean as a script would: a number that is not 0 is true.
+func truth(value string) (bool, error) {
+	switch value {
+	case "true", "1":
+		return true, nil
+	case "false", "0":
+		return false, nil
+	}
+	return false, errors.New("must be true or false")
+}
+
+func tlsVersion(value string) (uint16, error) {
+	switch value {
+	case "TLSv1":
+		return tls.VersionTLS10, nil
+	case "TLSv1.1":
+		return tls.VersionTLS11, nil
+	case "TLSv1.2":
+		return tls.VersionTLS12, nil
+	case "TLSv1.3":
+		return tls.VersionTLS13, nil
+	}
+	return 0, errors.New("must be TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3")
 }
