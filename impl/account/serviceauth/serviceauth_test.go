@@ -134,6 +134,23 @@ func TestVerify(t *testing.T) {
 		}
 		return b
 	}
+	// onNist is a good token of the account with the P-256 key, its signature put as f does.
+	onNist := func(f func(sig []byte) []byte) string {
+		token := sign(t, nist, `{"alg":"ES256"}`, strings.Replace(payload, alice.String(), "did:web:nist.example.com", 1))
+		i := strings.LastIndexByte(token, '.') + 1
+		sig, err := base64.RawURLEncoding.DecodeString(token[i:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token[:i] + base64.RawURLEncoding.EncodeToString(f(sig))
+	}
+	paddedText := strings.Replace(good[:strings.LastIndexByte(good, '.')], ".", "==.", 1) + "="
+	paddedSig, err := key.HashAndSign([]byte(paddedText))
+	if err != nil {
+		t.Fatal(err)
+	}
+	padded := paddedText + "." + base64.RawURLEncoding.EncodeToString(paddedSig) + "="
+	expired := with(`"exp":1795383345`, `"exp":1`)
 	const mismatch = "BadJwtSignature: jwt signature does not match jwt issuer"
 	const lexicon = `BadJwtLexiconMethod: %s jwt lexicon method ("lxm"). must match: com.atproto.server.createAccount`
 
@@ -149,6 +166,15 @@ func TestVerify(t *testing.T) {
 		{"header an array", sign(t, key, `[]`, payload), "BadJwt: poorly formatted jwt"},
 		{"no alg", sign(t, key, `{"typ":"JWT"}`, payload), "BadJwt: poorly formatted jwt"},
 		{"alg no string", sign(t, key, `{"alg":1}`, payload), "BadJwt: poorly formatted jwt"},
+		{"alg null", sign(t, key, `{"alg":null}`, payload), "BadJwt: poorly formatted jwt"},
+		{"ALG alone", sign(t, key, `{"ALG":"ES256K"}`, payload), "BadJwt: poorly formatted jwt"},
+		{"header with more behind it", sign(t, key, header+`{}`, payload), "BadJwt: poorly formatted jwt"},
+		{"header with a number too large to read", sign(t, key, `{"alg":"ES256K","typ":"at+jwt","x":1e999}`, payload), "BadJwt: poorly formatted jwt"},
+		{"header empty", sign(t, key, ``, payload), "BadJwt: poorly formatted jwt"},
+		{"no alg, typ at+jwt", sign(t, key, `{"typ":"at+jwt"}`, payload), "BadJwt: poorly formatted jwt"},
+		{"alg unknown, typ at+jwt", sign(t, key, `{"alg":"x","typ":"at+jwt"}`, payload), `BadJwtType: Invalid jwt type "at+jwt"`},
+		{"typ in capitals", sign(t, key, `{"alg":"ES256K","typ":"AT+JWT"}`, payload), ""},
+		{"crit", sign(t, key, `{"alg":"ES256K","crit":["b64"],"b64":false}`, payload), ""},
 		{"no typ", sign(t, key, `{"alg":"ES256K"}`, payload), ""},
 		{"typ of another kind", sign(t, key, `{"alg":"ES256K","typ":"x"}`, payload), ""},
 		{"typ a number", sign(t, key, `{"alg":"ES256K","typ":5}`, payload), ""},
@@ -158,6 +184,23 @@ func TestVerify(t *testing.T) {
 
 		{"payload no JSON", sign(t, key, header, `x`), "BadJwt: poorly formatted jwt"},
 		{"payload null", sign(t, key, header, `null`), "BadJwt: poorly formatted jwt"},
+		{"payload an array", sign(t, key, header, `[]`), "BadJwt: poorly formatted jwt"},
+		{"payload empty", sign(t, key, header, ``), "BadJwt: poorly formatted jwt"},
+		{"payload with more behind it", sign(t, key, header, payload+`{}`), "BadJwt: poorly formatted jwt"},
+		{"payload with blanks behind it", sign(t, key, header, payload+" \n"), ""},
+		{"payload no base64", strings.Replace(good, ".", ".!", 1), "BadJwt: poorly formatted jwt"},
+		{"payload with a number too large to read", with(`{`, `{"x":1e999,`), "BadJwt: poorly formatted jwt"},
+		{"iss null", with(`"did:plc:gnme2elp3bnvqq53n6oc6qgx"`, `null`), "BadJwt: poorly formatted jwt"},
+		{"ISS alone", with(`"iss"`, `"ISS"`), "BadJwt: poorly formatted jwt"},
+		{"ISS beside iss", with(`{`, `{"ISS":"did:web:nobody.example.com",`), ""},
+		{"iss twice", with(`"aud"`, `"iss":"did:web:nobody.example.com","aud"`), "AuthenticationRequired: could not resolve iss did: not found"},
+		{"aud null", with(`"did:web:pds.example.com"`, `null`), "BadJwt: poorly formatted jwt"},
+		{"exp null", with(`"exp":1795383345`, `"exp":null`), "BadJwt: poorly formatted jwt"},
+		{"iat and nbf of any kind", with(`"iat":1795383345`, `"iat":"x","nbf":{}`), ""},
+		{"nbf in the future", with(`"iat":1795383345`, `"nbf":1999999999`), ""},
+		{"sub, jti of any kind", with(`"jti":"00"`, `"jti":[0],"sub":5`), ""},
+		{"lxm true", with(`"com.atproto.server.createAccount"`, `true`), "BadJwt: poorly formatted jwt"},
+		{"lxm an array", with(`"com.atproto.server.createAccount"`, `["com.atproto.server.createAccount"]`), "BadJwt: poorly formatted jwt"},
 		{"no iss", with(`"iss"`, `"x"`), "BadJwt: poorly formatted jwt"},
 		{"aud a number", with(`"did:web:pds.example.com"`, `5`), "BadJwt: poorly formatted jwt"},
 		{"aud an array", with(`"did:web:pds.example.com"`, `["did:web:pds.example.com"]`), "BadJwt: poorly formatted jwt"},
@@ -168,6 +211,15 @@ func TestVerify(t *testing.T) {
 		{"nonce null", with(`{`, `{"nonce":null,`), ""},
 
 		{"expired a second ago", with(`"exp":1795383345`, `"exp":1795383344`), "JwtExpired: jwt expired"},
+		{"expired by a fraction", with(`"exp":1795383345`, `"exp":1795383344.999`), "JwtExpired: jwt expired"},
+		{"valid for a fraction more", with(`"exp":1795383345`, `"exp":1795383345.001`), ""},
+		{"exp in other digits", with(`"exp":1795383345`, `"exp":1.795383345e9`), ""},
+		{"exp zero", with(`"exp":1795383345`, `"exp":0`), "JwtExpired: jwt expired"},
+		{"exp negative", with(`"exp":1795383345`, `"exp":-1e300`), "JwtExpired: jwt expired"},
+		{"exp twice", with(`"exp":1795383345`, `"exp":1795383345,"exp":1`), "JwtExpired: jwt expired"},
+		{"expired, of an unknown alg", sign(t, key, `{"alg":"x"}`, strings.Replace(payload, `"exp":1795383345`, `"exp":1`, 1)), "JwtExpired: jwt expired"},
+		{"expired, signature no base64", expired[:strings.LastIndexByte(expired, '.')+1] + "!!!", "JwtExpired: jwt expired"},
+		{"expired and without lxm", with(`"exp":1795383345,"lxm"`, `"exp":1,"x"`), "JwtExpired: jwt expired"},
 		{"expired and for another method", with(`"exp":1795383345,"lxm":"com`, `"exp":1,"lxm":"org`), "JwtExpired: jwt expired"},
 		{"valid for ever", with(`"exp":1795383345`, `"exp":1e300`), ""},
 		{"another method", with(`createAccount`, `getSession`), fmt.Sprintf(lexicon, "bad")},
@@ -177,6 +229,9 @@ func TestVerify(t *testing.T) {
 		{"lxm zero", with(`"com.atproto.server.createAccount"`, `0`), fmt.Sprintf(lexicon, "bad")},
 		{"no lxm", with(`"lxm"`, `"x"`), fmt.Sprintf(lexicon, "missing")},
 
+		{"another method and iss no DID", with(`"iss":"did:plc:gnme2elp3bnvqq53n6oc6qgx","aud":"did:web:pds.example.com","exp":1795383345,"lxm":"com`, `"iss":"x","aud":"did:web:pds.example.com","exp":1795383345,"lxm":"org`), fmt.Sprintf(lexicon, "bad")},
+		{"lxm twice", with(`"lxm"`, `"lxm":"com.atproto.server.getSession","lxm"`), ""},
+		{"LXM alone", with(`"lxm"`, `"LXM"`), fmt.Sprintf(lexicon, "missing")},
 		{"iss no DID", with(alice.String(), `alice.test`), "BadJwtIss: jwt iss is not a valid did"},
 		{"iss empty", with(alice.String(), ``), "BadJwtIss: jwt iss is not a valid did"},
 		{"iss with empty fragment", with(alice.String(), alice.String()+"#"), "BadJwtIss: jwt iss is not a valid did"},
@@ -189,12 +244,32 @@ func TestVerify(t *testing.T) {
 
 		{"other alg", sign(t, key, `{"alg":"ES256"}`, payload), "BadJwtSignature: could not verify jwt signature"},
 		{"alg HS256", sign(t, key, `{"alg":"HS256"}`, payload), "BadJwtSignature: could not verify jwt signature"},
+		{"alg in small letters", sign(t, key, `{"alg":"es256k"}`, payload), "BadJwtSignature: could not verify jwt signature"},
+		{"alg none", sign(t, key, `{"alg":"none"}`, payload), "BadJwtSignature: could not verify jwt signature"},
+		{"alg unknown", sign(t, key, `{"alg":"x"}`, payload), "BadJwtSignature: could not verify jwt signature"},
+		{"alg empty", sign(t, key, `{"alg":""}`, payload), "BadJwtSignature: could not verify jwt signature"},
+		{"alg unknown, of an unknown issuer", sign(t, key, `{"alg":"x"}`, strings.Replace(payload, alice.String(), "did:web:nobody.example.com", 1)), "AuthenticationRequired: could not resolve iss did: not found"},
+		{"alg unknown, without a key", sign(t, key, `{"alg":"x"}`, strings.Replace(payload, alice.String(), "did:web:keyless.example.com", 1)), "AuthenticationRequired: missing or bad key in did doc"},
+		{"alg twice", sign(t, key, `{"alg":"ES256K","alg":"none"}`, payload), "BadJwtSignature: could not verify jwt signature"},
+		{"P-256 key, alg ES256K", sign(t, nist, header, strings.Replace(payload, alice.String(), "did:web:nist.example.com", 1)), "BadJwtSignature: could not verify jwt signature"},
+		{"P-256 in DER", onNist(der), ""},
+		{"P-256, short", onNist(func(sig []byte) []byte { return sig[:63] }), mismatch},
 		{"P-256", sign(t, nist, `{"alg":"ES256"}`, strings.Replace(payload, alice.String(), "did:web:nist.example.com", 1)), ""},
 		{"other key", sign(t, label, header, payload), mismatch},
 		{"high S", resign(highS), ""},
 		{"DER", resign(der), ""},
 		{"DER with high S", resign(func(sig []byte) []byte { return der(highS(sig)) }), ""},
+		{"DER with more behind it", resign(func(sig []byte) []byte { return append(der(sig), 0) }), mismatch},
+		{"DER of a negative", resign(func(sig []byte) []byte { return []byte{0x30, 6, 2, 1, 0xff, 2, 1, 1} }), mismatch},
+		{"DER of a number too long", resign(func(sig []byte) []byte { return der(append(append(bytes.Clone(sig[:32]), 1), sig[32:]...)) }), mismatch},
+		{"S zero", resign(func(sig []byte) []byte { return append(bytes.Clone(sig[:32]), make([]byte, 32)...) }), mismatch},
+		{"S beyond the order", resign(func(sig []byte) []byte { return append(bytes.Clone(sig[:32]), bytes.Repeat([]byte{0xff}, 32)...) }), mismatch},
+		{"signature empty", good[:strings.LastIndexByte(good, '.')+1], mismatch},
 		{"padded", good + "==", ""},
+		{"padded too much", good + "=====", ""},
+		{"padded within", good[:len(good)-2] + "=" + good[len(good)-2:], mismatch},
+		{"padded and signed so", padded, ""},
+		{"padding before the signature", strings.Replace(good, ".", "=.", 2), mismatch},
 		{"short", resign(func(sig []byte) []byte { return sig[:63] }), mismatch},
 		{"long", resign(func(sig []byte) []byte { return append(sig, 1) }), mismatch},
 		{"zero", resign(func(sig []byte) []byte { return make([]byte, 64) }), mismatch},

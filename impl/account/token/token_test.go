@@ -119,6 +119,25 @@ func TestVerifyAccess(t *testing.T) {
 	valid := forge(t, "HS256", header, good)
 	other := issuer(t)
 	other.Secret = []byte("Secret")
+	segmentOf := func(n int) string { return strings.Split(valid, ".")[n] }
+	// reseal puts another text in place of a segment, and signs it as it stands.
+	reseal := func(n int, text string) string {
+		part := strings.Split(valid, ".")[:2]
+		part[n] = text
+		sealed := strings.Join(part, ".")
+		sig, err := jwt.SigningMethodHS256.Sign(sealed, []byte("secret"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sealed + "." + base64.RawURLEncoding.EncodeToString(sig)
+	}
+
+	// loosen encodes a text whose length is no multiple of three, with a bit set that no text has.
+	loosen := func(text string) string {
+		b := []byte(base64.RawURLEncoding.EncodeToString([]byte(text)))
+		b[len(b)-1]++
+		return string(b)
+	}
 
 	for _, tt := range []struct {
 		name, token string
@@ -137,17 +156,41 @@ func TestVerifyAccess(t *testing.T) {
 		{"crit", forge(t, "HS256", `{"typ":"at+jwt","alg":"HS256","crit":["x"],"x":1}`, good), ErrUnverifiable},
 		{"alg none", strings.Join([]string{base64.RawURLEncoding.EncodeToString([]byte(`{"typ":"at+jwt","alg":"none"}`)), strings.Split(valid, ".")[1], ""}, "."), ErrUnverifiable},
 		{"alg RS256 keyed with the secret", forge(t, "HS256", `{"typ":"at+jwt","alg":"RS256"}`, good), ErrUnverifiable},
+		{"alg in small letters", forge(t, "HS256", `{"typ":"at+jwt","alg":"hs256"}`, good), ErrUnverifiable},
+		{"no alg", forge(t, "HS256", `{"typ":"at+jwt"}`, good), ErrUnverifiable},
+		{"alg null", forge(t, "HS256", `{"typ":"at+jwt","alg":null}`, good), ErrUnverifiable},
+		{"alg twice", forge(t, "HS256", `{"typ":"at+jwt","alg":"HS256","alg":"none"}`, good), ErrUnverifiable},
+		{"typ twice", forge(t, "HS256", `{"typ":"at+jwt","alg":"HS256","typ":"refresh+jwt"}`, good), ErrUnverifiable},
+		{"crit null", forge(t, "HS256", `{"typ":"at+jwt","alg":"HS256","crit":null}`, good), ErrUnverifiable},
+		{"crit b64", forge(t, "HS256", `{"typ":"at+jwt","alg":"HS256","b64":false,"crit":["b64"]}`, good), ErrUnverifiable},
+		{"b64 that need not be understood", forge(t, "HS256", `{"typ":"at+jwt","alg":"HS256","b64":false}`, good), nil},
+		{"header with more behind it", forge(t, "HS256", `{"typ":"at+jwt","alg":"HS256"}{}`, good), ErrUnverifiable},
+		{"header an array", forge(t, "HS256", `["at+jwt"]`, good), ErrUnverifiable},
+		{"header empty", forge(t, "HS256", ``, good), ErrUnverifiable},
 		{"alg not the one used", forge(t, "HS384", header, good), ErrUnverifiable},
 		{"other secret", other.Access(alice, Access, noon), ErrUnverifiable},
 		{"one segment", "x", ErrUnverifiable},
 		{"two segments", strings.Join(strings.Split(valid, ".")[:2], "."), ErrUnverifiable},
 		{"four segments", valid + ".", ErrUnverifiable},
 		{"padded", valid + "=", ErrUnverifiable},
+		{"header padded", reseal(0, segmentOf(0)+"="), ErrUnverifiable},
+		{"claims padded", reseal(1, segmentOf(1)+"="), ErrUnverifiable},
+		{"line break in the header", reseal(0, "\r\n"+segmentOf(0)), ErrUnverifiable},
+		{"line break in the claims", reseal(1, segmentOf(1)+"\n"), ErrUnverifiable},
+		{"other alphabet in the header", reseal(0, base64.RawStdEncoding.EncodeToString([]byte(`{"typ":"at+jwt","alg":"HS256","a":"???>>>"}`))), ErrUnverifiable},
+		{"loose bits in the header", reseal(0, loosen(header+" ")), ErrUnverifiable},
+		{"loose bits in the claims", reseal(1, loosen(good)), ErrUnverifiable},
+		{"loose bits in the signature", valid[:len(valid)-1] + string(valid[len(valid)-1]+1), ErrUnverifiable},
+		{"signature empty", valid[:strings.LastIndexByte(valid, '.')+1], ErrUnverifiable},
+		{"signature cut", valid[:len(valid)-4], ErrUnverifiable},
 		{"line break in the signature", valid[:len(valid)-4] + "\n" + valid[len(valid)-4:], ErrUnverifiable},
 		{"header no JSON", forge(t, "HS256", `{`, good), ErrUnverifiable},
 		{"header null", forge(t, "HS256", `null`, good), ErrUnverifiable},
 		{"claims no JSON", forge(t, "HS256", header, `x`), ErrUnverifiable},
 		{"claims an array", forge(t, "HS256", header, `[]`), ErrUnverifiable},
+		{"claims with more behind them", forge(t, "HS256", header, good+`{}`), ErrUnverifiable},
+		{"claims with blanks behind them", forge(t, "HS256", header, good+" \n"), nil},
+		{"claims of bad UTF-8", forge(t, "HS256", header, strings.Replace(good, `{`, "{\"a\":\"\xff\",", 1)), nil},
 		{"claims null", forge(t, "HS256", header, `null`), ErrUnverifiable},
 
 		{"other aud", claims(`"aud":"did:web:pds.example.com"`, `"aud":"did:web:other.example.com"`), ErrUnverifiable},
@@ -157,6 +200,14 @@ func TestVerifyAccess(t *testing.T) {
 		{"aud an array without us", claims(`"aud":"did:web:pds.example.com"`, `"aud":["did:web:a","did:web:b"]`), ErrUnverifiable},
 		{"aud an array with us", claims(`"aud":"did:web:pds.example.com"`, `"aud":["did:web:pds.example.com"]`), ErrMalformed},
 		{"aud an array with us, expired", claims(`"aud":"did:web:pds.example.com","sub":"did:plc:gnme2elp3bnvqq53n6oc6qgx","iat":1795383345,"exp":1795383346`, `"aud":["did:web:pds.example.com"],"exp":1`), ErrExpired},
+		{"aud empty", claims(`"aud":"did:web:pds.example.com"`, `"aud":""`), ErrUnverifiable},
+		{"aud an empty array", claims(`"aud":"did:web:pds.example.com"`, `"aud":[]`), ErrUnverifiable},
+		{"aud a number", claims(`"aud":"did:web:pds.example.com"`, `"aud":7`), ErrUnverifiable},
+		{"aud an array of more than texts", claims(`"aud":"did:web:pds.example.com"`, `"aud":[7,"did:web:pds.example.com"]`), ErrMalformed},
+		{"aud twice", claims(`"aud":"did:web:pds.example.com"`, `"aud":"did:web:pds.example.com","aud":"did:web:other.example.com"`), ErrUnverifiable},
+		{"aud twice, ours last", claims(`"aud":`, `"aud":"did:web:other.example.com","aud":`), nil},
+		{"aud in capitals", claims(`"aud"`, `"AUD"`), ErrUnverifiable},
+		{"AUD beside aud", claims(`{`, `{"AUD":"did:web:other.example.com",`), nil},
 		{"nbf now", claims(`"iat":1795383345`, `"nbf":1795383345`), nil},
 		{"nbf in a second", claims(`"iat":1795383345`, `"nbf":1795383346`), ErrUnverifiable},
 		{"nbf in a second and expired", claims(`"iat":1795383345,"exp":1795383346`, `"nbf":1795383346,"exp":1`), ErrUnverifiable},
@@ -165,6 +216,21 @@ func TestVerifyAccess(t *testing.T) {
 		{"iat in the future", claims(`"iat":1795383345`, `"iat":1999999999`), nil},
 		{"exp now", claims(`"exp":1795383346`, `"exp":1795383345`), ErrExpired},
 		{"exp in half a second", claims(`"exp":1795383346`, `"exp":1795383345.5`), nil},
+		{"exp half a second ago", claims(`"exp":1795383346`, `"exp":1795383344.5`), ErrExpired},
+		{"exp in other digits", claims(`"exp":1795383346`, `"exp":1.795383346e9`), nil},
+		{"exp with a leading zero", claims(`"exp":1795383346`, `"exp":01795383346`), ErrUnverifiable},
+		{"exp too large to read", claims(`"exp":1795383346`, `"exp":1e999`), ErrUnverifiable},
+		{"exp zero", claims(`"exp":1795383346`, `"exp":0`), ErrExpired},
+		{"exp negative", claims(`"exp":1795383346`, `"exp":-1`), ErrExpired},
+		{"exp hugely negative", claims(`"exp":1795383346`, `"exp":-1e300`), ErrExpired},
+		{"exp twice", claims(`"exp":1795383346`, `"exp":1795383346,"exp":1`), ErrExpired},
+		{"EXP beside exp", claims(`{`, `{"EXP":1,`), nil},
+		{"exp in capitals alone", claims(`"exp":1795383346`, `"EXP":1`), nil},
+		{"nbf huge", claims(`"iat":1795383345`, `"nbf":1e300`), ErrUnverifiable},
+		{"nbf half a second ahead", claims(`"iat":1795383345`, `"nbf":1795383345.5`), ErrUnverifiable},
+		{"nbf null", claims(`"iat":1795383345`, `"nbf":null`), ErrUnverifiable},
+		{"iat null", claims(`"iat":1795383345`, `"iat":null`), ErrUnverifiable},
+		{"iat huge", claims(`"iat":1795383345`, `"iat":1e300`), nil},
 		{"exp no number", claims(`"exp":1795383346`, `"exp":"1795383346"`), ErrUnverifiable},
 		{"exp null", claims(`"exp":1795383346`, `"exp":null`), ErrUnverifiable},
 		{"no exp", claims(`,"exp":1795383346`, ``), nil},
@@ -172,6 +238,11 @@ func TestVerifyAccess(t *testing.T) {
 
 		{"lxm", claims(`{`, `{"lxm":"com.atproto.server.getSession",`), ErrMalformed},
 		{"cnf", claims(`{`, `{"cnf":{"jkt":"x"},`), ErrMalformed},
+		{"lxm null", claims(`{`, `{"lxm":null,`), ErrMalformed},
+		{"cnf null", claims(`{`, `{"cnf":null,`), ErrMalformed},
+		{"jti null", claims(`{`, `{"jti":null,`), ErrMalformed},
+		{"sub null", claims(`"did:plc:gnme2elp3bnvqq53n6oc6qgx"`, `null`), ErrMalformed},
+		{"sub twice", claims(`"sub":"did:plc:gnme2elp3bnvqq53n6oc6qgx"`, `"sub":"did:plc:gnme2elp3bnvqq53n6oc6qgx","sub":"x"`), ErrMalformed},
 		{"no sub", claims(`"sub":"did:plc:gnme2elp3bnvqq53n6oc6qgx",`, ``), ErrMalformed},
 		{"sub in capitals", claims(`"sub"`, `"SUB"`), ErrMalformed},
 		{"sub no DID", claims(`"did:plc:gnme2elp3bnvqq53n6oc6qgx"`, `"alice.test"`), ErrMalformed},
@@ -185,6 +256,10 @@ func TestVerifyAccess(t *testing.T) {
 		{"no scope", claims(`"scope":"com.atproto.access",`, ``), ErrScope},
 		{"scope no string", claims(`"com.atproto.access"`, `["com.atproto.access"]`), ErrScope},
 		{"scope and malformed", claims(`"scope":"com.atproto.access"`, `"scope":"x","jti":1`), ErrMalformed},
+		{"scope null", claims(`"com.atproto.access"`, `null`), ErrScope},
+		{"scope in capitals", claims(`"scope"`, `"Scope"`), ErrScope},
+		{"scope twice", claims(`"scope":"com.atproto.access"`, `"scope":"com.atproto.access","scope":"com.atproto.appPass"`), ErrScope},
+		{"escaped name of scope", claims(`"scope"`, `"\u0073cope"`), nil},
 		{"escaped scope", claims(`com.atproto.access`, `com.atproto.acces\u0073`), nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
