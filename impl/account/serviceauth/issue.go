@@ -1,10 +1,7 @@
 package serviceauth
 
 import (
-	"bytes"
-	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/netip"
@@ -15,6 +12,9 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/golang-jwt/jwt/v5"
+
+	"portico/impl/account/jws"
 )
 
 // Lifetime is how long a token is valid when its bearer did not ask for a time.
@@ -36,43 +36,18 @@ func Issue(r Request, key atcrypto.PrivateKey, random io.Reader) (string, error)
 	if _, err := io.ReadFull(random, id[:]); err != nil {
 		return "", fmt.Errorf("make service token id: %w", err)
 	}
-	pub, err := key.PublicKey()
-	if err != nil {
-		return "", fmt.Errorf("sign service token: %w", err)
+	method := jws.MethodOf(key)
+	if method == nil {
+		return "", fmt.Errorf("sign service token: no method for keys of type %T", key)
 	}
-	// Fields in wire order. The encoder leaves "&" in a fragment alone, as other implementations do.
-	var claims bytes.Buffer
-	enc := json.NewEncoder(&claims)
-	enc.SetEscapeHTML(false)
-	err = enc.Encode(struct {
-		IssuedAt int64      `json:"iat"`
-		Issuer   syntax.DID `json:"iss"`
-		Audience string     `json:"aud"`
-		Expires  int64      `json:"exp"`
-		Method   string     `json:"lxm,omitempty"`
-		ID       string     `json:"jti"`
-	}{r.IssuedAt.Unix(), r.Issuer, r.Audience, r.Expires, r.Method, hex.EncodeToString(id[:])})
-	if err != nil {
-		return "", fmt.Errorf("encode service token: %w", err)
-	}
-	b64 := base64.RawURLEncoding.EncodeToString
-	text := b64([]byte(`{"typ":"JWT","alg":"`+algorithm(pub)+`"}`)) + "." + b64(bytes.TrimSuffix(claims.Bytes(), []byte("\n")))
-	sig, err := key.HashAndSign([]byte(text))
-	if err != nil {
-		return "", fmt.Errorf("sign service token: %w", err)
-	}
-	return text + "." + b64(sig), nil
-}
-
-// algorithm is the JOSE name of a key's signatures, or "" for a key of no known kind.
-func algorithm(key atcrypto.PublicKey) string {
-	switch key.(type) {
-	case *atcrypto.PublicKeyK256:
-		return "ES256K"
-	case *atcrypto.PublicKeyP256:
-		return "ES256"
-	}
-	return ""
+	return jws.Sign(jwt.NewWithClaims(method, &claims{
+		Issued:   jwt.NewNumericDate(r.IssuedAt),
+		Issuer:   r.Issuer.String(),
+		Audience: r.Audience,
+		Expires:  jwt.NewNumericDate(time.Unix(r.Expires, 0)),
+		Method:   r.Method,
+		ID:       hex.EncodeToString(id[:]),
+	}), key)
 }
 
 var (

@@ -7,18 +7,16 @@ package serviceauth
 
 import (
 	"context"
-	"encoding/asn1"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math/big"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/golang-jwt/jwt/v5"
 
+	"portico/impl/account/jws"
 	"portico/impl/identity/resolve"
 )
 
@@ -76,130 +74,88 @@ func (v *Verifier) Verify(ctx context.Context, token, method string, issuers ...
 	if token == "" {
 		return Claims{}, &Error{Name: "MissingJwt", Message: "missing jwt"}
 	}
-	part := strings.Split(token, ".")
-	if len(part) != 3 {
-		return Claims{}, poorlyFormatted(nil)
-	}
-	alg, err := readHeader(part[0])
+	c := claims{demand: demand{method, issuers}}
+	parsed, err := parse(token, &c)
 	if err != nil {
 		return Claims{}, err
 	}
-	c, err := v.readClaims(part[1], method)
-	if err != nil {
+	if err := v.validate(&c); err != nil {
 		return Claims{}, err
 	}
-	iss := c.DID.String()
-	if c.Service != "" {
-		iss += "#" + c.Service
-	}
-	if len(issuers) > 0 && !slices.Contains(issuers, iss) {
-		return Claims{}, &Error{Name: "UntrustedIss", Message: "Untrusted issuer"}
-	}
-
-	if err := v.verifySignature(ctx, c, alg, token[:len(part[0])+1+len(part[1])], part[2]); err != nil {
+	did, service, _ := strings.Cut(c.Issuer, "#")
+	said := Claims{DID: syntax.DID(did), Service: service, Audience: c.Audience, Method: c.Method}
+	if err := v.verifySignature(ctx, said, parsed); err != nil {
 		return Claims{}, err
 	}
-	if !slices.Contains(v.Audiences, c.Audience) {
+	if !slices.Contains(v.Audiences, said.Audience) {
 		return Claims{}, &Error{Name: "BadJwtAudience", Message: "jwt audience does not match service did"}
 	}
-	return c, nil
+	return said, nil
 }
 
-// readHeader returns the signature algorithm.
-func readHeader(segment string) (alg string, err error) {
-	header, err := decode(segment)
-	if err != nil {
-		return "", poorlyFormatted(err)
+// parse reads a token into c, and no more: what is wrong with its claims is answered before anybody is asked for a key, and
+// what is wrong with its alg or its signature, which leaves it without a method or a signature, after that.
+func parse(token string, c *claims) (*jwt.Token, error) {
+	// Other implementations pad, more or less.
+	part := strings.Split(token, ".")
+	for n := range part {
+		part[n] = strings.TrimRight(part[n], "=")
 	}
-	alg, ok := header["alg"].(string)
-	if !ok {
-		return "", poorlyFormatted(nil)
+	parsed, _, err := jwt.NewParser().ParseUnverified(strings.Join(part, "."), c)
+	if parsed == nil || parsed.Claims == nil { // not three parts, or no header
+		return nil, poorlyFormatted(err)
+	}
+	if _, ok := parsed.Header["alg"].(string); !ok {
+		return nil, poorlyFormatted(err)
 	}
 	// Tokens that a server like ours issues for itself, or binds to a key, are not for showing to others.
-	switch header["typ"] {
+	switch typ := parsed.Header["typ"]; typ {
 	case "at+jwt", "refresh+jwt", "dpop+jwt":
-		return "", &Error{Name: "BadJwtType", Message: fmt.Sprintf("Invalid jwt type \"%s\"", header["typ"])}
+		return nil, &Error{Name: "BadJwtType", Message: fmt.Sprintf("Invalid jwt type \"%s\"", typ)}
 	}
-	return alg, nil
+	if parsed.Method == nil && errors.Is(err, jwt.ErrTokenMalformed) || c.Expires == nil {
+		return nil, poorlyFormatted(err)
+	}
+	parsed.Raw = token // as it was signed, padding included
+	return parsed, nil
 }
 
-// readClaims checks everything in the claims that can be checked before the signature.
-func (v *Verifier) readClaims(segment, method string) (Claims, error) {
-	claims, err := decode(segment)
-	if err != nil {
-		return Claims{}, poorlyFormatted(err)
+// validate checks everything in the claims that can be checked before the signature.
+func (v *Verifier) validate(c *claims) error {
+	err := jwt.NewValidator(
+		jwt.WithTimeFunc(func() time.Time { return v.Now().Truncate(time.Millisecond) }),
+		// A token is good at the very time of its exp, too; a number of seconds is as exact as this.
+		jwt.WithLeeway(time.Microsecond),
+	).Validate(c)
+	if errors.Is(err, jwt.ErrTokenExpired) {
+		return &Error{Name: "JwtExpired", Message: "jwt expired"}
 	}
-	iss, ok1 := claims["iss"].(string)
-	aud, ok2 := claims["aud"].(string)
-	exp, ok3 := claims["exp"].(float64)
-	lxm, ok4 := optional(claims["lxm"])
-	_, ok5 := optional(claims["nonce"])
-	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
-		return Claims{}, poorlyFormatted(nil)
+	if refused, ok := errors.AsType[*Error](err); ok {
+		return refused
 	}
-	if float64(v.Now().UnixMilli())/1000 > exp {
-		return Claims{}, &Error{Name: "JwtExpired", Message: "jwt expired"}
-	}
-	if method != "" && lxm != method {
-		word := "missing"
-		if _, ok := claims["lxm"]; ok {
-			word = "bad"
-		}
-		return Claims{}, &Error{Name: "BadJwtLexiconMethod", Message: word + ` jwt lexicon method ("lxm"). must match: ` + method}
-	}
-	name, fragment, found := strings.Cut(iss, "#")
-	did, err := syntax.ParseDID(name)
-	if err != nil || found && fragment == "" || strings.Contains(fragment, "#") {
-		return Claims{}, &Error{Name: "BadJwtIss", Message: "jwt iss is not a valid did"}
-	}
-	return Claims{DID: did, Service: fragment, Audience: aud, Method: lxm}, nil
+	return err
 }
 
-// optional reads a claim that must be a string unless it is something that means nothing in JavaScript.
-func optional(claim any) (string, bool) {
-	switch claim {
-	case nil, false, 0.0:
-		return "", true
-	}
-	s, ok := claim.(string)
-	return s, ok
-}
-
-func decode(segment string) (map[string]any, error) {
-	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(segment, "="))
-	if err != nil {
-		return nil, err
-	}
-	var m map[string]any
-	if err := json.Unmarshal(raw, &m); err != nil {
-		return nil, err
-	}
-	if m == nil {
-		return nil, errors.New("null")
-	}
-	return m, nil
-}
-
-// verifySignature returns nil when sig is the issuer's signature of text. The issuer may have changed its key, be it for one of
+// verifySignature returns nil when the issuer signed the token. The issuer may have changed its key, be it for one of
 // another kind, since its document was fetched: what that one does not bear out is tried with one fetched for this token.
-func (v *Verifier) verifySignature(ctx context.Context, c Claims, alg, text, sig string) error {
+func (v *Verifier) verifySignature(ctx context.Context, c Claims, token *jwt.Token) error {
 	began := v.Now()
 	doc, fetched, err := v.Resolver.Within(ctx, c.DID, maxAge)
 	if err != nil {
 		return unresolved(err)
 	}
-	failure := check(doc, c.Service, alg, text, sig)
+	failure := check(doc, c.Service, token)
 	if failure == nil || !fetched.Before(began) {
 		return failure
 	}
 	if doc, _, err = v.Resolver.Within(ctx, c.DID, 0); err != nil {
 		return unresolved(err)
 	}
-	return check(doc, c.Service, alg, text, sig)
+	return check(doc, c.Service, token)
 }
 
-// check returns nil when sig is the signature of text by the key that doc has for a service of the account, "" for the account.
-func check(doc *resolve.Document, service, alg, text, sig string) error {
+// check returns nil when the key that doc has for a service of the account, "" for the account, signed the token.
+func check(doc *resolve.Document, service string, token *jwt.Token) error {
 	name := "atproto"
 	if service == "atproto_labeler" {
 		name = "atproto_label"
@@ -208,28 +164,13 @@ func check(doc *resolve.Document, service, alg, text, sig string) error {
 	if err != nil {
 		return &Error{Name: "AuthenticationRequired", Message: "missing or bad key in did doc", Cause: err}
 	}
-	if alg != algorithm(key) {
+	method := jws.MethodOf(key)
+	if method == nil || token.Method != method {
 		return &Error{Name: "BadJwtSignature", Message: "could not verify jwt signature"}
 	}
-	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(sig, "="))
-	// Other implementations sign with high S, or in DER.
-	if err != nil || key.HashAndVerifyLenient([]byte(text), compact(raw)) != nil {
+	text := token.Raw[:strings.LastIndexByte(token.Raw, '.')]
+	if err := method.Verify(text, token.Signature, key); err != nil {
 		return &Error{Name: "BadJwtSignature", Message: "jwt signature does not match jwt issuer", Cause: err}
 	}
 	return nil
-}
-
-// compact turns a DER signature into r‖s; what is not DER stays as it is.
-func compact(sig []byte) []byte {
-	var point struct{ R, S *big.Int }
-	if rest, err := asn1.Unmarshal(sig, &point); err != nil || len(rest) != 0 {
-		return sig
-	}
-	if point.R.Sign() <= 0 || point.S.Sign() <= 0 || point.R.BitLen() > 256 || point.S.BitLen() > 256 {
-		return sig
-	}
-	out := make([]byte, 64)
-	point.R.FillBytes(out[:32])
-	point.S.FillBytes(out[32:])
-	return out
 }

@@ -11,16 +11,16 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/golang-jwt/jwt/v5"
+
+	"portico/impl/account/jws"
 )
 
 // How long tokens live, counted from their issue time.
@@ -50,17 +50,6 @@ const (
 	refreshType = "refresh+jwt"
 )
 
-// The headers of our own tokens, encoded: what every client sends back, so worth recognising without parsing.
-var (
-	accessHeader  = encodeHeader(accessType)
-	refreshHeader = encodeHeader(refreshType)
-)
-
-func encodeHeader(typ string) string {
-	// golang-jwt would sort the keys; typ comes first on the wire.
-	return base64.RawURLEncoding.EncodeToString([]byte(`{"typ":"` + typ + `","alg":"HS256"}`))
-}
-
 // Issuer issues and verifies the session tokens of one service. All fields are required; it may be used
 // concurrently once they are set, provided that Now and Rand may.
 type Issuer struct {
@@ -81,48 +70,35 @@ type Claims struct {
 
 // Access returns a new access token, valid for [AccessLifetime] from issuedAt.
 func (i *Issuer) Access(did syntax.DID, scope Scope, issuedAt time.Time) string {
-	return i.sign(accessHeader, payload{
+	return i.sign(accessType, &claims{
 		Scope:    scope,
 		Audience: i.ServiceDID,
 		Subject:  did.String(),
-		Issued:   issuedAt.Unix(),
-		Expires:  issuedAt.Add(AccessLifetime).Unix(),
+		Issued:   jwt.NewNumericDate(issuedAt),
+		Expires:  jwt.NewNumericDate(issuedAt.Add(AccessLifetime)),
 	})
 }
 
 // Refresh returns a new refresh token with the given id, valid for [RefreshLifetime] from issuedAt.
 func (i *Issuer) Refresh(did syntax.DID, jti string, issuedAt time.Time) string {
-	return i.sign(refreshHeader, payload{
+	return i.sign(refreshType, &claims{
 		Scope:    Refresh,
 		Audience: i.ServiceDID,
 		Subject:  did.String(),
 		ID:       jti,
-		Issued:   issuedAt.Unix(),
-		Expires:  issuedAt.Add(RefreshLifetime).Unix(),
+		Issued:   jwt.NewNumericDate(issuedAt),
+		Expires:  jwt.NewNumericDate(issuedAt.Add(RefreshLifetime)),
 	})
 }
 
-// payload has the claims in wire order.
-type payload struct {
-	Scope    Scope  `json:"scope"`
-	Audience string `json:"aud"`
-	Subject  string `json:"sub"`
-	ID       string `json:"jti,omitempty"`
-	Issued   int64  `json:"iat"`
-	Expires  int64  `json:"exp"`
-}
-
-func (i *Issuer) sign(header string, p payload) string {
-	claims, err := json.Marshal(p)
+func (i *Issuer) sign(typ string, c *claims) string {
+	t := jwt.NewWithClaims(jwt.SigningMethodHS256, c)
+	t.Header["typ"] = typ
+	text, err := jws.Sign(t, i.Secret)
 	if err != nil {
-		panic(err) // strings and integers always marshal
+		panic(err) // strings and times of this age always marshal, and the key is []byte
 	}
-	text := header + "." + base64.RawURLEncoding.EncodeToString(claims)
-	signature, err := jwt.SigningMethodHS256.Sign(text, i.Secret)
-	if err != nil {
-		panic(err) // only for a key that is not []byte
-	}
-	return text + "." + base64.RawURLEncoding.EncodeToString(signature)
+	return text
 }
 
 // NewID returns a fresh refresh token id: 32 random bytes as 43 characters of standard base64. It fails only if Rand does.
@@ -158,7 +134,7 @@ func (i *Issuer) mac(purpose, text string) []byte {
 // VerifyAccess verifies an access token whose scope must be one of allowed. It returns ErrMissing, ErrUnverifiable,
 // ErrExpired, ErrMalformed or ErrScope.
 func (i *Issuer) VerifyAccess(token string, allowed Scopes) (Claims, error) {
-	return i.verify(token, accessHeader, accessType, allowed, false)
+	return i.verify(token, accessType, allowed, false)
 }
 
 // VerifyRefresh verifies a refresh token. It returns the errors of [Issuer.VerifyAccess] or ErrMissingID.
@@ -172,291 +148,82 @@ func (i *Issuer) VerifyRefreshAnyTime(token string) (Claims, error) {
 }
 
 func (i *Issuer) verifyRefresh(token string, anyTime bool) (Claims, error) {
-	c, err := i.verify(token, refreshHeader, refreshType, Scopes{Refresh}, anyTime)
+	c, err := i.verify(token, refreshType, Scopes{Refresh}, anyTime)
 	if err == nil && c.ID == "" {
 		return Claims{}, ErrMissingID
 	}
 	return c, err
 }
 
-func (i *Issuer) verify(token, ownHeader, typ string, allowed Scopes, anyTime bool) (Claims, error) {
+func (i *Issuer) verify(token, typ string, allowed Scopes, anyTime bool) (Claims, error) {
 	if token == "" {
 		return Claims{}, ErrMissing
 	}
-	header, rest, _ := strings.Cut(token, ".")
-	body, signature, ok := strings.Cut(rest, ".")
-	if !ok {
-		return Claims{}, ErrUnverifiable
-	}
-	// The signature comes before anything in the claims is believed, or even parsed.
-	method := jwt.SigningMethodHS256
-	if header != ownHeader {
-		if method, ok = readHeader(header, typ); !ok {
-			return Claims{}, ErrUnverifiable
-		}
-	}
-	mac, ok := decode(signature)
-	if !ok || method.Verify(token[:len(header)+1+len(body)], mac, i.Secret) != nil {
-		return Claims{}, ErrUnverifiable
-	}
-	raw, ok := decode(body)
-	if !ok {
-		return Claims{}, ErrUnverifiable
-	}
-	if c, ok := i.readOwnClaims(string(raw), allowed, anyTime); ok {
+	if c, ok := i.readOwn(token, typ, allowed, anyTime); ok {
 		return c, nil
 	}
-	return i.readClaims(raw, allowed, anyTime)
+	return i.parse(token, typ, allowed, anyTime)
 }
 
-// readOwnClaims accepts claims laid out exactly as sign writes them, at a fraction of the cost of a JSON decoder: nearly
-// every request carries them. It only ever accepts. Whatever it is not sure of goes to readClaims, which would accept the
-// same tokens.
-func (i *Issuer) readOwnClaims(raw string, allowed Scopes, anyTime bool) (Claims, bool) {
-	rest, ok := strings.CutPrefix(raw, `{"scope":"`)
-	if !ok {
-		return Claims{}, false
+// parse verifies a token of any spelling.
+func (i *Issuer) parse(token, typ string, allowed Scopes, anyTime bool) (Claims, error) {
+	// Go's base64 skips line breaks; here they are an error, so that a token has one spelling.
+	if strings.ContainsAny(token, "\r\n") {
+		return Claims{}, ErrUnverifiable
 	}
-	scope, rest, ok := strings.Cut(rest, `","aud":"`)
-	if !ok || !allowed.Has(Scope(scope)) {
-		return Claims{}, false
-	}
-	rest, ok = strings.CutPrefix(rest, i.ServiceDID+`","sub":"`)
-	if !ok || !strings.HasPrefix(i.ServiceDID, "did:") {
-		return Claims{}, false
-	}
-	subject, rest, ok := strings.Cut(rest, `","`)
-	if !ok {
-		return Claims{}, false
-	}
-	var id string
-	if after, ok := strings.CutPrefix(rest, `jti":"`); ok {
-		// base64: nothing in it that JSON would escape.
-		if id, rest, ok = strings.Cut(after, `","`); !ok || strings.IndexFunc(id, notBase64) >= 0 {
-			return Claims{}, false
+	parser := jwt.NewParser(
+		// Only HMACs: "none" and the public-key methods, where the secret would be taken for a public key, stay out.
+		jwt.WithValidMethods([]string{"HS256", "HS384", "HS512"}),
+		jwt.WithStrictDecoding(),
+		jwt.WithAudience(i.ServiceDID),
+		// Whole seconds, as tokens are issued.
+		jwt.WithTimeFunc(func() time.Time { return i.Now().Truncate(time.Second) }),
+	)
+	c := claims{allowed: allowed, anyTime: anyTime}
+	_, err := parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
+		// RFC 7515 §4.1.11: extensions that must be understood, and we understand none.
+		if _, ok := t.Header["crit"]; ok {
+			return nil, errors.New("critical extensions")
 		}
-	}
-	rest, ok = strings.CutPrefix(rest, `iat":`)
-	if !ok {
-		return Claims{}, false
-	}
-	iat, rest, ok := strings.Cut(rest, `,"exp":`)
-	if !ok {
-		return Claims{}, false
-	}
-	exp, ok := strings.CutSuffix(rest, "}")
-	if !ok {
-		return Claims{}, false
-	}
-	issued, ok := digits(iat)
-	if !ok {
-		return Claims{}, false
-	}
-	expires, ok := digits(exp)
-	if !ok || !anyTime && expires <= i.Now().Unix() {
-		return Claims{}, false
-	}
-	did, err := syntax.ParseDID(subject)
+		got, _ := t.Header["typ"].(string)
+		if strings.TrimPrefix(strings.ToLower(got), "application/") != typ {
+			return nil, errors.New("token of another type")
+		}
+		return i.Secret, nil
+	})
 	if err != nil {
-		return Claims{}, false
+		return Claims{}, refusal(err)
 	}
 	return Claims{
-		DID:       did,
-		Scope:     Scope(scope),
-		ID:        id,
-		IssuedAt:  time.Unix(issued, 0).UTC(),
-		ExpiresAt: time.Unix(expires, 0).UTC(),
-	}, true
-}
-
-func notBase64(r rune) bool {
-	return !('A' <= r && r <= 'Z' || 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '+' || r == '/')
-}
-
-// digits reads a time of this age: exactly ten digits, without sign or leading zero.
-func digits(s string) (int64, bool) {
-	if len(s) != 10 || s[0] == '0' {
-		return 0, false
-	}
-	var n int64
-	for _, c := range []byte(s) {
-		if c < '0' || c > '9' {
-			return 0, false
-		}
-		n = n*10 + int64(c-'0')
-	}
-	return n, true
-}
-
-// readHeader checks a header that is not byte for byte our own: another HMAC, another spelling.
-func readHeader(segment, typ string) (*jwt.SigningMethodHMAC, bool) {
-	raw, ok := decode(segment)
-	if !ok {
-		return nil, false
-	}
-	fields, ok := object(raw)
-	if !ok {
-		return nil, false
-	}
-	// RFC 7515 §4.1.11: extensions that must be understood, and we understand none.
-	if _, ok := fields["crit"]; ok {
-		return nil, false
-	}
-	got, ok := text(fields["typ"])
-	if !ok || strings.TrimPrefix(strings.ToLower(got), "application/") != typ {
-		return nil, false
-	}
-	alg, _ := text(fields["alg"])
-	// Only HMACs: "none" and the public-key methods, where the secret would be taken for a public key, stay out.
-	switch alg {
-	case "HS256":
-		return jwt.SigningMethodHS256, true
-	case "HS384":
-		return jwt.SigningMethodHS384, true
-	case "HS512":
-		return jwt.SigningMethodHS512, true
-	}
-	return nil, false
-}
-
-func (i *Issuer) readClaims(raw []byte, allowed Scopes, anyTime bool) (Claims, error) {
-	// A map, not a struct: encoding/json would take "SUB" for "sub".
-	fields, ok := object(raw)
-	if !ok {
-		return Claims{}, ErrUnverifiable
-	}
-	audience, single := text(fields["aud"])
-	if single {
-		if audience != i.ServiceDID {
-			return Claims{}, ErrUnverifiable
-		}
-	} else if several, ok := texts(fields["aud"]); !ok || !slices.Contains(several, i.ServiceDID) {
-		return Claims{}, ErrUnverifiable
-	}
-	issued, ok := seconds(fields, "iat")
-	if !ok {
-		return Claims{}, ErrUnverifiable
-	}
-	notBefore, ok := seconds(fields, "nbf")
-	if !ok {
-		return Claims{}, ErrUnverifiable
-	}
-	expires, ok := seconds(fields, "exp")
-	if !ok {
-		return Claims{}, ErrUnverifiable
-	}
-	if !anyTime {
-		now := float64(i.Now().Unix())
-		if notBefore != nil && *notBefore > now {
-			return Claims{}, ErrUnverifiable
-		}
-		if expires != nil && *expires <= now {
-			return Claims{}, ErrExpired
-		}
-	}
-
-	// A service token has lxm, a token bound to a client's key has cnf: neither is a session of ours.
-	if _, ok := fields["lxm"]; ok {
-		return Claims{}, ErrMalformed
-	}
-	if _, ok := fields["cnf"]; ok {
-		return Claims{}, ErrMalformed
-	}
-	subject, ok := text(fields["sub"])
-	if !ok {
-		return Claims{}, ErrMalformed
-	}
-	did, err := syntax.ParseDID(subject)
-	if err != nil {
-		return Claims{}, ErrMalformed
-	}
-	if !single || !strings.HasPrefix(audience, "did:") {
-		return Claims{}, ErrMalformed
-	}
-	var id string
-	if v, ok := fields["jti"]; ok {
-		if id, ok = text(v); !ok {
-			return Claims{}, ErrMalformed
-		}
-	}
-
-	scope, ok := text(fields["scope"])
-	if !ok || !allowed.Has(Scope(scope)) {
-		return Claims{}, ErrScope
-	}
-	return Claims{
-		DID:       did,
-		Scope:     Scope(scope),
-		ID:        id,
-		IssuedAt:  instant(issued),
-		ExpiresAt: instant(expires),
+		DID:       syntax.DID(c.Subject),
+		Scope:     c.Scope,
+		ID:        c.ID,
+		IssuedAt:  wholeSeconds(c.Issued),
+		ExpiresAt: wholeSeconds(c.Expires),
 	}, nil
 }
 
-// decode reads one segment. Go's decoder skips line breaks; here they are an error, so that a token has one spelling.
-func decode(segment string) ([]byte, bool) {
-	if strings.ContainsAny(segment, "\r\n") {
-		return nil, false
+// refusal is the error of verification that the parser's comes to. Claims fail with all that is wrong with them; the first
+// counts.
+func refusal(err error) error {
+	switch {
+	case !errors.Is(err, jwt.ErrTokenInvalidClaims),
+		errors.Is(err, jwt.ErrTokenInvalidAudience),
+		errors.Is(err, jwt.ErrTokenRequiredClaimMissing),
+		errors.Is(err, jwt.ErrTokenNotValidYet):
+		return ErrUnverifiable
+	case errors.Is(err, jwt.ErrTokenExpired):
+		return ErrExpired
+	case errors.Is(err, ErrMalformed):
+		return ErrMalformed
+	default:
+		return ErrScope
 	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(segment)
-	return b, err == nil
 }
 
-func object(raw []byte) (map[string]json.RawMessage, bool) {
-	var m map[string]json.RawMessage
-	err := json.Unmarshal(raw, &m)
-	return m, err == nil && m != nil
-}
-
-// text reads a JSON string; null, absent and anything else are none.
-func text(raw json.RawMessage) (string, bool) {
-	if len(raw) < 2 || raw[0] != '"' {
-		return "", false
-	}
-	// Claims are plain ASCII but for a forger's: no need for the general decoder.
-	if inner := raw[1 : len(raw)-1]; !slices.ContainsFunc(inner, func(b byte) bool { return b == '\\' || b >= 0x80 }) {
-		return string(inner), true
-	}
-	var s string
-	err := json.Unmarshal(raw, &s)
-	return s, err == nil
-}
-
-func texts(raw json.RawMessage) ([]string, bool) {
-	var elements []json.RawMessage
-	if json.Unmarshal(raw, &elements) != nil {
-		return nil, false
-	}
-	var out []string
-	for _, e := range elements {
-		if s, ok := text(e); ok {
-			out = append(out, s)
-		}
-	}
-	return out, true
-}
-
-// seconds reads a time claim: nil when absent, not ok when it is there and no number.
-func seconds(fields map[string]json.RawMessage, name string) (*float64, bool) {
-	raw, ok := fields[name]
-	if !ok {
-		return nil, true
-	}
-	if string(raw) == "null" {
-		return nil, false
-	}
-	var f float64
-	if json.Unmarshal(raw, &f) != nil {
-		return nil, false
-	}
-	return &f, true
-}
-
-// instant is a time claim as a time. Beyond the year 9999, where no arithmetic with it is safe, it stays there.
-func instant(seconds *float64) time.Time {
-	if seconds == nil {
+func wholeSeconds(date *jwt.NumericDate) time.Time {
+	if date == nil {
 		return time.Time{}
 	}
-	const last = 253402300799
-	return time.Unix(int64(min(max(*seconds, -last), last)), 0).UTC()
+	return date.Truncate(time.Second)
 }
