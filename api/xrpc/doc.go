@@ -12,6 +12,25 @@
 // 500; the log does.
 //
 // All JSON goes through json.go.
+//
+// Each method has a route of echo, and echo recovers from panics (middleware.Recover). Its
+// other middleware is for whoever embeds generated packages; the server has code of its own
+// where the protocol's clients expect something else:
+//
+//   - RequestID takes the ID that a client sends, for the log as well, and answers it.
+//   - RequestLogger has a clock of its own, and takes for answered what a client did not read.
+//   - CORS answers only requests with an Origin, and adds it to Vary; here every answer is
+//     for any origin, and preflights are answered whether they name one or not.
+//   - Gzip knows no br or deflate and no weights, and takes Content-Length away. Decompress
+//     knows gzip alone.
+//   - BodyLimit measures a body as it is sent, before it is known who calls. The limit is one
+//     of the decoded body, and is looked at after the caller.
+//   - Timeout and ContextTimeout end a method in the midst of what it has begun. Here clients
+//     have a time for each part that they send or read, and methods are waited for.
+//   - RateLimiter has a bucket for each address; the protocol's limits are windows, several
+//     for a method, and told in headers.
+//   - echo's readers of X-Forwarded-For cannot count proxies (Options.TrustedProxies). The
+//     server's is the IPExtractor of its echo, so that RealIP means the same address.
 package xrpc
 
 //go:generate go tool lexgen

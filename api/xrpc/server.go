@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
 )
 
 // Options of a [Server]. The zero value is a server without limits.
@@ -119,7 +119,9 @@ func NewServer(e *echo.Echo, o Options) *Server {
 	s := &Server{o: o, served: make(map[string]served), decoding: newDecoding(), instance: hex.EncodeToString(id[:])}
 	e.HTTPErrorHandler = s.writeError
 	e.IPExtractor = func(r *http.Request) string { return clientIP(r, o.TrustedProxies, o.BypassIPs).String() }
-	e.Pre(s.around)
+	e.Pre(s.around, middleware.RecoverWithConfig(middleware.RecoverConfig{
+		LogErrorFunc: panicked, DisableErrorHandler: true, DisableStackAll: true, StackSize: 64 << 10,
+	}))
 	s.served[healthPath] = served{path: healthPath}
 	e.GET(healthPath, s.health).Name = "health"
 	e.HEAD(healthPath, s.health).Name = "health"
@@ -134,10 +136,10 @@ func (s *Server) Methods() []Route {
 	return list
 }
 
-// around surrounds every request of e: it makes the Call, answers preflights,
-// recovers from panics and writes the one log line.
+// around surrounds every request of e: it makes the Call, answers preflights and errors,
+// and writes the one log line.
 func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(e echo.Context) (err error) {
+	return func(e echo.Context) error {
 		r := e.Request()
 		c := &Call{
 			IP:     clientIP(r, s.o.TrustedProxies, s.o.BypassIPs),
@@ -157,23 +159,10 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 		e.Response().Writer = c.answer
 		c.header["Access-Control-Allow-Origin"] = allowAny
 		defer func() {
-			p := recover()
 			for _, end := range slices.Backward(c.atEnd) {
 				end()
 			}
-			if p != nil && p != http.ErrAbortHandler {
-				c.stack = debug.Stack()
-				half := e.Response().Committed
-				s.writeError(fmt.Errorf("panic: %v", p), e)
-				p = nil
-				if half {
-					p = http.ErrAbortHandler // half an answer must not look whole
-				}
-			}
 			s.log(c, e)
-			if p != nil {
-				panic(p)
-			}
 		}()
 		if r.Method == http.MethodOptions {
 			preflight(c.header, r)
@@ -181,10 +170,20 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		s.recognize(c, r.URL)
 		if err := next(e); err != nil {
+			half := e.Response().Committed
 			s.writeError(err, e)
+			if half && c.stack != nil {
+				panic(http.ErrAbortHandler) // half an answer must not look whole
+			}
 		}
 		return nil
 	}
+}
+
+// panicked makes an error of a panic: one that says nothing to a client, whatever it was.
+func panicked(e echo.Context, err error, stack []byte) error {
+	CallFrom(e.Request().Context()).stack = stack
+	return fmt.Errorf("panic: %v", err)
 }
 
 func (s *Server) nextID() string {
