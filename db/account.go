@@ -66,19 +66,19 @@ var (
 	// What references the account's row goes with it.
 	deleteAccount = []*statement{
 		prepared(func(b *builder) bun.Query { return b.NewDelete().Model((*Account)(nil)).Where("did = ?", b.p()) }),
-		prepared(func(b *builder) bun.Query { return b.NewDelete().Model((*mailRow)(nil)).Where("did = ?", b.p()) }),
+		prepared(func(b *builder) bun.Query { return b.NewDelete().Model((*Mail)(nil)).Where("did = ?", b.p()) }),
 		prepared(func(b *builder) bun.Query {
-			return b.NewDelete().Model((*inviteUseRow)(nil)).Where("used_by = ?", b.p())
+			return b.NewDelete().Model((*InviteUse)(nil)).Where("used_by = ?", b.p())
 		}),
 		prepared(func(b *builder) bun.Query {
-			return b.NewUpdate().Model((*inviteRow)(nil)).Set("for_account = 'deleted'").Where("for_account = ?", b.p())
+			return b.NewUpdate().Model((*Invite)(nil)).Set("for_account = 'deleted'").Where("for_account = ?", b.p())
 		}),
 		prepared(func(b *builder) bun.Query {
-			return b.NewUpdate().Model((*inviteRow)(nil)).Set("created_by = 'deleted'").Where("created_by = ?", b.p())
+			return b.NewUpdate().Model((*Invite)(nil)).Set("created_by = 'deleted'").Where("created_by = ?", b.p())
 		}),
 		prepared(func(b *builder) bun.Query { return b.NewDelete().Model((*ReservedKey)(nil)).Where("id = ?", b.p()) }),
 		prepared(func(b *builder) bun.Query { return b.NewDelete().Model((*didDocument)(nil)).Where("did = ?", b.p()) }),
-		prepared(func(b *builder) bun.Query { return b.NewDelete().Model((*auditRow)(nil)).Where("did = ?", b.p()) }),
+		prepared(func(b *builder) bun.Query { return b.NewDelete().Model((*AuditEntry)(nil)).Where("did = ?", b.p()) }),
 	}
 )
 

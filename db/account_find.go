@@ -25,7 +25,7 @@ var (
 
 // standing selects accounts with what hangs on them at the time of the first parameter.
 func (b *builder) standing() *bun.SelectQuery {
-	invite := b.NewSelect().Model((*inviteUseRow)(nil)).Column("code").Where("used_by = a.did").Order("used_at", "code").Limit(1)
+	invite := b.NewSelect().Model((*InviteUse)(nil)).Column("code").Where("used_by = a.did").Order("used_at", "code").Limit(1)
 	sessions := b.NewSelect().Model((*Session)(nil)).ColumnExpr("count(*)").
 		Where("s.did = a.did").Where("s.expires_at > ?", b.p()).Where("s.next_id IS NULL")
 	passwords := b.NewSelect().Model((*AppPassword)(nil)).ColumnExpr("count(*)").Where("p.did = a.did")

@@ -111,14 +111,14 @@ func (q *queries) addInviteCodes(ctx context.Context, all []Standing) error {
 		for i := range some {
 			dids[i] = some[i].DID
 		}
-		var uses []inviteUseRow
+		var uses []InviteUse
 		err := q.run.bun().NewSelect().Model(&uses).Where("used_by IN (?)", bun.List(dids)).Order("used_at DESC", "code DESC").Scan(ctx)
 		if err != nil {
 			return wrap(sentinel(err), "find invite codes that were used")
 		}
 		codes := make(map[syntax.DID]string, len(uses))
 		for _, u := range uses { // the first use comes last
-			codes[u.UsedBy] = u.Code
+			codes[u.By] = u.Code
 		}
 		for i := range some {
 			some[i].InviteCode = codes[some[i].DID]

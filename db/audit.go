@@ -14,41 +14,64 @@ import (
 
 // An AuditEntry says what happened to an account, by whom. It holds no secrets.
 type AuditEntry struct {
-	ID      int64
-	DID     syntax.DID // "" when it concerns no account
-	At      time.Time
-	Actor   string
-	Address string // the caller's, or ""
-	Event   string
-	Detail  string
-}
-
-type auditRow struct {
 	bun.BaseModel `bun:"table:audit,alias:audit"`
 
-	ID      int64      `bun:",pk,autoincrement"`
-	DID     syntax.DID `bun:"did,nullzero"`
-	At      stamp      `bun:""`
-	Actor   string     `bun:""`
-	Address string     `bun:",nullzero"`
-	Event   string     `bun:""`
-	Detail  string     `bun:",nullzero"`
+	ID      int64      `bun:"id,pk,autoincrement"`
+	DID     syntax.DID `bun:"did,nullzero"` // "" when it concerns no account
+	At      time.Time  `bun:"at"`
+	Actor   string     `bun:"actor"`
+	Address string     `bun:"address,nullzero"` // the caller's, or ""
+	Event   string     `bun:"event"`
+	Detail  string     `bun:"detail,nullzero"`
+}
+
+var (
+	insertAudit = prepared(func(b *builder) bun.Query { return b.insert(new(AuditEntry), "id") })
+	// Postgres takes the parameters of a SELECT for texts.
+	insertAuditOfAccount = prepared(func(b *builder) bun.Query {
+		entry := b.NewSelect().Model((*Account)(nil)).Column("did").
+			ColumnExpr("CAST(? AS BIGINT) AS at", b.p()).ColumnExpr("CAST(? AS TEXT) AS actor", b.p()).
+			ColumnExpr("CAST(? AS TEXT) AS address", b.p()).ColumnExpr("CAST(? AS TEXT) AS event", b.p()).
+			ColumnExpr("CAST(? AS TEXT) AS detail", b.p()).Where("did = ?", b.p())
+		return b.NewInsert().Model((*AuditEntry)(nil)).Column("did", "at", "actor", "address", "event", "detail").
+			TableExpr("(?) AS entry", b.lock("KEY SHARE", entry)).Returning("NULL")
+	})
+	lockAuditOfNobody = prepared(func(b *builder) bun.Query {
+		return b.lock("UPDATE", b.NewSelect().Model((*AuditEntry)(nil)).Column("id", "detail").Where("did IS NULL").
+			Where("event = ?", b.p()).Where("address = ?", b.p()).Where("at > ?", b.p()).Order("id DESC").Limit(1))
+	})
+	updateAuditDetail = prepared(func(b *builder) bun.Query {
+		return b.NewUpdate().Model((*AuditEntry)(nil)).Set("detail = ?", b.p()).Where("id = ?", b.p())
+	})
+
+	selectAudit = prepared(func(b *builder) bun.Query {
+		return b.limit(b.auditBefore().Where("did = ?", b.p()), "id DESC")
+	})
+	selectAuditOfNobody = prepared(func(b *builder) bun.Query {
+		return b.limit(b.auditBefore().Where("did IS NULL"), "id DESC")
+	})
+	selectAuditOfAll = prepared(func(b *builder) bun.Query { return b.limit(b.auditBefore(), "id DESC") })
+
+	deleteAudit = prepared(func(b *builder) bun.Query {
+		return b.NewDelete().Model((*AuditEntry)(nil)).Where("at <= ?", b.p())
+	})
+)
+
+// auditBefore selects the entries whose ID is smaller than the first parameter.
+func (b *builder) auditBefore() *bun.SelectQuery {
+	return b.NewSelect().Model((*AuditEntry)(nil)).Where("id < ?", b.p())
 }
 
 // RecordAudit adds an entry.
 func (tx *Tx) RecordAudit(ctx context.Context, e AuditEntry) error {
-	_, err := tx.execText(ctx, `INSERT INTO audit (did, at, actor, address, event, detail) VALUES (?, ?, ?, ?, ?, ?)`,
-		text(e.DID), micros(e.At), e.Actor, text(e.Address), e.Event, text(e.Detail))
+	_, err := tx.exec(ctx, insertAudit, values(&e, "id")...)
 	return wrap(err, "record audit entry")
 }
 
 // RecordAuditOfAccount adds an entry about an account if there is one. It takes one
 // statement, whether there is or not.
 func (tx *Tx) RecordAuditOfAccount(ctx context.Context, e AuditEntry) error {
-	_, err := tx.execText(ctx, `INSERT INTO audit (did, at, actor, address, event, detail)
-		SELECT did, CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT)
-		FROM account WHERE did = ? {FOR KEY SHARE}`,
-		micros(e.At), e.Actor, text(e.Address), e.Event, text(e.Detail), string(e.DID))
+	_, err := tx.exec(ctx, insertAuditOfAccount, append(values(&e, "id", "did"), e.DID)...)
 	return wrap(err, "record audit entry")
 }
 
@@ -59,8 +82,7 @@ func (tx *Tx) RecordAnotherAudit(ctx context.Context, e AuditEntry, since time.T
 	e.Detail, e.Address = "once", cmp.Or(e.Address, "unknown")
 	var id int64
 	var before string
-	err := tx.getText(ctx, `SELECT id, detail FROM audit WHERE did IS NULL AND event = ? AND address = ? AND at > ? ORDER BY id DESC LIMIT 1 {FOR UPDATE}`,
-		[]any{e.Event, e.Address, micros(since)}, &id, &before)
+	err := tx.get(ctx, lockAuditOfNobody, []any{e.Event, e.Address, since}, &id, &before)
 	if errors.Is(err, ErrNotFound) {
 		return tx.RecordAudit(ctx, e)
 	}
@@ -69,7 +91,7 @@ func (tx *Tx) RecordAnotherAudit(ctx context.Context, e AuditEntry, since time.T
 		if _, bad := fmt.Sscanf(before, "%d times", &n); bad != nil {
 			n = 1
 		}
-		_, err = tx.execText(ctx, `UPDATE audit SET detail = ? WHERE id = ?`, fmt.Sprintf("%d times", n+1), id)
+		_, err = tx.exec(ctx, updateAuditDetail, fmt.Sprintf("%d times", n+1), id)
 	}
 	return wrap(err, "record audit entry once more")
 }
@@ -82,36 +104,24 @@ func (q *queries) Audit(ctx context.Context, did syntax.DID, limit int) ([]Audit
 
 // AuditBefore is Audit for the entries whose ID is smaller than id.
 func (q *queries) AuditBefore(ctx context.Context, did syntax.DID, id int64, limit int) ([]AuditEntry, error) {
-	return q.audit(ctx, id, limit, func(s *bun.SelectQuery) *bun.SelectQuery {
-		if did == "" {
-			return s.Where("did IS NULL")
-		}
-		return s.Where("did = ?", string(did))
-	})
+	var entries []AuditEntry
+	var err error
+	if did == "" {
+		entries, err = many[AuditEntry](ctx, q, selectAuditOfNobody, id, limit)
+	} else {
+		entries, err = many[AuditEntry](ctx, q, selectAudit, id, did, limit)
+	}
+	return entries, wrap(err, "read audit entries")
 }
 
 // AuditOfAll is AuditBefore for all entries, whatever they concern.
 func (q *queries) AuditOfAll(ctx context.Context, id int64, limit int) ([]AuditEntry, error) {
-	return q.audit(ctx, id, limit, func(s *bun.SelectQuery) *bun.SelectQuery { return s })
-}
-
-func (q *queries) audit(ctx context.Context, id int64, limit int, which func(*bun.SelectQuery) *bun.SelectQuery) ([]AuditEntry, error) {
-	var rows []auditRow
-	err := q.run.bun().NewSelect().Model(&rows).Where("id < ?", id).Apply(which).Order("id DESC").Limit(int64(limit)).Scan(ctx)
-	if err != nil {
-		return nil, wrap(err, "read audit entries")
-	}
-	entries := make([]AuditEntry, len(rows))
-	for i, r := range rows {
-		entries[i] = AuditEntry{
-			ID: r.ID, DID: r.DID, At: time.Time(r.At), Actor: r.Actor, Address: r.Address, Event: r.Event, Detail: r.Detail,
-		}
-	}
-	return entries, nil
+	entries, err := many[AuditEntry](ctx, q, selectAuditOfAll, id, limit)
+	return entries, wrap(err, "read audit entries")
 }
 
 // PurgeAudit forgets the entries that are no younger than before.
 func (tx *Tx) PurgeAudit(ctx context.Context, before time.Time) error {
-	_, err := tx.execText(ctx, `DELETE FROM audit WHERE at <= ?`, micros(before))
+	_, err := tx.exec(ctx, deleteAudit, before)
 	return wrap(err, "purge audit entries")
 }

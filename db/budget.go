@@ -2,22 +2,61 @@ package db
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"time"
+
+	"github.com/uptrace/bun"
+)
+
+// A Spending is what a key has spent of a kind in a window that ends at Reset.
+type Spending struct {
+	bun.BaseModel `bun:"table:budget,alias:b"`
+
+	Kind  string    `bun:"kind,pk"` // with the column key
+	Spent int       `bun:"spent"`
+	Reset time.Time `bun:"reset_at"`
+}
+
+var (
+	selectSpending = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*Spending)(nil)).Where("kind = ?", b.p()).Where("key = ?", b.p()).Where("reset_at > ?", b.p())
+	})
+	selectSpendings = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*Spending)(nil)).Where("key = ?", b.p()).Where("reset_at > ?", b.p()).Order("kind")
+	})
+	// A window that is over begins anew with what is inserted.
+	spendBudget = prepared(func(b *builder) bun.Query {
+		s := b.insertReturning("spent, reset_at", new(Spending)).Value("key", "?", b.p())
+		now := b.p()
+		return s.On("CONFLICT (key, kind) DO UPDATE").
+			Set("spent = CASE WHEN b.reset_at <= ? THEN excluded.spent ELSE b.spent + excluded.spent END", now).
+			Set("reset_at = CASE WHEN b.reset_at <= ? THEN excluded.reset_at ELSE b.reset_at END", now)
+	})
+	giveBudgetBack = prepared(func(b *builder) bun.Query {
+		return b.NewUpdate().Model((*Spending)(nil)).Set("spent = spent - 1").
+			Where("kind = ?", b.p()).Where("key = ?", b.p()).Where("reset_at > ?", b.p()).Where("spent > 0")
+	})
+	clearBudget = prepared(func(b *builder) bun.Query {
+		return b.NewDelete().Model((*Spending)(nil)).Where("key = ?", b.p()).
+			Where("kind = ? OR substr(kind, 1, ?) = ?", b.p(), b.p(), b.p())
+	})
+	forgetBudgets = prepared(func(b *builder) bun.Query {
+		return b.NewDelete().Model((*Spending)(nil)).Where("key = ?", b.p())
+	})
 )
 
 // BudgetLeft returns how much of limit a key has left in its window at now, and
 // when that ends: the zero time when none has begun. left is negative when more
 // was tried than there was.
 func (q *queries) BudgetLeft(ctx context.Context, kind, key string, limit int, now time.Time) (left int, reset time.Time, err error) {
-	var spent int
-	err = q.getText(ctx, `SELECT spent, reset_at FROM budget WHERE kind = ? AND key = ? AND reset_at > ?`,
-		[]any{kind, key, micros(now)}, &spent, (*stamp)(&reset))
-	if errors.Is(err, ErrNotFound) {
+	s, err := one[Spending](ctx, q, selectSpending, kind, key, now)
+	switch {
+	case errors.Is(err, ErrNotFound):
 		return limit, time.Time{}, nil
+	case err != nil:
+		return 0, time.Time{}, wrap(err, "read budget %s", kind)
 	}
-	return limit - spent, reset, wrap(err, "read budget %s", kind)
+	return limit - s.Spent, s.Reset, nil
 }
 
 // SpendBudget takes one from a key and returns what is left of limit, negative
@@ -26,54 +65,34 @@ func (q *queries) BudgetLeft(ctx context.Context, kind, key string, limit int, n
 func (tx *Tx) SpendBudget(
 	ctx context.Context, kind, key string, limit int, window time.Duration, now time.Time,
 ) (left int, reset time.Time, err error) {
+	one := Spending{Kind: kind, Spent: 1, Reset: now.Add(window)}
 	var spent int
-	at, end := micros(now), micros(now.Add(window))
-	err = tx.getText(ctx, `INSERT INTO budget (kind, key, spent, reset_at) VALUES (?, ?, 1, ?)
-		ON CONFLICT (key, kind) DO UPDATE SET
-			spent = CASE WHEN budget.reset_at <= ? THEN 1 ELSE budget.spent + 1 END,
-			reset_at = CASE WHEN budget.reset_at <= ? THEN excluded.reset_at ELSE budget.reset_at END
-		RETURNING spent, reset_at`, []any{kind, key, end, at, at}, &spent, (*stamp)(&reset))
+	err = tx.get(ctx, spendBudget, append(values(&one), key, now), &spent, &reset)
 	return limit - spent, reset, wrap(err, "spend budget %s", kind)
 }
 
 // GiveBudgetBack undoes one SpendBudget in the window of a key that is open at now, if
 // there is one.
 func (tx *Tx) GiveBudgetBack(ctx context.Context, kind, key string, now time.Time) error {
-	_, err := tx.execText(ctx, `UPDATE budget SET spent = spent - 1 WHERE kind = ? AND key = ? AND reset_at > ? AND spent > 0`,
-		kind, key, micros(now))
+	_, err := tx.exec(ctx, giveBudgetBack, kind, key, now)
 	return wrap(err, "give back budget %s", kind)
 }
 
 // ClearBudget forgets what a key has spent of a kind, and of those below it, whose
 // names have the kind and a slash before them.
 func (tx *Tx) ClearBudget(ctx context.Context, kind, key string) error {
-	_, err := tx.execText(ctx, `DELETE FROM budget WHERE key = ? AND (kind = ? OR substr(kind, 1, ?) = ?)`,
-		key, kind, len(kind)+1, kind+"/")
+	_, err := tx.exec(ctx, clearBudget, key, kind, len(kind)+1, kind+"/")
 	return wrap(err, "clear budget %s", kind)
 }
 
 // ForgetBudgets forgets what a key has spent of all kinds.
 func (tx *Tx) ForgetBudgets(ctx context.Context, key string) error {
-	_, err := tx.execText(ctx, `DELETE FROM budget WHERE key = ?`, key)
+	_, err := tx.exec(ctx, forgetBudgets, key)
 	return wrap(err, "forget budgets")
-}
-
-// A Spending is what a key has spent of a kind in a window that ends at Reset.
-type Spending struct {
-	Kind  string
-	Spent int
-	Reset time.Time
 }
 
 // Spendings returns what a key has spent in windows that are open at now, by kind.
 func (q *queries) Spendings(ctx context.Context, key string, now time.Time) ([]Spending, error) {
-	var all []Spending
-	err := q.eachText(ctx, `SELECT kind, spent, reset_at FROM budget WHERE key = ? AND reset_at > ? ORDER BY kind`, []any{key, micros(now)},
-		func(row *sql.Rows) error {
-			var s Spending
-			err := row.Scan(&s.Kind, &s.Spent, (*stamp)(&s.Reset))
-			all = append(all, s)
-			return err
-		})
+	all, err := many[Spending](ctx, q, selectSpendings, key, now)
 	return all, wrap(err, "list budgets")
 }

@@ -57,17 +57,16 @@ func mayScan(text, line string) bool {
 		line == "SCAN f", line == "SCAN family", // the sessions just found
 		line == "SCAN creation",                                // as many as are being created right now
 		line == "SCAN handle_change", line == "SCAN at_domain", // as many as are being changed; the accounts just found
-		line == "SCAN handle_domain",                                  // what an operator typed
-		strings.HasPrefix(line, "SCAN mail USING INDEX mail_next_at"), // only what waits is in that index
-		strings.HasSuffix(line, "_imported_hash"),                     // only what was imported is in those
+		line == "SCAN handle_domain",                               // what an operator typed
+		strings.HasPrefix(line, "SCAN m USING INDEX mail_next_at"), // only what waits is in that index
+		strings.HasSuffix(line, "_imported_hash"),                  // only what was imported is in those
 		line == "SCAN CONSTANT ROW", strings.HasSuffix(line, "ROW VALUES CLAUSE"):
 		return true
 	}
 	return slices.ContainsFunc([]string{
 		"FROM migration",                                              // at start
 		"NOT EXISTS (SELECT 1 FROM event)",                            // ends at the first row
-		"SELECT 1 FROM plc_operation LIMIT 1",                         // the same
-		`FROM "mail" ORDER BY "id" DESC LIMIT`,                        // the newest by number
+		`SELECT 1 FROM "plc_operation" AS "plc" LIMIT 1`,              // the same
 		`FROM "invite" ORDER BY "created_at" DESC, "code" DESC LIMIT`, // in the order of an index
 		`FROM "invite" ORDER BY "used" DESC, "code" DESC LIMIT`,       // the same
 	}, func(s string) bool { return strings.Contains(text, s) })

@@ -5,17 +5,51 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/uptrace/bun"
 )
 
 // An EmailCode is a code that was sent to the owner of an account.
 type EmailCode struct {
-	Purpose   string
-	DID       syntax.DID
-	MAC       []byte // keyed hash of the code
-	CreatedAt time.Time
-	ExpiresAt time.Time
-	Email     string // where it was sent
+	bun.BaseModel `bun:"table:email_code,alias:c"`
+
+	Purpose   string     `bun:"purpose,pk"`
+	DID       syntax.DID `bun:"did,pk"`
+	MAC       []byte     `bun:"mac,pk"` // keyed hash of the code
+	CreatedAt time.Time  `bun:"created_at"`
+	ExpiresAt time.Time  `bun:"expires_at"`
+	Email     string     `bun:"email"` // where it was sent
 }
+
+var (
+	insertEmailCode = prepared(func(b *builder) bun.Query { return b.insert(new(EmailCode)) })
+	// The newest code is not counted: others may be of the same time.
+	deleteOldEmailCodes = prepared(func(b *builder) bun.Query {
+		did, purpose, newest, kept := b.p(), b.p(), b.p(), b.p()
+		others := b.NewSelect().Model((*EmailCode)(nil)).Column("mac").
+			Where("did = ?", did).Where("purpose = ?", purpose).Where("mac <> ?", newest).
+			OrderExpr("created_at DESC, mac LIMIT ?", kept)
+		return b.NewDelete().Model((*EmailCode)(nil)).
+			Where("did = ?", did).Where("purpose = ?", purpose).Where("mac <> ?", newest).Where("mac NOT IN (?)", others)
+	})
+
+	selectEmailCode = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*EmailCode)(nil)).Where("purpose = ?", b.p()).Where("mac = ?", b.p())
+	})
+	selectEmailCodeOf = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*EmailCode)(nil)).Where("purpose = ?", b.p()).Where("mac = ?", b.p()).Where("did = ?", b.p())
+	})
+	countLiveCodes = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*EmailCode)(nil)).ColumnExpr("count(*)").
+			Where("purpose = ?", b.p()).Where("did = ?", b.p()).Where("email = ?", b.p()).Where("expires_at > ?", b.p())
+	})
+
+	deleteEmailCodes = prepared(func(b *builder) bun.Query {
+		return b.NewDelete().Model((*EmailCode)(nil)).Where("did = ?", b.p())
+	})
+	deleteEmailCodesFor = prepared(func(b *builder) bun.Query {
+		return b.NewDelete().Model((*EmailCode)(nil)).Where("did = ?", b.p()).Where("purpose = ?", b.p())
+	})
+)
 
 // InsertCode stores a code and drops the account's oldest of the same purpose, so
 // that keep are left. It returns ErrNotFound when there is no account.
@@ -24,12 +58,9 @@ func (tx *Tx) InsertCode(ctx context.Context, c EmailCode, keep int) error {
 	if _, err := tx.LockAccount(ctx, c.DID); err != nil {
 		return wrap(err, "store email code of %s", c.DID)
 	}
-	_, err := tx.execText(ctx, `INSERT INTO email_code (did, purpose, mac, email, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)`,
-		string(c.DID), c.Purpose, c.MAC, c.Email, micros(c.CreatedAt), micros(c.ExpiresAt))
+	_, err := tx.exec(ctx, insertEmailCode, values(&c)...)
 	if err == nil {
-		_, err = tx.execText(ctx, `DELETE FROM email_code WHERE did = ? AND purpose = ? AND mac <> ? AND mac NOT IN (
-			SELECT mac FROM email_code WHERE did = ? AND purpose = ? AND mac <> ? ORDER BY created_at DESC, mac LIMIT ?)`,
-			string(c.DID), c.Purpose, c.MAC, string(c.DID), c.Purpose, c.MAC, keep-1)
+		_, err = tx.exec(ctx, deleteOldEmailCodes, c.DID, c.Purpose, c.MAC, keep-1)
 	}
 	return wrap(err, "store email code of %s", c.DID)
 }
@@ -37,28 +68,21 @@ func (tx *Tx) InsertCode(ctx context.Context, c EmailCode, keep int) error {
 // EmailCode returns a code of a purpose, of any account when did is "". An
 // expired one is returned too as long as it is there. It returns ErrNotFound.
 func (q *queries) EmailCode(ctx context.Context, purpose string, did syntax.DID, mac []byte) (*EmailCode, error) {
-	c := &EmailCode{Purpose: purpose, MAC: mac}
-	dest := []any{(*string)(&c.DID), &c.Email, (*stamp)(&c.CreatedAt), (*stamp)(&c.ExpiresAt)}
+	var c *EmailCode
 	var err error
 	if did == "" {
-		err = q.getText(ctx, `SELECT did, email, created_at, expires_at FROM email_code WHERE purpose = ? AND mac = ?`,
-			[]any{purpose, mac}, dest...)
+		c, err = one[EmailCode](ctx, q, selectEmailCode, purpose, mac)
 	} else {
-		err = q.getText(ctx, `SELECT did, email, created_at, expires_at FROM email_code WHERE did = ? AND purpose = ? AND mac = ?`,
-			[]any{string(did), purpose, mac}, dest...)
+		c, err = one[EmailCode](ctx, q, selectEmailCodeOf, purpose, mac, did)
 	}
-	if err != nil {
-		return nil, wrap(err, "read email code")
-	}
-	return c, nil
+	return c, wrap(err, "read email code")
 }
 
 // LiveCodes counts the codes of a purpose that an account has at now for an address. One
 // that went to another address is good for nothing any more.
 func (q *queries) LiveCodes(ctx context.Context, purpose string, did syntax.DID, email string, now time.Time) (int, error) {
 	var n int
-	err := q.getText(ctx, `SELECT count(*) FROM email_code WHERE did = ? AND purpose = ? AND email = ? AND expires_at > ?`,
-		[]any{string(did), purpose, email, micros(now)}, &n)
+	err := q.get(ctx, countLiveCodes, []any{purpose, did, email, now}, &n)
 	return n, wrap(err, "count email codes of %s", did)
 }
 
@@ -67,11 +91,11 @@ func (q *queries) LiveCodes(ctx context.Context, purpose string, did syntax.DID,
 func (tx *Tx) DeleteCodes(ctx context.Context, did syntax.DID, purposes ...string) error {
 	var err error
 	if len(purposes) == 0 {
-		_, err = tx.execText(ctx, `DELETE FROM email_code WHERE did = ?`, string(did))
+		_, err = tx.exec(ctx, deleteEmailCodes, did)
 	}
 	for _, p := range purposes {
 		if err == nil {
-			_, err = tx.execText(ctx, `DELETE FROM email_code WHERE did = ? AND purpose = ?`, string(did), p)
+			_, err = tx.exec(ctx, deleteEmailCodesFor, did, p)
 		}
 	}
 	return wrap(err, "delete email codes of %s", did)

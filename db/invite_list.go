@@ -9,26 +9,17 @@ import (
 	"github.com/uptrace/bun"
 )
 
-func invites(rows []inviteRow) []Invite {
-	all := make([]Invite, len(rows))
-	for i := range rows {
-		all[i] = rows[i].invite()
-	}
-	return all
-}
-
 // InvitesForEach returns the codes that each of the accounts owns, the oldest
 // first, each with its uses. Accounts without codes are left out.
 func (q *queries) InvitesForEach(ctx context.Context, accounts ...string) (map[string][]Invite, error) {
 	all := make(map[string][]Invite)
 	for some := range slices.Chunk(accounts, listed) {
-		var rows []inviteRow
-		err := q.run.bun().NewSelect().Model(&rows).Where("for_account IN (?)", bun.List(some)).Order("created_at", "code").
-			Relation("UsedBy", newestUseFirst).Scan(ctx)
+		var codes []Invite
+		err := q.invites(&codes).Where("for_account IN (?)", bun.List(some)).Order("created_at", "code").Scan(ctx)
 		if err != nil {
 			return nil, wrap(sentinel(err), "list invite codes of %d accounts", len(some))
 		}
-		for _, i := range invites(rows) {
+		for _, i := range codes {
 			all[i.ForAccount] = append(all[i.ForAccount], i)
 		}
 	}
@@ -40,7 +31,7 @@ func (q *queries) InvitesForEach(ctx context.Context, accounts ...string) (map[s
 func (q *queries) InvitesUsedBy(ctx context.Context, dids ...syntax.DID) (map[syntax.DID]Invite, error) {
 	all := make(map[syntax.DID]Invite)
 	for some := range slices.Chunk(dids, listed) {
-		var uses []inviteUseRow
+		var uses []InviteUse
 		err := q.run.bun().NewSelect().Model(&uses).Where("used_by IN (?)", bun.List(some)).Order("used_at DESC", "code").Scan(ctx)
 		if err != nil {
 			return nil, wrap(sentinel(err), "find invite codes that were used")
@@ -53,18 +44,17 @@ func (q *queries) InvitesUsedBy(ctx context.Context, dids ...syntax.DID) (map[sy
 			codes[n] = u.Code
 		}
 		slices.Sort(codes)
-		var rows []inviteRow
-		err = q.run.bun().NewSelect().Model(&rows).Where("code IN (?)", bun.List(slices.Compact(codes))).
-			Relation("UsedBy", newestUseFirst).Scan(ctx)
+		var used []Invite
+		err = q.invites(&used).Where("code IN (?)", bun.List(slices.Compact(codes))).Scan(ctx)
 		if err != nil {
 			return nil, wrap(sentinel(err), "read invite codes that were used")
 		}
-		byCode := make(map[string]Invite, len(rows))
-		for _, i := range invites(rows) {
+		byCode := make(map[string]Invite, len(used))
+		for _, i := range used {
 			byCode[i.Code] = i
 		}
 		for _, u := range uses { // the first use comes last
-			all[u.UsedBy] = byCode[u.Code]
+			all[u.By] = byCode[u.Code]
 		}
 	}
 	return all, nil
@@ -90,9 +80,8 @@ func (q *queries) MostUsedInvites(ctx context.Context, after *InviteMark, limit 
 }
 
 func (q *queries) invitePage(ctx context.Context, by string, after *InviteMark, limit int) ([]Invite, error) {
-	var rows []inviteRow
-	s := q.run.bun().NewSelect().Model(&rows).Order(by+" DESC", "code DESC").Limit(int64(limit)).
-		Relation("UsedBy", newestUseFirst)
+	var page []Invite
+	s := q.invites(&page).Order(by+" DESC", "code DESC").Limit(int64(limit))
 	if after != nil {
 		code := after.Code
 		if !storable(code) {
@@ -100,12 +89,12 @@ func (q *queries) invitePage(ctx context.Context, by string, after *InviteMark, 
 		}
 		at := any(after.Spent)
 		if by == "created_at" {
-			at = stamp(after.CreatedAt)
+			at = after.CreatedAt
 		}
 		s = s.Where("("+by+", code) < (?, ?)", at, code)
 	}
 	if err := s.Scan(ctx); err != nil {
 		return nil, wrap(sentinel(err), "list invite codes")
 	}
-	return invites(rows), nil
+	return page, nil
 }

@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"database/sql"
+	"math"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -20,51 +21,93 @@ const (
 
 // A Mail is a row of the outbox.
 type Mail struct {
-	ID        int64
-	To        string
-	Kind      string
-	DID       syntax.DID // "" when it concerns no account
-	Sealed    []byte     // the encrypted body, nil once erased
-	CreatedAt time.Time
-	ExpiresAt time.Time // from then on it is not sent any more
-	NextAt    time.Time // of the next attempt, or the end of the sender's lease
-	Attempts  int       // the running one included
-	State     string
-	LastError string
-	SentAt    *time.Time
+	bun.BaseModel `bun:"table:mail,alias:m"`
 
-	Urgent bool   // it goes before all that are not
-	Pile   int    // among equals those with less go first
-	Cause  string // key of whoever caused it, "" for nobody
+	ID        int64      `bun:"id,pk,autoincrement"`
+	To        string     `bun:"recipient"`
+	Kind      string     `bun:"kind"`
+	DID       syntax.DID `bun:"did,nullzero"` // "" when it concerns no account
+	Sealed    []byte     `bun:"sealed"`       // the encrypted body, nil once erased
+	CreatedAt time.Time  `bun:"created_at"`
+	ExpiresAt time.Time  `bun:"expires_at"` // from then on it is not sent any more
+	NextAt    time.Time  `bun:"next_at"`    // of the next attempt, or the end of the sender's lease
+	Attempts  int        `bun:"attempts"`   // the running one included
+	State     string     `bun:"state"`
+	LastError string     `bun:"last_error,nullzero"`
+	SentAt    *time.Time `bun:"sent_at"`
+
+	Urgent bool   `bun:"urgent,type:integer"` // it goes before all that are not
+	Pile   int    `bun:"pile"`                // among equals those with less go first
+	Cause  string `bun:"cause,nullzero"`      // key of whoever caused it, "" for nobody
 }
 
-type mailRow struct {
-	bun.BaseModel `bun:"table:mail,alias:mail"`
+// unsent are the columns that a mail gets later.
+var unsent = []string{"id", "attempts", "last_error", "sent_at"}
 
-	ID        int64      `bun:",pk,autoincrement"`
-	Recipient string     `bun:""`
-	Kind      string     `bun:""`
-	DID       syntax.DID `bun:"did,nullzero"`
-	Sealed    []byte     `bun:""`
-	CreatedAt stamp      `bun:""`
-	ExpiresAt stamp      `bun:""`
-	NextAt    stamp      `bun:""`
-	Attempts  int        `bun:""`
-	State     string     `bun:""`
-	LastError string     `bun:",nullzero"`
-	SentAt    stamp      `bun:""`
-	Urgent    int        `bun:""`
-	Pile      int        `bun:""`
-	Cause     string     `bun:",nullzero"`
+var (
+	insertMail = prepared(func(b *builder) bun.Query { return b.insertReturning("id", new(Mail), unsent...) })
+	// For the workers of other processes; one notification a transaction.
+	notifyMail = prepared(func(b *builder) bun.Query { return b.NewSelect().ColumnExpr("pg_notify(?, '')", mailChannel) })
+
+	selectMail  = prepared(func(b *builder) bun.Query { return b.NewSelect().Model((*Mail)(nil)).Where("id = ?", b.p()) })
+	selectMails = prepared(func(b *builder) bun.Query {
+		return b.limit(b.NewSelect().Model((*Mail)(nil)).Where("id < ?", b.p()), "id DESC")
+	})
+	selectSealedMails = prepared(func(b *builder) bun.Query {
+		return b.limit(b.NewSelect().Model((*Mail)(nil)).Column("id", "kind", "did", "sealed").
+			Where("id > ?", b.p()).Where("sealed IS NOT NULL"), "id")
+	})
+	resealMail = prepared(func(b *builder) bun.Query {
+		return b.NewUpdate().Model((*Mail)(nil)).Set("sealed = ?", b.p()).Where("id = ?", b.p()).Where("sealed IS NOT NULL")
+	})
+
+	countWaitingMails = prepared(func(b *builder) bun.Query {
+		waiting := func() *bun.SelectQuery { return b.waitingMails().ColumnExpr("count(*)") }
+		return b.NewSelect().ColumnExpr("(?)", waiting().Where("recipient = ?", b.p())).
+			ColumnExpr("(?)", waiting().Where("cause = ?", b.p())).ColumnExpr("(?)", waiting())
+	})
+	selectNextMail = prepared(func(b *builder) bun.Query {
+		return b.waitingMails().Column("next_at", "expires_at").Order("next_at").Limit(1)
+	})
+	countSending = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*Mail)(nil)).Column("cause").ColumnExpr("count(*)").
+			Where("state = 'sending'").Where("next_at > ?", b.p()).Where("cause IS NOT NULL").Group("cause")
+	})
+	lockDueMails = prepared(func(b *builder) bun.Query {
+		urgent, now := b.p(), b.p()
+		same := b.NewSelect().Model((*Mail)(nil)).ModelTableExpr("mail AS s").ColumnExpr("1").
+			Where("s.state = 'sending'").Where("s.next_at > ?", now).Where("s.recipient = m.recipient")
+		return b.lock("UPDATE SKIP LOCKED", b.waitingMails().Column("id", "recipient", "cause").
+			Where("m.urgent = ?", urgent).Where("m.next_at <= ?", now).Where("m.expires_at > ?", now).
+			Where("NOT EXISTS (?)", same).Order("m.pile", "m.next_at", "m.id").Limit(choice))
+	})
+
+	claimMail = prepared(func(b *builder) bun.Query {
+		return b.NewUpdate().Model((*Mail)(nil)).Set("state = 'sending'").Set("holder = ?", b.p()).Set("next_at = ?", b.p()).
+			Set("attempts = attempts + 1").Where("id = ?", b.p()).Returning("?Columns")
+	})
+	markMailSent = prepared(func(b *builder) bun.Query {
+		return b.endMail("sent").Set("sent_at = ?", b.p()).Set("last_error = NULL").Where("id = ?", b.p()).Where("state = 'sending'")
+	})
+	markMailFailed = prepared(func(b *builder) bun.Query {
+		return b.endMail("failed").Set("last_error = ?", b.p()).Where("id = ?", b.p()).Where("state = 'sending'")
+	})
+	requeueMail = prepared(func(b *builder) bun.Query {
+		return b.NewUpdate().Model((*Mail)(nil)).Set("state = 'queued'").Set("last_error = ?", b.p()).Set("next_at = ?", b.p()).
+			Set("holder = NULL").Where("id = ?", b.p()).Where("state = 'sending'")
+	})
+)
+
+// waitingMails selects those that are not delivered yet, by the condition of their indexes.
+func (b *builder) waitingMails() *bun.SelectQuery {
+	return b.NewSelect().Model((*Mail)(nil)).Where("m.state IN ('queued', 'sending')")
 }
 
-func (r *mailRow) mail() Mail {
-	return Mail{
-		ID: r.ID, To: r.Recipient, Kind: r.Kind, DID: r.DID, Sealed: r.Sealed,
-		CreatedAt: time.Time(r.CreatedAt), ExpiresAt: time.Time(r.ExpiresAt), NextAt: time.Time(r.NextAt),
-		Attempts: r.Attempts, State: r.State, LastError: r.LastError, SentAt: r.SentAt.pointer(),
-		Urgent: r.Urgent == 1, Pile: r.Pile, Cause: r.Cause,
-	}
+// endMail gives a mail a state that is its last, and erases its body. It erases the
+// recipient when the mail concerns no account, with which it would go.
+func (b *builder) endMail(state string) *bun.UpdateQuery {
+	return b.NewUpdate().Model((*Mail)(nil)).Set("state = ?", state).Set("sealed = NULL").Set("holder = NULL").
+		Set("recipient = CASE WHEN did IS NULL THEN '' ELSE recipient END")
 }
 
 // QueueMail puts m into the outbox and sets its ID and State. A zero NextAt means
@@ -74,20 +117,13 @@ func (tx *Tx) QueueMail(ctx context.Context, m *Mail) error {
 		m.NextAt = m.CreatedAt
 	}
 	m.State = MailStateQueued
-	urgent := 0
-	if m.Urgent {
-		urgent = 1
-	}
-	err := tx.getText(ctx, `INSERT INTO mail (recipient, kind, did, sealed, created_at, expires_at, next_at, state, urgent, pile, cause)
-		VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?) RETURNING id`,
-		[]any{m.To, m.Kind, text(m.DID), m.Sealed, micros(m.CreatedAt), micros(m.ExpiresAt), micros(m.NextAt), urgent, m.Pile, text(m.Cause)}, &m.ID)
-	if err != nil {
+	if err := tx.get(ctx, insertMail, values(m, unsent...), &m.ID); err != nil {
 		return wrap(err, "queue mail")
 	}
 	tx.mailed = true
+	var err error
 	if tx.postgres {
-		// For the workers of other processes; one notification a transaction.
-		_, err = tx.execText(ctx, `SELECT pg_notify('`+mailChannel+`', '')`)
+		_, err = tx.exec(ctx, notifyMail)
 	}
 	return wrap(err, "announce mail")
 }
@@ -97,19 +133,18 @@ func (tx *Tx) QueueMail(ctx context.Context, m *Mail) error {
 // ID, Kind, DID and Sealed.
 func (q *queries) SealedMails(ctx context.Context, after int64, limit int) ([]Mail, error) {
 	var mails []Mail
-	err := q.eachText(ctx, `SELECT id, kind, did, sealed FROM mail WHERE id > ? AND sealed IS NOT NULL ORDER BY id LIMIT ?`,
-		[]any{after, limit}, func(row *sql.Rows) error {
-			var m Mail
-			err := row.Scan(&m.ID, &m.Kind, orEmpty{(*string)(&m.DID)}, &m.Sealed)
-			mails = append(mails, m)
-			return err
-		})
+	err := q.each(ctx, selectSealedMails, []any{after, limit}, func(row *sql.Rows) error {
+		var m Mail
+		err := row.Scan(&m.ID, &m.Kind, orEmpty{(*string)(&m.DID)}, &m.Sealed)
+		mails = append(mails, m)
+		return err
+	})
 	return mails, wrap(err, "list sealed mails")
 }
 
 // ResealMail replaces the sealed body of m. One that is erased by now stays erased.
 func (tx *Tx) ResealMail(ctx context.Context, m Mail, sealed []byte) error {
-	_, err := tx.execText(ctx, `UPDATE mail SET sealed = ? WHERE id = ? AND sealed IS NOT NULL`, sealed, m.ID)
+	_, err := tx.exec(ctx, resealMail, sealed, m.ID)
 	return wrap(err, "reseal mail %d", m.ID)
 }
 
@@ -121,11 +156,8 @@ func (db *DB) MailQueued() <-chan struct{} { return db.mailed }
 // WaitingMails counts the mails that are not delivered yet: those to a recipient, those
 // from a cause, which is none's when it is "", and all.
 func (q *queries) WaitingMails(ctx context.Context, recipient, cause string) (to, from, all int, err error) {
-	err = q.getText(ctx, `SELECT
-			(SELECT count(*) FROM mail WHERE state IN ('queued', 'sending') AND recipient = ?),
-			(SELECT count(*) FROM mail WHERE state IN ('queued', 'sending') AND cause = ?),
-			(SELECT count(*) FROM mail WHERE state IN ('queued', 'sending'))`,
-		[]any{recipient, text(cause)}, &to, &from, &all)
+	// No mail has the cause "".
+	err = q.get(ctx, countWaitingMails, []any{recipient, cause}, &to, &from, &all)
 	return to, from, all, wrap(err, "count waiting mails")
 }
 
@@ -151,38 +183,33 @@ const choice = 64
 // time ran out is due again. No two holders get the same one.
 func (tx *Tx) ClaimMails(ctx context.Context, c MailClaim) ([]Mail, error) {
 	sending := map[string]int{}
-	err := tx.eachText(ctx, `SELECT cause, count(*) FROM mail WHERE state = 'sending' AND next_at > ? AND cause IS NOT NULL GROUP BY cause`,
-		[]any{micros(c.Now)}, func(row *sql.Rows) error {
-			var cause string
-			var n int
-			err := row.Scan(&cause, &n)
-			sending[cause] = n
-			return err
-		})
+	err := tx.each(ctx, countSending, []any{c.Now}, func(row *sql.Rows) error {
+		var cause string
+		var n int
+		err := row.Scan(&cause, &n)
+		sending[cause] = n
+		return err
+	})
 	if err != nil {
 		return nil, wrap(err, "claim mails")
 	}
 	var chosen []int64
 	recipients := map[string]bool{}
 	choose := func(urgent, limit int) error {
-		return tx.eachText(ctx, `SELECT m.id, m.recipient, m.cause FROM mail m
-			WHERE m.urgent = ? AND m.state IN ('queued', 'sending') AND m.next_at <= ? AND m.expires_at > ? AND NOT EXISTS (
-				SELECT 1 FROM mail s WHERE s.state = 'sending' AND s.next_at > ? AND s.recipient = m.recipient)
-			ORDER BY m.pile, m.next_at, m.id LIMIT ? {FOR UPDATE SKIP LOCKED}`,
-			[]any{urgent, micros(c.Now), micros(c.Now), micros(c.Now), choice}, func(row *sql.Rows) error {
-				var id int64
-				var recipient, cause string
-				if err := row.Scan(&id, &recipient, orEmpty{&cause}); err != nil {
-					return err
-				}
-				if limit <= 0 || recipients[recipient] || cause != "" && sending[cause] >= c.PerCause {
-					return nil
-				}
-				chosen, recipients[recipient] = append(chosen, id), true
-				sending[cause]++
-				limit--
+		return tx.each(ctx, lockDueMails, []any{urgent, c.Now}, func(row *sql.Rows) error {
+			var id int64
+			var recipient, cause string
+			if err := row.Scan(&id, &recipient, orEmpty{&cause}); err != nil {
+				return err
+			}
+			if limit <= 0 || recipients[recipient] || cause != "" && sending[cause] >= c.PerCause {
 				return nil
-			})
+			}
+			chosen, recipients[recipient] = append(chosen, id), true
+			sending[cause]++
+			limit--
+			return nil
+		})
 	}
 	if err := choose(1, c.Limit); err != nil {
 		return nil, wrap(err, "claim urgent mails")
@@ -194,28 +221,19 @@ func (tx *Tx) ClaimMails(ctx context.Context, c MailClaim) ([]Mail, error) {
 	}
 	var claimed []Mail
 	for _, id := range chosen {
-		var m Mail
-		err := tx.getText(ctx, `UPDATE mail SET state = 'sending', holder = ?, next_at = ?, attempts = attempts + 1 WHERE id = ?
-			RETURNING id, recipient, kind, did, sealed, created_at, expires_at, next_at, attempts, state, last_error, urgent, pile, cause`,
-			[]any{c.Holder, micros(c.Until), id}, &m.ID, &m.To, &m.Kind, orEmpty{(*string)(&m.DID)}, &m.Sealed, (*stamp)(&m.CreatedAt),
-			(*stamp)(&m.ExpiresAt), (*stamp)(&m.NextAt), &m.Attempts, &m.State, orEmpty{&m.LastError}, &m.Urgent, &m.Pile, orEmpty{&m.Cause})
+		m, err := one[Mail](ctx, &tx.queries, claimMail, c.Holder, c.Until, id)
 		if err != nil {
 			return nil, wrap(err, "claim mail %d", id)
 		}
-		claimed = append(claimed, m)
+		claimed = append(claimed, *m)
 	}
 	return claimed, nil
 }
 
-// nobodys erases the recipient of a mail that is over and concerns no account, with which
-// it would go.
-const nobodys = `recipient = CASE WHEN did IS NULL THEN '' ELSE recipient END`
-
 // MailSent records the delivery of a claimed mail and erases its body, and its recipient
 // when it concerns no account. It returns ErrLeaseLost when the mail is not being sent.
 func (tx *Tx) MailSent(ctx context.Context, id int64) error {
-	err := held(tx.execText(ctx, `UPDATE mail SET state = 'sent', sent_at = ?, sealed = NULL, last_error = NULL, holder = NULL, `+nobodys+`
-		WHERE id = ? AND state = 'sending'`, micros(tx.now()), id))
+	err := held(tx.exec(ctx, markMailSent, tx.now(), id))
 	return wrap(err, "mark mail %d sent", id)
 }
 
@@ -225,11 +243,9 @@ func (tx *Tx) MailSent(ctx context.Context, id int64) error {
 func (tx *Tx) MailFailed(ctx context.Context, id int64, reason string, next time.Time) error {
 	var err error
 	if next.IsZero() {
-		err = held(tx.execText(ctx, `UPDATE mail SET state = 'failed', last_error = ?, sealed = NULL, holder = NULL, `+nobodys+`
-			WHERE id = ? AND state = 'sending'`, reason, id))
+		err = held(tx.exec(ctx, markMailFailed, reason, id))
 	} else {
-		err = held(tx.execText(ctx, `UPDATE mail SET state = 'queued', last_error = ?, next_at = ?, holder = NULL
-			WHERE id = ? AND state = 'sending'`, reason, micros(next), id))
+		err = held(tx.exec(ctx, requeueMail, reason, next, id))
 	}
 	return wrap(err, "mark mail %d failed", id)
 }
@@ -237,34 +253,22 @@ func (tx *Tx) MailFailed(ctx context.Context, id int64, reason string, next time
 // NextMail returns when the next mail is due and when it expires, or ErrNotFound when none
 // waits.
 func (q *queries) NextMail(ctx context.Context) (next, expires time.Time, err error) {
-	err = q.getText(ctx, `SELECT next_at, expires_at FROM mail WHERE state IN ('queued', 'sending') ORDER BY next_at LIMIT 1`,
-		nil, (*stamp)(&next), (*stamp)(&expires))
+	err = q.get(ctx, selectNextMail, nil, &next, &expires)
 	return next, expires, wrap(err, "look for the next mail")
 }
 
 // Mails returns up to limit mails, the newest first: those whose numbers are smaller
 // than before, or with 0 the last ones.
 func (q *queries) Mails(ctx context.Context, before int64, limit int) ([]Mail, error) {
-	var rows []mailRow
-	s := q.run.bun().NewSelect().Model(&rows).Order("id DESC").Limit(int64(limit))
-	if before > 0 {
-		s = s.Where("id < ?", before)
+	if before == 0 {
+		before = math.MaxInt64
 	}
-	if err := s.Scan(ctx); err != nil {
-		return nil, wrap(err, "list mails")
-	}
-	mails := make([]Mail, len(rows))
-	for i := range rows {
-		mails[i] = rows[i].mail()
-	}
-	return mails, nil
+	mails, err := many[Mail](ctx, q, selectMails, before, limit)
+	return mails, wrap(err, "list mails")
 }
 
 // MailByID returns a mail, or ErrNotFound.
 func (q *queries) MailByID(ctx context.Context, id int64) (*Mail, error) {
-	row := mailRow{ID: id}
-	if err := q.run.bun().NewSelect().Model(&row).WherePK().Scan(ctx); err != nil {
-		return nil, wrap(sentinel(err), "read mail %d", id)
-	}
-	return new(row.mail()), nil
+	m, err := one[Mail](ctx, q, selectMail, id)
+	return m, wrap(err, "read mail %d", id)
 }

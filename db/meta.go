@@ -1,24 +1,45 @@
 package db
 
-import "context"
+import (
+	"context"
+
+	"github.com/uptrace/bun"
+)
+
+// meta is a named value about the database itself.
+type meta struct {
+	bun.BaseModel `bun:"table:meta,alias:meta"`
+
+	Name  string `bun:"name,pk"`
+	Value []byte `bun:"value"`
+}
+
+var (
+	selectMeta = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*meta)(nil)).Column("value").Where("name = ?", b.p())
+	})
+	putMeta = prepared(func(b *builder) bun.Query {
+		return b.insert(new(meta)).On("CONFLICT (name) DO UPDATE").Set("value = excluded.value")
+	})
+	putMissingMeta = prepared(func(b *builder) bun.Query { return b.insert(new(meta)).On("CONFLICT (name) DO NOTHING") })
+)
 
 // Meta returns a named value about the database itself, or ErrNotFound.
 func (q *queries) Meta(ctx context.Context, name string) ([]byte, error) {
 	var value []byte
-	err := q.getText(ctx, `SELECT value FROM meta WHERE name = ?`, []any{name}, &value)
+	err := q.get(ctx, selectMeta, []any{name}, &value)
 	return value, wrap(err, "read meta value %s", name)
 }
 
 // PutMeta stores a named value in the place of the one there was.
 func (tx *Tx) PutMeta(ctx context.Context, name string, value []byte) error {
-	_, err := tx.execText(ctx, `INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name, value)
+	_, err := tx.exec(ctx, putMeta, name, value)
 	return wrap(err, "store meta value %s", name)
 }
 
 // MetaOr returns a named value, having stored value where there was none.
 func (tx *Tx) MetaOr(ctx context.Context, name string, value []byte) ([]byte, error) {
-	_, err := tx.execText(ctx, `INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING`, name, value)
-	if err != nil {
+	if _, err := tx.exec(ctx, putMissingMeta, name, value); err != nil {
 		return nil, wrap(err, "store meta value %s", name)
 	}
 	return tx.Meta(ctx, name)

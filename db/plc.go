@@ -10,34 +10,40 @@ import (
 
 // A PLCOperation is a row of the embedded PLC directory's log.
 type PLCOperation struct {
-	Seq       int64
-	DID       syntax.DID
-	CID       string
-	Operation []byte // the signed operation as JSON
-	Nullified bool
-	CreatedAt time.Time
-}
-
-type plcRow struct {
 	bun.BaseModel `bun:"table:plc_operation,alias:plc"`
 
-	Seq       int64      `bun:",pk,autoincrement"`
+	Seq       int64      `bun:"seq,pk,autoincrement"`
 	DID       syntax.DID `bun:"did"`
 	CID       string     `bun:"cid"`
-	Operation []byte     `bun:""`
-	Nullified bool       `bun:""`
-	CreatedAt stamp      `bun:""`
+	Operation []byte     `bun:"operation"` // the signed operation as JSON
+	Nullified bool       `bun:"nullified"`
+	CreatedAt time.Time  `bun:"created_at"`
 }
 
-func plcOperations(rows []plcRow) []PLCOperation {
-	ops := make([]PLCOperation, len(rows))
-	for i, r := range rows {
-		ops[i] = PLCOperation{
-			Seq: r.Seq, DID: r.DID, CID: r.CID, Operation: r.Operation, Nullified: r.Nullified, CreatedAt: time.Time(r.CreatedAt),
-		}
-	}
-	return ops
-}
+var (
+	// Postgres' only; a transaction of SQLite is alone.
+	lockPLC = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().ColumnExpr("pg_advisory_xact_lock(?)", int64(plcLock))
+	})
+	insertPLCOperation = prepared(func(b *builder) bun.Query {
+		return b.insertReturning("seq", new(PLCOperation), "seq")
+	})
+	nullifyPLCOperation = prepared(func(b *builder) bun.Query {
+		return b.NewUpdate().Model((*PLCOperation)(nil)).Set("nullified = ?", true).Where("did = ?", b.p()).Where("cid = ?", b.p())
+	})
+	selectPLCOperations = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*PLCOperation)(nil)).Where("did = ?", b.p()).Order("seq")
+	})
+	selectPLCExport = prepared(func(b *builder) bun.Query {
+		return b.limit(b.NewSelect().Model((*PLCOperation)(nil)).Where("seq > ?", b.p()), "seq")
+	})
+	selectPLCExportAfter = prepared(func(b *builder) bun.Query {
+		return b.limit(b.NewSelect().Model((*PLCOperation)(nil)).Where("created_at > ?", b.p()).Order("created_at"), "seq")
+	})
+	hasPLCOperations = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*PLCOperation)(nil)).ColumnExpr("1").Limit(1)
+	})
+)
 
 // LockPLC keeps other transactions from appending operations until this one
 // ends. Whoever decides by a log what may be appended locks first.
@@ -45,35 +51,31 @@ func (tx *Tx) LockPLC(ctx context.Context) error {
 	if !tx.postgres {
 		return nil // there is one writer
 	}
-	_, err := tx.execText(ctx, `SELECT pg_advisory_xact_lock(?)`, int64(plcLock))
+	_, err := tx.exec(ctx, lockPLC)
 	return wrap(err, "lock PLC log")
 }
 
 // PLCOperations returns the whole log of a DID, the oldest first.
 func (q *queries) PLCOperations(ctx context.Context, did syntax.DID) ([]PLCOperation, error) {
-	var rows []plcRow
-	err := q.run.bun().NewSelect().Model(&rows).Where("did = ?", string(did)).Order("seq").Scan(ctx)
-	return plcOperations(rows), wrap(err, "read PLC log of %s", did)
+	ops, err := many[PLCOperation](ctx, q, selectPLCOperations, did)
+	return ops, wrap(err, "read PLC log of %s", did)
 }
 
 // PLCExport returns up to limit operations of all DIDs with numbers above seq, by
 // number.
 func (q *queries) PLCExport(ctx context.Context, seq int64, limit int) ([]PLCOperation, error) {
-	var rows []plcRow
-	err := q.run.bun().NewSelect().Model(&rows).Where("seq > ?", seq).Order("seq").Limit(int64(limit)).Scan(ctx)
-	return plcOperations(rows), wrap(err, "export PLC log")
+	ops, err := many[PLCOperation](ctx, q, selectPLCExport, seq, limit)
+	return ops, wrap(err, "export PLC log")
 }
 
 // PLCExportAfter returns up to limit operations of all DIDs that were made after
 // the given time, by time and number.
 func (q *queries) PLCExportAfter(ctx context.Context, after time.Time, limit int) ([]PLCOperation, error) {
-	var rows []plcRow
-	s := q.run.bun().NewSelect().Model(&rows).Order("created_at", "seq").Limit(int64(limit))
-	if !after.IsZero() {
-		s = s.Where("created_at > ?", stamp(after))
+	if after.IsZero() {
+		after = time.Unix(0, 0) // the zero time is NULL, which is before nothing
 	}
-	err := s.Scan(ctx)
-	return plcOperations(rows), wrap(err, "export PLC log")
+	ops, err := many[PLCOperation](ctx, q, selectPLCExportAfter, after, limit)
+	return ops, wrap(err, "export PLC log")
 }
 
 // AppendPLCOperation stores an operation and sets its Seq, and nullifies the
@@ -82,14 +84,11 @@ func (tx *Tx) AppendPLCOperation(ctx context.Context, op *PLCOperation, nullify 
 	if err := tx.LockPLC(ctx); err != nil {
 		return err
 	}
-	err := tx.getText(ctx, `INSERT INTO plc_operation (did, cid, operation, nullified, created_at) VALUES (?, ?, ?, ?, ?) RETURNING seq`,
-		[]any{string(op.DID), op.CID, op.Operation, op.Nullified, micros(op.CreatedAt)}, &op.Seq)
-	if err != nil {
+	if err := tx.get(ctx, insertPLCOperation, values(op, "seq"), &op.Seq); err != nil {
 		return wrap(err, "append PLC operation of %s", op.DID)
 	}
 	for _, cid := range nullify {
-		err := found(tx.execText(ctx, `UPDATE plc_operation SET nullified = ? WHERE did = ? AND cid = ?`, true, string(op.DID), cid))
-		if err != nil {
+		if err := found(tx.exec(ctx, nullifyPLCOperation, op.DID, cid)); err != nil {
 			return wrap(err, "nullify PLC operation %s", cid)
 		}
 	}
@@ -98,6 +97,6 @@ func (tx *Tx) AppendPLCOperation(ctx context.Context, op *PLCOperation, nullify 
 
 // HasPLCOperations reports whether the embedded directory was ever used.
 func (q *queries) HasPLCOperations(ctx context.Context) (bool, error) {
-	ok, err := q.existsText(ctx, `SELECT 1 FROM plc_operation LIMIT 1`)
+	ok, err := q.exists(ctx, hasPLCOperations)
 	return ok, wrap(err, "look for PLC operations")
 }

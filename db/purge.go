@@ -3,6 +3,8 @@ package db
 import (
 	"context"
 	"time"
+
+	"github.com/uptrace/bun"
 )
 
 const (
@@ -16,32 +18,52 @@ const (
 	mailsKept = 100_000
 )
 
-// Purge removes what is over at now: sessions, budgets, reserved keys, codes sent
-// to phones, numbers that are spent; emailed codes a day later. Mails that were not delivered in time become
-// expired and lose their bodies; a mail that needs no more attempts is forgotten 30 days
-// after it was queued, or when 100,000 came after it.
+// purges are what is run of what is over, each with the time that lies so far back.
+var purges = []struct {
+	*statement
+	back time.Duration
+}{
+	{purge((*Session)(nil), "expires_at"), 0},
+	{purge((*Spending)(nil), "reset_at"), 0},
+	{purge((*knownAddress)(nil), "seen_at"), knownFor},
+	{purge((*GuessedAccount)(nil), "since"), guessedFor},
+	{prepared(func(b *builder) bun.Query {
+		return b.NewUpdate().Model((*AuditEntry)(nil)).Set("address = NULL").Where("address IS NOT NULL").Where("at <= ?", b.p())
+	}), knownFor},
+	{purge((*ReservedKey)(nil), "expires_at"), 0},
+	{purge((*phoneCode)(nil), "expires_at"), 0},
+	{purge((*phoneSpent)(nil), "until"), 0},
+	{purge((*EmailCode)(nil), "expires_at"), codesStay},
+	{prepared(func(b *builder) bun.Query {
+		return b.endMail(MailStateExpired).Where("state IN ('queued', 'sending')").Where("expires_at <= ?", b.p())
+	}), 0},
+	{prepared(func(b *builder) bun.Query {
+		return b.NewDelete().Model((*Mail)(nil)).Where("created_at <= ?", b.p()).Where("state NOT IN ('queued', 'sending')")
+	}), mailsStay},
+}
+
+var purgeManyMails = prepared(func(b *builder) bun.Query {
+	newest := b.NewSelect().Model((*Mail)(nil)).ColumnExpr("max(id)")
+	return b.NewDelete().Model((*Mail)(nil)).Where("id <= (?) - ?", newest, mailsKept).Where("state NOT IN ('queued', 'sending')")
+})
+
+// purge deletes the rows of a model whose column is not after the parameter.
+func purge(model any, column string) *statement {
+	return prepared(func(b *builder) bun.Query {
+		return b.NewDelete().Model(model).Where("? <= ?", bun.Ident(column), b.p())
+	})
+}
+
+// Purge removes what is over at now: sessions, budgets, reserved keys, codes sent to
+// phones, numbers that are spent; emailed codes a day later. Mails that were not delivered
+// in time become expired and lose their bodies; a mail that needs no more attempts is
+// forgotten 30 days after it was queued, or when 100,000 came after it.
 func (tx *Tx) Purge(ctx context.Context, now time.Time) error {
-	at := micros(now)
-	for _, s := range []struct {
-		text string
-		arg  any
-	}{
-		{`DELETE FROM session WHERE expires_at <= ?`, at},
-		{`DELETE FROM budget WHERE reset_at <= ?`, at},
-		{`DELETE FROM known_address WHERE seen_at <= ?`, micros(now.Add(-knownFor))},
-		{`DELETE FROM guessed_account WHERE since <= ?`, micros(now.Add(-guessedFor))},
-		{`UPDATE audit SET address = NULL WHERE address IS NOT NULL AND at <= ?`, micros(now.Add(-knownFor))},
-		{`DELETE FROM reserved_key WHERE expires_at <= ?`, at},
-		{`DELETE FROM phone_code WHERE expires_at <= ?`, at},
-		{`DELETE FROM phone_spent WHERE until <= ?`, at},
-		{`DELETE FROM email_code WHERE expires_at <= ?`, micros(now.Add(-codesStay))},
-		{`UPDATE mail SET state = 'expired', sealed = NULL, holder = NULL, ` + nobodys + ` WHERE state IN ('queued', 'sending') AND expires_at <= ?`, at},
-		{`DELETE FROM mail WHERE created_at <= ? AND state NOT IN ('queued', 'sending')`, micros(now.Add(-mailsStay))},
-		{`DELETE FROM mail WHERE id <= (SELECT max(id) FROM mail) - ? AND state NOT IN ('queued', 'sending')`, mailsKept},
-	} {
-		if _, err := tx.execText(ctx, s.text, s.arg); err != nil {
+	for _, p := range purges {
+		if _, err := tx.exec(ctx, p.statement, now.Add(-p.back)); err != nil {
 			return wrap(err, "purge")
 		}
 	}
-	return nil
+	_, err := tx.exec(ctx, purgeManyMails)
+	return wrap(err, "purge")
 }

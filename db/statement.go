@@ -81,10 +81,18 @@ func (b *builder) lock(mode string, s *bun.SelectQuery) *bun.SelectQuery {
 	return s
 }
 
-// insert inserts a model with a parameter for each of its columns, see [values].
-func (b *builder) insert(model any) *bun.InsertQuery {
-	s := b.NewInsert().Model(model).Returning("NULL")
-	for _, f := range fields(reflect.TypeOf(model).Elem(), nil) {
+// insert inserts a model with a parameter for each of its columns but some, see [values].
+func (b *builder) insert(model any, but ...string) *bun.InsertQuery {
+	return b.insertReturning("NULL", model, but...)
+}
+
+// insertReturning is insert that returns columns of the row.
+func (b *builder) insertReturning(columns string, model any, but ...string) *bun.InsertQuery {
+	s := b.NewInsert().Model(model).Returning(columns)
+	if len(but) > 0 {
+		s = s.ExcludeColumn(but...)
+	}
+	for _, f := range fields(reflect.TypeOf(model).Elem(), but) {
 		s = s.Value(f.Name, "?", b.p())
 	}
 	return s
@@ -119,7 +127,7 @@ func fields(model reflect.Type, but []string) []*schema.Field {
 }
 
 // values are the columns of a model but some as parameters, in the order of its struct:
-// what is tagged nullzero is NULL when zero.
+// what is tagged nullzero is NULL when zero, and a truth tagged type:integer is 0 or 1.
 func values[T any](model *T, but ...string) []any {
 	v := reflect.ValueOf(model).Elem()
 	columns := fields(v.Type(), but)
@@ -127,6 +135,11 @@ func values[T any](model *T, but ...string) []any {
 	for i, f := range columns {
 		switch value := f.Value(v); {
 		case f.NullZero && value.IsZero():
+		case f.UserSQLType == "integer" && value.Kind() == reflect.Bool:
+			args[i] = 0
+			if value.Bool() {
+				args[i] = 1
+			}
 		case value.Kind() == reflect.String:
 			args[i] = value.String()
 		default:

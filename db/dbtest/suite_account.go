@@ -298,7 +298,7 @@ func (s *suite) creation() {
 	s.is(s.db.InviteAvailable(ctx, "once"), db.ErrInviteUnavailable)
 	code, err := s.db.Invite(ctx, "once")
 	s.ok(err)
-	s.equal("uses", code.Used, []db.InviteUse{{By: did(2), At: start0}})
+	s.equal("uses", code.Used, []db.InviteUse{{Code: "once", By: did(2), At: start0}})
 	for n, want := range map[int]bool{1: false, 2: true} {
 		invited, err := s.db.Invited(ctx, did(n))
 		s.ok(err)

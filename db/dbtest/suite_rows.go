@@ -704,7 +704,9 @@ func (s *suite) invites() {
 		{Code: "a", Uses: 1, Disabled: true, ForAccount: did(1).String(), CreatedBy: "admin", CreatedAt: start0},
 		{
 			Code: "b", Uses: 2, Spent: 2, ForAccount: did(1).String(), CreatedBy: did(1).String(), CreatedAt: start0,
-			Used: []db.InviteUse{{By: did(3), At: start0.Add(3 * time.Minute)}, {By: did(2), At: start0.Add(2 * time.Minute)}},
+			Used: []db.InviteUse{
+				{Code: "b", By: did(3), At: start0.Add(3 * time.Minute)}, {Code: "b", By: did(2), At: start0.Add(2 * time.Minute)},
+			},
 		},
 	}
 	got, err := s.db.InvitesFor(ctx, did(1).String())
