@@ -128,6 +128,7 @@ These are the settings: environment variables, or lines of the file that
 			budgetCommand(o, envFile),
 			mailCommand(config, envFile, stdout, stderr),
 			backupCommand(config, envFile, stdout),
+			routesCommand(stdout),
 			{
 				Name:  "version",
 				Usage: "print the version",
@@ -173,6 +174,7 @@ var elsewhere = map[string]string{
 	"portico user":           `"portico account" looks after accounts`,
 	"portico users":          `"portico account" looks after accounts`,
 	"portico admin":          `"portico account", "invite", "domain" and "log" operate a server`,
+	"portico methods":        `"portico routes" lists what is served`,
 	"portico outbox":         `"portico mail" shows the outbox`,
 	"portico update":         `a newer binary is an update: its first start brings the database up to date`,
 	"portico upgrade":        `a newer binary is an upgrade: its first start brings the database up to date`,

@@ -20,11 +20,6 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	adminapi "portico/api/atproto/admin"
-	identityapi "portico/api/atproto/identity"
-	api "portico/api/atproto/server"
-	tempapi "portico/api/atproto/temp"
-	operatorapi "portico/api/portico/operator"
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/account"
@@ -435,26 +430,12 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		TrustedProxies: s.TrustedProxies, CheckOutput: s.DevMode, PDS: true, Protected: serviceauth.Protected,
 		Health: health.check, Version: s.Version,
 	}
-	routes := xrpc.NewServer(e, options)
-	if err := api.Register(e, routes, service, server.Policy{Gate: gate}); err != nil {
-		return nil, fmt.Errorf("register com.atproto.server: %w", err)
+	behind := &services{
+		server: service, identity: names, admin: administration, operator: operators,
+		temp: &temp.Service{Phones: phones, Budgets: budgets}, gate: gate,
+		pages: &pages{settings: s, accounts: store, domains: domains},
 	}
-	if err := identityapi.Register(e, routes, names, identity.Policy{Gate: gate}); err != nil {
-		return nil, fmt.Errorf("register com.atproto.identity: %w", err)
-	}
-	if err := adminapi.Register(e, routes, administration, admin.Policy{Gate: gate}); err != nil {
-		return nil, fmt.Errorf("register com.atproto.admin: %w", err)
-	}
-	if err := operatorapi.Register(e, routes, operators, operator.Policy{Gate: gate}); err != nil {
-		return nil, fmt.Errorf("register alt.portico.operator: %w", err)
-	}
-	if err := tempapi.Register(e, routes, &temp.Service{Phones: phones, Budgets: budgets}, temp.Policy{Gate: gate}); err != nil {
-		return nil, fmt.Errorf("register com.atproto.temp: %w", err)
-	}
-	if err := describeMethods(e, routes.Methods(), s.Version, s.HandleDomains[0]); err != nil {
-		return nil, err
-	}
-	if err := (&pages{settings: s, accounts: store, domains: domains}).register(e); err != nil {
+	if _, err := behind.register(e, options, s.HandleDomains[0]); err != nil {
 		return nil, err
 	}
 	return &parts{

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"log/slog"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/labstack/echo/v4"
+
+	adminapi "portico/api/atproto/admin"
+	identityapi "portico/api/atproto/identity"
+	api "portico/api/atproto/server"
+	tempapi "portico/api/atproto/temp"
+	operatorapi "portico/api/portico/operator"
+	"portico/api/xrpc"
+	"portico/impl/account/auth"
+	"portico/impl/atproto/admin"
+	"portico/impl/atproto/identity"
+	"portico/impl/atproto/server"
+	"portico/impl/atproto/temp"
+	"portico/impl/portico/operator"
+)
+
+// What "portico routes" lists is what echo serves, every verb and path of it.
+func TestRoutesAreThoseOfEcho(t *testing.T) {
+	e := echo.New()
+	s := services{gate: new(auth.Gate), pages: &pages{settings: &settings{PublicURL: new(url.URL)}}}
+	if _, err := s.register(e, xrpc.Options{Logger: slog.New(slog.DiscardHandler)}, ".test"); err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, r := range e.Routes() {
+		want = append(want, strings.Replace(r.Method, echo.RouteNotFound, "*", 1)+" "+r.Path)
+		nsid, method := strings.CutPrefix(r.Path, "/xrpc/com.")
+		if method && r.Name != "com."+nsid {
+			t.Errorf("%s is called %s", r.Path, r.Name)
+		}
+	}
+	listed, err := shownRoutes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range listed {
+		for _, verb := range r.Verbs {
+			got = append(got, verb+" "+r.Path)
+		}
+		_, method := strings.CutPrefix(r.Path, "/xrpc/com.")
+		if method != (r.Policy != "") && !strings.HasPrefix(r.Path, "/xrpc/alt.") {
+			t.Errorf("%s has the policy %q", r.Path, r.Policy)
+		}
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-served +listed):\n%s", diff)
+	}
+	if len(want) < 90 {
+		t.Errorf("%d routes", len(want))
+	}
+}
+
+// What "portico routes" says of a method is what its policy decides, and what policies
+// decide to be served is listed.
+func TestRoutesAreThoseOfThePolicies(t *testing.T) {
+	routes, err := shownRoutes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := map[string]shownRoute{} // by path in lower case
+	for _, r := range routes {
+		if r.Policy != "" {
+			listed[strings.ToLower(r.Path)] = r
+		}
+	}
+	gate := new(auth.Gate)
+	for _, n := range []struct {
+		namespace string
+		methods   reflect.Type
+		policy    any
+	}{
+		{"com.atproto.server", reflect.TypeFor[api.Policy](), server.Policy{Gate: gate}},
+		{"com.atproto.identity", reflect.TypeFor[identityapi.Policy](), identity.Policy{Gate: gate}},
+		{"com.atproto.admin", reflect.TypeFor[adminapi.Policy](), admin.Policy{Gate: gate}},
+		{"com.atproto.temp", reflect.TypeFor[tempapi.Policy](), temp.Policy{Gate: gate}},
+		{"alt.portico.operator", reflect.TypeFor[operatorapi.Policy](), operator.Policy{Gate: gate}},
+	} {
+		for i := range n.methods.NumMethod() {
+			name := n.methods.Method(i).Name
+			p := reflect.ValueOf(n.policy).MethodByName(name).Call(nil)[0] // an xrpc.Policy
+			path := strings.ToLower("/xrpc/" + n.namespace + "." + name)
+			got, ok := listed[path]
+			delete(listed, path)
+			authenticator, served := p.FieldByName("Auth").Interface().(xrpc.Authenticator)
+			if ok != served {
+				t.Errorf("%s.%s: listed %v, served %v", n.namespace, name, ok, served)
+			}
+			if !ok || !served {
+				continue
+			}
+			limits := []shownLimit{}
+			for k := range p.FieldByName("Limits").Len() {
+				l := p.FieldByName("Limits").Index(k)
+				by := "account"
+				if l.FieldByName("Key").IsNil() {
+					by = "address"
+				}
+				limits = append(limits, shownLimit{int(l.FieldByName("Points").Int()), int64(time.Duration(l.FieldByName("Per").Int()).Seconds()), by})
+			}
+			if got.Policy != authenticator.String() || !slices.Equal(got.Limits, limits) {
+				t.Errorf("%s.%s: listed as %q with %v, decided as %q with %v", n.namespace, name, got.Policy, got.Limits, authenticator, limits)
+			}
+			if most := p.FieldByName("MaxBody").Int(); most > 0 && got.MaxBody != most {
+				t.Errorf("%s.%s: listed with bodies of %d bytes, decided %d", n.namespace, name, got.MaxBody, most)
+			}
+		}
+	}
+	for path := range listed {
+		t.Errorf("%s is listed, and no policy decides about it", path)
+	}
+}
