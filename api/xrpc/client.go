@@ -2,12 +2,17 @@ package xrpc
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
 )
 
 // Client calls methods of one host. Generated clients embed it. The zero value
@@ -22,9 +27,12 @@ type Client struct {
 	Authorization func(ctx context.Context, m *Method) (string, error)
 	// Header is added to every request.
 	Header http.Header
-	// MaxAnswer is the largest JSON answer read, in bytes; 0: 5 MiB. Streams are not
-	// limited.
+	// MaxAnswer is the largest JSON answer, or frame of a subscription, that is read, in
+	// bytes; 0: 5 MiB. Streams are not limited.
 	MaxAnswer int64
+	// PingTime is how often the host of a subscription is pinged. One that gives no sign of
+	// life for twice as long is gone. 0: 30 seconds.
+	PingTime time.Duration
 }
 
 // Bearer returns an Authorization for [Client] that always sends token.
@@ -58,10 +66,7 @@ func Do[In, Out any](ctx context.Context, c *Client, m *Method, in *In) (*Out, e
 	if m.Output == nil {
 		return nil, nil
 	}
-	limit := c.MaxAnswer
-	if limit <= 0 {
-		limit = defaultMaxAnswer
-	}
+	limit := c.maxAnswer()
 	b := getBuffer()
 	defer putBuffer(b)
 	if _, err := b.ReadFrom(io.LimitReader(resp.Body, limit+1)); err != nil {
@@ -76,26 +81,124 @@ func Do[In, Out any](ctx context.Context, c *Client, m *Method, in *In) (*Out, e
 	return out, nil
 }
 
-// send makes the request of in.
-func (c *Client) send(ctx context.Context, m *Method, in any) (*http.Response, error) {
-	var params, input any
+func (c *Client) maxAnswer() int64 {
+	if c.MaxAnswer <= 0 {
+		return defaultMaxAnswer
+	}
+	return c.MaxAnswer
+}
+
+// Subscribe calls the subscription m and sends what comes to out, until the host ends it
+// (nil), says why it does (an *[Error]), is silent for too long or sends what is no
+// frame, until out fails (its error), or ctx is done. in may be nil for [None]. A host
+// that refuses is an *[Error], too. How far it came the caller knows, and can go on from
+// there with another call.
+func Subscribe[In, M any](ctx context.Context, c *Client, m *Method, in *In, out *Stream[M]) error {
+	params, _ := partsOf(in)
+	header, err := c.header(ctx, m)
+	if err != nil {
+		return fmt.Errorf("call %s: %w", m.NSID, err)
+	}
+	host := peer{every: cmp.Or(c.PingTime, 30*time.Second)}
+	conn, resp, err := websocket.Dial(ctx, c.url(m, params), &websocket.DialOptions{
+		HTTPClient: c.HTTP, HTTPHeader: header,
+		OnPingReceived: func(context.Context, []byte) bool { host.alive(); return true },
+		OnPongReceived: func(context.Context, []byte) { host.alive() },
+	})
+	if err != nil {
+		if resp != nil && resp.StatusCode >= 400 {
+			return answeredError(resp)
+		}
+		return fmt.Errorf("call %s: %w", m.NSID, err)
+	}
+	conn.SetReadLimit(c.maxAnswer())
+	host.conn = conn
+	host.alive()
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer conn.CloseNow()
+	defer cancel(nil)
+	watch.Go(func() { host.watch(ctx, cancel) })
+	for {
+		typ, frame, err := conn.Read(ctx)
+		switch {
+		case websocket.CloseStatus(err) == websocket.StatusNormalClosure, websocket.CloseStatus(err) == websocket.StatusGoingAway:
+			return nil
+		case err != nil && context.Cause(ctx) != nil:
+			return fmt.Errorf("subscription %s: %w", m.NSID, context.Cause(ctx))
+		case err != nil:
+			return fmt.Errorf("subscription %s: %w", m.NSID, err)
+		case typ != websocket.MessageBinary:
+			return fmt.Errorf("subscription %s: the host sent text", m.NSID)
+		}
+		host.busy.Store(true) // nobody hears its answers meanwhile
+		var message M
+		err = decodeFrame(m.NSID, m.Message, frame, &message)
+		if _, said := err.(*Error); err != nil && !said {
+			err = fmt.Errorf("subscription %s: %w", m.NSID, err)
+		}
+		if err == nil {
+			err = out.Send(ctx, message)
+		}
+		if err != nil {
+			_ = conn.Close(websocket.StatusNormalClosure, "")
+			return err
+		}
+		host.alive()
+		host.busy.Store(false)
+	}
+}
+
+// partsOf takes apart what a method is called with; nil stands for what there is not.
+func partsOf(in any) (params ParamsEncoder, input any) {
 	switch v := in.(type) {
 	case *None:
+		return nil, nil
 	case paired:
-		params, input = v.parts()
+		p, input := v.parts()
+		params, _ := p.(ParamsEncoder)
+		return params, input
 	case ParamsEncoder:
-		params = v
-	default:
-		input = v
+		return v, nil
 	}
+	return nil, in
+}
+
+func (c *Client) url(m *Method, params ParamsEncoder) string {
 	url := strings.TrimSuffix(c.Host, "/") + "/xrpc/" + m.NSID
-	if p, ok := params.(ParamsEncoder); ok {
+	if params != nil {
 		var q QueryWriter
-		p.EncodeParams(&q)
+		params.EncodeParams(&q)
 		if query := q.encoded(); query != "" {
 			url += "?" + query
 		}
 	}
+	return url
+}
+
+// header is that of a call of m, without what describes a body.
+func (c *Client) header(ctx context.Context, m *Method) (http.Header, error) {
+	h := http.Header{}
+	for name, values := range c.Header {
+		h[http.CanonicalHeaderKey(name)] = values
+	}
+	h.Set("Accept", "*/*")
+	if c.Authorization != nil {
+		value, err := c.Authorization(ctx, m)
+		if err != nil {
+			return nil, fmt.Errorf("authorize: %w", err)
+		}
+		if value != "" {
+			h.Set("Authorization", value)
+		}
+	}
+	return h, nil
+}
+
+// send makes the request of in.
+func (c *Client) send(ctx context.Context, m *Method, in any) (*http.Response, error) {
+	params, input := partsOf(in)
 	var body io.Reader
 	contentType, size := "", int64(-1)
 	switch v := input.(type) {
@@ -115,26 +218,16 @@ func (c *Client) send(ctx context.Context, m *Method, in any) (*http.Response, e
 		}
 		body, contentType, size = &b, "application/json", int64(b.Len())
 	}
-	req, err := http.NewRequestWithContext(ctx, m.Kind.verb(), url, body)
+	req, err := http.NewRequestWithContext(ctx, m.Kind.verb(), c.url(m, params), body)
 	if err != nil {
 		return nil, err
 	}
-	for name, values := range c.Header {
-		req.Header[http.CanonicalHeaderKey(name)] = values
+	if req.Header, err = c.header(ctx, m); err != nil {
+		return nil, err
 	}
 	if body != nil {
 		req.ContentLength = size
 		req.Header.Set("Content-Type", contentType)
-	}
-	req.Header.Set("Accept", "*/*")
-	if c.Authorization != nil {
-		value, err := c.Authorization(ctx, m)
-		if err != nil {
-			return nil, fmt.Errorf("authorize: %w", err)
-		}
-		if value != "" {
-			req.Header.Set("Authorization", value)
-		}
 	}
 	client := c.HTTP
 	if client == nil {

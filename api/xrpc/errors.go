@@ -80,6 +80,15 @@ func (e *Error) message() string {
 	return defaultsOf(e.status()).message
 }
 
+// shown is what a client may see of e.
+func (e *Error) shown() (name, message string) {
+	if e.status() == http.StatusInternalServerError {
+		d := defaultErrors[http.StatusInternalServerError]
+		return d.name, d.message
+	}
+	return e.name(), e.message()
+}
+
 type errorDefaults struct{ name, message string }
 
 var defaultErrors = map[int]errorDefaults{

@@ -31,37 +31,19 @@ type Handler struct {
 // output's type, or [Body]. What is undecided in p, or does not fit, is said by [Routes.Err].
 // With the policy [NotServed] there will be no route, and f is never called.
 func Handle[In, Out any](m *Method, p Policy[In], f func(context.Context, *In) (*Out, error)) Handler {
-	if p.notServed {
-		if p.Auth != nil || p.Limits != nil || p.MaxBody != 0 || p.Middleware != nil {
-			return Handler{err: fmt.Errorf("%s: policy is xrpc.NotServed and says who may call it", m.NSID)}
-		}
-		return Handler{notServed: true}
-	}
-	var problems []error
-	if p.Auth == nil {
-		problems = append(problems, fmt.Errorf("%s: policy names no Auth (use xrpc.Public to let anyone call it)", m.NSID))
-	}
-	if p.Limits == nil {
-		problems = append(problems, fmt.Errorf("%s: policy names no Limits (use xrpc.GlobalLimitOnly to have none of its own)", m.NSID))
-	}
-	for _, l := range p.Limits {
-		if l.Points <= 0 || l.Per <= 0 {
-			problems = append(problems, fmt.Errorf("%s: limit %q allows %d calls in %v", m.NSID, l.Name, l.Points, l.Per))
-		}
+	h := p.handler(m)
+	if h.notServed {
+		return h
 	}
 	if m.Kind == Subscription {
-		problems = append(problems, fmt.Errorf("%s: subscriptions are not served", m.NSID))
+		h.refuse(fmt.Errorf("%s: a subscription is handled by HandleSubscription", m.NSID))
 	}
 	read, err := reader[In](m)
-	if err != nil {
-		problems = append(problems, err)
-	}
+	h.refuse(err)
 	write, err := writer[Out](m)
-	if err != nil {
-		problems = append(problems, err)
-	}
-	if len(problems) > 0 {
-		return Handler{err: errors.Join(problems...)}
+	h.refuse(err)
+	if h.err != nil {
+		return h
 	}
 
 	maxBody := p.MaxBody
@@ -73,23 +55,15 @@ func Handle[In, Out any](m *Method, p Policy[In], f func(context.Context, *In) (
 	case maxBody == 0:
 		maxBody = defaultMaxUpload
 	}
-	description := Route{NSID: m.NSID, Kind: m.Kind, Auth: p.Auth.String(), MaxBody: maxBody}
-	names := make([]string, len(p.Limits))
-	for i, l := range p.Limits {
-		description.Limits = append(description.Limits, RouteLimit{l.Name, l.Points, l.Per, l.Key == nil})
-		names[i] = m.NSID + "|" + l.Name + "|" + strconv.Itoa(l.Points) + "/" + l.Per.String()
-	}
+	h.route.MaxBody = maxBody
+	counters := p.counters(m)
 	global := m.NSID != "com.atproto.sync.getRepo"
 
-	serve := func(ctx context.Context, s *Server, c *Call, e echo.Context) error {
+	h.serve = func(ctx context.Context, s *Server, c *Call, e echo.Context) error {
 		in := new(In)
 		params, input := read(in)
-		if m.Params != nil {
-			c.values.pairs = c.pairs[:0]
-			if issue := parseParams(m.Params, c.Request.URL.RawQuery, &c.values); issue != nil {
-				return InvalidRequest("Invalid " + m.NSID + " params: " + issue.Text)
-			}
-			params.DecodeParams(&c.values)
+		if err := readParams(m, c, params); err != nil {
+			return err
 		}
 		ctx, err := p.Auth.Authenticate(ctx, c)
 		if err != nil {
@@ -99,17 +73,7 @@ func Handle[In, Out any](m *Method, p Policy[In], f func(context.Context, *In) (
 			return err
 		}
 		if !s.bypassed(c) {
-			counters := make([]Counter, len(p.Limits), len(p.Limits)+1)
-			for i, l := range p.Limits {
-				who := ""
-				if l.Key != nil {
-					who = l.Key(ctx, in)
-				} else {
-					who = c.IPKey()
-				}
-				counters[i] = Counter{counterKey(names[i], who), l.Points, l.Per}
-			}
-			if err := s.take(ctx, c, counters, global); err != nil {
+			if err := s.take(ctx, c, counters(ctx, c, in), global); err != nil {
 				return err
 			}
 		}
@@ -119,7 +83,73 @@ func Handle[In, Out any](m *Method, p Policy[In], f func(context.Context, *In) (
 		}
 		return write(s, e, out)
 	}
-	return Handler{route: description, method: m, middleware: p.Middleware, serve: serve}
+	return h
+}
+
+// refuse notes that the method cannot be put on a route, unless err is nil.
+func (h *Handler) refuse(err error) { h.err = errors.Join(h.err, err) }
+
+// handler is what p says about m, without a way to serve it. Its error names everything
+// that p leaves open, or that contradicts itself.
+func (p Policy[In]) handler(m *Method) Handler {
+	h := Handler{method: m, middleware: p.Middleware, notServed: p.notServed}
+	if p.notServed {
+		if p.Auth != nil || p.Limits != nil || p.MaxBody != 0 || p.Middleware != nil {
+			h.refuse(fmt.Errorf("%s: policy is xrpc.NotServed and says who may call it", m.NSID))
+		}
+		return h
+	}
+	if p.Auth == nil {
+		h.refuse(fmt.Errorf("%s: policy names no Auth (use xrpc.Public to let anyone call it)", m.NSID))
+	}
+	if p.Limits == nil {
+		h.refuse(fmt.Errorf("%s: policy names no Limits (use xrpc.GlobalLimitOnly to have none of its own)", m.NSID))
+	}
+	for _, l := range p.Limits {
+		if l.Points <= 0 || l.Per <= 0 {
+			h.refuse(fmt.Errorf("%s: limit %q allows %d calls in %v", m.NSID, l.Name, l.Points, l.Per))
+		}
+		h.route.Limits = append(h.route.Limits, RouteLimit{l.Name, l.Points, l.Per, l.Key == nil})
+	}
+	h.route.NSID, h.route.Kind = m.NSID, m.Kind
+	if p.Auth != nil {
+		h.route.Auth = p.Auth.String()
+	}
+	return h
+}
+
+// counters returns what counts a call of m, with room for one more.
+func (p Policy[In]) counters(m *Method) func(ctx context.Context, c *Call, in *In) []Counter {
+	names := make([]string, len(p.Limits))
+	for i, l := range p.Limits {
+		names[i] = m.NSID + "|" + l.Name + "|" + strconv.Itoa(l.Points) + "/" + l.Per.String()
+	}
+	return func(ctx context.Context, c *Call, in *In) []Counter {
+		counters := make([]Counter, len(p.Limits), len(p.Limits)+1)
+		for i, l := range p.Limits {
+			who := ""
+			if l.Key != nil {
+				who = l.Key(ctx, in)
+			} else {
+				who = c.IPKey()
+			}
+			counters[i] = Counter{counterKey(names[i], who), l.Points, l.Per}
+		}
+		return counters
+	}
+}
+
+// readParams fills params from the query string of c.
+func readParams(m *Method, c *Call, params ParamsDecoder) error {
+	if m.Params == nil {
+		return nil
+	}
+	c.values.pairs = c.pairs[:0]
+	if issue := parseParams(m.Params, c.Request.URL.RawQuery, &c.values); issue != nil {
+		return InvalidRequest("Invalid " + m.NSID + " params: " + issue.Text)
+	}
+	params.DecodeParams(&c.values)
+	return nil
 }
 
 // declared lets an error of a handler of m pass if its name is known to m.

@@ -9,7 +9,7 @@ type Kind uint8
 const (
 	Query        Kind = iota // GET
 	Procedure                // POST
-	Subscription             // a websocket; not served by Handle
+	Subscription             // GET, and the connection becomes a websocket
 )
 
 // String returns the lexicon's word for k.
@@ -38,10 +38,13 @@ func (k Kind) verb() string {
 type Method struct {
 	NSID   string
 	Kind   Kind
-	Params *Schema  // an Object; nil when the method takes no parameters
-	Input  *Media   // nil when the method takes no body
-	Output *Media   // nil when the method answers no body
-	Errors []string // the names the lexicon declares
+	Params *Schema // an Object; nil when the method takes no parameters
+	Input  *Media  // nil when the method takes no body
+	Output *Media  // nil when the method answers no body
+	// Message is the table of a subscription's messages, an union; nil when nothing is
+	// known about them.
+	Message *Schema
+	Errors  []string // the names the lexicon declares
 }
 
 // Media is the body of a request or of an answer.

@@ -27,6 +27,7 @@ type Schema struct {
 	items    *Schema
 	variants []VariantSchema
 	closed   bool
+	nsid     string // of the subscription that a union holds the messages of
 
 	// Bounds, each with a bit in has. The length is that of a string in UTF-8 bytes, of
 	// bytes, or of an array; the size is a blob's.
@@ -99,6 +100,13 @@ func Record(nsid string, s *Schema) *Schema {
 	c := *s
 	typ := Required("$type", String(Const(nsid)))
 	c.props = slices.Insert(slices.Clone(s.props), 0, typ)
+	return &c
+}
+
+// Messages is the union s of the messages of the subscription nsid.
+func Messages(nsid string, s *Schema) *Schema {
+	c := *s
+	c.nsid = nsid
 	return &c
 }
 

@@ -45,6 +45,12 @@ type Options struct {
 	// WriteTime is how long a client may take to read each 16 KiB of an answer. 0: 30
 	// seconds.
 	WriteTime time.Duration
+	// PingTime is how often the consumer of a subscription is pinged. One that gives no
+	// sign of life for twice as long is gone. 0: 30 seconds.
+	PingTime time.Duration
+	// Subscriptions is how many may be open at a time, 0: 4000, and SubscriptionsPerIP how
+	// many of them one address may have, 0: 100.
+	Subscriptions, SubscriptionsPerIP int
 
 	// CheckOutput checks every answer against its table and turns one that does not fit
 	// into a 500; for development.
@@ -68,7 +74,8 @@ type Server struct {
 	served map[string]served // by path, and by path in lower case
 	list   []Route
 
-	decoding decoding
+	decoding      decoding
+	subscriptions subscriptions
 
 	instance string // begins every request's ID
 	requests atomic.Uint64
@@ -114,9 +121,11 @@ func NewServer(e *echo.Echo, o Options) *Server {
 	}
 	o.BodyTime = cmp.Or(o.BodyTime, 30*time.Second)
 	o.WriteTime = cmp.Or(o.WriteTime, 30*time.Second)
+	o.PingTime = cmp.Or(o.PingTime, 30*time.Second)
 	var id [4]byte
 	rand.Read(id[:])
 	s := &Server{o: o, served: make(map[string]served), decoding: newDecoding(), instance: hex.EncodeToString(id[:])}
+	s.subscriptions.init(cmp.Or(o.Subscriptions, 4000), cmp.Or(o.SubscriptionsPerIP, 100))
 	e.HTTPErrorHandler = s.writeError
 	e.IPExtractor = func(r *http.Request) string { return clientIP(r, o.TrustedProxies, o.BypassIPs).String() }
 	e.Pre(s.around, middleware.RecoverWithConfig(middleware.RecoverConfig{
@@ -269,7 +278,7 @@ func (s *Server) notServed(e echo.Context) error {
 	r := e.Request()
 	c := CallFrom(r.Context())
 	get := r.Method == http.MethodGet || r.Method == http.MethodHead
-	if c.Method != nil && (get || r.Method == http.MethodPost) {
+	if c.Method != nil && c.Method.Kind != Subscription && (get || r.Method == http.MethodPost) {
 		return InvalidRequest("Incorrect HTTP method (" + r.Method + ") expected " + c.Method.Kind.verb())
 	}
 	if !plausible(c.NSID) {
@@ -372,15 +381,12 @@ func (s *Server) writeError(err error, e echo.Context) {
 	for name, values := range x.Header {
 		c.header[http.CanonicalHeaderKey(name)] = values
 	}
-	answer := struct {
+	var answer struct {
 		Error   string `json:"error"`
 		Message string `json:"message"`
-	}{x.name(), x.message()}
-	status := x.status()
-	if status == http.StatusInternalServerError {
-		d := defaultErrors[status]
-		answer.Error, answer.Message = d.name, d.message
 	}
+	answer.Error, answer.Message = x.shown()
+	status := x.status()
 	if err := s.writeJSON(e, status, &answer); err != nil {
 		c.err = &Error{Status: status, Name: answer.Error, Cause: errors.Join(x.Cause, err)}
 	}

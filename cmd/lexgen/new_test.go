@@ -238,7 +238,7 @@ func TestNewRefuses(t *testing.T) {
 		{"dangling", []string{"-lexicons", lay(`{"lexicon":1,"id":"com.example.x.defs","defs":{"a":{"type":"object","properties":{"b":{"type":"ref","ref":"org.else.where"}}}}}`), out("a")}, 1,
 			`"org.else.where" is in no document`},
 		{"no method", []string{"-lexicons", lay(`{"lexicon":1,"id":"com.example.x.defs","defs":{"a":{"type":"token"}}}`), out("a")}, 1,
-			"there is nothing to serve: no document defines a query or a procedure"},
+			"there is nothing to serve: no document defines a query, a procedure or a subscription"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			status, _, stderr := lexgen(t, append([]string{"new"}, tt.args...)...)

@@ -284,11 +284,14 @@ func (b *builder) build(def *source.Def) *value {
 	switch schema := def.Schema.Inner.(type) {
 	case lexicon.SchemaQuery:
 		b.memo[def] = nil
-		b.method(s, name, "Query", schema.Description, schema.Parameters, nil, schema.Output, schema.Errors)
+		m := b.method(s, name, "Query", schema.Description, schema.Parameters, schema.Errors)
+		m.Output = b.body(s, def.Node.Get("output"), schema.Output, name+"Output", "response")
 		return nil
 	case lexicon.SchemaProcedure:
 		b.memo[def] = nil
-		b.method(s, name, "Procedure", schema.Description, schema.Parameters, schema.Input, schema.Output, schema.Errors)
+		m := b.method(s, name, "Procedure", schema.Description, schema.Parameters, schema.Errors)
+		m.Input = b.body(s, def.Node.Get("input"), schema.Input, name+"Input", "request")
+		m.Output = b.body(s, def.Node.Get("output"), schema.Output, name+"Output", "response")
 		return nil
 	case lexicon.SchemaSubscription:
 		b.memo[def] = nil
@@ -359,7 +362,8 @@ func describe(v *source.Value) *string {
 
 // --- methods ---
 
-func (b *builder) method(s *scope, name, kind string, description *string, params *lexicon.SchemaParams, in, out *lexicon.SchemaBody, errs []lexicon.SchemaError) {
+// method makes what all kinds of methods have; bodies and messages follow.
+func (b *builder) method(s *scope, name, kind string, description *string, params *lexicon.SchemaParams, errs []lexicon.SchemaError) *Method {
 	node, nsid := s.def.Node, s.doc.NSID
 	m := &Method{
 		Name: name, NSID: nsid, Kind: kind,
@@ -369,9 +373,8 @@ func (b *builder) method(s *scope, name, kind string, description *string, param
 	s.types = append(s.types, m)
 	m.Errors = b.errors(s, node, name, errs)
 	m.Params = b.params(s, node, name, params)
-	m.Input = b.body(s, node.Get("input"), in, name+"Input", "request")
-	m.Output = b.body(s, node.Get("output"), out, name+"Output", "response")
 	s.methods = append(s.methods, m)
+	return m
 }
 
 func (b *builder) subscription(s *scope, name string, schema lexicon.SchemaSubscription) {
@@ -380,11 +383,18 @@ func (b *builder) subscription(s *scope, name string, schema lexicon.SchemaSubsc
 	for _, item := range listOf(node.Get("errors")) {
 		errs = append(errs, lexicon.SchemaError{Name: item.String("name"), Description: describe(item)})
 	}
-	b.errors(s, node, name, errs)
-	b.params(s, node, name, schema.Parameters)
-	message := node.Get("message").Get("schema")
-	b.union(s, message, schema.Message.Schema, name+"Message",
-		paragraphs("%s is a message of the subscription %s.", schema.Description, name+"Message", nsid))
+	m := b.method(s, name, "Subscription", schema.Description, schema.Parameters, errs)
+	message, name := node.Get("message").Get("schema"), name+"Message"
+	doc := paragraphs("%s is a message of the subscription %s.", nil, name, nsid)
+	v := b.union(s, message, schema.Message.Schema, name, doc)
+	m.Message = &Message{Type: Type{Import: s.pkg.Import, Name: name}}
+	if v.under.Name == "RawMessage" {
+		s.types = append(s.types, &Alias{doc, b.declare(s.file, message, name), v.under})
+		return
+	}
+	m.Message.Schema = &v.table
+	u := s.types[len(s.types)-1].(*Union)
+	u.Schema = call("Messages", quoted(nsid), u.Schema)
 }
 
 func listOf(v *source.Value) []*source.Value {

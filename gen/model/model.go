@@ -19,7 +19,7 @@ type Package struct {
 	Name    string
 	Source  string // the namespace, com.atproto.server
 	Files   []*File
-	Methods []*Method // queries and procedures
+	Methods []*Method
 	Idents  map[string]bool
 }
 
@@ -77,15 +77,16 @@ type Table struct {
 
 // Method is a query, a procedure or a subscription.
 type Method struct {
-	Name   string // exported
-	Var    string
-	NSID   string
-	Kind   string   // Query, Procedure
-	Doc    []string // paragraphs
-	Params *Params
-	Input  *Media
-	Output *Media
-	Errors *Errors
+	Name    string // exported
+	Var     string
+	NSID    string
+	Kind    string   // Query, Procedure, Subscription
+	Doc     []string // paragraphs
+	Params  *Params
+	Input   *Media
+	Output  *Media
+	Message *Message // of a subscription
+	Errors  *Errors
 }
 
 // Template names what renders the variable of the method.
@@ -96,6 +97,12 @@ type Media struct {
 	Encoding string
 	Type     Type  // what the handler sees
 	Schema   *Expr // nil: the body is a stream
+}
+
+// Message is a message of a subscription.
+type Message struct {
+	Type   Type
+	Schema *Expr // nil: it is raw JSON
 }
 
 // Errors are the errors that a method declares.

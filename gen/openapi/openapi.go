@@ -56,6 +56,9 @@ func Document(title string, docs []*source.Document, pkgs []*model.Package) ([]b
 	for _, p := range pkgs {
 		namespaces := map[string]bool{}
 		for _, m := range p.Methods {
+			if m.Message != nil {
+				continue // OpenAPI has no words for websockets
+			}
 			operations["/xrpc/"+m.NSID] = w.path(m)
 			namespaces[namespace(m.NSID)] = true
 		}

@@ -196,7 +196,7 @@ func (w *writer) named(name string) bool {
 var reserved = map[string]bool{
 	"any": true, "bool": true, "byte": true, "error": true, "init": true, "int": true, "int64": true,
 	"len": true, "new": true, "nil": true, "string": true, "true": true, "false": true,
-	"c": true, "e": true, "i": true, "j": true, "in": true, "n": true, "o": true, "ok": true, "p": true, "q": true, "r": true, "s": true, "u": true, "v": true,
+	"c": true, "e": true, "i": true, "j": true, "in": true, "n": true, "o": true, "ok": true, "out": true, "p": true, "q": true, "r": true, "s": true, "u": true, "v": true,
 	"ctx": true, "data": true, "err": true, "params": true, "plain": true, "svc": true, "typ": true,
 }
 
@@ -262,6 +262,7 @@ type signature struct {
 	Wrap   string // adapter around the method of the service, "" when none is needed
 	Value  string // what the client hands to Do
 	None   bool   // nothing but an error comes back
+	Stream bool   // messages go to out
 }
 
 func (w *writer) signature(m *model.Method) signature {
@@ -275,6 +276,9 @@ func (w *writer) signature(m *model.Method) signature {
 		input = w.typ(m.Input.Type)
 	}
 	without := ""
+	if m.Message != nil {
+		return w.subscription(m, s, ctx)
+	}
 	if m.Output != nil {
 		s.Out = w.typ(m.Output.Type)
 		s.Result = "(*" + s.Out + ", error)"
@@ -300,6 +304,18 @@ func (w *writer) signature(m *model.Method) signature {
 	if s.Wrap != "" {
 		s.Wrap = w.use(model.Runtime) + "." + s.Wrap
 	}
+	return s
+}
+
+func (w *writer) subscription(m *model.Method, s signature, ctx string) signature {
+	s.Out, s.Stream = w.typ(m.Message.Type), true
+	out := ", out *" + w.use(model.Runtime) + ".Stream[" + s.Out + "]"
+	if m.Params == nil {
+		s.Params, s.Wrap, s.Value = ctx+out, w.use(model.Runtime)+".StreamWithoutParams", "new("+s.In+")"
+		return s
+	}
+	s.In, s.Value = m.Params.Name, "params"
+	s.Params = ctx + ", params *" + s.In + out
 	return s
 }
 

@@ -58,12 +58,13 @@ func (p Project) Files(pkgs []*model.Package) (map[string][]byte, error) {
 		all = append(all, n)
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("there is nothing to serve: no document defines a query or a procedure")
+		return nil, fmt.Errorf("there is nothing to serve: no document defines a query, a procedure or a subscription")
 	}
 	name(all)
 	t, err := template.New("").Funcs(template.FuncMap{
 		"literal": func(v any) string { return fmt.Sprintf("%#v", v) },
 		"base":    path.Base,
+		"lower":   strings.ToLower,
 	}).ParseFS(templates, "templates/*.tmpl")
 	if err != nil {
 		return nil, err
@@ -141,6 +142,9 @@ func spell(m *model.Method) method {
 		} else {
 			s.In = "xrpc.Args[" + s.In + ", " + in + "]"
 		}
+	}
+	if m.Message != nil {
+		s.Params += ", out *xrpc.Stream[" + spellType(m.Message.Type) + "]"
 	}
 	if m.Output != nil {
 		s.Result = "(*" + spellType(m.Output.Type) + ", error)"

@@ -17,12 +17,21 @@ type Service interface {
 	// moderation services, though may return different or additional results
 	// with auth.
 	QueryLabels(ctx context.Context, params *QueryLabelsParams) (*QueryLabelsOutput, error)
+	// SubscribeLabels is the subscription com.atproto.label.subscribeLabels.
+	//
+	// Subscribe to stream of labels (and negations). Public endpoint
+	// implemented by mod services. Uses same sequencing scheme as repo event
+	// stream.
+	//
+	// Declared errors: [ErrSubscribeLabelsFutureCursor].
+	SubscribeLabels(ctx context.Context, params *SubscribeLabelsParams, out *xrpc.Stream[SubscribeLabelsMessage]) error
 }
 
 // Policy decides, for every method, who may call it, how often, and how large a
 // request may be.
 type Policy interface {
 	QueryLabels() xrpc.Policy[QueryLabelsParams]
+	SubscribeLabels() xrpc.Policy[SubscribeLabelsParams]
 }
 
 // Register puts the routes of com.atproto.label on e, the echo that s was made of or a
@@ -30,6 +39,7 @@ type Policy interface {
 func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
 	r := s.On(e)
 	r.GET("/xrpc/com.atproto.label.queryLabels", xrpc.Handle(&queryLabels, p.QueryLabels(), svc.QueryLabels))
+	r.GET("/xrpc/com.atproto.label.subscribeLabels", xrpc.HandleSubscription(&subscribeLabels, p.SubscribeLabels(), svc.SubscribeLabels))
 	return r.Err()
 }
 
@@ -41,4 +51,9 @@ var _ Service = (*Client)(nil)
 // QueryLabels calls com.atproto.label.queryLabels.
 func (c *Client) QueryLabels(ctx context.Context, params *QueryLabelsParams) (*QueryLabelsOutput, error) {
 	return xrpc.Do[QueryLabelsParams, QueryLabelsOutput](ctx, &c.Client, &queryLabels, params)
+}
+
+// SubscribeLabels calls com.atproto.label.subscribeLabels.
+func (c *Client) SubscribeLabels(ctx context.Context, params *SubscribeLabelsParams, out *xrpc.Stream[SubscribeLabelsMessage]) error {
+	return xrpc.Subscribe(ctx, &c.Client, &subscribeLabels, params, out)
 }

@@ -8,6 +8,14 @@ import (
 	"portico/api/xrpc"
 )
 
+var subscribeLabels = xrpc.Method{
+	NSID:    "com.atproto.label.subscribeLabels",
+	Kind:    xrpc.Subscription,
+	Params:  subscribeLabelsParams,
+	Message: subscribeLabelsMessage,
+	Errors:  []string{"FutureCursor"},
+}
+
 // Errors that com.atproto.label.subscribeLabels declares.
 var (
 	ErrSubscribeLabelsFutureCursor = xrpc.DeclareError("com.atproto.label.subscribeLabels", "FutureCursor")
@@ -39,9 +47,6 @@ func (p *SubscribeLabelsParams) EncodeParams(q *xrpc.QueryWriter) {
 
 // SubscribeLabelsMessage is a message of the subscription
 // com.atproto.label.subscribeLabels.
-//
-// Subscribe to stream of labels (and negations). Public endpoint implemented by
-// mod services. Uses same sequencing scheme as repo event stream.
 //
 // It holds one of:
 //   - *SubscribeLabelsLabels
@@ -99,10 +104,10 @@ func (u *SubscribeLabelsMessage) Normalize() {
 	}
 }
 
-var subscribeLabelsMessage = xrpc.OpenUnion(
+var subscribeLabelsMessage = xrpc.Messages("com.atproto.label.subscribeLabels", xrpc.OpenUnion(
 	xrpc.Variant("com.atproto.label.subscribeLabels#labels", subscribeLabelsLabels),
 	xrpc.Variant("com.atproto.label.subscribeLabels#info", subscribeLabelsInfo),
-)
+))
 
 // Schema is what the lexicon says about SubscribeLabelsMessage.
 func (*SubscribeLabelsMessage) Schema() *xrpc.Schema { return subscribeLabelsMessage }

@@ -117,6 +117,17 @@ type Service interface {
 	//
 	// Declared errors: [ErrRequestCrawlHostBanned].
 	RequestCrawl(ctx context.Context, in *RequestCrawlInput) error
+	// SubscribeRepos is the subscription com.atproto.sync.subscribeRepos.
+	//
+	// Repository event stream, aka Firehose endpoint. Outputs repo commits with
+	// diff data, and identity update events, for all repositories on the
+	// current server. See the atproto specifications for details around stream
+	// sequencing, repo versioning, CAR diff format, and more. Public and does
+	// not require auth; implemented by PDS and Relay.
+	//
+	// Declared errors: [ErrSubscribeReposFutureCursor],
+	// [ErrSubscribeReposConsumerTooSlow].
+	SubscribeRepos(ctx context.Context, params *SubscribeReposParams, out *xrpc.Stream[SubscribeReposMessage]) error
 }
 
 // Policy decides, for every method, who may call it, how often, and how large a
@@ -137,6 +148,7 @@ type Policy interface {
 	ListReposByCollection() xrpc.Policy[ListReposByCollectionParams]
 	NotifyOfUpdate() xrpc.Policy[NotifyOfUpdateInput]
 	RequestCrawl() xrpc.Policy[RequestCrawlInput]
+	SubscribeRepos() xrpc.Policy[SubscribeReposParams]
 }
 
 // Register puts the routes of com.atproto.sync on e, the echo that s was made of or a
@@ -158,6 +170,7 @@ func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
 	r.GET("/xrpc/com.atproto.sync.listReposByCollection", xrpc.Handle(&listReposByCollection, p.ListReposByCollection(), svc.ListReposByCollection))
 	r.POST("/xrpc/com.atproto.sync.notifyOfUpdate", xrpc.Handle(&notifyOfUpdate, p.NotifyOfUpdate(), xrpc.WithoutOutput(svc.NotifyOfUpdate)))
 	r.POST("/xrpc/com.atproto.sync.requestCrawl", xrpc.Handle(&requestCrawl, p.RequestCrawl(), xrpc.WithoutOutput(svc.RequestCrawl)))
+	r.GET("/xrpc/com.atproto.sync.subscribeRepos", xrpc.HandleSubscription(&subscribeRepos, p.SubscribeRepos(), svc.SubscribeRepos))
 	return r.Err()
 }
 
@@ -241,4 +254,9 @@ func (c *Client) NotifyOfUpdate(ctx context.Context, in *NotifyOfUpdateInput) er
 func (c *Client) RequestCrawl(ctx context.Context, in *RequestCrawlInput) error {
 	_, err := xrpc.Do[RequestCrawlInput, xrpc.None](ctx, &c.Client, &requestCrawl, in)
 	return err
+}
+
+// SubscribeRepos calls com.atproto.sync.subscribeRepos.
+func (c *Client) SubscribeRepos(ctx context.Context, params *SubscribeReposParams, out *xrpc.Stream[SubscribeReposMessage]) error {
+	return xrpc.Subscribe(ctx, &c.Client, &subscribeRepos, params, out)
 }

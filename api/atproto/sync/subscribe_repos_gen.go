@@ -11,6 +11,14 @@ import (
 	"portico/api/xrpc"
 )
 
+var subscribeRepos = xrpc.Method{
+	NSID:    "com.atproto.sync.subscribeRepos",
+	Kind:    xrpc.Subscription,
+	Params:  subscribeReposParams,
+	Message: subscribeReposMessage,
+	Errors:  []string{"FutureCursor", "ConsumerTooSlow"},
+}
+
 // Errors that com.atproto.sync.subscribeRepos declares.
 var (
 	ErrSubscribeReposFutureCursor = xrpc.DeclareError("com.atproto.sync.subscribeRepos", "FutureCursor")
@@ -44,12 +52,6 @@ func (p *SubscribeReposParams) EncodeParams(q *xrpc.QueryWriter) {
 
 // SubscribeReposMessage is a message of the subscription
 // com.atproto.sync.subscribeRepos.
-//
-// Repository event stream, aka Firehose endpoint. Outputs repo commits with
-// diff data, and identity update events, for all repositories on the current
-// server. See the atproto specifications for details around stream sequencing,
-// repo versioning, CAR diff format, and more. Public and does not require auth;
-// implemented by PDS and Relay.
 //
 // It holds one of:
 //   - *SubscribeReposCommit
@@ -122,13 +124,13 @@ func (u *SubscribeReposMessage) Normalize() {
 	}
 }
 
-var subscribeReposMessage = xrpc.OpenUnion(
+var subscribeReposMessage = xrpc.Messages("com.atproto.sync.subscribeRepos", xrpc.OpenUnion(
 	xrpc.Variant("com.atproto.sync.subscribeRepos#commit", subscribeReposCommit),
 	xrpc.Variant("com.atproto.sync.subscribeRepos#sync", subscribeReposSync),
 	xrpc.Variant("com.atproto.sync.subscribeRepos#identity", subscribeReposIdentity),
 	xrpc.Variant("com.atproto.sync.subscribeRepos#account", subscribeReposAccount),
 	xrpc.Variant("com.atproto.sync.subscribeRepos#info", subscribeReposInfo),
-)
+))
 
 // Schema is what the lexicon says about SubscribeReposMessage.
 func (*SubscribeReposMessage) Schema() *xrpc.Schema { return subscribeReposMessage }

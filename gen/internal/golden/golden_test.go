@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/bluesky-social/indigo/atproto/atdata"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/google/go-cmp/cmp"
 	"github.com/labstack/echo/v4"
@@ -25,6 +26,7 @@ import (
 	record "portico/gen/internal/golden/record/example/shop"
 	recursive "portico/gen/internal/golden/recursive/example/shop"
 	streams "portico/gen/internal/golden/streams/example/shop"
+	subscription "portico/gen/internal/golden/subscription/example/shop"
 	closed "portico/gen/internal/golden/union-closed/example/shop"
 	open "portico/gen/internal/golden/union-open/example/shop"
 )
@@ -276,5 +278,71 @@ func TestUndecidedPolicy(t *testing.T) {
 	err := declared.Register(e, xrpc.NewServer(e, xrpc.Options{}), shop{}, shopPolicy{})
 	if err == nil || !strings.Contains(err.Error(), "com.example.shop.buy") {
 		t.Errorf("got %v, want an error that names the method", err)
+	}
+}
+
+type watchService struct{}
+
+func (watchService) Watch(ctx context.Context, p *subscription.WatchParams, out *xrpc.Stream[subscription.WatchMessage]) error {
+	if xrpc.ValueOf(p.Cursor) > 2 {
+		return subscription.ErrWatchFutureCursor.New(400, "Cursor in the future.")
+	}
+	frame, err := xrpc.EncodeFrame(subscription.NewWatchMessage(&subscription.WatchInfo{Name: subscription.WatchInfoNameOutdatedCursor}))
+	return errors.Join(err, out.SendFrame(ctx, frame),
+		out.Send(ctx, subscription.NewWatchMessage(&subscription.WatchEvent{Seq: 2, Rows: []atdata.Bytes{{1, 2}}})))
+}
+
+func (watchService) WatchOne(ctx context.Context, out *xrpc.Stream[subscription.WatchOneMessage]) error {
+	return out.Send(ctx, subscription.NewWatchOneMessage(&subscription.WatchEvent{Seq: 1}))
+}
+
+func (watchService) WatchAny(ctx context.Context, out *xrpc.Stream[subscription.WatchAnyMessage]) error {
+	return out.Send(ctx, subscription.WatchAnyMessage(`{"$type":"com.example.shop.watchAny#x","a":[null]}`))
+}
+
+type watchPolicy struct{}
+
+func (watchPolicy) Watch() xrpc.Policy[subscription.WatchParams] {
+	return public[subscription.WatchParams]()
+}
+func (watchPolicy) WatchAny() xrpc.Policy[xrpc.None] { return public[xrpc.None]() }
+func (watchPolicy) WatchOne() xrpc.Policy[xrpc.None] { return public[xrpc.None]() }
+
+// collect returns a stream that writes every message down as JSON.
+func collect[M any](into *[]string) *xrpc.Stream[M] {
+	return xrpc.Receive(func(_ context.Context, m M) error {
+		text, err := json.Marshal(m)
+		*into = append(*into, string(text))
+		return err
+	})
+}
+
+// The service itself and the client of its server give the same messages.
+func TestSubscription(t *testing.T) {
+	client := subscription.Client{Client: serve(t, func(e *echo.Echo, s *xrpc.Server) error {
+		return subscription.Register(e, s, watchService{}, watchPolicy{})
+	})}
+	for name, s := range map[string]subscription.Service{"service": watchService{}, "client": &client} {
+		var got []string
+		err := errors.Join(
+			s.Watch(t.Context(), &subscription.WatchParams{Cursor: new(int64(1))}, collect[subscription.WatchMessage](&got)),
+			s.WatchOne(t.Context(), collect[subscription.WatchOneMessage](&got)),
+			s.WatchAny(t.Context(), collect[subscription.WatchAnyMessage](&got)),
+		)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		want := []string{
+			`{"$type":"com.example.shop.watch#info","name":"OutdatedCursor"}`,
+			`{"$type":"com.example.shop.watch#event","seq":2,"rows":[{"$bytes":"AQI"}]}`,
+			`{"$type":"com.example.shop.watch#event","seq":1}`,
+			`{"$type":"com.example.shop.watchAny#x","a":[null]}`,
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+		if err := s.Watch(t.Context(), &subscription.WatchParams{Cursor: new(int64(3))}, collect[subscription.WatchMessage](&got)); !errors.Is(err, subscription.ErrWatchFutureCursor) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -8,6 +8,12 @@ import (
 	"portico/api/xrpc"
 )
 
+var watchOne = xrpc.Method{
+	NSID:    "com.example.shop.watchOne",
+	Kind:    xrpc.Subscription,
+	Message: watchOneMessage,
+}
+
 // WatchOneMessage is a message of the subscription com.example.shop.watchOne.
 //
 // It holds one of:
@@ -54,9 +60,9 @@ func (u *WatchOneMessage) UnmarshalJSON(data []byte) error {
 	return json.Unmarshal(data, u.value)
 }
 
-var watchOneMessage = xrpc.OpenUnion(
+var watchOneMessage = xrpc.Messages("com.example.shop.watchOne", xrpc.OpenUnion(
 	xrpc.Variant("com.example.shop.watch#event", watchEvent),
-)
+))
 
 // Schema is what the lexicon says about WatchOneMessage.
 func (*WatchOneMessage) Schema() *xrpc.Schema { return watchOneMessage }
