@@ -10,6 +10,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/impl/repo/dagcbor"
+	"portico/impl/repo/tree"
 )
 
 var (
@@ -80,13 +81,7 @@ func (c *Commit) Verify(key atcrypto.PublicKey) error {
 func (c *Commit) Empty() bool { return c.Data == EmptyTree }
 
 // EmptyTree is the name of the tree without records.
-var EmptyTree = func() dagcbor.CID {
-	tree, err := emptyTree()
-	if err != nil {
-		panic(err) // it encodes, or nothing does
-	}
-	return tree.CID
-}()
+var EmptyTree = tree.Empty.CID
 
 // Again returns the state of an empty repository after one that had the given rev:
 // a new commit over the same tree, signed with key. Its rev is that of [NextRev].

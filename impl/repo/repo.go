@@ -15,6 +15,7 @@ import (
 
 	"portico/impl/repo/car"
 	"portico/impl/repo/dagcbor"
+	"portico/impl/repo/tree"
 )
 
 const (
@@ -98,21 +99,21 @@ func Genesis(did syntax.DID, key atcrypto.PrivateKey, now time.Time) (*Repositor
 }
 
 func genesis(did syntax.DID, key atcrypto.PrivateKey, rev syntax.TID) (*Repository, error) {
-	tree, err := emptyTree()
-	if err != nil {
-		return nil, err
-	}
-	s, err := Sign(did, key, rev, tree.CID, tree)
+	empty := emptyTree()
+	s, err := Sign(did, key, rev, empty.CID, empty)
 	if err != nil {
 		return nil, err
 	}
 	return &Repository{
-		Root: s.Commit.CID, Data: tree.CID, Rev: rev, Blocks: []car.Block{tree, s.Commit},
+		Root: s.Commit.CID, Data: empty.CID, Rev: rev, Blocks: []car.Block{empty, s.Commit},
 		CommitCAR: s.Archive, SyncCAR: car.Marshal(s.Commit.CID, s.Commit),
 	}, nil
 }
 
-func emptyTree() (car.Block, error) { return newBlock(map[string]any{"e": []any{}, "l": nil}) }
+func emptyTree() car.Block {
+	node := tree.EmptyNode()
+	return car.Block{CID: node.CID, Data: node.Data}
+}
 
 func commit(did syntax.DID, rev syntax.TID, data dagcbor.CID) map[string]any {
 	return map[string]any{"did": did.String(), "version": Version, "data": data, "rev": rev.String(), "prev": nil}

@@ -130,6 +130,23 @@ func AppendText(b []byte, s string) []byte {
 	return append(appendHead(b, majorText, uint64(len(s))), s...)
 }
 
+// AppendBytes appends a byte string.
+func AppendBytes[T string | []byte](b []byte, v T) []byte {
+	return append(appendHead(b, majorBytes, uint64(len(v))), v...)
+}
+
+// AppendNull appends null.
+func AppendNull(b []byte) []byte { return append(b, simpleNull) }
+
+// AppendLink appends a link.
+func AppendLink(b []byte, c CID) []byte { return append(append(b, linkHead...), c[:]...) }
+
+// linkHead is what every link begins with: tag 42, a byte string of 37, and a zero.
+const linkHead = "\xd8\x2a\x58\x25\x00"
+
+// AppendArray appends the head of an array with n items, which follow.
+func AppendArray(b []byte, n int) []byte { return appendHead(b, majorArray, uint64(n)) }
+
 // AppendInt appends an integer.
 func AppendInt(b []byte, n int64) []byte {
 	if n < 0 {
@@ -160,7 +177,7 @@ func appendValue(b []byte, v any, depth int) ([]byte, error) {
 	}
 	switch v := v.(type) {
 	case nil:
-		return append(b, simpleNull), nil
+		return AppendNull(b), nil
 	case bool:
 		if v {
 			return append(b, simpleTrue), nil
@@ -179,11 +196,9 @@ func appendValue(b []byte, v any, depth int) ([]byte, error) {
 		}
 		return AppendText(b, v), nil
 	case []byte:
-		return append(appendHead(b, majorBytes, uint64(len(v))), v...), nil
+		return AppendBytes(b, v), nil
 	case CID:
-		b = appendHead(b, majorTag, tagLink)
-		b = append(appendHead(b, majorBytes, uint64(1+len(v))), 0x00)
-		return append(b, v[:]...), nil
+		return AppendLink(b, v), nil
 	case []any:
 		return appendArray(b, v, depth)
 	case []string:
@@ -200,7 +215,7 @@ func appendValue(b []byte, v any, depth int) ([]byte, error) {
 }
 
 func appendArray[T any](b []byte, v []T, depth int) ([]byte, error) {
-	b = appendHead(b, majorArray, uint64(len(v)))
+	b = AppendArray(b, len(v))
 	for _, item := range v {
 		var err error
 		if b, err = appendValue(b, item, depth+1); err != nil {

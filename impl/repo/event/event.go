@@ -16,6 +16,7 @@ import (
 
 	"portico/impl/repo"
 	"portico/impl/repo/dagcbor"
+	"portico/impl/repo/tree"
 )
 
 // An Event is a message to be stored.
@@ -93,14 +94,6 @@ func Sync(did syntax.DID, rev syntax.TID, archive []byte) Event {
 	return newEvent("#sync", map[string]any{"did": did.String(), "rev": rev.String(), "blocks": archive})
 }
 
-// An Op is one record that a commit changes.
-type Op struct {
-	Action string      // "create", "update" or "delete"
-	Path   string      // collection/rkey
-	CID    dagcbor.CID // zero for a deletion
-	Prev   dagcbor.CID // of the record before; zero for a creation
-}
-
 // A Commit is a change of a repository.
 type Commit struct {
 	Repo     syntax.DID
@@ -108,7 +101,7 @@ type Commit struct {
 	Rev      syntax.TID
 	Since    syntax.TID  // rev of the commit before; empty for the first
 	PrevData dagcbor.CID // root of the tree before; zero for the first
-	Ops      []Op
+	Ops      []tree.Op
 	Blocks   []byte // archive of what is needed to check the change
 }
 
@@ -116,7 +109,7 @@ type Commit struct {
 func (c Commit) Event() Event {
 	ops := make([]any, len(c.Ops))
 	for i, op := range c.Ops {
-		o := map[string]any{"action": op.Action, "path": op.Path, "cid": link(op.CID)}
+		o := map[string]any{"action": string(op.Action), "path": op.Path, "cid": link(op.CID)}
 		if op.Prev != (dagcbor.CID{}) {
 			o["prev"] = op.Prev
 		}

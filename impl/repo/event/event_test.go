@@ -20,6 +20,7 @@ import (
 
 	"portico/impl/repo"
 	"portico/impl/repo/dagcbor"
+	"portico/impl/repo/tree"
 )
 
 const did = "did:plc:tfoc4jg4ai6vr2nbwlmwdzq2"
@@ -132,7 +133,7 @@ func TestCommit(t *testing.T) {
 	x, y := dagcbor.Sum(dagcbor.CodecDAGCBOR, []byte("x")), dagcbor.Sum(dagcbor.CodecDAGCBOR, []byte("y"))
 	b := body(t, Commit{
 		Repo: did, Commit: x, Rev: "3jqfcqzm3fp2j", Since: "3jqfcqzm3fo2j", PrevData: y, Blocks: []byte{1},
-		Ops: []Op{{Action: "create", Path: "a.b.c/1", CID: x}, {Action: "update", Path: "a.b.c/2", CID: x, Prev: y}, {Action: "delete", Path: "a.b.c/3", Prev: y}},
+		Ops: []tree.Op{{Action: "create", Path: "a.b.c/1", CID: x}, {Action: "update", Path: "a.b.c/2", CID: x, Prev: y}, {Action: "delete", Path: "a.b.c/3", Prev: y}},
 	}.Event(), commitHeader)
 	var c comatproto.SyncSubscribeRepos_Commit
 	if err := c.UnmarshalCBOR(bytes.NewReader(b)); err != nil {
@@ -158,7 +159,7 @@ func TestCuts(t *testing.T) {
 	first := Commit{Repo: did, Commit: x, Rev: "3jqfcqzm3fp2j", Blocks: []byte{1}}
 	later := first
 	later.Since, later.PrevData = "3jqfcqzm3fo2j", y
-	later.Ops = []Op{{Action: "create", Path: "a.b.c/1", CID: x}, {Action: "delete", Path: "a.b.c/3", Prev: y}}
+	later.Ops = []tree.Op{{Action: "create", Path: "a.b.c/1", CID: x}, {Action: "delete", Path: "a.b.c/3", Prev: y}}
 	for _, tt := range []struct {
 		name  string
 		event Event
