@@ -8,11 +8,12 @@ import (
 	"github.com/uptrace/bun"
 )
 
-// A Spending is what a key has spent of a kind in a window that ends at Reset.
+// A Spending is what a key has spent of a kind in a window that ends at Reset. The
+// column of the key is left out: who asks knows it.
 type Spending struct {
 	bun.BaseModel `bun:"table:budget,alias:b"`
 
-	Kind  string    `bun:"kind,pk"` // with the column key
+	Kind  string    `bun:"kind,pk"`
 	Spent int       `bun:"spent"`
 	Reset time.Time `bun:"reset_at"`
 }

@@ -46,7 +46,7 @@ var unsent = []string{"id", "attempts", "last_error", "sent_at"}
 
 var (
 	insertMail = prepared(func(b *builder) bun.Query { return b.insertReturning("id", new(Mail), unsent...) })
-	// For the workers of other processes; one notification a transaction.
+	// For the workers of other processes, on Postgres: one notification a transaction.
 	notifyMail = prepared(func(b *builder) bun.Query { return b.NewSelect().ColumnExpr("pg_notify(?, '')", mailChannel) })
 
 	selectMail  = prepared(func(b *builder) bun.Query { return b.NewSelect().Model((*Mail)(nil)).Where("id = ?", b.p()) })
@@ -54,8 +54,7 @@ var (
 		return b.limit(b.NewSelect().Model((*Mail)(nil)).Where("id < ?", b.p()), "id DESC")
 	})
 	selectSealedMails = prepared(func(b *builder) bun.Query {
-		return b.limit(b.NewSelect().Model((*Mail)(nil)).Column("id", "kind", "did", "sealed").
-			Where("id > ?", b.p()).Where("sealed IS NOT NULL"), "id")
+		return b.limit(b.NewSelect().Model((*Mail)(nil)).Where("id > ?", b.p()).Where("sealed IS NOT NULL"), "id")
 	})
 	resealMail = prepared(func(b *builder) bun.Query {
 		return b.NewUpdate().Model((*Mail)(nil)).Set("sealed = ?", b.p()).Where("id = ?", b.p()).Where("sealed IS NOT NULL")
@@ -87,10 +86,10 @@ var (
 			Set("attempts = attempts + 1").Where("id = ?", b.p()).Returning("?Columns")
 	})
 	markMailSent = prepared(func(b *builder) bun.Query {
-		return b.endMail("sent").Set("sent_at = ?", b.p()).Set("last_error = NULL").Where("id = ?", b.p()).Where("state = 'sending'")
+		return b.endMail(MailStateSent).Set("sent_at = ?", b.p()).Set("last_error = NULL").Where("id = ?", b.p()).Where("state = 'sending'")
 	})
 	markMailFailed = prepared(func(b *builder) bun.Query {
-		return b.endMail("failed").Set("last_error = ?", b.p()).Where("id = ?", b.p()).Where("state = 'sending'")
+		return b.endMail(MailStateFailed).Set("last_error = ?", b.p()).Where("id = ?", b.p()).Where("state = 'sending'")
 	})
 	requeueMail = prepared(func(b *builder) bun.Query {
 		return b.NewUpdate().Model((*Mail)(nil)).Set("state = 'queued'").Set("last_error = ?", b.p()).Set("next_at = ?", b.p()).
@@ -129,16 +128,9 @@ func (tx *Tx) QueueMail(ctx context.Context, m *Mail) error {
 }
 
 // SealedMails returns up to limit mails whose bodies are not erased, in the order of
-// their ids, those after the given one: the way to seal all of them anew. They have
-// ID, Kind, DID and Sealed.
+// their ids, those after the given one: the way to seal all of them anew.
 func (q *queries) SealedMails(ctx context.Context, after int64, limit int) ([]Mail, error) {
-	var mails []Mail
-	err := q.each(ctx, selectSealedMails, []any{after, limit}, func(row *sql.Rows) error {
-		var m Mail
-		err := row.Scan(&m.ID, &m.Kind, orEmpty{(*string)(&m.DID)}, &m.Sealed)
-		mails = append(mails, m)
-		return err
-	})
+	mails, err := many[Mail](ctx, q, selectSealedMails, after, limit)
 	return mails, wrap(err, "list sealed mails")
 }
 
@@ -260,7 +252,7 @@ func (q *queries) NextMail(ctx context.Context) (next, expires time.Time, err er
 // Mails returns up to limit mails, the newest first: those whose numbers are smaller
 // than before, or with 0 the last ones.
 func (q *queries) Mails(ctx context.Context, before int64, limit int) ([]Mail, error) {
-	if before == 0 {
+	if before <= 0 {
 		before = math.MaxInt64
 	}
 	mails, err := many[Mail](ctx, q, selectMails, before, limit)

@@ -7,16 +7,16 @@ import (
 	"github.com/uptrace/bun"
 )
 
-// A Block is a piece of a repository.
+// A Block is a piece of a repository. The column of the DID is left out: who asks knows it.
 type Block struct {
 	bun.BaseModel `bun:"table:repo_block,alias:b"`
 
-	CID  string `bun:"cid,pk"` // with the column did
+	CID  string `bun:"cid,pk"`
 	Data []byte `bun:"data"`
 }
 
 // A Repo is where the repository of an account stands. The server has no records
-// or blobs yet, so those counts are zero.
+// or blobs yet, so those counts are zero. The column of the DID is left out.
 type Repo struct {
 	bun.BaseModel `bun:"table:repo,alias:r"`
 
