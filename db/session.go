@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"slices"
 	"time"
@@ -23,13 +22,55 @@ type Session struct {
 	NextID      []byte     `bun:"next_id"` // of the successor, once refreshed
 }
 
-const sessionColumns = `s.id, s.did, s.app_password, s.created_at, s.expires_at, s.next_id`
+// link is a session with its place among those that came from each other.
+type link struct {
+	Session `bun:",extend"`
 
-func (s *Session) dest() []any {
-	return []any{
-		&s.ID, (*string)(&s.DID), &s.AppPassword, (*stamp)(&s.CreatedAt), (*stamp)(&s.ExpiresAt), &s.NextID,
-	}
+	Family     []byte `bun:"family"`     // the id of the one that was opened with a password
+	Generation int64  `bun:"generation"` // how many exchanges lie between
 }
+
+var (
+	insertSession = prepared(func(b *builder) bun.Query { return b.insert(new(link)) })
+	// Refreshing twice gives the same successor, which may be there.
+	insertSuccessor = prepared(func(b *builder) bun.Query { return b.insert(new(link)).On("CONFLICT (id) DO NOTHING") })
+	// All that are too many go each time, which is one as a rule.
+	deleteOldFamilies = prepared(func(b *builder) bun.Query {
+		old := b.NewSelect().Model((*link)(nil)).Column("family").
+			Where("did = ?", b.p()).Where("next_id IS NULL").Where("(app_password IS NULL) = ?", b.p()).
+			OrderExpr("created_at DESC LIMIT 100 OFFSET ?", b.p())
+		return b.NewDelete().Model((*link)(nil)).Where("family IN (?)", old)
+	})
+	// FOR KEY SHARE is what a successor's foreign key asks for anyhow.
+	lockOwnerOfSession = prepared(func(b *builder) bun.Query {
+		owner := b.NewSelect().Model((*Session)(nil)).Column("did").Where("id = ?", b.p())
+		return b.lock("KEY SHARE", b.NewSelect().Model((*Account)(nil)).Column("did").Where("a.did = (?)", owner))
+	})
+	lockSession = prepared(func(b *builder) bun.Query {
+		return b.lock("UPDATE", b.NewSelect().Model((*link)(nil)).Where("id = ?", b.p()))
+	})
+	exchangeSession = prepared(func(b *builder) bun.Query {
+		return b.NewUpdate().Model((*Session)(nil)).Set("expires_at = ?", b.p()).Set("next_id = ?", b.p()).Where("id = ?", b.p())
+	})
+	deleteOldGenerations = prepared(func(b *builder) bun.Query {
+		return b.NewDelete().Model((*link)(nil)).Where("family = ?", b.p()).Where("generation <= ?", b.p())
+	})
+	deleteFamily = prepared(func(b *builder) bun.Query {
+		return b.NewDelete().Model((*link)(nil)).Where("family = ?", b.p())
+	})
+	deleteSessions = prepared(func(b *builder) bun.Query {
+		return b.NewDelete().Model((*Session)(nil)).Where("did = ?", b.p())
+	})
+	selectSession = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*Session)(nil)).Where("id = ?", b.p())
+	})
+	selectFamily = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*link)(nil)).Column("did", "family").Where("id = ?", b.p())
+	})
+	selectSessions = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*Session)(nil)).Where("did = ?", b.p()).Order("created_at DESC", "id")
+	})
+)
 
 // What is kept of sessions.
 const (
@@ -44,14 +85,9 @@ const (
 // InsertSession stores a session that begins a family, and ends the oldest families of
 // the account when it has too many. It returns ErrNotFound when the account is gone.
 func (tx *Tx) InsertSession(ctx context.Context, s Session) error {
-	_, err := tx.execText(ctx, `INSERT INTO session (id, did, app_password, created_at, expires_at, next_id, family, generation)
-		VALUES (?, ?, ?, ?, ?, ?, ?, 0)`,
-		s.ID, string(s.DID), s.AppPassword, micros(s.CreatedAt), micros(s.ExpiresAt), s.NextID, s.ID)
+	_, err := tx.exec(ctx, insertSession, values(&link{Session: s, Family: s.ID})...)
 	if err == nil {
-		// Each time all that are too many, which is one as a rule.
-		_, err = tx.execText(ctx, `DELETE FROM session WHERE family IN (
-			SELECT family FROM session WHERE did = ? AND next_id IS NULL AND (app_password IS NULL) = ?
-			ORDER BY created_at DESC LIMIT 100 OFFSET ?)`, string(s.DID), s.AppPassword == nil, maxFamilies)
+		_, err = tx.exec(ctx, deleteOldFamilies, s.DID, s.AppPassword == nil, maxFamilies)
 	}
 	return wrap(err, "store session of %s", s.DID)
 }
@@ -72,19 +108,13 @@ func (tx *Tx) RotateSession(
 
 func (tx *Tx) rotate(ctx context.Context, id, nextID []byte, now time.Time, grace, life time.Duration) (*Session, error) {
 	if tx.postgres {
-		// The account first, as everybody does; FOR KEY SHARE is what the
-		// successor's foreign key will ask for anyhow.
+		// The account first, as everybody does.
 		var did string
-		err := tx.getText(ctx, `SELECT did FROM account WHERE did = (SELECT did FROM session WHERE id = ?) {FOR KEY SHARE}`, []any{id}, &did)
-		if err != nil {
+		if err := tx.get(ctx, lockOwnerOfSession, []any{id}, &did); err != nil {
 			return nil, err
 		}
 	}
-	var s Session
-	var family []byte
-	var generation int64
-	err := tx.getText(ctx, `SELECT `+sessionColumns+`, s.family, s.generation FROM session s WHERE s.id = ? {FOR UPDATE}`, []any{id},
-		append(s.dest(), &family, &generation)...)
+	s, err := one[link](ctx, &tx.queries, lockSession, id)
 	if err != nil {
 		return nil, err
 	}
@@ -98,25 +128,21 @@ func (tx *Tx) rotate(ctx context.Context, id, nextID []byte, now time.Time, grac
 	if s.NextID != nil && !slices.Equal(s.NextID, nextID) {
 		return nil, ErrStale
 	}
-	_, err = tx.execText(ctx, `UPDATE session SET expires_at = ?, next_id = ? WHERE id = ?`, micros(expires), nextID, id)
-	if err != nil {
+	if _, err := tx.exec(ctx, exchangeSession, expires, nextID, id); err != nil {
 		return nil, err
 	}
-	if _, err = tx.execText(ctx, `INSERT INTO session (id, did, app_password, created_at, expires_at, family, generation)
-		VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
-		nextID, string(s.DID), s.AppPassword, micros(now), micros(now.Add(life)), family, generation+1); err != nil {
+	next := link{
+		Session:    Session{ID: nextID, DID: s.DID, AppPassword: s.AppPassword, CreatedAt: now, ExpiresAt: now.Add(life)},
+		Family:     s.Family,
+		Generation: s.Generation + 1,
+	}
+	if _, err := tx.exec(ctx, insertSuccessor, values(&next)...); err != nil {
 		return nil, err
 	}
-	_, err = tx.execText(ctx, `DELETE FROM session WHERE family = ? AND generation <= ?`, family, generation+1-maxGenerations)
-	if err != nil {
+	if _, err := tx.exec(ctx, deleteOldGenerations, s.Family, next.Generation-maxGenerations); err != nil {
 		return nil, err
 	}
-	var next Session
-	err = tx.getText(ctx, `SELECT `+sessionColumns+` FROM session s WHERE s.id = ?`, []any{nextID}, next.dest()...)
-	if err != nil {
-		return nil, err
-	}
-	return &next, nil
+	return one[Session](ctx, &tx.queries, selectSession, nextID)
 }
 
 // EndSession ends a session together with the ones it came from and the ones
@@ -126,17 +152,17 @@ func (tx *Tx) EndSession(ctx context.Context, id []byte) error {
 }
 
 func (tx *Tx) endSession(ctx context.Context, id []byte) error {
-	var did string
+	var did syntax.DID
 	var family []byte
-	err := tx.getText(ctx, `SELECT did, family FROM session WHERE id = ?`, []any{id}, &did, &family)
+	err := tx.get(ctx, selectFamily, []any{id}, &did, &family)
 	if err == nil {
-		_, err = tx.LockAccount(ctx, syntax.DID(did)) // no exchange of this session may be under way
+		_, err = tx.LockAccount(ctx, did) // no exchange of this session may be under way
 	}
 	if errors.Is(err, ErrNotFound) {
 		return nil // unknown, or deleted just now with its account
 	}
 	if err == nil {
-		_, err = tx.execText(ctx, `DELETE FROM session WHERE family = ?`, family)
+		_, err = tx.exec(ctx, deleteFamily, family)
 	}
 	return err
 }
@@ -146,7 +172,7 @@ func (tx *Tx) endSession(ctx context.Context, id []byte) error {
 func (tx *Tx) EndSessions(ctx context.Context, did syntax.DID) error {
 	_, err := tx.LockAccount(ctx, did)
 	if err == nil {
-		_, err = tx.execText(ctx, `DELETE FROM session WHERE did = ?`, string(did))
+		_, err = tx.exec(ctx, deleteSessions, did)
 	}
 	return wrap(err, "end sessions of %s", did)
 }
@@ -154,22 +180,12 @@ func (tx *Tx) EndSessions(ctx context.Context, did syntax.DID) error {
 // Session returns a session, also one that is over and not purged yet, or
 // ErrNotFound.
 func (q *queries) Session(ctx context.Context, id []byte) (*Session, error) {
-	s := new(Session)
-	if err := q.getText(ctx, `SELECT `+sessionColumns+` FROM session s WHERE s.id = ?`, []any{id}, s.dest()...); err != nil {
-		return nil, wrap(err, "read session")
-	}
-	return s, nil
+	s, err := one[Session](ctx, q, selectSession, id)
+	return s, wrap(err, "read session")
 }
 
 // Sessions returns the sessions of an account, the newest first.
 func (q *queries) Sessions(ctx context.Context, did syntax.DID) ([]Session, error) {
-	var all []Session
-	err := q.eachText(ctx, `SELECT `+sessionColumns+` FROM session s WHERE s.did = ? ORDER BY s.created_at DESC, s.id`, []any{string(did)},
-		func(row *sql.Rows) error {
-			var s Session
-			err := row.Scan(s.dest()...)
-			all = append(all, s)
-			return err
-		})
-	return all, wrap(err, "list sessions of %s", did)
+	sessions, err := many[Session](ctx, q, selectSessions, did)
+	return sessions, wrap(err, "list sessions of %s", did)
 }
