@@ -34,7 +34,7 @@ func (db *DB) WatchPlans() func(ctx context.Context) (map[string][]string, error
 			if plans[text] != nil {
 				continue
 			}
-			params := 0
+			params := strings.Count(text, "?")
 			for strings.Contains(text, "$"+strconv.Itoa(params+1)) {
 				params++
 			}

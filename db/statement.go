@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"sync"
@@ -53,11 +54,28 @@ func (s *statement) text(engine dialect.Name) string {
 
 func built(d schema.Dialect, build func(b *builder) bun.Query) string {
 	b := &builder{DB: bun.NewDB(nil, withMicroseconds(d))}
-	text, err := build(b).AppendQuery(b.QueryGen(), nil)
+	made, err := build(b).AppendQuery(b.QueryGen(), nil)
 	if err != nil {
 		panic(fmt.Errorf("build statement: %w", err))
 	}
-	return string(text)
+	text := string(made)
+	if d.Name() == dialect.PG || !inOrder(text) {
+		return text
+	}
+	return numberedParameter.ReplaceAllLiteralString(text, "?")
+}
+
+var numberedParameter = regexp.MustCompile(`\$[0-9]+`)
+
+// inOrder reports whether the parameters stand in the order of their numbers, each once.
+// SQLite's driver then needs no numbers, and makes a string of each that there is.
+func inOrder(text string) bool {
+	for i, p := range numberedParameter.FindAllString(text, -1) {
+		if p != "$"+strconv.Itoa(i+1) {
+			return false
+		}
+	}
+	return true
 }
 
 // A builder is bun's, of one engine, without a database behind it.
@@ -133,17 +151,26 @@ func values[T any](model *T, but ...string) []any {
 	columns := fields(v.Type(), but)
 	args := make([]any, len(columns), len(columns)+2)
 	for i, f := range columns {
-		switch value := f.Value(v); {
-		case f.NullZero && value.IsZero():
-		case f.UserSQLType == "integer" && value.Kind() == reflect.Bool:
-			args[i] = 0
-			if value.Bool() {
-				args[i] = 1
+		value := f.Value(v)
+		if f.NullZero && value.IsZero() {
+			continue
+		}
+		switch p := value.Addr().Interface().(type) {
+		case *time.Time:
+			args[i] = micros(*p)
+		case **time.Time:
+			args[i] = microsOf(*p)
+		case *bool:
+			args[i] = *p
+			if f.UserSQLType == "integer" {
+				args[i] = number(*p)
 			}
-		case value.Kind() == reflect.String:
-			args[i] = value.String()
 		default:
-			args[i] = value.Interface()
+			if value.Kind() == reflect.String {
+				args[i] = value.String()
+			} else {
+				args[i] = value.Interface()
+			}
 		}
 	}
 	return args
