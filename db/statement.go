@@ -182,23 +182,31 @@ func places[T any](model *T) []any {
 	columns := fields(v.Type(), nil)
 	dest := make([]any, len(columns), len(columns)+2)
 	for i, f := range columns {
-		dest[i] = place(f.Value(v).Addr())
+		dest[i] = place(f, f.Value(v).Addr())
 	}
 	return dest
 }
 
-func place(pointer reflect.Value) any {
+func place(f *schema.Field, pointer reflect.Value) any {
 	switch p := pointer.Interface().(type) {
 	case *time.Time:
 		return (*stamp)(p)
 	case **time.Time:
 		return optional{p}
-	default:
-		if pointer.Type().Elem().Kind() == reflect.String {
-			return orEmpty{pointer.Convert(reflect.TypeFor[*string]()).Interface().(*string)}
+	case *string:
+		if f.NullZero {
+			return orEmpty{p}
 		}
-		return p
+	default:
+		if f.IndirectType.Kind() == reflect.String && !f.IsPtr {
+			text := pointer.Convert(reflect.TypeFor[*string]()).Interface().(*string)
+			if f.NullZero {
+				return orEmpty{text}
+			}
+			return text
+		}
 	}
+	return pointer.Interface()
 }
 
 // parameters turns args into what both drivers take: times are microseconds, the zero
