@@ -47,7 +47,11 @@ func (o *observer) BeforeQuery(ctx context.Context, e *bun.QueryEvent) context.C
 // sent in it, so only its verb and table are told.
 func (o *observer) AfterQuery(ctx context.Context, e *bun.QueryEvent) {
 	if o.slow > 0 && time.Since(e.StartTime) >= o.slow {
-		o.tell(ctx, e.Operation()+" "+e.IQuery.GetTableName(), e.StartTime)
+		statement := e.Operation()
+		if e.IQuery != nil { // as it is for a step of the schema
+			statement += " " + e.IQuery.GetTableName()
+		}
+		o.tell(ctx, statement, e.StartTime)
 	}
 }
 

@@ -61,6 +61,7 @@ type settings struct {
 	TrustedProxies int  // proxies in front that append to X-Forwarded-For; 0: contract's rule
 	LogLevel       slog.Level
 	LogFormat      string // "text" or "json"
+	SlowStatement  time.Duration
 
 	// What clients are told.
 	PrivacyPolicyURL  string
@@ -265,6 +266,7 @@ var settingsTable = []settingGroup{
 			return s.LogLevel.UnmarshalText([]byte(v))
 		}},
 		{name: "PORTICO_LOG_FORMAT", kind: kindText, def: "json", dev: "text", about: "`json` or `text`", store: setText(func(s *settings) *string { return &s.LogFormat }, func(v string) error { return oneOf(v, "json", "text") })},
+		{name: "PORTICO_LOG_SLOW_STATEMENTS", kind: kindDuration, def: "1s", about: "Statements of the database that take this long are logged, without what clients sent in them", store: setDuration(func(s *settings) *time.Duration { return &s.SlowStatement })},
 	}},
 	{"What clients are told", []setting{
 		{name: "PDS_PRIVACY_POLICY_URL", kind: kindText, about: "Link in describeServer", store: setText(func(s *settings) *string { return &s.PrivacyPolicyURL }, checkURL)},
