@@ -128,16 +128,16 @@ var (
 
 	// redeemInvite takes a use of a code that can be used, and no other.
 	redeemInvite = prepared(func(b *builder) bun.Query {
-		return b.NewUpdate().Model((*inviteRow)(nil)).Set("used = used + 1").Where("code = ?", b.p()).Where(inviteGood)
+		return b.NewUpdate().Model((*Invite)(nil)).Set("used = used + 1").Where("code = ?", b.p()).Where(inviteGood)
 	})
 	insertInviteUse = prepared(func(b *builder) bun.Query {
-		return b.insert(new(inviteUseRow)).On("CONFLICT (code, used_by) DO UPDATE").Set("used_at = excluded.used_at")
+		return b.insert(new(InviteUse)).On("CONFLICT (code, used_by) DO UPDATE").Set("used_at = excluded.used_at")
 	})
 	deleteInviteUse = prepared(func(b *builder) bun.Query {
-		return b.NewDelete().Model((*inviteUseRow)(nil)).Where("code = ?", b.p()).Where("used_by = ?", b.p())
+		return b.NewDelete().Model((*InviteUse)(nil)).Where("code = ?", b.p()).Where("used_by = ?", b.p())
 	})
 	returnInvite = prepared(func(b *builder) bun.Query {
-		return b.NewUpdate().Model((*inviteRow)(nil)).Set("used = used - 1").Where("code = ?", b.p())
+		return b.NewUpdate().Model((*Invite)(nil)).Set("used = used - 1").Where("code = ?", b.p())
 	})
 )
 

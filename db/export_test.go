@@ -66,8 +66,8 @@ func (tx *Tx) Exec(ctx context.Context, text string) error {
 }
 
 // Query runs any statement that reads.
-func (tx *Tx) Query(ctx context.Context, text string) (*sql.Rows, error) {
-	return tx.run.query(ctx, textStatement(text), nil)
+func (tx *Tx) Query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
+	return tx.run.query(ctx, textStatement(text), args)
 }
 
 // WatchTexts returns a function that gives the statements that were run since the call,

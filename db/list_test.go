@@ -176,14 +176,23 @@ func explained(t *testing.T, d *db.DB, text string) string {
 	t.Helper()
 	var b strings.Builder
 	err := d.Write(t.Context(), func(tx *db.Tx) error {
-		explain := "EXPLAIN QUERY PLAN "
+		explain, args := "EXPLAIN QUERY PLAN "+text, make([]any, strings.Count(text, "?"))
 		if !d.Exclusive() {
-			explain = "EXPLAIN "
-			if err := tx.Exec(t.Context(), "SET LOCAL enable_seqscan = off"); err != nil {
-				return err
+			nulls := strings.TrimSuffix(strings.Repeat("NULL, ", strings.Count(text, "$")), ", ")
+			explain, args = "EXPLAIN EXECUTE explained ("+nulls+")", nil
+			if nulls == "" {
+				explain = "EXPLAIN EXECUTE explained"
 			}
+			for _, s := range []string{
+				"SET LOCAL enable_seqscan = off", "SET LOCAL plan_cache_mode = force_generic_plan", "PREPARE explained AS " + text,
+			} {
+				if err := tx.Exec(t.Context(), s); err != nil {
+					return err
+				}
+			}
+			defer tx.Exec(t.Context(), "DEALLOCATE explained")
 		}
-		rows, err := tx.Query(t.Context(), explain+text)
+		rows, err := tx.Query(t.Context(), explain, args...)
 		if err != nil {
 			return err
 		}

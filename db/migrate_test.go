@@ -249,7 +249,7 @@ func readBack(t *testing.T, d *db.DB, made func(step string) bool) {
 	invite, err := d.Invite(ctx, "code")
 	check("invite", invite, err, &db.Invite{
 		Code: "code", Uses: 3, Spent: 2, Disabled: true, ForAccount: "admin", CreatedBy: "admin", CreatedAt: start,
-		Used: []db.InviteUse{{By: "did:plc:two", At: start}},
+		Used: []db.InviteUse{{Code: "code", By: "did:plc:two", At: start}},
 	})
 	left, reset, err := d.BudgetLeft(ctx, "failed-passwords", "key", 10, start)
 	if made("0009_known_address") {
