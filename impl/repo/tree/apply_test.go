@@ -347,9 +347,11 @@ func TestStatements(t *testing.T) {
 	fill := func(cache *tree.Cache) *chain {
 		c := newChain(t)
 		c.Cache = cache
+		var all []string
 		for i := range 300 {
-			c.commit(create(fmt.Sprintf("com.example.n/%06d", 3*i))...)
+			all = append(all, fmt.Sprintf("com.example.n/%06d", 3*i))
 		}
+		c.commit(create(all...)...)
 		return c
 	}
 	for _, tt := range []struct {

@@ -28,7 +28,7 @@ type open struct {
 // Add adds a key with the name of its record. It returns ErrPath for a key that is no
 // path or does not ascend, ErrTooWide, or the error of Emit.
 func (b *Builder) Add(path string, name dagcbor.CID) error {
-	if err := CheckPath(path); err != nil {
+	if err := checkPathAfter(b.last, path); err != nil {
 		return err
 	}
 	if path <= b.last {

@@ -20,6 +20,16 @@ func Decode(data []byte, place Place, high string) error {
 	return n.check(place, high, false)
 }
 
+// Recode decodes a node and encodes it again.
+func Recode(data []byte) ([]byte, error) {
+	n, err := decode(data)
+	if err != nil {
+		return nil, err
+	}
+	block, err := n.encode()
+	return block.Data, err
+}
+
 // Fill puts a node into the cache.
 func (c *Cache) Fill(name dagcbor.CID, data []byte) error {
 	n, err := decode(data)

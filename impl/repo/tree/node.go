@@ -164,8 +164,8 @@ func (n *node) compact() *node {
 }
 
 // check returns ErrNode unless a node may stand at a place: its keys are paths on its
-// layer, and lie between the low of the place and high, if that is not empty; and it has a
-// child, or a key, wherever one is due.
+// layer, and lie between the low of the place, which is a path if it is not empty, and high,
+// if that is not; and it has a child, or a key, wherever one is due.
 func (n *node) check(place Place, high string, root bool) error {
 	low := place.Low
 	for _, k := range n.keys {
@@ -175,7 +175,7 @@ func (n *node) check(place Place, high string, root bool) error {
 		case Layer(k.key) != place.Layer:
 			return fmt.Errorf("%w: key of layer %d on layer %d", ErrNode, Layer(k.key), place.Layer)
 		}
-		if err := CheckPath(k.key); err != nil {
+		if err := checkPathAfter(low, k.key); err != nil {
 			return fmt.Errorf("%w: %w", ErrNode, err)
 		}
 		low = k.key

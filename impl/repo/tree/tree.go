@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -142,6 +143,20 @@ func (t Tree) Path(ctx context.Context, key string) ([]car.Block, dagcbor.CID, e
 // a tree has to be so that others take it.
 func CheckPath(path string) error {
 	if _, _, err := syntax.ParseRepoPath(path); err != nil {
+		return fmt.Errorf("%w: %w", ErrPath, err)
+	}
+	return nil
+}
+
+// checkPathAfter is CheckPath for what follows a path that was checked. Most follow one
+// of the same collection, which costs as much to check as the key.
+func checkPathAfter(before, path string) error {
+	collection, _, _ := strings.Cut(before, "/")
+	key, same := strings.CutPrefix(path, collection+"/")
+	if collection == "" || !same {
+		return CheckPath(path)
+	}
+	if _, err := syntax.ParseRecordKey(key); err != nil {
 		return fmt.Errorf("%w: %w", ErrPath, err)
 	}
 	return nil

@@ -143,7 +143,7 @@ func fresh(t testing.TB, records map[string]dagcbor.CID) (tree.Root, map[tree.Pl
 	collect(t, full.Root, blocks)
 	rows := make(map[tree.Place]tree.Row)
 	var paths []string
-	root, err := tree.Walk(t.Context(), name(*top), blocks.Get, tree.Visitor{
+	root, err := tree.Walk(t.Context(), tree.Root{CID: name(*top), Layer: tree.AnyLayer}, blocks.Get, tree.Visitor{
 		Node: func(row tree.Row) error {
 			if _, ok := rows[row.Place]; ok {
 				t.Errorf("two nodes at %v", row.Place)
