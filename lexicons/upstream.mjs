@@ -1,5 +1,6 @@
-// Brings com/atproto to the documents that npm's @atproto/api carries, and says so in
-// UPSTREAM. Usage: node upstream.mjs VERSION
+// Brings the documents of upstream to what npm's @atproto/api carries, and says so in
+// UPSTREAM: all of com.atproto, and of others the types of records below, with what these
+// refer to. Usage: node upstream.mjs VERSION
 //
 // The package has the documents as JavaScript literals, with every ref in its long form
 // ("lex:com.example.x#y"). A document that says what the file here says is left alone,
@@ -9,6 +10,17 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
+
+// The records that a server checks, besides those of com.atproto; cmd/lexgen/config.go has
+// the same list.
+const records = [
+  'app.bsky.actor.profile', 'app.bsky.actor.status', 'app.bsky.feed.generator', 'app.bsky.feed.like', 'app.bsky.feed.post',
+  'app.bsky.feed.postgate', 'app.bsky.feed.repost', 'app.bsky.feed.threadgate', 'app.bsky.graph.block', 'app.bsky.graph.follow',
+  'app.bsky.graph.list', 'app.bsky.graph.listblock', 'app.bsky.graph.listitem', 'app.bsky.graph.starterpack',
+  'app.bsky.graph.verification', 'app.bsky.labeler.service', 'app.bsky.notification.declaration', 'chat.bsky.actor.declaration',
+  'com.germnetwork.declaration',
+]
+const folders = ['com/atproto', 'app/bsky', 'chat/bsky', 'com/germnetwork']
 
 const version = process.argv[2]
 const here = import.meta.dirname
@@ -20,11 +32,22 @@ try {
   const source = fs.readFileSync(path.join(temporary, 'package/dist/client/lexicons.js'), 'utf8')
   const begin = source.indexOf('schemaDict = ') + 'schemaDict = '.length
   const end = source.indexOf('\n};', begin) + 2
-  const documents = Object.values((0, eval)(`(${source.slice(begin, end)})`)).filter((d) => d.id.startsWith('com.atproto.'))
-  if (documents.length < 90) throw new Error(`only ${documents.length} documents found: has the package another form now?`)
+  const all = new Map(Object.values((0, eval)(`(${source.slice(begin, end)})`)).map((d) => [d.id, d]))
+  const wanted = new Set([...all.keys()].filter((id) => id.startsWith('com.atproto.')))
+  for (const id of records) wanted.add(id)
+  for (const id of wanted) { // those that are added on the way, too
+    if (!all.has(id)) throw new Error(`the package has no ${id}`)
+    for (const ref of refs(all.get(id))) wanted.add(ref)
+  }
+  const documents = [...all.values()].filter((d) => wanted.has(d.id))
+  if (documents.length < 120) throw new Error(`only ${documents.length} documents found: has the package another form now?`)
 
-  const present = fs.readdirSync(path.join(here, 'com/atproto'), { recursive: true })
-  const stale = new Set(present.filter((name) => name.endsWith('.json')).map((name) => path.join('com/atproto', name)))
+  const stale = new Set()
+  for (const folder of folders) {
+    if (!fs.existsSync(path.join(here, folder))) continue
+    const present = fs.readdirSync(path.join(here, folder), { recursive: true })
+    for (const name of present.filter((name) => name.endsWith('.json'))) stale.add(path.join(folder, name))
+  }
   for (const document of documents) {
     const name = `${document.id.replaceAll('.', '/')}.json`
     const file = path.join(here, name)
@@ -37,10 +60,17 @@ try {
   for (const name of stale) fs.rmSync(path.join(here, name))
   // Lines of lexicons that were pulled one by one stay, unless the package has them.
   const upstream = path.join(here, 'UPSTREAM')
-  const pulled = fs.readFileSync(upstream, 'utf8').split('\n').filter((line) => / at:\/\//.test(line) && !line.startsWith('com.atproto.'))
+  const pulled = fs.readFileSync(upstream, 'utf8').split('\n').filter((line) => / at:\/\//.test(line) && !wanted.has(line.split(' ')[0]))
   fs.writeFileSync(upstream, [`npm @atproto/api ${version}`, ...pulled].join('\n') + '\n')
 } finally {
   fs.rmSync(temporary, { recursive: true })
+}
+
+/** The documents that the one in value refers to. */
+function refs(value) {
+  if (value === null || typeof value !== 'object') return []
+  const own = value.type === 'ref' ? [value.ref] : value.type === 'union' ? value.refs : []
+  return [...own.map((ref) => ref.replace(/^lex:/, '').split('#')[0]).filter(Boolean), ...Object.values(value).flatMap(refs)]
 }
 
 /** Gives every ref below value the form that it has in the documents of upstream. */

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"portico/gen"
 	"portico/gen/model"
 )
@@ -12,8 +14,19 @@ var config = gen.Config{
 	Out:      "api",
 	OpenAPI:  "AT Protocol",
 	Model: model.Config{
-		Emit:        []string{"com.atproto.*", "alt.portico.*"},
+		Emit:        slices.Concat([]string{"com.atproto.*", "alt.portico.*"}, records),
+		Merge:       map[string]string{"app.bsky": "bsky", "chat.bsky": "chatbsky"},
 		Import:      "portico/api",
 		Initialisms: []string{"DID", "URI", "URL", "CID", "JWT", "ID", "NSID", "TID", "PLC", "JSON", "HTML", "IP"},
 	},
+}
+
+// records are the types of records of other authorities that are checked here. What these
+// refer to is in lexicons/upstream.mjs with them.
+var records = []string{
+	"app.bsky.actor.profile", "app.bsky.actor.status", "app.bsky.feed.generator", "app.bsky.feed.like", "app.bsky.feed.post",
+	"app.bsky.feed.postgate", "app.bsky.feed.repost", "app.bsky.feed.threadgate", "app.bsky.graph.block", "app.bsky.graph.follow",
+	"app.bsky.graph.list", "app.bsky.graph.listblock", "app.bsky.graph.listitem", "app.bsky.graph.starterpack",
+	"app.bsky.graph.verification", "app.bsky.labeler.service", "app.bsky.notification.declaration", "chat.bsky.actor.declaration",
+	"com.germnetwork.declaration",
 }

@@ -20,7 +20,7 @@ var house = []struct{ packages, imports string }{
 	{"portico/cmd/lexgen", "portico/gen/** " + lexicons + " github.com/bluesky-social/indigo/atproto/identity"},
 	{"portico/api", ""},
 	{"portico/api/xrpc", "github.com/labstack/echo/v4 github.com/labstack/echo/v4/middleware " + values + " github.com/rivo/uniseg github.com/andybalholm/brotli github.com/coder/websocket"},
-	{"portico/api/atproto/** portico/api/portico/**", "portico/api/atproto/** portico/api/portico/** " + generated},
+	{lexiconPackages, lexiconPackages + " " + generated},
 	{"portico/impl/*test portico/impl/*/*test portico/impl/*/*/*test portico/db/*test portico/api/*/*test", "**"},
 	{namespaces, "portico/api/** portico/impl/** portico/db github.com/bluesky-social/indigo/atproto/** github.com/golang-jwt/jwt/v5"},
 	{"portico/impl/**", "portico/impl/** portico/db golang.org/x/crypto/** golang.org/x/sync/** golang.org/x/net/** github.com/golang-jwt/jwt/v5 github.com/wneessen/go-mail github.com/wneessen/go-mail/** github.com/bluesky-social/indigo/atproto/** github.com/hashicorp/golang-lru/v2/** github.com/ipfs/** github.com/mr-tron/base58 github.com/gabriel-vasile/mimetype github.com/minio/minio-go/v7 github.com/minio/minio-go/v7/**"},
@@ -31,7 +31,9 @@ var house = []struct{ packages, imports string }{
 const (
 	values    = "github.com/bluesky-social/indigo/atproto/syntax github.com/bluesky-social/indigo/atproto/atdata"
 	generated = "portico/api/xrpc " + values
-	lexicons  = "github.com/bluesky-social/indigo/atproto/lexicon github.com/bluesky-social/indigo/atproto/syntax github.com/bluesky-social/indigo/lex/lexlint"
+	// lexiconPackages are the packages that are generated.
+	lexiconPackages = "portico/api/atproto/** portico/api/portico/** portico/api/bsky portico/api/chatbsky portico/api/germnetwork"
+	lexicons        = "github.com/bluesky-social/indigo/atproto/lexicon github.com/bluesky-social/indigo/atproto/syntax github.com/bluesky-social/indigo/lex/lexlint"
 	// published is what lexgen pull fetches and verifies published lexicons with.
 	published = "github.com/bluesky-social/indigo/atproto/identity github.com/bluesky-social/indigo/atproto/atcrypto github.com/bluesky-social/indigo/atproto/atdata"
 	// namespaces are the packages of impl that serve generated methods, and what

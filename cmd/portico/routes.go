@@ -16,14 +16,18 @@ import (
 
 	adminapi "portico/api/atproto/admin"
 	identityapi "portico/api/atproto/identity"
+	repoapi "portico/api/atproto/repo"
 	api "portico/api/atproto/server"
+	syncapi "portico/api/atproto/sync"
 	tempapi "portico/api/atproto/temp"
 	operatorapi "portico/api/portico/operator"
 	"portico/api/xrpc"
 	"portico/impl/account/auth"
 	"portico/impl/atproto/admin"
 	"portico/impl/atproto/identity"
+	"portico/impl/atproto/repo"
 	"portico/impl/atproto/server"
+	"portico/impl/atproto/sync"
 	"portico/impl/atproto/temp"
 	"portico/impl/portico/operator"
 )
@@ -39,16 +43,18 @@ type services struct {
 	pages    *pages
 }
 
-// register puts all that the server serves on e, and tells the methods among it. The
+// register puts all that the server serves on e, and returns what serves the methods among it. The
 // documentation of these names the version, and handles under domain, which begins with a
 // dot.
-func (s *services) register(e *echo.Echo, o xrpc.Options, domain string) ([]xrpc.Route, error) {
+func (s *services) register(e *echo.Echo, o xrpc.Options, domain string) (*xrpc.Server, error) {
 	x := xrpc.NewServer(e, o)
 	if err := errors.Join(
 		api.Register(e, x, s.server, server.Policy{Gate: s.gate}),
 		identityapi.Register(e, x, s.identity, identity.Policy{Gate: s.gate}),
 		adminapi.Register(e, x, s.admin, admin.Policy{Gate: s.gate}),
 		operatorapi.Register(e, x, s.operator, operator.Policy{Gate: s.gate}),
+		repoapi.Register(e, x, new(repo.Service), repo.Policy{}),
+		syncapi.Register(e, x, new(sync.Service), sync.Policy{}),
 		tempapi.Register(e, x, s.temp, temp.Policy{Gate: s.gate}),
 	); err != nil {
 		return nil, fmt.Errorf("register methods: %w", err)
@@ -56,7 +62,7 @@ func (s *services) register(e *echo.Echo, o xrpc.Options, domain string) ([]xrpc
 	if err := describeMethods(e, x.Methods(), o.Version, domain); err != nil {
 		return nil, err
 	}
-	return x.Methods(), s.pages.register(e)
+	return x, s.pages.register(e)
 }
 
 func routesCommand(stdout io.Writer) *cli.Command {
@@ -141,7 +147,7 @@ func shownRoutes() ([]shownRoute, error) {
 	if err != nil {
 		return nil, err
 	}
-	return showRoutes(e.Routes(), methods)
+	return showRoutes(e.Routes(), methods.Methods())
 }
 
 // showRoutes joins the routes of echo with what is decided of the methods among them.

@@ -14,14 +14,18 @@ import (
 
 	adminapi "portico/api/atproto/admin"
 	identityapi "portico/api/atproto/identity"
+	repoapi "portico/api/atproto/repo"
 	api "portico/api/atproto/server"
+	syncapi "portico/api/atproto/sync"
 	tempapi "portico/api/atproto/temp"
 	operatorapi "portico/api/portico/operator"
 	"portico/api/xrpc"
 	"portico/impl/account/auth"
 	"portico/impl/atproto/admin"
 	"portico/impl/atproto/identity"
+	"portico/impl/atproto/repo"
 	"portico/impl/atproto/server"
+	"portico/impl/atproto/sync"
 	"portico/impl/atproto/temp"
 	"portico/impl/portico/operator"
 )
@@ -87,6 +91,8 @@ func TestRoutesAreThoseOfThePolicies(t *testing.T) {
 		{"com.atproto.server", reflect.TypeFor[api.Policy](), server.Policy{Gate: gate}},
 		{"com.atproto.identity", reflect.TypeFor[identityapi.Policy](), identity.Policy{Gate: gate}},
 		{"com.atproto.admin", reflect.TypeFor[adminapi.Policy](), admin.Policy{Gate: gate}},
+		{"com.atproto.repo", reflect.TypeFor[repoapi.Policy](), repo.Policy{}},
+		{"com.atproto.sync", reflect.TypeFor[syncapi.Policy](), sync.Policy{}},
 		{"com.atproto.temp", reflect.TypeFor[tempapi.Policy](), temp.Policy{Gate: gate}},
 		{"alt.portico.operator", reflect.TypeFor[operatorapi.Policy](), operator.Policy{Gate: gate}},
 	} {

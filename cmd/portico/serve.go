@@ -120,7 +120,7 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	log.Info("stopping")
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
-	if err := h.Shutdown(stop); err != nil {
+	if err := errors.Join(parts.methods.EndSubscriptions(stop), h.Shutdown(stop)); err != nil {
 		return fmt.Errorf("requests still under way at the stop: %w", err)
 	}
 	return nil
@@ -318,6 +318,7 @@ Sign up:
 // parts are the wired services that run needs to know.
 type parts struct {
 	echo     *echo.Echo
+	methods  *xrpc.Server
 	accounts *account.Accounts
 	dids     *account.Identities
 	letters  *outbox.Outbox
@@ -435,11 +436,12 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		temp: &temp.Service{Phones: phones, Budgets: budgets}, gate: gate,
 		pages: &pages{settings: s, accounts: store, domains: domains},
 	}
-	if _, err := behind.register(e, options, s.HandleDomains[0]); err != nil {
+	methods, err := behind.register(e, options, s.HandleDomains[0])
+	if err != nil {
 		return nil, err
 	}
 	return &parts{
-		echo: e, accounts: accounts, dids: ownDIDs, letters: letters,
+		echo: e, methods: methods, accounts: accounts, dids: ownDIDs, letters: letters,
 		guesses: &account.Guesses{DB: store, Outbox: letters, Brand: s.brand(), Now: time.Now},
 		deletes: &account.Deletions{Accounts: accounts, DIDs: dids, Outbox: letters, Brand: s.brand(), Min: s.DeleteAfterMin},
 		store:   store, health: health, log: log, retry: cmp.Or(s.SignupRetry, time.Minute), auditKeep: s.AuditKeep,

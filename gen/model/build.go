@@ -74,6 +74,7 @@ type file struct {
 	prefix  string // of every Go name, in a merged package
 	decls   map[*source.Def]*scope
 	methods []*Method
+	records []*Record
 }
 
 // value is what a schema is in Go.
@@ -124,8 +125,8 @@ func (b *builder) file(d *source.Document) *file {
 	namespace, last := strings.Join(segments[:len(segments)-1], "."), segments[len(segments)-1]
 	p, prefix := b.pkg(d, namespace)
 	name := Snake(prefix + "." + last)
-	if name == "service" {
-		name = "service_lexicon"
+	if name == "service" || name == "records" {
+		name += "_lexicon"
 	}
 	if name == "" {
 		name = "x"
@@ -312,6 +313,9 @@ func (b *builder) build(def *source.Def) *value {
 			Values: []Const{{Name: b.declare(f, def.Node, name+"NSID"), Value: st.NSID}},
 		}
 		s.types = append([]Decl{constant}, s.types...)
+		if emitted(b.cfg.Emit, st.NSID) {
+			f.records = append(f.records, &Record{Const: constant.Values[0].Name, Key: recordKey(schema.Key), Table: v.table.Table})
+		}
 		return v
 	case lexicon.SchemaObject:
 		v := b.named(s, def.Node, name)
@@ -344,6 +348,18 @@ func (b *builder) build(def *source.Def) *value {
 	*v = value{Type{Import: f.pkg.Import, Name: name}, target.under, target.table, true}
 	s.types = append(s.types, &Alias{paragraphs(is, describe(def.Node)), name, target.typ})
 	return v
+}
+
+// recordKey makes the table of record keys that a lexicon calls key.
+func recordKey(key string) Expr {
+	if literal, ok := strings.CutPrefix(key, "literal:"); ok {
+		return call("String", call("Const", quoted(literal)))
+	}
+	format := "FormatRecordKey"
+	if typ, ok := formatTypes[key]; ok { // tid and nsid
+		format = "Format" + typ
+	}
+	return call("String", Expr{Func: format, Literal: format})
 }
 
 // named is a value of a struct or union that is declared as name.

@@ -28,6 +28,7 @@ func (b *builder) finish() []*Package {
 				}
 			}
 			p.Methods = append(p.Methods, f.methods...)
+			p.Records = append(p.Records, f.records...)
 			if len(f.File.Decls) > 0 {
 				p.Package.Files = append(p.Package.Files, f.File)
 			}

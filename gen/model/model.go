@@ -20,6 +20,7 @@ type Package struct {
 	Source  string // the namespace, com.atproto.server
 	Files   []*File
 	Methods []*Method
+	Records []*Record // of documents that are emitted
 	Idents  map[string]bool
 }
 
@@ -103,6 +104,13 @@ type Media struct {
 type Message struct {
 	Type   Type
 	Schema *Expr // nil: it is raw JSON
+}
+
+// Record is a type of records.
+type Record struct {
+	Const string // that has its NSID
+	Key   Expr   // makes the table of its record keys
+	Table *Table
 }
 
 // Errors are the errors that a method declares.

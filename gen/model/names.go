@@ -115,8 +115,8 @@ func free(name, suffix string) string {
 	return name
 }
 
-// fixed are the exported identifiers that a package with methods has of its own.
-var fixed = []string{"Service", "Policy", "Register", "Client"}
+// fixed are the exported identifiers that a package with methods or records has of its own.
+var fixed = []string{"Service", "Policy", "Register", "Client", "Records"}
 
 // members are the names of generated methods, which no field may have.
 var members = []string{"Schema", "Normalize", "MarshalJSON", "UnmarshalJSON", "DecodeParams", "EncodeParams"}

@@ -48,6 +48,18 @@ func Packages(pkgs []*model.Package) (map[string][]byte, error) {
 			files[path.Join(p.Dir, "service_gen.go")] = src
 			comment = ""
 		}
+		if len(p.Records) > 0 {
+			w.begin(p)
+			if err := w.execute("records", p); err != nil {
+				return nil, err
+			}
+			src, err := w.file(p.Source, comment)
+			if err != nil {
+				return nil, err
+			}
+			files[path.Join(p.Dir, "records_gen.go")] = src
+			comment = ""
+		}
 		for _, f := range p.Files {
 			w.begin(p)
 			for _, d := range f.Decls {

@@ -30,7 +30,9 @@ import (
 
 	adminapi "portico/api/atproto/admin"
 	identityapi "portico/api/atproto/identity"
+	repoapi "portico/api/atproto/repo"
 	serverapi "portico/api/atproto/server"
+	syncapi "portico/api/atproto/sync"
 	tempapi "portico/api/atproto/temp"
 	operatorapi "portico/api/portico/operator"
 	"portico/api/xrpc"
@@ -44,7 +46,9 @@ import (
 	"portico/impl/account/token"
 	"portico/impl/atproto/admin"
 	"portico/impl/atproto/identity"
+	"portico/impl/atproto/repo"
 	"portico/impl/atproto/server"
+	syncmethods "portico/impl/atproto/sync"
 	"portico/impl/atproto/temp"
 	"portico/impl/budget"
 	"portico/impl/identity/domain"
@@ -215,6 +219,8 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.Check(identityapi.Register(e, routes, s.Identity, identity.Policy{Gate: gate}))
 	s.Check(adminapi.Register(e, routes, s.Admin, admin.Policy{Gate: gate}))
 	s.Check(operatorapi.Register(e, routes, s.Operator, operator.Policy{Gate: gate}))
+	s.Check(repoapi.Register(e, routes, new(repo.Service), repo.Policy{}))
+	s.Check(syncapi.Register(e, routes, new(syncmethods.Service), syncmethods.Policy{}))
 	s.Check(tempapi.Register(e, routes, s.Temp, temp.Policy{Gate: gate}))
 	s.routes = routes.Methods()
 	h := httptest.NewServer(e)

@@ -109,6 +109,29 @@ func TestRecord(t *testing.T) {
 	}
 }
 
+func TestRecords(t *testing.T) {
+	var known []string
+	for _, r := range record.Records() {
+		known = append(known, r.NSID)
+	}
+	if diff := cmp.Diff([]string{record.PostNSID, record.ServiceRecordNSID}, known); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	post, service := record.Records()[0], record.Records()[1]
+	if err := errors.Join(
+		post.Check([]byte(`{"$type":"com.example.shop.post","text":"hi","tags":[]}`)), post.CheckKey("3jqfcqzm3fo2j"), service.CheckKey("self"),
+	); err != nil {
+		t.Error(err)
+	}
+	for _, err := range []error{
+		post.Check([]byte(`{"$type":"com.example.shop.service","text":"hi","tags":[]}`)), post.CheckKey("self"), service.CheckKey("3jqfcqzm3fo2j"),
+	} {
+		if _, ok := err.(*xrpc.Issue); !ok {
+			t.Errorf("taken: %v", err)
+		}
+	}
+}
+
 func TestRecursive(t *testing.T) {
 	roundTrip[recursive.Tree](t, `{"name":"a","left":{"name":"b"},"children":[{"name":"c","children":[]}]}`)
 	if err := new(recursive.Tree).Schema().Check([]byte(`{"name":"a","left":{"name":"b","children":[{}]}}`)); err == nil {

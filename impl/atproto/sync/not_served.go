@@ -1,0 +1,118 @@
+package sync
+
+import (
+	"context"
+
+	api "portico/api/atproto/sync"
+	"portico/api/xrpc"
+)
+
+// The methods in this file are not served: to clients they are unknown. Each stands here
+// with its decision, so that a method which is new upstream still breaks the build. What
+// their behaviour says is never asked.
+
+func (p Policy) GetBlob() xrpc.Policy[api.GetBlobParams] { return xrpc.NotServed[api.GetBlobParams]() }
+func (s *Service) GetBlob(context.Context, *api.GetBlobParams) (*xrpc.Body, error) {
+	return nil, xrpc.MethodNotImplemented()
+}
+
+func (p Policy) GetBlocks() xrpc.Policy[api.GetBlocksParams] {
+	return xrpc.NotServed[api.GetBlocksParams]()
+}
+func (s *Service) GetBlocks(context.Context, *api.GetBlocksParams) (*xrpc.Body, error) {
+	return nil, xrpc.MethodNotImplemented()
+}
+
+func (p Policy) GetCheckout() xrpc.Policy[api.GetCheckoutParams] {
+	return xrpc.NotServed[api.GetCheckoutParams]()
+}
+func (s *Service) GetCheckout(context.Context, *api.GetCheckoutParams) (*xrpc.Body, error) {
+	return nil, xrpc.MethodNotImplemented()
+}
+
+func (p Policy) GetHead() xrpc.Policy[api.GetHeadParams] { return xrpc.NotServed[api.GetHeadParams]() }
+func (s *Service) GetHead(context.Context, *api.GetHeadParams) (*api.GetHeadOutput, error) {
+	return nil, xrpc.MethodNotImplemented()
+}
+
+func (p Policy) GetHostStatus() xrpc.Policy[api.GetHostStatusParams] {
+	return xrpc.NotServed[api.GetHostStatusParams]()
+}
+func (s *Service) GetHostStatus(context.Context, *api.GetHostStatusParams) (*api.GetHostStatusOutput, error) {
+	return nil, xrpc.MethodNotImplemented()
+}
+
+func (p Policy) GetLatestCommit() xrpc.Policy[api.GetLatestCommitParams] {
+	return xrpc.NotServed[api.GetLatestCommitParams]()
+}
+func (s *Service) GetLatestCommit(context.Context, *api.GetLatestCommitParams) (*api.GetLatestCommitOutput, error) {
+	return nil, xrpc.MethodNotImplemented()
+}
+
+func (p Policy) GetRecord() xrpc.Policy[api.GetRecordParams] {
+	return xrpc.NotServed[api.GetRecordParams]()
+}
+func (s *Service) GetRecord(context.Context, *api.GetRecordParams) (*xrpc.Body, error) {
+	return nil, xrpc.MethodNotImplemented()
+}
+
+func (p Policy) GetRepo() xrpc.Policy[api.GetRepoParams] { return xrpc.NotServed[api.GetRepoParams]() }
+func (s *Service) GetRepo(context.Context, *api.GetRepoParams) (*xrpc.Body, error) {
+	return nil, xrpc.MethodNotImplemented()
+}
+
+func (p Policy) GetRepoStatus() xrpc.Policy[api.GetRepoStatusParams] {
+	return xrpc.NotServed[api.GetRepoStatusParams]()
+}
+func (s *Service) GetRepoStatus(context.Context, *api.GetRepoStatusParams) (*api.GetRepoStatusOutput, error) {
+	return nil, xrpc.MethodNotImplemented()
+}
+
+func (p Policy) ListBlobs() xrpc.Policy[api.ListBlobsParams] {
+	return xrpc.NotServed[api.ListBlobsParams]()
+}
+func (s *Service) ListBlobs(context.Context, *api.ListBlobsParams) (*api.ListBlobsOutput, error) {
+	return nil, xrpc.MethodNotImplemented()
+}
+
+func (p Policy) ListHosts() xrpc.Policy[api.ListHostsParams] {
+	return xrpc.NotServed[api.ListHostsParams]()
+}
+func (s *Service) ListHosts(context.Context, *api.ListHostsParams) (*api.ListHostsOutput, error) {
+	return nil, xrpc.MethodNotImplemented()
+}
+
+func (p Policy) ListRepos() xrpc.Policy[api.ListReposParams] {
+	return xrpc.NotServed[api.ListReposParams]()
+}
+func (s *Service) ListRepos(context.Context, *api.ListReposParams) (*api.ListReposOutput, error) {
+	return nil, xrpc.MethodNotImplemented()
+}
+
+func (p Policy) ListReposByCollection() xrpc.Policy[api.ListReposByCollectionParams] {
+	return xrpc.NotServed[api.ListReposByCollectionParams]()
+}
+func (s *Service) ListReposByCollection(context.Context, *api.ListReposByCollectionParams) (*api.ListReposByCollectionOutput, error) {
+	return nil, xrpc.MethodNotImplemented()
+}
+
+func (p Policy) NotifyOfUpdate() xrpc.Policy[api.NotifyOfUpdateInput] {
+	return xrpc.NotServed[api.NotifyOfUpdateInput]()
+}
+func (s *Service) NotifyOfUpdate(context.Context, *api.NotifyOfUpdateInput) error {
+	return xrpc.MethodNotImplemented()
+}
+
+func (p Policy) RequestCrawl() xrpc.Policy[api.RequestCrawlInput] {
+	return xrpc.NotServed[api.RequestCrawlInput]()
+}
+func (s *Service) RequestCrawl(context.Context, *api.RequestCrawlInput) error {
+	return xrpc.MethodNotImplemented()
+}
+
+func (p Policy) SubscribeRepos() xrpc.Policy[api.SubscribeReposParams] {
+	return xrpc.NotServed[api.SubscribeReposParams]()
+}
+func (s *Service) SubscribeRepos(context.Context, *api.SubscribeReposParams, *xrpc.Stream[api.SubscribeReposMessage]) error {
+	return xrpc.MethodNotImplemented()
+}
