@@ -20,18 +20,18 @@ type Spending struct {
 
 var (
 	selectSpending = prepared(func(b *builder) bun.Query {
-		return b.NewSelect().Model((*Spending)(nil)).Where("kind = ?", b.p()).Where("key = ?", b.p()).Where("reset_at > ?", b.p())
+		return b.NewSelect().Model((*Spending)(nil)).Column("spent", "reset_at").
+			Where("kind = ?", b.p()).Where("key = ?", b.p()).Where("reset_at > ?", b.p())
 	})
 	selectSpendings = prepared(func(b *builder) bun.Query {
 		return b.NewSelect().Model((*Spending)(nil)).Where("key = ?", b.p()).Where("reset_at > ?", b.p()).Order("kind")
 	})
 	// A window that is over begins anew with what is inserted.
 	spendBudget = prepared(func(b *builder) bun.Query {
-		s := b.insertReturning("spent, reset_at", new(Spending)).Value("key", "?", b.p())
-		now := b.p()
-		return s.On("CONFLICT (key, kind) DO UPDATE").
-			Set("spent = CASE WHEN b.reset_at <= ? THEN excluded.spent ELSE b.spent + excluded.spent END", now).
-			Set("reset_at = CASE WHEN b.reset_at <= ? THEN excluded.reset_at ELSE b.reset_at END", now)
+		return b.insertReturning("spent, reset_at", new(Spending)).Value("key", "?", b.p()).
+			On("CONFLICT (key, kind) DO UPDATE").
+			Set("spent = CASE WHEN b.reset_at <= ? THEN excluded.spent ELSE b.spent + excluded.spent END", b.p()).
+			Set("reset_at = CASE WHEN b.reset_at <= ? THEN excluded.reset_at ELSE b.reset_at END", b.p())
 	})
 	giveBudgetBack = prepared(func(b *builder) bun.Query {
 		return b.NewUpdate().Model((*Spending)(nil)).Set("spent = spent - 1").
@@ -50,14 +50,12 @@ var (
 // when that ends: the zero time when none has begun. left is negative when more
 // was tried than there was.
 func (q *queries) BudgetLeft(ctx context.Context, kind, key string, limit int, now time.Time) (left int, reset time.Time, err error) {
-	s, err := one[Spending](ctx, q, selectSpending, kind, key, now)
-	switch {
-	case errors.Is(err, ErrNotFound):
+	var spent int
+	err = q.get(ctx, selectSpending, []any{kind, key, now}, &spent, &reset)
+	if errors.Is(err, ErrNotFound) {
 		return limit, time.Time{}, nil
-	case err != nil:
-		return 0, time.Time{}, wrap(err, "read budget %s", kind)
 	}
-	return limit - s.Spent, s.Reset, nil
+	return limit - spent, reset, wrap(err, "read budget %s", kind)
 }
 
 // SpendBudget takes one from a key and returns what is left of limit, negative
@@ -68,7 +66,7 @@ func (tx *Tx) SpendBudget(
 ) (left int, reset time.Time, err error) {
 	one := Spending{Kind: kind, Spent: 1, Reset: now.Add(window)}
 	var spent int
-	err = tx.get(ctx, spendBudget, append(values(&one), key, now), &spent, &reset)
+	err = tx.get(ctx, spendBudget, append(values(&one), key, now, now), &spent, &reset)
 	return limit - spent, reset, wrap(err, "spend budget %s", kind)
 }
 
