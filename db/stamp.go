@@ -1,7 +1,6 @@
 package db
 
 import (
-	"database/sql/driver"
 	"fmt"
 	"time"
 )
@@ -9,9 +8,6 @@ import (
 // stamp is a time as both engines store it: microseconds since 1970 in UTC, so
 // that comparing and sorting mean the same everywhere; the zero time is NULL.
 type stamp time.Time
-
-// Value implements [driver.Valuer].
-func (s stamp) Value() (driver.Value, error) { return micros(time.Time(s)), nil }
 
 // Scan implements [database/sql.Scanner].
 func (s *stamp) Scan(src any) error {
@@ -26,20 +22,16 @@ func (s *stamp) Scan(src any) error {
 	return nil
 }
 
-func (s stamp) pointer() *time.Time {
-	if t := time.Time(s); !t.IsZero() {
-		return &t
-	}
-	return nil
-}
-
 // optional scans into a *time.Time.
 type optional struct{ t **time.Time }
 
 func (o optional) Scan(src any) error {
 	var s stamp
 	err := s.Scan(src)
-	*o.t = s.pointer()
+	*o.t = nil
+	if t := time.Time(s); !t.IsZero() {
+		*o.t = &t
+	}
 	return err
 }
 
@@ -56,14 +48,6 @@ func microsOf(t *time.Time) any {
 		return nil
 	}
 	return micros(*t)
-}
-
-// text is s as a parameter, NULL when empty.
-func text[T ~string](s T) any {
-	if s == "" {
-		return nil
-	}
-	return string(s)
 }
 
 // orEmpty scans a text, NULL as "".
