@@ -14,6 +14,8 @@
 //     after COMMIT, and only then, the temporary file is removed.
 //   - A permanent file without a row goes under a claim, by [Cleaner.Discard]: while the
 //     claim is held no row can come to be for it.
+//   - A takedown is in the row before Quarantine moves the file, and stays there until
+//     Restore has moved it back.
 //
 // Whatever ends in between leaves a file without a row, and [Cleaner.Run] finds those.
 package blob
@@ -81,8 +83,7 @@ type Name struct {
 	Key  string
 }
 
-// PermanentName is the name of a blob that a record names, QuarantineName of one that
-// is taken down, TemporaryName of one that was uploaded under this key.
+// PermanentName is the name of a blob that records name.
 func PermanentName(did syntax.DID, cid dagcbor.CID) Name {
 	return Name{Area: Permanent, DID: did, Key: cid.String()}
 }
@@ -126,8 +127,8 @@ type Upload struct {
 type Store interface {
 	// Upload reads a new temporary blob of did from r, to its end, as it is hashed and
 	// written. More bytes than limit are ErrTooLarge, found while reading; declared is
-	// the type that the client says it has, see [Type]. Errors of r are ErrBody. On
-	// any error nothing is left behind. When uploads under way take what they may, of
+	// the type that the client says it has, see [Type]. Errors of r are ErrBody. After
+	// an error nothing is left behind. When uploads under way take what they may, of
 	// all accounts or of this one: ErrBusy.
 	Upload(ctx context.Context, did syntax.DID, r io.Reader, limit int64, declared string) (Upload, error)
 	// MakePermanent lets the temporary blob with this key be had as the permanent one

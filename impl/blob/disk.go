@@ -196,28 +196,27 @@ func (d *Disk) also(ctx context.Context, from, to Name) error {
 	if err := d.folder(to); err != nil {
 		return err
 	}
-	if err := d.step("link", target); err != nil {
-		return full(err)
+	err = d.step("link", target)
+	if err == nil {
+		err = os.Link(source, target)
 	}
-	switch err := os.Link(source, target); {
-	case err == nil:
-	case errors.Is(err, fs.ErrNotExist):
-		if _, err := os.Lstat(target); err != nil {
-			return notFound(err)
-		}
+	switch {
 	case errors.Is(err, fs.ErrExist):
 		// The reference writes permanent files in place: one that a crash left half
 		// is shorter. A link or a copy of ours is whole.
-		same, err := sameSize(source, target)
-		if err != nil {
-			return notFound(err)
-		}
-		if !same {
+		var same bool
+		if same, err = sameSize(source, target); err == nil && !same {
 			return d.copy(ctx, from, to)
 		}
 	case errors.Is(err, syscall.EXDEV), errors.Is(err, syscall.EMLINK), errors.Is(err, errors.ErrUnsupported), errors.Is(err, fs.ErrPermission):
-		return d.copy(ctx, from, to)
-	default:
+		if err = d.copy(ctx, from, to); err == nil {
+			return nil
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNotFound) {
+		_, err = d.Stat(ctx, to)
+	}
+	if err != nil {
 		return full(err)
 	}
 	// Also when another made the link just now: its name may not be durable yet.

@@ -62,7 +62,7 @@ func receive(ctx context.Context, w io.Writer, r io.Reader, limit int64) (cid da
 
 // full makes an error of a full disk ErrFull, which also is what it was.
 func full(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if !errors.Is(err, ErrFull) && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	return err
