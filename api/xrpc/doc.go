@@ -14,8 +14,9 @@
 // All JSON goes through json.go.
 //
 // Each method has a route of echo, and echo recovers from panics (middleware.Recover). Its
-// other middleware is for whoever embeds generated packages; the server has code of its own
-// where the protocol's clients expect something else:
+// other middleware can surround all requests, a group of routes or one. What the server does
+// itself, and echo on top would only do twice, are these, where the protocol's clients expect
+// something else:
 //
 //   - RequestID takes the ID that a client sends, for the log as well, and answers it.
 //   - RequestLogger has a clock of its own, and takes for answered what a client did not read.

@@ -1,6 +1,7 @@
 package xrpc
 
 import (
+	"cmp"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/atdata"
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/labstack/echo/v4"
 )
 
 // everything has a field of each type that the generator uses.
@@ -224,5 +226,52 @@ func FuzzServe(f *testing.F) {
 			t.Fatalf("answer is not JSON: %s", w.Body)
 		}
 		_, _ = io.Copy(io.Discard, w.Body)
+	})
+}
+
+// Whatever the spelling of a path, a method is recognized by its name in any case, with one
+// slash behind it or none, and then the router finds its route, and no other.
+func FuzzRecognize(f *testing.F) {
+	for _, path := range []string{
+		"/xrpc/com.example.toy.fail", "/XRPC/COM.example.toy.FAIL/", "/xrpc/com.example.toy.fail//", "/xrpc/com%2eexample.toy.fail", "/xrpc/",
+		"/xrpc", "//xrpc/com.example.toy.fail", "/xrpc/_health", "/xrpc/*", "/hello",
+	} {
+		f.Add(path)
+	}
+	e := echo.New()
+	s := NewServer(e, Options{Logger: slog.New(slog.DiscardHandler)})
+	if err := registerToy(e, s); err != nil {
+		f.Fatal(err)
+	}
+	paths := map[string]string{} // of routes, by what is behind /xrpc/ in lower case
+	for _, r := range e.Routes() {
+		if name, ok := strings.CutPrefix(r.Path, "/xrpc/"); ok && name != "*" {
+			paths[strings.ToLower(name)] = r.Path
+		}
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		u, err := url.ParseRequestURI(path)
+		if err != nil {
+			return
+		}
+		asked := cmp.Or(u.RawPath, u.Path)
+		name := ""
+		if len(asked) >= 6 && strings.ToLower(asked[:6]) == "/xrpc/" {
+			name = strings.TrimSuffix(asked[6:], "/")
+		}
+		want := paths[strings.ToLower(name)]
+		c := new(Call)
+		s.recognize(c, u)
+		if want == "" {
+			if c.Method != nil || cmp.Or(u.RawPath, u.Path) != asked {
+				t.Fatalf("%q is taken for %+v at %s", path, c.Method, u)
+			}
+			return
+		}
+		found := e.NewContext(nil, nil)
+		e.Router().Find("GET", cmp.Or(u.RawPath, u.Path), found)
+		if c.NSID != name || u.String() != want || c.Method != nil && "/xrpc/"+c.Method.NSID != want || found.Path() != want && found.Path() != "/xrpc/*" {
+			t.Fatalf("%q is taken for %+v called %q, at %s, and found at %s; want %s", path, c.Method, c.NSID, u, found.Path(), want)
+		}
 	})
 }
