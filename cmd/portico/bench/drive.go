@@ -165,6 +165,24 @@ func (c *client) getSession(worker int) error {
 	return c.call(http.MethodGet, c.method("getSession"), c.turn(worker).Access, nil, nil)
 }
 
+func (c *client) getServiceAuth(worker int) error {
+	query := "?aud=did:web:bench.example.com&lxm=com.atproto.server.createAccount"
+	return c.call(http.MethodGet, c.method("getServiceAuth")+query, c.turn(worker).Access, nil, nil)
+}
+
+func (c *client) listAppPasswords(worker int) error {
+	return c.call(http.MethodGet, c.method("listAppPasswords"), c.turn(worker).Access, nil, nil)
+}
+
+func (c *client) checkAccountStatus(worker int) error {
+	return c.call(http.MethodGet, c.method("checkAccountStatus"), c.turn(worker).Access, nil, nil)
+}
+
+func (c *client) resolveHandle(worker int) error {
+	url := c.server + "/xrpc/com.atproto.identity.resolveHandle?handle=" + c.turn(worker).Handle
+	return c.call(http.MethodGet, url, "", nil, nil)
+}
+
 func (c *client) refreshSession(worker int) error {
 	a := c.turn(worker)
 	return c.call(http.MethodPost, c.method("refreshSession"), a.Refresh, nil, a)

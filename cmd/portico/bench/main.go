@@ -15,6 +15,10 @@
 // What operators ask about many accounts is asked of a second server, which has
 // many accounts.
 //
+// With -peer BINARY another portico, a former one say, is measured beside this one in the
+// same run: the last columns are its time and how this one's compares. It must take the
+// databases that this one makes.
+//
 // Nothing is asserted. Times differ from machine to machine and with what else it
 // does; the ratios hardly do.
 package main
@@ -43,6 +47,8 @@ var (
 	rounds  = flag.Int("rounds", 5, "rounds; everything is measured a bit in each, so that the machine's moods hit all alike")
 	scale   = flag.Float64("scale", 1, "multiplies the number of requests")
 	workers = flag.Int("workers", 4, "keep-alive connections")
+
+	peer = flag.String("peer", "", "another portico binary, to measure beside this one")
 
 	hostileTime = flag.Duration("hostile", 0, "measure a user beside hostile connections instead, so long for each kind")
 	connections = flag.Int("connections", 120, "hostile connections")
@@ -143,13 +149,6 @@ func run(ctx context.Context) error {
 	if *hostileTime > 0 {
 		return runHostile(ctx, binary, dir, env, *hostileTime, *connections)
 	}
-	server, err := launch.StartServer(ctx, binary, dir+"/data", env...)
-	if err != nil {
-		return err
-	}
-	defer server.Kill()
-
-	c := newClient(server.URL, echoURL)
 	floor, err := newFloor(ctx, dir+"/floor")
 	if err != nil {
 		return err
@@ -158,41 +157,40 @@ func run(ctx context.Context) error {
 	n := func(requests int) int {
 		return max(1, int(float64(requests)**scale)) / *rounds * *rounds
 	}
+	c := newClient("", echoURL)
 	get := &target{name: "GET", process: bareEcho, requests: n(20000), do: c.bareGet}
 	post := &target{name: "POST", process: bareEcho, requests: n(20000), do: c.barePost}
-	describe := &target{name: "describeServer", bare: get, process: server.Process, requests: n(20000), do: c.describeServer}
-	getSession := &target{name: "getSession", bare: get, process: server.Process, requests: n(20000), do: c.getSession}
-	refresh := &target{name: "refreshSession", bare: post, process: server.Process, requests: n(4000), do: c.refreshSession}
-	createSession := &target{name: "createSession", bare: post, process: server.Process, requests: n(300), do: c.createSession}
-	createAccount := &target{name: "createAccount", bare: post, process: server.Process, requests: n(300), do: c.createAccount}
 	verify := &target{name: "HS256 verification", requests: n(50000), do: floor.verify}
 	read := &target{name: "read by primary key", requests: n(20000), do: floor.read}
 	hash := &target{name: "password hash", requests: n(300), do: floor.hash}
-	methods := []*target{describe, getSession, refresh, createSession, createAccount}
+	all := []*target{get, post, verify, read, hash}
 
-	if err := c.signUp(*workers * 25); err != nil {
-		return err
-	}
-	operated, err := startLists(ctx, binary, dir+"/lists", env, c.http)
+	ours, err := startSubject(ctx, binary, dir+"/ours", env, n, get, post)
 	if err != nil {
 		return err
 	}
-	defer operated.Kill()
-	pages, err := operated.targets(n(400))
-	if err != nil {
-		return err
+	defer ours.kill()
+	former := new(subject)
+	if *peer != "" {
+		if former, err = startSubject(ctx, *peer, dir+"/peer", env, n, get, post); err != nil {
+			return fmt.Errorf("peer: %w", err)
+		}
+		defer former.kill()
 	}
-	all := slices.Concat([]*target{get, post, verify, read, hash}, methods, pages)
+	measured := []*subject{ours, former}
+	for _, s := range measured {
+		all = slices.Concat(all, s.methods, s.pages)
+	}
 	for _, t := range all { // to warm up
 		if _, err := t.run(max(1, t.requests / *rounds / 10)); err != nil {
 			return err
 		}
 	}
-	for range *rounds {
+	for round := range *rounds {
 		for _, t := range all {
 			cpu, err := t.run(t.requests / *rounds)
 			if err != nil {
-				return err
+				return fmt.Errorf("%s in round %d: %w", t.name, round+1, err)
 			}
 			t.cpu += cpu
 		}
@@ -201,9 +199,10 @@ func run(ctx context.Context) error {
 	fmt.Printf("Processor time (user and system) per request, %d connections, SQLite with synchronous=FULL.\n"+
 		"The server runs without development mode and logs warnings only.\n\n", *workers)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "method\trequests\tserver\tbare echo\tratio\t\n")
-	for _, t := range methods {
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%.1f\t\n", t.name, t.requests, show(t.each()), show(t.bare.each()), ratio(t.each(), t.bare.each()))
+	fmt.Fprintf(w, "method\trequests\tserver\tbare echo\tratio\t%s\n", former.heading())
+	for i, t := range ours.methods {
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%.1f\t%s\n",
+			t.name, t.requests, show(t.each()), show(t.bare.each()), ratio(t.each(), t.bare.each()), beside(t, former.methods, i))
 	}
 	w.Flush()
 	fmt.Println()
@@ -212,20 +211,20 @@ func run(ctx context.Context) error {
 	}
 	w.Flush()
 	fmt.Println()
-	aim(getSession, 2*(get.each()+verify.each()+read.each()), "twice the sum of bare echo, verification and read")
-	aim(createAccount, hash.each()+hash.each()/10, "a password hash and a tenth")
+	aim(ours.method("getSession"), 2*(get.each()+verify.each()+read.each()), "twice the sum of bare echo, verification and read")
+	aim(ours.method("createAccount"), hash.each()+hash.each()/10, "a password hash and a tenth")
 
 	fmt.Printf("\nThe same per page of a list, on a server with %d accounts, %d invite codes and %d uses of them.\n\n",
 		seeded, 2*seeded, seeded-1)
-	fmt.Fprintf(w, "list\trequests\tserver\t\n")
-	for _, t := range pages {
-		fmt.Fprintf(w, "%s\t%d\t%s\t\n", t.name, t.requests, show(t.each()))
+	fmt.Fprintf(w, "list\trequests\tserver\t%s\n", former.heading())
+	for i, t := range ours.pages {
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", t.name, t.requests, show(t.each()), beside(t, former.pages, i))
 	}
 	w.Flush()
 	fmt.Println()
-	dearest := slices.MaxFunc(pages, func(a, b *target) int { return cmp.Compare(a.each(), b.each()) })
+	dearest := slices.MaxFunc(ours.pages, func(a, b *target) int { return cmp.Compare(a.each(), b.each()) })
 	aim(dearest, mostForLists, "as for every list; this one costs the most")
-	return errors.Join(operated.Stop(), server.Stop())
+	return errors.Join(ours.stop(), former.stop())
 }
 
 func aim(t *target, most time.Duration, what string) {
