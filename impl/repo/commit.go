@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	// ErrCommit says that a block is no commit of the version made here.
+	// ErrCommit says that a block is no commit of version 3 or 2.
 	ErrCommit = errors.New("not a commit")
 	// ErrSignature says that a commit was signed with another key, if at all.
 	ErrSignature = errors.New("commit is not signed with this key")
@@ -24,14 +24,15 @@ var (
 type Commit struct {
 	CID  dagcbor.CID
 	DID  syntax.DID
-	Rev  syntax.TID
+	Rev  syntax.TID  // empty in some of version 2
 	Data dagcbor.CID // of the tree's root
 
 	unsigned, sig []byte
 }
 
-// ParseCommit reads the block of a commit. Errors are ErrCommit; whether the
-// signature is right is [Commit.Verify]'s question.
+// ParseCommit reads the block of a commit: one of the version made here, or one of
+// version 2, which owners may still bring along and which may lack a rev. Errors are
+// ErrCommit; whether the signature is right is [Commit.Verify]'s question.
 func ParseCommit(block []byte) (*Commit, error) {
 	entries, err := dagcbor.Entries(block)
 	if err != nil {
@@ -46,15 +47,17 @@ func ParseCommit(block []byte) (*Commit, error) {
 	rev, _ := fields["rev"].(string)
 	data, _ := fields["data"].(atdata.CIDLink)
 	sig, _ := fields["sig"].(atdata.Bytes)
-	if version != Version || sig == nil || !data.IsDefined() {
+	if version != Version && version != 2 || sig == nil || !data.IsDefined() {
 		return nil, fmt.Errorf("%w: a field is missing or odd", ErrCommit)
 	}
 	c := &Commit{CID: dagcbor.Sum(dagcbor.CodecDAGCBOR, block), sig: sig}
 	if c.DID, err = syntax.ParseDID(did); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCommit, err)
 	}
-	if c.Rev, err = syntax.ParseTID(rev); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCommit, err)
+	if _, given := fields["rev"]; given || version == Version {
+		if c.Rev, err = syntax.ParseTID(rev); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrCommit, err)
+		}
 	}
 	if c.Data, err = dagcbor.ParseCID(data.String()); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCommit, err)

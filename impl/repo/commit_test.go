@@ -117,7 +117,10 @@ func TestNoCommit(t *testing.T) {
 		name  string
 		spoil func(map[string]any)
 	}{
-		{"version", func(m map[string]any) { m["version"] = 2 }},
+		{"version 1", func(m map[string]any) { m["version"] = 1 }},
+		{"version 4", func(m map[string]any) { m["version"] = 4 }},
+		{"no rev", func(m map[string]any) { delete(m, "rev") }},
+		{"another rev of version 2", func(m map[string]any) { m["version"], m["rev"] = 2, 1 }},
 		{"no version", func(m map[string]any) { delete(m, "version") }},
 		{"no DID", func(m map[string]any) { delete(m, "did") }},
 		{"DID", func(m map[string]any) { m["did"] = "alice" }},
@@ -150,6 +153,35 @@ func TestNoCommit(t *testing.T) {
 	}
 	if _, err := ParseCommit(slices.Concat(b, []byte{0})); !errors.Is(err, ErrCommit) {
 		t.Errorf("trailing byte: %v", err)
+	}
+}
+
+// Version 2 had revs only in the end.
+func TestCommitOfVersion2(t *testing.T) {
+	key, public := newKey(t)
+	for _, rev := range []syntax.TID{"", "3jqfcqzm3fo2j"} {
+		m := map[string]any{"did": somebody.String(), "version": 2, "prev": dagcbor.Sum(dagcbor.CodecDAGCBOR, nil), "data": EmptyTree}
+		if rev != "" {
+			m["rev"] = rev.String()
+		}
+		unsigned, err := dagcbor.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m["sig"], err = key.HashAndSign(unsigned); err != nil {
+			t.Fatal(err)
+		}
+		b, err := dagcbor.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := ParseCommit(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Rev != rev || c.DID != somebody || c.Data != EmptyTree || c.Verify(public) != nil {
+			t.Errorf("with rev %q: %+v", rev, c)
+		}
 	}
 }
 
