@@ -15,6 +15,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/minio/minio-go/v7/pkg/s3utils"
 	"golang.org/x/sync/errgroup"
 
 	"portico/impl/repo/dagcbor"
@@ -67,6 +68,9 @@ func OpenS3(config S3Config) (*S3, error) {
 			return nil, fmt.Errorf("blob store: %q is no endpoint: give http:// or https:// and a host", config.Endpoint)
 		}
 		endpoint, secure = u.Host, u.Scheme == "https"
+	}
+	if err := s3utils.CheckValidBucketName(config.Bucket); err != nil {
+		return nil, fmt.Errorf("blob store: bucket %q: %w", config.Bucket, err)
 	}
 	if (config.AccessKeyID == "") != (config.SecretAccessKey == "") {
 		return nil, errors.New("blob store: an access key's id and its secret belong together")

@@ -81,12 +81,12 @@ func TestS3HasTheReferencesKeys(t *testing.T) {
 func TestS3TimesOut(t *testing.T) {
 	server := blobtest.StartS3(t)
 	config := s3Config(t, server)
-	config.UploadTimeout = 50 * time.Millisecond
-	s := openS3(t, config)
-	up, err := s.Upload(t.Context(), alice, strings.NewReader("there"), 100, "a/b")
+	up, err := openS3(t, config).Upload(t.Context(), alice, strings.NewReader("there"), 100, "a/b")
 	if err != nil {
 		t.Fatal(err)
 	}
+	config.UploadTimeout = 50 * time.Millisecond
+	s := openS3(t, config)
 	var hang atomic.Value // the method that hangs
 	hang.Store("")
 	server.Fail = func(_ http.ResponseWriter, r *http.Request) bool {
@@ -139,9 +139,10 @@ func TestS3TimesOut(t *testing.T) {
 
 // A store that stops in the middle of a blob is ErrTimeout, too.
 func TestS3StopsInTheMiddle(t *testing.T) {
+	t.Parallel()
 	server := blobtest.StartS3(t)
 	config := s3Config(t, server)
-	config.RequestTimeout = 50 * time.Millisecond
+	config.RequestTimeout = 3 * time.Second // in which the beginning must come
 	s := openS3(t, config)
 	server.Fail = func(w http.ResponseWriter, r *http.Request) bool {
 		w.Header().Set("Content-Length", "1000")
@@ -208,10 +209,12 @@ func TestS3Config(t *testing.T) {
 	}{
 		{"endpoint without scheme", blob.S3Config{Endpoint: "s3.example.com"}, `blob store: "s3.example.com" is no endpoint: give http:// or https:// and a host`},
 		{"endpoint with a path", blob.S3Config{Endpoint: "https://s3.example.com/bucket"}, `blob store: "https://s3.example.com/bucket" is no endpoint: give http:// or https:// and a host`},
-		{"half a key", blob.S3Config{AccessKeyID: "a"}, "blob store: an access key's id and its secret belong together"},
-		{"the other half", blob.S3Config{SecretAccessKey: "a"}, "blob store: an access key's id and its secret belong together"},
-		{"Amazon's", blob.S3Config{Region: "eu-west-1"}, ""},
-		{"another's", blob.S3Config{Endpoint: "https://s3.example.com/", AccessKeyID: "a", SecretAccessKey: "b"}, ""},
+		{"no bucket", blob.S3Config{}, `blob store: bucket "": Bucket name cannot be empty`},
+		{"a bucket that leads elsewhere", blob.S3Config{Bucket: "../b"}, `blob store: bucket "../b": Bucket name cannot contain path separators`},
+		{"half a key", blob.S3Config{Bucket: "blobs", AccessKeyID: "a"}, "blob store: an access key's id and its secret belong together"},
+		{"the other half", blob.S3Config{Bucket: "blobs", SecretAccessKey: "a"}, "blob store: an access key's id and its secret belong together"},
+		{"Amazon's", blob.S3Config{Bucket: "blobs", Region: "eu-west-1"}, ""},
+		{"another's", blob.S3Config{Bucket: "blobs", Endpoint: "https://s3.example.com/", AccessKeyID: "a", SecretAccessKey: "b"}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := ""
