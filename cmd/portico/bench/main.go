@@ -33,6 +33,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -48,6 +49,7 @@ var (
 	scale   = flag.Float64("scale", 1, "multiplies the number of requests")
 	workers = flag.Int("workers", 4, "keep-alive connections")
 
+	only = flag.String("only", "", "measure the methods alone whose names match this regular expression")
 	peer = flag.String("peer", "", "another portico binary, to measure beside this one")
 
 	hostileTime = flag.Duration("hostile", 0, "measure a user beside hostile connections instead, so long for each kind")
@@ -179,6 +181,12 @@ func run(ctx context.Context) error {
 	}
 	measured := []*subject{ours, former}
 	for _, s := range measured {
+		if *only != "" {
+			s.pages = nil
+			if s.methods, err = matching(s.methods, *only); err != nil {
+				return err
+			}
+		}
 		all = slices.Concat(all, s.methods, s.pages)
 	}
 	for _, t := range all { // to warm up
@@ -211,6 +219,9 @@ func run(ctx context.Context) error {
 	}
 	w.Flush()
 	fmt.Println()
+	if *only != "" {
+		return errors.Join(ours.stop(), former.stop())
+	}
 	aim(ours.method("getSession"), 2*(get.each()+verify.each()+read.each()), "twice the sum of bare echo, verification and read")
 	aim(ours.method("createAccount"), hash.each()+hash.each()/10, "a password hash and a tenth")
 
@@ -225,6 +236,15 @@ func run(ctx context.Context) error {
 	dearest := slices.MaxFunc(ours.pages, func(a, b *target) int { return cmp.Compare(a.each(), b.each()) })
 	aim(dearest, mostForLists, "as for every list; this one costs the most")
 	return errors.Join(ours.stop(), former.stop())
+}
+
+// matching are the targets whose names match a regular expression.
+func matching(all []*target, pattern string) ([]*target, error) {
+	r, err := regexp.Compile(pattern)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all, func(t *target) bool { return !r.MatchString(t.name) }), nil
 }
 
 func aim(t *target, most time.Duration, what string) {
