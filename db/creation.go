@@ -315,13 +315,6 @@ func (tx *Tx) ClaimCreation(ctx context.Context, did syntax.DID, holder string, 
 	return u, wrap(err, "claim creation of %s", did)
 }
 
-func number(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
 // ClaimCleanups gives holder up to limit clean-ups that are due at now, until the
 // given time. No two holders get the same one.
 func (tx *Tx) ClaimCleanups(ctx context.Context, holder string, now, until time.Time, limit int) ([]Cleanup, error) {

@@ -4,6 +4,11 @@
 // inside. The database holds the rules: what must be unique or exact is so by
 // constraint and transaction, and a lost race is a sentinel error.
 //
+// Every table has a model beside its functions: a struct with bun's tags. A statement of
+// a fixed shape is a variable that bun's builder fills once, see [prepared]; a builder
+// that runs per call is for shapes that depend on the data, and its arguments become part
+// of the text, so values of any length are never among them.
+//
 // Reading methods belong to both [DB] and [Tx], writing ones to [Tx] alone.
 // Times are kept in microseconds and come back in UTC; the rest of a finer time
 // is cut off. The zero time and the empty string stand for "none".

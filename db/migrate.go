@@ -26,7 +26,7 @@ var (
 	makeMigrations = prepared(func(b *builder) bun.Query {
 		return b.NewRaw("CREATE TABLE IF NOT EXISTS migration (name TEXT PRIMARY KEY, applied_at BIGINT NOT NULL)")
 	})
-	waitForMigrations = prepared(func(b *builder) bun.Query { return b.NewRaw("SELECT pg_advisory_xact_lock(?)", b.p()) })
+	waitForMigrations = prepared(func(b *builder) bun.Query { return b.NewSelect().ColumnExpr("pg_advisory_xact_lock(?)", b.p()) })
 	selectMigrations  = prepared(func(b *builder) bun.Query { return b.NewSelect().Model((*migration)(nil)) })
 	insertMigration   = prepared(func(b *builder) bun.Query { return b.insert(new(migration)) })
 )

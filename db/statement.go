@@ -28,7 +28,7 @@ type statement struct {
 	lite, postgres func() string
 }
 
-// The statements that begin and end transactions.
+// The statements that begin and end transactions, for which the builder has no words.
 var (
 	begin          = prepared(func(b *builder) bun.Query { return b.NewRaw("BEGIN") })
 	beginImmediate = prepared(func(b *builder) bun.Query { return b.NewRaw("BEGIN IMMEDIATE") }) // SQLite's
@@ -132,12 +132,20 @@ func (b *builder) limit(s *bun.SelectQuery, order string) *bun.SelectQuery {
 	return s.OrderExpr(order+" LIMIT ?", b.p())
 }
 
-// models knows the fields of models, which are the same for both engines.
-var models = withMicroseconds(sqlitedialect.New()).Tables()
+// tables knows the fields of models, which are the same for both engines, and columns
+// keeps them: to ask for a table costs more than to read a column.
+var (
+	tables  = withMicroseconds(sqlitedialect.New()).Tables()
+	columns sync.Map // from a reflect.Type to []*schema.Field
+)
 
 // fields are the columns of a model but some, in the order of its struct.
 func fields(model reflect.Type, but []string) []*schema.Field {
-	columns := models.Get(model).Fields
+	known, ok := columns.Load(model)
+	if !ok {
+		known, _ = columns.LoadOrStore(model, tables.Get(model).Fields)
+	}
+	columns := known.([]*schema.Field)
 	if len(but) == 0 {
 		return columns
 	}
@@ -188,25 +196,25 @@ func places[T any](model *T) []any {
 }
 
 func place(f *schema.Field, pointer reflect.Value) any {
+	var text *string
 	switch p := pointer.Interface().(type) {
 	case *time.Time:
 		return (*stamp)(p)
 	case **time.Time:
 		return optional{p}
 	case *string:
-		if f.NullZero {
-			return orEmpty{p}
-		}
+		text = p
+	case *syntax.DID:
+		text = (*string)(p)
+	case *syntax.Handle:
+		text = (*string)(p)
 	default:
-		if f.IndirectType.Kind() == reflect.String && !f.IsPtr {
-			text := pointer.Convert(reflect.TypeFor[*string]()).Interface().(*string)
-			if f.NullZero {
-				return orEmpty{text}
-			}
-			return text
-		}
+		return p
 	}
-	return pointer.Interface()
+	if f.NullZero {
+		return orEmpty{text}
+	}
+	return text
 }
 
 // parameters turns args into what both drivers take: times are microseconds, the zero
@@ -227,6 +235,14 @@ func parameters(args []any) []any {
 	return args
 }
 
+// number is a truth where both engines want a number.
+func number(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // exec runs a statement and returns the number of rows it touched. Violated
 // constraints are sentinel errors.
 func (q *queries) exec(ctx context.Context, s *statement, args ...any) (int64, error) {
@@ -241,7 +257,6 @@ func (q *queries) exec(ctx context.Context, s *statement, args ...any) (int64, e
 // get scans the one row of a statement into dest, or returns ErrNotFound. NULL is the
 // empty text and the zero time.
 func (q *queries) get(ctx context.Context, s *statement, args []any, dest ...any) error {
-	defer q.seen.end(s, q.seen.begin(s))
 	for i, d := range dest {
 		switch d := d.(type) {
 		case *string:
@@ -254,6 +269,12 @@ func (q *queries) get(ctx context.Context, s *statement, args []any, dest ...any
 			dest[i] = optional{d}
 		}
 	}
+	return q.scan(ctx, s, args, dest)
+}
+
+// scan is get for places that take what the columns have.
+func (q *queries) scan(ctx context.Context, s *statement, args, dest []any) error {
+	defer q.seen.end(s, q.seen.begin(s))
 	return sentinel(q.run.queryRow(ctx, s, parameters(args)).Scan(dest...))
 }
 
@@ -286,7 +307,7 @@ func (q *queries) each(ctx context.Context, s *statement, args []any, scan func(
 // one returns the row of a statement that selects the columns of a model, or ErrNotFound.
 func one[T any](ctx context.Context, q *queries, s *statement, args ...any) (*T, error) {
 	model := new(T)
-	if err := q.get(ctx, s, args, places(model)...); err != nil {
+	if err := q.scan(ctx, s, args, places(model)); err != nil {
 		return nil, err
 	}
 	return model, nil
