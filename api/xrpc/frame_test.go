@@ -117,3 +117,23 @@ func FuzzFrame(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkFrame(b *testing.B) {
+	small, large := said(1), WatchMessage{&WatchSaid{Seq: 1, Data: make([]byte, 10<<10)}}
+	for name, m := range map[string]WatchMessage{"small": small, "10 KiB": large} {
+		frame := must(EncodeFrame(m))
+		b.Run("encode/"+name, func(b *testing.B) {
+			for b.Loop() {
+				must(EncodeFrame(m))
+			}
+		})
+		b.Run("decode/"+name, func(b *testing.B) {
+			for b.Loop() {
+				var m WatchMessage
+				if err := decodeFrame("com.example.toy.watch", watchMessage, frame, &m); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

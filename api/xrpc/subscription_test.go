@@ -156,7 +156,7 @@ func TestSubscription(t *testing.T) {
 		said(1),
 		{&WatchSaid{Seq: -1 << 40, Data: bytes.Repeat([]byte{7}, 300), Link: &link, List: []string{"", "b"}, Text: &text}},
 		{&UnknownVariant{"org.other.thing#x", []byte(`{"$type":"org.other.thing#x","zz":[true,false,null,{"b":1,"aa":2}]}`)}},
-		{&WatchSaid{Seq: 4, Data: bytes.Repeat([]byte{1}, 1<<20)}}, // goes in pieces
+		{&WatchSaid{Seq: 4, Data: bytes.Repeat([]byte{1}, 100<<10)}}, // goes in pieces
 	}
 	url, _, log := serveWatch(t, Options{CheckOutput: true}, func(ctx context.Context, p *WatchParams, out *Stream[WatchMessage]) error {
 		for i, m := range sent {
