@@ -135,11 +135,14 @@ func (s *S3) key(n Name) (string, error) {
 	if err := n.check(); err != nil {
 		return "", err
 	}
-	prefix := "tmp/"
-	if n.Area != Partial || isCID(n.Key) {
-		prefix = prefixes[n.Area%Partial]
+	area := n.Area
+	switch { // an upload in parts has the key that the whole would have
+	case area == Partial && isCID(n.Key):
+		area = Permanent
+	case area == Partial:
+		area = Temporary
 	}
-	return prefix + n.DID.String() + "/" + n.Key, nil
+	return prefixes[area] + n.DID.String() + "/" + n.Key, nil
 }
 
 // spool gives a file that is gone when it is closed, or when the process ends.
