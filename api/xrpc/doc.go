@@ -11,6 +11,11 @@
 // HTTPErrorHandler that [NewServer] installs. A client never sees the cause of a
 // 500; the log does.
 //
+// A subscription goes the same way, up to its handler, which then sends messages to a
+// [Stream] over a websocket. A frame is DAG-CBOR of what a body would be JSON of, so
+// that the tables hold for messages, too; that costs the way over JSON, which a stream
+// for many consumers goes once ([EncodeFrame]).
+//
 // All JSON goes through json.go.
 //
 // Each method has a route of echo, and echo recovers from panics (middleware.Recover). Its
