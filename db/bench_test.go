@@ -3,6 +3,7 @@ package db_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -106,7 +107,9 @@ func BenchmarkCreateAccount(b *testing.B) {
 			if err := tx.FinishAccount(ctx, did, "me"); err != nil {
 				return err
 			}
-			err := tx.PutRepo(ctx, did, "root", "rev", []db.Block{{CID: "a", Data: make([]byte, 200)}, {CID: "b", Data: make([]byte, 40)}})
+			err := errors.Join(
+				tx.InsertRepo(ctx, did, db.Repo{CommitCID: make([]byte, 36), CommitBlock: make([]byte, 230), Rev: "rev", DataCID: make([]byte, 36), Nodes: 1}),
+				tx.PutNode(ctx, did, db.Node{CID: make([]byte, 36), Rev: "rev", Data: make([]byte, 7)}))
 			if err != nil {
 				return err
 			}

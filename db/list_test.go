@@ -178,7 +178,11 @@ func explained(t *testing.T, d *db.DB, text string) string {
 	err := d.Write(t.Context(), func(tx *db.Tx) error {
 		explain, args := "EXPLAIN QUERY PLAN "+text, make([]any, strings.Count(text, "?"))
 		if !d.Exclusive() {
-			nulls := strings.TrimSuffix(strings.Repeat("NULL, ", strings.Count(text, "$")), ", ")
+			params := 0
+			for strings.Contains(text, fmt.Sprint("$", params+1)) {
+				params++
+			}
+			nulls := strings.TrimSuffix(strings.Repeat("NULL, ", params), ", ")
 			explain, args = "EXPLAIN EXECUTE explained ("+nulls+")", nil
 			if nulls == "" {
 				explain = "EXPLAIN EXECUTE explained"

@@ -70,6 +70,11 @@ func (tx *Tx) migrate(ctx context.Context, e engine, c Config) error {
 		if _, err := tx.run.bun().ExecContext(ctx, s.SQL); err != nil {
 			return fmt.Errorf("step %s: %w", s.Name, err)
 		}
+		if s.Then != nil {
+			if err := s.Then(ctx, tx.run.bun()); err != nil {
+				return fmt.Errorf("step %s: %w", s.Name, err)
+			}
+		}
 		if _, err := tx.exec(ctx, insertMigration, values(&migration{Name: s.Name, AppliedAt: c.Now()})...); err != nil {
 			return fmt.Errorf("remember step %s: %w", s.Name, err)
 		}

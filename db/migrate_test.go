@@ -3,7 +3,9 @@ package db_test
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -15,6 +17,11 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+	"github.com/uptrace/bun/dialect/sqlitedialect"
+	"github.com/uptrace/bun/schema"
 
 	"portico/db"
 	"portico/db/dbtest"
@@ -37,6 +44,7 @@ func TestMigrations(t *testing.T) {
 				exec("CREATE TABLE migration (name TEXT PRIMARY KEY, applied_at BIGINT NOT NULL)")
 				for _, s := range steps[:n+1] {
 					exec(s.SQL)
+					then(t, engine, c, s)
 					exec("INSERT INTO migration (name, applied_at) VALUES ('" + s.Name + "', 0)")
 					exec(rowsOf(t, engine, s.Name))
 				}
@@ -116,15 +124,11 @@ func rowsOf(t *testing.T, engine, step string) string {
 // everyTableHasRows reminds of the rows that a step with a new table has to bring.
 func everyTableHasRows(t *testing.T, engine string, c db.Config) {
 	t.Helper()
-	driver, source := "sqlite", filepath.Join(c.Dir, "portico.sqlite")
 	list := "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
 	if engine == "postgres" {
-		driver, source, list = "pgx", c.URL, "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+		list = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
 	}
-	pool, err := sql.Open(driver, source)
-	if err != nil {
-		t.Fatal(err)
-	}
+	pool := open(t, engine, c)
 	defer pool.Close()
 	rows, err := pool.QueryContext(t.Context(), list)
 	if err != nil {
@@ -212,9 +216,12 @@ func readBack(t *testing.T, d *db.DB, made func(step string) bool) {
 		ID: "did:plc:four", DID: "did:plc:four", Public: "did:key:four", Sealed: []byte("sealed"), CreatedAt: start, ExpiresAt: far,
 	})
 	repo, err := d.Repo(ctx, "did:plc:one")
-	check("repository", repo, err, &db.Repo{Root: "root", Rev: "rev", Blocks: 1})
-	block, err := d.RepoBlock(ctx, "did:plc:one", "root")
-	check("block", string(block), err, "data")
+	commit, empty := "01711220 d373a0e1ff9ed9c677718339d50a89c90516e01b72c6a8a23daaa3214e432dd0", "01711220 9dfefe61dd76ea3dcae5023880b08379d57adf20482d6fdbe2759289f647677b"
+	check("repository", repo, err, &db.Repo{
+		CommitCID: unhex(t, commit), CommitBlock: []byte("commit"), Rev: "rev", DataCID: unhex(t, empty), Nodes: 1,
+	})
+	nodes, err := d.Nodes(ctx, "did:plc:one", nil, 10)
+	check("nodes", nodes, err, []db.Node{{CID: unhex(t, empty), Rev: "rev", Data: unhex(t, "a2616580616cf6")}})
 	events, err := d.Events(ctx, 0, 10)
 	check("events", events, err, []db.Event{{Seq: 7, DID: "did:plc:one", Kind: "account", Body: []byte("body"), Time: start}})
 	last, err := d.LastEvent(ctx)
@@ -290,6 +297,118 @@ func readBack(t *testing.T, d *db.DB, made func(step string) bool) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// then runs the part of a step that is in Go.
+func then(t *testing.T, engine string, c db.Config, s migrations.Step) {
+	t.Helper()
+	if s.Then == nil {
+		return
+	}
+	pool := open(t, engine, c)
+	defer pool.Close()
+	tx, err := pool.BeginTx(t.Context(), nil)
+	if err == nil {
+		err = errors.Join(s.Then(t.Context(), tx), tx.Commit())
+	}
+	if err != nil {
+		t.Fatalf("step %s: %v", s.Name, err)
+	}
+}
+
+func open(t *testing.T, engine string, c db.Config) *bun.DB {
+	t.Helper()
+	driver, source, d := "sqlite", filepath.Join(c.Dir, "portico.sqlite"), schema.Dialect(sqlitedialect.New())
+	if engine == "postgres" {
+		driver, source, d = "pgx", c.URL, pgdialect.New()
+	}
+	pool, err := sql.Open(driver, source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bun.NewDB(pool, d)
+}
+
+func unhex(t *testing.T, text string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(strings.ReplaceAll(text, " ", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// Repositories move from rows by name to rows by place, page by page, and what is damaged
+// does not stop the others.
+func TestMoveOfRepositories(t *testing.T) {
+	for _, engine := range []string{"sqlite", "postgres"} {
+		t.Run(engine, func(t *testing.T) {
+			steps, err := migrations.For(engine)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := slices.IndexFunc(steps, func(s migrations.Step) bool { return s.Name == "0014_repository" })
+			c, exec := oldDatabase(t, engine)
+			exec("CREATE TABLE migration (name TEXT PRIMARY KEY, applied_at BIGINT NOT NULL)")
+			for _, s := range steps[:before] {
+				exec(s.SQL)
+				exec("INSERT INTO migration (name, applied_at) VALUES ('" + s.Name + "', 0)")
+			}
+			const whole = "bafyreigtooqod7463hdho4mdhhkqvcojauloag3sy2ukepnkumqu4qzn2a"
+			const accounts = 1203
+			blob := func(text string) string {
+				if engine == "postgres" {
+					return "CAST('" + text + "' AS BYTEA)"
+				}
+				return "CAST('" + text + "' AS BLOB)"
+			}
+			var text strings.Builder
+			for n := range accounts {
+				root := whole
+				if n == 7 {
+					root = "root"
+				}
+				fmt.Fprintf(&text, "INSERT INTO account (did, state, created_at) VALUES ('did:plc:%04d', 'ready', 0);\n", n)
+				fmt.Fprintf(&text, "INSERT INTO repo (did, root, rev) VALUES ('did:plc:%04d', '%s', 'rev%d');\n", n, root, n)
+				if n != 8 {
+					fmt.Fprintf(&text, "INSERT INTO repo_block (did, cid, data) VALUES ('did:plc:%04d', '%s', %s);\n", n, root, blob(fmt.Sprint("commit ", n)))
+				}
+			}
+			exec("BEGIN; " + text.String() + " COMMIT")
+			began := time.Now()
+			d, err := db.Open(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			t.Logf("%d accounts in %v", accounts, time.Since(began))
+			empty := unhex(t, "01711220 9dfefe61dd76ea3dcae5023880b08379d57adf20482d6fdbe2759289f647677b")
+			for n := range accounts {
+				did := syntax.DID(fmt.Sprintf("did:plc:%04d", n))
+				want := db.Repo{
+					CommitCID: unhex(t, "01711220 d373a0e1ff9ed9c677718339d50a89c90516e01b72c6a8a23daaa3214e432dd0"), CommitBlock: fmt.Append(nil, "commit ", n),
+					Rev: fmt.Sprint("rev", n), DataCID: empty, Nodes: 1,
+				}
+				switch n {
+				case 7:
+					want.CommitCID = nil
+				case 8:
+					want.CommitBlock = nil
+				}
+				got, err := d.Repo(t.Context(), did)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(&want, got, cmpopts.EquateEmpty()); diff != "" {
+					t.Errorf("repository of %s (-want +got):\n%s", did, diff)
+				}
+				nodes, err := d.Nodes(t.Context(), did, nil, 10)
+				if err != nil || len(nodes) != 1 || nodes[0].Rev != want.Rev || nodes[0].Place() != (db.Place{}) || string(nodes[0].CID) != string(empty) {
+					t.Errorf("nodes of %s: %v, %v", did, nodes, err)
+				}
+			}
+		})
 	}
 }
 

@@ -39,7 +39,10 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"handles at a domain", (*suite).handlesAt},
 		{"signing keys", (*suite).signingKeys},
 		{"reserved keys", (*suite).reservedKeys},
-		{"repo", (*suite).repo},
+		{"repositories", (*suite).repositories},
+		{"nodes", (*suite).nodes},
+		{"nodes that move", (*suite).nodesMove},
+		{"paths of nodes", (*suite).nodesOnPaths},
 		{"events", (*suite).events},
 		{"sessions", (*suite).sessions},
 		{"session rotation", (*suite).sessionRotation},
@@ -78,6 +81,7 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"race/finish and abort", (*suite).raceFinishAndAbort},
 		{"race/codes", (*suite).raceCodes},
 		{"race/phone", (*suite).racePhone},
+		{"race/repository", (*suite).raceRepository},
 		{"race/phone code", (*suite).racePhoneCode},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -185,7 +189,7 @@ func (s *suite) race(n int, f func(ctx context.Context, i int) error) map[error]
 			err := f(s.Context(), i)
 			for _, known := range []error{
 				db.ErrHandleTaken, db.ErrEmailTaken, db.ErrDIDTaken, db.ErrInviteUnavailable, db.ErrLeaseLost, db.ErrNotFound,
-				db.ErrPhoneTaken,
+				db.ErrPhoneTaken, db.ErrStale,
 			} {
 				if errors.Is(err, known) {
 					err = known

@@ -143,6 +143,9 @@ func (s *suite) accountDeletion() {
 	s.is(err, db.ErrNotFound)
 	_, err = s.db.Repo(ctx, did(1))
 	s.is(err, db.ErrNotFound)
+	nodes, err := s.db.Nodes(ctx, did(1), nil, 10)
+	s.ok(err)
+	s.equal("nodes", len(nodes), 0)
 	_, err = s.db.EmailCode(ctx, "confirm_email", did(1), []byte("mac"))
 	s.is(err, db.ErrNotFound)
 	sessions, err := s.db.Sessions(ctx, did(1))
@@ -180,7 +183,8 @@ func (s *suite) accountDeletion() {
 // Fill gives account d a row in every table that can have one.
 func Fill(ctx context.Context, tx *db.Tx, d syntax.DID) error {
 	for _, f := range []func() error{
-		func() error { return tx.PutRepo(ctx, d, "root", "rev", []db.Block{{CID: "root", Data: []byte("x")}}) },
+		func() error { return tx.InsertRepo(ctx, d, repo("commit", "rev", 0)) },
+		func() error { return tx.PutNode(ctx, d, node("", 0, "node", "rev")) },
 		func() error {
 			return tx.InsertAppPassword(ctx, db.AppPassword{DID: d, Name: "app", MAC: []byte("mac"), CreatedAt: start0})
 		},

@@ -98,40 +98,6 @@ func (s *suite) reservedKeys() {
 	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.TakeReservedKey(ctx, second) })
 }
 
-func (s *suite) repo() {
-	ctx := s.Context()
-	s.create(1)
-	_, err := s.db.Repo(ctx, did(1))
-	s.is(err, db.ErrNotFound)
-	blocks := []db.Block{{CID: "a", Data: []byte{0}}, {CID: "b", Data: []byte{1, 2}}}
-	s.must(func(tx *db.Tx) error { return tx.PutRepo(ctx, did(1), "b", "rev1", blocks) })
-	got, err := s.db.Repo(ctx, did(1))
-	s.ok(err)
-	s.equal("repo", *got, db.Repo{Root: "b", Rev: "rev1", Blocks: 2})
-	s.must(func(tx *db.Tx) error {
-		return tx.PutRepo(ctx, did(1), "c", "rev2", []db.Block{{CID: "a", Data: []byte("other")}, {CID: "c", Data: []byte{3}}})
-	})
-	got, err = s.db.Repo(ctx, did(1))
-	s.ok(err)
-	s.equal("moved repo", *got, db.Repo{Root: "c", Rev: "rev2", Blocks: 3})
-	data, err := s.db.RepoBlock(ctx, did(1), "a")
-	s.ok(err)
-	s.equal("block", data, []byte{0})
-	_, err = s.db.RepoBlock(ctx, did(1), "d")
-	s.is(err, db.ErrNotFound)
-	all, err := s.db.RepoBlocks(ctx, did(1))
-	s.ok(err)
-	s.equal("blocks", all, append(blocks, db.Block{CID: "c", Data: []byte{3}}))
-	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.PutRepo(ctx, did(9), "a", "rev", nil) })
-
-	s.must(func(tx *db.Tx) error {
-		return tx.ResetRepo(ctx, did(1), "d", "rev3", []db.Block{{CID: "d", Data: []byte{4}}})
-	})
-	got, err = s.db.Repo(ctx, did(1))
-	s.ok(err)
-	s.equal("reset repo", *got, db.Repo{Root: "d", Rev: "rev3", Blocks: 1})
-}
-
 func (s *suite) events() {
 	ctx := s.Context()
 	last, err := s.db.LastEvent(ctx)

@@ -11,8 +11,11 @@ VALUES ('did:plc:three', CAST('{}' AS BLOB), 1, 1767323045000000, 17673230450000
 INSERT INTO signing_key (did, purpose, public, sealed) VALUES ('did:plc:one', 'atproto', 'did:key:one', CAST('sealed' AS BLOB));
 INSERT INTO reserved_key (id, did, public, sealed, created_at, expires_at)
 VALUES ('did:plc:four', 'did:plc:four', 'did:key:four', CAST('sealed' AS BLOB), 1767323045000000, 4102444800000000);
-INSERT INTO repo (did, root, rev) VALUES ('did:plc:one', 'root', 'rev');
-INSERT INTO repo_block (did, cid, data) VALUES ('did:plc:one', 'root', CAST('data' AS BLOB));
+INSERT INTO repo (did, root, rev) VALUES ('did:plc:one', 'bafyreigtooqod7463hdho4mdhhkqvcojauloag3sy2ukepnkumqu4qzn2a', 'rev');
+INSERT INTO repo_block (did, cid, data) VALUES
+  ('did:plc:one', 'bafyreigtooqod7463hdho4mdhhkqvcojauloag3sy2ukepnkumqu4qzn2a', CAST('commit' AS BLOB)),
+  ('did:plc:one', 'bafyreifkc2zv3m72u4ainvircscxinkhjfs4hd6avstlhj3rvpn4fyv4he', CAST('commit before' AS BLOB)),
+  ('did:plc:one', 'bafyreie5737gdxlw5i64vzichcalba3z2v5n6icifvx5xytvske7mr3hpm', CAST('tree' AS BLOB));
 INSERT INTO event_counter (id, last, time) VALUES (1, 7, 1767323045000000);
 INSERT INTO event (seq, did, kind, body, time) VALUES (7, 'did:plc:one', 'account', CAST('body' AS BLOB), 1767323045000000);
 INSERT INTO session (id, did, app_password, created_at, expires_at, next_id)

@@ -39,6 +39,7 @@ import (
 	"portico/impl/keyring"
 	"portico/impl/repo"
 	"portico/impl/repo/event"
+	"portico/impl/repo/store"
 )
 
 // KeyPurpose is the purpose under which an account's repository key is stored.
@@ -346,12 +347,12 @@ func (a *Accounts) complete(ctx context.Context, d *draft, s *session.Draft) err
 	if err != nil {
 		return fmt.Errorf("make repository of %s: %w", d.account.DID, err)
 	}
-	stored, events := blocks(genesis), creationEvents(&d.account, genesis)
+	events := creationEvents(&d.account, genesis)
 	err = a.DB.Write(ctx, func(tx *db.Tx) error {
 		if err := tx.FinishAccount(ctx, d.account.DID, a.Holder); err != nil {
 			return err
 		}
-		if err := tx.PutRepo(ctx, d.account.DID, genesis.Root.String(), genesis.Rev.String(), stored); err != nil {
+		if err := store.Create(ctx, tx, d.account.DID, genesis); err != nil {
 			return err
 		}
 		if err := tx.DeleteReservedKeys(ctx, d.account.DID); err != nil {
@@ -427,14 +428,6 @@ func Events(did syntax.DID, messages ...event.Event) []db.Event {
 	out := make([]db.Event, len(messages))
 	for i, m := range messages {
 		out[i] = db.Event{DID: did, Kind: m.Kind, Body: m.Body}
-	}
-	return out
-}
-
-func blocks(r *repo.Repository) []db.Block {
-	out := make([]db.Block, len(r.Blocks))
-	for i, b := range r.Blocks {
-		out[i] = db.Block{CID: b.CID.String(), Data: b.Data}
 	}
 	return out
 }

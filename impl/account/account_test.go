@@ -81,10 +81,8 @@ func verifyCommit(t testing.TB, w *world, did syntax.DID, key string) {
 	w.check(err)
 	state, err := w.db.Repo(t.Context(), did)
 	w.check(err)
-	data, err := w.db.RepoBlock(t.Context(), did, state.Root)
-	w.check(err)
 	var commit repo.Commit
-	w.check(commit.UnmarshalCBOR(bytes.NewReader(data)))
+	w.check(commit.UnmarshalCBOR(bytes.NewReader(state.CommitBlock)))
 	if err := commit.VerifyStructure(); err != nil {
 		t.Error(err)
 	}
@@ -94,8 +92,10 @@ func verifyCommit(t testing.TB, w *world, did syntax.DID, key string) {
 	if commit.DID != did.String() || commit.Rev != state.Rev {
 		t.Errorf("commit is of %s at %s, want %s at %s", commit.DID, commit.Rev, did, state.Rev)
 	}
-	if _, err := w.db.RepoBlock(t.Context(), did, commit.Data.String()); err != nil {
-		t.Error(err)
+	node, err := w.db.Node(t.Context(), did, db.Place{})
+	w.check(err)
+	if !bytes.Equal(node.CID, commit.Data.Bytes()) || !bytes.Equal(state.DataCID, node.CID) {
+		t.Errorf("tree %x, in the row %x, in the commit %s", node.CID, state.DataCID, commit.Data)
 	}
 }
 

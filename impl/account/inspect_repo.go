@@ -1,6 +1,8 @@
 package account
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,105 +13,125 @@ import (
 	"portico/db"
 	"portico/impl/audit"
 	"portico/impl/repo"
-	"portico/impl/repo/dagcbor"
 	"portico/impl/repo/event"
+	"portico/impl/repo/store"
+	"portico/impl/repo/tree"
 )
 
-// maxEmpty is how many blocks a repository may have that is looked through for
-// records: its tree, and a commit for each signing key that it had.
-const maxEmpty = 1000
+// maxLooks is how often a repository is looked through that is written to meanwhile.
+const maxLooks = 5
 
 // A repoFault is what is wrong with a repository.
 type repoFault struct {
-	name, what string // "": nothing
-	empty      bool   // it has no records, so that another commit mends it
-	rev        syntax.TID
-}
-
-// repoReader is a *db.DB or a *db.Tx.
-type repoReader interface {
-	Repo(ctx context.Context, did syntax.DID) (*db.Repo, error)
-	RepoBlock(ctx context.Context, did syntax.DID, cid string) ([]byte, error)
-	RepoBlocks(ctx context.Context, did syntax.DID) ([]db.Block, error)
+	name, what string          // "": nothing
+	whole      *store.Contents // of the tree over which another commit mends it; nil if there is none
+	rev        syntax.TID      // that another commit follows; empty if anything may be next
 }
 
 // inspectRepo looks whether the repository of did has a commit, signed with the
-// did:key public, unless that is empty, and a tree. Errors are those of the
+// did:key public, unless that is empty, and a tree, all of it. Errors are those of the
 // database alone.
-func inspectRepo(ctx context.Context, r repoReader, did syntax.DID, public string) (f repoFault, err error) {
-	row, err := r.Repo(ctx, did)
-	if errors.Is(err, db.ErrNotFound) {
-		f.name, f.what = RepoMissing, "The account has no repository."
-		f.empty, err = withoutRecords(ctx, r, did, "")
-		return f, err
+func inspectRepo(ctx context.Context, r store.Reader, did syntax.DID, public string) (f repoFault, err error) {
+	for look := 1; ; look++ {
+		row, err := repoRow(ctx, r, did)
+		if err == nil {
+			f, err = repoFaultOf(ctx, r, did, row, public)
+		}
+		if err != nil || f.name == "" || look == maxLooks {
+			return f, err
+		}
+		// A commit in the midst of the walk is no damage.
+		now, err := repoRow(ctx, r, did)
+		if err != nil || row == nil && now == nil || row != nil && now != nil && bytes.Equal(row.CommitCID, now.CommitCID) {
+			return f, err
+		}
 	}
-	if err != nil {
-		return f, err
-	}
-	f.rev = syntax.TID(row.Rev)
-	if _, err := syntax.ParseTID(row.Rev); err != nil {
-		f.rev = "" // anything follows it
-	}
-	f.name, f.what, err = rootFault(ctx, r, did, row, public)
-	if err != nil || f.name == "" {
-		return f, err
-	}
-	if row.Blocks <= maxEmpty {
-		f.empty, err = withoutRecords(ctx, r, did, row.Root)
-	}
-	return f, err
 }
 
-// rootFault says what is wrong with the root of a repository.
-func rootFault(ctx context.Context, r repoReader, did syntax.DID, row *db.Repo, public string) (name, what string, err error) {
-	block, err := r.RepoBlock(ctx, did, row.Root)
+// repoRow returns the row of a repository, or nil if there is none.
+func repoRow(ctx context.Context, r store.Reader, did syntax.DID) (*db.Repo, error) {
+	row, err := r.Repo(ctx, did)
 	if errors.Is(err, db.ErrNotFound) {
-		return RepoDamaged, "The commit of the repository is missing.", nil
+		return nil, nil
 	}
+	return row, err
+}
+
+func repoFaultOf(ctx context.Context, r store.Reader, did syntax.DID, row *db.Repo, public string) (f repoFault, err error) {
+	root := tree.Empty
+	if row == nil {
+		f.name, f.what = RepoMissing, "The account has no repository."
+		top, err := store.Top(ctx, r, did)
+		if err == nil {
+			root = top
+		} else if !errors.Is(err, db.ErrNotFound) {
+			return f, err
+		}
+	} else {
+		f.name, f.what = commitFault(did, row, public)
+		root = store.Root(row)
+		if _, bad := syntax.ParseTID(row.Rev); bad == nil {
+			f.rev = syntax.TID(row.Rev)
+		}
+	}
+	// Only a commit says that a tree is all there is.
+	sure := f.name == "" || f.name == RepoSignature
+	contents, fault, err := walkTree(ctx, r, did, root)
 	if err != nil {
-		return "", "", err
+		return f, err
 	}
-	commit, bad := repo.ParseCommit(block)
-	if bad != nil || commit.CID.String() != row.Root || commit.DID != did || commit.Rev.String() != row.Rev {
-		return RepoDamaged, "The commit of the repository is damaged.", nil
+	if (fault == nil || root == tree.Empty) && (sure || len(contents.Spare) == 0) {
+		f.whole = &contents // of the empty tree nothing can be lost
 	}
-	tree, err := r.RepoBlock(ctx, did, commit.Data.String())
-	if err != nil && !errors.Is(err, db.ErrNotFound) {
-		return "", "", err
+	switch {
+	case !sure:
+	case fault != nil:
+		f.name, f.what = RepoDamaged, "A node of the repository's tree is missing or damaged."
+	case len(contents.Spare) > 0:
+		f.name, f.what = RepoDamaged, "There are nodes beside the repository's tree."
+	case contents.Nodes != row.Nodes || contents.Records != row.Records:
+		f.name, f.what = RepoDamaged, "The repository has not as many nodes and records as were counted."
 	}
-	if err != nil || dagcbor.Sum(dagcbor.CodecDAGCBOR, tree) != commit.Data {
-		return RepoDamaged, "The root of the repository's tree is missing or damaged.", nil
+	return f, nil
+}
+
+// commitFault says what is wrong with the last commit of a repository.
+func commitFault(did syntax.DID, row *db.Repo, public string) (name, what string) {
+	if len(row.CommitBlock) == 0 {
+		return RepoDamaged, "The commit of the repository is missing."
+	}
+	block, bad := store.LastCommit(row)
+	var commit *repo.Commit
+	if bad == nil {
+		commit, bad = repo.ParseCommit(block.Data)
+	}
+	if bad != nil || commit.DID != did || commit.Rev.String() != row.Rev || commit.Data != store.CID(row.DataCID) {
+		return RepoDamaged, "The commit of the repository is damaged."
 	}
 	if public == "" {
-		return "", "", nil
+		return "", ""
 	}
 	key, bad := atcrypto.ParsePublicDIDKey(public)
 	if bad == nil {
 		bad = commit.Verify(key)
 	}
 	if bad != nil {
-		return RepoSignature, "The commit of the repository is not signed with the account's signing key.", nil
+		return RepoSignature, "The commit of the repository is not signed with the account's signing key."
 	}
-	return "", "", nil
+	return "", ""
 }
 
-// withoutRecords reports whether a repository has no blocks but the empty tree,
-// commits over that, and a root that may be damaged.
-func withoutRecords(ctx context.Context, r repoReader, did syntax.DID, root string) (bool, error) {
-	blocks, err := r.RepoBlocks(ctx, did)
-	if err != nil {
-		return false, err
-	}
-	for _, b := range blocks {
-		if b.CID == repo.EmptyTree.String() {
-			continue
-		}
-		commit, err := repo.ParseCommit(b.Data)
-		if err != nil && b.CID != root || err == nil && !commit.Empty() {
-			return false, nil
-		}
-	}
-	return true, nil
+// walkTree goes through a stored tree, as far as its nodes are to be had, and returns the
+// first thing that is wrong with them. It reads no records.
+func walkTree(ctx context.Context, r store.Reader, did syntax.DID, root tree.Root) (c store.Contents, fault, err error) {
+	c, err = store.Walk(ctx, r, did, root, tree.Visitor{
+		Fault: func(_ tree.Place, _ string, err error) error {
+			fault = cmp.Or(fault, err)
+			return nil
+		},
+	})
+	c.Root = root
+	return c, fault, err
 }
 
 func (n *inspection) repo(ctx context.Context) error {
@@ -121,18 +143,20 @@ func (n *inspection) repo(ctx context.Context) error {
 	switch {
 	case err != nil || fault.name == "":
 		return err
-	case !fault.empty:
+	case fault.whole == nil:
 		n.add(fault.name, nil, "%s Restore the account from a backup, or let its owner import the repository again.", fault.what)
 	case n.private == nil:
-		n.add(fault.name, nil, "%s It is empty, so it can be made anew as soon as the signing key is there.", fault.what)
-	default:
+		n.add(fault.name, nil, "%s Its tree can be signed anew as soon as the signing key is there.", fault.what)
+	case fault.whole.Root == tree.Empty:
 		n.add(fault.name, n.mendRepo, "%s It is empty, so repairing makes it anew.", fault.what)
+	default:
+		n.add(fault.name, n.mendRepo, "%s Its tree is whole, so repairing signs that anew.", fault.what)
 	}
 	return nil
 }
 
-// mendRepo makes a new commit over the empty tree, unless that is not needed any
-// more, and tells the network.
+// mendRepo makes a new commit over the tree, unless that is not needed any more, and
+// tells the network.
 func (n *inspection) mendRepo(ctx context.Context) error {
 	a := n.Accounts
 	return a.DB.Write(ctx, func(tx *db.Tx) error {
@@ -148,8 +172,8 @@ func (n *inspection) mendRepo(ctx context.Context) error {
 		if err != nil || fault.name == "" {
 			return err
 		}
-		if !fault.empty {
-			return errors.New("repository is not empty any more")
+		if fault.whole == nil {
+			return errors.New("tree of the repository is not whole any more")
 		}
 		key, err := a.Keys.SigningKey(KeyPurpose, n.did.String(), row.Sealed)
 		if err != nil {
@@ -158,7 +182,7 @@ func (n *inspection) mendRepo(ctx context.Context) error {
 		if err := audit.Record(ctx, tx, a.Now(), n.did, audit.Repaired, fault.name); err != nil {
 			return err
 		}
-		said, err := a.putEmptyRepo(ctx, tx, acct, key, fault)
+		said, err := a.putRepo(ctx, tx, acct, key, fault)
 		if err != nil {
 			return err
 		}
@@ -167,16 +191,26 @@ func (n *inspection) mendRepo(ctx context.Context) error {
 }
 
 // signAnew makes a new commit with the signing key that an account, which tx has
-// locked, got, and returns what the network is to be told. A repository with
-// records keeps the commit that it has until the next one is made.
+// locked, got, and returns what the network is to be told. What is damaged is left as it
+// is, for [Identities.Repair].
 func (a *Accounts) signAnew(ctx context.Context, tx *db.Tx, acct *db.Account, key db.SigningKey) ([]event.Event, error) {
-	fault, err := inspectRepo(ctx, tx, acct.DID, key.Public)
-	if err != nil || fault.name != RepoSignature || !fault.empty {
+	row, err := tx.LockRepo(ctx, acct.DID)
+	if errors.Is(err, db.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, err
+	}
+	if name, _ := commitFault(acct.DID, row, key.Public); name != RepoSignature {
+		return nil, nil
 	}
 	private, err := a.Keys.SigningKey(KeyPurpose, acct.DID.String(), key.Sealed)
 	if err != nil {
 		return nil, fmt.Errorf("open signing key: %w", err)
 	}
-	return a.putEmptyRepo(ctx, tx, acct, private, fault)
+	signed, err := store.SignAnew(ctx, tx, acct.DID, row, private, a.Now())
+	if err != nil {
+		return nil, err
+	}
+	return newCommit(acct, signed), nil
 }

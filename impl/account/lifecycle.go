@@ -14,8 +14,8 @@ import (
 	"portico/impl/audit"
 	"portico/impl/budget"
 	"portico/impl/repo/car"
-	"portico/impl/repo/dagcbor"
 	"portico/impl/repo/event"
+	"portico/impl/repo/store"
 )
 
 // ErrTakenDown says that moderators took the account down, so that its owner
@@ -72,15 +72,11 @@ func syncEvent(ctx context.Context, tx *db.Tx, did syntax.DID) (event.Event, err
 	if err != nil {
 		return event.Event{}, err
 	}
-	root, err := dagcbor.ParseCID(r.Root)
+	commit, err := store.LastCommit(r)
 	if err != nil {
-		return event.Event{}, fmt.Errorf("root of repository: %w", err)
+		return event.Event{}, fmt.Errorf("repository of %s: %w", did, err)
 	}
-	commit, err := tx.RepoBlock(ctx, did, r.Root)
-	if err != nil {
-		return event.Event{}, err
-	}
-	return event.Sync(did, syntax.TID(r.Rev), car.Marshal(root, car.Block{CID: root, Data: commit})), nil
+	return event.Sync(did, syntax.TID(r.Rev), car.Marshal(commit.CID, commit)), nil
 }
 
 // Deactivate switches an account off. The zero deleteAfter asks for no deletion,

@@ -13,6 +13,7 @@ import (
 	"portico/impl/audit"
 	"portico/impl/repo"
 	"portico/impl/repo/event"
+	"portico/impl/repo/store"
 )
 
 // Repair mends what [Identities.Inspect] finds and says that it can be mended, and
@@ -96,21 +97,22 @@ func (n *inspection) mendHandle(ctx context.Context) error {
 	return n.record(ctx, DIDHandle)
 }
 
-// putEmptyRepo puts an empty repository, which follows the rev of a fault, in the
-// place of what an account, which tx has locked, has. It returns what the network
-// is to be told.
-func (a *Accounts) putEmptyRepo(
+// putRepo puts a new commit, over the tree that a fault left, in the place of what an
+// account, which tx has locked, has. It returns what the network is to be told.
+func (a *Accounts) putRepo(
 	ctx context.Context, tx *db.Tx, acct *db.Account, key atcrypto.PrivateKey, f repoFault,
 ) ([]event.Event, error) {
-	r, err := repo.Again(acct.DID, key, a.Now(), f.rev)
+	signed, err := store.Replace(ctx, tx, acct.DID, key, a.Now(), f.rev, *f.whole)
 	if err != nil {
 		return nil, err
 	}
-	if err := tx.ResetRepo(ctx, acct.DID, r.Root.String(), r.Rev.String(), blocks(r)); err != nil {
-		return nil, err
-	}
+	return newCommit(acct, signed), nil
+}
+
+// newCommit is what the network is told of a commit that changes nothing in the tree.
+func newCommit(acct *db.Account, signed *repo.Signed) []event.Event {
 	if acct.Deactivated() {
-		return nil, nil // the network hears of it at the activation
+		return nil // the network hears of it at the activation
 	}
-	return []event.Event{event.Sync(acct.DID, r.Rev, r.SyncCAR)}, nil
+	return []event.Event{event.Sync(acct.DID, signed.Rev, signed.Archive)}
 }

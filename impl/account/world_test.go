@@ -307,8 +307,8 @@ func (w *world) exists(did syntax.DID, r account.Request) {
 	if a.Handle != r.Handle || a.Email != r.Email || a.PasswordHash != r.PasswordHash {
 		w.Errorf("account is %s, %q, %q", a.Handle, a.Email, a.PasswordHash)
 	}
-	if state, err := w.db.Repo(w.Context(), did); err != nil || state.Blocks != 2 {
-		w.Errorf("repository of %s: %+v, %v; want one of 2 blocks", r.Handle, state, err)
+	if state, err := w.db.Repo(w.Context(), did); err != nil || state.Nodes != 1 || state.Records != 0 {
+		w.Errorf("repository of %s: %+v, %v; want one of an empty tree", r.Handle, state, err)
 	}
 	if _, err := w.db.SigningKey(w.Context(), did, "atproto"); err != nil {
 		w.Error(err)

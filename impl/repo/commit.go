@@ -3,14 +3,12 @@ package repo
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/atdata"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/impl/repo/dagcbor"
-	"portico/impl/repo/tree"
 )
 
 var (
@@ -78,20 +76,4 @@ func (c *Commit) Verify(key atcrypto.PublicKey) error {
 		return fmt.Errorf("%w: %w", ErrSignature, err)
 	}
 	return nil
-}
-
-// Empty reports whether the repository has no records.
-func (c *Commit) Empty() bool { return c.Data == EmptyTree }
-
-// EmptyTree is the name of the tree without records.
-var EmptyTree = tree.Empty.CID
-
-// Again returns the state of an empty repository after one that had the given rev:
-// a new commit over the same tree, signed with key. Its rev is that of [NextRev].
-func Again(did syntax.DID, key atcrypto.PrivateKey, now time.Time, after syntax.TID) (*Repository, error) {
-	rev, err := NextRev(now, after)
-	if err != nil {
-		return nil, err
-	}
-	return genesis(did, key, rev)
 }

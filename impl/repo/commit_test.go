@@ -11,6 +11,7 @@ import (
 
 	"portico/impl/repo/car"
 	"portico/impl/repo/dagcbor"
+	"portico/impl/repo/tree"
 )
 
 const somebody = syntax.DID("did:plc:tfoc4jg4ai6vr2nbwlmwdzq2")
@@ -36,11 +37,11 @@ func TestCommit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := ParseCommit(r.Blocks[1].Data)
+	c, err := ParseCommit(r.Commit.Data)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.CID != r.Root || c.DID != somebody || c.Rev != r.Rev || c.Data != r.Data || !c.Empty() {
+	if c.CID != r.Commit.CID || c.DID != somebody || c.Rev != r.Rev || c.Data != r.Data || c.Data != tree.Empty.CID {
 		t.Errorf("commit %+v of %+v", c, r)
 	}
 	if err := c.Verify(public); err != nil {
@@ -49,20 +50,24 @@ func TestCommit(t *testing.T) {
 	if err := c.Verify(other); !errors.Is(err, ErrSignature) {
 		t.Errorf("with another key: %v", err)
 	}
-	if _, err := ParseCommit(r.Blocks[0].Data); !errors.Is(err, ErrCommit) {
+	if _, err := ParseCommit(tree.EmptyNode().Data); !errors.Is(err, ErrCommit) {
 		t.Errorf("of a tree: %v", err)
 	}
 
 	// What follows has a later rev, also on a clock that stands still or went back.
 	for _, now := range []time.Time{now, now.Add(-time.Hour), now.Add(time.Hour)} {
-		next, err := Again(somebody, key, now, c.Rev)
+		rev, err := NextRev(now, c.Rev)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if next.Rev <= c.Rev || next.Data != c.Data || next.Root == c.CID {
+		next, err := Sign(somebody, key, rev, c.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rev <= c.Rev || next.Rev != rev || next.Commit.CID == c.CID {
 			t.Errorf("%+v after %+v", next, c)
 		}
-		if _, err := syntax.ParseTID(next.Rev.String()); err != nil {
+		if _, err := syntax.ParseTID(rev.String()); err != nil {
 			t.Error(err)
 		}
 	}
@@ -97,7 +102,7 @@ func TestTooLargeForAnEvent(t *testing.T) {
 		want error
 	}{{MaxArchive - 324, nil}, {MaxArchive - 323, ErrTooLarge}} {
 		data := make([]byte, tt.size)
-		s, err := Sign(somebody, key, "3jqfcqzm3fo2j", EmptyTree, car.Block{CID: dagcbor.Sum(dagcbor.CodecDAGCBOR, data), Data: data})
+		s, err := Sign(somebody, key, "3jqfcqzm3fo2j", tree.Empty.CID, car.Block{CID: dagcbor.Sum(dagcbor.CodecDAGCBOR, data), Data: data})
 		if !errors.Is(err, tt.want) {
 			t.Errorf("%d bytes: %v, want %v", tt.size, err, tt.want)
 		}
@@ -109,7 +114,7 @@ func TestTooLargeForAnEvent(t *testing.T) {
 
 func TestNoCommit(t *testing.T) {
 	good := func() map[string]any {
-		m := commit(somebody, "3jqfcqzm3fo2j", EmptyTree)
+		m := commit(somebody, "3jqfcqzm3fo2j", tree.Empty.CID)
 		m["sig"] = []byte("signature")
 		return m
 	}
@@ -160,7 +165,7 @@ func TestNoCommit(t *testing.T) {
 func TestCommitOfVersion2(t *testing.T) {
 	key, public := newKey(t)
 	for _, rev := range []syntax.TID{"", "3jqfcqzm3fo2j"} {
-		m := map[string]any{"did": somebody.String(), "version": 2, "prev": dagcbor.Sum(dagcbor.CodecDAGCBOR, nil), "data": EmptyTree}
+		m := map[string]any{"did": somebody.String(), "version": 2, "prev": dagcbor.Sum(dagcbor.CodecDAGCBOR, nil), "data": tree.Empty.CID}
 		if rev != "" {
 			m["rev"] = rev.String()
 		}
@@ -179,7 +184,7 @@ func TestCommitOfVersion2(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c.Rev != rev || c.DID != somebody || c.Data != EmptyTree || c.Verify(public) != nil {
+		if c.Rev != rev || c.DID != somebody || c.Data != tree.Empty.CID || c.Verify(public) != nil {
 			t.Errorf("with rev %q: %+v", rev, c)
 		}
 	}
@@ -194,9 +199,9 @@ func FuzzParseCommit(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	whole := r.Blocks[1].Data
+	whole := r.Commit.Data
 	f.Add(whole)
-	f.Add(r.Blocks[0].Data)
+	f.Add(tree.EmptyNode().Data)
 	f.Add(whole[:len(whole)-1])
 	f.Add([]byte{0xa1, 0x63, 's', 'i', 'g', 0x40})
 	f.Fuzz(func(t *testing.T, block []byte) {

@@ -80,39 +80,36 @@ func NextRev(now time.Time, after syntax.TID) (syntax.TID, error) {
 	return rev, nil
 }
 
-// A Repository is the state of a repository without records, ready to be stored and
-// announced.
+// A Repository is the first state of a repository, which has no records, ready to be
+// stored and announced.
 type Repository struct {
-	Root   dagcbor.CID // of the commit
+	Commit car.Block
 	Data   dagcbor.CID // of the tree's root
 	Rev    syntax.TID
-	Blocks []car.Block // the tree first, the commit last
-	// CommitCAR holds all blocks, SyncCAR the commit alone; the root of both is the
-	// commit.
+	// CommitCAR holds the commit and the tree, SyncCAR the commit alone; the root of both
+	// is the commit.
 	CommitCAR, SyncCAR []byte
 }
 
 // Genesis returns the first state of the repository of did: a commit, signed with
 // its account's key, over the empty tree. Its rev is the time now.
 func Genesis(did syntax.DID, key atcrypto.PrivateKey, now time.Time) (*Repository, error) {
-	return Again(did, key, now, "")
+	rev, err := NextRev(now, "")
+	if err != nil {
+		return nil, err
+	}
+	return genesis(did, key, rev)
 }
 
 func genesis(did syntax.DID, key atcrypto.PrivateKey, rev syntax.TID) (*Repository, error) {
-	empty := emptyTree()
-	s, err := Sign(did, key, rev, empty.CID, empty)
+	empty := tree.EmptyNode()
+	s, err := Sign(did, key, rev, empty.CID, car.Block{CID: empty.CID, Data: empty.Data})
 	if err != nil {
 		return nil, err
 	}
 	return &Repository{
-		Root: s.Commit.CID, Data: empty.CID, Rev: rev, Blocks: []car.Block{empty, s.Commit},
-		CommitCAR: s.Archive, SyncCAR: car.Marshal(s.Commit.CID, s.Commit),
+		Commit: s.Commit, Data: empty.CID, Rev: rev, CommitCAR: s.Archive, SyncCAR: car.Marshal(s.Commit.CID, s.Commit),
 	}, nil
-}
-
-func emptyTree() car.Block {
-	node := tree.EmptyNode()
-	return car.Block{CID: node.CID, Data: node.Data}
 }
 
 func commit(did syntax.DID, rev syntax.TID, data dagcbor.CID) map[string]any {

@@ -9,7 +9,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/repo"
 
-	"portico/impl/repo/dagcbor"
+	"portico/impl/repo/tree"
 )
 
 // replay is a key that gives the signature of a deterministic signer.
@@ -31,13 +31,13 @@ func TestVector(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := r.Root.String(); got != "bafyreigtooqod7463hdho4mdhhkqvcojauloag3sy2ukepnkumqu4qzn2a" {
+	if got := r.Commit.CID.String(); got != "bafyreigtooqod7463hdho4mdhhkqvcojauloag3sy2ukepnkumqu4qzn2a" {
 		t.Errorf("commit: %s", got)
 	}
 	if got := r.Data.String(); got != "bafyreie5737gdxlw5i64vzichcalba3z2v5n6icifvx5xytvske7mr3hpm" {
 		t.Errorf("tree: %s", got)
 	}
-	if got := hex.EncodeToString(r.Blocks[0].Data); got != "a2616580616cf6" {
+	if got := hex.EncodeToString(tree.EmptyNode().Data); got != "a2616580616cf6" {
 		t.Errorf("tree's bytes: %s", got)
 	}
 }
@@ -57,7 +57,7 @@ func TestGenesis(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	commit, tree, err := repo.LoadRepoFromCAR(t.Context(), bytes.NewReader(r.CommitCAR))
+	commit, records, err := repo.LoadRepoFromCAR(t.Context(), bytes.NewReader(r.CommitCAR))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestGenesis(t *testing.T) {
 	if commit.DID != "did:plc:tfoc4jg4ai6vr2nbwlmwdzq2" || commit.Version != 3 || commit.Prev != nil || commit.Rev != r.Rev.String() {
 		t.Errorf("commit: %+v", commit)
 	}
-	if !tree.MST.IsEmpty() {
+	if !records.MST.IsEmpty() {
 		t.Error("tree is not empty")
 	}
 	if got := r.Rev.Time(); !got.Equal(now) || len(r.Rev) != 13 || r.Rev[11:] != "22" {
@@ -80,16 +80,14 @@ func TestGenesis(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cid.String() != r.Root.String() || alone.Rev != r.Rev.String() {
+	if cid.String() != r.Commit.CID.String() || alone.Rev != r.Rev.String() {
 		t.Errorf("sync has commit %s, rev %s", cid, alone.Rev)
 	}
-	if len(r.SyncCAR) >= len(r.CommitCAR) || bytes.Contains(r.SyncCAR, r.Blocks[0].Data) {
+	if len(r.SyncCAR) >= len(r.CommitCAR) || bytes.Contains(r.SyncCAR, tree.EmptyNode().Data) {
 		t.Error("sync holds more than the commit")
 	}
-	for _, b := range r.Blocks {
-		if b.CID != dagcbor.Sum(dagcbor.CodecDAGCBOR, b.Data) {
-			t.Errorf("block %s has another hash", b.CID)
-		}
+	if err := r.Commit.Check(); err != nil {
+		t.Error(err)
 	}
 }
 

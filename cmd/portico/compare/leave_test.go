@@ -46,35 +46,27 @@ func exports(t *testing.T, data string) http.Handler {
 	t.Cleanup(func() { store.Close() })
 	export := func(r *http.Request) ([]byte, error) {
 		did := r.FormValue("did")
-		var root string
-		if err := store.QueryRowContext(r.Context(), `SELECT root FROM repo WHERE did = ?`, did).Scan(&root); err != nil {
+		var root, commit []byte
+		if err := store.QueryRowContext(r.Context(), `SELECT commit_cid, commit_block FROM repo WHERE did = ?`, did).Scan(&root, &commit); err != nil {
 			return nil, err
 		}
-		head, err := dagcbor.ParseCID(root)
-		if err != nil {
-			return nil, err
-		}
+		head := dagcbor.CID(root)
 		header, err := dagcbor.Marshal(map[string]any{"version": int64(1), "roots": []any{head}})
 		if err != nil {
 			return nil, err
 		}
-		car := frame(nil, header)
-		rows, err := store.QueryContext(r.Context(), `SELECT cid, data FROM repo_block WHERE did = ?`, did)
+		car := frame(frame(nil, header), append(root, commit...))
+		rows, err := store.QueryContext(r.Context(), `SELECT cid, data FROM node WHERE did = ?`, did)
 		if err != nil {
 			return nil, err
 		}
 		defer rows.Close()
 		for rows.Next() {
-			var name string
-			var block []byte
+			var name, block []byte
 			if err := rows.Scan(&name, &block); err != nil {
 				return nil, err
 			}
-			id, err := dagcbor.ParseCID(name)
-			if err != nil {
-				return nil, err
-			}
-			car = frame(car, append(id[:], block...))
+			car = frame(car, append(name, block...))
 		}
 		return car, rows.Err()
 	}

@@ -11,6 +11,7 @@ import (
 	"portico/db"
 	"portico/impl/account/auth"
 	"portico/impl/budget"
+	"portico/impl/repo/store"
 )
 
 // CheckAccountStatus tells somebody who moves an account how far that is.
@@ -39,7 +40,8 @@ func (s *Service) CheckAccountStatus(ctx context.Context) (*api.CheckAccountStat
 	}
 	return &api.CheckAccountStatusOutput{
 		Activated: caller.Account.Active(), ValidDID: unfit == nil,
-		RepoCommit: syntax.CID(repo.Root), RepoRev: repo.Rev, RepoBlocks: int64(repo.Blocks),
+		RepoCommit: syntax.CID(store.CID(repo.CommitCID).String()), RepoRev: repo.Rev,
+		RepoBlocks:     int64(1 + repo.Nodes + repo.Records), // the commit is one
 		IndexedRecords: int64(repo.Records),
 		ExpectedBlobs:  int64(repo.ExpectedBlobs), ImportedBlobs: int64(repo.ImportedBlobs),
 	}, nil

@@ -21,6 +21,7 @@ import (
 	"portico/impl/budget"
 	"portico/impl/identity/plc"
 	"portico/impl/repo/event"
+	"portico/impl/repo/store"
 	"portico/impl/servertest"
 )
 
@@ -373,7 +374,7 @@ func TestCheckAccountStatus(t *testing.T) {
 	check := func(activated, valid bool) {
 		t.Helper()
 		want := fmt.Sprintf(`{"activated":%t,"validDid":%t,"repoCommit":"%s","repoRev":"%s","repoBlocks":2,`+
-			`"indexedRecords":0,"privateStateValues":0,"expectedBlobs":0,"importedBlobs":0}`, activated, valid, repo.Root, repo.Rev)
+			`"indexedRecords":0,"privateStateValues":0,"expectedBlobs":0,"importedBlobs":0}`, activated, valid, store.CID(repo.CommitCID), repo.Rev)
 		if a := f.Accepted(f.Get("checkAccountStatus", u.Access)); strings.TrimSpace(a.Body) != want {
 			t.Errorf("answer %s\nwant   %s", a.Body, want)
 		}
@@ -559,7 +560,7 @@ func TestDesign10DeletionRemovesEveryRow(t *testing.T) {
 	}
 	before := tables(u.DID.String())
 	for _, table := range []string{
-		"account", "app_password", "email_code", "event", "invite", "invite_use", "known_address", "mail", "repo", "repo_block",
+		"account", "app_password", "email_code", "event", "invite", "invite_use", "known_address", "mail", "node", "repo",
 		"reserved_key", "session", "signing_key",
 	} {
 		if before[table] == 0 {

@@ -27,7 +27,10 @@ import (
 	"portico/impl/identity/resolve"
 	"portico/impl/keyring"
 	"portico/impl/repo"
+	"portico/impl/repo/car"
 	"portico/impl/repo/dagcbor"
+	"portico/impl/repo/store"
+	"portico/impl/repo/tree"
 	"portico/impl/servertest"
 )
 
@@ -126,22 +129,29 @@ func (s operator) put(did syntax.DID, handle syntax.Handle) *atcrypto.PrivateKey
 	return key
 }
 
-// putRepo stores a repository of did that key signs, over a tree.
-func (s operator) putRepo(did syntax.DID, key atcrypto.PrivateKey, tree map[string]any, more ...db.Block) {
+// putRepo stores a repository of did that key signs, a second from now, with records at
+// some paths.
+func (s operator) putRepo(did syntax.DID, key atcrypto.PrivateKey, paths ...string) {
 	s.Helper()
-	data := servertest.Must(dagcbor.Marshal(tree))
-	treeCID := dagcbor.Sum(dagcbor.CodecDAGCBOR, data)
-	rev := syntax.NewTIDFromTime(s.Now().Add(time.Second), 0).String()
-	commit := map[string]any{"did": did.String(), "version": 3, "data": treeCID, "rev": rev, "prev": nil}
-	commit["sig"] = servertest.Must(key.HashAndSign(servertest.Must(dagcbor.Marshal(commit))))
-	root := servertest.Must(dagcbor.Marshal(commit))
-	rootCID := dagcbor.Sum(dagcbor.CodecDAGCBOR, root).String()
+	first := servertest.Must(repo.Genesis(did, key, s.Now().Add(time.Second)))
+	var writes []tree.Write
+	for _, path := range paths {
+		writes = append(writes, tree.Write{Action: tree.Create, Path: path, Record: car.Block{CID: dagcbor.Sum(dagcbor.CodecDAGCBOR, []byte(path))}})
+	}
 	s.Write(func(tx *db.Tx) error {
-		return tx.ResetRepo(s.Context(), did, rootCID, rev, append(more, db.Block{CID: treeCID.String(), Data: data}, db.Block{CID: rootCID, Data: root}))
+		err := errors.Join(tx.DeleteRepo(s.Context(), did), tx.DeleteNodes(s.Context(), did), store.Create(s.Context(), tx, did, first))
+		if err == nil && len(writes) > 0 {
+			_, err = store.Commit(s.Context(), tx, did, key, s.Now(), nil, writes)
+		}
+		return err
 	})
 }
 
-func emptyTree() map[string]any { return map[string]any{"e": []any{}, "l": nil} }
+// records are paths of a tree of two layers: one key above four.
+var records = []string{
+	"com.example.record/3jqfcqzm3fo2j", "com.example.record/3jqfcqzm3fp2j", "com.example.record/3jqfcqzm3fr2j",
+	"com.example.record/3jqfcqzm3fs2j", "com.example.record/3jqfcqzm4fc2j",
+}
 
 // What is found, what of it is mended, and what remains.
 func TestInspectAndRepairAccount(t *testing.T) {
@@ -153,14 +163,34 @@ func TestInspectAndRepairAccount(t *testing.T) {
 		change(key)
 		s.Write(func(tx *db.Tx) error { return tx.PutSigningKey(s.Context(), *key) })
 	}
-	stored := func(s operator, u servertest.User) (*db.Repo, []db.Block) {
-		return servertest.Must(s.DB.Repo(s.Context(), u.DID)), servertest.Must(s.DB.RepoBlocks(s.Context(), u.DID))
+	// reset changes the row of a repository.
+	reset := func(s operator, u servertest.User, change func(*db.Repo)) {
+		s.Write(func(tx *db.Tx) error {
+			r, err := tx.LockRepo(s.Context(), u.DID)
+			if err != nil {
+				return err
+			}
+			before := r.CommitCID
+			change(r)
+			return tx.UpdateRepo(s.Context(), u.DID, *r, before)
+		})
 	}
-	reset := func(s operator, u servertest.User, change func(*db.Repo, []db.Block) []db.Block) {
-		r, blocks := stored(s, u)
-		blocks = change(r, blocks)
-		s.Write(func(tx *db.Tx) error { return tx.ResetRepo(s.Context(), u.DID, r.Root, r.Rev, blocks) })
+	filled := func(s operator, u servertest.User) {
+		s.putRepo(u.DID, servertest.Must(s.Keys.SigningKey(account.KeyPurpose, u.DID.String(),
+			servertest.Must(s.DB.SigningKey(s.Context(), u.DID, account.KeyPurpose)).Sealed)), records...)
 	}
+	putNode := func(s operator, u servertest.User, n db.Node) {
+		s.Write(func(tx *db.Tx) error { return tx.PutNode(s.Context(), u.DID, n) })
+	}
+	deleteNode := func(s operator, u servertest.User, low string, layer int) {
+		s.Write(func(tx *db.Tx) error { return tx.DeleteNode(s.Context(), u.DID, db.Place{Low: low, Layer: layer}) })
+	}
+	deleteRow := func(s operator, u servertest.User) {
+		s.Write(func(tx *db.Tx) error { return tx.DeleteRepo(s.Context(), u.DID) })
+	}
+	noCommit := func(r *db.Repo) { r.CommitBlock = []byte{} }
+	cut := func(r *db.Repo) { r.CommitBlock = r.CommitBlock[1:] }
+	spare := db.Node{Low: "spare", CID: []byte("spare"), Data: []byte("spare")}
 	tests := []struct {
 		name          string
 		spoil         func(s operator, u servertest.User)
@@ -206,57 +236,87 @@ func TestInspectAndRepairAccount(t *testing.T) {
 		{"unreadable key and wrong DID", func(s operator, u servertest.User) {
 			putKey(s, u, func(k *db.SigningKey) { k.Sealed = []byte("nothing") })
 			s.ChangeDID(u.DID, func(d *plc.Data) { d.VerificationMethods["atproto"] = servertest.DIDKey(other) })
-			s.putRepo(u.DID, other, emptyTree())
+			s.putRepo(u.DID, other)
 		}, "signing_key_unreadable repo_signature did_signing_key", "signing_key_unreadable repo_signature did_signing_key",
 			"as soon as the signing key is there"},
 
-		{"commit missing", func(s operator, u servertest.User) {
-			reset(s, u, func(r *db.Repo, b []db.Block) []db.Block { return nil })
-		}, "repo_damaged+", "", "commit of the repository is missing"},
-		{"commit damaged", func(s operator, u servertest.User) {
-			reset(s, u, func(r *db.Repo, b []db.Block) []db.Block {
-				for i := range b {
-					if b[i].CID == r.Root {
-						b[i].Data = b[i].Data[1:]
-					}
-				}
-				return b
-			})
+		{"commit missing", func(s operator, u servertest.User) { reset(s, u, noCommit) }, "repo_damaged+", "", "commit of the repository is missing"},
+		{"commit and tree missing", func(s operator, u servertest.User) {
+			reset(s, u, noCommit)
+			deleteNode(s, u, "", 0)
+		}, "repo_damaged+", "", "is empty"},
+		{"name of the commit missing", func(s operator, u servertest.User) {
+			reset(s, u, func(r *db.Repo) { r.CommitCID = []byte{} })
 		}, "repo_damaged+", "", "commit of the repository is damaged"},
+		{"commit damaged", func(s operator, u servertest.User) { reset(s, u, cut) }, "repo_damaged+", "", "commit of the repository is damaged"},
 		{"another rev", func(s operator, u servertest.User) {
-			reset(s, u, func(r *db.Repo, b []db.Block) []db.Block {
-				r.Rev = syntax.NewTIDFromTime(s.Now().Add(time.Hour), 0).String()
-				return b
-			})
+			reset(s, u, func(r *db.Repo) { r.Rev = syntax.NewTIDFromTime(s.Now().Add(time.Hour), 0).String() })
 		}, "repo_damaged+", "", ""},
 		{"no rev", func(s operator, u servertest.User) {
-			reset(s, u, func(r *db.Repo, b []db.Block) []db.Block { r.Rev = "zzzz"; return b })
+			reset(s, u, func(r *db.Repo) { r.Rev = "zzzz" })
 		}, "repo_damaged+", "", ""},
-		{"tree missing", func(s operator, u servertest.User) {
-			reset(s, u, func(r *db.Repo, b []db.Block) []db.Block {
-				if b[0].CID == r.Root {
-					return b[:1]
-				}
-				return b[1:]
-			})
-		}, "repo_damaged+", "", "tree is missing"},
+		{"another count", func(s operator, u servertest.User) {
+			reset(s, u, func(r *db.Repo) { r.Records++ })
+		}, "repo_damaged+", "", "as were counted"},
+		{"tree missing", func(s operator, u servertest.User) { deleteNode(s, u, "", 0) }, "repo_damaged+", "", "tree is missing"},
 		{"tree damaged", func(s operator, u servertest.User) {
-			reset(s, u, func(r *db.Repo, b []db.Block) []db.Block {
-				for i := range b {
-					if b[i].CID == repo.EmptyTree.String() {
-						b[i].Data = []byte("tree")
-					}
-				}
-				return b
-			})
+			putNode(s, u, db.Node{CID: tree.Empty.CID[:], Data: []byte("tree")})
 		}, "repo_damaged+", "", "tree is missing or damaged"},
-		{"another's signature", func(s operator, u servertest.User) { s.putRepo(u.DID, other, emptyTree()) }, "repo_signature+", "", "not signed"},
-		{"another's signature, with records", func(s operator, u servertest.User) {
-			s.putRepo(u.DID, other, map[string]any{"e": []any{}, "l": repo.EmptyTree}, db.Block{CID: repo.EmptyTree.String(), Data: []byte("x")})
-		}, "repo_signature", "repo_signature", "Restore the account"},
-		{"commit missing, with records", func(s operator, u servertest.User) {
-			reset(s, u, func(r *db.Repo, b []db.Block) []db.Block { return []db.Block{{CID: "record", Data: []byte{0xa0}}} })
+		{"spare node", func(s operator, u servertest.User) { putNode(s, u, spare) }, "repo_damaged+", "", "nodes beside"},
+		{"commit missing, spare node", func(s operator, u servertest.User) {
+			reset(s, u, noCommit)
+			putNode(s, u, spare)
 		}, "repo_damaged", "repo_damaged", "Restore the account"},
+		{"row missing, spare node", func(s operator, u servertest.User) {
+			deleteRow(s, u)
+			putNode(s, u, spare)
+		}, "repo_missing", "repo_missing", "Restore the account"},
+		{"another's signature", func(s operator, u servertest.User) { s.putRepo(u.DID, other) }, "repo_signature+", "", "not signed"},
+
+		{"with records", filled, "", "", ""},
+		{"another's signature, with records", func(s operator, u servertest.User) { s.putRepo(u.DID, other, records...) },
+			"repo_signature+", "", "Its tree is whole"},
+		{"commit missing, with records", func(s operator, u servertest.User) {
+			filled(s, u)
+			reset(s, u, noCommit)
+		}, "repo_damaged+", "", "Its tree is whole"},
+		{"row missing, with records", func(s operator, u servertest.User) {
+			filled(s, u)
+			deleteRow(s, u)
+		}, "repo_missing+", "", "Its tree is whole"},
+		{"another count, with records", func(s operator, u servertest.User) {
+			filled(s, u)
+			reset(s, u, func(r *db.Repo) { r.Nodes, r.Records = 1, 0 })
+		}, "repo_damaged+", "", "as were counted"},
+		{"spare node, with records", func(s operator, u servertest.User) {
+			filled(s, u)
+			putNode(s, u, spare)
+		}, "repo_damaged+", "", "nodes beside"},
+		{"commit missing and a spare node, with records", func(s operator, u servertest.User) {
+			filled(s, u)
+			reset(s, u, noCommit)
+			putNode(s, u, spare)
+		}, "repo_damaged", "repo_damaged", "Restore the account"},
+		{"node missing, with records", func(s operator, u servertest.User) {
+			filled(s, u)
+			deleteNode(s, u, records[3], 0)
+		}, "repo_damaged", "repo_damaged", "tree is missing or damaged. Restore the account"},
+		{"node damaged, with records", func(s operator, u servertest.User) {
+			filled(s, u)
+			n := servertest.Must(s.DB.Node(s.Context(), u.DID, db.Place{}))
+			n.Data[len(n.Data)-1] ^= 1
+			putNode(s, u, *n)
+		}, "repo_damaged", "repo_damaged", "tree is missing or damaged. Restore the account"},
+		{"commit and root missing, with records", func(s operator, u servertest.User) {
+			filled(s, u)
+			reset(s, u, noCommit)
+			deleteNode(s, u, "", 1)
+		}, "repo_damaged", "repo_damaged", "Restore the account"},
+		{"row and a node missing, with records", func(s operator, u servertest.User) {
+			filled(s, u)
+			deleteRow(s, u)
+			deleteNode(s, u, "", 0)
+		}, "repo_missing", "repo_missing", "Restore the account"},
 
 		{"tombstone", func(s operator, u servertest.User) { s.Tombstone(u.DID) }, "did_tombstoned", "did_tombstoned", "tombstone"},
 		{"another server", func(s operator, u servertest.User) {
@@ -298,7 +358,7 @@ func TestInspectAndRepairAccount(t *testing.T) {
 		}, "did_handle+", "", "names nothing"},
 		{"all at once", func(s operator, u servertest.User) {
 			s.SetAccount(u.DID, func(a *db.Account) { a.Email = "" })
-			s.putRepo(u.DID, other, emptyTree())
+			s.putRepo(u.DID, other)
 			s.ChangeDID(u.DID, func(d *plc.Data) {
 				d.VerificationMethods["atproto"] = servertest.DIDKey(other)
 				d.SetHandle("else.test")
@@ -355,21 +415,23 @@ func TestRepairedRepository(t *testing.T) {
 		for _, tt := range []struct {
 			name       string
 			deactivate bool
+			records    []string
 			events     string
-		}{{"anna", false, "#sync"}, {"berta", true, ""}} {
+		}{{"anna", false, nil, "#sync"}, {"berta", true, nil, ""}, {"carla", false, records, "#sync"}} {
 			u := s.SignUp(tt.name)
 			if tt.deactivate {
 				s.Deactivate(u.DID)
 			}
 			before := servertest.Must(s.DB.Repo(t.Context(), u.DID))
-			s.putRepo(u.DID, servertest.Must(keyring.NewKey(rand.Reader)), emptyTree())
+			s.putRepo(u.DID, servertest.Must(keyring.NewKey(rand.Reader)), tt.records...)
 			damaged := servertest.Must(s.DB.Repo(t.Context(), u.DID))
 			last := servertest.Must(s.DB.LastEvent(t.Context()))
 			s.repairs(u.DID, "repo_signature+", "")
 			after := servertest.Must(s.DB.Repo(t.Context(), u.DID))
-			commit := servertest.Must(repo.ParseCommit(servertest.Must(s.DB.RepoBlock(t.Context(), u.DID, after.Root))))
+			commit := servertest.Must(repo.ParseCommit(after.CommitBlock))
 			key := servertest.Must(atcrypto.ParsePublicDIDKey(s.SigningKey(u.DID)))
-			if err := commit.Verify(key); err != nil || !commit.Empty() || after.Rev <= damaged.Rev || after.Blocks != 2 || before.Root == after.Root {
+			if err := commit.Verify(key); err != nil || commit.CID != store.CID(after.CommitCID) || commit.Data != store.CID(damaged.DataCID) ||
+				after.Rev <= damaged.Rev || after.Records != len(tt.records) || after.Nodes != damaged.Nodes || bytes.Equal(before.CommitCID, after.CommitCID) {
 				t.Errorf("%v; before %v, damaged %v, after %v", err, before, damaged, after)
 			}
 			var heard []string
@@ -410,7 +472,7 @@ func TestInspectAccountWithoutSigningKey(t *testing.T) {
 	defer raw.Close()
 	for _, tt := range []struct{ table, found, repaired, remain string }{
 		{"repo", "repo_missing+", "repo_missing+", ""},
-		{"repo_block", "repo_damaged+", "repo_damaged+", ""},
+		{"node", "repo_damaged+", "repo_damaged+", ""},
 		{"signing_key", "signing_key_missing", "", "signing_key_missing"},
 		{"repo", "signing_key_missing repo_missing", "", "signing_key_missing repo_missing"},
 	} {
@@ -426,7 +488,7 @@ func TestInspectAccountWithoutDirectory(t *testing.T) {
 	s := newOperator(t)
 	u := s.SignUp("alice")
 	s.ChangeDID(u.DID, func(d *plc.Data) { d.SetHandle("else.test") })
-	s.putRepo(u.DID, servertest.Must(keyring.NewKey(rand.Reader)), emptyTree())
+	s.putRepo(u.DID, servertest.Must(keyring.NewKey(rand.Reader)))
 	for _, fault := range []servertest.Fault{
 		servertest.HangsUp,
 		servertest.Says("", 503, ""),
@@ -644,7 +706,7 @@ func TestRepairsAndChangesRace(t *testing.T) {
 			d.SetHandle("else.test")
 			d.VerificationMethods["atproto"] = servertest.DIDKey(servertest.Must(keyring.NewKey(rand.Reader)))
 		})
-		s.putRepo(u.DID, servertest.Must(keyring.NewKey(rand.Reader)), emptyTree())
+		s.putRepo(u.DID, servertest.Must(keyring.NewKey(rand.Reader)))
 		var all sync.WaitGroup
 		for n := range 8 {
 			all.Go(func() {
@@ -676,7 +738,7 @@ func TestInspectAccountAfterAChangeOfTheSigningKey(t *testing.T) {
 		t.Errorf("key %s, want %s", s.SigningKey(u.DID), key)
 	}
 	s.finds(u.DID, "")
-	if after := servertest.Must(s.DB.Repo(t.Context(), u.DID)); after.Rev <= before.Rev || after.Root == before.Root {
+	if after := servertest.Must(s.DB.Repo(t.Context(), u.DID)); after.Rev <= before.Rev || bytes.Equal(after.CommitCID, before.CommitCID) {
 		t.Errorf("repository %+v, before %+v", after, before)
 	}
 }

@@ -137,7 +137,7 @@ func link(c dagcbor.CID) any {
 
 // GenesisCommit is the event of a repository's first commit.
 func GenesisCommit(did syntax.DID, r *repo.Repository) Event {
-	return Commit{Repo: did, Commit: r.Root, Rev: r.Rev, Blocks: r.CommitCAR}.Event()
+	return Commit{Repo: did, Commit: r.Commit.CID, Rev: r.Rev, Blocks: r.CommitCAR}.Event()
 }
 
 // maxEntries is how many entries a body may have so that two more leave the head of

@@ -139,6 +139,25 @@ func (t Tree) Path(ctx context.Context, key string) ([]car.Block, dagcbor.CID, e
 	return blocks, dagcbor.CID{}, nil
 }
 
+// Below returns where the search path of a key goes on below a node, and false where it
+// ends, which it also does at a node that is malformed. It is for a [Source] that goes
+// down node by node.
+func Below(n Row, key string) (Place, bool) {
+	at, err := decode(n.Data)
+	if err != nil {
+		return Place{}, false
+	}
+	i := search(at.keys, key)
+	if at.kids[i] == (dagcbor.CID{}) {
+		return Place{}, false
+	}
+	low := n.Place.Low
+	if i > 0 {
+		low = at.keys[i-1].key
+	}
+	return Place{low, n.Place.Layer - 1}, true
+}
+
 // CheckPath returns ErrPath unless path is a collection and a record key: what a key of
 // a tree has to be so that others take it.
 func CheckPath(path string) error {
