@@ -349,7 +349,8 @@ func (o *overlay) run(program string, stdin *bytes.Buffer) string {
 	if err := os.WriteFile(list, replace, 0o666); err != nil {
 		o.Fatal(err)
 	}
-	cmd := exec.CommandContext(o.Context(), "go", "run", "-overlay", list, program)
+	// What runs once is not worth the whole of the compiler's pains.
+	cmd := exec.CommandContext(o.Context(), "go", "run", "-overlay", list, "-gcflags", program+"/...=-N -l -dwarf=false", "-ldflags", "-s -w", program)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &stdout, &stderr
 	if err := cmd.Run(); err != nil {

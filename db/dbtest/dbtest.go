@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -22,8 +24,36 @@ type Option func(*db.Config)
 // the test ends. It does not wait for the disk.
 func Open(t testing.TB, options ...Option) *db.DB {
 	t.Helper()
-	return open(t, db.Config{Dir: t.TempDir(), Synchronous: "OFF"}, options)
+	dir := t.TempDir()
+	empty, err := emptySQLite()
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, sqliteFile), empty, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return open(t, db.Config{Dir: dir, Synchronous: "OFF"}, options)
 }
+
+const sqliteFile = "portico.sqlite"
+
+// emptySQLite is the file of a database with the newest schema and no rows: all that
+// [Open] returns are copies of it.
+var emptySQLite = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "portico-sqlite-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	d, err := db.Open(context.Background(), db.Config{Dir: dir, Synchronous: "OFF", Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return nil, err
+	}
+	if err := d.Close(); err != nil { // which empties the log into the file
+		return nil, err
+	}
+	return os.ReadFile(filepath.Join(dir, sqliteFile))
+})
 
 // Postgres returns an empty Postgres database, closed and dropped when the test
 // ends. See [PostgresURL] for where it lives.
@@ -66,7 +96,7 @@ var databases atomic.Int64
 // the test is skipped, or fails where CI is set.
 func PostgresURL(t testing.TB) string {
 	t.Helper()
-	return createDatabase(t, "TEMPLATE "+template)
+	return createDatabase(t, "TEMPLATE "+template+sharedCluster(t).strategy)
 }
 
 // EmptyPostgresURL is [PostgresURL] without a schema.
