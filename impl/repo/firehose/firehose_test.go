@@ -111,11 +111,6 @@ func (l *memoryLog) Events(ctx context.Context, after int64, limit, size int) ([
 	l.reading++
 	defer func() { l.reading-- }()
 	l.most, l.largest = max(l.most, l.reading), max(l.largest, size)
-	if l.takes > 0 {
-		l.mu.Unlock()
-		time.Sleep(l.takes) // of the bubble's time
-		l.mu.Lock()
-	}
 	if err := l.failed(); err != nil {
 		return nil, err
 	}
@@ -127,7 +122,13 @@ func (l *memoryLog) Events(ctx context.Context, after int64, limit, size int) ([
 			break
 		}
 	}
-	return slices.Clone(page), nil
+	page = slices.Clone(page)
+	if l.takes > 0 {
+		l.mu.Unlock()
+		time.Sleep(l.takes) // of the bubble's time
+		l.mu.Lock()
+	}
+	return page, nil
 }
 
 func (l *memoryLog) LastEvent(context.Context) (int64, error) {
@@ -545,6 +546,7 @@ func TestDeletedAccountLeavesTheRing(t *testing.T) {
 		if log.reads != reads {
 			t.Error("the ring has no place for those cursors")
 		}
+		f.held(t)
 	})
 }
 
@@ -751,16 +753,30 @@ func TestPagesOfStoppedConsumers(t *testing.T) {
 		for range 40 {
 			log.add(alice, 100_000)
 		}
-		f := start(t, log, Options{Backfills: 2, PageBytes: 3 << 20, RingBytes: 1})
+		f := start(t, log, Options{Backfills: 2, PageBytes: 3 << 20, RingBytes: 1, Poll: time.Hour})
 		stopped := gate{make(chan struct{})}
+		var all []*follower
 		for i, want := range []int{1 << 20, 1 << 20, 1 << 20, 3 << 18, 3 << 20 / 5, 1 << 19} {
 			log.largest = 0
-			f.follow(new(int64(0)), stopped.pass).want(t, log.frames(t)[0])
-			if log.largest != want && log.largest != 1<<20 { // the reader's
+			c := f.follow(new(int64(0)), stopped.pass)
+			c.want(t, log.frames(t)[0])
+			if log.largest != want {
 				t.Errorf("consumer %d asked for %d bytes, want %d", i+1, log.largest, want)
 			}
+			all = append(all, c)
+		}
+		log.largest = 0
+		f.follow(new(int64(0)), nil).want(t, log.frames(t)...)
+		if log.largest != 3<<20/7 {
+			t.Errorf("consumer 7 asked for %d bytes, want %d", log.largest, 3<<20/7)
+		}
+		for _, c := range all {
+			c.stop()
 		}
 		f.follow(new(int64(0)), nil).want(t, log.frames(t)...)
+		if log.largest != 1<<20 {
+			t.Errorf("alone again it asked for %d bytes, want %d", log.largest, 1<<20)
+		}
 	})
 }
 
@@ -783,21 +799,35 @@ func TestRingIsBounded(t *testing.T) {
 			}
 			f.Wake()
 			synctest.Wait()
-			held := 0
-			for _, e := range f.ring.entries {
-				held += e.bytes()
-			}
-			if held != f.ring.bytes || held > most {
-				t.Fatalf("the ring holds %d bytes and counts %d, want at most %d", held, f.ring.bytes, most)
+			if held := f.held(t); held > most {
+				t.Fatalf("the ring holds %d bytes, want at most %d", held, most)
 			}
 			log.outdate(log.last)
 		}
-		if grown := heap() - before; grown > 4*most {
-			t.Errorf("memory grew by %d bytes, want at most %d: ring, array of its entries, and a frame of the consumer", grown, 4*most)
+		for range 40 {
+			log.add(alice, 100_000)
+			f.Wake()
+			synctest.Wait()
+			log.outdate(log.last)
+			if grown := heap() - before; grown > 3*most {
+				t.Fatalf("memory grew by %d bytes, want at most %d: the ring, and the page of the consumer", grown, 3*most)
+			}
 		}
 		close(slow.open)
 		c.wantEnd(t, ErrConsumerTooSlow)
 	})
+}
+
+// held is what the ring holds, in bytes, which it counts itself.
+func (f *fixture) held(t *testing.T) (held int) {
+	t.Helper()
+	for _, e := range f.ring.entries {
+		held += e.bytes()
+	}
+	if held != f.ring.bytes {
+		t.Fatalf("the ring holds %d bytes and counts %d", held, f.ring.bytes)
+	}
+	return held
 }
 
 func heap() int {
