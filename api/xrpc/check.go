@@ -54,6 +54,34 @@ func Unmarshal(s *Schema, data []byte, v any) error {
 	return nil
 }
 
+// numbers checks that the numbers in the value at i are integers that JavaScript can hold:
+// there are no others in the data model.
+func (c *checker) numbers(i int) *Issue {
+	switch b := c.data[i]; {
+	case b == '{':
+		for key := c.first(i); key >= 0; {
+			at := c.value(key)
+			if issue := c.numbers(at); issue != nil {
+				return issue.below(c.text(key))
+			}
+			key = c.after(c.skip(at))
+		}
+	case b == '[':
+		n := 0
+		for item := c.first(i); item >= 0; item = c.after(c.skip(item)) {
+			if issue := c.numbers(item); issue != nil {
+				return issue.at(n)
+			}
+			n++
+		}
+	case b == '-' || '0' <= b && b <= '9':
+		if _, _, ok := c.integer(i, c.skip(i)); !ok {
+			return c.wrongType("one of null, boolean, integer, string, cid, bytes, array or object", i)
+		}
+	}
+	return nil
+}
+
 // edited returns a copy of the data with the edits made.
 func (c *checker) edited() []byte {
 	slices.SortStableFunc(c.edits, func(a, b edit) int {
@@ -103,6 +131,7 @@ func (c *checker) check(s *Schema, i int) *Issue {
 		if c.data[i] != '{' || c.isScalar(i) {
 			return c.wrongType("object", i)
 		}
+		return c.numbers(i)
 	case kindNull:
 		if c.data[i] != 'n' {
 			return c.wrongType("null", i)

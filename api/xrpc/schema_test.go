@@ -95,7 +95,11 @@ func TestIssues(t *testing.T) {
 		{"const boolean", Boolean(ConstBoolean(true)), `false`, `Expected true (got false) at $`},
 		{"odd name", Object(Required("a-b", Object(Required("c", Null())))), `{"a-b":{"c":1}}`, `Expected null value type (got 1) at $["a-b"].c`},
 		{"unknown", Unknown(), `[]`, `Expected object value type (got []) at $`},
-		{"unknown object", Unknown(), `{"a":[1.5]}`, ``},
+		{"unknown object", Unknown(), `{"a":[1.0,{},[-1e2]]}`, ``},
+		{"fraction in an unknown object", Unknown(), `{"x":{"a-b":[0,1.5]}}`,
+			`Expected one of null, boolean, integer, string, cid, bytes, array or object value type (got 1.5) at $.x["a-b"][1]`},
+		{"unsafe integer in an unknown object", Unknown(), `{"a":9007199254740992}`,
+			`Expected one of null, boolean, integer, string, cid, bytes, array or object value type (got 9007199254740992) at $.a`},
 		{"any", Any(), ` null `, ``},
 		{"recursive", treeTable, `{"name":"a","children":[{"name":"b"},{"children":[]}]}`, `Missing required key "name" at $.children[1]`},
 

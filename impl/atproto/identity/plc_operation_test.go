@@ -160,7 +160,8 @@ func TestSignPLCOperationRefuses(t *testing.T) {
 	f.Refused(sign(code), 502, "UpstreamFailure", "Unable to perform PLC operation")
 	f.PLC.Spoil(nil)
 	f.Refused(sign(code), 400, "InvalidToken", "Token is invalid")
-	f.Refused(f.Post("signPlcOperation", `{"token":"`+f.signature(u)+`","services":{"a":1.5}}`, u.Access), 400, "InvalidRequest", "Invalid operation")
+	f.Refused(f.Post("signPlcOperation", `{"token":"`+f.signature(u)+`","services":{"a":1.5}}`, u.Access), 400, "InvalidRequest",
+		"Expected one of null, boolean, integer, string, cid, bytes, array or object value type (got 1.5) at $.services.a")
 
 	code = f.signature(u)
 	f.Tombstone(u.DID)
