@@ -126,7 +126,7 @@ func appendHead(b []byte, major byte, n uint64) []byte {
 }
 
 // AppendText appends a text string, which has to be valid UTF-8.
-func AppendText(b []byte, s string) []byte {
+func AppendText[T string | []byte](b []byte, s T) []byte {
 	return append(appendHead(b, majorText, uint64(len(s))), s...)
 }
 
@@ -140,6 +140,20 @@ func AppendNull(b []byte) []byte { return append(b, simpleNull) }
 
 // AppendLink appends a link.
 func AppendLink(b []byte, c CID) []byte { return append(append(b, linkHead...), c[:]...) }
+
+// AppendLinkBytes appends a link to what has a CID of any kind, in its binary form.
+func AppendLinkBytes(b, cid []byte) []byte {
+	b = appendHead(appendHead(b, majorTag, tagLink), majorBytes, uint64(len(cid)+1))
+	return append(append(b, 0), cid...)
+}
+
+// AppendBool appends false or true.
+func AppendBool(b []byte, v bool) []byte {
+	if v {
+		return append(b, simpleTrue)
+	}
+	return append(b, simpleFalse)
+}
 
 // linkHead is what every link begins with: tag 42, a byte string of 37, and a zero.
 const linkHead = "\xd8\x2a\x58\x25\x00"
@@ -179,10 +193,7 @@ func appendValue(b []byte, v any, depth int) ([]byte, error) {
 	case nil:
 		return AppendNull(b), nil
 	case bool:
-		if v {
-			return append(b, simpleTrue), nil
-		}
-		return append(b, simpleFalse), nil
+		return AppendBool(b, v), nil
 	case int:
 		return appendValue(b, int64(v), depth)
 	case int64:
@@ -346,11 +357,18 @@ func skip(b []byte, depth int) ([]byte, error) {
 		}
 		return b[n:], nil
 	case majorTag:
-		link := []byte{majorBytes | 24, 37, 0x00}
-		if n != tagLink || len(b) < 39 || !slices.Equal(b[:3], link) {
+		if n != tagLink {
 			return nil, fmt.Errorf("%w: tag is not a link", ErrEncoding)
 		}
-		return b[39:], nil
+		major, size, b, err := head(b)
+		if err != nil {
+			return nil, err
+		}
+		// Records may link to what has other hashes than ours.
+		if major != majorBytes || size < 2 || size > uint64(len(b)) || b[0] != 0 {
+			return nil, fmt.Errorf("%w: not a link", ErrEncoding)
+		}
+		return b[size:], nil
 	case majorArray:
 		for range n {
 			if b, err = skip(b, depth+1); err != nil {
