@@ -157,8 +157,8 @@ func prepare(ctx context.Context, e engine, r runner, seen *observer, c Config) 
 	return nil
 }
 
-// Close waits for a running write and closes the database, once. What is called
-// afterwards fails.
+// Close waits for a running write and closes the database. What is called afterwards
+// fails, but Close, which does nothing then.
 func (db *DB) Close() error {
 	if err := db.engine.close(); err != nil {
 		return fmt.Errorf("close database: %w", err)

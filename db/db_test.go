@@ -316,3 +316,17 @@ func TestPostgresURLThatIsWrong(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A database that was closed stays so, and nobody who closes it again waits.
+func TestCloseTwice(t *testing.T) {
+	dbtest.Engines(t, func(t *testing.T, d *db.DB) {
+		for range 2 {
+			if err := d.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := d.TryWrite(t.Context()); err == nil {
+			t.Error("written to a closed database")
+		}
+	})
+}

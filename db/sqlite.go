@@ -184,7 +184,11 @@ func (e *sqliteEngine) run(s *statement) error {
 }
 
 func (e *sqliteEngine) close() error {
-	<-e.turn // and never back
+	select {
+	case <-e.turn: // and never back
+	case <-e.closed:
+		return nil
+	}
 	close(e.closed)
 	var errs []error
 	// The writer goes last: it is the one that may fold the log into the file.

@@ -31,8 +31,9 @@ func link(v any) (n name, ok bool) {
 // blocks are pieces of a repository. Each is what its name says.
 type blocks map[name][]byte
 
-// readCAR reads a CAR file of version 1, which has one root. It keeps parts of file. Ours
-// because indigo's atproto/repo, which does it, would bring lexgen some 90 packages more.
+// readCAR reads a CAR file of version 1, which has one root. It keeps parts of file.
+// Ours because indigo's atproto/repo, which does it, would bring lexgen some 90 packages
+// more.
 func readCAR(file []byte) (b blocks, root name, err error) {
 	section := func() ([]byte, error) {
 		n, used := binary.Uvarint(file)

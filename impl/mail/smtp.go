@@ -81,10 +81,10 @@ const defaultTimeout = 2 * time.Minute
 // SMTP sends letters through one mail server, each over a connection of its
 // own. It is safe for concurrent use.
 //
-// It goes through the conversation with go-mail's package smtp, a step at a time. Ours
-// because go-mail's Client does not say at which step connecting failed, hides what the
-// server answered in a SendError that unwraps to nothing, and waits on when the context
-// ends.
+// It goes through the conversation with go-mail's package smtp, a step at a time.
+// Ours because go-mail's Client does not say at which step connecting failed, hides what
+// the server answered in a SendError that unwraps to nothing, and waits on when the
+// context ends.
 type SMTP struct {
 	// From is the sender.
 	From mail.Address
