@@ -10,6 +10,7 @@ package event
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -144,11 +145,19 @@ func GenesisCommit(did syntax.DID, r *repo.Repository) Event {
 // the map one byte.
 const maxEntries = 21
 
+const timeLayout = "2006-01-02T15:04:05.000Z"
+
 // Frame returns the message of subscribeRepos for a stored event: header and body,
 // with its number and the time at which it was given. The cuts of e are those of its
 // body, or both zero. It returns dagcbor.ErrEncoding when body is not what this
 // package makes, or is not cut so.
 func Frame(e Event, seq int64, at time.Time) ([]byte, error) {
+	return AppendFrame(make([]byte, 0, len(e.Body)+80), e, seq, at)
+}
+
+// AppendFrame is [Frame] that appends to b, which whoever sends frames one after the other
+// may use again.
+func AppendFrame(b []byte, e Event, seq int64, at time.Time) ([]byte, error) {
 	if e.Cut1 == 0 {
 		var err error
 		if e.Cut1, e.Cut2, err = Cuts(e.Body); err != nil {
@@ -159,7 +168,7 @@ func Frame(e Event, seq int64, at time.Time) ([]byte, error) {
 	if len(e.Body) == 0 || e.Body[0] < head || e.Body[0] > head+maxEntries || e.Cut1 < 1 || e.Cut2 < e.Cut1 || len(e.Body) < e.Cut2 {
 		return nil, fmt.Errorf("frame event %d: %w: cut at %d and %d of %d", seq, dagcbor.ErrEncoding, e.Cut1, e.Cut2, len(e.Body))
 	}
-	b := make([]byte, 0, len(e.Body)+80)
+	b = slices.Grow(b, len(e.Body)+80)
 	b = dagcbor.AppendMap(b, 2)
 	b = dagcbor.AppendText(dagcbor.AppendText(b, "t"), e.Kind)
 	b = dagcbor.AppendInt(dagcbor.AppendText(b, "op"), 1)
@@ -167,6 +176,8 @@ func Frame(e Event, seq int64, at time.Time) ([]byte, error) {
 	b = append(b, e.Body[1:e.Cut1]...)
 	b = dagcbor.AppendInt(dagcbor.AppendText(b, "seq"), seq)
 	b = append(b, e.Body[e.Cut1:e.Cut2]...)
-	b = dagcbor.AppendText(dagcbor.AppendText(b, "time"), at.UTC().Format("2006-01-02T15:04:05.000Z"))
+	var text [len(timeLayout)]byte
+	b = dagcbor.AppendText(b, "time")
+	b = dagcbor.AppendText(b, string(at.UTC().AppendFormat(text[:0], timeLayout)))
 	return append(b, e.Body[e.Cut2:]...), nil
 }

@@ -167,17 +167,18 @@ func (f *Firehose) publish(ctx context.Context, page []Event) {
 		if e.Kind == "#account" && bytes.Equal(e.Body, event.Account(e.DID, "deleted").Body) {
 			deleted[e.DID] = e.Seq
 		}
-		if frame := f.frame(ctx, e); frame != nil {
+		if frame := f.frame(ctx, nil, e); frame != nil {
 			entries = append(entries, entry{e.Seq, e.DID, frame})
 		}
 	}
 	f.ring.put(entries, deleted)
 }
 
-// frame returns what consumers are sent of e, nil if that cannot be made out. Nothing
-// but a damaged database has such an event, and it must not stop those behind it.
-func (f *Firehose) frame(ctx context.Context, e Event) []byte {
-	frame, err := event.Frame(e.Event, e.Seq, e.Time)
+// frame appends to b what consumers are sent of e, and returns nil if that cannot be made
+// out. Nothing but a damaged database has such an event, and it must not stop those
+// behind it.
+func (f *Firehose) frame(ctx context.Context, b []byte, e Event) []byte {
+	frame, err := event.AppendFrame(b, e.Event, e.Seq, e.Time)
 	if err != nil {
 		f.logger.ErrorContext(ctx, "event left out of the firehose", "seq", e.Seq, "did", e.DID, "error", err)
 		return nil
@@ -298,11 +299,16 @@ func (c *consumer) backfill(ctx context.Context, from int64) error {
 	if len(page) == 0 {
 		c.at = max(c.at, from)
 	}
+	var buf []byte // garbage of whole frames is most of what a backfill would cost
 	for i, e := range page {
 		page[i] = Event{} // sending may take long
-		if frame := c.frame(ctx, e); frame == nil {
+		frame := c.frame(ctx, buf, e)
+		if frame == nil {
 			c.at = e.Seq
-		} else if err := c.send(ctx, e.Seq, frame); err != nil {
+			continue
+		}
+		buf = frame[:0]
+		if err := c.send(ctx, e.Seq, frame); err != nil {
 			return err
 		}
 	}
