@@ -206,8 +206,8 @@ func (i *Identities) refresh(ctx context.Context, did syntax.DID) {
 // ChangeSigningKey gives an account another signing key: one that was reserved
 // here, for the DID or for nobody yet, or the one that it has, so that a DID that
 // names another gets it back. The repository is signed with it anew. The directory
-// comes first: a failure in between leaves the DID ahead of the account,
-// and doing the same again mends it.
+// comes first: a failure in between leaves the DID ahead of the account, and doing
+// the same again mends it.
 //
 // It returns db.ErrNotFound, ErrKeyUnknown, ErrSigningKey for a DID that only its
 // owner can change and that names another key, plc.ErrTombstoned, or a *plc.Error.

@@ -147,6 +147,13 @@ func (s operator) putRepo(did syntax.DID, key atcrypto.PrivateKey, paths ...stri
 	})
 }
 
+// fill stores a repository with records that is in order.
+func (s operator) fill(did syntax.DID) {
+	s.Helper()
+	row := servertest.Must(s.DB.SigningKey(s.Context(), did, account.KeyPurpose))
+	s.putRepo(did, servertest.Must(s.Keys.SigningKey(account.KeyPurpose, did.String(), row.Sealed)), records...)
+}
+
 // records are paths of a tree of two layers: one key above four.
 var records = []string{
 	"com.example.record/3jqfcqzm3fo2j", "com.example.record/3jqfcqzm3fp2j", "com.example.record/3jqfcqzm3fr2j",
@@ -175,10 +182,7 @@ func TestInspectAndRepairAccount(t *testing.T) {
 			return tx.UpdateRepo(s.Context(), u.DID, *r, before)
 		})
 	}
-	filled := func(s operator, u servertest.User) {
-		s.putRepo(u.DID, servertest.Must(s.Keys.SigningKey(account.KeyPurpose, u.DID.String(),
-			servertest.Must(s.DB.SigningKey(s.Context(), u.DID, account.KeyPurpose)).Sealed)), records...)
-	}
+	filled := func(s operator, u servertest.User) { s.fill(u.DID) }
 	putNode := func(s operator, u servertest.User, n db.Node) {
 		s.Write(func(tx *db.Tx) error { return tx.PutNode(s.Context(), u.DID, n) })
 	}
@@ -730,16 +734,26 @@ func TestRepairsAndChangesRace(t *testing.T) {
 // Another signing key leaves nothing to repair.
 func TestInspectAccountAfterAChangeOfTheSigningKey(t *testing.T) {
 	s := newOperator(t)
-	u := s.SignUp("alice")
-	before := servertest.Must(s.DB.Repo(t.Context(), u.DID))
-	key := s.Accepted(s.Post("com.atproto.server.reserveSigningKey", `{}`)).Text(t, "signingKey")
-	s.Empty(s.do("com.atproto.admin.updateAccountSigningKey", `{"did":"`+u.DID.String()+`","signingKey":"`+key+`"}`))
-	if s.SigningKey(u.DID) != key {
-		t.Errorf("key %s, want %s", s.SigningKey(u.DID), key)
-	}
-	s.finds(u.DID, "")
-	if after := servertest.Must(s.DB.Repo(t.Context(), u.DID)); after.Rev <= before.Rev || bytes.Equal(after.CommitCID, before.CommitCID) {
-		t.Errorf("repository %+v, before %+v", after, before)
+	for _, tt := range []struct {
+		name string
+		fill func(did syntax.DID)
+	}{
+		{"alice", func(syntax.DID) {}},
+		{"berta", s.fill}, // with records
+	} {
+		u := s.SignUp(tt.name)
+		tt.fill(u.DID)
+		before := servertest.Must(s.DB.Repo(t.Context(), u.DID))
+		key := s.Accepted(s.Post("com.atproto.server.reserveSigningKey", `{}`)).Text(t, "signingKey")
+		s.Empty(s.do("com.atproto.admin.updateAccountSigningKey", `{"did":"`+u.DID.String()+`","signingKey":"`+key+`"}`))
+		if s.SigningKey(u.DID) != key {
+			t.Errorf("key %s, want %s", s.SigningKey(u.DID), key)
+		}
+		s.finds(u.DID, "")
+		after := servertest.Must(s.DB.Repo(t.Context(), u.DID))
+		if after.Rev <= before.Rev || bytes.Equal(after.CommitCID, before.CommitCID) || !bytes.Equal(after.DataCID, before.DataCID) {
+			t.Errorf("repository %+v, before %+v", after, before)
+		}
 	}
 }
 

@@ -43,7 +43,6 @@ type repository struct {
 	cache   *tree.Cache
 	records map[string]dagcbor.CID
 	revs    map[dagcbor.CID]string // by nodes, that of the commit which made them
-	last    *db.Repo
 }
 
 // repositories runs a test with a new repository on each engine.
