@@ -125,7 +125,7 @@ func Bytes(c ...Constraint) *Schema { return newSchema(kindBytes, c) }
 // CIDLink is an object with "$link", decoded as atdata.CIDLink.
 func CIDLink(c ...Constraint) *Schema { return newSchema(kindCIDLink, c) }
 
-// Blob is a blob reference, also of the legacy form, decoded as atdata.Blob.
+// Blob is a blob reference, decoded as atdata.Blob. The legacy form is none.
 func Blob(c ...Constraint) *Schema { return newSchema(kindBlob, c) }
 
 // Unknown is any object.

@@ -10,7 +10,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-const someCID = "bafyreidfayvfuwqa7qlnopdjiqrxzs6blmoeu4rujcjtnci5beludirz2a"
+const (
+	someCID = "bafyreidfayvfuwqa7qlnopdjiqrxzs6blmoeu4rujcjtnci5beludirz2a"
+	rawCID  = "bafkreidfayvfuwqa7qlnopdjiqrxzs6blmoeu4rujcjtnci5beludirz2a"
+)
 
 type Tree struct {
 	Name     string `json:"name"`
@@ -144,11 +147,14 @@ func TestIssues(t *testing.T) {
 		{"bytes and more", Bytes(), `{"$bytes":"AAAA","x":1}`, `Expected bytes value type (got {"$bytes": ..., "x": ...}) at $`},
 		{"cid-link", CIDLink(), `{"$link":"` + someCID + `"}`, ``},
 		{"not a cid-link", CIDLink(), `"` + someCID + `"`, `Expected cid value type (got "` + someCID + `") at $`},
-		{"blob", pictureTable, `{"blob":{"$type":"blob","ref":{"$link":"` + someCID + `"},"mimeType":"image/png","size":100}}`, ``},
-		{"blob too big", pictureTable, `{"blob":{"$type":"blob","ref":{"$link":"` + someCID + `"},"mimeType":"image/png","size":101}}`, `blob too big (maximum 100, got 101) at $.blob`},
-		{"blob of other type", pictureTable, `{"blob":{"$type":"blob","ref":{"$link":"` + someCID + `"},"mimeType":"a/b","size":1}}`, `Expected "image/*" (got "a/b") at $.blob.mimeType`},
+		{"blob", pictureTable, `{"blob":{"$type":"blob","ref":{"$link":"` + rawCID + `"},"mimeType":"image/png","size":100}}`, ``},
+		{"blob too big", pictureTable, `{"blob":{"$type":"blob","ref":{"$link":"` + rawCID + `"},"mimeType":"image/png","size":101}}`, `blob too big (maximum 100, got 101) at $.blob`},
+		{"blob of other type", pictureTable, `{"blob":{"$type":"blob","ref":{"$link":"` + rawCID + `"},"mimeType":"a/b","size":1}}`, `Expected "image/*" (got "a/b") at $.blob.mimeType`},
 		{"not a blob", pictureTable, `{"blob":{"$type":"blob"}}`, `Expected blob value type (got {"$type": ...}) at $.blob`},
-		{"legacy blob", Blob(), `{"cid":"` + someCID + `","mimeType":"a/b"}`, ``},
+		{"blob and more", pictureTable, `{"blob":{"$type":"blob","ref":{"$link":"` + rawCID + `"},"mimeType":"image/png","size":1,"x":1}}`, `Expected blob value type (got {"$type": ..., "ref": ..., ...}) at $.blob`},
+		{"blob of half a type", pictureTable, `{"blob":{"$type":"blob","ref":{"$link":"` + rawCID + `"},"mimeType":"image","size":1}}`, `Expected blob value type (got {"$type": ..., "ref": ..., ...}) at $.blob`},
+		{"blob without size", pictureTable, `{"blob":{"$type":"blob","ref":{"$link":"` + rawCID + `"},"mimeType":"image/png","size":-1}}`, `Expected blob value type (got {"$type": ..., "ref": ..., ...}) at $.blob`},
+		{"legacy blob", pictureTable, `{"blob":{"cid":"` + rawCID + `","mimeType":"image/png"}}`, `Expected blob value type (got {"cid": ..., "mimeType": ...}) at $.blob`},
 
 		{"record", recordTable, `{"$type":"com.example.toy.record","text":"x"}`, ``},
 		{"other record", recordTable, `{"$type":"com.example.toy.other","text":"x"}`, `Expected "com.example.toy.record" (got "com.example.toy.other") at $.$type`},
