@@ -253,6 +253,37 @@ func TestDeadlock(t *testing.T) {
 	}
 }
 
+// TestWaitIsGivenUp: who waits for a lock longer than its context lasts is told that, and
+// nothing of the connection, which the driver closes then; the next one gets another.
+func TestWaitIsGivenUp(t *testing.T) {
+	d := dbtest.Postgres(t)
+	ctx := t.Context()
+	alice := create(t, d, 1)
+	lock := func(ctx context.Context) error {
+		return d.Write(ctx, func(tx *db.Tx) error {
+			_, err := tx.LockAccount(ctx, alice)
+			return err
+		})
+	}
+	err := d.Write(ctx, func(tx *db.Tx) error {
+		if _, err := tx.LockAccount(ctx, alice); err != nil {
+			return err
+		}
+		for range 10 { // more than there are connections
+			short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+			err := lock(short)
+			cancel()
+			if !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "conn") {
+				t.Errorf("got error %v, want %v alone", err, context.DeadlineExceeded)
+			}
+		}
+		return nil
+	})
+	if err := errors.Join(err, lock(ctx)); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestTwoProcesses: what one process on a Postgres does the other one sees.
 func TestTwoProcesses(t *testing.T) {
 	c := db.Config{URL: dbtest.EmptyPostgresURL(t), Logger: slog.New(slog.DiscardHandler), MaxConns: 2}

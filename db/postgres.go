@@ -90,7 +90,7 @@ func (e *postgresEngine) write(ctx context.Context, fn func(runner) error) (err 
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
+	defer conn.Close() // it says no more than whether a statement that failed has closed it
 	if err := e.run(ctx, conn, begin); err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
@@ -102,11 +102,16 @@ func (e *postgresEngine) write(ctx context.Context, fn func(runner) error) (err 
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWithin)
 		defer cancel()
 		back := e.run(ending, conn, rollback)
-		if back != nil && !errors.Is(back, driver.ErrBadConn) && !errors.Is(back, sql.ErrConnDone) {
+		// With its connection a transaction is over.
+		if back != nil && !errors.Is(back, sql.ErrConnDone) && !errors.Is(back, pgconn.ErrConnClosed) {
 			err = errors.Join(err, fmt.Errorf("roll back: %w", back))
 		}
 	}()
 	if err := fn(&pgRunner{on: conn.Conn, idb: conn}); err != nil {
+		if gone := ctx.Err(); gone != nil && errors.Is(err, driver.ErrBadConn) {
+			// So the driver calls what it did not send because the context had ended.
+			err = fmt.Errorf("%w: %w", gone, err)
+		}
 		return err
 	}
 	if err := ctx.Err(); err != nil {

@@ -2,6 +2,7 @@ package dbtest
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"math"
@@ -1001,7 +1002,26 @@ func (s *suite) transactions() {
 	})
 	s.is(err, context.Canceled)
 	s.is(s.db.Write(cancelled, func(tx *db.Tx) error { return put(tx, "cancelled") }), context.Canceled)
-	for _, name := range []string{"error", "panic", "cancelled"} {
+	// Whoever gives up is told so by the statement that comes next, whatever kind it is.
+	for name, statement := range map[string]func(ctx context.Context, tx *db.Tx) error{
+		"written late": func(ctx context.Context, tx *db.Tx) error { return tx.PutMeta(ctx, "written late", []byte("x")) },
+		"read late":    func(ctx context.Context, tx *db.Tx) error { _, err := tx.Repo(ctx, did(1)); return err },
+		"built late":   func(ctx context.Context, tx *db.Tx) error { return tx.DisableInvites(ctx, []string{"code"}, nil) },
+	} {
+		late, cancel := context.WithCancel(ctx)
+		err := s.db.Write(late, func(tx *db.Tx) error {
+			s.ok(tx.PutMeta(late, name, []byte("x")))
+			cancel()
+			if err := statement(late, tx); err != nil && !errors.Is(err, db.ErrNotFound) {
+				return err
+			}
+			return nil
+		})
+		if !errors.Is(err, context.Canceled) || errors.Is(err, sql.ErrConnDone) {
+			s.Errorf("%s: got error %v, want %v alone", name, err, context.Canceled)
+		}
+	}
+	for _, name := range []string{"error", "panic", "cancelled", "written late", "read late", "built late"} {
 		if has(name) {
 			s.Errorf("%s: committed", name)
 		}
