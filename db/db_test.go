@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -345,6 +346,28 @@ func TestPostgresURLThatIsWrong(t *testing.T) {
 	_, err := db.Open(t.Context(), db.Config{URL: "postgres://user:hunter2@localhost:notaport/x"})
 	if err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestBackslashIsText: also where a server takes it for the beginning of an escape.
+func TestBackslashIsText(t *testing.T) {
+	at, err := url.Parse(dbtest.PostgresURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := at.Query()
+	q.Set("standard_conforming_strings", "off")
+	at.RawQuery = q.Encode()
+	d, err := db.Open(t.Context(), db.Config{URL: at.String(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	create(t, d, 1)
+	for _, prefix := range []string{`\`, `\' OR 1 = 1 --`} {
+		if found, err := d.AccountsByEmail(t.Context(), prefix, "", 10); err != nil || len(found) > 0 {
+			t.Errorf("%s: got %v, %v", prefix, found, err)
+		}
 	}
 }
 

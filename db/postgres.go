@@ -45,6 +45,8 @@ func openPostgres(ctx context.Context, c Config, seen *observer, mailed chan<- s
 		return nil, fmt.Errorf("database URL: %w", err)
 	}
 	config.RuntimeParams["application_name"] = "portico"
+	// As bun's builder quotes texts, whatever the server is set to: a backslash is one.
+	config.RuntimeParams["standard_conforming_strings"] = "on"
 	pool := stdlib.OpenDB(*config)
 	conns := cmp.Or(c.MaxConns, 20)
 	pool.SetMaxOpenConns(conns)
