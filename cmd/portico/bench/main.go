@@ -16,8 +16,8 @@
 // many accounts.
 //
 // With -peer BINARY another portico, a former one say, is measured beside this one in the
-// same run: the last columns are its time and how this one's compares. It must take the
-// databases that this one makes.
+// same run: the last columns are its time and how this one's compares. One that the
+// database of many accounts is too new for is not asked for lists.
 //
 // Nothing is asserted. Times differ from machine to machine and with what else it
 // does; the ratios hardly do.
@@ -172,12 +172,18 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer ours.kill()
+	if err := ours.startLists(ctx, binary, dir+"/ours", env, n); err != nil {
+		return err
+	}
 	former := new(subject)
 	if *peer != "" {
 		if former, err = startSubject(ctx, *peer, dir+"/peer", env, n, get, post); err != nil {
 			return fmt.Errorf("peer: %w", err)
 		}
 		defer former.kill()
+		if err := former.startLists(ctx, *peer, dir+"/peer", env, n); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: the peer is not asked for lists:", err)
+		}
 	}
 	measured := []*subject{ours, former}
 	for _, s := range measured {
@@ -207,7 +213,7 @@ func run(ctx context.Context) error {
 	fmt.Printf("Processor time (user and system) per request, %d connections, SQLite with synchronous=FULL.\n"+
 		"The server runs without development mode and logs warnings only.\n\n", *workers)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "method\trequests\tserver\tbare echo\tratio\t%s\n", former.heading())
+	fmt.Fprintf(w, "method\trequests\tserver\tbare echo\tratio\t%s\n", heading(former.methods))
 	for i, t := range ours.methods {
 		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%.1f\t%s\n",
 			t.name, t.requests, show(t.each()), show(t.bare.each()), ratio(t.each(), t.bare.each()), beside(t, former.methods, i))
@@ -227,7 +233,7 @@ func run(ctx context.Context) error {
 
 	fmt.Printf("\nThe same per page of a list, on a server with %d accounts, %d invite codes and %d uses of them.\n\n",
 		seeded, 2*seeded, seeded-1)
-	fmt.Fprintf(w, "list\trequests\tserver\t%s\n", former.heading())
+	fmt.Fprintf(w, "list\trequests\tserver\t%s\n", heading(former.pages))
 	for i, t := range ours.pages {
 		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", t.name, t.requests, show(t.each()), beside(t, former.pages, i))
 	}

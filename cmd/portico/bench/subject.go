@@ -18,7 +18,7 @@ type subject struct {
 	pages   []*target
 }
 
-// startSubject starts the servers of a binary in dir. get and post are what its methods
+// startSubject starts the server of a binary in dir. get and post are what its methods
 // are compared with; n says how many requests there are in all.
 func startSubject(ctx context.Context, binary, dir string, env []string, n func(int) int, get, post *target) (_ *subject, err error) {
 	s := new(subject)
@@ -47,11 +47,17 @@ func startSubject(ctx context.Context, binary, dir string, env []string, n func(
 	add("createSession", post, 300, c.createSession)
 	add("createAccount", post, 300, c.createAccount)
 
-	if s.lists, err = startLists(ctx, binary, dir+"/lists", env, c.http); err != nil {
-		return nil, err
+	return s, nil
+}
+
+// startLists starts the server with many accounts, which the database that this program
+// makes may be too new for.
+func (s *subject) startLists(ctx context.Context, binary, dir string, env []string, n func(int) int) (err error) {
+	if s.lists, err = startLists(ctx, binary, dir+"/lists", env, newClient("", "").http); err != nil {
+		return err
 	}
 	s.pages, err = s.lists.targets(n(400))
-	return s, err
+	return err
 }
 
 // method is the target of a method that is there.
@@ -59,9 +65,9 @@ func (s *subject) method(name string) *target {
 	return s.methods[slices.IndexFunc(s.methods, func(t *target) bool { return t.name == name })]
 }
 
-// heading is the heading of the columns about s.
-func (s *subject) heading() string {
-	if s.server == nil {
+// heading is the heading of the columns about a peer, if it was measured.
+func heading(peer []*target) string {
+	if peer == nil {
 		return ""
 	}
 	return "peer\tserver ÷ peer\t"
@@ -85,8 +91,12 @@ func (s *subject) kill() {
 }
 
 func (s *subject) stop() error {
-	if s.server == nil {
-		return nil
+	var errs []error
+	if s.lists != nil {
+		errs = append(errs, s.lists.Stop())
 	}
-	return errors.Join(s.lists.Stop(), s.server.Stop())
+	if s.server != nil {
+		errs = append(errs, s.server.Stop())
+	}
+	return errors.Join(errs...)
 }
