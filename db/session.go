@@ -132,17 +132,21 @@ func (tx *Tx) rotate(ctx context.Context, id, nextID []byte, now time.Time, grac
 		return nil, err
 	}
 	next := link{
-		Session:    Session{ID: nextID, DID: s.DID, AppPassword: s.AppPassword, CreatedAt: now, ExpiresAt: now.Add(life)},
+		Session:    Session{ID: nextID, DID: s.DID, AppPassword: s.AppPassword, CreatedAt: stored(now), ExpiresAt: stored(now.Add(life))},
 		Family:     s.Family,
 		Generation: s.Generation + 1,
 	}
-	if _, err := tx.exec(ctx, insertSuccessor, values(&next)...); err != nil {
+	inserted, err := tx.exec(ctx, insertSuccessor, values(&next)...)
+	if err != nil {
 		return nil, err
 	}
 	if _, err := tx.exec(ctx, deleteOldGenerations, s.Family, next.Generation-maxGenerations); err != nil {
 		return nil, err
 	}
-	return one[Session](ctx, &tx.queries, selectSession, nextID)
+	if inserted == 0 { // exchanged before
+		return one[Session](ctx, &tx.queries, selectSession, nextID)
+	}
+	return &next.Session, nil
 }
 
 // EndSession ends a session together with the ones it came from and the ones

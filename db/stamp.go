@@ -35,6 +35,9 @@ func (o optional) Scan(src any) error {
 	return err
 }
 
+// stored is t as it comes back from the database.
+func stored(t time.Time) time.Time { return time.UnixMicro(t.UnixMicro()).UTC() }
+
 // micros is t as a parameter.
 func micros(t time.Time) any {
 	if t.IsZero() {
