@@ -274,8 +274,9 @@ func TestWaitIsGivenUp(t *testing.T) {
 			short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 			err := lock(short)
 			cancel()
-			if !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "conn") {
-				t.Errorf("got error %v, want %v alone", err, context.DeadlineExceeded)
+			// Where the time ends before anything waits, the driver speaks of connections.
+			if !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "roll back") {
+				t.Errorf("got error %v, want %v and no failed ROLLBACK", err, context.DeadlineExceeded)
 			}
 		}
 		return nil
