@@ -89,7 +89,7 @@ func (d *Deletions) next(a *db.Account, now time.Time) step {
 		return takeBack
 	case a.TakenDown() || now.Before(a.DeleteAfter.Add(-notice)):
 		return wait
-	case neverActivated(a):
+	case NeverActivated(a):
 		if now.Before(*a.DeleteAfter) {
 			return wait
 		}

@@ -105,8 +105,12 @@ func commitFault(did syntax.DID, row *db.Repo, public string) (name, what string
 	if bad == nil {
 		commit, bad = repo.ParseCommit(block.Data)
 	}
-	if bad != nil || commit.DID != did || commit.Rev.String() != row.Rev || commit.Data != store.CID(row.DataCID) {
+	if bad != nil || commit.DID != did || commit.Rev.String() > row.Rev || commit.Data != store.CID(row.DataCID) {
 		return RepoDamaged, "The commit of the repository is damaged."
+	}
+	// One that was imported is stored as it came, under a later rev.
+	if commit.Rev.String() != row.Rev {
+		return RepoSignature, "The commit of the repository was imported from another server."
 	}
 	if public == "" {
 		return "", ""
@@ -201,16 +205,23 @@ func (a *Accounts) signAnew(ctx context.Context, tx *db.Tx, acct *db.Account, ke
 	if err != nil {
 		return nil, err
 	}
-	if name, _ := commitFault(acct.DID, row, key.Public); name != RepoSignature {
-		return nil, nil
-	}
-	private, err := a.Keys.SigningKey(KeyPurpose, acct.DID.String(), key.Sealed)
-	if err != nil {
-		return nil, fmt.Errorf("open signing key: %w", err)
-	}
-	signed, err := store.SignAnew(ctx, tx, acct.DID, row, private, a.Now())
-	if err != nil {
+	signed, err := a.signOver(ctx, tx, acct.DID, row, key)
+	if err != nil || signed == nil {
 		return nil, err
 	}
 	return newCommit(acct, signed), nil
+}
+
+// signOver makes a new commit with key over the tree that row, which tx has locked, says
+// did has, if the last one was signed with another. It returns nil where it was not, and
+// where the commit is damaged.
+func (a *Accounts) signOver(ctx context.Context, tx *db.Tx, did syntax.DID, row *db.Repo, key db.SigningKey) (*repo.Signed, error) {
+	if name, _ := commitFault(did, row, key.Public); name != RepoSignature {
+		return nil, nil
+	}
+	private, err := a.Keys.SigningKey(KeyPurpose, did.String(), key.Sealed)
+	if err != nil {
+		return nil, fmt.Errorf("open signing key: %w", err)
+	}
+	return store.SignAnew(ctx, tx, did, row, private, a.Now())
 }

@@ -30,11 +30,15 @@ func (a *Accounts) PayForChange(ctx context.Context, payer budget.Payer) error {
 }
 
 // Activate switches an account on and forgets that its deletion was asked for. It
-// tells the network anew what the account is, also when that was active already.
+// tells the network anew what the account is, also when that was active already. A
+// repository whose last commit is of another server is signed here first, since readers
+// of events take none that the account's key of today has not signed.
+//
 // Whether the DID names this server is not its business, see [Verifier].
 //
 // It returns ErrTakenDown or db.ErrNotFound.
 func (a *Accounts) Activate(ctx context.Context, did syntax.DID) error {
+	var movedEmpty bool
 	err := a.DB.Write(ctx, func(tx *db.Tx) error {
 		acct, err := tx.LockAccount(ctx, did)
 		if err != nil {
@@ -43,6 +47,7 @@ func (a *Accounts) Activate(ctx context.Context, did syntax.DID) error {
 		if acct.TakenDown() {
 			return ErrTakenDown
 		}
+		brought := NeverActivated(acct)
 		acct.DeactivatedAt, acct.DeleteAfter, acct.DeleteAnnouncedAt = nil, nil, nil
 		if err := tx.UpdateAccount(ctx, acct); err != nil {
 			return err
@@ -50,7 +55,12 @@ func (a *Accounts) Activate(ctx context.Context, did syntax.DID) error {
 		if err := audit.Record(ctx, tx, a.Now(), did, audit.Activated, ""); err != nil {
 			return err
 		}
-		sync, err := syncEvent(ctx, tx, did)
+		r, err := a.ownCommit(ctx, tx, did)
+		if err != nil {
+			return err
+		}
+		movedEmpty = brought && r.Records == 0
+		sync, err := syncEvent(did, r)
 		if err != nil {
 			return err
 		}
@@ -63,15 +73,35 @@ func (a *Accounts) Activate(ctx context.Context, did syntax.DID) error {
 	if err != nil {
 		return fmt.Errorf("activate account %s: %w", did, err)
 	}
+	if movedEmpty {
+		a.WarnOfEmptyMove(ctx, did)
+	}
 	return nil
 }
 
-// syncEvent says what the current commit of the repository of did is.
-func syncEvent(ctx context.Context, tx *db.Tx, did syntax.DID) (event.Event, error) {
-	r, err := tx.Repo(ctx, did)
+// WarnOfEmptyMove puts into the log that an account of which its owner says that it
+// lives here now has no records. It is not refused: some start over.
+func (a *Accounts) WarnOfEmptyMove(ctx context.Context, did syntax.DID) {
+	a.Log.WarnContext(ctx, "account was moved here without its repository", "did", did)
+}
+
+// ownCommit returns the row of the repository of did, over which there is now a commit
+// signed with the account's key, unless it is damaged.
+func (a *Accounts) ownCommit(ctx context.Context, tx *db.Tx, did syntax.DID) (*db.Repo, error) {
+	r, err := tx.LockRepo(ctx, did)
 	if err != nil {
-		return event.Event{}, err
+		return nil, err
 	}
+	key, err := tx.SigningKey(ctx, did, KeyPurpose)
+	if err != nil {
+		return nil, err
+	}
+	_, err = a.signOver(ctx, tx, did, r, *key)
+	return r, err
+}
+
+// syncEvent says what the last commit of the repository of did is.
+func syncEvent(did syntax.DID, r *db.Repo) (event.Event, error) {
 	commit, err := store.LastCommit(r)
 	if err != nil {
 		return event.Event{}, fmt.Errorf("repository of %s: %w", did, err)
@@ -119,9 +149,9 @@ func (a *Accounts) Deactivate(ctx context.Context, did syntax.DID, deleteAfter t
 	return nil
 }
 
-// neverActivated says that a deactivated account was brought here by its owner,
+// NeverActivated says that a deactivated account was brought here by its owner,
 // who has not finished the move: it has been off since it was made.
-func neverActivated(a *db.Account) bool {
+func NeverActivated(a *db.Account) bool {
 	return a.DeactivatedAt != nil && !a.DeactivatedAt.After(a.CreatedAt)
 }
 

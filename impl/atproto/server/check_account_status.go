@@ -9,6 +9,7 @@ import (
 
 	api "portico/api/atproto/server"
 	"portico/db"
+	"portico/impl/account"
 	"portico/impl/account/auth"
 	"portico/impl/budget"
 	"portico/impl/repo/store"
@@ -37,6 +38,9 @@ func (s *Service) CheckAccountStatus(ctx context.Context) (*api.CheckAccountStat
 	unfit := verify(ctx, caller.DID)
 	if unfit != nil {
 		s.Log.DebugContext(ctx, "account whose DID is not valid", "did", caller.DID, "error", unfit)
+	}
+	if unfit == nil && repo.Records == 0 && account.NeverActivated(caller.Account) {
+		s.Accounts.WarnOfEmptyMove(ctx, caller.DID)
 	}
 	return &api.CheckAccountStatusOutput{
 		Activated: caller.Account.Active(), ValidDID: unfit == nil,

@@ -20,6 +20,8 @@ import (
 	"portico/db/dbtest"
 	"portico/impl/budget"
 	"portico/impl/identity/plc"
+	"portico/impl/repo"
+	"portico/impl/repo/car"
 	"portico/impl/repo/event"
 	"portico/impl/repo/store"
 	"portico/impl/servertest"
@@ -143,6 +145,62 @@ func TestActivateAccount(t *testing.T) {
 	session := f.Accepted(f.Get("getSession", u.Access)).Fields(t)
 	if session["active"] != true || session["status"] != nil {
 		t.Errorf("session %v", session)
+	}
+}
+
+// A commit that another server signed, under the rev of its import, does not leave this
+// one: readers of events would refuse it.
+func TestDesignR6ActivationSignsAnImportedRepository(t *testing.T) {
+	f := newFixture(t)
+	u := f.moveIn("did:web:alice.example", "alice")
+	f.publish(u.DID, servertest.Endpoint, f.repoKey(u.DID))
+	imported := f.storeForeignCommit(u.DID)
+	before := f.lastEvent()
+	f.Accepted(f.Post("activateAccount", "", u.Access))
+	row := servertest.Must(f.DB.Repo(t.Context(), u.DID))
+	block := servertest.Must(store.LastCommit(row))
+	commit := servertest.Must(repo.ParseCommit(block.Data))
+	key := servertest.Must(atcrypto.ParsePublicDIDKey(f.SigningKey(u.DID)))
+	if err := commit.Verify(key); err != nil || commit.Rev.String() != row.Rev || row.Rev <= imported.Rev || !bytes.Equal(row.DataCID, imported.DataCID) {
+		t.Errorf("commit %+v of %+v, %v\nafter %+v", commit, row, err, imported)
+	}
+	f.said(before, u.DID, event.Account(u.DID, ""), event.Identity(u.DID, "alice.test"), event.Sync(u.DID, commit.Rev, car.Marshal(block.CID, block)))
+	// Again, and the commit is the same.
+	f.Accepted(f.Post("activateAccount", "", u.Access))
+	if again := servertest.Must(f.DB.Repo(t.Context(), u.DID)); !bytes.Equal(again.CommitCID, row.CommitCID) {
+		t.Error("an own commit was signed anew")
+	}
+}
+
+// storeForeignCommit puts a commit with a key and a rev of elsewhere over the tree that an
+// account has, as an import does, and returns the row.
+func (f *fixture) storeForeignCommit(did syntax.DID) *db.Repo {
+	f.Helper()
+	row := servertest.Must(f.DB.Repo(f.Context(), did))
+	elsewhere := servertest.Must(repo.NextRev(f.Now().Add(-time.Hour), ""))
+	signed := servertest.Must(repo.Sign(did, servertest.Must(atcrypto.GeneratePrivateKeyK256()), elsewhere, store.CID(row.DataCID)))
+	before := row.CommitCID
+	row.CommitCID, row.CommitBlock = signed.Commit.CID[:], signed.Commit.Data
+	f.Check(f.DB.Write(f.Context(), func(tx *db.Tx) error { return tx.UpdateRepo(f.Context(), did, *row, before) }))
+	return row
+}
+
+// Whoever moves and forgets the repository may have meant to start over; it is in the log.
+func TestActivationOfAMoveWithoutRepository(t *testing.T) {
+	f := newFixture(t)
+	const warning = "account was moved here without its repository"
+	fresh := f.SignUp("bob")
+	f.deactivate(fresh)
+	f.Accepted(f.Post("activateAccount", "", fresh.Access))
+	if strings.Contains(f.Logged.String(), warning) {
+		t.Error("a warning for an account that was made here")
+	}
+	u := f.moveIn("did:web:alice.example", "alice")
+	f.publish(u.DID, servertest.Endpoint, f.repoKey(u.DID))
+	f.Accepted(f.Get("checkAccountStatus", u.Access))
+	f.Accepted(f.Post("activateAccount", "", u.Access))
+	if got := strings.Count(f.Logged.String(), "level=WARN msg=\""+warning+"\" did="+u.DID.String()); got != 2 {
+		t.Errorf("%d warnings in %s", got, f.Logged)
 	}
 }
 
@@ -367,14 +425,14 @@ func TestDeactivateAccount(t *testing.T) {
 func TestCheckAccountStatus(t *testing.T) {
 	f := newFixture(t)
 	u := f.SignUp("alice")
-	repo, err := f.DB.Repo(t.Context(), u.DID)
+	row, err := f.DB.Repo(t.Context(), u.DID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	check := func(activated, valid bool) {
 		t.Helper()
 		want := fmt.Sprintf(`{"activated":%t,"validDid":%t,"repoCommit":"%s","repoRev":"%s","repoBlocks":2,`+
-			`"indexedRecords":0,"privateStateValues":0,"expectedBlobs":0,"importedBlobs":0}`, activated, valid, store.CID(repo.CommitCID), repo.Rev)
+			`"indexedRecords":0,"privateStateValues":0,"expectedBlobs":0,"importedBlobs":0}`, activated, valid, store.CID(row.CommitCID), row.Rev)
 		if a := f.Accepted(f.Get("checkAccountStatus", u.Access)); strings.TrimSpace(a.Body) != want {
 			t.Errorf("answer %s\nwant   %s", a.Body, want)
 		}
