@@ -60,6 +60,8 @@ func mayScan(text, line string) bool {
 		line == "SCAN handle_change", line == "SCAN at_domain", // as many as are being changed; the accounts just found
 		line == "SCAN handle_domain",                               // what an operator typed
 		strings.HasPrefix(line, "SCAN m USING INDEX mail_next_at"), // only what waits is in that index
+		strings.Contains(line, " VIRTUAL TABLE "),                  // a list that is a parameter
+		line == "SCAN claim",                                       // as many as files are being removed
 		strings.HasSuffix(line, "_imported_hash"),                  // only what was imported is in those
 		line == "SCAN CONSTANT ROW", strings.HasSuffix(line, "ROW VALUES CLAUSE"):
 		return true

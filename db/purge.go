@@ -33,6 +33,7 @@ var purges = []struct {
 	{purge((*ReservedKey)(nil), "expires_at"), 0},
 	{purge((*phoneCode)(nil), "expires_at"), 0},
 	{purge((*phoneSpent)(nil), "until"), 0},
+	{purge((*blobClaim)(nil), "until"), 0},
 	{purge((*EmailCode)(nil), "expires_at"), codesStay},
 	{prepared(func(b *builder) bun.Query {
 		return b.endMail(MailStateExpired).Where("state IN ('queued', 'sending')").Where("expires_at <= ?", b.p())

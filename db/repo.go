@@ -24,12 +24,15 @@ type Repo struct {
 	ImportedBlobs int    `bun:"imported_blobs"`
 }
 
+// blobFigures change with the rows that they count, whoever writes those.
+var blobFigures = []string{"expected_blobs", "imported_blobs"}
+
 var (
 	selectRepo = prepared(func(b *builder) bun.Query { return b.repo() })
 	lockRepo   = prepared(func(b *builder) bun.Query { return b.lock("NO KEY UPDATE", b.repo()) })
 	insertRepo = prepared(func(b *builder) bun.Query { return b.insert(new(Repo)).Value("did", "?", b.p()) })
 	updateRepo = prepared(func(b *builder) bun.Query {
-		return b.setAll(b.NewUpdate(), new(Repo)).Where("did = ?", b.p()).Where("commit_cid = ?", b.p())
+		return b.setAll(b.NewUpdate(), new(Repo), blobFigures...).Where("did = ?", b.p()).Where("commit_cid = ?", b.p())
 	})
 	deleteRepo = prepared(func(b *builder) bun.Query {
 		return b.NewDelete().Model((*Repo)(nil)).Where("did = ?", b.p())
@@ -60,10 +63,10 @@ func (tx *Tx) InsertRepo(ctx context.Context, did syntax.DID, r Repo) error {
 	return wrap(err, "store repository of %s", did)
 }
 
-// UpdateRepo stores the state of a repository after the commit with the CID before. It
-// returns ErrStale when another one is the last.
+// UpdateRepo stores the state of a repository after the commit with the CID before, all
+// but the figures of blobs. It returns ErrStale when another one is the last.
 func (tx *Tx) UpdateRepo(ctx context.Context, did syntax.DID, r Repo, before []byte) error {
-	n, err := tx.exec(ctx, updateRepo, append(values(&r), did, before)...)
+	n, err := tx.exec(ctx, updateRepo, append(values(&r, blobFigures...), did, before)...)
 	if err == nil && n == 0 {
 		err = ErrStale
 	}

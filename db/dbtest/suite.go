@@ -43,6 +43,10 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"nodes", (*suite).nodes},
 		{"nodes that move", (*suite).nodesMove},
 		{"paths of nodes", (*suite).nodesOnPaths},
+		{"blobs", (*suite).blobs},
+		{"mentions of blobs", (*suite).recordBlobs},
+		{"old uploads", (*suite).oldUploads},
+		{"files without rows", (*suite).spareBlobFiles},
 		{"events", (*suite).events},
 		{"sessions", (*suite).sessions},
 		{"session rotation", (*suite).sessionRotation},
@@ -82,6 +86,7 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"race/codes", (*suite).raceCodes},
 		{"race/phone", (*suite).racePhone},
 		{"race/repository", (*suite).raceRepository},
+		{"race/blob and claim", (*suite).raceBlobClaim},
 		{"race/phone code", (*suite).racePhoneCode},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -189,7 +194,7 @@ func (s *suite) race(n int, f func(ctx context.Context, i int) error) map[error]
 			err := f(s.Context(), i)
 			for _, known := range []error{
 				db.ErrHandleTaken, db.ErrEmailTaken, db.ErrDIDTaken, db.ErrInviteUnavailable, db.ErrLeaseLost, db.ErrNotFound,
-				db.ErrPhoneTaken, db.ErrStale,
+				db.ErrPhoneTaken, db.ErrStale, db.ErrBlobClaimed,
 			} {
 				if errors.Is(err, known) {
 					err = known

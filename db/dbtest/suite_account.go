@@ -186,6 +186,10 @@ func Fill(ctx context.Context, tx *db.Tx, d syntax.DID) error {
 		func() error { return tx.InsertRepo(ctx, d, repo("commit", "rev", 0)) },
 		func() error { return tx.PutNode(ctx, d, node("", 0, "node", "rev")) },
 		func() error {
+			return tx.InsertBlob(ctx, d, db.Blob{CID: []byte("blob"), MIME: "image/png", TempKey: "key", CreatedAt: start0})
+		},
+		func() error { return tx.PutRecordBlobs(ctx, d, mentions("path", "blob")) },
+		func() error {
 			return tx.InsertAppPassword(ctx, db.AppPassword{DID: d, Name: "app", MAC: []byte("mac"), CreatedAt: start0})
 		},
 		func() error {
