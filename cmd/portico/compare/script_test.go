@@ -18,6 +18,7 @@ import (
 //	#! PDS_SETTING=value            settings of both servers, before the first step; they know
 //	                                ${moderator.did}, ${keyless.did}, ${appview}, the URL of the app view,
 //	                                and ${mails}, that of the mail server
+//	#! CIDs                         those of records, nodes and blobs must be the same on both sides
 //	### name of the step            comes back in differences.txt
 //	POST createSession              a path without a slash is one of com.atproto.server,
 //	                                or of the namespace before its dot: identity.updateHandle
@@ -36,6 +37,9 @@ import (
 //	> letter ADDRESS         waits for any mail to ADDRESS, which must say the same
 //	> sort LIST FIELD        the items of a list of the body come in no certain order, sort them
 //	> no body                the body need not be the same
+//	> archive NAME           keeps the bytes of the body as NAME
+//
+// Of archives, and of those in frames, the blocks are compared, in any order.
 //
 // Instead of a request a step may have one of these, which act on either server
 // from behind:
@@ -45,9 +49,14 @@ import (
 //	DOCUMENT gone
 //	OUTAGE STATUS BODY        the directory answers this to the servers; status 0 hangs up, no status ends it
 //	TAKEDOWN DID
+//
+// or
+//
+//	FRAMES sync.subscribeRepos      reads what comes over a subscription until it is quiet or closed
 type pass struct {
 	name     string
 	settings []string
+	cids     bool // see #! CIDs
 	steps    []step
 }
 
@@ -96,6 +105,8 @@ func parse(name, text string) (pass, error) {
 		title, isTitle := strings.CutPrefix(line, "### ")
 		then, isThen := strings.CutPrefix(line, "> ")
 		switch {
+		case isSetting && setting == "CIDs":
+			p.cids = true
 		case isSetting:
 			p.settings = append(p.settings, setting)
 		case isTitle:

@@ -12,6 +12,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,6 +37,8 @@ import (
 	"portico/cmd/portico/launch"
 	"portico/impl/identity/plc"
 	"portico/impl/mail/mailtest"
+	"portico/impl/repo/car"
+	"portico/impl/repo/dagcbor"
 )
 
 // A side is one of the two servers with what the script remembers of it.
@@ -51,6 +54,8 @@ type side struct {
 	vars    map[string]string
 	names   map[string]string // of values: the variable that had one first
 	keys    map[string]atcrypto.PrivateKey
+	cids    bool            // only those of commits may differ
+	commits map[string]bool // CIDs of commits that were met
 }
 
 func newSide(t *testing.T, name, url string, n *network, g *gate, mails *mailtest.Server, p *launch.Process) *side {
@@ -59,8 +64,10 @@ func newSide(t *testing.T, name, url string, n *network, g *gate, mails *mailtes
 		name: name, url: url, process: p, mails: mails,
 		plc: &plc.Client{URL: n.directory}, gate: g, site: startSite(t),
 		vars: map[string]string{}, names: map[string]string{},
-		keys: map[string]atcrypto.PrivateKey{"moderator": n.moderator, "labeler": n.labeler, "web": n.moderator},
+		keys:    map[string]atcrypto.PrivateKey{"moderator": n.moderator, "labeler": n.labeler, "web": n.moderator},
+		commits: map[string]bool{},
 	}
+	s.vars["seq"] = "0"
 	s.set("server", url)
 	s.set("moderator.did", n.moderatorDID.String())
 	s.set("keyless.did", n.keylessDID.String())
@@ -121,8 +128,8 @@ func (s *side) set(name, value string) {
 	}
 }
 
-// keep sets a variable for every string in a JSON value, and, with its JSON, for
-// every object.
+// keep sets a variable for every string and number in a JSON value, and, with its
+// JSON, for every object.
 func (s *side) keep(name string, v any) {
 	switch v := v.(type) {
 	case string:
@@ -138,10 +145,12 @@ func (s *side) keep(name string, v any) {
 		for i, item := range v {
 			s.keep(name+"."+strconv.Itoa(i), item)
 		}
+	case float64:
+		s.vars[name] = strconv.FormatFloat(v, 'f', -1, 64)
 	}
 }
 
-var innermost = regexp.MustCompile(`\$\{[^${}]*\}`)
+var innermost = regexp.MustCompile(`\$\{[^{}]*\}`)
 
 // fill replaces every ${} in text, the inner ones first.
 func (s *side) fill(text string) (string, error) {
@@ -167,10 +176,14 @@ func (s *side) fill(text string) (string, error) {
 //	                         (its credentials), serverKey, moderator.did (of the moderation
 //	                         service), keyless.did (of one without a labeler), and .did and .key of mover and stranger, who have DIDs
 //	                         elsewhere, and of web, whose DID is a host's
+//	seq                      the highest number of an event that a step has met
 //	basic USER PASSWORD      credentials; _ is a blank
 //	lower TEXT               TEXT in small letters
 //	repeat TEXT N            N times TEXT
 //	now SECONDS              Unix time, that much later
+//	bytes HEX N              N times some bytes
+//	cut N NAME               all but the last N bytes of a variable
+//	archive HEX…             an archive of one root and the block of it, which is these bytes
 //	session CLAIM=VALUE …    a session token, made with the servers' secret. It has every claim it
 //	                         must have but scope and sub; an empty value leaves it out. exp is in seconds
 //	                         from now. Header fields are typ and alg, and key is another secret
@@ -191,6 +204,24 @@ func (s *side) value(words []string) (string, error) {
 	case "now":
 		n, err := strconv.Atoi(words[1])
 		return strconv.FormatInt(time.Now().Unix()+int64(n), 10), err
+	case "bytes":
+		raw, err := hex.DecodeString(words[1])
+		if err != nil {
+			return "", err
+		}
+		n, err := strconv.Atoi(words[2])
+		return strings.Repeat(string(raw), n), err
+	case "cut":
+		n, err := strconv.Atoi(words[1])
+		text := s.vars[strings.Join(words[2:], " ")]
+		return text[:max(0, len(text)-n)], err
+	case "archive":
+		raw, err := hex.DecodeString(words[1])
+		if err != nil {
+			return "", err
+		}
+		cid := dagcbor.Sum(dagcbor.CodecDAGCBOR, raw)
+		return string(car.Marshal(cid, car.Block{CID: cid, Data: raw})), nil
 	case "session":
 		return s.token(map[string]any{"typ": "at+jwt", "alg": "HS256", "aud": "did:web:localhost", "exp": "60", "key": jwtSecret}, words[1:])
 	case "service":
@@ -282,6 +313,8 @@ type answer struct {
 	body   []byte
 	json   any // the body, if it is JSON
 	mail   *mailtest.Mail
+	frames []any  // what came over a subscription, as JSON
+	closed string // how a subscription was closed, if it was
 }
 
 // do makes a step of the script.
@@ -310,13 +343,20 @@ func (s *side) do(ctx context.Context, st step) (a *answer, err error) {
 		headers[i] = h
 	}
 	st.headers = headers
-	if a, err = s.send(ctx, st); err != nil {
+	send := s.send
+	if st.method == "FRAMES" {
+		send = s.frames
+	}
+	if a, err = send(ctx, st); err != nil {
 		return nil, err
 	}
+	s.learnCommits(a.json)
 	for _, words := range st.then {
 		switch words[0] {
 		case "save":
 			s.keep(words[1], a.json)
+		case "archive":
+			s.vars[words[1]] = string(a.body)
 		case "mail":
 			a.mail = s.await(words[2], true)
 			if a.mail != nil {
