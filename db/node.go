@@ -61,8 +61,13 @@ var (
 			TableExpr("(?) AS path", paths).Join("CROSS JOIN LATERAL (?) AS n", node)
 	})
 	putNode = prepared(func(b *builder) bun.Query {
-		return b.insert(new(Node)).Value("did", "?", b.p()).On("CONFLICT (did, low, layer) DO UPDATE").
-			Set("cid = excluded.cid").Set("rev = excluded.rev").Set("data = excluded.data")
+		return b.onNode(b.insert(new(Node)).Value("did", "?", b.p()))
+	})
+	putNodes = prepared(func(b *builder) bun.Query { // Postgres'
+		rows := b.NewSelect().ColumnExpr("*").ColumnExpr("?::text AS did", bun.Safe("$6")).TableExpr(
+			"unnest(?::text[], ?::integer[], ?::bytea[], ?::text[], ?::bytea[]) AS u", b.p(), b.p(), b.p(), b.p(), b.p())
+		return b.onNode(b.NewInsert().Model((*Node)(nil)).Column("low", "layer", "cid", "rev", "data", "did").
+			TableExpr("(?) AS new (low, layer, cid, rev, data, did)", rows).Returning("NULL"))
 	})
 	deleteNode = prepared(func(b *builder) bun.Query {
 		return b.NewDelete().Model((*Node)(nil)).Where("did = ?", b.p()).Where("low = ?", b.p()).Where("layer = ?", b.p())
@@ -71,6 +76,11 @@ var (
 		return b.NewDelete().Model((*Node)(nil)).Where("did = ?", b.p())
 	})
 )
+
+func (b *builder) onNode(s *bun.InsertQuery) *bun.InsertQuery {
+	return s.On("CONFLICT (did, low, layer) DO UPDATE").
+		Set("cid = excluded.cid").Set("rev = excluded.rev").Set("data = excluded.data")
+}
 
 // Node returns the node at a place, or ErrNotFound.
 func (q *queries) Node(ctx context.Context, did syntax.DID, at Place) (*Node, error) {
@@ -131,25 +141,42 @@ func (tx *Tx) PutNode(ctx context.Context, did syntax.DID, n Node) error {
 	return wrap(err, "store node of %s", did)
 }
 
+// PutNodes is PutNode for some nodes, of which no two have the same place.
+func (tx *Tx) PutNodes(ctx context.Context, did syntax.DID, nodes ...Node) error {
+	if !tx.postgres || len(nodes) == 1 {
+		for _, n := range nodes {
+			if err := tx.PutNode(ctx, did, n); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(nodes) == 0 {
+		return nil
+	}
+	n := len(nodes)
+	lows, layers, cids, revs, all := make([]string, n), make([]int32, n), make([][]byte, n), make([]string, n), make([][]byte, n)
+	for i, n := range nodes {
+		lows[i], layers[i], cids[i], revs[i], all[i] = n.Low, int32(n.Layer), n.CID, n.Rev, n.Data
+	}
+	_, err := tx.exec(ctx, putNodes, lows, layers, cids, revs, all, did)
+	return wrap(err, "store %d nodes of %s", len(nodes), did)
+}
+
 // MoveNodes puts nodes from their places, the keys, to others, also to those of each
 // other, and in the place of what stands there. What they leave stays, unless another one
 // comes there. It returns ErrNotFound when there is no node at a place.
 func (tx *Tx) MoveNodes(ctx context.Context, did syntax.DID, to map[Place]Place) error {
-	moved := make([]*Node, 0, len(to))
+	moved := make([]Node, 0, len(to))
 	for from, at := range to {
 		n, err := tx.Node(ctx, did, from)
 		if err != nil {
 			return err
 		}
 		n.Low, n.Layer = at.Low, at.Layer
-		moved = append(moved, n)
+		moved = append(moved, *n)
 	}
-	for _, n := range moved {
-		if err := tx.PutNode(ctx, did, *n); err != nil {
-			return err
-		}
-	}
-	return nil
+	return tx.PutNodes(ctx, did, moved...)
 }
 
 // DeleteNode removes the node at a place, if there is one.

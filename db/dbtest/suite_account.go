@@ -185,6 +185,8 @@ func Fill(ctx context.Context, tx *db.Tx, d syntax.DID) error {
 	for _, f := range []func() error{
 		func() error { return tx.InsertRepo(ctx, d, repo("commit", "rev", 0)) },
 		func() error { return tx.PutNode(ctx, d, node("", 0, "node", "rev")) },
+		func() error { return tx.PutRecords(ctx, d, record("a.b.c/1", "rev")) },
+		func() error { return tx.AddCollection(ctx, d, "a.b.c") },
 		func() error {
 			return tx.InsertBlob(ctx, d, db.Blob{CID: []byte("blob"), MIME: "image/png", TempKey: "key", CreatedAt: start0})
 		},

@@ -11,7 +11,7 @@ CREATE TABLE record (
   value        BYTEA NOT NULL,
   PRIMARY KEY (did, path)
 );
-CREATE INDEX record_rev ON record (did, rev);
+CREATE INDEX record_rev ON record (did, rev, path);
 CREATE INDEX record_link_to ON record (did, link_to) WHERE link_to IS NOT NULL;
 
 -- The collections of which an account has records.

@@ -148,12 +148,11 @@ func putChange(ctx context.Context, tx *db.Tx, did syntax.DID, c *tree.Change, r
 			return err
 		}
 	}
-	for _, row := range c.Write {
-		if err := tx.PutNode(ctx, did, nodeRow(row, rev)); err != nil {
-			return err
-		}
+	nodes := make([]db.Node, len(c.Write))
+	for i, row := range c.Write {
+		nodes[i] = nodeRow(row, rev)
 	}
-	return nil
+	return tx.PutNodes(ctx, did, nodes...)
 }
 
 // SignAnew makes another commit, signed with key, over the tree that row says did has. tx
