@@ -143,6 +143,9 @@ func callerOf(auth string) (caller, error) {
 	switch {
 	case auth == "public":
 		return caller{[]map[string][]string{}, "Anybody."}, nil
+	case strings.HasPrefix(auth, "anonymous, session("):
+		return caller{[]map[string][]string{{}, one("session"), one("admin")},
+			"Anybody. While the account is taken down or deactivated, its owner, signed in, and the operator, with the admin password."}, nil
 	case strings.HasPrefix(auth, "session("):
 		words, err := sessionWords(auth)
 		return caller{[]map[string][]string{one("session")}, words}, err

@@ -38,6 +38,7 @@ type services struct {
 	identity *identity.Service
 	admin    *admin.Service
 	operator *operator.Service
+	sync     *sync.Service
 	temp     *temp.Service
 	gate     *auth.Gate
 	pages    *pages
@@ -54,7 +55,7 @@ func (s *services) register(e *echo.Echo, o xrpc.Options, domain string) (*xrpc.
 		adminapi.Register(e, x, s.admin, admin.Policy{Gate: s.gate}),
 		operatorapi.Register(e, x, s.operator, operator.Policy{Gate: s.gate}),
 		repoapi.Register(e, x, new(repo.Service), repo.Policy{}),
-		syncapi.Register(e, x, new(sync.Service), sync.Policy{}),
+		syncapi.Register(e, x, s.sync, sync.Policy{Gate: s.gate}),
 		tempapi.Register(e, x, s.temp, temp.Policy{Gate: s.gate}),
 	); err != nil {
 		return nil, fmt.Errorf("register methods: %w", err)

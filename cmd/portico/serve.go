@@ -32,6 +32,7 @@ import (
 	"portico/impl/atproto/admin"
 	"portico/impl/atproto/identity"
 	"portico/impl/atproto/server"
+	syncmethods "portico/impl/atproto/sync"
 	"portico/impl/atproto/temp"
 	"portico/impl/budget"
 	"portico/impl/identity/directory"
@@ -433,6 +434,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 	behind := &services{
 		server: service, identity: names, admin: administration, operator: operators,
+		sync: &syncmethods.Service{DB: store},
 		temp: &temp.Service{Phones: phones, Budgets: budgets}, gate: gate,
 		pages: &pages{settings: s, accounts: store, domains: domains},
 	}

@@ -58,3 +58,6 @@ ALTER TABLE event ADD COLUMN cut1 INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE event ADD COLUMN cut2 INTEGER NOT NULL DEFAULT 0;
 -- The highest number that was removed because of its age.
 ALTER TABLE event_counter ADD COLUMN outdated INTEGER NOT NULL DEFAULT 0;
+
+-- Repositories are listed in the order in which their accounts were made.
+CREATE INDEX account_created_at ON account (created_at, did);

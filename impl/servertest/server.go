@@ -96,6 +96,7 @@ type Server struct {
 	Identity *identity.Service
 	Admin    *admin.Service
 	Operator *operator.Service
+	Sync     *syncmethods.Service
 	Temp     *temp.Service
 
 	namespace string
@@ -201,6 +202,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		DB: s.DB, Accounts: accounts, Handles: rules, Budgets: s.Budgets, Identities: identities, Credentials: s.Admin.Credentials, Domains: s.Domains, DIDs: dids, Passwords: passwords,
 		PasswordMinLength: o.Config.PasswordMinLength,
 	}
+	s.Sync = &syncmethods.Service{DB: s.DB}
 	s.Temp = &temp.Service{Budgets: s.Budgets}
 
 	gate := &auth.Gate{
@@ -220,7 +222,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.Check(adminapi.Register(e, routes, s.Admin, admin.Policy{Gate: gate}))
 	s.Check(operatorapi.Register(e, routes, s.Operator, operator.Policy{Gate: gate}))
 	s.Check(repoapi.Register(e, routes, new(repo.Service), repo.Policy{}))
-	s.Check(syncapi.Register(e, routes, new(syncmethods.Service), syncmethods.Policy{}))
+	s.Check(syncapi.Register(e, routes, s.Sync, syncmethods.Policy{Gate: gate}))
 	s.Check(tempapi.Register(e, routes, s.Temp, temp.Policy{Gate: gate}))
 	s.routes = routes.Methods()
 	h := httptest.NewServer(e)

@@ -71,6 +71,7 @@ const (
 	principalKey contextKey = iota
 	refreshKey
 	issuerKey
+	readingKey
 )
 
 // Caller returns the account behind the access token of the request.

@@ -30,22 +30,10 @@ func (s *Service) GetCheckout(context.Context, *api.GetCheckoutParams) (*xrpc.Bo
 	return nil, xrpc.MethodNotImplemented()
 }
 
-func (p Policy) GetHead() xrpc.Policy[api.GetHeadParams] { return xrpc.NotServed[api.GetHeadParams]() }
-func (s *Service) GetHead(context.Context, *api.GetHeadParams) (*api.GetHeadOutput, error) {
-	return nil, xrpc.MethodNotImplemented()
-}
-
 func (p Policy) GetHostStatus() xrpc.Policy[api.GetHostStatusParams] {
 	return xrpc.NotServed[api.GetHostStatusParams]()
 }
 func (s *Service) GetHostStatus(context.Context, *api.GetHostStatusParams) (*api.GetHostStatusOutput, error) {
-	return nil, xrpc.MethodNotImplemented()
-}
-
-func (p Policy) GetLatestCommit() xrpc.Policy[api.GetLatestCommitParams] {
-	return xrpc.NotServed[api.GetLatestCommitParams]()
-}
-func (s *Service) GetLatestCommit(context.Context, *api.GetLatestCommitParams) (*api.GetLatestCommitOutput, error) {
 	return nil, xrpc.MethodNotImplemented()
 }
 
@@ -61,13 +49,6 @@ func (s *Service) GetRepo(context.Context, *api.GetRepoParams) (*xrpc.Body, erro
 	return nil, xrpc.MethodNotImplemented()
 }
 
-func (p Policy) GetRepoStatus() xrpc.Policy[api.GetRepoStatusParams] {
-	return xrpc.NotServed[api.GetRepoStatusParams]()
-}
-func (s *Service) GetRepoStatus(context.Context, *api.GetRepoStatusParams) (*api.GetRepoStatusOutput, error) {
-	return nil, xrpc.MethodNotImplemented()
-}
-
 func (p Policy) ListBlobs() xrpc.Policy[api.ListBlobsParams] {
 	return xrpc.NotServed[api.ListBlobsParams]()
 }
@@ -79,13 +60,6 @@ func (p Policy) ListHosts() xrpc.Policy[api.ListHostsParams] {
 	return xrpc.NotServed[api.ListHostsParams]()
 }
 func (s *Service) ListHosts(context.Context, *api.ListHostsParams) (*api.ListHostsOutput, error) {
-	return nil, xrpc.MethodNotImplemented()
-}
-
-func (p Policy) ListRepos() xrpc.Policy[api.ListReposParams] {
-	return xrpc.NotServed[api.ListReposParams]()
-}
-func (s *Service) ListRepos(context.Context, *api.ListReposParams) (*api.ListReposOutput, error) {
 	return nil, xrpc.MethodNotImplemented()
 }
 

@@ -1,17 +1,17 @@
-// Package sync is com.atproto.sync.
+// Package sync is com.atproto.sync: what relays and others read of repositories.
 //
-// There is no repository to be read yet but the first commit of each account, so that
-// none of its methods is served, see not_served.go.
+// Each method is a file that reads like its paragraph of the protocol. Whose repository
+// is given to whom is availability.go, who may call what policy.go.
 package sync
 
-import api "portico/api/atproto/sync"
+import (
+	api "portico/api/atproto/sync"
+	"portico/db"
+)
 
 // Service is the behaviour of com.atproto.sync. It is safe for concurrent use.
-type Service struct{}
+type Service struct {
+	DB *db.DB
+}
 
 var _ api.Service = (*Service)(nil)
-
-// Policy says who may call each method of com.atproto.sync.
-type Policy struct{}
-
-var _ api.Policy = Policy{}

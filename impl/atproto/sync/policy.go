@@ -1,0 +1,37 @@
+package sync
+
+import (
+	api "portico/api/atproto/sync"
+	"portico/api/xrpc"
+	"portico/impl/account/auth"
+	"portico/impl/account/token"
+)
+
+// Policy says who may call each method of com.atproto.sync, and how often where the
+// operator switched request limits on.
+type Policy struct{ Gate *auth.Gate }
+
+var _ api.Policy = Policy{}
+
+// Anyone.
+
+func (p Policy) GetRepoStatus() xrpc.Policy[api.GetRepoStatusParams] {
+	return unlimited[api.GetRepoStatusParams](xrpc.Public)
+}
+func (p Policy) ListRepos() xrpc.Policy[api.ListReposParams] {
+	return unlimited[api.ListReposParams](xrpc.Public)
+}
+
+// Anyone, and owner and operator also of a repository that is not given to others.
+
+func (p Policy) GetHead() xrpc.Policy[api.GetHeadParams] {
+	return unlimited[api.GetHeadParams](p.Gate.Reader(token.Standard))
+}
+func (p Policy) GetLatestCommit() xrpc.Policy[api.GetLatestCommitParams] {
+	return unlimited[api.GetLatestCommitParams](p.Gate.Reader(token.Standard))
+}
+
+// unlimited has no limit of its own beside the global one.
+func unlimited[In any](who xrpc.Authenticator) xrpc.Policy[In] {
+	return xrpc.Policy[In]{Auth: who, Limits: xrpc.GlobalLimitOnly[In]()}
+}
