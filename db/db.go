@@ -99,8 +99,9 @@ type engine interface {
 	ping(ctx context.Context) error
 	// reader runs statements outside a transaction.
 	reader() runner
-	// write runs fn in one transaction. It commits when fn returns nil.
-	write(ctx context.Context, fn func(runner) error) error
+	// write runs fn in one transaction, and what fn returns in one round trip with COMMIT,
+	// when fn returns no error. Where transactions are shared, an alone one is not.
+	write(ctx context.Context, alone bool, fn func(runner) (*lastStatement, error)) error
 	// retry says that a transaction failed because of others and may be run again.
 	retry(err error) bool
 	close() error
@@ -113,6 +114,12 @@ type runner interface {
 	query(ctx context.Context, s *statement, args []any) (*sql.Rows, error)
 	queryRow(ctx context.Context, s *statement, args []any) *sql.Row
 	bun() bun.IDB
+}
+
+// A lastStatement is what a transaction ends with.
+type lastStatement struct {
+	*statement
+	args []any
 }
 
 // Open opens the database and brings its schema up to date, which is safe when
@@ -141,20 +148,20 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 
 // prepare brings the schema up to date, looks at what is there, and raises the event
 // counter, in the transaction of r.
-func prepare(ctx context.Context, e engine, r runner, seen *observer, c Config) error {
+func prepare(ctx context.Context, e engine, r runner, seen *observer, c Config) (*lastStatement, error) {
 	tx := &Tx{queries: queries{run: r, now: c.Now, seen: seen}, postgres: e.name() == postgresName}
 	if err := tx.migrate(ctx, e, c); err != nil {
-		return fmt.Errorf("migrate: %w", err)
+		return nil, fmt.Errorf("migrate: %w", err)
 	}
 	if c.Check != nil {
 		if err := c.Check(ctx, tx); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := tx.startSequence(ctx, c.SequenceStart); err != nil {
-		return fmt.Errorf("start event sequence: %w", err)
+		return nil, fmt.Errorf("start event sequence: %w", err)
 	}
-	return nil
+	return tx.last(ctx)
 }
 
 // Close waits for a running write and closes the database. What is called afterwards
@@ -191,20 +198,34 @@ func (db *DB) Engine() string { return db.engine.name() }
 const maxAttempts = 10
 
 // Write runs fn in a transaction and commits it when fn returns nil. SQLite runs
-// one at a time. Postgres runs them side by side, READ COMMITTED, and fn again
-// from the start when it deadlocked with another: fn must be repeatable, set its
-// results anew in every run, and not call the network. When ctx ends before the
-// commit nothing is written.
+// one at a time, those that wait for each other in one transaction of the database:
+// each is undone by itself when it fails, and answered when all are committed. Postgres
+// runs them side by side, READ COMMITTED. Either may run fn again from the start, Postgres
+// when it deadlocked with another, SQLite when what it shared a transaction with could not
+// be committed: fn must be repeatable, set its results anew in every run, and not call the
+// network. When ctx ends before fn does nothing is written.
 func (db *DB) Write(ctx context.Context, fn func(tx *Tx) error) error {
+	return db.write(ctx, false, fn)
+}
+
+// WriteAlone is Write for what takes long: no other write is acknowledged later because it
+// shares a transaction with this one.
+func (db *DB) WriteAlone(ctx context.Context, fn func(tx *Tx) error) error {
+	return db.write(ctx, true, fn)
+}
+
+func (db *DB) write(ctx context.Context, alone bool, fn func(tx *Tx) error) error {
 	var mailed bool
-	once := func(run runner) error {
+	once := func(run runner) (*lastStatement, error) {
 		tx := &Tx{queries: queries{run: run, now: db.now, seen: db.seen}, postgres: !db.Exclusive()}
-		err := fn(tx)
+		if err := fn(tx); err != nil {
+			return nil, err
+		}
 		mailed = tx.mailed
-		return err
+		return tx.last(ctx)
 	}
 	for attempt := 1; ; attempt++ {
-		err := db.engine.write(ctx, once)
+		err := db.engine.write(ctx, alone, once)
 		if err == nil {
 			break
 		}
@@ -224,6 +245,7 @@ type Tx struct {
 	queries
 	postgres bool
 	mailed   bool
+	events   []Event // that were appended
 }
 
 // queries has the reading methods and what all methods are made of.

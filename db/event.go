@@ -46,7 +46,19 @@ var (
 	selectLastEvent = prepared(func(b *builder) bun.Query {
 		return b.NewSelect().Model((*eventCounter)(nil)).Column("last").Where("id = 1")
 	})
-	insertEvent  = prepared(func(b *builder) bun.Query { return b.insert(new(Event)) })
+	insertEvent = prepared(func(b *builder) bun.Query { return b.insert(new(Event)) })
+	// One statement counts and inserts; a counter that is missing is an error (seq IS NULL).
+	insertEvents = prepared(func(b *builder) bun.Query { // Postgres'
+		now, dids := b.p(), b.p()
+		count := b.NewUpdate().Model((*eventCounter)(nil)).Set("last = last + cardinality(?::text[])", dids).
+			Set("time = CASE WHEN time < ? THEN ? ELSE time END", now, now).Where("id = 1").Returning("last, time")
+		numbered := b.NewSelect().
+			ColumnExpr("(SELECT last FROM counted) - cardinality(?::text[]) + n AS seq", dids).
+			ColumnExpr("did, kind, body").ColumnExpr("(SELECT time FROM counted) AS time").
+			TableExpr("unnest(?::text[], ?::text[], ?::bytea[]) WITH ORDINALITY AS given (did, kind, body, n)", dids, b.p(), b.p())
+		return b.NewInsert().With("counted", count).Model((*Event)(nil)).Column("seq", "did", "kind", "body", "time").
+			TableExpr("(?) AS numbered", numbered).Returning("NULL")
+	})
 	selectEvents = prepared(func(b *builder) bun.Query {
 		return b.limit(b.NewSelect().Model((*Event)(nil)).Where("seq > ?", b.p()), "seq")
 	})
@@ -63,23 +75,42 @@ func (tx *Tx) startSequence(ctx context.Context, start int64) error {
 	return err
 }
 
-// AppendEvents gives every event its number and time, also in e itself, and
-// stores it. Numbers have no gaps, and events become visible in the order of
-// their numbers; times never go back. The counter stays locked until the
-// transaction ends, so this is the last thing that a transaction does.
-func (tx *Tx) AppendEvents(ctx context.Context, e ...Event) error {
-	if len(e) == 0 {
-		return nil
+// AppendEvents appends events to the log when the transaction commits, in the order of the
+// calls; numbers and times are given to them then, and those in e are not looked at.
+// Numbers have no gaps, and events become visible in the order of their numbers; times never
+// go back. So the transaction itself does not see them yet.
+func (tx *Tx) AppendEvents(_ context.Context, e ...Event) error {
+	tx.events = append(tx.events, e...)
+	return nil
+}
+
+// last stores the events that were appended, or returns the statement that does. The
+// counter stays locked until the transaction ends, so it is the last thing that one does.
+func (tx *Tx) last(ctx context.Context) (*lastStatement, error) {
+	if len(tx.events) == 0 {
+		return nil, nil
 	}
+	if !tx.postgres {
+		return nil, tx.storeEvents(ctx)
+	}
+	n := len(tx.events)
+	dids, kinds, bodies := make([]string, n), make([]string, n), make([][]byte, n)
+	for i, e := range tx.events {
+		dids[i], kinds[i], bodies[i] = e.DID.String(), e.Kind, e.Body
+	}
+	return &lastStatement{insertEvents, []any{micros(tx.now()), dids, kinds, bodies}}, nil
+}
+
+func (tx *Tx) storeEvents(ctx context.Context) error {
 	var last int64
 	var now time.Time
-	if err := tx.get(ctx, countEvents, []any{len(e), tx.now()}, &last, &now); err != nil {
+	if err := tx.get(ctx, countEvents, []any{len(tx.events), tx.now()}, &last, &now); err != nil {
 		return wrap(err, "count events")
 	}
-	for i := range e {
-		e[i].Seq, e[i].Time = last-int64(len(e)-1-i), now
-		if _, err := tx.exec(ctx, insertEvent, values(&e[i])...); err != nil {
-			return wrap(err, "append event of %s", e[i].DID)
+	for i, e := range tx.events {
+		e.Seq, e.Time = last-int64(len(tx.events)-1-i), now
+		if _, err := tx.exec(ctx, insertEvent, values(&e)...); err != nil {
+			return wrap(err, "append event of %s", e.DID)
 		}
 	}
 	return nil

@@ -28,7 +28,7 @@ func (db *DB) WatchPlans() func(ctx context.Context) (map[string][]string, error
 		for _, text := range texts() {
 			verb, _, _ := strings.Cut(strings.TrimSpace(text), " ")
 			switch verb {
-			case "BEGIN", "COMMIT", "ROLLBACK", "CREATE", "EXPLAIN":
+			case "BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "CREATE", "EXPLAIN":
 				continue
 			}
 			if plans[text] != nil {

@@ -63,7 +63,7 @@ func openPostgres(ctx context.Context, c Config, seen *observer, mailed chan<- s
 		}
 		return e, nil
 	}
-	if err := e.write(ctx, func(r runner) error { return prepare(ctx, e, r, seen, c) }); err != nil {
+	if err := e.write(ctx, true, func(r runner) (*lastStatement, error) { return prepare(ctx, e, r, seen, c) }); err != nil {
 		return nil, errors.Join(err, e.close())
 	}
 	e.wait.Go(func() { listen(listening, config, mailed, c.Logger) })
@@ -84,7 +84,7 @@ func (e *postgresEngine) retry(err error) bool {
 // context of the caller, who may have gone, does not end them half-way.
 const answerWithin = 30 * time.Second
 
-func (e *postgresEngine) write(ctx context.Context, fn func(runner) error) (err error) {
+func (e *postgresEngine) write(ctx context.Context, _ bool, fn func(runner) (*lastStatement, error)) (err error) {
 	if e.readOnly {
 		return errReadOnly
 	}
@@ -109,7 +109,8 @@ func (e *postgresEngine) write(ctx context.Context, fn func(runner) error) (err 
 			err = errors.Join(err, fmt.Errorf("roll back: %w", back))
 		}
 	}()
-	if err := fn(&pgRunner{on: conn.Conn, idb: conn}); err != nil {
+	last, err := fn(&pgRunner{on: conn.Conn, idb: conn})
+	if err != nil {
 		if gone := ctx.Err(); gone != nil && errors.Is(err, driver.ErrBadConn) {
 			// So the driver calls what it did not send because the context had ended.
 			err = fmt.Errorf("%w: %w", gone, err)
@@ -121,11 +122,40 @@ func (e *postgresEngine) write(ctx context.Context, fn func(runner) error) (err 
 	}
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWithin)
 	defer cancel()
-	if err := e.run(ending, conn, commit); err != nil {
+	if last != nil {
+		err = e.runAndCommit(ending, conn, last)
+	} else {
+		err = e.run(ending, conn, commit)
+	}
+	if err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	committed = true
 	return nil
+}
+
+// runAndCommit runs a statement and COMMIT in one round trip, so that what the statement
+// locks is not locked while the answer to it travels. Where the statement fails there is no
+// COMMIT.
+func (e *postgresEngine) runAndCommit(ctx context.Context, conn bun.Conn, last *lastStatement) error {
+	for _, s := range []*statement{last.statement, commit} {
+		defer e.seen.end(s, e.seen.begin(s))
+	}
+	return conn.Raw(func(driverConn any) (err error) {
+		var batch pgx.Batch
+		batch.Queue(last.postgres(), last.args...)
+		batch.Queue(commit.postgres())
+		results := driverConn.(*stdlib.Conn).Conn().SendBatch(ctx, &batch)
+		defer func() { err = cmp.Or(err, results.Close()) }()
+		if _, err := results.Exec(); err != nil {
+			return sentinel(err)
+		}
+		tag, err := results.Exec()
+		if err == nil && tag.String() != "COMMIT" {
+			return pgx.ErrTxCommitRollback
+		}
+		return err
+	})
 }
 
 // run runs a statement without parameters. A COMMIT of a transaction in which a

@@ -9,12 +9,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/sqlitedialect"
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"modernc.org/sqlite"
 )
 
 const sqliteName = "sqlite"
@@ -29,8 +28,7 @@ type sqliteEngine struct {
 	lock    *dirLock
 	writers *bun.DB
 	writer  *liteWriter
-	turn    chan struct{} // holds a token while nobody writes
-	closed  chan struct{}
+	turns   turns
 	readers *bun.DB
 	read    *liteReader
 }
@@ -42,8 +40,7 @@ func openSQLite(ctx context.Context, c Config, seen *observer) (_ *sqliteEngine,
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
-	e := &sqliteEngine{seen: seen, turn: make(chan struct{}, 1), closed: make(chan struct{})}
-	e.turn <- struct{}{}
+	e := &sqliteEngine{seen: seen}
 	if e.lock, err = lockDir(c.Dir, c.Serves); err != nil {
 		return nil, err
 	}
@@ -74,8 +71,10 @@ func openSQLite(ctx context.Context, c Config, seen *observer) (_ *sqliteEngine,
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
-	e.writer = &liteWriter{conn: conn}
-	if err := e.write(ctx, func(r runner) error { return prepare(ctx, e, r, seen, c) }); err != nil {
+	if e.writer, err = newLiteWriter(conn); err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	if err := e.write(ctx, true, func(r runner) (*lastStatement, error) { return prepare(ctx, e, r, seen, c) }); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	e.readers, err = openLite(path, seen, cmp.Or(c.MaxConns, 4), append(pragmas, "query_only(1)"))
@@ -98,8 +97,7 @@ func openSQLiteReader(ctx context.Context, c Config, seen *observer) (*sqliteEng
 	if err != nil {
 		return nil, err
 	}
-	e := &sqliteEngine{seen: seen, path: path, file: file, turn: make(chan struct{}, 1), closed: make(chan struct{}), readers: pool, read: &liteReader{db: pool}}
-	e.turn <- struct{}{}
+	e := &sqliteEngine{seen: seen, path: path, file: file, readers: pool, read: &liteReader{db: pool}}
 	if err := checkSchema(ctx, e, seen, c.Behind); err != nil {
 		return nil, errors.Join(err, e.close())
 	}
@@ -134,62 +132,20 @@ func (e *sqliteEngine) ping(ctx context.Context) error {
 // retry: there is nobody else who writes.
 func (e *sqliteEngine) retry(error) bool { return false }
 
-func (e *sqliteEngine) write(ctx context.Context, fn func(runner) error) (err error) {
-	select {
-	case <-e.turn:
-	case <-e.closed:
-		return sql.ErrConnDone
-	case <-ctx.Done():
-		return fmt.Errorf("wait for the writing connection: %w", ctx.Err())
-	}
-	defer func() { e.turn <- struct{}{} }()
-	if e.writer == nil {
-		return errReadOnly
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if err := e.run(beginImmediate); err != nil {
-		return fmt.Errorf("begin: %w", err)
-	}
-	committed := false
-	defer func() { // also when fn panics
-		if committed {
-			return
-		}
-		// After some errors SQLite has rolled back by itself.
-		back := e.run(rollback)
-		if back != nil && !strings.Contains(back.Error(), "no transaction is active") {
-			err = errors.Join(err, fmt.Errorf("roll back: %w", back))
-		}
-	}()
-	if err := fn(e.writer); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if err := e.run(commit); err != nil {
-		return fmt.Errorf("commit: %w", err)
-	}
-	committed = true
-	return nil
-}
-
-// run runs a statement on the writing connection.
+// run runs a statement that begins or ends a transaction, or a part of one.
 func (e *sqliteEngine) run(s *statement) error {
 	defer e.seen.end(s, e.seen.begin(s))
-	_, err := e.writer.exec(context.Background(), s, nil)
+	p, err := e.writer.stmts.get(s, e.writer.conn.Conn.PrepareContext)
+	if err == nil {
+		_, err = p.ExecContext(context.Background())
+	}
 	return err
 }
 
 func (e *sqliteEngine) close() error {
-	select {
-	case <-e.turn: // and never back
-	case <-e.closed:
+	if !e.turns.close() {
 		return nil
 	}
-	close(e.closed)
 	var errs []error
 	// The writer goes last: it is the one that may fold the log into the file.
 	if e.readers != nil {
@@ -239,12 +195,51 @@ func (c *statementCache) close() {
 // goroutines that database/sql and the driver start to watch a context, and
 // interrupting a writer half-way helps nobody. write looks at the context before
 // it begins and before it commits.
+//
+// Its other fields belong to whoever has the turn to write.
 type liteWriter struct {
 	conn  bun.Conn
 	stmts statementCache
+	bytes int // of the parameters since BEGIN
+	// undone says that the transaction is over by a ROLLBACK, possibly SQLite's own: what
+	// runs then would be a transaction by itself.
+	undone bool
+	closed *bun.DB // stands for the connection then
+}
+
+func newLiteWriter(conn bun.Conn) (*liteWriter, error) {
+	closed, err := sql.Open("sqlite", "")
+	if err != nil {
+		return nil, err
+	}
+	w := &liteWriter{conn: conn, closed: bun.NewDB(closed, withMicroseconds(sqlitedialect.New()))}
+	err = conn.Raw(func(driverConn any) error {
+		driverConn.(sqlite.HookRegisterer).RegisterRollbackHook(func() { w.undone = true })
+		return nil
+	})
+	return w, errors.Join(err, closed.Close())
+}
+
+// weigh counts the parameters of a statement that is to run, or says that none may.
+func (w *liteWriter) weigh(args []any) error {
+	if w.undone {
+		return errUndone
+	}
+	for _, a := range args {
+		switch a := a.(type) {
+		case []byte:
+			w.bytes += len(a)
+		case string:
+			w.bytes += len(a)
+		}
+	}
+	return nil
 }
 
 func (w *liteWriter) exec(_ context.Context, s *statement, args []any) (sql.Result, error) {
+	if err := w.weigh(args); err != nil {
+		return nil, err
+	}
 	p, err := w.stmts.get(s, w.conn.Conn.PrepareContext)
 	if err != nil {
 		return nil, err
@@ -253,6 +248,9 @@ func (w *liteWriter) exec(_ context.Context, s *statement, args []any) (sql.Resu
 }
 
 func (w *liteWriter) query(_ context.Context, s *statement, args []any) (*sql.Rows, error) {
+	if err := w.weigh(args); err != nil {
+		return nil, err
+	}
 	p, err := w.stmts.get(s, w.conn.Conn.PrepareContext)
 	if err != nil {
 		return nil, err
@@ -261,6 +259,9 @@ func (w *liteWriter) query(_ context.Context, s *statement, args []any) (*sql.Ro
 }
 
 func (w *liteWriter) queryRow(_ context.Context, s *statement, args []any) *sql.Row {
+	if err := w.weigh(args); err != nil {
+		return w.closed.DB.QueryRowContext(context.Background(), s.lite())
+	}
 	p, err := w.stmts.get(s, w.conn.Conn.PrepareContext)
 	if err != nil {
 		// A Row cannot be made from an error; running the text gives it again.
@@ -269,7 +270,12 @@ func (w *liteWriter) queryRow(_ context.Context, s *statement, args []any) *sql.
 	return p.QueryRowContext(context.Background(), args...)
 }
 
-func (w *liteWriter) bun() bun.IDB { return w.conn }
+func (w *liteWriter) bun() bun.IDB {
+	if w.undone {
+		return w.closed
+	}
+	return w.conn
+}
 
 // liteReader runs statements on the reading pool, prepared once for each
 // connection. It looks at contexts before it runs a statement, for the reason

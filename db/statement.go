@@ -34,6 +34,11 @@ var (
 	beginImmediate = prepared(func(b *builder) bun.Query { return b.NewRaw("BEGIN IMMEDIATE") }) // SQLite's
 	rollback       = prepared(func(b *builder) bun.Query { return b.NewRaw("ROLLBACK") })
 	commit         = prepared(func(b *builder) bun.Query { return b.NewRaw("COMMIT") })
+
+	// Those of a part of a transaction, which SQLite has.
+	savepoint    = prepared(func(b *builder) bun.Query { return b.NewRaw("SAVEPOINT member") })
+	rollbackPart = prepared(func(b *builder) bun.Query { return b.NewRaw("ROLLBACK TO member") })
+	release      = prepared(func(b *builder) bun.Query { return b.NewRaw("RELEASE member") })
 )
 
 // prepared returns the statement that build makes. It is meant for package variables:

@@ -163,7 +163,7 @@ func (n *inspection) repo(ctx context.Context) error {
 // tells the network.
 func (n *inspection) mendRepo(ctx context.Context) error {
 	a := n.Accounts
-	return a.DB.Write(ctx, func(tx *db.Tx) error {
+	return a.DB.WriteAlone(ctx, func(tx *db.Tx) error {
 		acct, err := tx.LockAccount(ctx, n.did)
 		if err != nil {
 			return err

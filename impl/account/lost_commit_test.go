@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"testing"
 	"time"
@@ -65,7 +66,8 @@ func TestLostCommit(t *testing.T) {
 	}
 }
 
-// A line is the way to Postgres. Once armed, it breaks at the next COMMIT.
+// A line is the way to Postgres. Once armed, it breaks at the next COMMIT that goes with
+// events.
 type line struct {
 	committed bool // it breaks after the answer, which nobody gets
 	mu        sync.Mutex
@@ -85,12 +87,19 @@ func (l *line) broken() bool {
 	return l.broke
 }
 
-// breaks says whether the line breaks at what the client has sent: a message of
-// the simple protocol with nothing but a COMMIT.
-func (l *line) breaks(sent []byte) bool {
+// preparedCommit is a message that gives COMMIT a name.
+var preparedCommit = regexp.MustCompile(`(stmtcache_[0-9a-f]+)\x00COMMIT\x00`)
+
+// breaks says whether the line breaks at what the client has sent: a message with a COMMIT
+// to run, which goes by the name that it got on this connection.
+func (l *line) breaks(sent []byte, name *[]byte) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.armed || len(sent) == 0 || sent[0] != 'Q' || !bytes.Contains(bytes.ToLower(sent), []byte("commit")) {
+	if named := preparedCommit.FindSubmatch(sent); named != nil {
+		*name = bytes.Clone(named[1])
+		return false
+	}
+	if !l.armed || *name == nil || !bytes.Contains(sent, *name) {
 		return false
 	}
 	l.armed, l.broke = false, true
@@ -162,12 +171,13 @@ func (l *line) carry(client net.Conn, server string) {
 		}
 	}()
 	b := make([]byte, 64<<10)
+	var commit []byte
 	for {
 		n, err := client.Read(b)
 		if err != nil {
 			return
 		}
-		breaks := l.breaks(b[:n])
+		breaks := l.breaks(b[:n], &commit)
 		if breaks && !l.committed {
 			return
 		}

@@ -166,8 +166,9 @@ func (s *Sessions) Refresh(ctx context.Context, account *db.Account, jti string)
 	next := s.Tokens.SuccessorID(jti)
 	var row *db.Session
 	var at time.Time
-	scope := token.Access
+	var scope token.Scope
 	err := s.DB.Write(ctx, func(tx *db.Tx) (err error) {
+		scope = token.Access
 		row, err = tx.RotateSession(ctx, s.Tokens.HashID(jti), s.Tokens.HashID(next), s.Now(), Grace, token.RefreshLifetime)
 		if err != nil || row.DID != account.DID {
 			return err

@@ -371,7 +371,7 @@ func (o *Outbox) pause(ctx context.Context, looked bool) time.Duration {
 
 // expire gives up what is over and erases it.
 func (o *Outbox) expire(ctx context.Context) error {
-	err := o.DB.Write(ctx, func(tx *db.Tx) error { return tx.Purge(ctx, o.Now()) })
+	err := o.DB.WriteAlone(ctx, func(tx *db.Tx) error { return tx.Purge(ctx, o.Now()) })
 	if err != nil {
 		return fmt.Errorf("expire letters: %w", err)
 	}
