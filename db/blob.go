@@ -31,6 +31,9 @@ type Blob struct {
 	TakedownRef string    `bun:"takedown_ref,nullzero"`
 }
 
+// TakenDown reports whether moderators took the blob down.
+func (b *Blob) TakenDown() bool { return b.TakedownRef != "" }
+
 // A RecordBlob is a record's mention of a blob, which may be here or not.
 type RecordBlob struct {
 	bun.BaseModel `bun:"table:record_blob,alias:rb"`
@@ -388,35 +391,37 @@ func (q *queries) BlobSums(ctx context.Context, dids ...syntax.DID) (map[syntax.
 	return sums, wrap(err, "sum blobs of %d accounts", len(dids))
 }
 
-// SpareBlobFiles returns those of some files that are of no row: one of a temporary blob
-// when no row has its key, any other when its account has no row of its CID, in whatever
-// state.
-func (q *queries) SpareBlobFiles(ctx context.Context, files []BlobFile) ([]BlobFile, error) {
-	var temporary, others []BlobFile
-	for _, f := range files {
+// SpareBlobFiles returns the numbers, in the list, of those files that are of no row: one
+// of a temporary blob when no row has its key, any other when its account has no row of
+// its CID, in whatever state.
+func (q *queries) SpareBlobFiles(ctx context.Context, files []BlobFile) ([]int, error) {
+	var temporary, others []int
+	for i, f := range files {
 		if f.TempKey != "" {
-			temporary = append(temporary, f)
+			temporary = append(temporary, i)
 		} else {
-			others = append(others, f)
+			others = append(others, i)
 		}
 	}
-	spare, err := q.spare(ctx, selectSpareKeys, temporary)
+	spare, err := q.spare(ctx, selectSpareKeys, files, temporary)
 	if err == nil {
-		var more []BlobFile
-		more, err = q.spare(ctx, selectSpareFiles, others)
+		var more []int
+		more, err = q.spare(ctx, selectSpareFiles, files, others)
 		spare = append(spare, more...)
 	}
 	return spare, wrap(err, "look for rows of %d files", len(files))
 }
 
-func (q *queries) spare(ctx context.Context, s *statement, files []BlobFile) (spare []BlobFile, err error) {
-	if len(files) == 0 {
+// spare asks for some of the files.
+func (q *queries) spare(ctx context.Context, s *statement, files []BlobFile, some []int) (spare []int, err error) {
+	if len(some) == 0 {
 		return nil, nil
 	}
 	var dids, keys []string
 	var cids [][]byte
 	var pairs [][2]string
-	for _, f := range files {
+	for _, i := range some {
+		f := &files[i]
 		dids, keys, cids = append(dids, f.DID.String()), append(keys, f.TempKey), append(cids, f.CID)
 		pairs = append(pairs, [2]string{f.DID.String(), f.TempKey + hex.EncodeToString(f.CID)})
 	}
@@ -434,7 +439,7 @@ func (q *queries) spare(ctx context.Context, s *statement, files []BlobFile) (sp
 		if err := row.Scan(&n); err != nil {
 			return err
 		}
-		spare = append(spare, files[n])
+		spare = append(spare, some[n])
 		return nil
 	})
 	return spare, err

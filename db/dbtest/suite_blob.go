@@ -235,10 +235,8 @@ func (s *suite) spareBlobFiles() {
 		file(alice, "b", ""), file(alice, "c", ""), file(did(9), "b", ""),
 	})
 	s.ok(err)
-	slices.SortFunc(spare, func(a, b db.BlobFile) int { return slices.Compare([]byte(fmt.Sprint(a)), []byte(fmt.Sprint(b))) })
-	want := []db.BlobFile{file(alice, "c", ""), file(alice, "", "old"), file(bob, "a\x00", ""), file(bob, "", "key"), file(did(9), "b", "")}
-	slices.SortFunc(want, func(a, b db.BlobFile) int { return slices.Compare([]byte(fmt.Sprint(a)), []byte(fmt.Sprint(b))) })
-	s.equal("spare", spare, want)
+	slices.Sort(spare)
+	s.equal("spare", spare, []int{2, 3, 4, 6, 7})
 	spare, err = s.db.SpareBlobFiles(ctx, nil)
 	s.ok(err)
 	s.equal("of none", len(spare), 0)

@@ -1,0 +1,384 @@
+// Package rows keeps the rows of blobs and their files in step: what an upload, a record
+// that mentions a blob, a takedown and a deletion do to both, in the order of the rules
+// of portico/impl/blob. A row is never without its bytes; files without a row are found
+// by a [blob.Cleaner].
+//
+// A commit mentions blobs in three steps: [Blobs.Prepare] before its transaction,
+// [Prepared.Apply] in it, [Prepared.Finish] after COMMIT.
+package rows
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/db"
+	"portico/impl/blob"
+	"portico/impl/repo/dagcbor"
+)
+
+var (
+	// ErrNotFound says that an account has no such blob, or none that may be had.
+	ErrNotFound = errors.New("no such blob")
+	// ErrTakenDown says that a blob which is uploaded is taken down.
+	ErrTakenDown = errors.New("blob is taken down")
+	// ErrQuota says that an account has as many bytes as it may.
+	ErrQuota = errors.New("account has no room for the blob")
+)
+
+// Blobs are those of all accounts: a database and a store. It is safe for concurrent use.
+type Blobs struct {
+	DB    *db.DB
+	Store blob.Store
+	// Quota is how many bytes the blobs of an account may have, temporary ones too; 0 is
+	// without a limit.
+	Quota int64
+	Now   func() time.Time
+	Log   *slog.Logger
+
+	background sync.WaitGroup
+}
+
+// Cleaner removes the files that nobody needs any more.
+func (b *Blobs) Cleaner() *blob.Cleaner {
+	return &blob.Cleaner{Store: b.Store, Rows: cleaned{b}, Now: b.Now}
+}
+
+// later does what a client need not wait for, and what the cleaner does an hour later if
+// it fails.
+func (b *Blobs) later(ctx context.Context, what string, do func(ctx context.Context) error) {
+	ctx = context.WithoutCancel(ctx)
+	b.background.Go(func() {
+		if err := do(ctx); err != nil {
+			b.Log.WarnContext(ctx, "left to the cleaner of blobs", "what", what, "error", err)
+		}
+	})
+}
+
+// Wait returns when all files that were to be removed after a COMMIT are, or ctx is done.
+func (b *Blobs) Wait(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		b.background.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Room returns ErrQuota when an account may not have so many bytes more.
+func (b *Blobs) Room(ctx context.Context, did syntax.DID, size int64) error {
+	if b.Quota == 0 {
+		return nil
+	}
+	return b.room(ctx, b.DB, did, size)
+}
+
+func (b *Blobs) room(ctx context.Context, r interface {
+	BlobSums(context.Context, ...syntax.DID) (map[syntax.DID]db.BlobSum, error)
+}, did syntax.DID, size int64,
+) error {
+	if b.Quota == 0 {
+		return nil
+	}
+	sums, err := r.BlobSums(ctx, did)
+	if err != nil {
+		return err
+	}
+	if sums[did].Bytes+size > b.Quota {
+		return ErrQuota
+	}
+	return nil
+}
+
+// Upload stores what r gives as a blob of did, temporary until a record mentions it, or
+// permanent at once when one does. See [blob.Store] for limit, declared and errors; others
+// are ErrQuota, ErrTakenDown, and db.ErrNotFound when there is no account.
+func (b *Blobs) Upload(ctx context.Context, did syntax.DID, r io.Reader, limit int64, declared string) (blob.Upload, error) {
+	up, err := b.Store.Upload(ctx, did, r, limit, declared)
+	if err != nil {
+		return up, err
+	}
+	in, err := b.insertWhenFree(ctx, did, up)
+	spare := up.Key
+	switch {
+	case errors.Is(err, ErrQuota), errors.Is(err, ErrTakenDown), errors.Is(err, db.ErrBlobClaimed):
+	case err != nil:
+		// Whether there was a COMMIT is not known: the file may have a row.
+		return up, fmt.Errorf("store upload: %w", err)
+	case in.kept:
+		// What the file of a permanent blob has lost comes back with an upload.
+		err = b.Store.MakePermanent(ctx, did, up.Key, up.CID)
+	default:
+		spare = in.replaced
+	}
+	if spare != "" {
+		b.later(ctx, "an upload", func(ctx context.Context) error { return b.Store.Remove(ctx, blob.TemporaryName(did, spare)) })
+	}
+	if errors.Is(err, db.ErrBlobClaimed) {
+		err = fmt.Errorf("%w: %w", blob.ErrBusy, err)
+	}
+	if err == nil && in.named && !in.kept {
+		err = b.keep(ctx, did, up.CID)
+	}
+	return up, err
+}
+
+// An inserted upload has a row.
+type inserted struct {
+	kept     bool   // it is permanent already
+	replaced string // the key of an upload before
+	named    bool   // by a record
+}
+
+// insertWhenFree waits a little for a file of the same name to be removed.
+func (b *Blobs) insertWhenFree(ctx context.Context, did syntax.DID, up blob.Upload) (in inserted, err error) {
+	for wait := 5 * time.Millisecond; ; wait *= 2 {
+		err = b.DB.Write(ctx, func(tx *db.Tx) error {
+			in, err = b.insert(ctx, tx, did, up)
+			return err
+		})
+		if !errors.Is(err, db.ErrBlobClaimed) || wait > 2*time.Second {
+			return in, err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return in, err
+		}
+	}
+}
+
+func (b *Blobs) insert(ctx context.Context, tx *db.Tx, did syntax.DID, up blob.Upload) (in inserted, err error) {
+	if _, err := tx.LockRepo(ctx, did); err != nil {
+		return in, err
+	}
+	row, err := tx.Blob(ctx, did, up.CID[:])
+	switch {
+	case errors.Is(err, db.ErrNotFound):
+		if err := b.room(ctx, tx, did, up.Size); err != nil {
+			return in, err
+		}
+		err = tx.InsertBlob(ctx, did, db.Blob{CID: up.CID[:], MIME: up.Type, Size: up.Size, TempKey: up.Key, CreatedAt: b.Now()})
+	case err != nil:
+	case row.TakenDown():
+		return in, ErrTakenDown
+	case row.TempKey == "":
+		in.kept = true
+		return in, nil
+	default:
+		in.replaced = row.TempKey
+		err = tx.ReplaceUpload(ctx, did, up.CID[:], row.TempKey, up.Key, b.Now())
+	}
+	if err != nil {
+		return in, err
+	}
+	named, err := tx.NamedBlobs(ctx, did, [][]byte{up.CID[:]})
+	in.named = len(named) > 0
+	return in, err
+}
+
+// keep makes a blob permanent that a record mentions already.
+func (b *Blobs) keep(ctx context.Context, did syntax.DID, cid dagcbor.CID) error {
+	for range attempts {
+		row, err := b.DB.Blob(ctx, did, cid[:])
+		if errors.Is(err, db.ErrNotFound) || err == nil && (row.TempKey == "" || row.TakenDown()) {
+			return nil
+		}
+		if err == nil {
+			err = b.makePermanent(ctx, did, cid, row.TempKey)
+		}
+		if err == nil {
+			err = b.DB.Write(ctx, func(tx *db.Tx) error {
+				if _, err := tx.LockRepo(ctx, did); err != nil {
+					return err
+				}
+				return tx.KeepBlob(ctx, did, cid[:], row.TempKey)
+			})
+		}
+		if errors.Is(err, db.ErrStale) {
+			continue // another upload took its place
+		}
+		if err == nil {
+			b.later(ctx, "an upload", func(ctx context.Context) error { return b.Store.Remove(ctx, blob.TemporaryName(did, row.TempKey)) })
+		}
+		return err
+	}
+	return fmt.Errorf("keep blob %s of %s: %w", cid, did, db.ErrStale)
+}
+
+// attempts is how often what was uploaded anew meanwhile is read again.
+const attempts = 10
+
+// makePermanent returns db.ErrStale when the row has another key by now, or is gone.
+func (b *Blobs) makePermanent(ctx context.Context, did syntax.DID, cid dagcbor.CID, key string) error {
+	err := b.Store.MakePermanent(ctx, did, key, cid)
+	if !errors.Is(err, blob.ErrNotFound) {
+		return err
+	}
+	row, again := b.DB.Blob(ctx, did, cid[:])
+	if again == nil && row.TempKey == key {
+		return err // the bytes are lost
+	}
+	if again != nil && !errors.Is(again, db.ErrNotFound) {
+		return again
+	}
+	return db.ErrStale
+}
+
+// KeepNamed makes permanent what was uploaded before the records of did came that mention
+// it: an import stores mentions, and then calls this.
+func (b *Blobs) KeepNamed(ctx context.Context, did syntax.DID) error {
+	const page = 500
+	var after []byte
+	for {
+		blobs, err := b.DB.Blobs(ctx, did, after, page)
+		if err != nil {
+			return err
+		}
+		var temporary [][]byte
+		for _, row := range blobs {
+			if after = row.CID; row.TempKey != "" {
+				temporary = append(temporary, row.CID)
+			}
+		}
+		named, err := b.DB.NamedBlobs(ctx, did, temporary)
+		if err != nil {
+			return err
+		}
+		for _, cid := range named {
+			if err := b.keep(ctx, did, dagcbor.CID(cid)); err != nil {
+				return err
+			}
+		}
+		if len(blobs) < page {
+			return nil
+		}
+	}
+}
+
+// Open gives the bytes and the row of a permanent blob, which the caller closes, or
+// ErrNotFound, also for one that is temporary or taken down.
+func (b *Blobs) Open(ctx context.Context, did syntax.DID, cid dagcbor.CID) (io.ReadCloser, *db.Blob, error) {
+	row, err := b.DB.Blob(ctx, did, cid[:])
+	if errors.Is(err, db.ErrNotFound) || err == nil && (row.TempKey != "" || row.TakenDown()) {
+		return nil, nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	body, file, err := b.Store.Open(ctx, blob.PermanentName(did, cid))
+	if errors.Is(err, blob.ErrNotFound) {
+		b.Log.ErrorContext(ctx, "a blob has a row and no bytes", "did", did, "cid", cid.String())
+		return nil, nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	row.Size = file.Size // what is there
+	return body, row, nil
+}
+
+// TakeDown takes a blob down under a reference. It returns ErrNotFound when an account has
+// no such blob. Doing so again puts the new reference in the place of the old one.
+func (b *Blobs) TakeDown(ctx context.Context, did syntax.DID, cid dagcbor.CID, ref string) error {
+	var temporary bool
+	err := b.DB.Write(ctx, func(tx *db.Tx) error {
+		row, err := b.locked(ctx, tx, did, cid)
+		if err != nil {
+			return err
+		}
+		temporary = row.TempKey != ""
+		return tx.SetBlobTakedown(ctx, did, cid[:], ref)
+	})
+	if err != nil || temporary {
+		return err
+	}
+	if err := b.Store.Quarantine(ctx, did, cid); err != nil && !errors.Is(err, blob.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+// Lift ends the takedown of a blob. What no record mentions any more goes with it. It
+// returns ErrNotFound as TakeDown does.
+func (b *Blobs) Lift(ctx context.Context, did syntax.DID, cid dagcbor.CID) error {
+	row, err := b.DB.Blob(ctx, did, cid[:])
+	if errors.Is(err, db.ErrNotFound) {
+		return ErrNotFound
+	}
+	if err != nil || !row.TakenDown() {
+		return err
+	}
+	if row.TempKey == "" {
+		if err := b.Store.Restore(ctx, did, cid); err != nil && !errors.Is(err, blob.ErrNotFound) {
+			return err
+		}
+	}
+	var lost []db.Blob
+	err = b.DB.Write(ctx, func(tx *db.Tx) error {
+		lost = nil
+		row, err := b.locked(ctx, tx, did, cid)
+		if err != nil {
+			return err
+		}
+		if err := tx.SetBlobTakedown(ctx, did, cid[:], ""); err != nil || row.TempKey != "" {
+			return err
+		}
+		lost, err = tx.DeleteBlobs(ctx, did, [][]byte{cid[:]})
+		return err
+	})
+	if err == nil {
+		b.discard(ctx, did, lost)
+	}
+	return err
+}
+
+func (b *Blobs) locked(ctx context.Context, tx *db.Tx, did syntax.DID, cid dagcbor.CID) (*db.Blob, error) {
+	var row *db.Blob
+	_, err := tx.LockRepo(ctx, did)
+	if err == nil {
+		row, err = tx.Blob(ctx, did, cid[:])
+	}
+	if errors.Is(err, db.ErrNotFound) {
+		err = ErrNotFound
+	}
+	return row, err
+}
+
+// Discard removes the files of rows that a transaction removed, after its COMMIT.
+func (b *Blobs) Discard(ctx context.Context, did syntax.DID, lost []db.Blob) {
+	b.discard(ctx, did, lost)
+}
+
+func (b *Blobs) discard(ctx context.Context, did syntax.DID, lost []db.Blob) {
+	if len(lost) == 0 {
+		return
+	}
+	b.later(ctx, "blobs that records mentioned", func(ctx context.Context) error {
+		var failed []error
+		cleaner := b.Cleaner()
+		for _, row := range lost {
+			failed = append(failed, cleaner.Discard(ctx, did, dagcbor.CID(row.CID)))
+			if row.TempKey != "" {
+				failed = append(failed, b.Store.Remove(ctx, blob.TemporaryName(did, row.TempKey)))
+			}
+		}
+		return errors.Join(failed...)
+	})
+}
+
+// RemoveAccount removes all files of an account, after the COMMIT that deleted it.
+func (b *Blobs) RemoveAccount(ctx context.Context, did syntax.DID) {
+	b.later(ctx, "blobs of an account", func(ctx context.Context) error { return b.Store.RemoveAccount(ctx, did) })
+}
