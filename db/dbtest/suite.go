@@ -40,6 +40,7 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"signing keys", (*suite).signingKeys},
 		{"reserved keys", (*suite).reservedKeys},
 		{"repositories", (*suite).repositories},
+		{"index of records", (*suite).recordIndex},
 		{"nodes", (*suite).nodes},
 		{"nodes that move", (*suite).nodesMove},
 		{"paths of nodes", (*suite).nodesOnPaths},

@@ -28,6 +28,8 @@ const (
 	RepoMissing           = "repo_missing"
 	RepoDamaged           = "repo_damaged"
 	RepoSignature         = "repo_signature"
+	RepoRecords           = "repo_records" // that the tree has are not there
+	RepoIndex             = "repo_index"   // what is kept beside tree and records is wrong
 
 	// In the PLC directory, or where else the DID is published.
 	DIDUnreachable = "did_unreachable"

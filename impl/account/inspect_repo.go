@@ -1,17 +1,17 @@
 package account
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
-	"portico/impl/audit"
 	"portico/impl/repo"
 	"portico/impl/repo/event"
 	"portico/impl/repo/store"
@@ -21,29 +21,48 @@ import (
 // maxLooks is how often a repository is looked through that is written to meanwhile.
 const maxLooks = 5
 
-// A repoFault is what is wrong with a repository.
-type repoFault struct {
-	name, what string          // "": nothing
-	whole      *store.Contents // of the tree over which another commit mends it; nil if there is none
-	rev        syntax.TID      // that another commit follows; empty if anything may be next
+// A repoLook is what was seen of a repository.
+type repoLook struct {
+	*store.Verification
+	row *db.Repo   // nil: there is none
+	rev syntax.TID // that another commit follows; empty if anything may be next
+
+	name, what string // what is wrong with the commit or the tree; "": nothing
+	remedy     remedy // for that
+	lost       string // what is wrong with the records
+	index      string // what is wrong with what is kept beside them
 }
 
-// inspectRepo looks whether the repository of did has a commit, signed with the
-// did:key public, unless that is empty, and a tree, all of it. Errors are those of the
-// database alone.
-func inspectRepo(ctx context.Context, r store.Reader, did syntax.DID, public string) (f repoFault, err error) {
+// fine says that there is nothing wrong.
+func (l *repoLook) fine() bool { return l.name == "" && l.lost == "" && l.index == "" }
+
+// A remedy is what mends the tree or the commit of a repository.
+type remedy int
+
+const (
+	restore remedy = iota // none, but a backup
+	sign                  // another commit over the tree, which is whole
+	rebuild               // the nodes, from the records, under the commit that there is
+	prune                 // nodes that are not in the tree
+)
+
+// lookAtRepo looks whether the repository of did has a commit, signed with the did:key
+// public, unless that is empty, a tree, all of its records, and beside those what they
+// say. Errors are those of the database alone.
+func lookAtRepo(ctx context.Context, r store.FullReader, did syntax.DID, public string) (*repoLook, error) {
 	for look := 1; ; look++ {
 		row, err := repoRow(ctx, r, did)
-		if err == nil {
-			f, err = repoFaultOf(ctx, r, did, row, public)
+		if err != nil {
+			return nil, err
 		}
-		if err != nil || f.name == "" || look == maxLooks {
-			return f, err
+		l, err := lookAt(ctx, r, did, row, public)
+		if err != nil || l.fine() || look == maxLooks {
+			return l, err
 		}
-		// A commit in the midst of the walk is no damage.
+		// What was written in the midst of the walk is no damage.
 		now, err := repoRow(ctx, r, did)
-		if err != nil || row == nil && now == nil || row != nil && now != nil && bytes.Equal(row.CommitCID, now.CommitCID) {
-			return f, err
+		if err != nil || reflect.DeepEqual(row, now) {
+			return l, err
 		}
 	}
 }
@@ -57,42 +76,84 @@ func repoRow(ctx context.Context, r store.Reader, did syntax.DID) (*db.Repo, err
 	return row, err
 }
 
-func repoFaultOf(ctx context.Context, r store.Reader, did syntax.DID, row *db.Repo, public string) (f repoFault, err error) {
+func lookAt(ctx context.Context, r store.FullReader, did syntax.DID, row *db.Repo, public string) (l *repoLook, err error) {
+	l = &repoLook{row: row}
 	root := tree.Empty
 	if row == nil {
-		f.name, f.what = RepoMissing, "The account has no repository."
+		l.name, l.what = RepoMissing, "The account has no repository."
 		top, err := store.Top(ctx, r, did)
 		if err == nil {
 			root = top
 		} else if !errors.Is(err, db.ErrNotFound) {
-			return f, err
+			return nil, err
 		}
 	} else {
-		f.name, f.what = commitFault(did, row, public)
+		l.name, l.what = commitFault(did, row, public)
 		root = store.Root(row)
 		if _, bad := syntax.ParseTID(row.Rev); bad == nil {
-			f.rev = syntax.TID(row.Rev)
+			l.rev = syntax.TID(row.Rev)
 		}
 	}
+	if l.Verification, err = store.Verify(ctx, r, did, root, store.Wrong{}); err != nil {
+		return nil, err
+	}
 	// Only a commit says that a tree is all there is.
-	sure := f.name == "" || f.name == RepoSignature
-	contents, fault, err := walkTree(ctx, r, did, root)
-	if err != nil {
-		return f, err
-	}
-	if (fault == nil || root == tree.Empty) && (sure || len(contents.Spare) == 0) {
-		f.whole = &contents // of the empty tree nothing can be lost
-	}
+	sure := l.name == "" || l.name == RepoSignature
 	switch {
-	case !sure:
-	case fault != nil:
-		f.name, f.what = RepoDamaged, "A node of the repository's tree is missing or damaged."
-	case len(contents.Spare) > 0:
-		f.name, f.what = RepoDamaged, "There are nodes beside the repository's tree."
-	case contents.Nodes != row.Nodes || contents.Records != row.Records:
-		f.name, f.what = RepoDamaged, "The repository has not as many nodes and records as were counted."
+	case sure && l.Fault != nil:
+		l.name, l.what = RepoDamaged, "A node of the repository's tree is missing or damaged."
+		again, err := store.Rebuild(ctx, r, did, func(tree.Row) error { return nil })
+		if err == nil && again == root {
+			l.remedy = rebuild
+		} else if err != nil && !errors.Is(err, tree.ErrPath) && !errors.Is(err, tree.ErrTooWide) {
+			return nil, err
+		}
+	case sure && len(l.Spare) > 0:
+		l.name, l.what, l.remedy = RepoDamaged, "There are nodes beside the repository's tree.", prune
+	case l.name == "":
+	case sure, len(l.Spare) == 0 && l.Extra == 0 && (l.Fault == nil || root == tree.Empty):
+		l.remedy = sign // of the empty tree nothing can be lost
 	}
-	return f, nil
+	l.lost = l.lostRecords()
+	if l.Fault == nil && (sure || l.Extra == 0) {
+		l.index = l.indexFault()
+	}
+	return l, nil
+}
+
+// lostRecords says which records are not there as the tree has them.
+func (l *repoLook) lostRecords() string {
+	switch {
+	case l.Lost == 0:
+		return ""
+	case l.Lost == 1:
+		return fmt.Sprintf("The record %s is missing or damaged.", l.FirstLost)
+	}
+	return fmt.Sprintf("%d records are missing or damaged, the first of them %s.", l.Lost, l.FirstLost)
+}
+
+// indexFault says in what the rows beside a tree differ from it.
+func (l *repoLook) indexFault() string {
+	var wrong []string
+	add := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	if l.Extra > 0 {
+		add("Records are stored that the repository's tree does not have: %d.", l.Extra)
+	}
+	if l.Unindexed > 0 {
+		add("What records point at, or the blobs that they name, is noted otherwise than they say: of %d.", l.Unindexed)
+	}
+	if !slices.Equal(l.Collections, l.Listed) {
+		add("The list of the repository's collections is wrong.")
+	}
+	if r := l.row; r != nil {
+		if r.Nodes != l.Nodes || r.Records != l.Records {
+			add("The repository has not as many nodes and records as were counted.")
+		}
+		if r.ExpectedBlobs != l.Blobs.Expected || r.ImportedBlobs != l.Blobs.Imported {
+			add("The repository has not as many blobs as were counted.")
+		}
+	}
+	return strings.Join(wrong, " ")
 }
 
 // commitFault says what is wrong with the last commit of a repository.
@@ -125,73 +186,40 @@ func commitFault(did syntax.DID, row *db.Repo, public string) (name, what string
 	return "", ""
 }
 
-// walkTree goes through a stored tree, as far as its nodes are to be had, and returns the
-// first thing that is wrong with them. It reads no records.
-func walkTree(ctx context.Context, r store.Reader, did syntax.DID, root tree.Root) (c store.Contents, fault, err error) {
-	c, err = store.Walk(ctx, r, did, root, tree.Visitor{
-		Fault: func(_ tree.Place, _ string, err error) error {
-			fault = cmp.Or(fault, err)
-			return nil
-		},
-	})
-	c.Root = root
-	return c, fault, err
-}
-
 func (n *inspection) repo(ctx context.Context) error {
 	public := ""
 	if n.key != nil {
 		public = n.key.Public
 	}
-	fault, err := inspectRepo(ctx, n.Accounts.DB, n.did, public)
-	switch {
-	case err != nil || fault.name == "":
+	l, err := lookAtRepo(ctx, n.Accounts.DB, n.did, public)
+	if err != nil {
 		return err
-	case fault.whole == nil:
-		n.add(fault.name, nil, "%s Restore the account from a backup, or let its owner import the repository again.", fault.what)
+	}
+	mend := func(name string) func(context.Context) error {
+		return func(ctx context.Context) error { return n.mendRepo(ctx, name) }
+	}
+	switch {
+	case l.name == "":
+	case l.remedy == restore:
+		n.add(l.name, nil, "%s Restore the account from a backup, or let its owner import the repository again.", l.what)
+	case l.remedy == rebuild:
+		n.add(l.name, mend(l.name), "%s Its records make the same tree, so repairing makes it anew from them.", l.what)
+	case l.remedy == prune:
+		n.add(l.name, mend(l.name), "%s Repairing removes them.", l.what)
 	case n.private == nil:
-		n.add(fault.name, nil, "%s Its tree can be signed anew as soon as the signing key is there.", fault.what)
-	case fault.whole.Root == tree.Empty:
-		n.add(fault.name, n.mendRepo, "%s It is empty, so repairing makes it anew.", fault.what)
+		n.add(l.name, nil, "%s Its tree can be signed anew as soon as the signing key is there.", l.what)
+	case l.Root == tree.Empty:
+		n.add(l.name, mend(l.name), "%s It is empty, so repairing makes it anew.", l.what)
 	default:
-		n.add(fault.name, n.mendRepo, "%s Its tree is whole, so repairing signs that anew.", fault.what)
+		n.add(l.name, mend(l.name), "%s Its tree is whole, so repairing signs that anew.", l.what)
+	}
+	if l.lost != "" {
+		n.add(RepoRecords, nil, "%s Restore the account from a backup, or let its owner import the repository again, or write or delete those records.", l.lost)
+	}
+	if l.index != "" {
+		n.add(RepoIndex, mend(RepoIndex), "%s Repairing makes it what the signed tree and the records say.", l.index)
 	}
 	return nil
-}
-
-// mendRepo makes a new commit over the tree, unless that is not needed any more, and
-// tells the network.
-func (n *inspection) mendRepo(ctx context.Context) error {
-	a := n.Accounts
-	return a.DB.WriteAlone(ctx, func(tx *db.Tx) error {
-		acct, err := tx.LockAccount(ctx, n.did)
-		if err != nil {
-			return err
-		}
-		row, err := tx.SigningKey(ctx, n.did, KeyPurpose)
-		if err != nil {
-			return err
-		}
-		fault, err := inspectRepo(ctx, tx, n.did, row.Public)
-		if err != nil || fault.name == "" {
-			return err
-		}
-		if fault.whole == nil {
-			return errors.New("tree of the repository is not whole any more")
-		}
-		key, err := a.Keys.SigningKey(KeyPurpose, n.did.String(), row.Sealed)
-		if err != nil {
-			return fmt.Errorf("open signing key: %w", err)
-		}
-		if err := audit.Record(ctx, tx, a.Now(), n.did, audit.Repaired, fault.name); err != nil {
-			return err
-		}
-		said, err := a.putRepo(ctx, tx, acct, key, fault)
-		if err != nil {
-			return err
-		}
-		return tx.AppendEvents(ctx, Events(n.did, said...)...)
-	})
 }
 
 // signAnew makes a new commit with the signing key that an account, which tx has

@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
 	"portico/impl/audit"
 	"portico/impl/repo"
 	"portico/impl/repo/event"
-	"portico/impl/repo/store"
 )
 
 // Repair mends what [Identities.Inspect] finds and says that it can be mended, and
@@ -95,18 +93,6 @@ func (n *inspection) mendHandle(ctx context.Context) error {
 		return err
 	}
 	return n.record(ctx, DIDHandle)
-}
-
-// putRepo puts a new commit, over the tree that a fault left, in the place of what an
-// account, which tx has locked, has. It returns what the network is to be told.
-func (a *Accounts) putRepo(
-	ctx context.Context, tx *db.Tx, acct *db.Account, key atcrypto.PrivateKey, f repoFault,
-) ([]event.Event, error) {
-	signed, err := store.Replace(ctx, tx, acct.DID, key, a.Now(), f.rev, *f.whole)
-	if err != nil {
-		return nil, err
-	}
-	return newCommit(acct, signed), nil
 }
 
 // newCommit is what the network is told of a commit that changes nothing in the tree.

@@ -166,6 +166,8 @@ const (
 	FindingNameRepoMissing           = "repo_missing"
 	FindingNameRepoDamaged           = "repo_damaged"
 	FindingNameRepoSignature         = "repo_signature"
+	FindingNameRepoRecords           = "repo_records"
+	FindingNameRepoIndex             = "repo_index"
 	FindingNameDIDUnreachable        = "did_unreachable"
 	FindingNameDIDNotFound           = "did_not_found"
 	FindingNameDIDTombstoned         = "did_tombstoned"

@@ -82,9 +82,13 @@ type accounts struct {
 }
 
 type account struct {
+	DID     string `json:"did"`
 	Handle  string `json:"handle"`
 	Access  string `json:"accessJwt"`
 	Refresh string `json:"refreshJwt"`
+
+	keys []string // of posts that it made
+	blob string   // that a record of it names
 }
 
 const password = "correct horse battery"

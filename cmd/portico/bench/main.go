@@ -12,6 +12,10 @@
 // memory that the server has meanwhile. All of it stays on this machine; the addresses
 // are those that a proxy would report.
 //
+// With -seed 1x1000,1x1000000,100000x10 it measures servers of those sizes, accounts times
+// records, one after the other: what writes and reads cost, how much they take of the disk
+// and of memory, how long they take to start. -into FOLDER keeps such a database.
+//
 // What operators ask about many accounts is asked of a second server, which has
 // many accounts.
 //
@@ -51,6 +55,9 @@ var (
 
 	only = flag.String("only", "", "measure the methods alone whose names match this regular expression")
 	peer = flag.String("peer", "", "another portico binary, to measure beside this one")
+
+	sizes = flag.String("seed", "", "measure servers of some sizes instead, each so many accounts with so many records: 1x1000,1x100000,1x1000000,100x10,100000x10")
+	into  = flag.String("into", "", "with one size for -seed, make its database in this folder, and measure nothing")
 
 	hostileTime = flag.Duration("hostile", 0, "measure a user beside hostile connections instead, so long for each kind")
 	connections = flag.Int("connections", 120, "hostile connections")
@@ -146,7 +153,10 @@ func run(ctx context.Context) error {
 		"PDS_HOSTNAME=bench.example.com", "PORTICO_BIND=127.0.0.1", "PORTICO_LOG_LEVEL=warn", "PDS_INVITE_REQUIRED=false",
 		"PDS_DID_PLC_URL=" + directoryURL, "PDS_JWT_SECRET=" + secret, "PDS_ADMIN_PASSWORD=" + adminPassword,
 		"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=5c1d9a4e0b7f38261a9d4c7e2f60b58313e8a7c6d5f4b3a2918070605f4e3d2c",
-		"PORTICO_KEY_ENCRYPTION_KEY=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+		"PORTICO_KEY_ENCRYPTION_KEY=" + keyEncryptionKey,
+	}
+	if *sizes != "" {
+		return ofSizes(ctx, binary, dir, env)
 	}
 	if *hostileTime > 0 {
 		return runHostile(ctx, binary, dir, env, *hostileTime, *connections)
@@ -156,9 +166,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer floor.close()
-	n := func(requests int) int {
-		return max(1, int(float64(requests)**scale)) / *rounds * *rounds
-	}
+	n := scaled
 	c := newClient("", echoURL)
 	get := &target{name: "GET", process: bareEcho, requests: n(20000), do: c.bareGet}
 	post := &target{name: "POST", process: bareEcho, requests: n(20000), do: c.barePost}
@@ -242,6 +250,34 @@ func run(ctx context.Context) error {
 	dearest := slices.MaxFunc(ours.pages, func(a, b *target) int { return cmp.Compare(a.each(), b.each()) })
 	aim(dearest, mostForLists, "as for every list; this one costs the most")
 	return errors.Join(ours.stop(), former.stop())
+}
+
+// scaled is how many requests there are where so many are meant.
+func scaled(requests int) int {
+	return max(*rounds, int(float64(requests)**scale)) / *rounds * *rounds
+}
+
+// ofSizes measures servers of the sizes that -seed names, or makes the database of one.
+func ofSizes(ctx context.Context, binary, dir string, env []string) error {
+	all, err := sizesOf(*sizes)
+	if err != nil {
+		return err
+	}
+	if *into == "" {
+		return runSizes(ctx, binary, dir, env, all, scaled)
+	}
+	if len(all) != 1 {
+		return errors.New("-into takes one size")
+	}
+	server, seeding, _, err := seededServer(ctx, binary, *into, env, all[0])
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%v in %s after %.1f s; serve it with\n", all[0], *into, seeding.Seconds())
+	for _, v := range env {
+		fmt.Println("  " + v)
+	}
+	return server.Stop()
 }
 
 // matching are the targets whose names match a regular expression.

@@ -19,6 +19,8 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	api "portico/api/portico/operator"
 	"portico/db"
@@ -135,15 +137,21 @@ func (s operator) putRepo(did syntax.DID, key atcrypto.PrivateKey, paths ...stri
 	s.Helper()
 	first := servertest.Must(repo.Genesis(did, key, s.Now().Add(time.Second)))
 	var writes []tree.Write
+	var rows []db.Record
 	for _, path := range paths {
-		writes = append(writes, tree.Write{Action: tree.Create, Path: path, Record: car.Block{CID: dagcbor.Sum(dagcbor.CodecDAGCBOR, []byte(path))}})
+		value := servertest.Must(dagcbor.Marshal(map[string]any{"text": path}))
+		block := car.Block{CID: dagcbor.Sum(dagcbor.CodecDAGCBOR, value), Data: value}
+		writes = append(writes, tree.Write{Action: tree.Create, Path: path, Record: block})
+		rows = append(rows, db.Record{Path: path, CID: block.CID[:], Rev: "3jqfcqzm3fo2j", IndexedAt: s.Now(), Value: value})
 	}
 	s.Write(func(tx *db.Tx) error {
-		err := errors.Join(tx.DeleteRepo(s.Context(), did), tx.DeleteNodes(s.Context(), did), store.Create(s.Context(), tx, did, first))
-		if err == nil && len(writes) > 0 {
-			_, err = store.Commit(s.Context(), tx, did, key, s.Now(), nil, writes)
+		err := errors.Join(tx.DeleteRepo(s.Context(), did), tx.DeleteNodes(s.Context(), did), tx.DeleteAllRecords(s.Context(), did),
+			store.Create(s.Context(), tx, did, first))
+		if err != nil || len(writes) == 0 {
+			return err
 		}
-		return err
+		_, err = store.Commit(s.Context(), tx, did, key, s.Now(), nil, writes)
+		return errors.Join(err, tx.PutRecords(s.Context(), did, rows...), tx.AddCollection(s.Context(), did, "com.example.record"))
 	})
 }
 
@@ -191,6 +199,21 @@ func TestInspectAndRepairAccount(t *testing.T) {
 	}
 	deleteRow := func(s operator, u servertest.User) {
 		s.Write(func(tx *db.Tx) error { return tx.DeleteRepo(s.Context(), u.DID) })
+	}
+	deleteRecord := func(s operator, u servertest.User, path string) {
+		s.Write(func(tx *db.Tx) error { return tx.DeleteRecords(s.Context(), u.DID, path) })
+	}
+	changeRecord := func(s operator, u servertest.User, path string, change func(*db.Record)) {
+		r := servertest.Must(s.DB.Record(s.Context(), u.DID, path))
+		change(r)
+		s.Write(func(tx *db.Tx) error { return tx.PutRecords(s.Context(), u.DID, *r) })
+	}
+	putRecord := func(s operator, u servertest.User, path string) {
+		value := servertest.Must(dagcbor.Marshal(map[string]any{"text": path}))
+		name := dagcbor.Sum(dagcbor.CodecDAGCBOR, value)
+		s.Write(func(tx *db.Tx) error {
+			return tx.PutRecords(s.Context(), u.DID, db.Record{Path: path, CID: name[:], Rev: "3jqfcqzm3fo2j", IndexedAt: s.Now(), Value: value})
+		})
 	}
 	noCommit := func(r *db.Repo) { r.CommitBlock = []byte{} }
 	cut := func(r *db.Repo) { r.CommitBlock = r.CommitBlock[1:] }
@@ -261,7 +284,10 @@ func TestInspectAndRepairAccount(t *testing.T) {
 		}, "repo_damaged+", "", ""},
 		{"another count", func(s operator, u servertest.User) {
 			reset(s, u, func(r *db.Repo) { r.Records++ })
-		}, "repo_damaged+", "", "as were counted"},
+		}, "repo_index+", "", "nodes and records as were counted"},
+		{"another count of blobs", func(s operator, u servertest.User) {
+			reset(s, u, func(r *db.Repo) { r.ExpectedBlobs, r.ImportedBlobs = 3, 2 })
+		}, "repo_index+", "", "blobs as were counted"},
 		{"tree missing", func(s operator, u servertest.User) { deleteNode(s, u, "", 0) }, "repo_damaged+", "", "tree is missing"},
 		{"tree damaged", func(s operator, u servertest.User) {
 			putNode(s, u, db.Node{CID: tree.Empty.CID[:], Data: []byte("tree")})
@@ -291,7 +317,7 @@ func TestInspectAndRepairAccount(t *testing.T) {
 		{"another count, with records", func(s operator, u servertest.User) {
 			filled(s, u)
 			reset(s, u, func(r *db.Repo) { r.Nodes, r.Records = 1, 0 })
-		}, "repo_damaged+", "", "as were counted"},
+		}, "repo_index+", "", "as were counted"},
 		{"spare node, with records", func(s operator, u servertest.User) {
 			filled(s, u)
 			putNode(s, u, spare)
@@ -304,13 +330,91 @@ func TestInspectAndRepairAccount(t *testing.T) {
 		{"node missing, with records", func(s operator, u servertest.User) {
 			filled(s, u)
 			deleteNode(s, u, records[3], 0)
+		}, "repo_damaged+", "", "tree is missing or damaged. Its records make the same tree"},
+		{"all nodes missing, with records", func(s operator, u servertest.User) {
+			filled(s, u)
+			s.Write(func(tx *db.Tx) error { return tx.DeleteNodes(s.Context(), u.DID) })
+		}, "repo_damaged+", "", "tree is missing or damaged. Its records make the same tree"},
+		{"a node in the wrong place, with records", func(s operator, u servertest.User) {
+			filled(s, u)
+			n := servertest.Must(s.DB.Node(s.Context(), u.DID, db.Place{Low: records[3]}))
+			deleteNode(s, u, records[3], 0)
+			n.Low = records[1]
+			putNode(s, u, *n)
+		}, "repo_damaged+", "", "Its records make the same tree"},
+		{"node and another's signature, with records", func(s operator, u servertest.User) {
+			s.putRepo(u.DID, other, records...)
+			deleteNode(s, u, records[3], 0)
+		}, "repo_damaged+", "", "Its records make the same tree"},
+		{"node and a record missing", func(s operator, u servertest.User) {
+			filled(s, u)
+			deleteNode(s, u, records[3], 0)
+			deleteRecord(s, u, records[4])
 		}, "repo_damaged", "repo_damaged", "tree is missing or damaged. Restore the account"},
 		{"node damaged, with records", func(s operator, u servertest.User) {
 			filled(s, u)
 			n := servertest.Must(s.DB.Node(s.Context(), u.DID, db.Place{}))
 			n.Data[len(n.Data)-1] ^= 1
 			putNode(s, u, *n)
-		}, "repo_damaged", "repo_damaged", "tree is missing or damaged. Restore the account"},
+		}, "repo_damaged+", "", "tree is missing or damaged. Its records make the same tree"},
+
+		{"record missing", func(s operator, u servertest.User) {
+			filled(s, u)
+			deleteRecord(s, u, records[1])
+		}, "repo_records", "repo_records", "The record " + records[1] + " is missing or damaged. Restore the account"},
+		{"records missing and damaged", func(s operator, u servertest.User) {
+			filled(s, u)
+			deleteRecord(s, u, records[4])
+			changeRecord(s, u, records[2], func(r *db.Record) { r.Value[len(r.Value)-1] ^= 1 })
+		}, "repo_records", "repo_records", "2 records are missing or damaged, the first of them " + records[2]},
+		{"another record", func(s operator, u servertest.User) {
+			filled(s, u)
+			changeRecord(s, u, records[2], func(r *db.Record) {
+				r.Value = servertest.Must(dagcbor.Marshal(map[string]any{"text": "other"}))
+				name := dagcbor.Sum(dagcbor.CodecDAGCBOR, r.Value)
+				r.CID = name[:]
+			})
+		}, "repo_records", "repo_records", "The record " + records[2] + " is missing or damaged"},
+		{"record missing and another's signature", func(s operator, u servertest.User) {
+			s.putRepo(u.DID, other, records...)
+			deleteRecord(s, u, records[1])
+		}, "repo_signature+ repo_records", "repo_records", "Its tree is whole"},
+		{"spare record", func(s operator, u servertest.User) {
+			filled(s, u)
+			putRecord(s, u, "com.example.other/3jqfcqzm3fo2j")
+		}, "repo_index+", "", "Records are stored that the repository's tree does not have: 1."},
+		{"spare record and commit missing", func(s operator, u servertest.User) {
+			filled(s, u)
+			putRecord(s, u, "com.example.other/3jqfcqzm3fo2j")
+			reset(s, u, noCommit)
+		}, "repo_damaged", "repo_damaged", "Restore the account"},
+		{"spare records in an empty repository", func(s operator, u servertest.User) {
+			putRecord(s, u, "com.example.other/3jqfcqzm3fo2j")
+			deleteNode(s, u, "", 0)
+		}, "repo_damaged", "repo_damaged", "Restore the account"},
+		{"record that points elsewhere", func(s operator, u servertest.User) {
+			filled(s, u)
+			changeRecord(s, u, records[2], func(r *db.Record) { r.LinkTo = unknown })
+		}, "repo_index+", "", "is noted otherwise than they say: of 1."},
+		{"blobs that no record names", func(s operator, u servertest.User) {
+			filled(s, u)
+			s.Write(func(tx *db.Tx) error {
+				return tx.SetRecordIndex(s.Context(), u.DID, records[2], "", bytes.Repeat([]byte{1}, 36))
+			})
+		}, "repo_index+", "", "is noted otherwise than they say: of 1."},
+		{"blobs of a record that is not there", func(s operator, u servertest.User) {
+			filled(s, u)
+			s.Write(func(tx *db.Tx) error {
+				return tx.SetRecordIndex(s.Context(), u.DID, records[2], "", bytes.Repeat([]byte{1}, 36))
+			})
+			deleteRecord(s, u, records[2])
+		}, "repo_records repo_index+", "repo_records", "is noted otherwise than they say: of 1."},
+		{"list of collections", func(s operator, u servertest.User) {
+			filled(s, u)
+			s.Write(func(tx *db.Tx) error {
+				return errors.Join(tx.DeleteCollections(s.Context(), u.DID), tx.AddCollection(s.Context(), u.DID, "com.example.gone"))
+			})
+		}, "repo_index+", "", "list of the repository's collections is wrong"},
 		{"commit and root missing, with records", func(s operator, u servertest.User) {
 			filled(s, u)
 			reset(s, u, noCommit)
@@ -445,6 +549,50 @@ func TestRepairedRepository(t *testing.T) {
 			if got := strings.Join(heard, " "); got != tt.events {
 				t.Errorf("the network heard %q, want %q", got, tt.events)
 			}
+		}
+	})
+}
+
+// A tree that is made anew from its records is the one that was signed, so nobody is told.
+// What is mended in many steps is all mended.
+func TestRebuiltTree(t *testing.T) {
+	engines(t, func(t *testing.T, s operator) {
+		u := s.SignUp("anna")
+		var paths []string
+		for n := range 1200 {
+			paths = append(paths, fmt.Sprintf("com.example.record/%d", n))
+		}
+		key := servertest.Must(s.DB.SigningKey(t.Context(), u.DID, account.KeyPurpose))
+		s.putRepo(u.DID, servertest.Must(s.Keys.SigningKey(account.KeyPurpose, u.DID.String(), key.Sealed)), paths...)
+		s.finds(u.DID, "")
+		row := servertest.Must(s.DB.Repo(t.Context(), u.DID))
+		nodes := servertest.Must(s.DB.Nodes(t.Context(), u.DID, nil, 10_000))
+		last := servertest.Must(s.DB.LastEvent(t.Context()))
+		s.Write(func(tx *db.Tx) error {
+			var spare []db.Record
+			for n := range 700 {
+				name := dagcbor.Sum(dagcbor.CodecDAGCBOR, nil)
+				spare = append(spare, db.Record{Path: fmt.Sprintf("com.example.spare/%d", n), CID: name[:], IndexedAt: s.Now(), Value: []byte{}})
+			}
+			for _, path := range paths[100:900] {
+				if err := tx.SetRecordIndex(t.Context(), u.DID, path, unknown, bytes.Repeat([]byte{1}, 36)); err != nil {
+					return err
+				}
+			}
+			return tx.PutRecords(t.Context(), u.DID, spare...)
+		})
+		s.repairs(u.DID, "repo_index+", "")
+		s.Write(func(tx *db.Tx) error { return tx.DeleteNodes(t.Context(), u.DID) })
+		s.repairs(u.DID, "repo_damaged+", "")
+		again := servertest.Must(s.DB.Nodes(t.Context(), u.DID, nil, 10_000))
+		if diff := cmp.Diff(nodes, again, cmpopts.IgnoreFields(db.Node{}, "Rev")); diff != "" {
+			t.Errorf("nodes (-before +after):\n%s", diff)
+		}
+		if diff := cmp.Diff(row, servertest.Must(s.DB.Repo(t.Context(), u.DID))); diff != "" {
+			t.Errorf("repository (-before +after):\n%s", diff)
+		}
+		if now := servertest.Must(s.DB.LastEvent(t.Context())); now != last {
+			t.Error("the network was told something")
 		}
 	})
 }

@@ -204,18 +204,21 @@ func Replace(
 	if err != nil {
 		return nil, fmt.Errorf("replace repository of %s: %w", did, err)
 	}
-	if before, err := tx.LockRepo(ctx, did); err == nil {
-		row.ExpectedBlobs, row.ImportedBlobs = before.ExpectedBlobs, before.ImportedBlobs
-	} else if !errors.Is(err, db.ErrNotFound) {
+	if _, err := tx.LockRepo(ctx, did); err != nil && !errors.Is(err, db.ErrNotFound) {
 		return nil, err
 	}
+	blobs, err := tx.BlobCounts(ctx, did)
+	if err != nil {
+		return nil, err
+	}
+	row.ExpectedBlobs, row.ImportedBlobs = blobs.Expected, blobs.Imported
 	for _, place := range c.Spare {
 		if err := tx.DeleteNode(ctx, did, place); err != nil {
 			return nil, err
 		}
 	}
 	if c.Root == tree.Empty {
-		row.Nodes, row.Records, row.ExpectedBlobs, row.ImportedBlobs = 1, 0, 0, 0
+		row.Nodes, row.Records = 1, 0
 		if err := tx.DeleteNodes(ctx, did); err != nil {
 			return nil, err
 		}

@@ -64,9 +64,10 @@ func Top(ctx context.Context, r Reader, did syntax.DID) (tree.Root, error) {
 type pages struct {
 	reader Reader
 	did    syntax.DID
-	page   []db.Node  // those that were not looked at yet
-	last   *db.Place  // that was read
-	spare  []db.Place // of nodes that nobody asked for
+	page   []db.Node            // those that were not looked at yet
+	last   *db.Place            // that was read
+	spare  []db.Place           // of nodes that nobody asked for
+	passed func(db.Place) error // told of all of them; may be nil
 }
 
 // more reads the next page if there is nothing left of the one before, and reports
@@ -85,11 +86,16 @@ func (p *pages) more(ctx context.Context) (bool, error) {
 }
 
 // pass goes on to the next node; nobody asks for the current one any more.
-func (p *pages) pass() {
+func (p *pages) pass() error {
+	place := p.page[0].Place()
 	if len(p.spare) < maxSpare {
-		p.spare = append(p.spare, p.page[0].Place())
+		p.spare = append(p.spare, place)
 	}
 	p.page = p.page[1:]
+	if p.passed == nil {
+		return nil
+	}
+	return p.passed(place)
 }
 
 // get is a [tree.Getter] for places in their order.
@@ -110,7 +116,9 @@ func (p *pages) get(ctx context.Context, place tree.Place, _ dagcbor.CID) ([]byt
 			p.page = p.page[1:]
 			return n.Data, nil
 		}
-		p.pass()
+		if err := p.pass(); err != nil {
+			return nil, err
+		}
 	}
 }
 
@@ -121,6 +129,8 @@ func (p *pages) end(ctx context.Context) error {
 		if err != nil || !more {
 			return err
 		}
-		p.pass()
+		if err := p.pass(); err != nil {
+			return err
+		}
 	}
 }

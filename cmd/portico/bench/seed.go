@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/db"
+	"portico/impl/keyring"
+	"portico/impl/repo"
+	"portico/impl/repo/car"
+	"portico/impl/repo/dagcbor"
+	"portico/impl/repo/tree"
+)
+
+// keyEncryptionKey is the setting of all servers here.
+const keyEncryptionKey = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+
+// keyPurpose is what the signing keys of accounts are sealed for.
+const keyPurpose = "atproto"
+
+const (
+	seedBatch = 1000 // records or nodes that one transaction writes
+	seedGroup = 100  // accounts that one transaction makes
+)
+
+// A seeding fills the database of a server that does not run.
+type seeding struct {
+	db   *db.DB
+	keys *keyring.Ring
+	from time.Time // of the first record
+}
+
+// seed makes so many accounts with so many posts each in the database in dir. They have
+// keys that the server can open, and DIDs that no directory knows.
+func seed(ctx context.Context, dir string, accounts, records int) (err error) {
+	store, err := db.Open(ctx, db.Config{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	kek, err := hex.DecodeString(keyEncryptionKey)
+	if err != nil {
+		return err
+	}
+	s := &seeding{db: store, from: time.Now().Add(-24 * time.Hour).Truncate(time.Second)}
+	if s.keys, err = keyring.New(rand.Reader, kek); err != nil {
+		return err
+	}
+	for first := 0; first < accounts; first += seedGroup {
+		err := s.group(ctx, first, min(first+seedGroup, accounts), records)
+		if err != nil {
+			return fmt.Errorf("seed accounts from %d: %w", first, err)
+		}
+	}
+	return nil
+}
+
+// group makes accounts, in one transaction unless they have many records.
+func (s *seeding) group(ctx context.Context, first, end, records int) error {
+	keys := make([]*atcrypto.PrivateKeyK256, end-first)
+	write := func(fn func(tx *db.Tx) error) error { return s.db.Write(ctx, fn) }
+	err := write(func(tx *db.Tx) (err error) {
+		for n := range keys {
+			if keys[n], err = s.account(ctx, tx, first+n); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	fill := func(write func(func(tx *db.Tx) error) error) error {
+		for n, key := range keys {
+			if err := s.repository(ctx, write, seededDID(first+n), key, records); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	switch {
+	case err != nil:
+		return err
+	case records > seedBatch:
+		return fill(write)
+	}
+	return write(func(tx *db.Tx) error {
+		return fill(func(fn func(tx *db.Tx) error) error { return fn(tx) })
+	})
+}
+
+func (s *seeding) account(ctx context.Context, tx *db.Tx, n int) (*atcrypto.PrivateKeyK256, error) {
+	did := seededDID(n)
+	key, err := keyring.NewKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	public, err := key.PublicKey()
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := s.keys.Seal(keyPurpose, did.String(), key.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	r := db.Reservation{
+		Account: db.Account{
+			DID: did, Handle: syntax.Handle(fmt.Sprintf("seed-%d.bench.example.com", n)), Email: fmt.Sprintf("seed-%d@example.com", n),
+			CreatedAt: s.from,
+		},
+		Key:    db.SigningKey{DID: did, Purpose: keyPurpose, Public: public.DIDKey(), Sealed: sealed},
+		Holder: "bench", LeaseUntil: s.from,
+	}
+	if err := tx.ReserveAccount(ctx, r); err != nil {
+		return nil, err
+	}
+	return key, tx.FinishAccount(ctx, did, "bench")
+}
+
+// repository makes a repository, some rows at a time.
+func (s *seeding) repository(
+	ctx context.Context, write func(func(tx *db.Tx) error) error, did syntax.DID, key *atcrypto.PrivateKeyK256, records int,
+) error {
+	rev := syntax.NewTIDFromTime(s.from, 0)
+	var rows []db.Record
+	var nodes []db.Node
+	flush := func() error {
+		err := write(func(tx *db.Tx) error {
+			if err := tx.PutRecords(ctx, did, rows...); err != nil {
+				return err
+			}
+			return tx.PutNodes(ctx, did, nodes...)
+		})
+		rows, nodes = rows[:0], nodes[:0]
+		return err
+	}
+	b := tree.Builder{Emit: func(r tree.Row) error {
+		nodes = append(nodes, db.Node{Low: r.Place.Low, Layer: r.Place.Layer, CID: r.CID[:], Rev: rev.String(), Data: r.Data})
+		return nil
+	}}
+	for n := range records {
+		at := s.from.Add(time.Duration(n) * time.Millisecond)
+		value, err := seededPost(n, at)
+		if err != nil {
+			return err
+		}
+		block := car.Block{CID: dagcbor.Sum(dagcbor.CodecDAGCBOR, value), Data: value}
+		path := posts + "/" + syntax.NewTIDFromTime(at, 0).String()
+		if err := b.Add(path, block.CID); err != nil {
+			return err
+		}
+		rows = append(rows, db.Record{Path: path, CID: block.CID[:], Rev: rev.String(), IndexedAt: at, Value: value})
+		if len(rows) == seedBatch {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	root, err := b.Root()
+	if err != nil {
+		return err
+	}
+	if err := flush(); err != nil {
+		return err
+	}
+	signed, err := repo.Sign(did, key, rev, root.CID)
+	if err != nil {
+		return err
+	}
+	return write(func(tx *db.Tx) error {
+		if records > 0 {
+			if err := tx.AddCollection(ctx, did, posts); err != nil {
+				return err
+			}
+		}
+		return tx.InsertRepo(ctx, did, db.Repo{
+			CommitCID: signed.Commit.CID[:], CommitBlock: signed.Commit.Data, Rev: rev.String(), DataCID: root.CID[:], Layer: root.Layer,
+			Records: b.Records, Nodes: b.Nodes,
+		})
+	})
+}
+
+func seededPost(n int, at time.Time) ([]byte, error) {
+	return dagcbor.Marshal(map[string]any{
+		"$type": posts, "createdAt": at.UTC().Format("2006-01-02T15:04:05.000Z"), "langs": []any{"en"},
+		"text": fmt.Sprintf("What a day, number %d: the lake was as flat as a mirror, and nobody was there but us and a heron.", n),
+	})
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"portico/cmd/portico/launch"
+	"portico/impl/account/token"
+)
+
+// A size is how many accounts a server has, with how many records each.
+type size struct{ accounts, records int }
+
+func (s size) String() string { return fmt.Sprintf("%dx%d", s.accounts, s.records) }
+
+// sizesOf reads sizes such as "1x1000,100x10".
+func sizesOf(text string) (all []size, err error) {
+	for word := range strings.SplitSeq(text, ",") {
+		var s size
+		if _, err := fmt.Sscanf(word, "%dx%d", &s.accounts, &s.records); err != nil || s.accounts < 1 || s.records < 0 {
+			return nil, fmt.Errorf("-seed takes accounts and records such as 1x1000,100x10, not %q", word)
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// seededServer makes the database in dir as large as s says, and starts a server on it. It
+// returns how long the seeding and the start took.
+func seededServer(ctx context.Context, binary, dir string, env []string, s size) (_ *launch.Server, seeding, start time.Duration, err error) {
+	// A server that starts with an empty folder leaves what one that was in use has.
+	server, err := launch.StartServer(ctx, binary, dir, env...)
+	if err == nil {
+		err = server.Stop()
+	}
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	began := time.Now()
+	if err := seed(ctx, dir, s.accounts, s.records); err != nil {
+		return nil, 0, 0, err
+	}
+	seeding = time.Since(began)
+	began = time.Now()
+	server, err = launch.StartServer(ctx, binary, dir, env...)
+	return server, seeding, time.Since(began), err
+}
+
+// runSizes measures what requests cost on servers of some sizes, and what those take.
+func runSizes(ctx context.Context, binary, dir string, env []string, sizes []size, n func(int) int) error {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	for i, s := range sizes {
+		data := filepath.Join(dir, s.String())
+		server, seeding, start, err := seededServer(ctx, binary, data, env, s)
+		if err != nil {
+			return fmt.Errorf("%v: %w", s, err)
+		}
+		err = func() error {
+			defer server.Kill()
+			bytes, err := sizeOf(data)
+			if err != nil {
+				return err
+			}
+			idle, err := server.PeakMemory()
+			if err != nil {
+				return err
+			}
+			c := newClient(server.URL, "")
+			c.useSeeded(s)
+			targets := c.sizeTargets(server.Process, n)
+			if *only != "" {
+				if targets, err = matching(targets, *only); err != nil {
+					return err
+				}
+			}
+			head, line := "accounts x records\tseeding\tbytes/record\tstart\tmemory", fmt.Sprintf("%v\t%.1f s\t%d\t%v\t%d MB",
+				s, seeding.Seconds(), bytes/int64(max(1, s.accounts*s.records)), start.Round(time.Millisecond), idle>>20)
+			for _, t := range targets {
+				if t.cpu, err = t.run(max(1, t.requests/10)); err != nil { // to warm up
+					return err
+				}
+				if t.cpu, err = t.run(t.requests); err != nil {
+					return err
+				}
+				head += "\t" + t.name
+				line += "\t" + show(t.each())
+			}
+			peak, err := server.PeakMemory()
+			if err != nil {
+				return err
+			}
+			if i == 0 {
+				fmt.Fprintln(w, head+"\tmemory after\t")
+			}
+			fmt.Fprintf(w, "%s\t%d MB\t\n", line, peak>>20)
+			return server.Stop()
+		}()
+		if err != nil {
+			return fmt.Errorf("%v: %w", s, err)
+		}
+		if err := os.RemoveAll(data); err != nil {
+			return err
+		}
+	}
+	return w.Flush()
+}
+
+func (c *client) sizeTargets(p *launch.Process, n func(int) int) (all []*target) {
+	add := func(name string, requests int, do func(worker int) error) {
+		all = append(all, &target{name: name, process: p, requests: n(requests), do: do})
+	}
+	add("createRecord", 2000, c.createRecord)
+	add("putRecord", 1000, c.putRecord)
+	add("applyWrites, 10", 500, c.applyWrites)
+	add("deleteRecord", 1000, c.deleteRecord)
+	add("getRecord", 2000, c.getRecord)
+	add("listRecords, 50", 1000, c.listRecords)
+	add("checkAccountStatus", 1000, c.checkAccountStatus)
+	add("getBlocks", 40, c.getBlocks)
+	return all
+}
+
+// useSeeded lets each worker have sessions of seeded accounts: of different ones as far
+// as there are enough.
+func (c *client) useSeeded(s size) {
+	issuer := &token.Issuer{Secret: []byte(secret), ServiceDID: "did:web:bench.example.com", Now: time.Now, Rand: rand.Reader}
+	for worker := range c.accounts {
+		c.accounts[worker].list = nil
+		for n := worker % s.accounts; n < s.accounts && len(c.accounts[worker].list) < 1000; n += *workers {
+			did := seededDID(n)
+			c.accounts[worker].list = append(c.accounts[worker].list, &account{
+				DID: did.String(), Access: issuer.Access(did, token.Access, time.Now()),
+			})
+		}
+	}
+}
+
+// sizeOf is how many bytes the files in a folder have.
+func sizeOf(dir string) (sum int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			sum += info.Size()
+		}
+		return err
+	})
+	return sum, err
+}
