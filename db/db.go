@@ -89,8 +89,9 @@ type Config struct {
 // DB is an open database. It is safe for concurrent use.
 type DB struct {
 	queries
-	engine engine
-	mailed chan struct{}
+	engine   engine
+	mailed   chan struct{}
+	appended chan struct{}
 }
 
 // engine is what SQLite and Postgres do differently.
@@ -143,7 +144,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &DB{queries: queries{run: e.reader(), now: c.Now, seen: seen}, engine: e, mailed: mailed}, nil
+	return &DB{queries: queries{run: e.reader(), now: c.Now, seen: seen}, engine: e, mailed: mailed, appended: make(chan struct{}, 1)}, nil
 }
 
 // prepare brings the schema up to date, looks at what is there, and raises the event
@@ -215,13 +216,13 @@ func (db *DB) WriteAlone(ctx context.Context, fn func(tx *Tx) error) error {
 }
 
 func (db *DB) write(ctx context.Context, alone bool, fn func(tx *Tx) error) error {
-	var mailed bool
+	var mailed, appended bool
 	once := func(run runner) (*lastStatement, error) {
 		tx := &Tx{queries: queries{run: run, now: db.now, seen: db.seen}, postgres: !db.Exclusive()}
 		if err := fn(tx); err != nil {
 			return nil, err
 		}
-		mailed = tx.mailed
+		mailed, appended = tx.mailed, len(tx.events) > 0
 		return tx.last(ctx)
 	}
 	for attempt := 1; ; attempt++ {
@@ -235,6 +236,9 @@ func (db *DB) write(ctx context.Context, alone bool, fn func(tx *Tx) error) erro
 	}
 	if mailed {
 		wake(db.mailed)
+	}
+	if appended {
+		wake(db.appended)
 	}
 	return nil
 }

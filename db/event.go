@@ -2,10 +2,13 @@ package db
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect"
 )
 
 // An Event is what the network is told about an account.
@@ -17,15 +20,20 @@ type Event struct {
 	Kind string     `bun:"kind"`
 	Body []byte     `bun:"body"`
 	Time time.Time  `bun:"time"`
+	// Cut1 and Cut2 are where in Body the number and the time go, both 0 where that was
+	// not said.
+	Cut1 int `bun:"cut1"`
+	Cut2 int `bun:"cut2"`
 }
 
 // eventCounter is the one row that gives events their numbers.
 type eventCounter struct {
 	bun.BaseModel `bun:"table:event_counter,alias:c"`
 
-	ID   int64     `bun:"id,pk"` // 1
-	Last int64     `bun:"last"`
-	Time time.Time `bun:"time"`
+	ID       int64     `bun:"id,pk"` // 1
+	Last     int64     `bun:"last"`
+	Time     time.Time `bun:"time"`
+	Outdated int64     `bun:"outdated"` // the highest number that was removed because of its age
 }
 
 var (
@@ -54,13 +62,39 @@ var (
 			Set("time = CASE WHEN time < ? THEN ? ELSE time END", now, now).Where("id = 1").Returning("last, time")
 		numbered := b.NewSelect().
 			ColumnExpr("(SELECT last FROM counted) - cardinality(?::text[]) + n AS seq", dids).
-			ColumnExpr("did, kind, body").ColumnExpr("(SELECT time FROM counted) AS time").
-			TableExpr("unnest(?::text[], ?::text[], ?::bytea[]) WITH ORDINALITY AS given (did, kind, body, n)", dids, b.p(), b.p())
-		return b.NewInsert().With("counted", count).Model((*Event)(nil)).Column("seq", "did", "kind", "body", "time").
+			ColumnExpr("did, kind, body, cut1, cut2").ColumnExpr("(SELECT time FROM counted) AS time").
+			TableExpr("unnest(?::text[], ?::text[], ?::bytea[], ?::int[], ?::int[]) WITH ORDINALITY AS given (did, kind, body, cut1, cut2, n)",
+				dids, b.p(), b.p(), b.p(), b.p())
+		return b.NewInsert().With("counted", count).Model((*Event)(nil)).Column("seq", "did", "kind", "body", "cut1", "cut2", "time").
 			TableExpr("(?) AS numbered", numbered).Returning("NULL")
 	})
 	selectEvents = prepared(func(b *builder) bun.Query {
 		return b.limit(b.NewSelect().Model((*Event)(nil)).Where("seq > ?", b.p()), "seq")
+	})
+	// Postgres sends what its client has no use for any more, so it counts the sizes
+	// itself, for which no body is read. SQLite reads rows as they are asked for.
+	selectEventPage = prepared(func(b *builder) bun.Query {
+		after, size := b.p(), b.p()
+		if b.Dialect().Name() != dialect.PG {
+			return b.limit(b.NewSelect().Model((*Event)(nil)).Where("seq > ?", after).Where("? > 0", size), "seq")
+		}
+		page := b.limit(b.NewSelect().Model((*Event)(nil)).
+			ColumnExpr("e.*, sum(octet_length(body)) OVER (ORDER BY seq) - octet_length(body) AS before").Where("seq > ?", after), "seq")
+		return b.NewSelect().Model((*Event)(nil)).ModelTableExpr("(?) AS e", page).Where("before < ?", size).OrderExpr("seq")
+	})
+	selectOutdated = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*eventCounter)(nil)).Column("outdated").Where("id = 1")
+	})
+	// Numbers rise with times, so that what is old is at the beginning.
+	selectOld = prepared(func(b *builder) bun.Query {
+		gone := b.NewSelect().Model((*eventCounter)(nil)).Column("outdated").Where("id = 1")
+		first := b.limit(b.NewSelect().Model((*Event)(nil)).Column("seq", "time").Where("seq > (?)", gone), "seq")
+		return b.NewSelect().TableExpr("(?) AS e", first).ColumnExpr("coalesce(max(seq), 0)").Where("time < ?", b.p())
+	})
+	deleteThrough  = prepared(func(b *builder) bun.Query { return b.NewDelete().Model((*Event)(nil)).Where("seq <= ?", b.p()) })
+	updateOutdated = prepared(func(b *builder) bun.Query {
+		through := b.p()
+		return b.NewUpdate().Model((*eventCounter)(nil)).Set("outdated = ?", through).Where("id = 1").Where("outdated < ?", through)
 	})
 	deleteEvents = prepared(func(b *builder) bun.Query {
 		return b.NewDelete().Model((*Event)(nil)).Where("did = ?", b.p()).Where("seq < ?", b.p())
@@ -95,10 +129,12 @@ func (tx *Tx) last(ctx context.Context) (*lastStatement, error) {
 	}
 	n := len(tx.events)
 	dids, kinds, bodies := make([]string, n), make([]string, n), make([][]byte, n)
+	cuts1, cuts2 := make([]int, n), make([]int, n)
 	for i, e := range tx.events {
 		dids[i], kinds[i], bodies[i] = e.DID.String(), e.Kind, e.Body
+		cuts1[i], cuts2[i] = e.Cut1, e.Cut2
 	}
-	return &lastStatement{insertEvents, []any{micros(tx.now()), dids, kinds, bodies}}, nil
+	return &lastStatement{insertEvents, []any{micros(tx.now()), dids, kinds, bodies, cuts1, cuts2}}, nil
 }
 
 func (tx *Tx) storeEvents(ctx context.Context) error {
@@ -116,10 +152,64 @@ func (tx *Tx) storeEvents(ctx context.Context) error {
 	return nil
 }
 
+// EventsAppended receives when a transaction of this process has committed that appended
+// events; those of several may be one. There is one channel for all.
+func (db *DB) EventsAppended() <-chan struct{} { return db.appended }
+
 // Events returns up to limit events with numbers above after, in order.
 func (q *queries) Events(ctx context.Context, after int64, limit int) ([]Event, error) {
 	events, err := many[Event](ctx, q, selectEvents, after, limit)
 	return events, wrap(err, "read events")
+}
+
+// errEnough says that a page is as large as it may be.
+var errEnough = errors.New("enough")
+
+// EventPage is [queries.Events] that has enough with the event whose body makes those of
+// the page size bytes or more: it is at most one event larger than size.
+func (q *queries) EventPage(ctx context.Context, after int64, limit, size int) ([]Event, error) {
+	var page []Event
+	err := q.each(ctx, selectEventPage, []any{after, size, limit}, func(row *sql.Rows) error {
+		if size <= 0 {
+			return errEnough
+		}
+		page = append(page, Event{})
+		e := &page[len(page)-1]
+		err := row.Scan(places(e)...)
+		size -= len(e.Body)
+		return err
+	})
+	if err == errEnough {
+		err = nil
+	}
+	return page, wrap(err, "read events")
+}
+
+// LastOutdated returns the highest number of an event that [Tx.DropEvents] removed, 0
+// when there was none.
+func (q *queries) LastOutdated(ctx context.Context) (int64, error) {
+	var through int64
+	err := q.get(ctx, selectOutdated, nil, &through)
+	return through, wrap(err, "read number of last outdated event")
+}
+
+// DropEvents removes events from before a time, the oldest first, and reports whether
+// there may be more of them than the limit of one call.
+func (tx *Tx) DropEvents(ctx context.Context, before time.Time, limit int) (more bool, err error) {
+	var through int64
+	if err := tx.get(ctx, selectOld, []any{limit, before}, &through); err != nil {
+		return false, wrap(err, "find old events")
+	}
+	if through == 0 {
+		return false, nil
+	}
+	n, err := tx.exec(ctx, deleteThrough, through)
+	if err != nil {
+		return false, wrap(err, "drop old events")
+	}
+	// The counter is locked until the transaction ends, as in AppendEvents.
+	_, err = tx.exec(ctx, updateOutdated, through)
+	return n >= int64(limit), wrap(err, "drop old events")
 }
 
 // LastEvent returns the highest number given, or the configured start.

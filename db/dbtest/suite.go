@@ -52,6 +52,8 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"records since", (*suite).recordsSince},
 		{"collections", (*suite).collections},
 		{"events", (*suite).events},
+		{"event pages", (*suite).eventPages},
+		{"old events", (*suite).oldEvents},
 		{"sessions", (*suite).sessions},
 		{"session rotation", (*suite).sessionRotation},
 		{"session end", (*suite).sessionEnd},

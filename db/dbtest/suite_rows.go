@@ -105,7 +105,7 @@ func (s *suite) events() {
 	s.ok(err)
 	s.equal("last of none", last, int64(0))
 	s.must(func(tx *db.Tx) error { return tx.AppendEvents(ctx) })
-	given := []db.Event{{DID: did(1), Kind: "identity", Body: []byte{1}}, {DID: did(1), Kind: "account", Body: []byte{2}}}
+	given := []db.Event{{DID: did(1), Kind: "identity", Body: []byte{1}, Cut1: 1, Cut2: 2}, {DID: did(1), Kind: "account", Body: []byte{2}}}
 	s.must(func(tx *db.Tx) error { return tx.AppendEvents(ctx, given...) })
 	// A transaction that fails leaves no gap, a clock that goes back no disorder.
 	failed := errors.New("failed")
@@ -125,7 +125,7 @@ func (s *suite) events() {
 	})
 
 	want := []db.Event{
-		{Seq: 1, DID: did(1), Kind: "identity", Body: []byte{1}, Time: start0},
+		{Seq: 1, DID: did(1), Kind: "identity", Body: []byte{1}, Time: start0, Cut1: 1, Cut2: 2},
 		{Seq: 2, DID: did(1), Kind: "account", Body: []byte{2}, Time: start0},
 		{Seq: 3, DID: did(2), Kind: "sync", Body: []byte{4}, Time: start0},
 		{Seq: 4, DID: did(1), Kind: "commit", Body: []byte{5}, Time: start0.Add(time.Hour)},
@@ -143,6 +143,98 @@ func (s *suite) events() {
 	last, err = s.db.LastEvent(ctx)
 	s.ok(err)
 	s.equal("last", last, int64(4))
+}
+
+// eventPages: a page has enough with the event that makes it as large as is asked for.
+func (s *suite) eventPages() {
+	ctx := s.Context()
+	select {
+	case <-s.db.EventsAppended():
+		s.Fatal("woken for nothing")
+	default:
+	}
+	sizes := []int{10, 0, 20, 100_000, 5, 5}
+	s.must(func(tx *db.Tx) error {
+		var events []db.Event
+		for _, n := range sizes {
+			events = append(events, db.Event{DID: did(1), Kind: "commit", Body: make([]byte, n)})
+		}
+		return tx.AppendEvents(ctx, events...)
+	})
+	select {
+	case <-s.db.EventsAppended():
+	default:
+		s.Fatal("not woken")
+	}
+	for _, c := range []struct {
+		after       int64
+		limit, size int
+		want        []int
+	}{
+		{0, 10, 1, []int{10}},
+		{0, 10, 10, []int{10}},
+		{0, 10, 11, []int{10, 0, 20}},
+		{0, 10, 31, []int{10, 0, 20, 100_000}},
+		{0, 2, 31, []int{10, 0}},
+		{3, 10, 1, []int{100_000}},
+		{3, 10, 100_005, []int{100_000, 5}},
+		{0, 10, 1 << 30, sizes},
+		{0, 10, 0, nil},
+		{6, 10, 1 << 20, nil},
+	} {
+		page, err := s.db.EventPage(ctx, c.after, c.limit, c.size)
+		s.ok(err)
+		var got []int
+		for i, e := range page {
+			got = append(got, len(e.Body))
+			s.equal("number", e.Seq, c.after+1+int64(i))
+		}
+		s.equal(fmt.Sprintf("%d of %d bytes after %d", c.limit, c.size, c.after), got, c.want)
+	}
+}
+
+// oldEvents go in pages, and the number of the last one is kept.
+func (s *suite) oldEvents() {
+	ctx := s.Context()
+	drop := func(before time.Time, limit int) (more bool) {
+		s.must(func(tx *db.Tx) (err error) {
+			more, err = tx.DropEvents(ctx, before, limit)
+			return err
+		})
+		return more
+	}
+	outdated := func() int64 {
+		n, err := s.db.LastOutdated(ctx)
+		s.ok(err)
+		return n
+	}
+	s.equal("more of none", drop(start0, 3), false)
+	s.equal("outdated of none", outdated(), int64(0))
+	for range 4 {
+		s.must(func(tx *db.Tx) error {
+			e := db.Event{DID: did(1), Kind: "account", Body: []byte{1}}
+			return tx.AppendEvents(ctx, e, e)
+		})
+		s.clock.Store(new(s.now().Add(time.Hour)))
+	}
+	limit := start0.Add(3 * time.Hour)
+	s.equal("more", drop(limit, 4), true)
+	s.equal("outdated", outdated(), int64(4))
+	s.equal("more at the end", drop(limit, 4), false)
+	s.equal("outdated at the end", outdated(), int64(6))
+	s.equal("more again", drop(limit, 4), false)
+	s.equal("outdated again", outdated(), int64(6))
+	left, err := s.db.Events(ctx, 0, 10)
+	s.ok(err)
+	if len(left) != 2 || left[0].Seq != 7 || !left[0].Time.Equal(limit) {
+		s.Errorf("left: %v", left)
+	}
+	// With nothing left the counter goes on.
+	s.equal("the rest", drop(limit.Add(time.Hour), 4), false)
+	s.equal("outdated of all", outdated(), int64(8))
+	last, err := s.db.LastEvent(ctx)
+	s.ok(err)
+	s.equal("last", last, int64(8))
 }
 
 const (

@@ -427,7 +427,7 @@ func (a *Accounts) firstCleanup() time.Time { return a.Now().Add(a.cleanupDelays
 func Events(did syntax.DID, messages ...event.Event) []db.Event {
 	out := make([]db.Event, len(messages))
 	for i, m := range messages {
-		out[i] = db.Event{DID: did, Kind: m.Kind, Body: m.Body}
+		out[i] = db.Event{DID: did, Kind: m.Kind, Body: m.Body, Cut1: m.Cut1, Cut2: m.Cut2}
 	}
 	return out
 }
