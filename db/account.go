@@ -38,7 +38,11 @@ var (
 	selectAccountByEmail  = prepared(func(b *builder) bun.Query { return b.accounts().Where("a.email = ?", b.p()) })
 	lockAccountByDID      = prepared(func(b *builder) bun.Query { return b.lock("UPDATE", b.accounts().Where("a.did = ?", b.p())) })
 	lockAccountByEmail    = prepared(func(b *builder) bun.Query { return b.lock("UPDATE", b.accounts().Where("a.email = ?", b.p())) })
-	selectDueDeletions    = prepared(func(b *builder) bun.Query {
+	countAccounts         = prepared(func(b *builder) bun.Query {
+		creating := b.NewSelect().Model((*creation)(nil)).ColumnExpr("count(*)")
+		return b.NewSelect().Model((*Account)(nil)).ColumnExpr("count(*) - (?)", creating)
+	})
+	selectDueDeletions = prepared(func(b *builder) bun.Query {
 		return b.limit(b.accounts().Where("a.delete_after <= ?", b.p()), "a.delete_after")
 	})
 
@@ -85,6 +89,14 @@ var (
 // accounts selects those that are not under creation.
 func (b *builder) accounts() *bun.SelectQuery {
 	return b.NewSelect().Model((*Account)(nil)).Where("a.state = 'ready'")
+}
+
+// CountAccounts returns how many accounts there are, in whatever status. It reads all of
+// an index.
+func (q *queries) CountAccounts(ctx context.Context) (int64, error) {
+	var n int64
+	err := q.get(ctx, countAccounts, nil, &n)
+	return n, wrap(err, "count accounts")
 }
 
 // Active reports whether the account is neither taken down nor deactivated.

@@ -40,8 +40,8 @@ func TestDocsExamples(t *testing.T) {
 	for _, g := range known.Groups {
 		for _, method := range g.Methods {
 			nsid := g.Namespace + "." + method.Name
-			if nsid == "com.atproto.temp.requestPhoneVerification" || d.Paths["/xrpc/"+nsid] == nil {
-				continue // the first works where a provider is configured, and is tested with its namespace
+			if nsid == "com.atproto.temp.requestPhoneVerification" || nsid == "com.atproto.sync.getHostStatus" || d.Paths["/xrpc/"+nsid] == nil {
+				continue // the first works where a provider is configured, the second names a host; both are tested with their namespaces
 			}
 			t.Run(nsid, func(t *testing.T) {
 				number++

@@ -46,6 +46,7 @@ import (
 	"portico/impl/mail/emailcode"
 	"portico/impl/mail/outbox"
 	"portico/impl/portico/operator"
+	"portico/impl/repo/firehose"
 )
 
 // How long the server waits: for requests to end at a stop, for a client to send
@@ -100,10 +101,9 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 		return err
 	}
 	parts.origins = origins
-	background, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
-	var jobs sync.WaitGroup
-	jobs.Go(func() { parts.runJobs(background) })
-	defer jobs.Wait()
+	stopStream := background(ctx, parts.stream)
+	defer stopStream()
+	stopJobs := background(ctx, parts.runJobs)
 	defer stopJobs()
 
 	h := &http.Server{
@@ -121,10 +121,22 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	log.Info("stopping")
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
-	if err := errors.Join(parts.methods.EndSubscriptions(stop), h.Shutdown(stop)); err != nil {
+	err = h.Shutdown(stop)
+	// Whoever follows the firehose gets what was written until here.
+	stopJobs()
+	stopStream()
+	if err := errors.Join(err, parts.methods.EndSubscriptions(stop)); err != nil {
 		return fmt.Errorf("requests still under way at the stop: %w", err)
 	}
 	return nil
+}
+
+// background runs f, beyond the end of ctx, until stop is called, which waits for it.
+func background(ctx context.Context, f func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	running.Go(func() { f(ctx) })
+	return func() { cancel(); running.Wait() }
 }
 
 func newLogger(s *settings, w io.Writer) *slog.Logger {
@@ -328,11 +340,14 @@ type parts struct {
 	store    *db.DB
 	health   *health
 	origins  *origins
+	hose     *firehose.Firehose
+	crawlers *syncmethods.Crawlers
 	sched    *job.Scheduler
 	retry    time.Duration
 	log      *slog.Logger
 
 	auditKeep time.Duration // how old entries of the record get
+	eventKeep time.Duration // how old events get
 }
 
 // wire makes the services out of the settings. A nil limiter counts no requests.
@@ -424,6 +439,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		Passwords: passwords, PasswordMinLength: s.PasswordMinLength,
 	}
 
+	hose := firehose.New(firehose.Stored(store), log, firehose.Options{})
 	health := newHealth(store)
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
@@ -434,7 +450,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 	behind := &services{
 		server: service, identity: names, admin: administration, operator: operators,
-		sync: &syncmethods.Service{DB: store},
+		sync: &syncmethods.Service{DB: store, Firehose: hose, Hostname: s.PublicURL.Host, Now: time.Now},
 		temp: &temp.Service{Phones: phones, Budgets: budgets}, gate: gate,
 		pages: &pages{settings: s, accounts: store, domains: domains},
 	}
@@ -447,7 +463,9 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		guesses: &account.Guesses{DB: store, Outbox: letters, Brand: s.brand(), Now: time.Now},
 		deletes: &account.Deletions{Accounts: accounts, DIDs: dids, Outbox: letters, Brand: s.brand(), Min: s.DeleteAfterMin},
 		store:   store, health: health, log: log, retry: cmp.Or(s.SignupRetry, time.Minute), auditKeep: s.AuditKeep,
-		sched: &job.Scheduler{DB: store, Holder: holder, Now: time.Now, Log: log},
+		hose: hose, eventKeep: s.BackfillLimit,
+		crawlers: &syncmethods.Crawlers{Hosts: s.Crawlers, Hostname: s.PublicURL.Host, HTTP: strangers, Now: time.Now, Log: log},
+		sched:    &job.Scheduler{DB: store, Holder: holder, Now: time.Now, Log: log},
 	}, nil
 }
 
@@ -500,7 +518,27 @@ func (p *parts) runJobs(ctx context.Context) {
 				return errors.Join(tx.Purge(ctx, now), tx.PurgeAudit(ctx, now.Add(-p.auditKeep)))
 			})
 		}},
+		job.Job{Name: "old events", Every: time.Hour, Run: func(ctx context.Context) error {
+			return firehose.DropBefore(ctx, p.store, time.Now().Add(-p.eventKeep))
+		}},
 	)
+}
+
+// stream streams the events until ctx is done, and tells the crawlers that there are some.
+func (p *parts) stream(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() { p.hose.Run(ctx) })
+	defer p.crawlers.Wait()
+	for {
+		p.crawlers.Notify(ctx)
+		select {
+		case <-p.store.EventsAppended():
+			p.hose.Wake()
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // holderName names this process in leases. The random part tells it from an

@@ -74,6 +74,10 @@ type settings struct {
 	DatabaseURL       secret // of Postgres; empty: SQLite in DataDirectory
 	SQLiteSynchronous string
 	SequenceStart     int64
+	BackfillLimit     time.Duration // how long events are kept
+
+	// Relays that are told of new events: base URLs.
+	Crawlers []string
 
 	// Secrets.
 	JWTSecret           secret
@@ -286,6 +290,7 @@ var settingsTable = []settingGroup{
 		}},
 		{name: "PORTICO_SQLITE_SYNCHRONOUS", kind: kindText, def: "FULL", about: "`FULL` (an acknowledged write survives a power cut), `EXTRA`, `NORMAL` (the last writes may be lost) or, on a development server, `OFF`", store: setText(func(s *settings) *string { return &s.SQLiteSynchronous }, func(v string) error { return oneOf(v, "FULL", "EXTRA", "NORMAL", "OFF") })},
 		{name: "PORTICO_SEQUENCE_START", kind: kindInteger, def: "0", about: "The next event gets the number after it, unless it has a higher one anyhow: for a server that takes over a host name", store: setInteger(func(s *settings) *int64 { return &s.SequenceStart }, 0, 1<<53)},
+		{name: "PDS_REPO_BACKFILL_LIMIT_MS", kind: kindMillis, def: "259200000", about: "How long events are kept for relays that come back (72 hours). Older ones are deleted", store: setMillis(func(s *settings) *time.Duration { return &s.BackfillLimit })},
 	}},
 	{"Secrets", []setting{
 		{name: "PDS_JWT_SECRET", kind: kindText, shown: "**required**", secret: true, worldly: true, fromFile: fileDevelopment, about: "Key of the session tokens, at least 32 characters (`openssl rand -hex 32`)", store: setSecret(func(s *settings) *secret { return &s.JWTSecret })},
@@ -415,6 +420,7 @@ var settingsTable = []settingGroup{
 		{name: "PDS_MOD_SERVICE_DID", kind: kindText, about: "Its DID, whose tokens the admin methods accept", store: setDID(func(s *settings) *syntax.DID { return &s.ModService.DID })},
 		{name: "PDS_BSKY_APP_VIEW_URL", kind: kindText, shown: "DNS and the handle's host", about: "App view that `com.atproto.identity.resolveHandle` asks for handles of elsewhere. Nothing else is forwarded to it", store: setLink(func(s *settings) **url.URL { return &s.AppView.URL })},
 		{name: "PDS_BSKY_APP_VIEW_DID", kind: kindText, about: "Its DID", store: setDID(func(s *settings) *syntax.DID { return &s.AppView.DID })},
+		{name: "PDS_CRAWLERS", kind: kindList, about: "URLs of relays that are asked to read the events, at the start and with new events, at most every 20 minutes", store: storeCrawlers},
 	}},
 	{"Accepted without effect", []setting{
 		{name: "PDS_ACCOUNT_DB_LOCATION", noEffect: "everything is in one database in the data directory"},
@@ -428,7 +434,7 @@ var settingsTable = []settingGroup{
 		{name: "PDS_MAX_REPO_IMPORT_SIZE", noEffect: "repositories are not imported yet"},
 		{name: "PDS_BSKY_APP_VIEW_CDN_URL_PATTERN", noEffect: "requests are not forwarded"},
 		{name: "PDS_REPORT_SERVICE_*", noEffect: "requests are not forwarded"},
-		{name: "PDS_CRAWLERS", noEffect: "events are recorded, but not streamed yet"},
+		{name: "PDS_MAX_SUBSCRIPTION_BUFFER", noEffect: "who is slow to read the events reads them from the database, and is not sent away for it"},
 		{name: "PDS_PROXY_*", noEffect: "requests are not forwarded"},
 		{name: "PDS_FETCH_MAX_RESPONSE_SIZE", noEffect: "requests are not forwarded"},
 		{name: "PDS_DPOP_SECRET", noEffect: "there is no OAuth provider"},
@@ -704,6 +710,17 @@ func parseURL(v string, schemes ...string) (*url.URL, error) {
 		return nil, fmt.Errorf("is not a URL that begins with %s://", strings.Join(schemes, ":// or "))
 	}
 	return u, nil
+}
+
+func storeCrawlers(s *settings, v string) error {
+	for _, item := range splitList(v) {
+		u, err := parseURL(strings.TrimSpace(item), "http", "https")
+		if err != nil {
+			return err
+		}
+		s.Crawlers = append(s.Crawlers, strings.TrimSuffix(u.String(), "/"))
+	}
+	return nil
 }
 
 // key32 reads 32 bytes in hex. The error does not repeat the text.

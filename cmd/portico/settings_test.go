@@ -159,12 +159,14 @@ LOG_LEVEL=trace
 	if s.BlobUploadLimit != 104857600 || s.DataDirectory != "/pds" || s.AdminPassword != "00112233445566778899aabbccddeeff" {
 		t.Errorf("blob limit %d, data in %s", s.BlobUploadLimit, s.DataDirectory)
 	}
+	if diff := cmp.Diff([]string{"https://bsky.network"}, s.Crawlers); diff != "" {
+		t.Error(diff)
+	}
 	if s.AppView.URL.String() != "https://api.bsky.app" || s.AppView.DID != "did:web:api.bsky.app" {
 		t.Errorf("app view %+v", s.AppView)
 	}
 	if diff := cmp.Diff([]string{
 		"PDS_BLOBSTORE_DISK_LOCATION has no effect: blobs are not kept yet",
-		"PDS_CRAWLERS has no effect: events are recorded, but not streamed yet",
 		"PDS_EMAIL_SMTP_URL is unset: mails stay in the outbox, so nobody can confirm an address, reset a password or delete an account",
 		"PDS_REPORT_SERVICE_DID has no effect: requests are not forwarded",
 		"PDS_REPORT_SERVICE_URL has no effect: requests are not forwarded",

@@ -60,6 +60,7 @@ import (
 	"portico/impl/mail/emailcode"
 	"portico/impl/mail/outbox"
 	"portico/impl/portico/operator"
+	"portico/impl/repo/firehose"
 )
 
 // What every server of this package is called, and what opens it.
@@ -122,6 +123,8 @@ type Options struct {
 	ModService syntax.DID
 	// RecoveryKey is a did:key above the server's own in every DID that it makes.
 	RecoveryKey string
+	// Firehose lets com.atproto.sync.subscribeRepos stream events.
+	Firehose bool
 	// Limiter counts requests, as is off in production unless switched on.
 	Limiter        bool
 	TrustedProxies int
@@ -202,7 +205,10 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		DB: s.DB, Accounts: accounts, Handles: rules, Budgets: s.Budgets, Identities: identities, Credentials: s.Admin.Credentials, Domains: s.Domains, DIDs: dids, Passwords: passwords,
 		PasswordMinLength: o.Config.PasswordMinLength,
 	}
-	s.Sync = &syncmethods.Service{DB: s.DB}
+	s.Sync = &syncmethods.Service{DB: s.DB, Firehose: firehose.New(firehose.Stored(s.DB), log, firehose.Options{}), Hostname: o.Config.Hostname, Now: s.Now}
+	if o.Firehose {
+		s.stream()
+	}
 	s.Temp = &temp.Service{Budgets: s.Budgets}
 
 	gate := &auth.Gate{
@@ -229,6 +235,24 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	t.Cleanup(h.Close)
 	s.URL = h.URL
 	return s
+}
+
+// stream streams events until the test ends.
+func (s *Server) stream() {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { s.Sync.Firehose.Run(ctx) })
+	running.Go(func() {
+		for {
+			select {
+			case <-s.DB.EventsAppended():
+				s.Sync.Firehose.Wake()
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	s.Cleanup(func() { cancel(); running.Wait() })
 }
 
 // Engines runs a test, as a subtest, on a server with each engine of the database.

@@ -17,7 +17,9 @@ func TestPolicies(t *testing.T) {
 // requests are one for each method, all of them about nobody.
 var requests = map[string]string{
 	"getHead":         "?did=" + unknown,
+	"getHostStatus":   "?hostname=pds.test",
 	"getLatestCommit": "?did=" + unknown,
+	"subscribeRepos":  "", // without a websocket there is no such method
 	"getRepoStatus":   "?did=" + unknown,
 	"listRepos":       "",
 }

@@ -30,13 +30,6 @@ func (s *Service) GetCheckout(context.Context, *api.GetCheckoutParams) (*xrpc.Bo
 	return nil, xrpc.MethodNotImplemented()
 }
 
-func (p Policy) GetHostStatus() xrpc.Policy[api.GetHostStatusParams] {
-	return xrpc.NotServed[api.GetHostStatusParams]()
-}
-func (s *Service) GetHostStatus(context.Context, *api.GetHostStatusParams) (*api.GetHostStatusOutput, error) {
-	return nil, xrpc.MethodNotImplemented()
-}
-
 func (p Policy) GetRecord() xrpc.Policy[api.GetRecordParams] {
 	return xrpc.NotServed[api.GetRecordParams]()
 }
@@ -81,12 +74,5 @@ func (p Policy) RequestCrawl() xrpc.Policy[api.RequestCrawlInput] {
 	return xrpc.NotServed[api.RequestCrawlInput]()
 }
 func (s *Service) RequestCrawl(context.Context, *api.RequestCrawlInput) error {
-	return xrpc.MethodNotImplemented()
-}
-
-func (p Policy) SubscribeRepos() xrpc.Policy[api.SubscribeReposParams] {
-	return xrpc.NotServed[api.SubscribeReposParams]()
-}
-func (s *Service) SubscribeRepos(context.Context, *api.SubscribeReposParams, *xrpc.Stream[api.SubscribeReposMessage]) error {
 	return xrpc.MethodNotImplemented()
 }

@@ -15,6 +15,12 @@ var _ api.Policy = Policy{}
 
 // Anyone.
 
+func (p Policy) GetHostStatus() xrpc.Policy[api.GetHostStatusParams] {
+	return unlimited[api.GetHostStatusParams](xrpc.Public)
+}
+func (p Policy) SubscribeRepos() xrpc.Policy[api.SubscribeReposParams] {
+	return unlimited[api.SubscribeReposParams](xrpc.Public)
+}
 func (p Policy) GetRepoStatus() xrpc.Policy[api.GetRepoStatusParams] {
 	return unlimited[api.GetRepoStatusParams](xrpc.Public)
 }

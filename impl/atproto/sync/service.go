@@ -5,13 +5,23 @@
 package sync
 
 import (
+	"time"
+
 	api "portico/api/atproto/sync"
 	"portico/db"
+	"portico/impl/repo/firehose"
 )
 
 // Service is the behaviour of com.atproto.sync. It is safe for concurrent use.
 type Service struct {
-	DB *db.DB
+	DB       *db.DB
+	Firehose *firehose.Firehose
+	// Hostname is the public name of this host, as relays know it: with a port where that
+	// is not the ordinary one.
+	Hostname string
+	Now      func() time.Time
+
+	accounts accountCount
 }
 
 var _ api.Service = (*Service)(nil)

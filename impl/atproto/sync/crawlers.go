@@ -1,0 +1,57 @@
+package sync
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	api "portico/api/atproto/sync"
+	"portico/api/xrpc"
+)
+
+const (
+	// noticeEvery is how often crawlers are told at most.
+	noticeEvery = 20 * time.Minute
+	// noticeTimeout is for one of them.
+	noticeTimeout = 10 * time.Second
+)
+
+// Crawlers are the relays that are told that there is something to read here. One
+// goroutine at a time may call its methods.
+type Crawlers struct {
+	Hosts    []string // base URLs
+	Hostname string   // of this server
+	HTTP     *http.Client
+	Now      func() time.Time
+	Log      *slog.Logger
+
+	last  time.Time
+	under sync.WaitGroup
+}
+
+// Notify tells all of them, unless they were told within 20 minutes, and does not wait for
+// their answers, which end with ctx. One that cannot be told is told of a later event.
+func (c *Crawlers) Notify(ctx context.Context) {
+	now := c.Now()
+	if !c.last.IsZero() && now.Sub(c.last) < noticeEvery {
+		return
+	}
+	c.last = now
+	for _, host := range c.Hosts {
+		c.under.Go(func() { c.notify(ctx, host) })
+	}
+}
+
+func (c *Crawlers) notify(ctx context.Context, host string) {
+	ctx, cancel := context.WithTimeout(ctx, noticeTimeout)
+	defer cancel()
+	client := api.Client{Client: xrpc.Client{Host: host, HTTP: c.HTTP}}
+	if err := client.RequestCrawl(ctx, &api.RequestCrawlInput{Hostname: c.Hostname}); err != nil && ctx.Err() != context.Canceled {
+		c.Log.WarnContext(ctx, "crawler was not told of new events", "crawler", host, "error", err)
+	}
+}
+
+// Wait waits until all that was begun has ended.
+func (c *Crawlers) Wait() { c.under.Wait() }
