@@ -6,10 +6,16 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/uptrace/bun"
 )
 
 // Backup writes the database as it is at one moment to a new file, for its owner
-// alone, while others go on writing to the database. Once it returns nil the file
+// alone, while others go on writing to the database. Whoever opens the copy to write to it
+// gives events numbers far above those that it has, since others may have been given
+// meanwhile. Once it returns nil the file
 // survives a power cut (its name does when its directory is synced); otherwise there
 // is no file, or a part of one when the process was killed. With Postgres it returns
 // [errors.ErrUnsupported].
@@ -29,7 +35,7 @@ func (db *DB) Backup(ctx context.Context, path string) (err error) {
 			err = errors.Join(err, os.Remove(path))
 		}
 	}()
-	if err := e.vacuumInto(ctx, path); err != nil {
+	if err := e.vacuumInto(ctx, path, db.now()); err != nil {
 		return fmt.Errorf("back up database to %s: %w", path, err)
 	}
 	if err := f.Sync(); err != nil {
@@ -40,7 +46,7 @@ func (db *DB) Backup(ctx context.Context, path string) (err error) {
 
 // vacuumInto copies in one read transaction: unlike SQLite's stepwise backup it never
 // begins anew because somebody wrote, it obeys ctx, and what was deleted stays behind.
-func (e *sqliteEngine) vacuumInto(ctx context.Context, path string) (err error) {
+func (e *sqliteEngine) vacuumInto(ctx context.Context, path string, now time.Time) (err error) {
 	conn, err := e.readers.DB.Conn(ctx)
 	if err != nil {
 		return err
@@ -54,8 +60,16 @@ func (e *sqliteEngine) vacuumInto(ctx context.Context, path string) (err error) 
 		_, back := conn.ExecContext(context.WithoutCancel(ctx), "PRAGMA query_only = 1")
 		err = errors.Join(err, back)
 	}()
-	_, err = conn.ExecContext(ctx, "VACUUM INTO ?", path)
-	return err
+	if _, err := conn.ExecContext(ctx, "VACUUM INTO ?", path); err != nil {
+		return err
+	}
+	if _, err := conn.ExecContext(ctx, "ATTACH ? AS copy", path); err != nil {
+		return err
+	}
+	_, err = conn.ExecContext(ctx, "INSERT INTO copy.meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+		backedUpAt, []byte(now.UTC().Format(time.RFC3339)))
+	_, detached := conn.ExecContext(context.WithoutCancel(ctx), "DETACH copy")
+	return errors.Join(err, detached)
 }
 
 // Check reads all of the database and returns an error when it is damaged. With
@@ -85,4 +99,21 @@ func (db *DB) Check(ctx context.Context) (err error) {
 		return fmt.Errorf("database is damaged: %s", strings.Join(findings, "; "))
 	}
 	return nil
+}
+
+// A StoredBlob is a blob with the account that it is of.
+type StoredBlob struct {
+	DID  syntax.DID `bun:"did"`
+	Blob `bun:",extend"`
+}
+
+var selectStoredBlobs = prepared(func(b *builder) bun.Query {
+	return b.limit(b.NewSelect().Model((*StoredBlob)(nil)).Where("(b.did, b.cid) > (?, ?)", b.p(), b.p()), "b.did, b.cid")
+})
+
+// StoredBlobs returns up to limit blobs of all accounts, those after the given one, which
+// may be the zero one, in the order of their accounts and CIDs.
+func (q *queries) StoredBlobs(ctx context.Context, after StoredBlob, limit int) ([]StoredBlob, error) {
+	blobs, err := many[StoredBlob](ctx, q, selectStoredBlobs, after.DID, bytesOf(after.CID), limit)
+	return blobs, wrap(err, "list blobs")
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"portico/db"
 	"portico/db/dbtest"
@@ -215,5 +216,52 @@ func TestReadOnlyBehind(t *testing.T) {
 	c.Behind = true
 	if _, err := db.Open(t.Context(), c); !errors.Is(err, db.ErrSchemaAhead) {
 		t.Errorf("ahead: %v", err)
+	}
+}
+
+// Numbers that the server may have given after a backup are not given again by one that
+// is started on it, once or more often.
+func TestBackupJumpsAhead(t *testing.T) {
+	dir, copies := t.TempDir(), t.TempDir()
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	open := func(dir string) *db.DB {
+		t.Helper()
+		d, err := db.Open(t.Context(), db.Config{
+			Dir: dir, Synchronous: "OFF", SequenceStart: 40, Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	last := func(d *db.DB, want int64) {
+		t.Helper()
+		if n, err := d.LastEvent(t.Context()); err != nil || n != want {
+			t.Errorf("last event is %d, %v, want %d", n, err, want)
+		}
+	}
+	server := open(dir)
+	last(server, 40)
+	if err := server.Backup(t.Context(), filepath.Join(copies, "portico.sqlite")); err != nil {
+		t.Fatal(err)
+	}
+	last(server, 40)
+	if err := server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	server = open(dir) // which is no backup
+	last(server, 40)
+	if err := server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(time.Minute)
+	last(openReader(t, copies), 40)
+	for range 2 {
+		restored := open(copies)
+		last(restored, 1_060_040)
+		if err := restored.Close(); err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(time.Hour)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -105,7 +106,41 @@ func (tx *Tx) startSequence(ctx context.Context, start int64) error {
 	if _, err := tx.exec(ctx, insertCounter, start); err != nil {
 		return err
 	}
-	_, err := tx.exec(ctx, raiseCounter, start)
+	if _, err := tx.exec(ctx, raiseCounter, start); err != nil {
+		return err
+	}
+	return tx.leaveBackup(ctx)
+}
+
+// backedUpAt is the meta value of a copy that nobody has written to yet: when it was made.
+const backedUpAt = "backed up at"
+
+// backupGap is how far the numbers of a backup are raised, and by one more for each
+// millisecond since it was made: the server may have given as many after that.
+const backupGap = 1_000_000
+
+// leaveBackup raises the counter of a database that was a backup until now, so that no
+// number is given to a second event.
+func (tx *Tx) leaveBackup(ctx context.Context) error {
+	text, err := tx.Meta(ctx, backedUpAt)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	made, err := time.Parse(time.RFC3339, string(text))
+	if err != nil {
+		return fmt.Errorf("meta value %s: %w", backedUpAt, err)
+	}
+	last, err := tx.LastEvent(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.exec(ctx, raiseCounter, last+backupGap+max(0, tx.now().Sub(made).Milliseconds())); err != nil {
+		return err
+	}
+	_, err = tx.exec(ctx, deleteMeta, backedUpAt)
 	return err
 }
 

@@ -21,6 +21,9 @@ var (
 	putMeta = prepared(func(b *builder) bun.Query {
 		return b.insert(new(meta)).On("CONFLICT (name) DO UPDATE").Set("value = excluded.value")
 	})
+	deleteMeta = prepared(func(b *builder) bun.Query {
+		return b.NewDelete().Model((*meta)(nil)).Where("name = ?", b.p())
+	})
 	putMissingMeta = prepared(func(b *builder) bun.Query { return b.insert(new(meta)).On("CONFLICT (name) DO NOTHING") })
 )
 

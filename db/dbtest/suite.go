@@ -41,6 +41,7 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"reserved keys", (*suite).reservedKeys},
 		{"repositories", (*suite).repositories},
 		{"index of records", (*suite).recordIndex},
+		{"blobs of all", (*suite).storedBlobs},
 		{"nodes", (*suite).nodes},
 		{"nodes that move", (*suite).nodesMove},
 		{"paths of nodes", (*suite).nodesOnPaths},

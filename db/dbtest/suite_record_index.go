@@ -66,3 +66,33 @@ func (s *suite) recordIndex() {
 	s.must(func(tx *db.Tx) error { return tx.SetRecordIndex(ctx, did(1), "a/1", "") })
 	s.equal("of a record that is gone", named(), "a/2=1 a/2=2 a/2=3 ")
 }
+
+func (s *suite) storedBlobs() {
+	ctx := s.Context()
+	alice, bob := s.withRepo(1), s.withRepo(2)
+	s.must(func(tx *db.Tx) error {
+		for _, name := range []string{"b", "a", "c"} {
+			if err := tx.InsertBlob(ctx, bob, s.blob(name, "key "+name)); err != nil {
+				return err
+			}
+		}
+		return tx.InsertBlob(ctx, alice, s.blob("b", "key"))
+	})
+	var after db.StoredBlob
+	var all []string
+	for {
+		page, err := s.db.StoredBlobs(ctx, after, 2)
+		s.ok(err)
+		if len(page) == 0 {
+			break
+		}
+		for _, b := range page {
+			s.equal("size", b.Size, int64(1<<40))
+			all = append(all, fmt.Sprint(b.DID, " ", string(b.CID), " ", b.TempKey))
+		}
+		after = page[len(page)-1]
+	}
+	s.equal("blobs of all", fmt.Sprint(all), fmt.Sprint([]string{
+		alice.String() + " b key", bob.String() + " a key a", bob.String() + " b key b", bob.String() + " c key c",
+	}))
+}

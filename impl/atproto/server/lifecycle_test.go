@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -586,6 +587,16 @@ func TestDesign10DeletionRemovesEveryRow(t *testing.T) {
 	code := f.deletionCode(u)
 	f.Refused(f.Post("deleteAccount", deletion(u.DID, goodPassword, "AAAAA-AAAAA")), 400, "InvalidToken", "Token is invalid")
 	f.deactivate(u)
+	// Records, and blobs that they name. A claim on the file of one would stay: it has a time,
+	// and ends by itself.
+	f.Write(func(tx *db.Tx) error {
+		cid := bytes.Repeat([]byte{1}, 36)
+		return errors.Join(
+			tx.PutRecords(t.Context(), u.DID, db.Record{Path: "com.example.a/1", CID: cid, Rev: "3jqfcqzm3fo2j", IndexedAt: f.Now(), Value: []byte("x")}),
+			tx.AddCollection(t.Context(), u.DID, "com.example.a"),
+			tx.InsertBlob(t.Context(), u.DID, db.Blob{CID: cid, MIME: "text/plain", Size: 1, TempKey: "key", CreatedAt: f.Now()}),
+			tx.PutRecordBlobs(t.Context(), u.DID, []db.RecordBlob{{Path: "com.example.a/1", CID: cid}}))
+	})
 
 	raw, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "portico.sqlite")+"?mode=ro")
 	if err != nil {
@@ -618,8 +629,8 @@ func TestDesign10DeletionRemovesEveryRow(t *testing.T) {
 	}
 	before := tables(u.DID.String())
 	for _, table := range []string{
-		"account", "app_password", "email_code", "event", "invite", "invite_use", "known_address", "mail", "node", "repo",
-		"reserved_key", "session", "signing_key",
+		"account", "app_password", "blob", "collection", "email_code", "event", "invite", "invite_use", "known_address", "mail",
+		"node", "record", "record_blob", "repo", "reserved_key", "session", "signing_key",
 	} {
 		if before[table] == 0 {
 			t.Errorf("the account has no row in %s, so this test says nothing of it", table)
