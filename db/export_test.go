@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/uptrace/bun"
 )
@@ -96,4 +97,23 @@ func (db *DB) WriterPragma(ctx context.Context, name string) (value string) {
 		return err.Error()
 	}
 	return value
+}
+
+// Waiting is how many wait for the writing connection.
+func (db *DB) Waiting() int {
+	t := &db.engine.(*sqliteEngine).turns
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.waiting)
+}
+
+// GroupsTakeTime lets groups run for as long as they do.
+func (db *DB) GroupsTakeTime() { db.engine.(*sqliteEngine).groupTime = time.Hour }
+
+// SetWriterPragma sets a pragma of the writing connection, which nobody uses.
+func (db *DB) SetWriterPragma(ctx context.Context, name, value string) {
+	_, err := db.engine.(*sqliteEngine).writer.conn.Conn.ExecContext(ctx, "PRAGMA "+name+" = "+value)
+	if err != nil {
+		panic(err)
+	}
 }

@@ -238,7 +238,7 @@ func (e *sqliteEngine) join(ctx context.Context, g *group, fn func(runner) (*las
 // said to the member whose own error is err. What failed is answered when all are, too.
 func (e *sqliteEngine) leave(g *group, err error) error {
 	g.bad = g.bad || e.writer.undone
-	room := g.open && !g.alone && !g.bad && g.members < groupMembers && e.writer.bytes < groupBytes && time.Since(g.began) < groupTime
+	room := g.open && !g.alone && !g.bad && g.members < groupMembers && e.writer.bytes < groupBytes && time.Since(g.began) < e.groupTime
 	if room && e.turns.hand(g) {
 		<-g.done
 	} else {

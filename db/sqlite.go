@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/sqlitedialect"
@@ -29,8 +30,10 @@ type sqliteEngine struct {
 	writers *bun.DB
 	writer  *liteWriter
 	turns   turns
-	readers *bun.DB
-	read    *liteReader
+	// groupTime is as the constant, but in tests.
+	groupTime time.Duration
+	readers   *bun.DB
+	read      *liteReader
 }
 
 func openSQLite(ctx context.Context, c Config, seen *observer) (_ *sqliteEngine, err error) {
@@ -40,7 +43,7 @@ func openSQLite(ctx context.Context, c Config, seen *observer) (_ *sqliteEngine,
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
-	e := &sqliteEngine{seen: seen}
+	e := &sqliteEngine{seen: seen, groupTime: groupTime}
 	if e.lock, err = lockDir(c.Dir, c.Serves); err != nil {
 		return nil, err
 	}
