@@ -166,12 +166,9 @@ func commitFault(did syntax.DID, row *db.Repo, public string) (name, what string
 	if bad == nil {
 		commit, bad = repo.ParseCommit(block.Data)
 	}
-	if bad != nil || commit.DID != did || commit.Rev.String() > row.Rev || commit.Data != store.CID(row.DataCID) {
+	damaged := bad != nil || commit.DID != did || commit.Data != store.CID(row.DataCID)
+	if damaged || public == "" && commit.Rev.String() != row.Rev || commit.Rev.String() > row.Rev {
 		return RepoDamaged, "The commit of the repository is damaged."
-	}
-	// One that was imported is stored as it came, under a later rev.
-	if commit.Rev.String() != row.Rev {
-		return RepoSignature, "The commit of the repository was imported from another server."
 	}
 	if public == "" {
 		return "", ""
@@ -180,8 +177,12 @@ func commitFault(did syntax.DID, row *db.Repo, public string) (name, what string
 	if bad == nil {
 		bad = commit.Verify(key)
 	}
-	if bad != nil {
+	// One that was imported is stored as it came, under the rev of its import.
+	switch {
+	case bad != nil:
 		return RepoSignature, "The commit of the repository is not signed with the account's signing key."
+	case commit.Rev.String() != row.Rev:
+		return RepoDamaged, "The commit of the repository is damaged."
 	}
 	return "", ""
 }
