@@ -40,8 +40,11 @@ type services struct {
 	operator *operator.Service
 	sync     *sync.Service
 	temp     *temp.Service
+	repo     *repo.Service
 	gate     *auth.Gate
 	pages    *pages
+
+	maxImport int64 // bytes; 0: any number
 }
 
 // register puts all that the server serves on e, and returns what serves the methods among it. The
@@ -54,8 +57,8 @@ func (s *services) register(e *echo.Echo, o xrpc.Options, domain string) (*xrpc.
 		identityapi.Register(e, x, s.identity, identity.Policy{Gate: s.gate}),
 		adminapi.Register(e, x, s.admin, admin.Policy{Gate: s.gate}),
 		operatorapi.Register(e, x, s.operator, operator.Policy{Gate: s.gate}),
-		repoapi.Register(e, x, new(repo.Service), repo.Policy{}),
 		syncapi.Register(e, x, s.sync, sync.Policy{Gate: s.gate}),
+		repoapi.Register(e, x, s.repo, repo.Policy{Gate: s.gate, MaxImport: s.maxImport}),
 		tempapi.Register(e, x, s.temp, temp.Policy{Gate: s.gate}),
 	); err != nil {
 		return nil, fmt.Errorf("register methods: %w", err)

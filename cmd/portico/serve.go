@@ -31,6 +31,7 @@ import (
 	"portico/impl/account/token"
 	"portico/impl/atproto/admin"
 	"portico/impl/atproto/identity"
+	"portico/impl/atproto/repo"
 	"portico/impl/atproto/server"
 	syncmethods "portico/impl/atproto/sync"
 	"portico/impl/atproto/temp"
@@ -47,6 +48,7 @@ import (
 	"portico/impl/mail/outbox"
 	"portico/impl/portico/operator"
 	"portico/impl/repo/firehose"
+	"portico/impl/repo/importer"
 )
 
 // How long the server waits: for requests to end at a stop, for a client to send
@@ -440,6 +442,13 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 
 	hose := firehose.New(firehose.Stored(store), log, firehose.Options{})
+	repositories := &repo.Service{Accounts: accounts}
+	if s.AcceptImports {
+		repositories.Imports = &importer.Importer{
+			DB: store, Dir: s.DataDirectory, Now: time.Now, Finish: accounts.FinishImport, Bounds: importer.Bounds{Bytes: max(importer.DefaultBytes, 2*s.MaxImportSize)},
+		}
+	}
+
 	health := newHealth(store)
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
@@ -451,7 +460,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	behind := &services{
 		server: service, identity: names, admin: administration, operator: operators,
 		sync: &syncmethods.Service{DB: store, Firehose: hose, Hostname: s.PublicURL.Host, Now: time.Now},
-		temp: &temp.Service{Phones: phones, Budgets: budgets}, gate: gate,
+		temp: &temp.Service{Phones: phones, Budgets: budgets}, repo: repositories, gate: gate, maxImport: s.MaxImportSize,
 		pages: &pages{settings: s, accounts: store, domains: domains},
 	}
 	methods, err := behind.register(e, options, s.HandleDomains[0])

@@ -77,7 +77,9 @@ type settings struct {
 	BackfillLimit     time.Duration // how long events are kept
 
 	// Relays that are told of new events: base URLs.
-	Crawlers []string
+	Crawlers      []string
+	AcceptImports bool
+	MaxImportSize int64 // bytes; 0: any number
 
 	// Secrets.
 	JWTSecret           secret
@@ -291,6 +293,8 @@ var settingsTable = []settingGroup{
 		{name: "PORTICO_SQLITE_SYNCHRONOUS", kind: kindText, def: "FULL", about: "`FULL` (an acknowledged write survives a power cut), `EXTRA`, `NORMAL` (the last writes may be lost) or, on a development server, `OFF`", store: setText(func(s *settings) *string { return &s.SQLiteSynchronous }, func(v string) error { return oneOf(v, "FULL", "EXTRA", "NORMAL", "OFF") })},
 		{name: "PORTICO_SEQUENCE_START", kind: kindInteger, def: "0", about: "The next event gets the number after it, unless it has a higher one anyhow: for a server that takes over a host name", store: setInteger(func(s *settings) *int64 { return &s.SequenceStart }, 0, 1<<53)},
 		{name: "PDS_REPO_BACKFILL_LIMIT_MS", kind: kindMillis, def: "259200000", about: "How long events are kept for relays that come back (72 hours). Older ones are deleted", store: setMillis(func(s *settings) *time.Duration { return &s.BackfillLimit })},
+		{name: "PDS_ACCEPTING_REPO_IMPORTS", kind: kindBoolean, def: "true", about: "Let people who move here bring their repositories", store: setBoolean(func(s *settings) *bool { return &s.AcceptImports })},
+		{name: "PDS_MAX_REPO_IMPORT_SIZE", kind: kindInteger, shown: "4 GiB, and 8 GiB at a time", about: "Largest repository that is imported, in bytes. It is kept in a file in the data directory for as long as that takes", store: setInteger(func(s *settings) *int64 { return &s.MaxImportSize }, 1, 1<<40)},
 	}},
 	{"Secrets", []setting{
 		{name: "PDS_JWT_SECRET", kind: kindText, shown: "**required**", secret: true, worldly: true, fromFile: fileDevelopment, about: "Key of the session tokens, at least 32 characters (`openssl rand -hex 32`)", store: setSecret(func(s *settings) *secret { return &s.JWTSecret })},
@@ -430,8 +434,6 @@ var settingsTable = []settingGroup{
 		{name: "PDS_ACTOR_STORE_CACHE_SIZE", noEffect: "everything is in one database in the data directory"},
 		{name: "PDS_BLOBSTORE_DISK_LOCATION", noEffect: "blobs are not kept yet"},
 		{name: "PDS_BLOBSTORE_DISK_TMP_LOCATION", noEffect: "blobs are not kept yet"},
-		{name: "PDS_ACCEPTING_REPO_IMPORTS", noEffect: "repositories are not imported yet"},
-		{name: "PDS_MAX_REPO_IMPORT_SIZE", noEffect: "repositories are not imported yet"},
 		{name: "PDS_BSKY_APP_VIEW_CDN_URL_PATTERN", noEffect: "requests are not forwarded"},
 		{name: "PDS_REPORT_SERVICE_*", noEffect: "requests are not forwarded"},
 		{name: "PDS_MAX_SUBSCRIPTION_BUFFER", noEffect: "who is slow to read the events reads them from the database, and is not sent away for it"},

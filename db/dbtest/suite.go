@@ -49,6 +49,7 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"mentions of blobs", (*suite).recordBlobs},
 		{"old uploads", (*suite).oldUploads},
 		{"files without rows", (*suite).spareBlobFiles},
+		{"imports", (*suite).imports},
 		{"records", (*suite).records},
 		{"records since", (*suite).recordsSince},
 		{"collections", (*suite).collections},

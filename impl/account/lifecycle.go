@@ -36,7 +36,7 @@ func (a *Accounts) PayForChange(ctx context.Context, payer budget.Payer) error {
 //
 // Whether the DID names this server is not its business, see [Verifier].
 //
-// It returns ErrTakenDown or db.ErrNotFound.
+// It returns ErrTakenDown, ErrImportUnfinished or db.ErrNotFound.
 func (a *Accounts) Activate(ctx context.Context, did syntax.DID) error {
 	var movedEmpty bool
 	err := a.DB.Write(ctx, func(tx *db.Tx) error {
@@ -46,6 +46,13 @@ func (a *Accounts) Activate(ctx context.Context, did syntax.DID) error {
 		}
 		if acct.TakenDown() {
 			return ErrTakenDown
+		}
+		unfinished, err := tx.UnfinishedImport(ctx, did)
+		if err != nil {
+			return err
+		}
+		if unfinished != "" {
+			return ErrImportUnfinished
 		}
 		brought := NeverActivated(acct)
 		acct.DeactivatedAt, acct.DeleteAfter, acct.DeleteAnnouncedAt = nil, nil, nil

@@ -48,6 +48,7 @@ const (
 	PLCOperationSigned    = "plc_operation_signed"
 	PLCOperationSubmitted = "plc_operation_submitted"
 	Repaired              = "repaired"
+	RepositoryImported    = "repository_imported"
 	SignedIn              = "signed_in"
 	SignInCodeOff         = "sign_in_code_off"
 	SignInCodeOn          = "sign_in_code_on"

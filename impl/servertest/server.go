@@ -61,6 +61,7 @@ import (
 	"portico/impl/mail/outbox"
 	"portico/impl/portico/operator"
 	"portico/impl/repo/firehose"
+	"portico/impl/repo/importer"
 )
 
 // What every server of this package is called, and what opens it.
@@ -99,6 +100,7 @@ type Server struct {
 	Operator *operator.Service
 	Sync     *syncmethods.Service
 	Temp     *temp.Service
+	Repo     *repo.Service
 
 	namespace string
 	routes    []xrpc.Route
@@ -128,6 +130,8 @@ type Options struct {
 	// Limiter counts requests, as is off in production unless switched on.
 	Limiter        bool
 	TrustedProxies int
+	// MaxImport is the largest archive that is imported, in bytes; 0: any.
+	MaxImport int64
 	// Exempt are addresses that budgets count as nobody's.
 	Exempt []netip.Addr
 }
@@ -210,6 +214,10 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		s.stream()
 	}
 	s.Temp = &temp.Service{Budgets: s.Budgets}
+	s.Repo = &repo.Service{
+		Accounts: accounts,
+		Imports:  &importer.Importer{DB: s.DB, Dir: t.TempDir(), Now: s.Now, Finish: accounts.FinishImport},
+	}
 
 	gate := &auth.Gate{
 		DB: s.DB, Budgets: s.Budgets, Now: s.Now, Tokens: s.Tokens, AdminPassword: AdminPassword, ModService: o.ModService,
@@ -227,8 +235,8 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.Check(identityapi.Register(e, routes, s.Identity, identity.Policy{Gate: gate}))
 	s.Check(adminapi.Register(e, routes, s.Admin, admin.Policy{Gate: gate}))
 	s.Check(operatorapi.Register(e, routes, s.Operator, operator.Policy{Gate: gate}))
-	s.Check(repoapi.Register(e, routes, new(repo.Service), repo.Policy{}))
 	s.Check(syncapi.Register(e, routes, s.Sync, syncmethods.Policy{Gate: gate}))
+	s.Check(repoapi.Register(e, routes, s.Repo, repo.Policy{Gate: gate, MaxImport: o.MaxImport}))
 	s.Check(tempapi.Register(e, routes, s.Temp, temp.Policy{Gate: gate}))
 	s.routes = routes.Methods()
 	h := httptest.NewServer(e)

@@ -46,11 +46,6 @@ func (s *Service) GetRecord(context.Context, *api.GetRecordParams) (*api.GetReco
 	return nil, xrpc.MethodNotImplemented()
 }
 
-func (p Policy) ImportRepo() xrpc.Policy[xrpc.Body] { return xrpc.NotServed[xrpc.Body]() }
-func (s *Service) ImportRepo(context.Context, *xrpc.Body) error {
-	return xrpc.MethodNotImplemented()
-}
-
 func (p Policy) ListMissingBlobs() xrpc.Policy[api.ListMissingBlobsParams] {
 	return xrpc.NotServed[api.ListMissingBlobsParams]()
 }

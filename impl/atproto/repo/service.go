@@ -1,17 +1,17 @@
-// Package repo is com.atproto.repo.
-//
-// Nothing can be written to accounts yet, so that none of its methods is served, see
-// not_served.go.
+// Package repo is com.atproto.repo: the records of accounts, and repositories that are
+// brought along.
 package repo
 
-import api "portico/api/atproto/repo"
+import (
+	api "portico/api/atproto/repo"
+	"portico/impl/account"
+	"portico/impl/repo/importer"
+)
 
 // Service is the behaviour of com.atproto.repo. It is safe for concurrent use.
-type Service struct{}
+type Service struct {
+	Accounts *account.Accounts
+	Imports  *importer.Importer // nil: none are accepted
+}
 
 var _ api.Service = (*Service)(nil)
-
-// Policy says who may call each method of com.atproto.repo.
-type Policy struct{}
-
-var _ api.Policy = Policy{}

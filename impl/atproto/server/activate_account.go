@@ -33,6 +33,9 @@ func (s *Service) ActivateAccount(ctx context.Context) error {
 	if errors.Is(err, account.ErrTakenDown) || errors.Is(err, db.ErrNotFound) {
 		return errUserNotFound.New(http.StatusBadRequest, "user not found")
 	}
+	if errors.Is(err, account.ErrImportUnfinished) {
+		return xrpc.InvalidRequest("The import of the repository was broken off: import it again")
+	}
 	if err != nil {
 		return err
 	}
