@@ -42,7 +42,8 @@ func accountCommand(o operators, envFile cli.Flag) *cli.Command {
 				Aliases: []string{"ls"},
 				Usage:   "list accounts",
 				Description: `In the order of their DIDs, or with --email in that of their addresses. Accounts
-in any state are listed; "account show" tells more of one.`,
+in any state are listed, with how many records and blobs they have and how many
+bytes of these; "account show" tells more of one.`,
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "status", Usage: "only accounts in this `STATE`: active, deactivated, takendown, or creating while a sign-up is under way"},
 					&cli.StringFlag{Name: "email", Usage: "only accounts whose email address begins with `TEXT`"},
@@ -240,9 +241,12 @@ func listAccounts(ctx context.Context, con *console, c *cli.Command) error {
 	} else {
 		rows := make([][]string, len(accounts))
 		for i, a := range accounts {
-			rows[i] = []string{a.DID.String(), a.Handle.String(), optional(a.Email), stateWords(a.Status), when(&a.CreatedAt)}
+			rows[i] = []string{
+				a.DID.String(), a.Handle.String(), optional(a.Email), stateWords(a.Status), when(&a.CreatedAt),
+				number(a.Records), number(a.Blobs), number(a.BlobBytes),
+			}
 		}
-		err = con.table("There are no such accounts.", "DID HANDLE EMAIL STATE CREATED", rows)
+		err = con.table("There are no such accounts.", "DID HANDLE EMAIL STATE CREATED RECORDS BLOBS BYTES", rows)
 	}
 	if err != nil {
 		return err
@@ -319,6 +323,8 @@ func showAccount(ctx context.Context, con *console, c *cli.Command) error {
 		"signed up with", optional(a.InviteCode),
 		"sessions", number(a.Sessions),
 		"app passwords", number(a.AppPasswords),
+		"records", number(a.Records),
+		"blobs", blobWords(a),
 		"invites", invites,
 	)
 	if err != nil || len(info.Invites) == 0 {
@@ -343,6 +349,14 @@ func onOff(on bool) string {
 		return "on"
 	}
 	return "off"
+}
+
+// blobWords says how many blobs an account has, and how large they are.
+func blobWords(a *operatorapi.Account) string {
+	if xrpc.ValueOf(a.Blobs) == 0 {
+		return number(a.Blobs)
+	}
+	return fmt.Sprintf("%d of %d bytes", *a.Blobs, xrpc.ValueOf(a.BlobBytes))
 }
 
 // optional is a text, empty where there is none.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
 	"portico/db"
 )
 
@@ -92,6 +94,18 @@ func (s *suite) storedBlobs() {
 		}
 		after = page[len(page)-1]
 	}
+	s.must(func(tx *db.Tx) error {
+		repo, err := tx.LockRepo(ctx, bob)
+		s.ok(err)
+		repo.Records = 7
+		return tx.UpdateRepo(ctx, bob, *repo, repo.CommitCID)
+	})
+	s.create(3)
+	sizes, err := s.db.Sizes(ctx, alice, bob, did(3), did(9))
+	s.ok(err)
+	s.equal("sizes", sizes, map[syntax.DID]db.Size{
+		alice: {BlobSum: db.BlobSum{Blobs: 1, Bytes: 1 << 40}}, bob: {Records: 7, BlobSum: db.BlobSum{Blobs: 3, Bytes: 3 << 40}},
+	})
 	s.equal("blobs of all", fmt.Sprint(all), fmt.Sprint([]string{
 		alice.String() + " b key", bob.String() + " a key a", bob.String() + " b key b", bob.String() + " c key c",
 	}))

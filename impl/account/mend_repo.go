@@ -210,12 +210,11 @@ func (n *repoMending) mendIndex(ctx context.Context, l *repoLook) error {
 		if err != nil {
 			return err
 		}
-		blobs, err := tx.BlobCounts(ctx, n.did)
-		if err != nil {
+		row.Nodes, row.Records = l.Nodes, l.Records
+		if err := tx.UpdateRepo(ctx, n.did, *row, row.CommitCID); err != nil {
 			return err
 		}
-		row.Nodes, row.Records, row.ExpectedBlobs, row.ImportedBlobs = l.Nodes, l.Records, blobs.Expected, blobs.Imported
-		return tx.UpdateRepo(ctx, n.did, *row, row.CommitCID)
+		return tx.RecountBlobs(ctx, n.did)
 	})
 }
 

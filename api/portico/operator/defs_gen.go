@@ -104,6 +104,13 @@ type Account struct {
 	Sessions *int64 `json:"sessions,omitzero"`
 	// How many it has. Absent from lists.
 	AppPasswords *int64 `json:"appPasswords,omitzero"`
+	// How many records its repository has.
+	Records *int64 `json:"records,omitzero"`
+	// How many blobs it has uploaded that are kept, those that no record names
+	// yet among them.
+	Blobs *int64 `json:"blobs,omitzero"`
+	// How many bytes these have.
+	BlobBytes *int64 `json:"blobBytes,omitzero"`
 }
 
 var account = xrpc.Object(
@@ -121,6 +128,9 @@ var account = xrpc.Object(
 	xrpc.Optional("inviteCode", xrpc.String()),
 	xrpc.Optional("sessions", xrpc.Integer()),
 	xrpc.Optional("appPasswords", xrpc.Integer()),
+	xrpc.Optional("records", xrpc.Integer()),
+	xrpc.Optional("blobs", xrpc.Integer()),
+	xrpc.Optional("blobBytes", xrpc.Integer()),
 )
 
 // Schema is what the lexicon says about Account.

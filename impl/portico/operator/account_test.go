@@ -53,7 +53,7 @@ func TestGetAccount(t *testing.T) {
 		want := map[string]any{
 			"did": alice.DID.String(), "handle": "alice.test", "status": "active", "email": "alice@example.com",
 			"emailAuthFactor": false, "createdAt": "2026-03-01T12:00:00.000Z", "invitesDisabled": false, "inviteCode": "code",
-			"sessions": 1.0, "appPasswords": 0.0,
+			"sessions": 1.0, "appPasswords": 0.0, "records": 0.0, "blobs": 0.0, "blobBytes": 0.0,
 		}
 		for _, name := range []string{
 			alice.DID.String(), "alice.test", "Alice.TEST", "@alice.test", "alice@example.com", "Alice@Example.com", " alice.test ",

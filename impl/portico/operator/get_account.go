@@ -27,6 +27,11 @@ func (s *Service) GetAccount(ctx context.Context, p *api.GetAccountParams) (*api
 		return nil, err
 	}
 	out := accountOf(found)
+	sizes, err := s.DB.Sizes(ctx, found.DID)
+	if err != nil {
+		return nil, err
+	}
+	setSize(&out, sizes[found.DID])
 	out.Sessions, out.AppPasswords = new(int64(found.Sessions)), new(int64(found.AppPasswords))
 	return &out, nil
 }
@@ -40,6 +45,10 @@ func accountOf(a *db.Standing) api.Account {
 		TakedownRef: a.TakedownRef, InvitesDisabled: a.InvitesDisabled,
 		Email: xrpc.NonZero(a.Email), InviteCode: xrpc.NonZero(a.InviteCode),
 	}
+}
+
+func setSize(a *api.Account, s db.Size) {
+	a.Records, a.Blobs, a.BlobBytes = new(int64(s.Records)), new(int64(s.Blobs)), new(s.Bytes)
 }
 
 // find returns the account that a text names, or db.ErrNotFound. A handle may have

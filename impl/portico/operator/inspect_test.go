@@ -286,7 +286,14 @@ func TestInspectAndRepairAccount(t *testing.T) {
 			reset(s, u, func(r *db.Repo) { r.Records++ })
 		}, "repo_index+", "", "nodes and records as were counted"},
 		{"another count of blobs", func(s operator, u servertest.User) {
-			reset(s, u, func(r *db.Repo) { r.ExpectedBlobs, r.ImportedBlobs = 3, 2 })
+			s.Write(func(tx *db.Tx) error {
+				r, err := tx.LockRepo(s.Context(), u.DID)
+				if err != nil {
+					return err
+				}
+				r.ExpectedBlobs, r.ImportedBlobs = 3, 2
+				return errors.Join(tx.DeleteRepo(s.Context(), u.DID), tx.InsertRepo(s.Context(), u.DID, *r))
+			})
 		}, "repo_index+", "", "blobs as were counted"},
 		{"tree missing", func(s operator, u servertest.User) { deleteNode(s, u, "", 0) }, "repo_damaged+", "", "tree is missing"},
 		{"tree damaged", func(s operator, u servertest.User) {

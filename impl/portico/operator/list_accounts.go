@@ -39,8 +39,18 @@ func (s *Service) ListAccounts(ctx context.Context, p *api.ListAccountsParams) (
 			out.Cursor = new(found[limit-1].Email)
 		}
 	}
+	dids := make([]syntax.DID, len(found))
 	for i := range found {
-		out.Accounts = append(out.Accounts, accountOf(&found[i]))
+		dids[i] = found[i].DID
+	}
+	sizes, err := s.DB.Sizes(ctx, dids...)
+	if err != nil {
+		return nil, err
+	}
+	for i := range found {
+		a := accountOf(&found[i])
+		setSize(&a, sizes[a.DID])
+		out.Accounts = append(out.Accounts, a)
 	}
 	return out, nil
 }

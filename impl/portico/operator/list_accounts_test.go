@@ -1,6 +1,7 @@
 package operator_test
 
 import (
+	"errors"
 	"maps"
 	"net/url"
 	"slices"
@@ -41,7 +42,14 @@ func TestListAccounts(t *testing.T) {
 		s.Invite("code", 1, "admin")
 		alice := s.SignUpWith("alice", "code")
 		want := `{"accounts":[{"did":"` + alice.DID.String() + `","handle":"alice.test","status":"active","email":"alice@example.com",` +
-			`"emailAuthFactor":false,"createdAt":"2026-03-01T12:00:00.000Z","invitesDisabled":false,"inviteCode":"code"}]}`
+			`"emailAuthFactor":false,"createdAt":"2026-03-01T12:00:00.000Z","invitesDisabled":false,"inviteCode":"code",` +
+			`"records":5,"blobs":2,"blobBytes":300}]}`
+		s.fill(alice.DID)
+		s.Write(func(tx *db.Tx) error {
+			return errors.Join(
+				tx.InsertBlob(t.Context(), alice.DID, db.Blob{CID: []byte("a"), MIME: "text/plain", Size: 100, TempKey: "key", CreatedAt: s.Now()}),
+				tx.InsertBlob(t.Context(), alice.DID, db.Blob{CID: []byte("b"), MIME: "text/plain", Size: 200, CreatedAt: s.Now()}))
+		})
 		if got := s.Accepted(s.ask("listAccounts")).Body; got != want {
 			t.Errorf("one account: %s, want %s", got, want)
 		}
