@@ -17,6 +17,7 @@ import (
 	"github.com/coder/websocket"
 
 	"portico/db"
+	"portico/db/dbtest"
 	"portico/impl/account"
 	"portico/impl/repo/dagcbor"
 	"portico/impl/repo/event"
@@ -401,3 +402,28 @@ func TestGetHostStatus(t *testing.T) {
 }
 
 func identity(did syntax.DID) db.Event { return account.Events(did, event.Identity(did, ""))[0] }
+
+// What lies between the commit of an event and its frame at a consumer.
+func BenchmarkCommitToFrame(b *testing.B) {
+	for _, engine := range []string{"sqlite", "postgres"} {
+		b.Run(engine, func(b *testing.B) {
+			s := servertest.New(b, streaming, func(o *servertest.Options) {
+				if engine == "postgres" {
+					o.DB = dbtest.Postgres(b)
+				}
+			})
+			c := subscribe(b, s, "?cursor=0")
+			did := syntax.DID("did:plc:ewvi7nxzyoun6zhxrhs64oiz")
+			var delays []time.Duration
+			for b.Loop() {
+				s.Write(func(tx *db.Tx) error { return tx.AppendEvents(b.Context(), identity(did)) })
+				committed := time.Now()
+				c.next()
+				delays = append(delays, time.Since(committed))
+			}
+			slices.Sort(delays)
+			b.ReportMetric(float64(delays[len(delays)/2].Microseconds()), "p50-µs")
+			b.ReportMetric(float64(delays[len(delays)*99/100].Microseconds()), "p99-µs")
+		})
+	}
+}

@@ -33,7 +33,7 @@ const dropped = 200
 // DropBefore removes the events in d from before a time.
 func DropBefore(ctx context.Context, d *db.DB, before time.Time) error {
 	for more := true; more; {
-		err := d.Write(ctx, func(tx *db.Tx) (err error) {
+		err := d.WriteAlone(ctx, func(tx *db.Tx) (err error) {
 			more, err = tx.DropEvents(ctx, before, dropped)
 			return err
 		})

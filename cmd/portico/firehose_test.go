@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/coder/websocket"
+)
+
+// A relay is told of the server at its start, follows it, and gets what was written before
+// the server stops.
+func TestRelayFollows(t *testing.T) {
+	told := make(chan string, 10)
+	relay := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		told <- r.URL.Path + " " + string(body)
+	}))
+	t.Cleanup(relay.Close)
+	s, stop := startFor(t, "PDS_DATA_DIRECTORY="+t.TempDir(), "PDS_CRAWLERS="+relay.URL+"/, "+relay.URL)
+	for range 2 {
+		if got, want := <-told, `/xrpc/com.atproto.sync.requestCrawl {"hostname":"`+s.PublicURL.Host+`"}`; got != want {
+			t.Errorf("told %s, want %s", got, want)
+		}
+	}
+	conn, _, err := websocket.Dial(t.Context(), strings.Replace(s.PublicURL.String(), "http", "ws", 1)+"/xrpc/com.atproto.sync.subscribeRepos?cursor=0", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow()
+	res, err := http.Post(s.PublicURL.String()+"/xrpc/com.atproto.server.createAccount", "application/json",
+		strings.NewReader(`{"handle":"alice.test","email":"alice@example.com","password":"correct horse"}`))
+	if err != nil || res.StatusCode != 200 {
+		t.Fatal(res, err)
+	}
+	res.Body.Close()
+	go stop()
+	n := 0
+	for ; ; n++ {
+		if _, _, err = conn.Read(context.Background()); err != nil {
+			break
+		}
+	}
+	if websocket.CloseStatus(err) != websocket.StatusNormalClosure || n != 4 {
+		t.Errorf("%d events, then %v", n, err)
+	}
+}
