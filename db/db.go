@@ -103,6 +103,8 @@ type engine interface {
 	// write runs fn in one transaction, and what fn returns in one round trip with COMMIT,
 	// when fn returns no error. Where transactions are shared, an alone one is not.
 	write(ctx context.Context, alone bool, fn func(runner) (*lastStatement, error)) error
+	// snapshot runs fn in one transaction that reads.
+	snapshot(ctx context.Context, fn func(runner) error) error
 	// retry says that a transaction failed because of others and may be run again.
 	retry(err error) bool
 	close() error

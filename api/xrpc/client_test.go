@@ -34,7 +34,7 @@ func TestClientIsService(t *testing.T) {
 			if err := s.Ping(ctx); err != nil {
 				t.Error(err)
 			}
-			size, err := s.Upload(ctx, &Body{io.NopCloser(strings.NewReader("abc")), "a/b", 3})
+			size, err := s.Upload(ctx, &Body{ReadCloser: io.NopCloser(strings.NewReader("abc")), ContentType: "a/b", Size: 3})
 			if err != nil || size.Size != 3 || size.Type != "a/b" {
 				t.Error(err, size)
 			}

@@ -77,4 +77,7 @@ type Body struct {
 	io.ReadCloser
 	ContentType string
 	Size        int64 // in bytes; -1 when unknown
+	// Compressible says that as output it is worth compressing: it is sent as gzip to
+	// clients who accept that.
+	Compressible bool
 }

@@ -238,7 +238,7 @@ func (toy) Download(_ context.Context, p *FailParams) (*Body, error) {
 	var r io.Reader = strings.NewReader("0123456789")
 	switch p.How {
 	case "sized":
-		return &Body{io.NopCloser(r), "application/x-sized", 10}, nil
+		return &Body{ReadCloser: io.NopCloser(r), ContentType: "application/x-sized", Size: 10}, nil
 	case "endless":
 		return &Body{ReadCloser: io.NopCloser(endless{}), Size: -1}, nil
 	case "broken":
@@ -246,11 +246,11 @@ func (toy) Download(_ context.Context, p *FailParams) (*Body, error) {
 	case "panic":
 		r = io.MultiReader(r, panickingReader{})
 	case "short":
-		return &Body{io.NopCloser(r), "", 11}, nil
+		return &Body{ReadCloser: io.NopCloser(r), Size: 11}, nil
 	case "none":
 		return &Body{}, nil
 	}
-	return &Body{io.NopCloser(r), "", -1}, nil
+	return &Body{ReadCloser: io.NopCloser(r), Size: -1}, nil
 }
 
 type brokenReader struct{}

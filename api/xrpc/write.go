@@ -124,7 +124,7 @@ func (s *Server) writeBytes(e echo.Context, status int, contentType string, body
 		h.Set("Content-Type", contentType)
 	}
 	if len(body) >= compressFrom {
-		if encoding := acceptedEncoding(r.Header["Accept-Encoding"]); encoding != "" {
+		if encoding := acceptedEncoding(r.Header["Accept-Encoding"], "br", "gzip", "deflate"); encoding != "" {
 			b := getBuffer()
 			defer putBuffer(b)
 			if err := compress(b, encoding, body); err == nil {
@@ -162,20 +162,21 @@ func writeBody(e echo.Context, m *Method, b *Body) error {
 		}
 	}
 	h.Set("Content-Type", typ)
-	if b.Size >= 0 {
+	encoding := ""
+	if b.Compressible {
+		addVary(h, "Accept-Encoding")
+		encoding = acceptedEncoding(r.Header["Accept-Encoding"], "gzip")
+	}
+	if encoding != "" {
+		h.Set("Content-Encoding", encoding)
+	} else if b.Size >= 0 {
 		h.Set("Content-Length", strconv.FormatInt(b.Size, 10))
 	}
 	w.WriteHeader(http.StatusOK)
 	if r.Method == http.MethodHead {
 		return nil
 	}
-	var err error
-	if b.Size >= 0 {
-		_, err = io.CopyN(w, b, b.Size)
-	} else {
-		_, err = io.Copy(w, b)
-	}
-	if err != nil {
+	if err := copyBody(w, b, encoding != ""); err != nil {
 		c := CallFrom(r.Context())
 		err = fmt.Errorf("stream %s: %w", m.NSID, err)
 		if c.err = asError(err); c.answer.failed != nil {
@@ -185,6 +186,31 @@ func writeBody(e echo.Context, m *Method, b *Body) error {
 	}
 	return nil
 }
+
+// copyBody writes b to w, as gzip if zipped.
+func copyBody(w io.Writer, b *Body, zipped bool) error {
+	copy := func(w io.Writer) (err error) {
+		if b.Size >= 0 {
+			_, err = io.CopyN(w, b, b.Size)
+		} else {
+			_, err = io.Copy(w, b)
+		}
+		return err
+	}
+	if !zipped {
+		return copy(w)
+	}
+	z := streamers.Get().(*gzip.Writer)
+	defer streamers.Put(z)
+	z.Reset(w)
+	if err := copy(z); err != nil {
+		return err
+	}
+	return z.Close()
+}
+
+// streamers compress bodies that may be long, at the level that costs least.
+var streamers = sync.Pool{New: func() any { w, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed); return w }}
 
 // expose lets scripts of other origins read the headers that were set, one line a
 // group.
@@ -231,9 +257,9 @@ func matches(want []string, tag string) bool {
 	return false
 }
 
-// acceptedEncoding chooses br, gzip or deflate by the client's weights and, among
-// equals, in this order; "" for none.
-func acceptedEncoding(accept []string) string {
+// acceptedEncoding chooses among encodings by the client's weights and, among equals, in
+// their order; "" for none.
+func acceptedEncoding(accept []string, among ...string) string {
 	weights := map[string]float64{}
 	rest := 0.0
 	for _, list := range accept {
@@ -255,7 +281,7 @@ func acceptedEncoding(accept []string) string {
 		}
 	}
 	best, top := "", 0.0
-	for _, name := range [...]string{"br", "gzip", "deflate"} {
+	for _, name := range among {
 		weight, listed := weights[name]
 		if !listed {
 			weight = rest

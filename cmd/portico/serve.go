@@ -47,8 +47,10 @@ import (
 	"portico/impl/mail/emailcode"
 	"portico/impl/mail/outbox"
 	"portico/impl/portico/operator"
+	"portico/impl/repo/export"
 	"portico/impl/repo/firehose"
 	"portico/impl/repo/importer"
+	"portico/impl/repo/tree"
 )
 
 // How long the server waits: for requests to end at a stop, for a client to send
@@ -457,10 +459,14 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		TrustedProxies: s.TrustedProxies, CheckOutput: s.DevMode, PDS: true, Protected: serviceauth.Protected,
 		Health: health.check, Version: s.Version,
 	}
+	nodes := tree.NewCache(nodeCache)
 	behind := &services{
 		server: service, identity: names, admin: administration, operator: operators,
-		sync: &syncmethods.Service{DB: store, Firehose: hose, Hostname: s.PublicURL.Host, Now: time.Now},
 		temp: &temp.Service{Phones: phones, Budgets: budgets}, repo: repositories, gate: gate, maxImport: s.MaxImportSize,
+		sync: &syncmethods.Service{
+			DB: store, Firehose: hose, Hostname: s.PublicURL.Host, Now: time.Now,
+			Exports: export.New(store, s.DataDirectory, export.Bounds{}), Nodes: nodes,
+		},
 		pages: &pages{settings: s, accounts: store, domains: domains},
 	}
 	methods, err := behind.register(e, options, s.HandleDomains[0])
@@ -477,6 +483,9 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		sched:    &job.Scheduler{DB: store, Holder: holder, Now: time.Now, Log: log},
 	}, nil
 }
+
+// nodeCache is how many bytes the nodes of trees may take that were used lately.
+const nodeCache = 32 << 20
 
 // hiddenClients is what is wrong where all requests come from this machine or a private
 // network.

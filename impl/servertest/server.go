@@ -60,6 +60,7 @@ import (
 	"portico/impl/mail/emailcode"
 	"portico/impl/mail/outbox"
 	"portico/impl/portico/operator"
+	"portico/impl/repo/export"
 	"portico/impl/repo/firehose"
 	"portico/impl/repo/importer"
 )
@@ -209,7 +210,10 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		DB: s.DB, Accounts: accounts, Handles: rules, Budgets: s.Budgets, Identities: identities, Credentials: s.Admin.Credentials, Domains: s.Domains, DIDs: dids, Passwords: passwords,
 		PasswordMinLength: o.Config.PasswordMinLength,
 	}
-	s.Sync = &syncmethods.Service{DB: s.DB, Firehose: firehose.New(firehose.Stored(s.DB), log, firehose.Options{}), Hostname: o.Config.Hostname, Now: s.Now}
+	s.Sync = &syncmethods.Service{
+		DB: s.DB, Firehose: firehose.New(firehose.Stored(s.DB), log, firehose.Options{}), Hostname: o.Config.Hostname, Now: s.Now,
+		Exports: export.New(s.DB, t.TempDir(), export.Bounds{}),
+	}
 	if o.Firehose {
 		s.stream()
 	}

@@ -14,14 +14,22 @@ func TestPolicies(t *testing.T) {
 	servertest.Golden(t, "policies.golden", xrpctest.Access(newServer(t).Routes()))
 }
 
+// emptyTree is the name of the one node of a repository without records.
+const emptyTree = "bafyreie5737gdxlw5i64vzichcalba3z2v5n6icifvx5xytvske7mr3hpm"
+
 // requests are one for each method, all of them about nobody.
 var requests = map[string]string{
-	"getHead":         "?did=" + unknown,
-	"getHostStatus":   "?hostname=pds.test",
-	"getLatestCommit": "?did=" + unknown,
-	"subscribeRepos":  "", // without a websocket there is no such method
-	"getRepoStatus":   "?did=" + unknown,
-	"listRepos":       "",
+	"getBlocks":             "?did=" + unknown + "&cids=" + emptyTree,
+	"getCheckout":           "?did=" + unknown,
+	"getHead":               "?did=" + unknown,
+	"getHostStatus":         "?hostname=pds.test",
+	"getLatestCommit":       "?did=" + unknown,
+	"getRecord":             "?did=" + unknown + "&collection=com.example.post&rkey=1",
+	"getRepo":               "?did=" + unknown,
+	"getRepoStatus":         "?did=" + unknown,
+	"listRepos":             "",
+	"listReposByCollection": "?collection=com.example.post",
+	"subscribeRepos":        "", // without a websocket there is no such method
 }
 
 // Every method is called with every credential. What comes of it is a table, to be
@@ -38,8 +46,12 @@ func TestAccess(t *testing.T) {
 // readers are the methods whose answers are for some when others do not get them, with
 // a query of which the DID is missing.
 var readers = map[string]string{
+	"getBlocks":       "getBlocks?cids=" + emptyTree + "&did=",
+	"getCheckout":     "getCheckout?did=",
 	"getHead":         "getHead?did=",
 	"getLatestCommit": "getLatestCommit?did=",
+	"getRecord":       "getRecord?collection=com.example.post&rkey=1&did=",
+	"getRepo":         "getRepo?did=",
 }
 
 // The repository of an account that is not active is given to its owner and the operator,

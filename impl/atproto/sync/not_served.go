@@ -16,32 +16,6 @@ func (s *Service) GetBlob(context.Context, *api.GetBlobParams) (*xrpc.Body, erro
 	return nil, xrpc.MethodNotImplemented()
 }
 
-func (p Policy) GetBlocks() xrpc.Policy[api.GetBlocksParams] {
-	return xrpc.NotServed[api.GetBlocksParams]()
-}
-func (s *Service) GetBlocks(context.Context, *api.GetBlocksParams) (*xrpc.Body, error) {
-	return nil, xrpc.MethodNotImplemented()
-}
-
-func (p Policy) GetCheckout() xrpc.Policy[api.GetCheckoutParams] {
-	return xrpc.NotServed[api.GetCheckoutParams]()
-}
-func (s *Service) GetCheckout(context.Context, *api.GetCheckoutParams) (*xrpc.Body, error) {
-	return nil, xrpc.MethodNotImplemented()
-}
-
-func (p Policy) GetRecord() xrpc.Policy[api.GetRecordParams] {
-	return xrpc.NotServed[api.GetRecordParams]()
-}
-func (s *Service) GetRecord(context.Context, *api.GetRecordParams) (*xrpc.Body, error) {
-	return nil, xrpc.MethodNotImplemented()
-}
-
-func (p Policy) GetRepo() xrpc.Policy[api.GetRepoParams] { return xrpc.NotServed[api.GetRepoParams]() }
-func (s *Service) GetRepo(context.Context, *api.GetRepoParams) (*xrpc.Body, error) {
-	return nil, xrpc.MethodNotImplemented()
-}
-
 func (p Policy) ListBlobs() xrpc.Policy[api.ListBlobsParams] {
 	return xrpc.NotServed[api.ListBlobsParams]()
 }
@@ -53,13 +27,6 @@ func (p Policy) ListHosts() xrpc.Policy[api.ListHostsParams] {
 	return xrpc.NotServed[api.ListHostsParams]()
 }
 func (s *Service) ListHosts(context.Context, *api.ListHostsParams) (*api.ListHostsOutput, error) {
-	return nil, xrpc.MethodNotImplemented()
-}
-
-func (p Policy) ListReposByCollection() xrpc.Policy[api.ListReposByCollectionParams] {
-	return xrpc.NotServed[api.ListReposByCollectionParams]()
-}
-func (s *Service) ListReposByCollection(context.Context, *api.ListReposByCollectionParams) (*api.ListReposByCollectionOutput, error) {
 	return nil, xrpc.MethodNotImplemented()
 }
 

@@ -1,6 +1,8 @@
 package sync
 
 import (
+	"time"
+
 	api "portico/api/atproto/sync"
 	"portico/api/xrpc"
 	"portico/impl/account/auth"
@@ -28,6 +30,11 @@ func (p Policy) ListRepos() xrpc.Policy[api.ListReposParams] {
 	return unlimited[api.ListReposParams](xrpc.Public)
 }
 
+// ListReposByCollection is no part of the reference.
+func (p Policy) ListReposByCollection() xrpc.Policy[api.ListReposByCollectionParams] {
+	return unlimited[api.ListReposByCollectionParams](xrpc.Public)
+}
+
 // Anyone, and owner and operator also of a repository that is not given to others.
 
 func (p Policy) GetHead() xrpc.Policy[api.GetHeadParams] {
@@ -35,6 +42,25 @@ func (p Policy) GetHead() xrpc.Policy[api.GetHeadParams] {
 }
 func (p Policy) GetLatestCommit() xrpc.Policy[api.GetLatestCommitParams] {
 	return unlimited[api.GetLatestCommitParams](p.Gate.Reader(token.Standard))
+}
+func (p Policy) GetBlocks() xrpc.Policy[api.GetBlocksParams] {
+	return unlimited[api.GetBlocksParams](p.Gate.Reader(token.Standard))
+}
+func (p Policy) GetCheckout() xrpc.Policy[api.GetCheckoutParams] {
+	return unlimited[api.GetCheckoutParams](p.Gate.Reader(token.Standard))
+}
+func (p Policy) GetRecord() xrpc.Policy[api.GetRecordParams] {
+	return unlimited[api.GetRecordParams](p.Gate.Reader(token.Standard))
+}
+
+// The same, and who is signed in to an account that is taken down.
+
+// GetRepo is outside of the global limit: relays fetch each repository here once.
+func (p Policy) GetRepo() xrpc.Policy[api.GetRepoParams] {
+	return xrpc.Policy[api.GetRepoParams]{
+		Auth:   p.Gate.Reader(token.Standard.With(token.Takendown)),
+		Limits: xrpc.Limits[api.GetRepoParams]{{Points: 6000, Per: 5 * time.Minute}},
+	}
 }
 
 // unlimited has no limit of its own beside the global one.

@@ -9,12 +9,18 @@ import (
 
 	api "portico/api/atproto/sync"
 	"portico/db"
+	"portico/impl/repo/export"
 	"portico/impl/repo/firehose"
+	"portico/impl/repo/tree"
 )
 
 // Service is the behaviour of com.atproto.sync. It is safe for concurrent use.
 type Service struct {
-	DB       *db.DB
+	DB *db.DB
+	// Exports makes the archives of repositories.
+	Exports *export.Exports
+	Nodes   *tree.Cache // may be nil
+
 	Firehose *firehose.Firehose
 	// Hostname is the public name of this host, as relays know it: with a port where that
 	// is not the ordinary one.
