@@ -124,6 +124,7 @@ These are the settings: environment variables, or lines of the file that
 			accountCommand(o, envFile),
 			inviteCommand(o, envFile),
 			domainCommand(o, envFile),
+			repoCommand(o, envFile),
 			logCommand(o, envFile),
 			budgetCommand(o, envFile),
 			mailCommand(config, envFile, stdout, stderr),

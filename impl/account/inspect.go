@@ -12,6 +12,8 @@ import (
 	"portico/db"
 	"portico/impl/identity/resolve"
 	"portico/impl/keyring"
+	"portico/impl/repo/dagcbor"
+	"portico/impl/repo/store"
 )
 
 // What [Identities.Inspect] finds. The names are for machines, and so never change.
@@ -66,6 +68,37 @@ func (i *Identities) Inspect(ctx context.Context, did syntax.DID) ([]Finding, er
 	return n.findings, nil
 }
 
+// A VerifiedRepo is what was found of a repository.
+type VerifiedRepo struct {
+	Commit         dagcbor.CID // the zero one if there is none
+	Rev            syntax.TID  // empty if there is none
+	Nodes, Records int         // of its tree, as far as that is there
+	Findings       []Finding   // those of Inspect that are about it and its signing key
+}
+
+// VerifyRepo goes through the whole repository of an account that is not under creation.
+// It asks nobody else.
+//
+// It returns db.ErrNotFound.
+func (i *Identities) VerifyRepo(ctx context.Context, did syntax.DID) (*VerifiedRepo, error) {
+	n := &inspection{Identities: i, did: did}
+	_, err := i.Accounts.DB.AccountByDID(ctx, did)
+	if err == nil {
+		err = n.signingKey(ctx)
+	}
+	if err == nil {
+		err = n.repo(ctx)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("verify repository of %s: %w", did, err)
+	}
+	v := &VerifiedRepo{Nodes: n.look.Nodes, Records: n.look.Records, Findings: n.findings}
+	if row := n.look.row; row != nil {
+		v.Commit, v.Rev = store.CID(row.CommitCID), syntax.TID(row.Rev)
+	}
+	return v, nil
+}
+
 // An inspection is what Inspect has seen so far.
 type inspection struct {
 	*Identities
@@ -74,6 +107,7 @@ type inspection struct {
 	key      *db.SigningKey           // nil: the row is missing
 	private  *atcrypto.PrivateKeyK256 // nil: it is missing or of no use
 	changing bool                     // the directory may not know the handle yet
+	look     *repoLook                // at the repository
 	findings []Finding
 }
 

@@ -196,6 +196,7 @@ func (n *inspection) repo(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.look = l
 	mend := func(name string) func(context.Context) error {
 		return func(ctx context.Context) error { return n.mendRepo(ctx, name) }
 	}

@@ -110,6 +110,14 @@ type Service interface {
 	// Declared errors: [ErrResetPasswordAccountNotFound],
 	// [ErrResetPasswordInvalidPassword].
 	ResetPassword(ctx context.Context, in *ResetPasswordInput) error
+	// VerifyRepo is the query alt.portico.operator.verifyRepo.
+	//
+	// Go through the whole repository of an account: its commit and signature,
+	// every node of its tree and every record are hashed, and what is kept
+	// beside them is compared with what they say. Nothing is changed.
+	//
+	// Declared errors: [ErrVerifyRepoAccountNotFound].
+	VerifyRepo(ctx context.Context, params *VerifyRepoParams) (*VerifyRepoOutput, error)
 }
 
 // Policy decides, for every method, who may call it, how often, and how large a
@@ -128,6 +136,7 @@ type Policy interface {
 	RemoveDomain() xrpc.Policy[RemoveDomainInput]
 	RepairAccount() xrpc.Policy[RepairAccountInput]
 	ResetPassword() xrpc.Policy[ResetPasswordInput]
+	VerifyRepo() xrpc.Policy[VerifyRepoParams]
 }
 
 // Register puts the routes of alt.portico.operator on e, the echo that s was made of or a
@@ -147,6 +156,7 @@ func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
 	r.POST("/xrpc/alt.portico.operator.removeDomain", xrpc.Handle(&removeDomain, p.RemoveDomain(), xrpc.WithoutOutput(svc.RemoveDomain)))
 	r.POST("/xrpc/alt.portico.operator.repairAccount", xrpc.Handle(&repairAccount, p.RepairAccount(), svc.RepairAccount))
 	r.POST("/xrpc/alt.portico.operator.resetPassword", xrpc.Handle(&resetPassword, p.ResetPassword(), xrpc.WithoutOutput(svc.ResetPassword)))
+	r.GET("/xrpc/alt.portico.operator.verifyRepo", xrpc.Handle(&verifyRepo, p.VerifyRepo(), svc.VerifyRepo))
 	return r.Err()
 }
 
@@ -222,4 +232,9 @@ func (c *Client) RepairAccount(ctx context.Context, in *RepairAccountInput) (*Re
 func (c *Client) ResetPassword(ctx context.Context, in *ResetPasswordInput) error {
 	_, err := xrpc.Do[ResetPasswordInput, xrpc.None](ctx, &c.Client, &resetPassword, in)
 	return err
+}
+
+// VerifyRepo calls alt.portico.operator.verifyRepo.
+func (c *Client) VerifyRepo(ctx context.Context, params *VerifyRepoParams) (*VerifyRepoOutput, error) {
+	return xrpc.Do[VerifyRepoParams, VerifyRepoOutput](ctx, &c.Client, &verifyRepo, params)
 }

@@ -940,3 +940,37 @@ func TestNamesOfFindings(t *testing.T) {
 		}
 	}
 }
+
+// A verification says of a repository what an inspection says of it, and how much there
+// is; nobody else is asked.
+func TestVerifyRepo(t *testing.T) {
+	engines(t, func(t *testing.T, s operator) {
+		u := s.SignUp("anna")
+		s.fill(u.DID)
+		s.ChangeDID(u.DID, func(d *plc.Data) { d.SetHandle("else.test") })
+		row := servertest.Must(s.DB.Repo(t.Context(), u.DID))
+		verified := func() (out struct {
+			Commit, Rev    string
+			Nodes, Records int
+			Findings       []finding
+		}) {
+			s.Accepted(s.ask("verifyRepo?did="+u.DID.String())).Decode(s, &out)
+			return out
+		}
+		got := verified()
+		if got.Commit != store.CID(row.CommitCID).String() || got.Rev != row.Rev || got.Nodes != row.Nodes || got.Records != 5 || len(got.Findings) != 0 {
+			t.Errorf("verified %+v, stored %+v", got, row)
+		}
+		s.Write(func(tx *db.Tx) error {
+			return errors.Join(tx.DeleteRecords(t.Context(), u.DID, records[0]), tx.DeleteRepo(t.Context(), u.DID))
+		})
+		got = verified()
+		if got.Commit != "" || got.Rev != "" || got.Records != 5 || names(got.Findings) != "repo_missing+ repo_records" {
+			t.Errorf("of a damaged one: %+v", got)
+		}
+		s.reserve(unknown, "frida.test", "frida@example.com")
+		for _, did := range []string{unknown, "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"} {
+			s.Refused(s.ask("verifyRepo?did="+did), 400, "AccountNotFound", "Account not found")
+		}
+	})
+}

@@ -51,6 +51,9 @@ func (p Policy) RepairAccount() xrpc.Policy[api.RepairAccountInput] {
 func (p Policy) ResetPassword() xrpc.Policy[api.ResetPasswordInput] {
 	return admin[api.ResetPasswordInput](p)
 }
+func (p Policy) VerifyRepo() xrpc.Policy[api.VerifyRepoParams] {
+	return admin[api.VerifyRepoParams](p)
+}
 
 func admin[In any](p Policy) xrpc.Policy[In] {
 	return xrpc.Policy[In]{Auth: p.Gate.Admin(), Limits: xrpc.GlobalLimitOnly[In]()}

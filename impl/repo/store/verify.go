@@ -79,7 +79,7 @@ func Verify(ctx context.Context, r FullReader, did syntax.DID, root tree.Root, w
 	v := &Verification{}
 	nodes := &pages{reader: r, did: did, passed: w.Node}
 	records := &recordPages{reader: r, did: did, refs: refPages{reader: r, did: did}, wrong: w.Index, found: v}
-	lost := ""
+	seen := ""
 	var err error
 	v.Nodes, v.Records, err = tree.Verify(ctx, root, nodes.get, records.all(ctx), func(p tree.Problem) error {
 		switch {
@@ -87,11 +87,12 @@ func Verify(ctx context.Context, r FullReader, did syntax.DID, root tree.Root, w
 			v.Fault = cmp.Or(v.Fault, p.Err)
 		case errors.Is(p.Err, tree.ErrSpareRecord):
 			v.Extra++
+			seen = p.Path
 			if w.Record != nil {
 				return w.Record(p.Path)
 			}
-		case p.Path != lost: // two things may be wrong with one
-			lost = p.Path
+		case p.Path != seen: // two things may be wrong with one
+			seen = p.Path
 			v.FirstLost = cmp.Or(v.FirstLost, p.Path)
 			v.Lost++
 		}
