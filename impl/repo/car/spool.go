@@ -19,13 +19,14 @@ import (
 // ErrNotFound says that a block is not in an archive.
 var ErrNotFound = errors.New("block is not in the archive")
 
-// A Spool is an archive in a file, of which each block is at hand. It is safe for
-// concurrent use.
+// A Spool is an archive in a file, or a short one in memory, of which each block is at
+// hand. It is safe for concurrent use.
 type Spool struct {
 	// Roots are those of the header, and Blocks is how many there are, doubles too.
 	Roots  []dagcbor.CID
 	Blocks int
 
+	blocks         map[dagcbor.CID][]byte // of a short one, which has no files
 	archive, index *os.File
 	first          []uint64 // key of the first entry of each page of the index
 }
@@ -45,6 +46,10 @@ type entry struct {
 
 const lengthBits = 24 // MaxBlock is less
 
+// short is how long an archive may be, in bytes, that is kept in memory: that of somebody
+// who has written a thousand posts is shorter.
+const short = 1 << 20
+
 // NewSpool reads a whole archive into a file in a directory that is there, and indexes it
 // on disk: it takes less than 20 MB of memory, whatever the archive. The files have no names,
 // and so are gone with the process; [Spool.Close] gives their space back before. Errors
@@ -56,11 +61,22 @@ func NewSpool(ctx context.Context, r io.Reader, dir string) (_ *Spool, err error
 			_ = s.Close()
 		}
 	}()
-	if s.archive, err = unnamed(dir); err != nil {
-		return nil, fmt.Errorf("spool archive: %w", err)
+	head, err := io.ReadAll(io.LimitReader(r, short+1))
+	if err == nil && len(head) <= short {
+		if err = s.keep(ctx, head); err != nil {
+			return nil, wrapSpool(err)
+		}
+		return s, nil
+	}
+	if err == nil {
+		r = io.MultiReader(bytes.NewReader(head), r)
+		s.archive, err = unnamed(dir)
+	}
+	if err != nil {
+		return nil, wrapSpool(err)
 	}
 	if s.index, err = unnamed(dir); err != nil {
-		return nil, fmt.Errorf("spool archive: %w", err)
+		return nil, wrapSpool(err)
 	}
 	out := bufio.NewWriterSize(s.archive, 256<<10)
 	runs, err := s.read(ctx, io.TeeReader(r, out))
@@ -74,9 +90,39 @@ func NewSpool(ctx context.Context, r io.Reader, dir string) (_ *Spool, err error
 		err = s.page()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("spool archive: %w", err)
+		return nil, wrapSpool(err)
 	}
 	return s, nil
+}
+
+func wrapSpool(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("spool archive: %w", err)
+}
+
+// keep reads an archive that stays in memory.
+func (s *Spool) keep(ctx context.Context, archive []byte) error {
+	c, err := NewReader(bytes.NewReader(archive))
+	if err != nil {
+		return err
+	}
+	s.Roots, s.blocks = c.Roots(), make(map[dagcbor.CID][]byte)
+	for {
+		b, err := c.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		s.Blocks++
+		s.blocks[b.CID] = archive[c.Offset():][:len(b.Data):len(b.Data)]
+	}
 }
 
 // unnamed returns a new file without a name.
@@ -94,6 +140,7 @@ func unnamed(dir string) (*os.File, error) {
 
 // Close gives the space of the files back. The spool is of no use after it.
 func (s *Spool) Close() error {
+	s.blocks = nil
 	var errs []error
 	for _, f := range []*os.File{s.archive, s.index} {
 		if f != nil {
@@ -103,8 +150,19 @@ func (s *Spool) Close() error {
 	return errors.Join(errs...)
 }
 
-// Get returns a block's data, ErrNotFound, or an error of the files.
+// Get returns a block's data, which is not to be written to, ErrNotFound, or an error of
+// the files.
 func (s *Spool) Get(c dagcbor.CID) ([]byte, error) {
+	if s.archive == nil {
+		if s.blocks == nil {
+			return nil, fmt.Errorf("read block of archive: %w", os.ErrClosed)
+		}
+		data, ok := s.blocks[c]
+		if !ok {
+			return nil, fmt.Errorf("%w: %s", ErrNotFound, c)
+		}
+		return data, nil
+	}
 	key := binary.BigEndian.Uint64(c[4:])
 	// The page before the first that begins with the key or more may end with it.
 	page := max(sort.Search(len(s.first), func(i int) bool { return s.first[i] >= key })-1, 0)

@@ -134,7 +134,7 @@ func TestSpoolOfManyBlocks(t *testing.T) {
 
 func TestSpoolThatFails(t *testing.T) {
 	x := newBlock("x")
-	whole := Marshal(x.CID, x)
+	whole, long := Marshal(x.CID, x), Marshal(x.CID, x, newBlock(string(make([]byte, MaxBlock))))
 	broken := errors.New("broken line")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -149,7 +149,9 @@ func TestSpoolThatFails(t *testing.T) {
 		{"other data", t.Context(), bytes.NewReader(append(whole[:len(whole)-1:len(whole)-1], 'y')), t.TempDir(), ErrHash},
 		{"reader's own error", t.Context(), io.MultiReader(bytes.NewReader(whole), iotest.ErrReader(broken)), t.TempDir(), broken},
 		{"cancelled", ctx, bytes.NewReader(whole), t.TempDir(), context.Canceled},
-		{"no such directory", t.Context(), bytes.NewReader(whole), filepath.Join(t.TempDir(), "absent"), os.ErrNotExist},
+		{"cut short, long", t.Context(), bytes.NewReader(long[:len(long)-1]), t.TempDir(), ErrFormat},
+		{"cancelled, long", ctx, bytes.NewReader(long), t.TempDir(), context.Canceled},
+		{"no such directory", t.Context(), bytes.NewReader(long), filepath.Join(t.TempDir(), "absent"), os.ErrNotExist},
 	} {
 		if _, err := NewSpool(tt.ctx, tt.r, tt.dir); !errors.Is(err, tt.want) {
 			t.Errorf("%s: got %v, want %v", tt.name, err, tt.want)

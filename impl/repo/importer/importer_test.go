@@ -33,12 +33,12 @@ var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // A place is a database with accounts that are off, and an importer of it.
 type place struct {
-	*testing.T
+	testing.TB
 	*importer.Importer
 	key atcrypto.PrivateKey
 }
 
-func newPlace(t *testing.T, d *db.DB, dids ...syntax.DID) *place {
+func newPlace(t testing.TB, d *db.DB, dids ...syntax.DID) *place {
 	t.Helper()
 	key, err := atcrypto.GeneratePrivateKeyK256()
 	if err != nil {
@@ -249,4 +249,27 @@ func TestImportMeetsACommit(t *testing.T) {
 			t.Errorf("%d records, %d nodes, %d stored, looked %d times", row.Records, row.Nodes, len(nodes), commits)
 		}
 	})
+}
+
+// What it costs to bring 1,000 records along, and to bring them again.
+func BenchmarkImport(b *testing.B) {
+	const did = syntax.DID("did:web:alice.example")
+	for _, again := range []bool{false, true} {
+		b.Run(fmt.Sprintf("again=%t", again), func(b *testing.B) {
+			p := newPlace(b, dbtest.Open(b), did)
+			whole, err := io.ReadAll(p.archive(did, 1000))
+			p.check(err)
+			empty, err := io.ReadAll(p.archive(did, 0))
+			p.check(err)
+			p.check(p.Import(b.Context(), did, bytes.NewReader(whole)))
+			for b.Loop() {
+				if !again {
+					b.StopTimer()
+					p.check(p.Import(b.Context(), did, bytes.NewReader(empty)))
+					b.StartTimer()
+				}
+				p.check(p.Import(b.Context(), did, bytes.NewReader(whole)))
+			}
+		})
+	}
 }
