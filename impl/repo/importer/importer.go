@@ -68,7 +68,7 @@ const (
 	// atOnce and batch are the defaults of Bounds; the bytes go with them. While a batch is
 	// written nobody else writes to SQLite: that is some ten milliseconds.
 	atOnce, bytesAtOnce = 10_000, 16 << 20
-	batch, batchBytes   = 400, 512 << 10
+	batch, batchBytes   = 1500, 1536 << 10
 	// maxMoved is how many bytes of stored nodes, which an archive lacks and which stand
 	// elsewhere in its tree, are held.
 	maxMoved = 16 << 20

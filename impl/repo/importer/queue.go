@@ -23,7 +23,7 @@ type Bounds struct {
 	Working int
 	// AtOnce is how many rows one transaction changes on its own; default 10,000. An active
 	// account gets all of an import in one. Batch is how many one of several changes;
-	// default 400.
+	// default 1,500.
 	AtOnce, Batch int
 }
 
