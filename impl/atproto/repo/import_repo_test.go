@@ -512,3 +512,34 @@ func TestImportRepoRefuses(t *testing.T) {
 	m = moveTo(two, "alice")
 	two.Refused(m.send(body), 413, "PayloadTooLargeError", "request entity too large")
 }
+
+// Whatever is sent is imported, or refused for what is wrong with it: as an archive, and
+// as the root of a tree, the record of one, and the commit of one.
+func FuzzImportRepo(f *testing.F) {
+	s := servertest.New(f, servertest.In("com.atproto.repo"))
+	m := moveTo(s, "alice")
+	good := m.archive(some(30, "first"))
+	blocks := good.blocks()
+	for _, b := range blocks {
+		f.Add(b.Data)
+	}
+	f.Add(car.Marshal(blocks[0].CID, blocks...))
+	f.Add(car.Marshal(blocks[0].CID, blocks[:3]...))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m.Server.TB = t
+		strange := car.Block{CID: cidOf(data), Data: data}
+		over := func(root dagcbor.CID) car.Block { return servertest.Must(repo.Sign(m.DID, m.old, good.rev, root)).Commit }
+		root, nodes := rows(map[string][]byte{"app.bsky.feed.post/3k1": data})
+		tree, record := over(strange.CID), over(root.CID)
+		for _, body := range [][]byte{
+			data,
+			car.Marshal(strange.CID, append([]car.Block{strange}, blocks...)...),
+			car.Marshal(tree.CID, append([]car.Block{tree, strange}, blocks...)...),
+			car.Marshal(record.CID, record, car.Block{CID: nodes[0].CID, Data: nodes[0].Data}, strange),
+		} {
+			if a := m.send(body); a.Status != 200 && (a.Status != 400 || a.Text(t, "error") != "InvalidRequest") {
+				t.Errorf("answer %d %s", a.Status, a.Body)
+			}
+		}
+	})
+}
