@@ -110,14 +110,14 @@ await step('pictures', async () => {
 const createdAt = '2026-01-01T00:00:00.000Z'
 for (let first = 0; first < records; first += 100) {
   await step('records', async (again) => {
-    const rkey = (n) => '3k' + String(n).padStart(11, '2').replaceAll(/[01890]/g, 'a') + 'x'
+    const rkey = (n) => `3k${String(n).padStart(10, '0').replaceAll(/\d/g, (digit) => 'abcdefghij'[digit])}2`
     const writes = []
     for (let n = first; n < first + 100; n++) {
       const value = { $type: post, text: `post ${n}`, createdAt }
       if (n % (records / pictures) === 0) {
         value.embed = { $type: 'app.bsky.embed.images', images: [{ alt: '', image: blobs[n / (records / pictures)] }] }
       }
-      writes.push({ $type: 'com.atproto.repo.applyWrites#create', collection: post, rkey: `r${String(n).padStart(5, '0')}`, value })
+      writes.push({ $type: 'com.atproto.repo.applyWrites#create', collection: post, rkey: rkey(n), value })
     }
     if (again) {
       const there = await from.repo.getRecord({ repo: did, collection: post, rkey: writes[0].rkey }).catch((err) => err)
