@@ -528,7 +528,9 @@ func FuzzImportRepo(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m.Server.TB = t
 		strange := car.Block{CID: cidOf(data), Data: data}
-		over := func(root dagcbor.CID) car.Block { return servertest.Must(repo.Sign(m.DID, m.old, good.rev, root)).Commit }
+		over := func(root dagcbor.CID) car.Block {
+			return servertest.Must(repo.Sign(m.DID, m.old, good.rev, root)).Commit
+		}
 		root, nodes := rows(map[string][]byte{"app.bsky.feed.post/3k1": data})
 		tree, record := over(strange.CID), over(root.CID)
 		for _, body := range [][]byte{
