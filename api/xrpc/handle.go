@@ -122,7 +122,10 @@ func (p Policy[In]) handler(m *Method) Handler {
 func (p Policy[In]) counters(m *Method) func(ctx context.Context, c *Call, in *In) []Counter {
 	names := make([]string, len(p.Limits))
 	for i, l := range p.Limits {
-		names[i] = m.NSID + "|" + l.Name + "|" + strconv.Itoa(l.Points) + "/" + l.Per.String()
+		names[i] = l.Name + "|" + strconv.Itoa(l.Points) + "/" + l.Per.String()
+		if !l.Shared {
+			names[i] = m.NSID + "|" + names[i]
+		}
 	}
 	return func(ctx context.Context, c *Call, in *In) []Counter {
 		counters := make([]Counter, len(p.Limits), len(p.Limits)+1)
@@ -133,7 +136,10 @@ func (p Policy[In]) counters(m *Method) func(ctx context.Context, c *Call, in *I
 			} else {
 				who = c.IPKey()
 			}
-			counters[i] = Counter{counterKey(names[i], who), l.Points, l.Per}
+			counters[i] = Counter{counterKey(names[i], who), l.Points, l.Per, 0}
+			if l.More != nil {
+				counters[i].More = l.More(in)
+			}
 		}
 		return counters
 	}

@@ -22,6 +22,7 @@ type Counter struct {
 	Key    string
 	Points int
 	Per    time.Duration
+	More   int // points that the request takes beside the first
 }
 
 // Window is the state of a [Counter] after a request was counted.
@@ -31,7 +32,7 @@ type Window struct {
 }
 
 // Limiter counts requests in fixed windows, each beginning with the first request
-// after the one before has ended. Take adds one to every counter and returns
+// after the one before has ended. Take adds one and what is more to every counter and returns
 // their windows in the same order. A request that is over one of its limits begins
 // no window of another, though: who was told to wait could otherwise fill the store
 // with names that they make up. Take must be safe for concurrent use.
@@ -77,12 +78,12 @@ func (l *MemoryLimiter) Take(_ context.Context, counters []Counter) ([]Window, e
 		if !now.Before(w.Reset) {
 			*w = Window{Reset: now.Add(c.Per)}
 		}
-		w.Used++
+		w.Used += 1 + c.More
 		out[i] = *w
 		exceeded = exceeded || w.Used > c.Points
 	}
 	for i, c := range counters {
-		if out[i].Used > 0 {
+		if !out[i].Reset.IsZero() {
 			continue
 		}
 		w := l.windows[c.Key] // of the same counter a moment ago
@@ -92,7 +93,7 @@ func (l *MemoryLimiter) Take(_ context.Context, counters []Counter) ([]Window, e
 				l.add(c.Key, w, now)
 			}
 		}
-		w.Used++
+		w.Used += 1 + c.More
 		out[i] = *w
 	}
 	return out, nil
@@ -145,7 +146,7 @@ func (s *Server) bypassed(c *Call) bool {
 }
 
 func (s *Server) globalCounter(c *Call) Counter {
-	return Counter{counterKey("global", c.IPKey()), globalPoints, globalPer}
+	return Counter{counterKey("global", c.IPKey()), globalPoints, globalPer, 0}
 }
 
 // take counts the request. routes are the counters of the method, global whether

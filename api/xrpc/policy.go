@@ -54,6 +54,11 @@ type Limit[In any] struct {
 	// Key tells whose calls are counted together; nil counts by client address. Its
 	// context is the handler's, with the principal in it.
 	Key func(ctx context.Context, in *In) string
+	// More is how many points a call takes beside the first; nil stands for none.
+	More func(in *In) int
+	// Shared says that the calls of other methods with such a limit, which has the same
+	// Name, Points and Per, are counted with those of this one.
+	Shared bool
 }
 
 // Limits are the limits of one method, taken together with the global one.

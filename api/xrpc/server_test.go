@@ -865,7 +865,7 @@ func TestMemoryLimiterIsBounded(t *testing.T) {
 	now := time.Unix(0, 0)
 	l := NewMemoryLimiter(func() time.Time { return now })
 	take := func(i int) []Window {
-		w, _ := l.Take(t.Context(), []Counter{{"name " + strconv.Itoa(i), 30, 24 * time.Hour}, {"global", 10, time.Hour}})
+		w, _ := l.Take(t.Context(), []Counter{{"name " + strconv.Itoa(i), 30, 24 * time.Hour, 0}, {"global", 10, time.Hour, 0}})
 		return w
 	}
 	for i := range 1000 {
@@ -878,7 +878,7 @@ func TestMemoryLimiterIsBounded(t *testing.T) {
 		t.Errorf("%d windows kept, want 11", n)
 	}
 	for i := range maxWindows + 10 {
-		l.Take(t.Context(), []Counter{{strconv.Itoa(i), 30, 24 * time.Hour}})
+		l.Take(t.Context(), []Counter{{strconv.Itoa(i), 30, 24 * time.Hour, 0}})
 	}
 	if n := len(l.windows); n != maxWindows {
 		t.Errorf("%d windows kept, want %d", n, maxWindows)

@@ -72,6 +72,7 @@ var examplesBefore = map[string][]string{
 	"com.atproto.server.deleteAccount":          {"com.atproto.server.requestAccountDelete"},
 	"com.atproto.identity.signPlcOperation":     {"com.atproto.identity.requestPlcOperationSignature"},
 	"com.atproto.identity.submitPlcOperation":   {"com.atproto.identity.requestPlcOperationSignature", "com.atproto.identity.signPlcOperation"},
+	"com.atproto.repo.getRecord":                {"com.atproto.repo.putRecord"},
 	"com.atproto.admin.disableInviteCodes":      {"com.atproto.server.createInviteCode"},
 	"com.atproto.admin.updateAccountSigningKey": {"com.atproto.server.reserveSigningKey"},
 	"alt.portico.operator.removeDomain":         {"alt.portico.operator.putDomain"},

@@ -50,7 +50,7 @@ const (
 var floors = [][]string{
 	{"audit", "job", "keyring", "repo"},
 	{"blob", "budget"},
-	{"identity", "mail"},
+	{"identity", "mail", "records"},
 	{"account"},
 	{"answer"},
 	{"atproto", "portico"},

@@ -54,16 +54,16 @@ func newRedisLimiter(address, password, serviceDID string, now func() time.Time)
 	}
 }
 
-// countScript adds one to the counter of each key and returns, key by key, what it
-// has come to and the milliseconds until its window ends. ARGV are the lengths of new
-// windows and then the points of the limits: where a window that is there is over its
-// points, no other is begun. A script runs alone, so that no two requests see the same
+// countScript adds to the counter of each key and returns, key by key, what it has come
+// to and the milliseconds until its window ends. ARGV are the lengths of new windows, then
+// the points of the limits, then what is to be added beside one: where a window that is
+// there is over its points, no other is begun. A script runs alone, so that no two requests see the same
 // number. A counter that lost its end, by whatever hand, gets a new one rather than
 // live forever.
 var countScript = redis.NewScript(`
 local windows, new, over = {}, {}, false
 local function count(i, key)
-  local used = redis.call('INCR', key)
+  local used = redis.call('INCRBY', key, 1 + ARGV[2 * #KEYS + i])
   local left = redis.call('PTTL', key)
   if left < 0 then
     left = tonumber(ARGV[i])
@@ -80,7 +80,7 @@ end
 local full = over
 for i, key in ipairs(KEYS) do
   if new[i] and full then
-    windows[2 * i - 1] = 1
+    windows[2 * i - 1] = 1 + ARGV[2 * #KEYS + i]
     windows[2 * i] = tonumber(ARGV[i])
   elseif new[i] then
     count(i, key)
@@ -94,10 +94,10 @@ func (l *redisLimiter) Take(ctx context.Context, counters []xrpc.Counter) ([]xrp
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	keys := make([]string, len(counters))
-	arguments := make([]any, 2*len(counters))
+	arguments := make([]any, 3*len(counters))
 	for i, c := range counters {
 		keys[i] = l.key(c)
-		arguments[i], arguments[len(counters)+i] = c.Per.Milliseconds(), c.Points
+		arguments[i], arguments[len(counters)+i], arguments[2*len(counters)+i] = c.Per.Milliseconds(), c.Points, c.More
 	}
 	numbers, err := countScript.Run(ctx, l.client, keys, arguments...).Int64Slice()
 	if err != nil {

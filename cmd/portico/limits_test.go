@@ -235,6 +235,11 @@ func TestLimiters(t *testing.T) {
 			w = take(t, c.b, day("day|x"))
 			used(w, 1)
 			ends(w[0], c.now().Add(24*time.Hour))
+			// Some take more than one point, also those that begin a window.
+			dear := func(c xrpc.Counter, more int) xrpc.Counter { c.More = more; return c }
+			used(take(t, c.a, dear(day("day|x"), 2), dear(hour("hour|d"), 1)), 4, 2)
+			used(take(t, c.b, dear(hour("hour|d"), 1), dear(hour("hour|e"), 4)), 4, 5)
+			used(take(t, c.b, hour("hour|e")), 1)
 		})
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -47,9 +48,11 @@ import (
 	"portico/impl/mail/emailcode"
 	"portico/impl/mail/outbox"
 	"portico/impl/portico/operator"
+	"portico/impl/records"
 	"portico/impl/repo/export"
 	"portico/impl/repo/firehose"
 	"portico/impl/repo/importer"
+	"portico/impl/repo/record"
 	"portico/impl/repo/tree"
 )
 
@@ -444,7 +447,11 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 
 	hose := firehose.New(firehose.Stored(store), log, firehose.Options{})
-	repositories := &repo.Service{Accounts: accounts}
+	nodes := tree.NewCache(nodeCache)
+	repositories := &repo.Service{
+		DB: store, Keys: record.NewKeys(time.Now, mathrand.UintN(32)), Documents: documents, Accounts: accounts,
+		Records: &records.Writer{DB: store, Keys: keys, Cache: nodes, Now: time.Now},
+	}
 	if s.AcceptImports {
 		repositories.Imports = &importer.Importer{
 			DB: store, Dir: s.DataDirectory, Now: time.Now, Finish: accounts.FinishImport, Bounds: importer.Bounds{Bytes: max(importer.DefaultBytes, 2*s.MaxImportSize)},
@@ -459,7 +466,6 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		TrustedProxies: s.TrustedProxies, CheckOutput: s.DevMode, PDS: true, Protected: serviceauth.Protected,
 		Health: health.check, Version: s.Version,
 	}
-	nodes := tree.NewCache(nodeCache)
 	behind := &services{
 		server: service, identity: names, admin: administration, operator: operators,
 		temp: &temp.Service{Phones: phones, Budgets: budgets}, repo: repositories, gate: gate, maxImport: s.MaxImportSize,

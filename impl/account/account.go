@@ -43,7 +43,7 @@ import (
 )
 
 // KeyPurpose is the purpose under which an account's repository key is stored.
-const KeyPurpose = "atproto"
+const KeyPurpose = keyring.Repository
 
 // Directory is what creation needs of the PLC directory; *plc.Client is one.
 type Directory interface {

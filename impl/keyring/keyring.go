@@ -226,6 +226,9 @@ func (r *Ring) MAC(purpose string, data []byte) [32]byte {
 	return [32]byte(h.Sum(nil))
 }
 
+// Repository is the purpose of the keys with which accounts sign their repositories.
+const Repository = "atproto"
+
 // SigningKey opens a sealed K-256 private key and parses it. Parsed keys are
 // remembered, the latest 4096 used; what is remembered counts only for the same
 // sealed bytes, so that a replaced key is never served.

@@ -60,9 +60,12 @@ import (
 	"portico/impl/mail/emailcode"
 	"portico/impl/mail/outbox"
 	"portico/impl/portico/operator"
+	"portico/impl/records"
 	"portico/impl/repo/export"
 	"portico/impl/repo/firehose"
 	"portico/impl/repo/importer"
+	"portico/impl/repo/record"
+	"portico/impl/repo/tree"
 )
 
 // What every server of this package is called, and what opens it.
@@ -219,8 +222,9 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	}
 	s.Temp = &temp.Service{Budgets: s.Budgets}
 	s.Repo = &repo.Service{
-		Accounts: accounts,
-		Imports:  &importer.Importer{DB: s.DB, Dir: t.TempDir(), Now: s.Now, Finish: accounts.FinishImport},
+		DB: s.DB, Keys: record.NewKeys(s.Now, 1), Documents: s.Internet, Accounts: accounts,
+		Records: &records.Writer{DB: s.DB, Keys: s.Keys, Cache: tree.NewCache(1 << 20), Now: s.Now},
+		Imports: &importer.Importer{DB: s.DB, Dir: t.TempDir(), Now: s.Now, Finish: accounts.FinishImport},
 	}
 
 	gate := &auth.Gate{

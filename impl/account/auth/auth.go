@@ -172,6 +172,17 @@ func (c Check) verify(a *db.Account) error {
 	return nil
 }
 
+// Active returns the answer to somebody who wants what only active accounts have; a may be
+// nil, for none.
+func Active(a *db.Account) error {
+	for _, c := range []Check{Exists, NotTakenDown, NotDeactivated} {
+		if err := c.verify(a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 type session struct {
 	gate   *Gate
 	scopes token.Scopes

@@ -2,6 +2,8 @@ package repo
 
 import (
 	"cmp"
+	"context"
+	"time"
 
 	api "portico/api/atproto/repo"
 	"portico/api/xrpc"
@@ -19,6 +21,67 @@ type Policy struct {
 
 var _ api.Policy = Policy{}
 
+// Anyone.
+
+func (p Policy) DescribeRepo() xrpc.Policy[api.DescribeRepoParams] {
+	return unlimited[api.DescribeRepoParams](xrpc.Public)
+}
+func (p Policy) GetRecord() xrpc.Policy[api.GetRecordParams] {
+	return unlimited[api.GetRecordParams](xrpc.Public)
+}
+func (p Policy) ListRecords() xrpc.Policy[api.ListRecordsParams] {
+	return unlimited[api.ListRecordsParams](xrpc.Public)
+}
+
+// Any session, of which the method looks whether it is that of the repository's account.
+
+func (p Policy) CreateRecord() xrpc.Policy[api.CreateRecordInput] {
+	return writes(p.Gate, largeBody, func(*api.CreateRecordInput) int { return createPoints })
+}
+func (p Policy) PutRecord() xrpc.Policy[api.PutRecordInput] {
+	return writes(p.Gate, largeBody, func(*api.PutRecordInput) int { return updatePoints })
+}
+func (p Policy) DeleteRecord() xrpc.Policy[api.DeleteRecordInput] {
+	return writes(p.Gate, 0, func(*api.DeleteRecordInput) int { return deletePoints })
+}
+func (p Policy) ApplyWrites() xrpc.Policy[api.ApplyWritesInput] {
+	return writes(p.Gate, largeBody, func(in *api.ApplyWritesInput) (points int) {
+		for _, w := range in.Writes {
+			switch w.Value().(type) {
+			case *api.ApplyWritesCreate:
+				points += createPoints
+			case *api.ApplyWritesUpdate:
+				points += updatePoints
+			default:
+				points += deletePoints
+			}
+		}
+		return points
+	})
+}
+
+// What writing to a record costs an account.
+const (
+	createPoints = 3
+	updatePoints = 2
+	deletePoints = 1
+)
+
+const largeBody = 1_000_000
+
+// writes gives each account 5000 points an hour and 35000 a day for all that it writes.
+func writes[In any](gate *auth.Gate, maxBody int64, points func(*In) int) xrpc.Policy[In] {
+	account := func(ctx context.Context, _ *In) string { return auth.Caller(ctx).DID.String() }
+	more := func(in *In) int { return max(0, points(in)-1) }
+	return xrpc.Policy[In]{
+		Auth: gate.Session(token.Standard), MaxBody: maxBody,
+		Limits: xrpc.Limits[In]{
+			{Name: "repo-write", Points: 5000, Per: time.Hour, Key: account, More: more, Shared: true},
+			{Name: "repo-write", Points: 35000, Per: 24 * time.Hour, Key: account, More: more, Shared: true},
+		},
+	}
+}
+
 // anySize stands for no limit.
 const anySize = 1 << 50
 
@@ -28,4 +91,9 @@ func (p Policy) ImportRepo() xrpc.Policy[xrpc.Body] {
 	return xrpc.Policy[xrpc.Body]{
 		Auth: p.Gate.Session(token.Full, auth.NotTakenDown), Limits: xrpc.GlobalLimitOnly[xrpc.Body](), MaxBody: cmp.Or(p.MaxImport, anySize),
 	}
+}
+
+// unlimited has no limit of its own beside the global one.
+func unlimited[In any](who xrpc.Authenticator) xrpc.Policy[In] {
+	return xrpc.Policy[In]{Auth: who, Limits: xrpc.GlobalLimitOnly[In]()}
 }

@@ -100,6 +100,15 @@ type Backlink struct {
 	To   string // a DID or an AT-URI
 }
 
+// LinkTo returns what a record of a collection points at, empty if it isn't of those that
+// replace each other.
+func LinkTo(collection syntax.NSID, value []byte) string {
+	if b := backlink(collection, value); b != nil {
+		return b.To
+	}
+	return ""
+}
+
 func backlink(collection syntax.NSID, value []byte) *Backlink {
 	switch collection {
 	case "app.bsky.graph.follow", "app.bsky.graph.block":

@@ -1,7 +1,7 @@
 // Package store keeps repositories in the database. It reads the trees of
 // portico/impl/repo/tree from their rows, and writes a commit as the rows that it changes:
-// the new nodes, the places of those that stand elsewhere, and the row of the repository,
-// which every writer locks first. All of a commit is in the caller's transaction.
+// the new nodes, the places of those that stand elsewhere, the records, and the row of
+// the repository. All of a commit is in the caller's transaction.
 //
 // Functions return what the network is to be told, and tell it nothing.
 package store
@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -20,6 +21,7 @@ import (
 	"portico/impl/repo/car"
 	"portico/impl/repo/dagcbor"
 	"portico/impl/repo/event"
+	"portico/impl/repo/record"
 	"portico/impl/repo/tree"
 )
 
@@ -95,12 +97,120 @@ func Create(ctx context.Context, tx *db.Tx, did syntax.DID, g *repo.Repository) 
 	})
 }
 
-// Commit applies writes, one after the other, to the repository of did, and signs the
-// commit with key. It returns nil when nothing changes: then there is no commit. Whoever
-// asks stores the records.
+// A Draft is a commit that was made and not stored yet.
+type Draft struct {
+	Event event.Commit // what the network is to be told
+	// Records is by how many more the repository has afterwards, and how many it has then.
+	More, Records int
+
+	did    syntax.DID
+	before []byte // CID of the last commit
+	row    db.Repo
+	change *tree.Change
+	stored []db.Record // new ones and updated ones
+}
+
+// Prepare makes the commit of some writes, one after the other, to the repository of did,
+// whose row was read, and signs it with key. It returns nil when nothing changes: then
+// there is no commit. Nothing is written.
 //
-// Errors are db.ErrNotFound when there is no repository, those of [tree.Tree.Apply],
-// repo.ErrTooLarge and repo.ErrLastRev.
+// Errors are those of [tree.Tree.Apply], repo.ErrTooLarge and repo.ErrLastRev.
+func Prepare(
+	ctx context.Context, r Reader, did syntax.DID, row *db.Repo, key atcrypto.PrivateKey, now time.Time, cache *tree.Cache,
+	writes []tree.Write,
+) (*Draft, error) {
+	change, err := Tree(r, did, row, cache).Apply(ctx, writes)
+	if err != nil {
+		return nil, fmt.Errorf("write to repository of %s: %w", did, err)
+	}
+	if len(change.Ops) == 0 {
+		return nil, nil
+	}
+	d := &Draft{did: did, before: row.CommitCID, row: *row, change: change, More: change.Records}
+	d.row.DataCID, d.row.Layer = change.Root.CID[:], change.Root.Layer
+	d.row.Nodes, d.row.Records = row.Nodes+change.Nodes, row.Records+change.Records
+	d.Records = d.row.Records
+	signed, err := sign(&d.row, did, key, now, change.Blocks...)
+	if err != nil {
+		return nil, fmt.Errorf("write to repository of %s: %w", did, err)
+	}
+	d.stored = newRecords(change.Ops, writes, signed.Rev, now)
+	d.Event = event.Commit{
+		Repo: did, Commit: signed.Commit.CID, Rev: signed.Rev, Since: syntax.TID(row.Rev), PrevData: CID(row.DataCID),
+		Ops: change.Ops, Blocks: signed.Archive,
+	}
+	return d, nil
+}
+
+// newRecords are the rows of what writes leave there.
+func newRecords(ops []tree.Op, writes []tree.Write, rev syntax.TID, now time.Time) []db.Record {
+	last := make(map[string][]byte, len(writes))
+	for _, w := range writes {
+		last[w.Path] = w.Record.Data
+	}
+	var records []db.Record
+	for _, op := range ops {
+		if op.Action == tree.Delete {
+			continue
+		}
+		value := last[op.Path]
+		records = append(records, db.Record{
+			Path: op.Path, CID: op.CID[:], Rev: rev.String(), IndexedAt: now, LinkTo: record.LinkTo(Collection(op.Path), value), Value: value,
+		})
+	}
+	return records
+}
+
+// Collection returns the collection of a path.
+func Collection(path string) syntax.NSID {
+	collection, _, _ := strings.Cut(path, "/")
+	return syntax.NSID(collection)
+}
+
+// Store stores the commit: nodes, records, collections, and the row of the repository. It
+// returns db.ErrStale when that has another commit meanwhile, and then wrote nothing.
+// What records say of blobs is not looked at.
+func (d *Draft) Store(ctx context.Context, tx *db.Tx) error {
+	if err := tx.UpdateRepo(ctx, d.did, d.row, d.before); err != nil {
+		return err
+	}
+	if err := putChange(ctx, tx, d.did, d.change, d.Event.Rev); err != nil {
+		return err
+	}
+	var deleted []string
+	gone, come := make(map[syntax.NSID]bool), make(map[syntax.NSID]bool)
+	for _, op := range d.change.Ops {
+		switch op.Action {
+		case tree.Delete:
+			deleted = append(deleted, op.Path)
+			gone[Collection(op.Path)] = true
+		case tree.Create:
+			come[Collection(op.Path)] = true
+		}
+	}
+	if err := tx.DeleteRecords(ctx, d.did, deleted...); err != nil {
+		return err
+	}
+	if err := tx.PutRecords(ctx, d.did, d.stored...); err != nil {
+		return err
+	}
+	for collection := range come {
+		if err := tx.AddCollection(ctx, d.did, collection.String()); err != nil {
+			return err
+		}
+	}
+	for collection := range gone {
+		if !come[collection] {
+			if err := tx.DropCollection(ctx, d.did, collection.String()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Commit is Prepare and Store in a transaction that locks the repository first. It returns
+// db.ErrNotFound when there is none.
 func Commit(
 	ctx context.Context, tx *db.Tx, did syntax.DID, key atcrypto.PrivateKey, now time.Time, cache *tree.Cache, writes []tree.Write,
 ) (*event.Commit, error) {
@@ -108,30 +218,11 @@ func Commit(
 	if err != nil {
 		return nil, err
 	}
-	before := *row
-	change, err := Tree(tx, did, row, cache).Apply(ctx, writes)
-	if err != nil {
-		return nil, fmt.Errorf("write to repository of %s: %w", did, err)
-	}
-	if len(change.Ops) == 0 {
-		return nil, nil
-	}
-	row.DataCID, row.Layer = change.Root.CID[:], change.Root.Layer
-	row.Nodes, row.Records = row.Nodes+change.Nodes, row.Records+change.Records
-	signed, err := sign(row, did, key, now, change.Blocks...)
-	if err != nil {
-		return nil, fmt.Errorf("write to repository of %s: %w", did, err)
-	}
-	if err := putChange(ctx, tx, did, change, signed.Rev); err != nil {
+	d, err := Prepare(ctx, tx, did, row, key, now, cache, writes)
+	if d == nil || err != nil {
 		return nil, err
 	}
-	if err := tx.UpdateRepo(ctx, did, *row, before.CommitCID); err != nil {
-		return nil, err
-	}
-	return &event.Commit{
-		Repo: did, Commit: signed.Commit.CID, Rev: signed.Rev, Since: syntax.TID(before.Rev), PrevData: CID(before.DataCID),
-		Ops: change.Ops, Blocks: signed.Archive,
-	}, nil
+	return &d.Event, d.Store(ctx, tx)
 }
 
 func putChange(ctx context.Context, tx *db.Tx, did syntax.DID, c *tree.Change, rev syntax.TID) error {

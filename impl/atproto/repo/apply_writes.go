@@ -1,0 +1,73 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	api "portico/api/atproto/repo"
+	"portico/api/xrpc"
+	"portico/impl/records"
+)
+
+// ApplyWrites makes one commit of some writes, which come one after the other, or none of
+// any. Without a change there is no new commit, and the answer names the last one.
+func (s *Service) ApplyWrites(ctx context.Context, in *api.ApplyWritesInput) (*api.ApplyWritesOutput, error) {
+	a, err := s.owner(ctx, in.Repo)
+	if err != nil {
+		return nil, err
+	}
+	if len(in.Writes) > records.Max {
+		return nil, xrpc.InvalidRequest(fmt.Sprintf("Too many writes. Max: %d", records.Max))
+	}
+	all := make([]records.Write, len(in.Writes))
+	results := make([]api.ApplyWritesOutputResultsItem, len(in.Writes))
+	for i, w := range in.Writes {
+		if all[i], results[i], err = s.oneOf(a.DID, w, in.Validate, fmt.Sprintf("$.writes[%d].record", i)); err != nil {
+			return nil, err
+		}
+	}
+	result, err := s.write(ctx, a.DID, in.SwapCommit, api.ErrApplyWritesInvalidSwap, all...)
+	if err != nil {
+		return nil, err
+	}
+	return &api.ApplyWritesOutput{Commit: commitMeta(result), Results: results}, nil
+}
+
+// oneOf prepares one of the writes, and what is answered when all are done.
+func (s *Service) oneOf(did syntax.DID, in api.ApplyWritesInputWritesItem, validate *bool, path string) (
+	w records.Write, done api.ApplyWritesOutputResultsItem, err error,
+) {
+	var status string
+	prepare := func(collection syntax.NSID, key syntax.RecordKey, value []byte) error {
+		w.Collection, w.Key = collection, key
+		w.Record, status, err = Draft{Collection: collection, Key: key, Record: value, Validate: validate, Path: path}.Prepare()
+		return err
+	}
+	switch in := in.Value().(type) {
+	case *api.ApplyWritesCreate:
+		w.Action = records.Create
+		if err := prepare(in.Collection, s.keyOr(in.Rkey), in.Value); err != nil {
+			return w, done, err
+		}
+		done = api.NewApplyWritesOutputResultsItem(&api.ApplyWritesCreateResult{
+			URI: newURI(did, w.Path()), CID: syntax.CID(w.Record.CID.String()), ValidationStatus: optional(status),
+		})
+	case *api.ApplyWritesUpdate:
+		w.Action = records.Update
+		if err := prepare(in.Collection, in.Rkey, in.Value); err != nil {
+			return w, done, err
+		}
+		done = api.NewApplyWritesOutputResultsItem(&api.ApplyWritesUpdateResult{
+			URI: newURI(did, w.Path()), CID: syntax.CID(w.Record.CID.String()), ValidationStatus: optional(status),
+		})
+	case *api.ApplyWritesDelete:
+		w = records.Write{Action: records.Delete, Collection: in.Collection, Key: in.Rkey}
+		done = api.NewApplyWritesOutputResultsItem(&api.ApplyWritesDeleteResult{})
+	default:
+		return w, done, errors.New("write of no type")
+	}
+	return w, done, nil
+}

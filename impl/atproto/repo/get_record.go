@@ -1,0 +1,40 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	api "portico/api/atproto/repo"
+	"portico/api/xrpc"
+	"portico/db"
+	"portico/impl/repo/record"
+	"portico/impl/repo/store"
+)
+
+// GetRecord returns a record of an active account, unless it is taken down.
+func (s *Service) GetRecord(ctx context.Context, p *api.GetRecordParams) (*api.GetRecordOutput, error) {
+	a, err := s.account(ctx, p.Repo)
+	if err != nil {
+		return nil, err
+	}
+	if a == nil || !a.Active() {
+		return nil, xrpc.InvalidRequest("Could not locate record")
+	}
+	path := p.Collection.String() + "/" + p.Rkey.String()
+	uri := newURI(a.DID, path)
+	r, err := s.DB.Record(ctx, a.DID, path)
+	if err != nil && !errors.Is(err, db.ErrNotFound) {
+		return nil, err
+	}
+	if err != nil || r.TakedownRef != "" || p.CID != nil && p.CID.String() != store.CID(r.CID).String() {
+		return nil, api.ErrGetRecordRecordNotFound.New(http.StatusBadRequest, "Could not locate record: "+uri.String())
+	}
+	value, err := record.AppendJSON(nil, r.Value)
+	if err != nil {
+		return nil, err
+	}
+	return &api.GetRecordOutput{URI: uri, CID: new(syntax.CID(store.CID(r.CID).String())), Value: value}, nil
+}

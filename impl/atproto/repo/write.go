@@ -1,0 +1,100 @@
+package repo
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	api "portico/api/atproto/repo"
+	"portico/api/xrpc"
+	"portico/db"
+	"portico/impl/account/auth"
+	"portico/impl/blob/rows"
+	"portico/impl/records"
+	"portico/impl/repo"
+	"portico/impl/repo/tree"
+)
+
+// Names of the protocol that no lexicon declares.
+var (
+	errBlobNotFound    = xrpc.Undeclared("BlobNotFound")
+	errInvalidMimeType = xrpc.Undeclared("InvalidMimeType")
+	errInvalidSize     = xrpc.Undeclared("InvalidSize")
+)
+
+// owner returns the account to whose repository the caller writes: it has to be the
+// caller's own, and active.
+func (s *Service) owner(ctx context.Context, name syntax.AtIdentifier) (*db.Account, error) {
+	caller := auth.Caller(ctx)
+	a := caller.Account
+	if a == nil || name.String() != a.DID.String() {
+		var err error
+		if a, err = s.account(ctx, name); err != nil {
+			return nil, err
+		}
+	}
+	if err := auth.Active(a); err != nil {
+		return nil, err
+	}
+	if a.DID != caller.DID {
+		return nil, xrpc.AuthenticationRequired("Authentication Required")
+	}
+	return a, nil
+}
+
+// write writes, and answers what cannot be. An unmet condition has the name that the
+// method declares.
+func (s *Service) write(
+	ctx context.Context, did syntax.DID, swap *syntax.CID, invalidSwap *xrpc.DeclaredError, writes ...records.Write,
+) (*records.Result, error) {
+	result, err := s.Records.Write(ctx, did, (*string)(swap), writes...)
+	if failed, ok := errors.AsType[*records.SwapError](err); ok {
+		return nil, invalidSwap.New(http.StatusBadRequest, failed.Of+" was at "+cmp.Or(failed.At, "null"))
+	}
+	if refused, ok := errors.AsType[*rows.MentionError](err); ok {
+		return nil, mentionError(refused)
+	}
+	switch {
+	case errors.Is(err, tree.ErrExists):
+		return nil, xrpc.InvalidRequest("Record already exists").Because(err)
+	case errors.Is(err, tree.ErrNotFound):
+		return nil, xrpc.InvalidRequest("Record does not exist").Because(err)
+	case errors.Is(err, tree.ErrPath):
+		return nil, xrpc.InvalidRequest("Invalid record path").Because(err)
+	case errors.Is(err, tree.ErrTooWide):
+		return nil, xrpc.InvalidRequest("Too many record keys of the same place in the tree").Because(err)
+	case errors.Is(err, repo.ErrTooLarge):
+		return nil, xrpc.InvalidRequest("Too many writes. Max event size: 2MB").Because(err)
+	case errors.Is(err, records.ErrQuota):
+		return nil, xrpc.InvalidRequest("Account has as many records as this server allows").Because(err)
+	case errors.Is(err, db.ErrNotFound): // deleted since the token was checked
+		return nil, auth.AccountNotFound()
+	}
+	return result, err
+}
+
+func mentionError(err *rows.MentionError) error {
+	differs := ". Expected: " + err.Stored + ", Got: " + err.Got
+	switch {
+	case errors.Is(err, rows.ErrMIME):
+		return errInvalidMimeType.New(http.StatusBadRequest, "Referenced Mimetype does not match stored blob"+differs)
+	case errors.Is(err, rows.ErrSize):
+		return errInvalidSize.New(http.StatusBadRequest, "Referenced Size does not match stored blob"+differs)
+	}
+	return errBlobNotFound.New(http.StatusBadRequest, "Could not find blob: "+err.CID)
+}
+
+func commitMeta(r *records.Result) *api.CommitMeta {
+	return &api.CommitMeta{CID: syntax.CID(r.Commit.String()), Rev: r.Rev}
+}
+
+// optional is a text that is left out when it is empty.
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

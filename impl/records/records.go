@@ -1,0 +1,299 @@
+// Package records writes the records of accounts: into the tree of their repository, into
+// its commit and the network's log, in one transaction, or nowhere at all.
+//
+// Whatever can be done before a repository is locked is. On SQLite, where one writes at a
+// time, tree and signature are made outside of the transaction, which then begins by
+// looking whether the commit that they follow still is the last; on Postgres, where other
+// processes write too, they are made under the lock of the repository's row.
+package records
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/db"
+	"portico/impl/blob/rows"
+	"portico/impl/keyring"
+	"portico/impl/repo/car"
+	"portico/impl/repo/dagcbor"
+	"portico/impl/repo/record"
+	"portico/impl/repo/store"
+	"portico/impl/repo/tree"
+)
+
+// Max is how many writes one commit may have.
+const Max = 200
+
+var (
+	// ErrSwap says that something is not as a condition wants it: a *SwapError.
+	ErrSwap = errors.New("not as it was")
+	// ErrQuota says that an account has as many records as it may.
+	ErrQuota = errors.New("account may have no more records")
+)
+
+// A SwapError is a condition that did not hold.
+type SwapError struct {
+	Of string // "Commit" or "Record"
+	At string // CID of what there is; empty for nothing
+}
+
+// Error is for logs.
+func (e *SwapError) Error() string { return fmt.Sprintf("%s was at %q", e.Of, e.At) }
+
+// Is makes it ErrSwap.
+func (e *SwapError) Is(target error) bool { return target == ErrSwap }
+
+// An Action is what a write does.
+type Action int
+
+// Those of the last two may find that they have nothing to do.
+const (
+	Create Action = iota // a record that is not there
+	Update               // one that is
+	Delete               // one that is
+	Put                  // one that is there or not; none that is there already as it is
+	Remove               // one, if it is there
+)
+
+// A Write is what becomes of one record.
+type Write struct {
+	Action     Action
+	Collection syntax.NSID
+	Key        syntax.RecordKey
+	Record     *record.Record // nil for Delete and Remove
+	// Was, unless nil, is the CID that the record must have before; empty: there must be
+	// none.
+	Was *string
+	// Replace deletes before, in the same commit, what else there is in the collection
+	// that points where the record points.
+	Replace bool
+}
+
+// Path is that of the record in the tree.
+func (w Write) Path() string { return w.Collection.String() + "/" + w.Key.String() }
+
+// A Result is where a repository stands afterwards.
+type Result struct {
+	Commit dagcbor.CID
+	Rev    syntax.TID
+	// Changed says that this is a new commit. Without a change there is none.
+	Changed bool
+}
+
+// A Writer writes to the repositories of a server. It is safe for concurrent use, and one
+// process has one: those who write to the same repository wait for each other in it.
+type Writer struct {
+	DB    *db.DB
+	Keys  *keyring.Ring
+	Cache *tree.Cache // of the nodes of all repositories; may be nil
+	Blobs *rows.Blobs // nil: there are none
+	// Quota is how many records an account may have; 0: any number.
+	Quota int
+	Now   func() time.Time
+
+	turns turns
+}
+
+// attempts bounds how often a commit is made again because something else came between.
+const attempts = 10
+
+// Write makes one commit of some writes, one after the other, to the repository of did.
+// Where swap is not nil, the last commit must have that CID. When there are writes, but
+// none of them has anything to do, conditions are not looked at.
+//
+// It returns db.ErrNotFound when there is no repository, a *SwapError, ErrQuota, errors of
+// [tree.Tree.Apply] (tree.ErrExists, tree.ErrNotFound, tree.ErrTooWide), repo.ErrTooLarge,
+// or a *rows.MentionError.
+func (w *Writer) Write(ctx context.Context, did syntax.DID, swap *string, writes ...Write) (*Result, error) {
+	leave, err := w.turns.take(ctx, did)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	for attempt := 1; ; attempt++ {
+		result, err := w.write(ctx, did, swap, writes)
+		if !errors.Is(err, db.ErrStale) || attempt == attempts {
+			return result, err
+		}
+	}
+}
+
+func (w *Writer) write(ctx context.Context, did syntax.DID, swap *string, writes []Write) (*Result, error) {
+	blobs, err := w.prepareBlobs(ctx, did, writes)
+	if err != nil {
+		// What else is wrong with the writes comes first.
+		if draft, result, wrong := w.draft(ctx, w.DB, did, nil, swap, writes); draft == nil || wrong != nil {
+			return result, wrong
+		}
+		return nil, err
+	}
+	var draft *store.Draft
+	var result *Result
+	if w.DB.Exclusive() {
+		if draft, result, err = w.draft(ctx, w.DB, did, nil, swap, writes); draft == nil || err != nil {
+			return result, err
+		}
+		err = w.DB.Write(ctx, func(tx *db.Tx) error { return w.store(ctx, tx, did, draft, blobs, writes) })
+	} else {
+		err = w.DB.Write(ctx, func(tx *db.Tx) (err error) {
+			row, err := tx.LockRepo(ctx, did)
+			if err != nil {
+				return err
+			}
+			if draft, result, err = w.draft(ctx, tx, did, row, swap, writes); draft == nil || err != nil {
+				return err
+			}
+			return w.store(ctx, tx, did, draft, blobs, writes)
+		})
+	}
+	if err != nil {
+		return nil, err
+	}
+	if draft != nil && blobs != nil {
+		blobs.Finish(ctx)
+	}
+	return result, nil
+}
+
+// reader is a *db.DB or a *db.Tx.
+type reader interface {
+	store.Reader
+	Record(ctx context.Context, did syntax.DID, path string) (*db.Record, error)
+	RecordsByLink(ctx context.Context, did syntax.DID, collection, link string, limit int) ([]db.Record, error)
+	SigningKey(ctx context.Context, did syntax.DID, purpose string) (*db.SigningKey, error)
+}
+
+// draft makes the commit, or none when nothing changes. The row of the repository is read
+// unless it is given, and before all else: whoever gives an account another key makes a
+// commit.
+func (w *Writer) draft(
+	ctx context.Context, r reader, did syntax.DID, row *db.Repo, swap *string, writes []Write,
+) (*store.Draft, *Result, error) {
+	if row == nil {
+		var err error
+		if row, err = r.Repo(ctx, did); err != nil {
+			return nil, nil, err
+		}
+	}
+	result := &Result{Commit: store.CID(row.CommitCID), Rev: syntax.TID(row.Rev)}
+	steps, err := steps(ctx, r, did, row, swap, writes)
+	if err != nil || len(steps) == 0 {
+		return nil, result, err
+	}
+	key, err := w.signingKey(ctx, r, did)
+	if err != nil {
+		return nil, nil, err
+	}
+	draft, err := store.Prepare(ctx, r, did, row, key, w.Now(), w.Cache, steps)
+	if draft == nil || err != nil {
+		return nil, result, err
+	}
+	if w.Quota > 0 && draft.More > 0 && draft.Records > w.Quota {
+		return nil, nil, fmt.Errorf("%d records of %s: %w", draft.Records, did, ErrQuota)
+	}
+	return draft, &Result{draft.Event.Commit, draft.Event.Rev, true}, nil
+}
+
+func (w *Writer) signingKey(ctx context.Context, r reader, did syntax.DID) (atcrypto.PrivateKey, error) {
+	row, err := r.SigningKey(ctx, did, keyring.Repository)
+	if err != nil {
+		return nil, err
+	}
+	key, err := w.Keys.SigningKey(row.Purpose, did.String(), row.Sealed)
+	if err != nil {
+		return nil, fmt.Errorf("open signing key of %s: %w", did, err)
+	}
+	return key, nil
+}
+
+// steps are what writes come to in the tree as it is, once their conditions hold.
+func steps(ctx context.Context, r reader, did syntax.DID, row *db.Repo, swap *string, writes []Write) ([]tree.Write, error) {
+	var left []tree.Write
+	var wrong error // about a record
+	for _, w := range writes {
+		var was dagcbor.CID
+		if w.Was != nil || w.Action >= Put {
+			has, err := r.Record(ctx, did, w.Path())
+			if err == nil {
+				was = store.CID(has.CID)
+			} else if !errors.Is(err, db.ErrNotFound) {
+				return nil, err
+			}
+		}
+		step, needed := w.step(was)
+		if !needed {
+			continue
+		}
+		if at := text(was); wrong == nil && w.Was != nil && *w.Was != at {
+			wrong = &SwapError{"Record", at}
+		}
+		if w.Replace && w.Record.Backlink != nil {
+			others, err := r.RecordsByLink(ctx, did, w.Collection.String(), w.Record.Backlink.To, Max-len(writes))
+			if err != nil {
+				return nil, err
+			}
+			for _, other := range others {
+				left = append(left, tree.Write{Action: tree.Delete, Path: other.Path})
+			}
+		}
+		left = append(left, step)
+	}
+	if len(left) == 0 && len(writes) > 0 {
+		return nil, nil
+	}
+	if at := store.CID(row.CommitCID).String(); swap != nil && *swap != at {
+		return nil, &SwapError{"Commit", at}
+	}
+	return left, wrong
+}
+
+// step is what the write does when the record has the CID was; zero: there is none.
+func (w Write) step(was dagcbor.CID) (step tree.Write, needed bool) {
+	exists := was != (dagcbor.CID{})
+	step.Path = w.Path()
+	if w.Record != nil {
+		step.Record = car.Block{CID: w.Record.CID, Data: w.Record.Value}
+	}
+	switch w.Action {
+	case Create:
+		step.Action = tree.Create
+	case Update:
+		step.Action = tree.Update
+	case Delete:
+		step.Action = tree.Delete
+	case Remove:
+		step.Action = tree.Delete
+		return step, exists
+	case Put:
+		step.Action = tree.Create
+		if exists {
+			step.Action = tree.Update
+		}
+		return step, was != w.Record.CID
+	}
+	return step, true
+}
+
+func text(c dagcbor.CID) string {
+	if c == (dagcbor.CID{}) {
+		return ""
+	}
+	return c.String()
+}
+
+// store stores the commit and tells the network of it.
+func (w *Writer) store(ctx context.Context, tx *db.Tx, did syntax.DID, d *store.Draft, blobs *rows.Prepared, writes []Write) error {
+	if err := d.Store(ctx, tx); err != nil {
+		return err
+	}
+	if err := applyBlobs(ctx, tx, d, blobs, writes); err != nil {
+		return err
+	}
+	e := d.Event.Event()
+	return tx.AppendEvents(ctx, db.Event{DID: did, Kind: e.Kind, Body: e.Body})
+}
