@@ -42,6 +42,8 @@ type Exports struct {
 	bounds Bounds
 	turns  chan struct{} // holds a token for each reader that there may be
 
+	readers sync.WaitGroup
+
 	mu      sync.Mutex
 	clients map[string]*client
 	total   client
@@ -100,13 +102,13 @@ func (e *Exports) open(ctx context.Context, address string, write Writer, ready 
 	}
 	reading, cancel := context.WithCancel(ctx)
 	s.cancel = cancel
-	go func() {
+	e.readers.Go(func() {
 		defer cancel()
 		err := e.db.Snapshot(reading, func(snapshot *db.Snapshot) error { return write(reading, snapshot, s) })
 		e.turns <- struct{}{}
 		who.turn <- struct{}{}
 		s.end(err)
-	}()
+	})
 	if err := ready(s); err != nil {
 		return nil, err
 	}
