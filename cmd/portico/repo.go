@@ -17,6 +17,8 @@ func repoCommand(o operators, envFile cli.Flag) *cli.Command {
 ` + statusHelp,
 		Flags: o.flags(envFile),
 		Commands: []*cli.Command{
+			repoExportCommand(o, one),
+			repoStatCommand(o, one),
 			{
 				Name: "verify", ArgsUsage: "[ACCOUNT]",
 				Usage: "go through a repository, and say what is wrong with it",

@@ -56,6 +56,13 @@ type Service interface {
 	// List what was done and by whom, the newest first. That an operator
 	// deleted an account is still told of it.
 	GetLog(ctx context.Context, params *GetLogParams) (*GetLogOutput, error)
+	// GetRepo is the query alt.portico.operator.getRepo.
+	//
+	// Say where the repository of an account stands, whatever the state of
+	// that, and how much there is.
+	//
+	// Declared errors: [ErrGetRepoRepoNotFound].
+	GetRepo(ctx context.Context, params *GetRepoParams) (*GetRepoOutput, error)
 	// InspectAccount is the query alt.portico.operator.inspectAccount.
 	//
 	// Say what an account lacks or has wrong: its row, signing key and
@@ -129,6 +136,7 @@ type Policy interface {
 	GetAccount() xrpc.Policy[GetAccountParams]
 	GetBudgets() xrpc.Policy[GetBudgetsParams]
 	GetLog() xrpc.Policy[GetLogParams]
+	GetRepo() xrpc.Policy[GetRepoParams]
 	InspectAccount() xrpc.Policy[InspectAccountParams]
 	ListAccounts() xrpc.Policy[ListAccountsParams]
 	ListDomains() xrpc.Policy[xrpc.None]
@@ -149,6 +157,7 @@ func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
 	r.GET("/xrpc/alt.portico.operator.getAccount", xrpc.Handle(&getAccount, p.GetAccount(), svc.GetAccount))
 	r.GET("/xrpc/alt.portico.operator.getBudgets", xrpc.Handle(&getBudgets, p.GetBudgets(), svc.GetBudgets))
 	r.GET("/xrpc/alt.portico.operator.getLog", xrpc.Handle(&getLog, p.GetLog(), svc.GetLog))
+	r.GET("/xrpc/alt.portico.operator.getRepo", xrpc.Handle(&getRepo, p.GetRepo(), svc.GetRepo))
 	r.GET("/xrpc/alt.portico.operator.inspectAccount", xrpc.Handle(&inspectAccount, p.InspectAccount(), svc.InspectAccount))
 	r.GET("/xrpc/alt.portico.operator.listAccounts", xrpc.Handle(&listAccounts, p.ListAccounts(), svc.ListAccounts))
 	r.GET("/xrpc/alt.portico.operator.listDomains", xrpc.Handle(&listDomains, p.ListDomains(), xrpc.WithoutInput(svc.ListDomains)))
@@ -195,6 +204,11 @@ func (c *Client) GetBudgets(ctx context.Context, params *GetBudgetsParams) (*Get
 // GetLog calls alt.portico.operator.getLog.
 func (c *Client) GetLog(ctx context.Context, params *GetLogParams) (*GetLogOutput, error) {
 	return xrpc.Do[GetLogParams, GetLogOutput](ctx, &c.Client, &getLog, params)
+}
+
+// GetRepo calls alt.portico.operator.getRepo.
+func (c *Client) GetRepo(ctx context.Context, params *GetRepoParams) (*GetRepoOutput, error) {
+	return xrpc.Do[GetRepoParams, GetRepoOutput](ctx, &c.Client, &getRepo, params)
 }
 
 // InspectAccount calls alt.portico.operator.inspectAccount.

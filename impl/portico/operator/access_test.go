@@ -22,6 +22,7 @@ var requests = map[string]string{
 	"getAccount":        "?account=" + nobody,
 	"getBudgets":        "?who=192.0.2.1",
 	"getLog":            "?did=" + nobody,
+	"getRepo":           "?did=" + nobody,
 	"inspectAccount":    "?did=" + nobody,
 	"verifyRepo":        "?did=" + nobody,
 	"listAccounts":      "",

@@ -30,6 +30,9 @@ func (p Policy) GetBudgets() xrpc.Policy[api.GetBudgetsParams] {
 func (p Policy) GetLog() xrpc.Policy[api.GetLogParams] {
 	return admin[api.GetLogParams](p)
 }
+func (p Policy) GetRepo() xrpc.Policy[api.GetRepoParams] {
+	return admin[api.GetRepoParams](p)
+}
 func (p Policy) InspectAccount() xrpc.Policy[api.InspectAccountParams] {
 	return admin[api.InspectAccountParams](p)
 }
