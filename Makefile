@@ -75,5 +75,5 @@ interop: build ## run the official clients against bin/portico (needs Node 20 or
 compare: build ## hold bin/portico's answers against the reference PDS's (needs npm; the first time takes minutes)
 	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags compare -count 1 -timeout 30m $(TESTFLAGS) ./cmd/portico/compare
 
-crash: build ## kill the server in the midst of sign-ups, ROUNDS (3) times, and look for what is broken
+crash: build ## kill the server in the midst of sign-ups and of writes, ROUNDS (3) times, and look for what is broken
 	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags crash -count 1 -timeout 0 $(TESTFLAGS) ./cmd/portico/crash -rounds $(ROUNDS)

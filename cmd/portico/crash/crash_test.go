@@ -1,10 +1,5 @@
 //go:build crash
 
-// Package crash kills the server in the midst of sign-ups, with a PLC directory
-// that delays, loses and denies behind it, and then looks for what must never be:
-// a handle taken without an account, a DID that nobody has, an invite lost or used
-// twice, an acknowledged account that can't log in, a DID ended that its owner had signed
-// for. make crash runs it.
 package crash
 
 import (

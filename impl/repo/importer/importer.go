@@ -234,7 +234,7 @@ func (i *Importer) inBatches(ctx context.Context, all *difference, before state,
 			return nil
 		}
 		var unnamed [][]byte
-		err := i.DB.Write(ctx, func(tx *db.Tx) error {
+		err := i.DB.WriteAlone(ctx, func(tx *db.Tx) error {
 			if _, err := before.lock(ctx, tx, did); err != nil {
 				return err
 			}

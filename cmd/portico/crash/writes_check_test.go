@@ -1,0 +1,326 @@
+//go:build crash
+
+package crash
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/repo"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+
+	"portico/db"
+)
+
+// check looks for what must never be, once all have written.
+func (h *host) check() {
+	last := h.lastEvent()
+	deadline := time.Now().Add(time.Minute)
+	for _, c := range h.consumers {
+		for c.kind != live && c.last() < last && time.Now().Before(deadline) {
+			time.Sleep(10 * time.Millisecond)
+		}
+		c.stop()
+		<-c.done
+	}
+	log := h.log(last)
+	for _, c := range h.consumers {
+		h.checkConsumer(c, log)
+	}
+	told := h.checkCommits(log)
+
+	records, blobs := 0, 0
+	for _, p := range h.people {
+		named := h.checkRepository(p, told[p.did])
+		records += len(told[p.did].records)
+		for cid := range named {
+			h.checkBlob(p, cid)
+		}
+		blobs += len(named)
+		var missing struct {
+			Blobs []json.RawMessage `json:"blobs"`
+		}
+		h.get(p, "com.atproto.repo.listMissingBlobs", nil, &missing)
+		if len(missing.Blobs) > 0 {
+			h.Errorf("%s: %d blobs are missing: %s", p.did, len(missing.Blobs), missing.Blobs[0])
+		}
+	}
+	h.summary(records, blobs, len(log))
+	for i := range h.servers {
+		if err := h.server(i).Stop(); err != nil {
+			h.Error(err)
+		}
+	}
+}
+
+func (h *host) lastEvent() int64 {
+	store, err := db.Open(h.Context(), h.config)
+	if err != nil {
+		h.Fatal(err)
+	}
+	defer store.Close()
+	last, err := store.LastEvent(h.Context())
+	if err != nil {
+		h.Fatal(err)
+	}
+	return last
+}
+
+// checkConsumer: it has got what is in the log, each event once and in order.
+func (h *host) checkConsumer(c *consumer, log []frame) {
+	h.Logf("consumer of kind %d: %d events by %d connections", c.kind, len(c.frames), c.conns)
+	if c.kind != live && len(c.frames) != len(log) {
+		h.Errorf("a consumer of kind %d got %d events of %d", c.kind, len(c.frames), len(log))
+	}
+	if c.kind == live && len(c.frames) == 0 {
+		h.Error("a live consumer got nothing")
+	}
+	for _, f := range c.frames {
+		if f.seq > int64(len(log)) || !bytes.Equal(f.bytes, log[f.seq-1].bytes) {
+			h.Errorf("a consumer of kind %d got another event %d than the log has", c.kind, f.seq)
+		}
+	}
+}
+
+// A replica is what the events of an account make of its repository.
+type replica struct {
+	records map[string]cid.Cid
+	rev     string
+	revs    map[string]bool
+	data    cid.Cid
+}
+
+// checkCommits: each commit follows the one before, inverts, and changes something; those
+// that were acknowledged are there.
+func (h *host) checkCommits(log []frame) map[syntax.DID]*replica {
+	ctx := context.Background()
+	all := map[syntax.DID]*replica{}
+	for _, p := range h.people {
+		all[p.did] = &replica{records: map[string]cid.Cid{}, revs: map[string]bool{}}
+	}
+	for _, f := range log {
+		m, _, err := decode(f.bytes)
+		if err != nil {
+			h.Fatalf("event %d: %v", f.seq, err)
+		}
+		if m == nil {
+			continue
+		}
+		r := all[syntax.DID(m.Repo)]
+		if r == nil {
+			h.Errorf("event %d is of nobody: %s", f.seq, m.Repo)
+			continue
+		}
+		commit, _, err := repo.LoadRepoFromCAR(ctx, bytes.NewReader(m.Blocks))
+		if err != nil {
+			h.Errorf("event %d: %v", f.seq, err)
+			continue
+		}
+		if r.rev != "" {
+			if _, err := repo.VerifyCommitMessage(ctx, m); err != nil {
+				h.Errorf("event %d: %v", f.seq, err)
+			}
+			if m.Since == nil || *m.Since != r.rev || m.Rev <= r.rev {
+				h.Errorf("event %d: rev %s since %v, after %s", f.seq, m.Rev, m.Since, r.rev)
+			}
+			if m.PrevData == nil || cid.Cid(*m.PrevData) != r.data {
+				h.Errorf("event %d: prevData %v, want %s", f.seq, m.PrevData, r.data)
+			}
+			if len(m.Ops) == 0 {
+				h.Errorf("event %d changes nothing", f.seq)
+			}
+		}
+		for _, op := range m.Ops {
+			if op.Action == "delete" {
+				delete(r.records, op.Path)
+			} else {
+				r.records[op.Path] = cid.Cid(*op.Cid)
+			}
+		}
+		r.rev, r.data, r.revs[m.Rev] = m.Rev, commit.Data, true
+	}
+	for _, p := range h.people {
+		for _, rev := range p.revs {
+			if !all[p.did].revs[rev] {
+				h.Errorf("%s: commit %s was acknowledged, and the log does not have it", p.did, rev)
+			}
+		}
+	}
+	return all
+}
+
+// checkRepository: the archive verifies, the index has what it has, the log has told it,
+// and all writers find what they were told is there. It returns the CIDs of blobs that
+// records name.
+func (h *host) checkRepository(p *person, told *replica) map[string]bool {
+	ctx := h.Context()
+	car := h.get(p, "com.atproto.sync.getRepo", url.Values{"did": {p.did.String()}}, nil)
+	commit, archive, err := repo.LoadRepoFromCAR(ctx, bytes.NewReader(car))
+	if err != nil {
+		h.Fatalf("%s: %v", p.did, err)
+	}
+	if err := commit.VerifySignature(h.key(p)); err != nil {
+		h.Errorf("%s: %v", p.did, err)
+	}
+	if err := archive.MST.Verify(); err != nil {
+		h.Errorf("%s: %v", p.did, err)
+	}
+	if commit.Rev != told.rev || commit.Data != told.data {
+		h.Errorf("%s is at %s (%s), and the log says %s (%s)", p.did, commit.Rev, commit.Data, told.rev, told.data)
+	}
+	archived := map[string]cid.Cid{}
+	err = archive.MST.Walk(func(key []byte, val cid.Cid) error {
+		collection, rkey, err := syntax.ParseRepoPath(string(key))
+		if err == nil {
+			_, _, err = archive.GetRecordBytes(ctx, collection, rkey)
+		}
+		archived[string(key)] = val
+		return err
+	})
+	if err != nil {
+		h.Errorf("%s: %v", p.did, err)
+	}
+	texts, blobs := map[string]string{}, map[string]bool{}
+	indexed := 0
+	for _, collection := range []string{"com.example.note", "com.example.photo"} {
+		for r := range h.list(p, collection) {
+			path := strings.TrimPrefix(r.URI, "at://"+p.did.String()+"/")
+			indexed++
+			texts[path] = r.Value.Text
+			if blob := r.Value.Blob.Ref.Link; blob != "" {
+				blobs[blob] = true
+			}
+			if archived[path].String() != r.CID || told.records[path].String() != r.CID {
+				h.Errorf("%s: %s is %s in the index, %s in the archive, %s in the log", p.did, path, r.CID, archived[path], told.records[path])
+			}
+		}
+	}
+	if indexed != len(archived) || indexed != len(told.records) {
+		h.Errorf("%s: %d records in the index, %d in the archive, %d in the log", p.did, indexed, len(archived), len(told.records))
+	}
+	written := map[string]bool{}
+	for _, w := range h.writers {
+		for path, known := range w.states[p] {
+			written[path] = true
+			if !slices.Contains(known, texts[path]) {
+				h.Errorf("%s: %s is %q, and writer %d knows that it is one of %q", p.did, path, texts[path], w.id, known)
+			}
+		}
+	}
+	for path := range texts {
+		if !written[path] {
+			h.Errorf("%s: nobody wrote %s", p.did, path)
+		}
+	}
+	return blobs
+}
+
+func (h *host) checkBlob(p *person, name string) {
+	b := h.get(p, "com.atproto.sync.getBlob", url.Values{"did": {p.did.String()}, "cid": {name}}, nil)
+	c, err := cid.Decode(name)
+	if err == nil {
+		var is cid.Cid
+		if is, err = c.Prefix().Sum(b); err == nil && is != c {
+			err = fmt.Errorf("its bytes are those of %s", is)
+		}
+	}
+	if err != nil {
+		h.Errorf("%s: blob %s: %v", p.did, name, err)
+	}
+}
+
+type listed struct {
+	URI   string `json:"uri"`
+	CID   string `json:"cid"`
+	Value struct {
+		Text string `json:"text"`
+		Blob struct {
+			Ref struct {
+				Link string `json:"$link"`
+			} `json:"ref"`
+		} `json:"blob"`
+	} `json:"value"`
+}
+
+// list is all that listRecords has.
+func (h *host) list(p *person, collection string) func(yield func(listed) bool) {
+	return func(yield func(listed) bool) {
+		q := url.Values{"repo": {p.did.String()}, "collection": {collection}, "limit": {"100"}}
+		for {
+			var page struct {
+				Records []listed `json:"records"`
+				Cursor  string   `json:"cursor"`
+			}
+			h.get(p, "com.atproto.repo.listRecords", q, &page)
+			for _, r := range page.Records {
+				if !yield(r) {
+					return
+				}
+			}
+			if page.Cursor == "" {
+				return
+			}
+			q.Set("cursor", page.Cursor)
+		}
+	}
+}
+
+// get asks the first server, which is expected to answer.
+func (h *host) get(p *person, method string, q url.Values, out any) []byte {
+	h.Helper()
+	req, err := http.NewRequestWithContext(h.Context(), http.MethodGet, h.server(0).URL+"/xrpc/"+method+"?"+q.Encode(), nil)
+	if err != nil {
+		h.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+p.access)
+	resp, err := client.Do(req)
+	if err != nil {
+		h.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", resp.Status, body)
+	}
+	if err == nil && out != nil {
+		err = json.Unmarshal(body, out)
+	}
+	if err != nil {
+		h.Errorf("%s %s: %v", method, q, err)
+	}
+	return body
+}
+
+// key is the signing key that the directory names.
+func (h *host) key(p *person) atcrypto.PublicKey {
+	req, err := http.NewRequestWithContext(h.Context(), http.MethodGet, h.directory+"/"+p.did.String()+"/data", nil)
+	if err != nil {
+		h.Fatal(err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		h.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var data struct {
+		VerificationMethods map[string]string `json:"verificationMethods"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&data); err != nil {
+		h.Fatal(err)
+	}
+	key, err := atcrypto.ParsePublicDIDKey(data.VerificationMethods["atproto"])
+	if err != nil {
+		h.Fatal(err)
+	}
+	return key
+}
