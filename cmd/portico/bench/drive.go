@@ -23,12 +23,20 @@ type target struct {
 	requests int
 	do       func(worker int) error
 	cpu      time.Duration
+	beside   func() (stop func(), err error) // what goes on meanwhile; may be nil
 }
 
 func (t *target) each() time.Duration { return t.cpu / time.Duration(t.requests) }
 
 // run does n requests and returns the processor time that they took.
 func (t *target) run(n int) (time.Duration, error) {
+	if t.beside != nil {
+		stop, err := t.beside()
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", t.name, err)
+		}
+		defer stop()
+	}
 	before, err := t.time()
 	if err != nil {
 		return 0, err

@@ -21,7 +21,8 @@
 //
 // With -peer BINARY another portico, a former one say, is measured beside this one in the
 // same run: the last columns are its time and how this one's compares. One that the
-// database of many accounts is too new for is not asked for lists.
+// database of many accounts is too new for is not asked for lists. The peer may be the
+// reference, cmd/portico/compare/reference.mjs, if make compare has installed it.
 //
 // Nothing is asserted. Times differ from machine to machine and with what else it
 // does; the ratios hardly do.
@@ -39,6 +40,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -54,7 +56,7 @@ var (
 	workers = flag.Int("workers", 4, "keep-alive connections")
 
 	only = flag.String("only", "", "measure the methods alone whose names match this regular expression")
-	peer = flag.String("peer", "", "another portico binary, to measure beside this one")
+	peer = flag.String("peer", "", "another portico binary, to measure beside this one, or the reference: cmd/portico/compare/reference.mjs")
 
 	sizes = flag.String("seed", "", "measure servers of some sizes instead, each so many accounts with so many records: 1x1000,1x100000,1x1000000,100x10,100000x10")
 	into  = flag.String("into", "", "with one size for -seed, make its database in this folder, and measure nothing")
@@ -180,6 +182,9 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer ours.kill()
+	if err := ours.startRepos(ctx, n, get, post); err != nil {
+		return err
+	}
 	if err := ours.startLists(ctx, binary, dir+"/ours", env, n); err != nil {
 		return err
 	}
@@ -189,7 +194,15 @@ func run(ctx context.Context) error {
 			return fmt.Errorf("peer: %w", err)
 		}
 		defer former.kill()
-		if err := former.startLists(ctx, *peer, dir+"/peer", env, n); err != nil {
+		if err := former.startRepos(ctx, n, get, post); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: the peer is not asked for repositories:", err)
+		}
+		if strings.HasSuffix(*peer, ".mjs") {
+			err = errors.New("it is not a portico")
+		} else {
+			err = former.startLists(ctx, *peer, dir+"/peer", env, n)
+		}
+		if err != nil {
 			fmt.Fprintln(os.Stderr, "bench: the peer is not asked for lists:", err)
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -11,7 +12,17 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/coder/websocket"
+
+	"portico/impl/keyring"
+	"portico/impl/repo"
+	"portico/impl/repo/car"
+	"portico/impl/repo/dagcbor"
+	"portico/impl/repo/tree"
 )
 
 const (
@@ -250,6 +261,58 @@ func (e *exporter) fillUp() error {
 	})
 }
 
+// prepareImports makes accounts, and for each the archive of a repository that is to
+// become its own.
+func (e *exporter) prepareImports(n int) error {
+	e.archives = make(chan archive, n)
+	return share(n, func(worker int) error {
+		if err := e.createAccount(worker); err != nil {
+			return err
+		}
+		list := e.accounts[worker].list
+		a := list[len(list)-1]
+		e.accounts[worker].list = list[:len(list)-1] // nobody else uses it
+		bytes, err := newArchive(syntax.DID(a.DID))
+		e.archives <- archive{a, bytes}
+		return err
+	})
+}
+
+// newArchive makes an archive of posts, as another server would export it.
+func newArchive(did syntax.DID) ([]byte, error) {
+	key, err := keyring.NewKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	var blocks []car.Block
+	b := tree.Builder{Emit: func(r tree.Row) error {
+		blocks = append(blocks, car.Block{CID: r.CID, Data: r.Data})
+		return nil
+	}}
+	at := time.Now().Add(-24 * time.Hour)
+	for n := range exported {
+		at = at.Add(time.Second)
+		value, err := seededPost(n, at)
+		if err != nil {
+			return nil, err
+		}
+		block := car.Block{CID: dagcbor.Sum(dagcbor.CodecDAGCBOR, value), Data: value}
+		if err := b.Add(posts+"/"+syntax.NewTIDFromTime(at, 0).String(), block.CID); err != nil {
+			return nil, err
+		}
+		blocks = append(blocks, block)
+	}
+	root, err := b.Root()
+	if err != nil {
+		return nil, err
+	}
+	signed, err := repo.Sign(did, key, syntax.NewTIDFromTime(at, 0), root.CID)
+	if err != nil {
+		return nil, err
+	}
+	return car.Marshal(signed.Commit.CID, append([]car.Block{signed.Commit}, blocks...)...), nil
+}
+
 // importRepo imports a repository of as many records into an account that has none.
 func (e *exporter) importRepo(int) error {
 	select {
@@ -259,4 +322,56 @@ func (e *exporter) importRepo(int) error {
 	default:
 		return errors.New("all archives were imported")
 	}
+}
+
+// consumers is how many read the firehose where that is what is measured.
+const consumers = 20
+
+func (c *client) subscribe(ctx context.Context, query string) (*websocket.Conn, error) {
+	conn, _, err := websocket.Dial(ctx, strings.Replace(c.sync("subscribeRepos"), "http", "ws", 1)+query, nil)
+	if err == nil {
+		conn.SetReadLimit(5 << 20)
+	}
+	return conn, err
+}
+
+// follow lets n consumers read the firehose until stop is called.
+func (c *client) follow(ctx context.Context, n int) (stop func(), err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var reading sync.WaitGroup
+	stop = func() {
+		cancel()
+		reading.Wait()
+	}
+	for range n {
+		conn, err := c.subscribe(ctx, "")
+		if err != nil {
+			stop()
+			return nil, err
+		}
+		reading.Go(func() {
+			defer conn.CloseNow()
+			for {
+				if _, _, err := conn.Read(ctx); err != nil {
+					return
+				}
+			}
+		})
+	}
+	return stop, nil
+}
+
+// readAgain reads the first n events that the server has.
+func (c *client) readAgain(ctx context.Context, n int) error {
+	conn, err := c.subscribe(ctx, "?cursor=0")
+	if err != nil {
+		return err
+	}
+	defer conn.CloseNow()
+	for range n {
+		if _, _, err := conn.Read(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
