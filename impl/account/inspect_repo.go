@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -18,9 +17,6 @@ import (
 	"portico/impl/repo/tree"
 )
 
-// maxLooks is how often a repository is looked through that is written to meanwhile.
-const maxLooks = 5
-
 // A repoLook is what was seen of a repository.
 type repoLook struct {
 	*store.Verification
@@ -32,9 +28,6 @@ type repoLook struct {
 	lost       string // what is wrong with the records
 	index      string // what is wrong with what is kept beside them
 }
-
-// fine says that there is nothing wrong.
-func (l *repoLook) fine() bool { return l.name == "" && l.lost == "" && l.index == "" }
 
 // A remedy is what mends the tree or the commit of a repository.
 type remedy int
@@ -49,22 +42,15 @@ const (
 // lookAtRepo looks whether the repository of did has a commit, signed with the did:key
 // public, unless that is empty, a tree, all of its records, and beside those what they
 // say. Errors are those of the database alone.
-func lookAtRepo(ctx context.Context, r store.FullReader, did syntax.DID, public string) (*repoLook, error) {
-	for look := 1; ; look++ {
-		row, err := repoRow(ctx, r, did)
-		if err != nil {
-			return nil, err
+func lookAtRepo(ctx context.Context, d *db.DB, did syntax.DID, public string) (l *repoLook, err error) {
+	err = d.Snapshot(ctx, func(state *db.Snapshot) error {
+		row, err := repoRow(ctx, state, did)
+		if err == nil {
+			l, err = lookAt(ctx, state, did, row, public)
 		}
-		l, err := lookAt(ctx, r, did, row, public)
-		if err != nil || l.fine() || look == maxLooks {
-			return l, err
-		}
-		// What was written in the midst of the walk is no damage.
-		now, err := repoRow(ctx, r, did)
-		if err != nil || reflect.DeepEqual(row, now) {
-			return l, err
-		}
-	}
+		return err
+	})
+	return l, err
 }
 
 // repoRow returns the row of a repository, or nil if there is none.

@@ -16,6 +16,9 @@ import (
 // nobody else waits for long.
 const mendBatch = 500
 
+// maxTries is how often a repository is mended that is written to meanwhile.
+const maxTries = 5
+
 // errRepoChanged says that a repository was written to while it was being mended.
 var errRepoChanged = errors.New("repository was written to meanwhile")
 
@@ -58,7 +61,7 @@ func (n *repoMending) run(ctx context.Context) error {
 			step = n.signTree
 		}
 		err = step(ctx, l)
-		if errors.Is(err, errRepoChanged) && changed < maxLooks {
+		if errors.Is(err, errRepoChanged) && changed < maxTries {
 			changed++
 			continue
 		}

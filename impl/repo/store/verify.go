@@ -23,7 +23,8 @@ import (
 // pageBytes is at which sum of values a page of records ends.
 const pageBytes = 4 << 20
 
-// A FullReader reads all that is stored of a repository: it is a *db.DB or a *db.Tx.
+// A FullReader reads all that is stored of a repository: it is a *db.DB, a *db.Tx
+// or a *db.Snapshot.
 type FullReader interface {
 	Reader
 	Records(ctx context.Context, did syntax.DID, in db.RecordRange) ([]db.Record, error)
@@ -72,9 +73,8 @@ type IndexedRecord struct {
 }
 
 // Verify goes through the whole tree of did, and through all records and what is kept
-// beside them, and hashes every node and value. It holds one page of each. Where r is not
-// a transaction, what it returns is that of one state only if nobody writes meanwhile.
-// Errors are those of the database and of w.
+// beside them, and hashes every node and value. It holds one page of each. Where r is a
+// *db.DB, what it returns is that of one state only if nobody writes meanwhile. Errors are those of the database and of w.
 func Verify(ctx context.Context, r FullReader, did syntax.DID, root tree.Root, w Wrong) (*Verification, error) {
 	v := &Verification{}
 	nodes := &pages{reader: r, did: did, passed: w.Node}
