@@ -450,11 +450,11 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	nodes := tree.NewCache(nodeCache)
 	repositories := &repo.Service{
 		DB: store, Keys: record.NewKeys(time.Now, mathrand.UintN(32)), Documents: documents, Accounts: accounts,
-		Records: &records.Writer{DB: store, Keys: keys, Cache: nodes, Now: time.Now},
+		Records: &records.Writer{DB: store, Keys: keys, Cache: nodes, Quota: s.RecordQuota, Now: time.Now},
 	}
 	if s.AcceptImports {
 		repositories.Imports = &importer.Importer{
-			DB: store, Dir: s.DataDirectory, Now: time.Now, Finish: accounts.FinishImport, Bounds: importer.Bounds{Bytes: max(importer.DefaultBytes, 2*s.MaxImportSize)},
+			DB: store, Dir: s.DataDirectory, MaxRecords: s.RecordQuota, Now: time.Now, Finish: accounts.FinishImport, Bounds: importer.Bounds{Bytes: max(importer.DefaultBytes, 2*s.MaxImportSize)},
 		}
 	}
 

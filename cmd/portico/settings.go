@@ -107,6 +107,7 @@ type settings struct {
 	AuditKeep          time.Duration
 	InviteRequired     bool
 	SignUpsPerDay      int           // 0: no cap
+	RecordQuota        int           // records of an account; 0: any number
 	InviteInterval     time.Duration // 0: accounts earn no codes
 	InviteEpoch        time.Time
 	HashConcurrency    int // 0: one a core
@@ -363,6 +364,7 @@ var settingsTable = []settingGroup{
 	{"Accounts", []setting{
 		{name: "PDS_INVITE_REQUIRED", kind: kindBoolean, def: "true", dev: "false", about: "Sign-up needs an invite code, where the domain of the handle does not say otherwise", store: setBoolean(func(s *settings) *bool { return &s.InviteRequired })},
 		{name: "PORTICO_SIGNUPS_PER_DAY", kind: kindInteger, def: "0", shown: "no cap", about: "Accounts that are made in a day without an invite code, from wherever. Beyond it sign-up is refused until the next", store: setInteger(func(s *settings) *int { return &s.SignUpsPerDay }, 0, 1000000)},
+		{name: "PORTICO_ACCOUNT_RECORD_QUOTA", kind: kindInteger, def: "0", shown: "any number", about: "Records that an account may have. What would make them more is refused; those of an account that has more stay", store: setInteger(func(s *settings) *int { return &s.RecordQuota }, 0, 1<<31-1)},
 		{name: "PDS_INVITE_INTERVAL", kind: kindMillis, shown: "no codes", about: "An account earns an invite code in every such time", store: setMillis(func(s *settings) *time.Duration { return &s.InviteInterval })},
 		{name: "PDS_INVITE_EPOCH", kind: kindMillis, def: "0", about: "Codes are earned from this time on, counted since 1970", store: func(s *settings, v string) error {
 			n, err := parseInteger(v)

@@ -47,6 +47,8 @@ const (
 	PasswordChanged       = "password_changed"
 	PLCOperationSigned    = "plc_operation_signed"
 	PLCOperationSubmitted = "plc_operation_submitted"
+	RecordTakedownLifted  = "record_takedown_lifted"
+	RecordTakenDown       = "record_taken_down"
 	Repaired              = "repaired"
 	RepositoryImported    = "repository_imported"
 	SignedIn              = "signed_in"

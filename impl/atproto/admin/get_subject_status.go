@@ -8,12 +8,13 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	api "portico/api/atproto/admin"
+	"portico/api/atproto/repo"
 	"portico/api/xrpc"
 	"portico/db"
+	"portico/impl/repo/store"
 )
 
-// GetSubjectStatus says whether an account is taken down. Of records and blobs this
-// server has none as yet.
+// GetSubjectStatus says whether an account or a record is taken down.
 func (s *Service) GetSubjectStatus(ctx context.Context, p *api.GetSubjectStatusParams) (*api.GetSubjectStatusOutput, error) {
 	switch {
 	case p.Blob != nil && p.DID == nil:
@@ -25,7 +26,7 @@ func (s *Service) GetSubjectStatus(ctx context.Context, p *api.GetSubjectStatusP
 		if err != nil {
 			return nil, repoNotFound()
 		}
-		return nil, s.noPart(ctx, did)
+		return s.recordStatus(ctx, did, *p.URI)
 	case p.DID == nil:
 		return nil, xrpc.InvalidRequest("No provided subject")
 	}
@@ -40,6 +41,25 @@ func (s *Service) GetSubjectStatus(ctx context.Context, p *api.GetSubjectStatusP
 		Subject:     api.NewGetSubjectStatusOutputSubject(&api.RepoRef{DID: a.DID}),
 		Takedown:    &api.StatusAttr{Applied: a.TakenDown(), Ref: a.TakedownRef},
 		Deactivated: &api.StatusAttr{Applied: a.Deactivated()},
+	}, nil
+}
+
+// recordStatus is that of a record.
+func (s *Service) recordStatus(ctx context.Context, did syntax.DID, uri syntax.ATURI) (*api.GetSubjectStatusOutput, error) {
+	r, err := s.DB.Record(ctx, did, uri.Path())
+	if errors.Is(err, db.ErrNotFound) {
+		return nil, s.noPart(ctx, did)
+	}
+	if err != nil {
+		return nil, err
+	}
+	takedown := &api.StatusAttr{Applied: r.TakedownRef != ""}
+	if takedown.Applied {
+		takedown.Ref = &r.TakedownRef
+	}
+	cid := syntax.CID(store.CID(r.CID).String())
+	return &api.GetSubjectStatusOutput{
+		Subject: api.NewGetSubjectStatusOutputSubject(&repo.StrongRef{URI: uri, CID: cid}), Takedown: takedown,
 	}, nil
 }
 

@@ -17,11 +17,12 @@ import (
 	"portico/db"
 	"portico/impl/account"
 	"portico/impl/answer"
+	"portico/impl/audit"
 	"portico/impl/budget"
 )
 
-// UpdateSubjectStatus takes accounts down and lifts that again, and switches them
-// off and on. Asked for nothing, it tells the network again how an account is.
+// UpdateSubjectStatus takes accounts and records down and lifts that again, and switches
+// accounts off and on. Asked for nothing, it tells the network again how an account is.
 func (s *Service) UpdateSubjectStatus(ctx context.Context, in *api.UpdateSubjectStatusInput) (*api.UpdateSubjectStatusOutput, error) {
 	if in.Takedown != nil && in.Takedown.Applied && in.Deactivated != nil && !in.Deactivated.Applied {
 		return nil, xrpc.InvalidRequest("Cannot activate and takedown an account at the same time")
@@ -73,20 +74,47 @@ func (s *Service) setTakedown(ctx context.Context, subject api.UpdateSubjectStat
 		if !takedown.Applied {
 			return s.Accounts.Restore(ctx, subject.DID)
 		}
-		ref := strings.ReplaceAll(xrpc.ValueOf(takedown.Ref), "\x00", "")
-		return s.Accounts.TakeDown(ctx, subject.DID, cmp.Or(ref, s.Now().UTC().Format("2006-01-02T15:04:05.000Z")))
+		return s.Accounts.TakeDown(ctx, subject.DID, s.reference(takedown))
 	case *repo.StrongRef:
 		did, err := subject.URI.Authority().AsDID()
 		if err != nil {
 			return repoNotFound()
 		}
-		return s.setPartTakedown(ctx, did)
+		return s.setRecordTakedown(ctx, did, subject.URI, takedown)
 	case *api.RepoBlobRef:
 		return s.setPartTakedown(ctx, subject.DID)
 	case *xrpc.UnknownVariant:
 		return xrpc.InvalidRequest("Invalid subject (" + subject.Type + ")")
 	}
 	return errors.New("admin: subject of no type")
+}
+
+// reference is what a takedown is remembered by: the time, where nothing is given.
+func (s *Service) reference(takedown *api.StatusAttr) string {
+	ref := strings.ReplaceAll(xrpc.ValueOf(takedown.Ref), "\x00", "")
+	return cmp.Or(ref, s.Now().UTC().Format("2006-01-02T15:04:05.000Z"))
+}
+
+// setRecordTakedown does nothing to a record that is not here.
+func (s *Service) setRecordTakedown(ctx context.Context, did syntax.DID, uri syntax.ATURI, takedown *api.StatusAttr) error {
+	if err := s.setPartTakedown(ctx, did); err != nil {
+		return err
+	}
+	ref, what := "", audit.RecordTakedownLifted
+	if takedown.Applied {
+		ref, what = s.reference(takedown), audit.RecordTakenDown
+	}
+	path := uri.Path()
+	err := s.DB.Write(ctx, func(tx *db.Tx) error {
+		if err := tx.TakeDownRecord(ctx, did, path, ref); err != nil {
+			return err
+		}
+		return audit.Record(ctx, tx, s.Now(), did, what, strings.TrimSpace(path+" "+ref))
+	})
+	if errors.Is(err, db.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // setPartTakedown does nothing to a record or a blob that is not here, and none is
