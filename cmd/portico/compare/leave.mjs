@@ -2,15 +2,14 @@
 // PDS, as an application that migrates accounts does it. What is to be seen on the
 // way is checked on both sides and in the directory.
 //
-//   node leave.mjs PORTICO REFERENCE DIRECTORY MAILBOX REPOSITORY ADMIN-PASSWORD
+//   node leave.mjs PORTICO REFERENCE DIRECTORY MAILBOX ADMIN-PASSWORD
 //
-// The mails of Portico are asked for at MAILBOX, and at REPOSITORY?did=DID the
-// account's repository, which no method gives out yet.
+// The mails of Portico are asked for at MAILBOX.
 import assert from 'node:assert/strict'
 import { AtpAgent } from '@atproto/api'
 import { administrator, bearer, mailbox, refused, story } from '../interop/story.mjs'
 
-const [here, there, directory, mailboxURL, repository, adminPassword] = process.argv.slice(2)
+const [here, there, directory, mailboxURL, adminPassword] = process.argv.slice(2)
 const { mail, noMoreMails } = mailbox(mailboxURL)
 const email = 'ada@example.com'
 const password = 'the analytical engine'
@@ -58,9 +57,8 @@ await story('another of the same DID there', async () => {
 })
 
 await story('the repository', async () => {
-  const car = await fetch(`${repository}?did=${did}`)
-  assert.equal(car.status, 200)
-  await to.repo.importRepo(new Uint8Array(await car.arrayBuffer()), { encoding: 'application/vnd.ipld.car' })
+  const { data } = await from.sync.getRepo({ did })
+  await to.repo.importRepo(data, { encoding: 'application/vnd.ipld.car' })
   const [left, arrived] = [(await from.server.checkAccountStatus()).data, (await to.server.checkAccountStatus()).data]
   for (const what of ['repoBlocks', 'indexedRecords', 'expectedBlobs', 'importedBlobs']) {
     assert.equal(arrived[what], left[what], what)

@@ -231,6 +231,10 @@ await step('life there', async () => {
   assert.deepEqual([data.activated, data.validDid, data.indexedRecords], [true, true, records])
   await login(to, after, newPassword)
   assert.equal(to.agent.session.active, true)
+  // The repository that came from elsewhere is one that the new server writes on.
+  const record = { $type: post, text: 'moved', createdAt }
+  const { data: { uri } } = await to.repo.createRecord({ repo: did, collection: post, record })
+  await to.repo.deleteRecord({ repo: did, collection: post, rkey: uri.split('/').at(-1) })
 })
 
 console.log(JSON.stringify({ did, car: car.toString('base64'), blobs: blobs.map(({ ref }) => ref.toString()) }))
