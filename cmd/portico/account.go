@@ -323,7 +323,7 @@ func showAccount(ctx context.Context, con *console, c *cli.Command) error {
 		"signed up with", optional(a.InviteCode),
 		"sessions", number(a.Sessions),
 		"app passwords", number(a.AppPasswords),
-		"records", number(a.Records),
+		"records", recordWords(a),
 		"blobs", blobWords(a),
 		"invites", invites,
 	)
@@ -349,6 +349,16 @@ func onOff(on bool) string {
 		return "on"
 	}
 	return "off"
+}
+
+// recordWords says how many records an account has, and of one that was brought here and
+// has not been activated yet, that none came along: its owner may have forgotten them.
+func recordWords(a *operatorapi.Account) string {
+	brought := a.DeactivatedAt != nil && !a.DeactivatedAt.Time().After(a.CreatedAt.Time())
+	if brought && xrpc.ValueOf(a.Records) == 0 {
+		return number(a.Records) + " (moved here without its repository)"
+	}
+	return number(a.Records)
 }
 
 // blobWords says how many blobs an account has, and how large they are.
