@@ -24,8 +24,9 @@ var ErrImportUnfinished = errors.New("import of the repository is not finished")
 //
 // Of a deactivated account the commit is stored as it was received, and signed here at
 // the activation. An active one gets a commit of its own at once, and the network is told;
-// unless nothing has changed: then there is no commit. One that this server once signed
-// gets a new one, too, since no other may have its rev.
+// unless nothing has changed: then there is no commit. Where the commit is of another DID,
+// or one that this server once signed, there is a new one at once, too: what is stored is
+// always a commit of the account, and no two have one rev.
 //
 // It returns ErrTakenDown or db.ErrNotFound.
 func (a *Accounts) FinishImport(ctx context.Context, tx *db.Tx, did syntax.DID, now time.Time, i importer.Imported) error {
@@ -56,7 +57,7 @@ func (a *Accounts) FinishImport(ctx context.Context, tx *db.Tx, did syntax.DID, 
 	if err != nil {
 		return fmt.Errorf("signing key of %s: %w", did, err)
 	}
-	if acct.Deactivated() && i.Parsed.Verify(public) != nil {
+	if acct.Deactivated() && i.Parsed.DID == did && i.Parsed.Verify(public) != nil {
 		row.CommitCID, row.CommitBlock, row.Rev = i.Commit.CID[:], i.Commit.Data, i.Rev.String()
 		return tx.UpdateRepo(ctx, did, *row, before)
 	}

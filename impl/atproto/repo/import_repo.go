@@ -50,10 +50,9 @@ func importError(err error) error {
 	}{
 		{importer.ErrRoots, "expected one root"},
 		{importer.ErrNoCommit, "The CAR does not have the commit that is its root"},
-		{importer.ErrOtherDID, "The commit is of another DID"},
 		{importer.ErrFutureRev, "The rev of the commit is in the future"},
 		{importer.ErrTooMany, "The repository of an active account can't be changed that much at once: deactivate the account first"},
-		{importer.ErrQuota, "The repository has more records than an account may have"},
+		{importer.ErrQuota, "Account has as many records as this server allows"},
 		{car.ErrFormat, "The body is not a CAR of version 1"},
 		{car.ErrHash, "A block of the CAR does not match its CID"},
 		{repo.ErrCommit, "The root of the CAR is not a commit"},

@@ -312,6 +312,33 @@ func TestImportRepoInBatches(t *testing.T) {
 	}, servertest.In("com.atproto.repo"))
 }
 
+// The repository of another DID may be brought along: some begin anew with what they had.
+func TestImportRepoOfAnotherDID(t *testing.T) {
+	s := servertest.New(t, servertest.In("com.atproto.repo"))
+	m := moveTo(s, "alice")
+	records := some(40, "first")
+	other := m.archive(records)
+	other.did = "did:web:bob.example"
+	s.Accepted(m.send(other.car()))
+	row := m.has(records)
+	commit := servertest.Must(repo.ParseCommit(row.CommitBlock))
+	if err := commit.Verify(servertest.Must(atcrypto.ParsePublicDIDKey(s.SigningKey(m.DID)))); err != nil || commit.DID != m.DID || commit.Rev.String() != row.Rev {
+		t.Errorf("commit %+v, %v", commit, err)
+	}
+}
+
+// No more than an account may have is imported, but what it has may become less.
+func TestImportRepoQuota(t *testing.T) {
+	s := servertest.New(t, servertest.In("com.atproto.repo"))
+	m := moveTo(s, "alice")
+	s.Accepted(m.send(m.archive(some(30, "first")).car()))
+	s.Repo.Imports.MaxRecords = 20
+	s.Refused(m.send(m.archive(some(31, "first")).car()), 400, "InvalidRequest", "Account has as many records as this server allows")
+	m.has(some(30, "first"))
+	s.Accepted(m.send(m.archive(some(25, "first")).car()))
+	m.has(some(25, "first"))
+}
+
 // What is broken off leaves rows that are no repository: the account is not activated until
 // it is imported again.
 func TestImportRepoBrokenOff(t *testing.T) {
@@ -481,7 +508,6 @@ func TestImportRepoRefuses(t *testing.T) {
 		{"wrong hash", wrong, "A block of the CAR does not match its CID"},
 		{"no commit", good.car(func(b car.Block) bool { _, err := repo.ParseCommit(b.Data); return err == nil }), "The CAR does not have the commit that is its root"},
 		{"root is a record", marshal(blocks[len(blocks)-1]), "The root of the CAR is not a commit"},
-		{"another DID", with(func(a *archive) { a.did = "did:web:bob.example" }), "The commit is of another DID"},
 		{"R8: a rev in the future", with(func(a *archive) { a.rev = syntax.NewTIDFromTime(s.Now().Add(6*time.Minute), 0) }), "The rev of the commit is in the future"},
 		{"R8: a rev of the year 2200", with(func(a *archive) { a.rev = syntax.NewTIDFromTime(s.Now().AddDate(174, 0, 0), 0) }), "The rev of the commit is in the future"},
 		{"without nodes", good.car(func(b car.Block) bool { return b.CID == blocks[3].CID }), missing},

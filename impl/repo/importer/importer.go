@@ -37,8 +37,6 @@ var (
 	ErrRoots = errors.New("archive has not one root")
 	// ErrNoCommit says that an archive does not have the block of its root.
 	ErrNoCommit = errors.New("commit is not in the archive")
-	// ErrOtherDID says that a commit is of another account.
-	ErrOtherDID = errors.New("commit is of another DID")
 	// ErrFutureRev says that the rev of a commit is ahead of the time.
 	ErrFutureRev = errors.New("rev is in the future")
 	// ErrTooMany says that an archive changes more than can be changed of an active account.
@@ -102,10 +100,10 @@ type Imported struct {
 }
 
 // Import makes an archive the repository of did, which is there. It reads the archive to
-// its end, or to where it is of no use.
+// its end, or to where it is of no use. Its commit may be of anybody: some begin anew with
+// the records of a DID that they have lost.
 //
-// Errors that the archive is to blame for are ErrRoots, ErrNoCommit, ErrOtherDID,
-// ErrFutureRev, ErrTooMany, ErrQuota, *RecordError, those of [car.NewSpool],
+// Errors that the archive is to blame for are ErrRoots, ErrNoCommit, ErrFutureRev, ErrTooMany, ErrQuota, *RecordError, those of [car.NewSpool],
 // [repo.ParseCommit] and [tree.Walk]. Others are ErrBusy; db.ErrStale when somebody else
 // has written to the repository meanwhile, again and again, or imports to it, too; and
 // db.ErrNotFound.
@@ -124,7 +122,7 @@ func (i *Importer) Import(ctx context.Context, did syntax.DID, archive io.Reader
 	ctx = context.WithoutCancel(ctx)
 	done := i.queue.work()
 	defer done()
-	commit, parsed, err := i.commit(did, spool)
+	commit, parsed, err := i.commit(spool)
 	if err != nil {
 		return err
 	}
@@ -137,7 +135,7 @@ func (i *Importer) Import(ctx context.Context, did syntax.DID, archive io.Reader
 }
 
 // commit reads the root of an archive.
-func (i *Importer) commit(did syntax.DID, spool *car.Spool) (car.Block, *repo.Commit, error) {
+func (i *Importer) commit(spool *car.Spool) (car.Block, *repo.Commit, error) {
 	if len(spool.Roots) != 1 {
 		return car.Block{}, nil, ErrRoots
 	}
@@ -153,8 +151,6 @@ func (i *Importer) commit(did syntax.DID, spool *car.Spool) (car.Block, *repo.Co
 	switch {
 	case err != nil:
 		return car.Block{}, nil, err
-	case parsed.DID != did:
-		return car.Block{}, nil, fmt.Errorf("%w: %s", ErrOtherDID, parsed.DID)
 	case parsed.Rev > syntax.NewTIDFromTime(i.Now().Add(ahead), 0):
 		return car.Block{}, nil, fmt.Errorf("%w: %s", ErrFutureRev, parsed.Rev)
 	}
