@@ -8,6 +8,7 @@
 package records
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -127,7 +128,7 @@ func (w *Writer) write(ctx context.Context, did syntax.DID, swap *string, writes
 	blobs, err := w.prepareBlobs(ctx, did, writes)
 	if err != nil {
 		// What else is wrong with the writes comes first.
-		if draft, result, wrong := w.draft(ctx, w.DB, did, nil, swap, writes); draft == nil || wrong != nil {
+		if draft, result, wrong := w.draftOutside(ctx, did, swap, writes); draft == nil || wrong != nil {
 			return result, wrong
 		}
 		return nil, err
@@ -135,7 +136,7 @@ func (w *Writer) write(ctx context.Context, did syntax.DID, swap *string, writes
 	var draft *store.Draft
 	var result *Result
 	if w.DB.Exclusive() {
-		if draft, result, err = w.draft(ctx, w.DB, did, nil, swap, writes); draft == nil || err != nil {
+		if draft, result, err = w.draftOutside(ctx, did, swap, writes); draft == nil || err != nil {
 			return result, err
 		}
 		err = w.DB.Write(ctx, func(tx *db.Tx) error { return w.store(ctx, tx, did, draft, blobs, writes) })
@@ -168,18 +169,28 @@ type reader interface {
 	SigningKey(ctx context.Context, did syntax.DID, purpose string) (*db.SigningKey, error)
 }
 
-// draft makes the commit, or none when nothing changes. The row of the repository is read
-// unless it is given, and before all else: whoever gives an account another key makes a
-// commit.
+// draftOutside is draft outside of a transaction. It returns db.ErrStale when it failed
+// because of what came in between its reads.
+func (w *Writer) draftOutside(ctx context.Context, did syntax.DID, swap *string, writes []Write) (*store.Draft, *Result, error) {
+	row, err := w.DB.Repo(ctx, did)
+	if err != nil {
+		return nil, nil, err
+	}
+	draft, result, err := w.draft(ctx, w.DB, did, row, swap, writes)
+	if err != nil {
+		now, lost := w.DB.Repo(ctx, did)
+		if lost == nil && !bytes.Equal(now.CommitCID, row.CommitCID) {
+			return nil, nil, fmt.Errorf("%w: %w", db.ErrStale, err)
+		}
+	}
+	return draft, result, err
+}
+
+// draft makes the commit, or none when nothing changes. The row of the repository was read
+// before all else: whoever gives an account another key makes a commit, too.
 func (w *Writer) draft(
 	ctx context.Context, r reader, did syntax.DID, row *db.Repo, swap *string, writes []Write,
 ) (*store.Draft, *Result, error) {
-	if row == nil {
-		var err error
-		if row, err = r.Repo(ctx, did); err != nil {
-			return nil, nil, err
-		}
-	}
 	result := &Result{Commit: store.CID(row.CommitCID), Rev: syntax.TID(row.Rev)}
 	steps, err := steps(ctx, r, did, row, swap, writes)
 	if err != nil || len(steps) == 0 {
