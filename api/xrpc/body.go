@@ -35,6 +35,12 @@ func putBuffer(b *bytes.Buffer) {
 
 var errTooLarge = &Error{Status: http.StatusRequestEntityTooLarge, Name: "PayloadTooLargeError", Message: "request entity too large", own: true}
 
+// What is streamed is refused under other names than JSON.
+var (
+	errStreamTooLarge = &Error{Status: http.StatusRequestEntityTooLarge, Message: "request entity too large", own: true}
+	errStreamCoding   = &Error{Status: http.StatusUnsupportedMediaType, Message: "unsupported content-encoding"}
+)
+
 func unsupported(message string) *Error {
 	return &Error{Status: http.StatusUnsupportedMediaType, Name: "UnsupportedMediaTypeError", Message: message}
 }
@@ -61,7 +67,13 @@ func (s *Server) readBody(ctx context.Context, c *Call, e echo.Context, m *Media
 	if !encodingAccepts(m.Encoding, typ) {
 		return InvalidRequest("Wrong request encoding (Content-Type): " + typ)
 	}
+	if m.Schema == nil && r.ContentLength > maxBody {
+		return errStreamTooLarge
+	}
 	how, err := decoderFor(r)
+	if err != nil && m.Schema == nil {
+		return errStreamCoding.Because(err)
+	}
 	if err != nil {
 		return err
 	}
@@ -315,7 +327,7 @@ type upload struct {
 
 func (u *upload) Read(p []byte) (int, error) {
 	if u.left < 0 {
-		return 0, errTooLarge
+		return 0, errStreamTooLarge
 	}
 	if int64(len(p)) > u.left+1 {
 		p = p[:u.left+1]
@@ -326,7 +338,7 @@ func (u *upload) Read(p []byte) (int, error) {
 		u.clock.stop()
 	}
 	if u.left -= int64(n); u.left < 0 {
-		return n - 1, errTooLarge
+		return n - 1, errStreamTooLarge
 	}
 	if err != nil && err != io.EOF {
 		err = readFailure(err)

@@ -5,10 +5,14 @@ import (
 	"compress/gzip"
 	"compress/zlib"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
+	"math"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -54,6 +58,32 @@ func (w *answerWriter) Write(p []byte) (written int, err error) {
 		written, p = written+n, p[n:]
 	}
 	if w.failed == nil {
+		w.failed = err
+	}
+	return written, err
+}
+
+// ReadFrom lets the system send a file without this process seeing its bytes. The client
+// has its time for each piece, as in Write.
+func (w *answerWriter) ReadFrom(r io.Reader) (written int64, err error) {
+	part, _ := r.(*io.LimitedReader)
+	if part == nil {
+		part = &io.LimitedReader{R: r, N: math.MaxInt64}
+	}
+	if _, ok := part.R.(*os.File); !ok {
+		return io.Copy(struct{ io.Writer }{w}, r)
+	}
+	for part.N > 0 && err == nil {
+		w.wait()
+		piece := min(part.N, writePiece)
+		var n int64
+		n, err = io.Copy(w.ResponseWriter, &io.LimitedReader{R: part.R, N: piece})
+		written, part.N = written+n, part.N-n
+		if n < piece {
+			break
+		}
+	}
+	if _, reading := errors.AsType[*fs.PathError](err); w.failed == nil && !reading {
 		w.failed = err
 	}
 	return written, err
@@ -188,22 +218,22 @@ func writeBody(e echo.Context, m *Method, b *Body) error {
 }
 
 // copyBody writes b to w, as gzip if zipped.
-func copyBody(w io.Writer, b *Body, zipped bool) error {
-	copy := func(w io.Writer) (err error) {
+func copyBody(w *echo.Response, b *Body, zipped bool) error {
+	copy := func(w io.Writer) (n int64, err error) {
 		if b.Size >= 0 {
-			_, err = io.CopyN(w, b, b.Size)
-		} else {
-			_, err = io.Copy(w, b)
+			return io.CopyN(w, b.ReadCloser, b.Size)
 		}
-		return err
+		return io.Copy(w, b.ReadCloser)
 	}
 	if !zipped {
-		return copy(w)
+		n, err := copy(w.Writer) // behind echo's, it can send files
+		w.Size += n
+		return err
 	}
 	z := streamers.Get().(*gzip.Writer)
 	defer streamers.Put(z)
 	z.Reset(w)
-	if err := copy(z); err != nil {
+	if _, err := copy(z); err != nil {
 		return err
 	}
 	return z.Close()

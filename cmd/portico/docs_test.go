@@ -135,7 +135,10 @@ func TestDocsHaveEveryMethod(t *testing.T) {
 			t.Errorf("%s is not in docs/methods.json", nsid)
 		}
 		for _, op := range verbs {
-			if op.RequestBody != nil && op.RequestBody.Content["application/json"].Example == nil {
+			if op.RequestBody == nil {
+				continue
+			}
+			if json, ok := op.RequestBody.Content["application/json"]; ok && json.Example == nil {
 				t.Errorf("%s has no example", nsid)
 			}
 		}

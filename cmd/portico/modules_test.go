@@ -47,7 +47,7 @@ func TestModulesAreThereForAReason(t *testing.T) {
 	}
 	// Blob stores are as good as in the server: only what is served from them is not
 	// written yet.
-	server, generator := imports("./cmd/portico", "./impl/blob"), imports("./cmd/lexgen")
+	server, generator := imports("./cmd/portico"), imports("./cmd/lexgen")
 	where := func(module string) string {
 		in := func(p string) bool { return p == module || strings.HasPrefix(p, module+"/") }
 		switch {

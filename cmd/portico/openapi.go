@@ -146,6 +146,10 @@ func callerOf(auth string) (caller, error) {
 	case strings.HasPrefix(auth, "anonymous, session("):
 		return caller{[]map[string][]string{{}, one("session"), one("admin")},
 			"Anybody. While the account is taken down or deactivated, its owner, signed in, and the operator, with the admin password."}, nil
+	case strings.HasPrefix(auth, "service token or session("):
+		words, err := sessionWords(strings.TrimPrefix(auth, "service token or "))
+		return caller{[]map[string][]string{one("session"), one("service")},
+			words + " And services with a token that the account has signed for this method."}, err
 	case strings.HasPrefix(auth, "session("):
 		words, err := sessionWords(auth)
 		return caller{[]map[string][]string{one("session")}, words}, err

@@ -44,6 +44,7 @@ type services struct {
 	gate     *auth.Gate
 	pages    *pages
 
+	maxBlob   int64 // bytes; 0: the default
 	maxImport int64 // bytes; 0: any number
 }
 
@@ -58,7 +59,7 @@ func (s *services) register(e *echo.Echo, o xrpc.Options, domain string) (*xrpc.
 		adminapi.Register(e, x, s.admin, admin.Policy{Gate: s.gate}),
 		operatorapi.Register(e, x, s.operator, operator.Policy{Gate: s.gate}),
 		syncapi.Register(e, x, s.sync, sync.Policy{Gate: s.gate}),
-		repoapi.Register(e, x, s.repo, repo.Policy{Gate: s.gate, MaxImport: s.maxImport}),
+		repoapi.Register(e, x, s.repo, repo.Policy{Gate: s.gate, MaxBlob: s.maxBlob, MaxImport: s.maxImport}),
 		tempapi.Register(e, x, s.temp, temp.Policy{Gate: s.gate}),
 	); err != nil {
 		return nil, fmt.Errorf("register methods: %w", err)

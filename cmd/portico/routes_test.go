@@ -91,7 +91,7 @@ func TestRoutesAreThoseOfThePolicies(t *testing.T) {
 		{"com.atproto.server", reflect.TypeFor[api.Policy](), server.Policy{Gate: gate}},
 		{"com.atproto.identity", reflect.TypeFor[identityapi.Policy](), identity.Policy{Gate: gate}},
 		{"com.atproto.admin", reflect.TypeFor[adminapi.Policy](), admin.Policy{Gate: gate}},
-		{"com.atproto.repo", reflect.TypeFor[repoapi.Policy](), repo.Policy{}},
+		{"com.atproto.repo", reflect.TypeFor[repoapi.Policy](), repo.Policy{Gate: gate}},
 		{"com.atproto.sync", reflect.TypeFor[syncapi.Policy](), sync.Policy{Gate: gate}},
 		{"com.atproto.temp", reflect.TypeFor[tempapi.Policy](), temp.Policy{Gate: gate}},
 		{"alt.portico.operator", reflect.TypeFor[operatorapi.Policy](), operator.Policy{Gate: gate}},

@@ -36,6 +36,7 @@ import (
 	"portico/impl/atproto/server"
 	syncmethods "portico/impl/atproto/sync"
 	"portico/impl/atproto/temp"
+	"portico/impl/blob/rows"
 	"portico/impl/budget"
 	"portico/impl/identity/directory"
 	"portico/impl/identity/domain"
@@ -135,7 +136,7 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	if err := errors.Join(err, parts.methods.EndSubscriptions(stop)); err != nil {
 		return fmt.Errorf("requests still under way at the stop: %w", err)
 	}
-	return nil
+	return parts.blobs.Wait(stop)
 }
 
 // background runs f, beyond the end of ctx, until stop is called, which waits for it.
@@ -344,6 +345,7 @@ type parts struct {
 	letters  *outbox.Outbox
 	guesses  *account.Guesses
 	deletes  *account.Deletions
+	blobs    *rows.Blobs
 	store    *db.DB
 	health   *health
 	origins  *origins
@@ -447,10 +449,14 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 
 	hose := firehose.New(firehose.Stored(store), log, firehose.Options{})
+	blobs, err := openBlobs(s, store, log)
+	if err != nil {
+		return nil, err
+	}
 	nodes := tree.NewCache(nodeCache)
 	repositories := &repo.Service{
-		DB: store, Keys: record.NewKeys(time.Now, mathrand.UintN(32)), Documents: documents, Accounts: accounts,
-		Records: &records.Writer{DB: store, Keys: keys, Cache: nodes, Quota: s.RecordQuota, Now: time.Now},
+		DB: store, Blobs: blobs, Keys: record.NewKeys(time.Now, mathrand.UintN(32)), Documents: documents, Accounts: accounts,
+		Records: &records.Writer{DB: store, Blobs: blobs, Keys: keys, Cache: nodes, Quota: s.RecordQuota, Now: time.Now},
 	}
 	if s.AcceptImports {
 		repositories.Imports = &importer.Importer{
@@ -468,9 +474,9 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 	behind := &services{
 		server: service, identity: names, admin: administration, operator: operators,
-		temp: &temp.Service{Phones: phones, Budgets: budgets}, repo: repositories, gate: gate, maxImport: s.MaxImportSize,
+		temp: &temp.Service{Phones: phones, Budgets: budgets}, repo: repositories, gate: gate, maxBlob: s.BlobUploadLimit, maxImport: s.MaxImportSize,
 		sync: &syncmethods.Service{
-			DB: store, Firehose: hose, Hostname: s.PublicURL.Host, Now: time.Now,
+			DB: store, Blobs: blobs, Firehose: hose, Hostname: s.PublicURL.Host, Now: time.Now,
 			Exports: export.New(store, s.DataDirectory, export.Bounds{}), Nodes: nodes,
 		},
 		pages: &pages{settings: s, accounts: store, domains: domains},
@@ -483,6 +489,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		echo: e, methods: methods, accounts: accounts, dids: ownDIDs, letters: letters,
 		guesses: &account.Guesses{DB: store, Outbox: letters, Brand: s.brand(), Now: time.Now},
 		deletes: &account.Deletions{Accounts: accounts, DIDs: dids, Outbox: letters, Brand: s.brand(), Min: s.DeleteAfterMin},
+		blobs:   blobs,
 		store:   store, health: health, log: log, retry: cmp.Or(s.SignupRetry, time.Minute), auditKeep: s.AuditKeep,
 		hose: hose, eventKeep: s.BackfillLimit,
 		crawlers: &syncmethods.Crawlers{Hosts: s.Crawlers, Hostname: s.PublicURL.Host, HTTP: strangers, Now: time.Now, Log: log},
@@ -523,6 +530,7 @@ func (p *parts) runJobs(ctx context.Context) {
 	defer worker.Wait()
 	worker.Go(func() { p.letters.Run(ctx) })
 	worker.Go(func() { p.health.run(ctx) })
+	worker.Go(func() { warnOfBucket(ctx, p.blobs, p.log) })
 	p.sched.Run(ctx,
 		job.Job{Name: "unfinished accounts", Every: p.retry, Run: func(ctx context.Context) error {
 			return p.accounts.Resume(ctx, false)
@@ -536,6 +544,7 @@ func (p *parts) runJobs(ctx context.Context) {
 			return p.origins.settle(ctx, p.dids.Published)
 		}},
 		job.Job{Name: "deletions", Every: time.Hour, Run: p.deletes.Run},
+		job.Job{Name: "blobs", Every: time.Hour, Run: func(ctx context.Context) error { return cleanBlobs(ctx, p.blobs, p.log) }},
 		job.Job{Name: "expired rows", Every: time.Hour, Run: func(ctx context.Context) error {
 			now := time.Now()
 			return p.store.Write(ctx, func(tx *db.Tx) error {

@@ -22,6 +22,7 @@ import (
 
 	"portico/impl/account/phone"
 	"portico/impl/account/phone/twilio"
+	"portico/impl/blob"
 )
 
 // secret is a text that must not reach a log or a terminal: every way of
@@ -75,6 +76,10 @@ type settings struct {
 	SQLiteSynchronous string
 	SequenceStart     int64
 	BackfillLimit     time.Duration // how long events are kept
+	BlobFolder        string        // absolute; empty: in a bucket
+	BlobTempFolder    string        // absolute; empty: in BlobFolder
+	BlobBucket        blob.S3Config // no bucket: in BlobFolder
+	AccountBlobQuota  int64         // bytes; 0: none
 
 	// Relays that are told of new events: base URLs.
 	Crawlers      []string
@@ -279,10 +284,10 @@ var settingsTable = []settingGroup{
 		{name: "PDS_PRIVACY_POLICY_URL", kind: kindText, about: "Link in describeServer", store: setText(func(s *settings) *string { return &s.PrivacyPolicyURL }, checkURL)},
 		{name: "PDS_TERMS_OF_SERVICE_URL", kind: kindText, about: "Link in describeServer", store: setText(func(s *settings) *string { return &s.TermsOfServiceURL }, checkURL)},
 		{name: "PDS_CONTACT_EMAIL_ADDRESS", kind: kindText, about: "Contact in describeServer", store: setText(func(s *settings) *string { return &s.ContactEmail })},
-		{name: "PDS_BLOB_UPLOAD_LIMIT", kind: kindInteger, def: "5242880", about: "Largest blob in bytes", store: setInteger(func(s *settings) *int64 { return &s.BlobUploadLimit }, 0, 1<<53)},
+		{name: "PDS_BLOB_UPLOAD_LIMIT", kind: kindInteger, def: "5242880", about: "Largest blob in bytes", store: setInteger(func(s *settings) *int64 { return &s.BlobUploadLimit }, 1, 1<<53)},
 	}},
 	{"Storage", []setting{
-		{name: "PDS_DATA_DIRECTORY", kind: kindText, def: ".", dev: "./data", about: "Folder of the SQLite database and of the secrets file", store: storeDataDirectory},
+		{name: "PDS_DATA_DIRECTORY", kind: kindText, def: ".", dev: "./data", about: "Folder of the SQLite database, of the secrets file and, unless they are elsewhere, of blobs", store: storeFolder(func(s *settings) *string { return &s.DataDirectory })},
 		{name: "PORTICO_DATABASE_URL", kind: kindText, shown: "SQLite in the data directory", secret: true, about: "`postgres://…` keeps everything in Postgres instead, for more than one machine", store: func(s *settings, v string) error {
 			u, err := url.Parse(v)
 			if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
@@ -296,6 +301,21 @@ var settingsTable = []settingGroup{
 		{name: "PDS_REPO_BACKFILL_LIMIT_MS", kind: kindMillis, def: "259200000", about: "How long events are kept for relays that come back (72 hours). Older ones are deleted", store: setMillis(func(s *settings) *time.Duration { return &s.BackfillLimit })},
 		{name: "PDS_ACCEPTING_REPO_IMPORTS", kind: kindBoolean, def: "true", about: "Let people who move here bring their repositories", store: setBoolean(func(s *settings) *bool { return &s.AcceptImports })},
 		{name: "PDS_MAX_REPO_IMPORT_SIZE", kind: kindInteger, shown: "4 GiB, and 8 GiB at a time", about: "Largest repository that is imported, in bytes. It is kept in a file in the data directory for as long as that takes", store: setInteger(func(s *settings) *int64 { return &s.MaxImportSize }, 1, 1<<40)},
+	}},
+	{"Blobs", []setting{
+		{name: "PDS_BLOBSTORE_DISK_LOCATION", kind: kindText, shown: "`blobs` in the data directory, without a bucket", about: "Folder of blobs. One that the reference has written to is taken up as it is", store: storeFolder(func(s *settings) *string { return &s.BlobFolder })},
+		{name: "PDS_BLOBSTORE_DISK_TMP_LOCATION", kind: kindText, shown: "`tempt` in the folder of blobs", about: "Folder of blobs that no record mentions yet. On the same disk as the other one nothing is copied", store: storeFolder(func(s *settings) *string { return &s.BlobTempFolder })},
+		{name: "PDS_BLOBSTORE_S3_BUCKET", kind: kindText, about: "S3 bucket of blobs, in the place of a folder: for more than one machine", store: setText(func(s *settings) *string { return &s.BlobBucket.Bucket })},
+		{name: "PDS_BLOBSTORE_S3_REGION", kind: kindText, about: "Its region", store: setText(func(s *settings) *string { return &s.BlobBucket.Region })},
+		{name: "PDS_BLOBSTORE_S3_ENDPOINT", kind: kindText, shown: "Amazon's", about: "URL of the S3 service, without a path", store: setText(func(s *settings) *string { return &s.BlobBucket.Endpoint })},
+		{name: "PDS_BLOBSTORE_S3_FORCE_PATH_STYLE", kind: kindBoolean, def: "false", about: "Name the bucket in the path, not in the host name", store: setBoolean(func(s *settings) *bool { return &s.BlobBucket.ForcePathStyle })},
+		{name: "PDS_BLOBSTORE_S3_ACCESS_KEY_ID", kind: kindText, secret: true, shown: "the `AWS_` variables, AWS's file, the instance's role", about: "Access key; goes with the secret one", store: setText(func(s *settings) *string { return &s.BlobBucket.AccessKeyID })},
+		{name: "PDS_BLOBSTORE_S3_SECRET_ACCESS_KEY", kind: kindText, secret: true, about: "Secret access key", store: setText(func(s *settings) *string { return &s.BlobBucket.SecretAccessKey })},
+		{name: "PDS_BLOBSTORE_S3_UPLOAD_TIMEOUT_MS", kind: kindMillis, def: "20000", about: "How long sending one blob to the bucket may take", store: setMillis(func(s *settings) *time.Duration { return &s.BlobBucket.UploadTimeout })},
+		{name: "PDS_BLOBSTORE_S3_REQUEST_TIMEOUT_MS", kind: kindMillis, shown: "as for sending a blob", about: "How long any other request to the bucket may take, up to 10 minutes", store: func(s *settings, v string) error {
+			return errors.Join(setMillis(func(s *settings) *time.Duration { return &s.BlobBucket.RequestTimeout })(s, v), atMost(s.BlobBucket.RequestTimeout, 10*time.Minute))
+		}},
+		{name: "PORTICO_ACCOUNT_BLOB_QUOTA", kind: kindInteger, def: "0", about: "How many bytes the blobs of one account may have together, those that no record mentions yet too; 0: any number", store: setInteger(func(s *settings) *int64 { return &s.AccountBlobQuota }, 0, 1<<53)},
 	}},
 	{"Secrets", []setting{
 		{name: "PDS_JWT_SECRET", kind: kindText, shown: "**required**", secret: true, worldly: true, fromFile: fileDevelopment, about: "Key of the session tokens, at least 32 characters (`openssl rand -hex 32`)", store: setSecret(func(s *settings) *secret { return &s.JWTSecret })},
@@ -434,8 +454,6 @@ var settingsTable = []settingGroup{
 		{name: "PDS_DID_CACHE_DB_LOCATION", noEffect: "everything is in one database in the data directory"},
 		{name: "PDS_ACTOR_STORE_DIRECTORY", noEffect: "everything is in one database in the data directory"},
 		{name: "PDS_ACTOR_STORE_CACHE_SIZE", noEffect: "everything is in one database in the data directory"},
-		{name: "PDS_BLOBSTORE_DISK_LOCATION", noEffect: "blobs are not kept yet"},
-		{name: "PDS_BLOBSTORE_DISK_TMP_LOCATION", noEffect: "blobs are not kept yet"},
 		{name: "PDS_BSKY_APP_VIEW_CDN_URL_PATTERN", noEffect: "requests are not forwarded"},
 		{name: "PDS_REPORT_SERVICE_*", noEffect: "requests are not forwarded"},
 		{name: "PDS_MAX_SUBSCRIPTION_BUFFER", noEffect: "who is slow to read the events reads them from the database, and is not sent away for it"},
@@ -455,7 +473,6 @@ var settingsTable = []settingGroup{
 	}},
 	{"Refused", []setting{
 		{name: "PDS_PLC_ROTATION_KEY_KMS_KEY_ID", refused: "keys in a key management service are not supported; use PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX"},
-		{name: "PDS_BLOBSTORE_S3_*", refused: "blobs in S3 are not supported"},
 		{name: "PDS_ENTRYWAY_*", refused: "running behind an entryway is not supported"},
 		{name: "PORTICO_SIGNUP_CLEANUP_LOOKS", refused: "it is PORTICO_SIGNUP_CLEANUP_AFTER now"},
 		{name: "PDS_SQLITE_DISABLE_WAL_AUTO_CHECKPOINT", kind: kindBoolean, refused: "checkpoints can't be left to a replication tool"},
@@ -641,12 +658,22 @@ func setAddress(at func(*settings) **mail.Address) func(*settings, string) error
 	}
 }
 
-func storeDataDirectory(s *settings, v string) (err error) {
-	if sign := expansion(v); sign != "" {
-		return fmt.Errorf("has a %s, and nothing is expanded here: write out the whole path", sign)
+// storeFolder keeps the whole path of a folder.
+func storeFolder(at func(*settings) *string) func(*settings, string) error {
+	return func(s *settings, v string) (err error) {
+		if sign := expansion(v); sign != "" {
+			return fmt.Errorf("has a %s, and nothing is expanded here: write out the whole path", sign)
+		}
+		*at(s), err = filepath.Abs(v)
+		return err
 	}
-	s.DataDirectory, err = filepath.Abs(v)
-	return err
+}
+
+func atMost(d, most time.Duration) error {
+	if d > most {
+		return fmt.Errorf("must be at most %s", most)
+	}
+	return nil
 }
 
 func storeRotationKey(s *settings, v string) error {
@@ -839,6 +866,7 @@ func (s *settings) check(given func(name string) string) []problem {
 	if u := s.AppView.URL; u != nil && u.Host == s.PublicURL.Host {
 		add("PDS_BSKY_APP_VIEW_URL", "is this server, which would ask itself without end")
 	}
+	s.checkBlobs(given, add)
 	s.checkMail(add)
 	s.checkPhone(given, add)
 	if s.DatabaseURL != "" && given("PORTICO_KEY_ENCRYPTION_KEY") == "" {

@@ -162,11 +162,13 @@ LOG_LEVEL=trace
 	if diff := cmp.Diff([]string{"https://bsky.network"}, s.Crawlers); diff != "" {
 		t.Error(diff)
 	}
+	if s.BlobFolder != "/pds/blocks" || s.BlobTempFolder != "" || s.BlobBucket.Bucket != "" {
+		t.Errorf("blobs in %s, %s and %q", s.BlobFolder, s.BlobTempFolder, s.BlobBucket.Bucket)
+	}
 	if s.AppView.URL.String() != "https://api.bsky.app" || s.AppView.DID != "did:web:api.bsky.app" {
 		t.Errorf("app view %+v", s.AppView)
 	}
 	if diff := cmp.Diff([]string{
-		"PDS_BLOBSTORE_DISK_LOCATION has no effect: blobs are not kept yet",
 		"PDS_EMAIL_SMTP_URL is unset: mails stay in the outbox, so nobody can confirm an address, reset a password or delete an account",
 		"PDS_REPORT_SERVICE_DID has no effect: requests are not forwarded",
 		"PDS_REPORT_SERVICE_URL has no effect: requests are not forwarded",
@@ -287,7 +289,11 @@ func TestProblems(t *testing.T) {
 		{"number beyond all counting", with(production, "PDS_INVITE_EPOCH=99999999999999999999"), "PDS_INVITE_EPOCH is not a number that can be counted to"},
 		{"colour with more in it", with(production, `PDS_PRIMARY_COLOR=red;background:url(https://x.example)`), "PDS_PRIMARY_COLOR is not a colour"},
 		{"key in a KMS", with(production, "PDS_PLC_ROTATION_KEY_KMS_KEY_ID=k"), "PDS_PLC_ROTATION_KEY_KMS_KEY_ID is set: keys in a key management service are not supported"},
-		{"blobs in S3", with(production, "PDS_BLOBSTORE_S3_BUCKET=b"), "PDS_BLOBSTORE_S3_BUCKET is set: blobs in S3 are not supported"},
+		{"blobs in two places", with(production, "PDS_BLOBSTORE_S3_BUCKET=bucket", "PDS_BLOBSTORE_DISK_LOCATION=/pds/blocks"), "PDS_BLOBSTORE_S3_BUCKET is set beside PDS_BLOBSTORE_DISK_LOCATION: blobs are in a bucket or in a folder"},
+		{"bucket without a name", with(production, "PDS_BLOBSTORE_S3_ENDPOINT=https://s3.example.com"), "PDS_BLOBSTORE_S3_BUCKET is missing: it goes with PDS_BLOBSTORE_S3_ENDPOINT"},
+		{"one access key", with(production, "PDS_BLOBSTORE_S3_BUCKET=bucket", "PDS_BLOBSTORE_S3_ACCESS_KEY_ID=id"), "PDS_BLOBSTORE_S3_SECRET_ACCESS_KEY is missing: the two access keys go together"},
+		{"endpoint of a bucket", with(production, "PDS_BLOBSTORE_S3_BUCKET=bucket", "PDS_BLOBSTORE_S3_ENDPOINT=s3.example.com"), `PDS_BLOBSTORE_S3_ENDPOINT and its bucket can't be used: blob store: "s3.example.com" is no endpoint: give http:// or https:// and a host`},
+		{"requests to a bucket that take too long", with(production, "PDS_BLOBSTORE_S3_REQUEST_TIMEOUT_MS=600001"), "PDS_BLOBSTORE_S3_REQUEST_TIMEOUT_MS must be at most 10m0s"},
 		{"entryway", with(production, "PDS_ENTRYWAY_URL=https://e.example"), "PDS_ENTRYWAY_URL is set: running behind an entryway is not supported"},
 		{"replication tool", with(production, "PDS_SQLITE_DISABLE_WAL_AUTO_CHECKPOINT=true"), "PDS_SQLITE_DISABLE_WAL_AUTO_CHECKPOINT is set"},
 		{"key encryption with Postgres, in development too", []string{"PORTICO_DATABASE_URL=postgres://localhost/portico"}, "PORTICO_KEY_ENCRYPTION_KEY is missing"},

@@ -7,6 +7,7 @@ import (
 
 	"portico/api/xrpc"
 	"portico/db"
+	"portico/impl/repo/dagcbor"
 )
 
 // Not all methods that answer these names declare them.
@@ -36,4 +37,17 @@ func RepoUnavailable(a *db.Account) error {
 		return errRepoDeactivated.New(http.StatusBadRequest, "Repo has been deactivated: "+a.DID.String())
 	}
 	return nil
+}
+
+// AfterCID reads the cursor of a list of blobs: the binary form of a CID, nil where there
+// is no cursor. Others were given by nobody here, and are refused.
+func AfterCID(cursor *string) ([]byte, error) {
+	if cursor == nil {
+		return nil, nil
+	}
+	cid, err := dagcbor.ParseCID(*cursor)
+	if err != nil {
+		return nil, xrpc.InvalidRequest("Malformed cursor").Because(err)
+	}
+	return cid[:], nil
 }

@@ -50,6 +50,8 @@ import (
 	"portico/impl/atproto/server"
 	syncmethods "portico/impl/atproto/sync"
 	"portico/impl/atproto/temp"
+	"portico/impl/blob"
+	"portico/impl/blob/rows"
 	"portico/impl/budget"
 	"portico/impl/identity/domain"
 	"portico/impl/identity/handle"
@@ -102,9 +104,10 @@ type Server struct {
 	Identity *identity.Service
 	Admin    *admin.Service
 	Operator *operator.Service
-	Sync     *syncmethods.Service
-	Temp     *temp.Service
 	Repo     *repo.Service
+	Sync     *syncmethods.Service
+	Blobs    *rows.Blobs
+	Temp     *temp.Service
 
 	namespace string
 	routes    []xrpc.Route
@@ -213,8 +216,10 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		DB: s.DB, Accounts: accounts, Handles: rules, Budgets: s.Budgets, Identities: identities, Credentials: s.Admin.Credentials, Domains: s.Domains, DIDs: dids, Passwords: passwords,
 		PasswordMinLength: o.Config.PasswordMinLength,
 	}
+	s.Blobs = &rows.Blobs{DB: s.DB, Store: Must(blob.OpenDisk(t.TempDir(), "", blob.Bounds{})), Now: s.Now, Log: log}
+	t.Cleanup(func() { s.Check(s.Blobs.Wait(context.Background())) })
 	s.Sync = &syncmethods.Service{
-		DB: s.DB, Firehose: firehose.New(firehose.Stored(s.DB), log, firehose.Options{}), Hostname: o.Config.Hostname, Now: s.Now,
+		DB: s.DB, Blobs: s.Blobs, Firehose: firehose.New(firehose.Stored(s.DB), log, firehose.Options{}), Hostname: o.Config.Hostname, Now: s.Now,
 		Exports: export.New(s.DB, t.TempDir(), export.Bounds{}),
 	}
 	if o.Firehose {
@@ -222,8 +227,8 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	}
 	s.Temp = &temp.Service{Budgets: s.Budgets}
 	s.Repo = &repo.Service{
-		DB: s.DB, Keys: record.NewKeys(s.Now, 1), Documents: s.Internet, Accounts: accounts,
-		Records: &records.Writer{DB: s.DB, Keys: s.Keys, Cache: tree.NewCache(1 << 20), Now: s.Now},
+		DB: s.DB, Blobs: s.Blobs, Keys: record.NewKeys(s.Now, 1), Documents: s.Internet, Accounts: accounts,
+		Records: &records.Writer{DB: s.DB, Blobs: s.Blobs, Keys: s.Keys, Cache: tree.NewCache(1 << 20), Now: s.Now},
 		Imports: &importer.Importer{DB: s.DB, Dir: t.TempDir(), Now: s.Now, Finish: accounts.FinishImport},
 	}
 
@@ -244,7 +249,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.Check(adminapi.Register(e, routes, s.Admin, admin.Policy{Gate: gate}))
 	s.Check(operatorapi.Register(e, routes, s.Operator, operator.Policy{Gate: gate}))
 	s.Check(syncapi.Register(e, routes, s.Sync, syncmethods.Policy{Gate: gate}))
-	s.Check(repoapi.Register(e, routes, s.Repo, repo.Policy{Gate: gate, MaxImport: o.MaxImport}))
+	s.Check(repoapi.Register(e, routes, s.Repo, repo.Policy{Gate: gate, MaxBlob: o.Config.BlobUploadLimit, MaxImport: o.MaxImport}))
 	s.Check(tempapi.Register(e, routes, s.Temp, temp.Policy{Gate: gate}))
 	s.routes = routes.Methods()
 	h := httptest.NewServer(e)

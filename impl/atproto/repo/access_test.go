@@ -14,14 +14,16 @@ func TestPolicies(t *testing.T) {
 
 // requests are one for each method, all of them about nobody.
 var requests = map[string]string{
-	"applyWrites":  `{"repo":"` + unknown + `","writes":[]}`,
-	"createRecord": `{"repo":"` + unknown + `","collection":"com.example.x","record":{}}`,
-	"deleteRecord": `{"repo":"` + unknown + `","collection":"com.example.x","rkey":"a"}`,
-	"describeRepo": "?repo=" + unknown,
-	"getRecord":    "?repo=" + unknown + "&collection=com.example.x&rkey=a",
-	"importRepo":   "",
-	"listRecords":  "?repo=" + unknown + "&collection=com.example.x",
-	"putRecord":    `{"repo":"` + unknown + `","collection":"com.example.x","rkey":"a","record":{}}`,
+	"applyWrites":      `{"repo":"` + unknown + `","writes":[]}`,
+	"createRecord":     `{"repo":"` + unknown + `","collection":"com.example.x","record":{}}`,
+	"deleteRecord":     `{"repo":"` + unknown + `","collection":"com.example.x","rkey":"a"}`,
+	"describeRepo":     "?repo=" + unknown,
+	"getRecord":        "?repo=" + unknown + "&collection=com.example.x&rkey=a",
+	"importRepo":       "",
+	"listRecords":      "?repo=" + unknown + "&collection=com.example.x",
+	"putRecord":        `{"repo":"` + unknown + `","collection":"com.example.x","rkey":"a","record":{}}`,
+	"listMissingBlobs": "",
+	"uploadBlob":       "bytes",
 }
 
 // Every method is called with every credential. What comes of it is a table, to be
@@ -29,7 +31,7 @@ var requests = map[string]string{
 func TestAccess(t *testing.T) {
 	credentials := servertest.Credentials("none", "malformed header", "unknown scheme", "DPoP", "Basic admin",
 		"access", "access, app password", "access, privileged app password", "access, takendown", "access, signupQueued",
-		"access, expired", "access, foreign key", "refresh", "moderation service")
+		"access, expired", "access, foreign key", "refresh", "moderation service", "service of a stranger", "service of an account here")
 	table := newServer(t).AccessTable(requests, credentials)
 	servertest.Golden(t, "access.golden", "# What each method answers to each credential. The request is about an account that is\n"+
 		"# not here.\n"+table)

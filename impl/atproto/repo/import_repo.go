@@ -32,7 +32,11 @@ func (s *Service) ImportRepo(ctx context.Context, in *xrpc.Body) error {
 			return answer.Spent(err)
 		}
 	}
-	return importError(s.Imports.Import(ctx, caller.DID, in))
+	if err := s.Imports.Import(ctx, caller.DID, in); err != nil {
+		return importError(err)
+	}
+	// Blobs may have come before the records that mention them.
+	return s.Blobs.KeepNamed(ctx, caller.DID)
 }
 
 // importAgain is how long an import that finds too many others is best put off.

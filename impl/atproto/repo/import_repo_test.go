@@ -536,7 +536,7 @@ func TestImportRepoRefuses(t *testing.T) {
 
 	two := servertest.New(t, servertest.In("com.atproto.repo"), func(o *servertest.Options) { o.MaxImport = 1000 })
 	m = moveTo(two, "alice")
-	two.Refused(m.send(body), 413, "PayloadTooLargeError", "request entity too large")
+	two.Refused(m.send(body), 413, "PayloadTooLarge", "request entity too large")
 }
 
 // Whatever is sent is imported, or refused for what is wrong with it: as an archive, and

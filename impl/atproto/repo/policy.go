@@ -17,6 +17,8 @@ type Policy struct {
 	Gate *auth.Gate
 	// MaxImport is how large an archive that is imported may be, in bytes; 0 is any size.
 	MaxImport int64
+	// MaxBlob is how large a blob may be, in bytes; 0 is 5 MiB.
+	MaxBlob int64
 }
 
 var _ api.Policy = Policy{}
@@ -84,6 +86,23 @@ func writes[In any](gate *auth.Gate, maxBody int64, points func(*In) int) xrpc.P
 
 // anySize stands for no limit.
 const anySize = 1 << 50
+
+const day = 24 * time.Hour
+
+// Any session.
+
+func (p Policy) ListMissingBlobs() xrpc.Policy[api.ListMissingBlobsParams] {
+	return unlimited[api.ListMissingBlobsParams](p.Gate.Session(token.Standard))
+}
+
+// Any session, and services that an account has given a token.
+
+func (p Policy) UploadBlob() xrpc.Policy[xrpc.Body] {
+	return xrpc.Policy[xrpc.Body]{
+		Auth: p.Gate.Uploader(token.Standard), MaxBody: p.MaxBlob,
+		Limits: xrpc.Limits[xrpc.Body]{{Points: 1000, Per: day}},
+	}
+}
 
 // Sessions with the account password only.
 

@@ -1,5 +1,5 @@
 // Package repo is com.atproto.repo: what is read of the records of accounts, how they are
-// written, and repositories that are brought along.
+// written, the blobs that they mention, and repositories that are brought along.
 //
 // Each method is a file that reads like its paragraph of the protocol. What the methods
 // that write have in common is write.go, what becomes of a record that a client sends is
@@ -16,6 +16,7 @@ import (
 	api "portico/api/atproto/repo"
 	"portico/db"
 	"portico/impl/account"
+	"portico/impl/blob/rows"
 	"portico/impl/identity/resolve"
 	"portico/impl/records"
 	"portico/impl/repo/importer"
@@ -26,6 +27,7 @@ import (
 type Service struct {
 	DB        *db.DB
 	Records   *records.Writer
+	Blobs     *rows.Blobs
 	Keys      *record.Keys // for those who give none
 	Documents Documents
 	Accounts  *account.Accounts

@@ -19,6 +19,8 @@ const emptyTree = "bafyreie5737gdxlw5i64vzichcalba3z2v5n6icifvx5xytvske7mr3hpm"
 
 // requests are one for each method, all of them about nobody.
 var requests = map[string]string{
+	"getBlob":               "?cid=" + nothing + "&did=" + unknown,
+	"listBlobs":             "?did=" + unknown,
 	"getBlocks":             "?did=" + unknown + "&cids=" + emptyTree,
 	"getCheckout":           "?did=" + unknown,
 	"getHead":               "?did=" + unknown,
@@ -46,6 +48,8 @@ func TestAccess(t *testing.T) {
 // readers are the methods whose answers are for some when others do not get them, with
 // a query of which the DID is missing.
 var readers = map[string]string{
+	"getBlob":         "getBlob?cid=" + nothing + "&did=",
+	"listBlobs":       "listBlobs?did=",
 	"getBlocks":       "getBlocks?cids=" + emptyTree + "&did=",
 	"getCheckout":     "getCheckout?did=",
 	"getHead":         "getHead?did=",
@@ -73,6 +77,8 @@ func TestAvailability(t *testing.T) {
 			}
 			return a
 		}
+		s.Accepted(s.Post("com.atproto.repo.uploadBlob", "", "Content-Type: text/plain", "Content-Length: 0", alice.Access))
+		s.Mention(alice.DID, "com.example.thing/1", servertest.TextBlob(""))
 		who := []string{"", bob.Access, alice.Access, servertest.Admin}
 		for name, query := range readers {
 			s.Refused(private(s.Get(query+unknown)), 400, "RepoNotFound", "Could not find repo for DID: "+unknown)

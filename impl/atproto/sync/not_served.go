@@ -11,18 +11,6 @@ import (
 // with its decision, so that a method which is new upstream still breaks the build. What
 // their behaviour says is never asked.
 
-func (p Policy) GetBlob() xrpc.Policy[api.GetBlobParams] { return xrpc.NotServed[api.GetBlobParams]() }
-func (s *Service) GetBlob(context.Context, *api.GetBlobParams) (*xrpc.Body, error) {
-	return nil, xrpc.MethodNotImplemented()
-}
-
-func (p Policy) ListBlobs() xrpc.Policy[api.ListBlobsParams] {
-	return xrpc.NotServed[api.ListBlobsParams]()
-}
-func (s *Service) ListBlobs(context.Context, *api.ListBlobsParams) (*api.ListBlobsOutput, error) {
-	return nil, xrpc.MethodNotImplemented()
-}
-
 func (p Policy) ListHosts() xrpc.Policy[api.ListHostsParams] {
 	return xrpc.NotServed[api.ListHostsParams]()
 }

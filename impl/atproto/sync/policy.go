@@ -55,6 +55,13 @@ func (p Policy) GetRecord() xrpc.Policy[api.GetRecordParams] {
 
 // The same, and who is signed in to an account that is taken down.
 
+func (p Policy) GetBlob() xrpc.Policy[api.GetBlobParams] {
+	return unlimited[api.GetBlobParams](p.Gate.Reader(token.Standard.With(token.Takendown)))
+}
+func (p Policy) ListBlobs() xrpc.Policy[api.ListBlobsParams] {
+	return unlimited[api.ListBlobsParams](p.Gate.Reader(token.Standard.With(token.Takendown)))
+}
+
 // GetRepo is outside of the global limit: relays fetch each repository here once.
 func (p Policy) GetRepo() xrpc.Policy[api.GetRepoParams] {
 	return xrpc.Policy[api.GetRepoParams]{

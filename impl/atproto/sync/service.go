@@ -9,6 +9,7 @@ import (
 
 	api "portico/api/atproto/sync"
 	"portico/db"
+	"portico/impl/blob/rows"
 	"portico/impl/repo/export"
 	"portico/impl/repo/firehose"
 	"portico/impl/repo/tree"
@@ -16,7 +17,8 @@ import (
 
 // Service is the behaviour of com.atproto.sync. It is safe for concurrent use.
 type Service struct {
-	DB *db.DB
+	DB    *db.DB
+	Blobs *rows.Blobs
 	// Exports makes the archives of repositories.
 	Exports *export.Exports
 	Nodes   *tree.Cache // may be nil

@@ -1,0 +1,37 @@
+package sync
+
+import (
+	"context"
+	"errors"
+
+	api "portico/api/atproto/sync"
+	"portico/api/xrpc"
+	"portico/impl/blob/rows"
+	"portico/impl/repo/dagcbor"
+)
+
+// GetBlob gives the bytes of a blob that a record mentions. What they are is the word of
+// whoever uploaded them: a browser is told to do nothing with them but to save them.
+func (s *Service) GetBlob(ctx context.Context, params *api.GetBlobParams) (*xrpc.Body, error) {
+	if _, err := s.available(ctx, params.DID); err != nil {
+		return nil, err
+	}
+	cid, err := dagcbor.ParseCID(params.CID.String())
+	if err != nil {
+		return nil, blobNotFound()
+	}
+	body, row, err := s.Blobs.Open(ctx, params.DID, cid)
+	if errors.Is(err, rows.ErrNotFound) {
+		return nil, blobNotFound()
+	}
+	if err != nil {
+		return nil, err
+	}
+	h := xrpc.CallFrom(ctx).Header()
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Disposition", `attachment; filename="`+cid.String()+`"`)
+	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
+	return &xrpc.Body{ReadCloser: body, ContentType: row.MIME, Size: row.Size}, nil
+}
+
+func blobNotFound() error { return xrpc.InvalidRequest("Blob not found") }
