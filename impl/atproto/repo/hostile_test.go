@@ -232,6 +232,8 @@ func TestHostileArchives(t *testing.T) {
 		t.Errorf("after all that was refused: %+v", status)
 	}
 	s.Empty(importing(s, alice, archive))
+	// The records of another are anybody's to take.
+	s.Empty(importing(s, alice, forge(t, bob.DID).archive()))
 }
 
 func of(u servertest.User, t testing.TB, root car.Block, more ...car.Block) []byte {
