@@ -254,7 +254,7 @@ func carOf(roots []dagcbor.CID, blocks ...car.Block) ([]byte, error) {
 // A million tiny blocks that belong to nothing, in memory that does not grow with them.
 func TestMillionTinyBlocks(t *testing.T) {
 	blocks := 1_000_000
-	if testing.Short() {
+	if testing.Short() || raced {
 		blocks = 100_000
 	}
 	s := servertest.New(t, servertest.In("com.atproto.repo"))
@@ -375,7 +375,7 @@ func TestRecordsAtTheEdge(t *testing.T) {
 // and neither writers nor those who read wait for them.
 func TestConsumersThatStall(t *testing.T) {
 	consumers, writes := 60, 150
-	if testing.Short() {
+	if testing.Short() || raced {
 		consumers, writes = 10, 30
 	}
 	s := servertest.New(t, servertest.In("com.atproto.repo"), func(o *servertest.Options) { o.Firehose = true })

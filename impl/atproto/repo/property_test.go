@@ -32,7 +32,7 @@ import (
 // of a tree built afresh, and in between what getRepo and listRecords give.
 func TestTenThousandRandomWrites(t *testing.T) {
 	operations := 10_000
-	if testing.Short() {
+	if testing.Short() || raced {
 		operations = 600
 	}
 	servertest.Engines(t, func(t *testing.T, s *servertest.Server) {
