@@ -122,7 +122,7 @@ func importing(s *servertest.Server, u servertest.User, archive []byte) serverte
 // What no repository is, is refused whole, says why, and leaves everything as it was.
 func TestHostileArchives(t *testing.T) {
 	s := servertest.New(t, servertest.In("com.atproto.repo"))
-	alice := s.SignUp("alice")
+	alice, bob := s.SignUp("alice"), s.SignUp("bob")
 	s.Deactivate(alice.DID)
 	archive := forge(t, alice.DID).archive()
 	value := block(thing(map[string]any{"n": 1}))
@@ -407,4 +407,27 @@ func TestConsumersThatStall(t *testing.T) {
 	if bound := uint64(100<<20 + consumers<<20); grown > bound {
 		t.Errorf("memory grew by %d MB", grown>>20)
 	}
+}
+
+// A repository of another DID may be taken along, as the reference allows: people begin
+// anew with what they wrote before. What is told of it afterwards is the account's own.
+func TestImportOfAnotherDID(t *testing.T) {
+	servertest.Engines(t, func(t *testing.T, s *servertest.Server) {
+		s.TB = t
+		alice, bob := s.SignUp("alice"), s.SignUp("bob")
+		s.Accepted(s.Post("com.atproto.server.deactivateAccount", `{}`, alice.Access))
+		s.Empty(importing(s, alice, forge(t, bob.DID).archive()))
+		s.Empty(s.Post("com.atproto.server.activateAccount", "", alice.Access))
+		a := s.Accepted(s.Get("com.atproto.sync.getRepo?did=" + alice.DID.String()))
+		blocks, roots := blocksOf(t, []byte(a.Body))
+		c, err := repo.ParseCommit(blocks[roots[0]])
+		s.Check(err)
+		if c.DID != alice.DID {
+			t.Errorf("commit of %s, want %s", c.DID, alice.DID)
+		}
+		if err := c.Verify(servertest.Must(atcrypto.ParsePublicDIDKey(s.SigningKey(alice.DID)))); err != nil {
+			t.Error(err)
+		}
+		s.Accepted(s.Get("getRecord?repo=" + alice.DID.String() + "&collection=com.example.thing&rkey=k7"))
+	}, servertest.In("com.atproto.repo"))
 }
