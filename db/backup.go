@@ -111,6 +111,12 @@ var selectStoredBlobs = prepared(func(b *builder) bun.Query {
 	return b.limit(b.NewSelect().Model((*StoredBlob)(nil)).Where("(b.did, b.cid) > (?, ?)", b.p(), b.p()), "b.did, b.cid")
 })
 
+// HasBlobs reports whether the schema has blobs, which one that is behind need not.
+func (db *DB) HasBlobs(ctx context.Context) (bool, error) {
+	applied, err := db.appliedSteps(ctx)
+	return applied["0015_records"], err
+}
+
 // StoredBlobs returns up to limit blobs of all accounts, those after the given one, which
 // may be the zero one, in the order of their accounts and CIDs.
 func (q *queries) StoredBlobs(ctx context.Context, after StoredBlob, limit int) ([]StoredBlob, error) {

@@ -28,12 +28,17 @@ const draftName = ".unfinished"
 func backupCommand(config func(*cli.Command) configuration, envFile cli.Flag, stdout io.Writer) *cli.Command {
 	return &cli.Command{
 		Name:      "backup",
-		Usage:     "copy the database and its secrets, also while the server runs",
+		Usage:     "copy the database, its secrets and the blobs, also while the server runs",
 		ArgsUsage: "FOLDER",
 		Description: `Writes what the data directory has at one moment to FOLDER, which must be new or
 empty, checks that it is whole and opens with its secrets, and says how to restore
 it. FOLDER/` + databaseName + ` is there only when all of it is. With the secrets in it
 one can be the server: keep it where nobody else reads it.
+
+Blobs on the same disk are not copied, but get a second name there, as links: they
+take no more room, and are lost with that disk. Copy the folder to another one. Blobs
+in a bucket stay there. A server on a backup gives events numbers far above those that
+it has, so that relays take none for one that they know.
 
 Settings are found as "portico serve" finds them. What is kept in Postgres,
 pg_dump backs up.`,
@@ -62,8 +67,11 @@ pg_dump backs up.`,
 type backup struct {
 	Folder string       `json:"folder"`
 	Files  []backupFile `json:"files"`
+	Blobs  *backupBlobs `json:"blobs"`
 	// Keep is the secrets that the folder lacks.
 	Keep []keptSecret `json:"keep"`
+
+	settings *settings
 }
 
 type backupFile struct {
@@ -112,7 +120,7 @@ func (c configuration) backUp(ctx context.Context, folder string) (_ *backup, er
 		if err == nil {
 			return
 		}
-		err = errors.Join(err, os.RemoveAll(draft))
+		err = errors.Join(err, os.RemoveAll(draft), removeBlobs(folder))
 		for _, name := range []string{databaseName, secretsName} {
 			err = errors.Join(err, removeIfThere(filepath.Join(folder, name)))
 		}
@@ -120,8 +128,8 @@ func (c configuration) backUp(ctx context.Context, folder string) (_ *backup, er
 			err = errors.Join(err, os.Remove(folder))
 		}
 	}()
-	b := &backup{Folder: folder, Keep: s.kept()}
-	if err := store.Backup(ctx, filepath.Join(draft, databaseName)); err != nil {
+	b := &backup{Folder: folder, Keep: s.kept(), settings: s}
+	if b.Blobs, err = s.copyData(ctx, store, draft); err != nil {
 		return nil, err
 	}
 	secrets, err := os.ReadFile(filepath.Join(s.DataDirectory, secretsName))
@@ -231,6 +239,11 @@ func (c configuration) checkBackup(ctx context.Context, dir string) (err error) 
 // survive a power cut, and lists them.
 func finish(folder string) ([]backupFile, error) {
 	draft := filepath.Join(folder, draftName)
+	if blobs := filepath.Join(draft, blobsName); exists(blobs) {
+		if err := os.Rename(blobs, filepath.Join(folder, blobsName)); err != nil {
+			return nil, err
+		}
+	}
 	var files []backupFile
 	for _, name := range []string{secretsName, databaseName} {
 		info, err := os.Stat(filepath.Join(draft, name))
@@ -283,8 +296,19 @@ func (b *backup) report(envFile string) string {
 	for _, f := range b.Files {
 		lines = append(lines, fmt.Sprintf("  %-14s  %d bytes", f.Name, f.Size))
 	}
-	lines = append(lines, keepLines(b.Keep)...)
-	serve := "  PDS_DATA_DIRECTORY=" + shellWord(b.Folder) + " portico serve"
+	written, besides := b.Blobs.lines()
+	lines = append(append(append(lines, written...), keepLines(b.Keep)...), besides...)
+	serve := "  "
+	if s, blobs := b.settings, filepath.Join(b.Folder, blobsName); b.Blobs.Count > 0 {
+		// Settings that name a folder would find the blobs of now in it.
+		if s.BlobFolder != filepath.Join(s.DataDirectory, blobsName) {
+			serve += "PDS_BLOBSTORE_DISK_LOCATION=" + shellWord(blobs) + " "
+		}
+		if s.BlobTempFolder != "" {
+			serve += "PDS_BLOBSTORE_DISK_TMP_LOCATION=" + shellWord(filepath.Join(blobs, "tempt")) + " "
+		}
+	}
+	serve += "PDS_DATA_DIRECTORY=" + shellWord(b.Folder) + " portico serve"
 	if envFile != "" {
 		serve += " --env-file " + shellWord(envFile)
 	}

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	encoding "encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"portico/db"
+	"portico/impl/blob"
+	"portico/impl/repo/store"
+)
+
+// A poster is somebody who writes to a server.
+type poster struct {
+	url, DID, AccessJWT string
+}
+
+// ask calls a method with a body of some type, or gets what it answers when there is none.
+func (p *poster) ask(ctx context.Context, method, contentType, body string, out any) error {
+	verb := http.MethodPost
+	if contentType == "" {
+		verb = http.MethodGet
+	}
+	request, err := http.NewRequestWithContext(ctx, verb, p.url+"/xrpc/com.atproto."+method, strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	if contentType != "" {
+		request.Header.Set("Content-Type", contentType)
+	}
+	if p.AccessJWT != "" {
+		request.Header.Set("Authorization", "Bearer "+p.AccessJWT)
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return err
+	}
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %d %s", method, answer.StatusCode, text)
+	}
+	if raw, ok := out.(*[]byte); ok {
+		*raw = text
+		return nil
+	}
+	return encoding.Unmarshal(text, out)
+}
+
+// post writes a record with a key that names a blob with the text.
+func (p *poster) post(ctx context.Context, key, text string) error {
+	var uploaded struct{ Blob encoding.RawMessage }
+	if err := p.ask(ctx, "repo.uploadBlob", "text/plain", text, &uploaded); err != nil {
+		return err
+	}
+	record := fmt.Sprintf(`{"repo":%q,"collection":"com.example.note","rkey":%q,"record":{"blob":%s}}`, p.DID, key, uploaded.Blob)
+	return p.ask(ctx, "repo.createRecord", "application/json", record, new(struct{}))
+}
+
+// While somebody writes records with blobs and deletes them, backups are made. Each has
+// all the blobs that its database knows, and a server on it serves them.
+func TestBackupOfBlobsWhileOthersWrite(t *testing.T) {
+	dir := t.TempDir()
+	url, stop := serveIn(t, dir)
+	alice := &poster{url: url}
+	account := `{"handle":"alice.test","email":"alice@example.com","password":"correct-horse"}`
+	if err := alice.ask(t.Context(), "server.createAccount", "application/json", account, alice); err != nil {
+		t.Fatal(err)
+	}
+	if err := alice.post(t.Context(), "kept", "this one stays"); err != nil {
+		t.Fatal(err)
+	}
+	ended, enough := make(chan error, 1), make(chan struct{})
+	wrote := make(chan int)
+	go func() {
+		defer close(wrote)
+		for n := 0; ; n++ {
+			err := alice.post(t.Context(), fmt.Sprint(n), fmt.Sprint("note ", n))
+			if err == nil && n >= 2 {
+				gone := fmt.Sprintf(`{"repo":%q,"collection":"com.example.note","rkey":"%d"}`, alice.DID, n-2)
+				err = alice.ask(t.Context(), "repo.deleteRecord", "application/json", gone, new(struct{}))
+			}
+			if err != nil {
+				ended <- err
+				return
+			}
+			select {
+			case <-enough:
+				ended <- nil
+				return
+			case wrote <- n:
+			default:
+			}
+		}
+	}()
+	folders := t.TempDir()
+	var last string
+	for round := range 4 {
+		if _, ok := <-wrote; !ok {
+			t.Fatal(<-ended)
+		}
+		last = filepath.Join(folders, fmt.Sprint(round))
+		out, _, err := portico(t, []string{"PDS_DATA_DIRECTORY=" + dir}, "backup", "--json", last)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var made backup
+		if err := encoding.Unmarshal([]byte(out), &made); err != nil {
+			t.Fatal(err)
+		}
+		if count := checkBlobs(t, last); made.Blobs.Count != count || made.Blobs.Missing != 0 || count == 0 {
+			t.Errorf("backup %d says %+v of %d blobs", round, made.Blobs, count)
+		}
+	}
+	close(enough)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	stop()
+
+	// What becomes of the first server is nothing to the backup.
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	alice.url, _ = serveIn(t, last)
+	var record struct {
+		Value struct {
+			Blob struct {
+				Ref struct {
+					Link string `json:"$link"`
+				}
+			}
+		}
+	}
+	if err := alice.ask(t.Context(), "repo.getRecord?collection=com.example.note&rkey=kept&repo="+alice.DID, "", "", &record); err != nil {
+		t.Fatal(err)
+	}
+	var text []byte
+	if err := alice.ask(t.Context(), "sync.getBlob?did="+alice.DID+"&cid="+record.Value.Blob.Ref.Link, "", "", &text); err != nil || string(text) != "this one stays" {
+		t.Errorf("the blob is %q, %v", text, err)
+	}
+	if err := alice.post(t.Context(), "later", "after the restore"); err != nil {
+		t.Error(err)
+	}
+	if out, _, err := portico(t, []string{"PDS_DATA_DIRECTORY=" + last}, "repo", "verify", alice.DID); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// checkBlobs looks for every blob that the database of a backup knows, and counts them.
+func checkBlobs(t *testing.T, folder string) (count int) {
+	t.Helper()
+	known, err := openCopy(t.Context(), folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer known.Close()
+	disk, err := blob.OpenDisk(filepath.Join(folder, blobsName), "", blob.Bounds{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := known.StoredBlobs(t.Context(), db.StoredBlob{}, 10_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows {
+		name := blob.PermanentName(row.DID, store.CID(row.CID))
+		r, _, err := disk.Open(t.Context(), name)
+		if err != nil && row.TempKey != "" {
+			r, _, err = disk.Open(t.Context(), blob.TemporaryName(row.DID, row.TempKey))
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		cid, _, err := blob.Sum(r)
+		if r.Close(); err != nil || !bytes.Equal(cid[:], row.CID) {
+			t.Errorf("%s is %s, %v", name, cid, err)
+		}
+	}
+	return len(rows)
+}
