@@ -96,6 +96,7 @@ type account struct {
 	Refresh string `json:"refreshJwt"`
 
 	keys []string // of posts that it made
+	cid  string   // of the last one
 	blob string   // that a record of it names
 }
 

@@ -61,13 +61,14 @@ type write struct {
 
 type written struct {
 	URI     string
+	CID     string
 	Results []written
 }
 
 func (a *account) wrote(w written) {
 	for _, r := range append(w.Results, w) {
 		if r.URI != "" {
-			a.keys = append(a.keys, r.URI[strings.LastIndexByte(r.URI, '/')+1:])
+			a.keys, a.cid = append(a.keys, r.URI[strings.LastIndexByte(r.URI, '/')+1:]), r.CID
 		}
 	}
 }
@@ -139,15 +140,13 @@ func (c *client) listRecords(worker int) error {
 	return c.call(http.MethodGet, c.repo("listRecords")+"?limit=50&collection="+posts+"&repo="+a.DID, "", nil, nil)
 }
 
-// getBlocks asks for the last commit, for which the server must look wherever it keeps
-// blocks.
+// getBlocks asks for a record by its CID, of which the server keeps no index.
 func (c *client) getBlocks(worker int) error {
-	a := c.turn(worker)
-	var head struct{ CID string }
-	if err := c.call(http.MethodGet, c.sync("getLatestCommit")+"?did="+a.DID, "", nil, &head); err != nil {
+	a, err := c.written(worker)
+	if err != nil {
 		return err
 	}
-	_, err := c.send(http.MethodGet, c.sync("getBlocks")+"?did="+a.DID+"&cids="+head.CID, "", "", nil)
+	_, err = c.send(http.MethodGet, c.sync("getBlocks")+"?did="+a.DID+"&cids="+a.cid, "", "", nil)
 	return err
 }
 

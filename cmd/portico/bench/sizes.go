@@ -119,11 +119,11 @@ func (c *client) sizeTargets(p *launch.Process, n func(int) int) (all []*target)
 	add("createRecord", 2000, c.createRecord)
 	add("putRecord", 1000, c.putRecord)
 	add("applyWrites, 10", 500, c.applyWrites)
+	add("getBlocks", 20, c.getBlocks)
 	add("deleteRecord", 1000, c.deleteRecord)
 	add("getRecord", 2000, c.getRecord)
 	add("listRecords, 50", 1000, c.listRecords)
 	add("checkAccountStatus", 1000, c.checkAccountStatus)
-	add("getBlocks", 40, c.getBlocks)
 	return all
 }
 
