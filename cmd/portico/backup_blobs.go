@@ -120,7 +120,7 @@ func (b *backupBlobs) lines() (written, besides []string) {
 		besides = append(besides, "Blobs are in the bucket "+b.Bucket+" and in no backup: let it keep for some time what is removed.")
 	}
 	if b.Missing > 0 {
-		besides = append(besides, fmt.Sprintf("Blobs that the database knows, but that are not on the server: %d. \"portico blob verify\" names them.", b.Missing))
+		besides = append(besides, fmt.Sprintf("Blobs that the database knows, but that are not on the server: %d.", b.Missing))
 	}
 	return written, besides
 }

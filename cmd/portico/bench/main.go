@@ -40,7 +40,6 @@ import (
 	"os"
 	"regexp"
 	"slices"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -197,7 +196,7 @@ func run(ctx context.Context) error {
 		if err := former.startRepos(ctx, n, get, post); err != nil {
 			fmt.Fprintln(os.Stderr, "bench: the peer is not asked for repositories:", err)
 		}
-		if strings.HasSuffix(*peer, ".mjs") {
+		if former.reference {
 			err = errors.New("it is not a portico")
 		} else {
 			err = former.startLists(ctx, *peer, dir+"/peer", env, n)

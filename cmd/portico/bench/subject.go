@@ -16,11 +16,13 @@ import (
 // A subject is a binary that is measured: a server for the methods of users, and one with
 // many accounts for the lists of operators. The zero subject is nobody's.
 type subject struct {
-	server  *launch.Server
-	client  *client // of the users
-	lists   *lists
-	methods []*target
-	pages   []*target
+	server *launch.Server
+	client *client // of the users
+	// reference says that it is no portico.
+	reference bool
+	lists     *lists
+	methods   []*target
+	pages     []*target
 }
 
 // startSubject starts the server of a binary in dir. get and post are what its methods
@@ -32,7 +34,7 @@ func startSubject(ctx context.Context, binary, dir string, env []string, n func(
 			s.kill()
 		}
 	}()
-	if strings.HasSuffix(binary, ".mjs") {
+	if s.reference = strings.HasSuffix(binary, ".mjs"); s.reference {
 		s.server, err = startReference(ctx, binary, dir+"/data", env)
 	} else {
 		s.server, err = launch.StartServer(ctx, binary, dir+"/data", env...)
@@ -157,7 +159,11 @@ func (s *subject) stop() error {
 	if s.lists != nil {
 		errs = append(errs, s.lists.Stop())
 	}
-	if s.server != nil {
+	switch {
+	case s.server == nil:
+	case s.reference: // which does not end well when it is asked to
+		s.server.Kill()
+	default:
 		errs = append(errs, s.server.Stop())
 	}
 	return errors.Join(errs...)
