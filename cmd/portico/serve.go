@@ -371,8 +371,12 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		budgets.Hidden = func() { log.Warn(hiddenClients) }
 	}
 	sessions := &session.Sessions{DB: store, Tokens: tokens, Keys: keys, Budgets: budgets, Now: time.Now}
+	blobs, err := openBlobs(s, store, log)
+	if err != nil {
+		return nil, err
+	}
 	accounts := &account.Accounts{
-		DB: store, Sessions: sessions, Keys: keys, Budgets: budgets,
+		DB: store, Blobs: blobs, Sessions: sessions, Keys: keys, Budgets: budgets,
 		Directory: &plc.Client{URL: directoryURL, Deadline: account.Patience(s.SignupLease)},
 		Rotation:  s.RotationKey, Recovery: s.RecoveryDIDKey, Endpoint: s.PublicURL.String(), Holder: holder,
 		Lease: s.SignupLease, CleanupDelays: s.SignupCleanupAfter, Now: time.Now, Rand: rand.Reader, Log: log,
@@ -439,7 +443,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		names.AppView = identity.NewAppView(s.AppView.URL.String(), s.ResolverTimeout)
 	}
 	administration := &admin.Service{
-		DB: store, Accounts: accounts, DIDs: dids, Identities: ownDIDs,
+		DB: store, Blobs: blobs, Accounts: accounts, DIDs: dids, Identities: ownDIDs,
 		Credentials: account.Credentials{Budgets: budgets, Outbox: letters, Brand: s.brand(), Now: time.Now},
 		Passwords:   passwords, Outbox: letters, PasswordMinLength: s.PasswordMinLength, Now: time.Now,
 	}
@@ -449,10 +453,6 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 
 	hose := firehose.New(firehose.Stored(store), log, firehose.Options{})
-	blobs, err := openBlobs(s, store, log)
-	if err != nil {
-		return nil, err
-	}
 	nodes := tree.NewCache(nodeCache)
 	repositories := &repo.Service{
 		DB: store, Blobs: blobs, Keys: record.NewKeys(time.Now, mathrand.UintN(32)), Documents: documents, Accounts: accounts,

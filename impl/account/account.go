@@ -34,6 +34,7 @@ import (
 	"portico/db"
 	"portico/impl/account/session"
 	"portico/impl/audit"
+	"portico/impl/blob/rows"
 	"portico/impl/budget"
 	"portico/impl/identity/plc"
 	"portico/impl/keyring"
@@ -64,6 +65,7 @@ type Accounts struct {
 	Sessions  *session.Sessions
 	Keys      *keyring.Ring
 	Budgets   *budget.Ledger
+	Blobs     *rows.Blobs // nil: there are none
 	// Rotation signs PLC operations; Recovery is the operator's own rotation
 	// key, a did:key put before it, or empty.
 	Rotation atcrypto.PrivateKeyExportable

@@ -141,10 +141,10 @@ func (d *Deletions) handle(ctx context.Context, listed *db.Account) error {
 	case announce:
 		d.Accounts.Log.InfoContext(ctx, "announced a deletion", "did", did)
 	case carryOut:
-		d.Accounts.Forget(did)
+		d.Accounts.Forget(ctx, did)
 		d.Accounts.Log.InfoContext(ctx, "deleted an account as its owner asked", "did", did)
 	case clearOut:
-		d.Accounts.Forget(did)
+		d.Accounts.Forget(ctx, did)
 		d.Accounts.Log.InfoContext(ctx, "cleared an account that was never activated", "did", did)
 	}
 	return nil

@@ -195,8 +195,14 @@ func (a *Accounts) replaceEvents(ctx context.Context, tx *db.Tx, did syntax.DID,
 	return tx.AppendEvents(ctx, Events(did, said...)...)
 }
 
-// Forget drops what this process remembers of an account that was deleted.
-func (a *Accounts) Forget(did syntax.DID) { a.Keys.Forget(KeyPurpose, did.String()) }
+// Forget drops what this process remembers of an account that was deleted, and the files
+// of its blobs.
+func (a *Accounts) Forget(ctx context.Context, did syntax.DID) {
+	a.Keys.Forget(KeyPurpose, did.String())
+	if a.Blobs != nil {
+		a.Blobs.RemoveAccount(ctx, did)
+	}
+}
 
 func later(a, b time.Time) time.Time {
 	if a.After(b) {

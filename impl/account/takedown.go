@@ -99,6 +99,6 @@ func (a *Accounts) Remove(ctx context.Context, did syntax.DID) error {
 	if err != nil {
 		return fmt.Errorf("remove account %s: %w", did, err)
 	}
-	a.Forget(did)
+	a.Forget(ctx, did)
 	return nil
 }

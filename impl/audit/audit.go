@@ -47,6 +47,8 @@ const (
 	PasswordChanged       = "password_changed"
 	PLCOperationSigned    = "plc_operation_signed"
 	PLCOperationSubmitted = "plc_operation_submitted"
+	BlobTakedownLifted    = "blob_takedown_lifted"
+	BlobTakenDown         = "blob_taken_down"
 	RecordTakedownLifted  = "record_takedown_lifted"
 	RecordTakenDown       = "record_taken_down"
 	Repaired              = "repaired"

@@ -184,8 +184,10 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.Internet.Pay = func(ctx context.Context) error { return auth.LookUp(ctx, s.Budgets) }
 	sessions := &session.Sessions{DB: s.DB, Tokens: s.Tokens, Keys: s.Keys, Budgets: s.Budgets, Now: s.Now}
 	s.Outbox = &outbox.Outbox{DB: s.DB, Keys: s.Keys, Holder: "test", Now: s.Now, Log: log}
+	s.Blobs = &rows.Blobs{DB: s.DB, Store: Must(blob.OpenDisk(t.TempDir(), "", blob.Bounds{})), Now: s.Now, Log: log}
+	t.Cleanup(func() { s.Check(s.Blobs.Wait(context.Background())) })
 	accounts := &account.Accounts{
-		DB: s.DB, Directory: client, Sessions: sessions, Keys: s.Keys, Budgets: s.Budgets, Rotation: s.Rotation, Recovery: o.RecoveryKey,
+		DB: s.DB, Blobs: s.Blobs, Directory: client, Sessions: sessions, Keys: s.Keys, Budgets: s.Budgets, Rotation: s.Rotation, Recovery: o.RecoveryKey,
 		Endpoint: Endpoint, Holder: "test", Lease: time.Minute, CleanupDelays: account.DefaultCleanupDelays, Now: s.Now, Rand: rand.Reader, Log: log,
 	}
 	dids := &account.Verifier{Accounts: accounts, Directory: client, Documents: s.Internet}
@@ -208,7 +210,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		Directory: client, Log: log,
 	}
 	s.Admin = &admin.Service{
-		DB: s.DB, Accounts: accounts, DIDs: dids, Identities: identities,
+		DB: s.DB, Blobs: s.Blobs, Accounts: accounts, DIDs: dids, Identities: identities,
 		Credentials: account.Credentials{Budgets: s.Budgets, Outbox: s.Outbox, Brand: brand, Now: s.Now},
 		Passwords:   passwords, Outbox: s.Outbox, PasswordMinLength: o.Config.PasswordMinLength, Now: s.Now,
 	}
@@ -216,8 +218,6 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		DB: s.DB, Accounts: accounts, Handles: rules, Budgets: s.Budgets, Identities: identities, Credentials: s.Admin.Credentials, Domains: s.Domains, DIDs: dids, Passwords: passwords,
 		PasswordMinLength: o.Config.PasswordMinLength,
 	}
-	s.Blobs = &rows.Blobs{DB: s.DB, Store: Must(blob.OpenDisk(t.TempDir(), "", blob.Bounds{})), Now: s.Now, Log: log}
-	t.Cleanup(func() { s.Check(s.Blobs.Wait(context.Background())) })
 	s.Sync = &syncmethods.Service{
 		DB: s.DB, Blobs: s.Blobs, Firehose: firehose.New(firehose.Stored(s.DB), log, firehose.Options{}), Hostname: o.Config.Hostname, Now: s.Now,
 		Exports: export.New(s.DB, t.TempDir(), export.Bounds{}),

@@ -11,16 +11,17 @@ import (
 	"portico/api/atproto/repo"
 	"portico/api/xrpc"
 	"portico/db"
+	"portico/impl/repo/dagcbor"
 	"portico/impl/repo/store"
 )
 
-// GetSubjectStatus says whether an account or a record is taken down.
+// GetSubjectStatus says whether an account, a record or a blob is taken down.
 func (s *Service) GetSubjectStatus(ctx context.Context, p *api.GetSubjectStatusParams) (*api.GetSubjectStatusOutput, error) {
 	switch {
 	case p.Blob != nil && p.DID == nil:
 		return nil, xrpc.InvalidRequest("Must provide a did to request blob state")
 	case p.Blob != nil:
-		return nil, s.noPart(ctx, *p.DID)
+		return s.blobStatus(ctx, *p.DID, *p.Blob)
 	case p.URI != nil:
 		did, err := p.URI.Authority().AsDID()
 		if err != nil {
@@ -60,6 +61,28 @@ func (s *Service) recordStatus(ctx context.Context, did syntax.DID, uri syntax.A
 	cid := syntax.CID(store.CID(r.CID).String())
 	return &api.GetSubjectStatusOutput{
 		Subject: api.NewGetSubjectStatusOutputSubject(&repo.StrongRef{URI: uri, CID: cid}), Takedown: takedown,
+	}, nil
+}
+
+// blobStatus is that of a blob.
+func (s *Service) blobStatus(ctx context.Context, did syntax.DID, name syntax.CID) (*api.GetSubjectStatusOutput, error) {
+	cid, err := dagcbor.ParseCID(name.String())
+	if err != nil {
+		return nil, s.noPart(ctx, did)
+	}
+	b, err := s.DB.Blob(ctx, did, cid[:])
+	if errors.Is(err, db.ErrNotFound) {
+		return nil, s.noPart(ctx, did)
+	}
+	if err != nil {
+		return nil, err
+	}
+	takedown := &api.StatusAttr{Applied: b.TakenDown()}
+	if takedown.Applied {
+		takedown.Ref = &b.TakedownRef
+	}
+	return &api.GetSubjectStatusOutput{
+		Subject: api.NewGetSubjectStatusOutputSubject(&api.RepoBlobRef{DID: did, CID: name}), Takedown: takedown,
 	}, nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"portico/impl/account"
 	"portico/impl/account/password"
 	"portico/impl/audit"
+	"portico/impl/blob/rows"
 	"portico/impl/mail/outbox"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -23,6 +24,7 @@ import (
 // Service is the behaviour of com.atproto.admin. It is safe for concurrent use.
 type Service struct {
 	DB          *db.DB
+	Blobs       *rows.Blobs
 	Accounts    *account.Accounts
 	DIDs        *account.Verifier
 	Identities  *account.Identities

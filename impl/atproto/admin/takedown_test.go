@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"portico/db"
+
+	"portico/impl/servertest"
 )
 
 // subject is a request about an account.
@@ -172,5 +174,45 @@ func TestDesignSmallOnesUpdateSubjectStatusEchoesNoUnknownFields(t *testing.T) {
 		if got := strings.TrimSpace(a.Body); got != want {
 			t.Errorf("answer %s, want %s", got, want)
 		}
+	})
+}
+
+// A blob that is taken down is given to nobody, comes back neither with another upload
+// nor with another record, and is there again when that is lifted.
+func TestBlobTakedown(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		alice := f.SignUp("alice")
+		const text = "Content-Type: text/plain"
+		b := servertest.TextBlob("offending")
+		f.Accepted(f.Post("com.atproto.repo.uploadBlob", "offending", text, alice.Access))
+		f.Mention(alice.DID, "com.example.thing/1", b)
+		get := func() answer {
+			return f.Get("com.atproto.sync.getBlob?did=" + alice.DID.String() + "&cid=" + b.CID)
+		}
+		subject := `{"$type":"com.atproto.admin.defs#repoBlobRef","did":"` + alice.DID.String() + `","cid":"` + b.CID + `"}`
+		status := func(want string) {
+			t.Helper()
+			a := f.Accepted(f.Get("getSubjectStatus?did="+alice.DID.String()+"&blob="+b.CID, servertest.Admin))
+			if a.Body != `{"subject":`+subject+`,"takedown":`+want+`}` {
+				t.Errorf("status %s, want %s", a.Body, want)
+			}
+		}
+		f.Accepted(get())
+		status(`{"applied":false}`)
+		for range 2 {
+			f.Accepted(f.do("updateSubjectStatus", `{"subject":`+subject+`,"takedown":{"applied":true,"ref":"case 17"}}`))
+			status(`{"applied":true,"ref":"case 17"}`)
+			f.Refused(get(), 400, "InvalidRequest", "Blob not found")
+		}
+		f.Refused(f.Post("com.atproto.repo.uploadBlob", "offending", text, alice.Access), 400, "InvalidRequest", "Blob has been takendown, cannot re-upload")
+		f.Refused(f.Post("com.atproto.repo.createRecord", `{"repo":"`+alice.DID.String()+`","collection":"com.example.thing","record":{"b":{"$type":"blob","ref":{"$link":"`+
+			b.CID+`"},"mimeType":"text/plain","size":9}}}`, alice.Access), 400, "BlobNotFound", "Could not find blob: "+b.CID)
+		for range 2 {
+			f.Accepted(f.do("updateSubjectStatus", `{"subject":`+subject+`,"takedown":{"applied":false}}`))
+			status(`{"applied":false}`)
+			f.Accepted(get())
+		}
+		f.Refused(f.Get("getSubjectStatus?blob="+b.CID, servertest.Admin), 400, "InvalidRequest", "Must provide a did to request blob state")
+		f.Refused(f.Get("getSubjectStatus?did="+alice.DID.String()+"&blob="+cid, servertest.Admin), 400, "NotFound", "Subject not found")
 	})
 }

@@ -18,10 +18,12 @@ import (
 	"portico/impl/account"
 	"portico/impl/answer"
 	"portico/impl/audit"
+	"portico/impl/blob/rows"
 	"portico/impl/budget"
+	"portico/impl/repo/dagcbor"
 )
 
-// UpdateSubjectStatus takes accounts and records down and lifts that again, and switches
+// UpdateSubjectStatus takes accounts, records and blobs down and lifts that again, and switches
 // accounts off and on. Asked for nothing, it tells the network again how an account is.
 func (s *Service) UpdateSubjectStatus(ctx context.Context, in *api.UpdateSubjectStatusInput) (*api.UpdateSubjectStatusOutput, error) {
 	if in.Takedown != nil && in.Takedown.Applied && in.Deactivated != nil && !in.Deactivated.Applied {
@@ -82,7 +84,7 @@ func (s *Service) setTakedown(ctx context.Context, subject api.UpdateSubjectStat
 		}
 		return s.setRecordTakedown(ctx, did, subject.URI, takedown)
 	case *api.RepoBlobRef:
-		return s.setPartTakedown(ctx, subject.DID)
+		return s.setBlobTakedown(ctx, subject.DID, subject.CID, takedown)
 	case *xrpc.UnknownVariant:
 		return xrpc.InvalidRequest("Invalid subject (" + subject.Type + ")")
 	}
@@ -117,8 +119,27 @@ func (s *Service) setRecordTakedown(ctx context.Context, did syntax.DID, uri syn
 	return err
 }
 
-// setPartTakedown does nothing to a record or a blob that is not here, and none is
-// as yet.
+// setBlobTakedown does nothing to a blob that is not here.
+func (s *Service) setBlobTakedown(ctx context.Context, did syntax.DID, name syntax.CID, takedown *api.StatusAttr) error {
+	if err := s.setPartTakedown(ctx, did); err != nil {
+		return err
+	}
+	cid, err := dagcbor.ParseCID(name.String())
+	switch {
+	case err != nil:
+		return nil // no blob has such a name
+	case takedown.Applied:
+		err = s.Blobs.TakeDown(ctx, did, cid, s.reference(takedown))
+	default:
+		err = s.Blobs.Lift(ctx, did, cid)
+	}
+	if errors.Is(err, rows.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// setPartTakedown refuses to take down records and blobs of accounts that are not here.
 func (s *Service) setPartTakedown(ctx context.Context, did syntax.DID) error {
 	_, err := s.DB.AccountByDID(ctx, did)
 	if errors.Is(err, db.ErrNotFound) {

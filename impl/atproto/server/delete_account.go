@@ -49,7 +49,7 @@ func (s *Service) DeleteAccount(ctx context.Context, in *api.DeleteAccountInput)
 	if err != nil {
 		return answer.Code(err)
 	}
-	s.Accounts.Forget(a.DID)
+	s.Accounts.Forget(ctx, a.DID)
 	s.Log.InfoContext(ctx, "deleted an account", "did", a.DID)
 	return nil
 }

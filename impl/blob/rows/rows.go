@@ -19,6 +19,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
+	"portico/impl/audit"
 	"portico/impl/blob"
 	"portico/impl/repo/dagcbor"
 )
@@ -299,7 +300,10 @@ func (b *Blobs) TakeDown(ctx context.Context, did syntax.DID, cid dagcbor.CID, r
 			return err
 		}
 		temporary = row.TempKey != ""
-		return tx.SetBlobTakedown(ctx, did, cid[:], ref)
+		if err := tx.SetBlobTakedown(ctx, did, cid[:], ref); err != nil {
+			return err
+		}
+		return audit.Record(ctx, tx, b.Now(), did, audit.BlobTakenDown, cid.String()+" "+ref)
 	})
 	if err != nil || temporary {
 		return err
@@ -332,7 +336,10 @@ func (b *Blobs) Lift(ctx context.Context, did syntax.DID, cid dagcbor.CID) error
 		if err != nil {
 			return err
 		}
-		if err := tx.SetBlobTakedown(ctx, did, cid[:], ""); err != nil || row.TempKey != "" {
+		if err := tx.SetBlobTakedown(ctx, did, cid[:], ""); err != nil {
+			return err
+		}
+		if err := audit.Record(ctx, tx, b.Now(), did, audit.BlobTakedownLifted, cid.String()); err != nil || row.TempKey != "" {
 			return err
 		}
 		lost, err = tx.DeleteBlobs(ctx, did, [][]byte{cid[:]})
@@ -378,7 +385,26 @@ func (b *Blobs) discard(ctx context.Context, did syntax.DID, lost []db.Blob) {
 	})
 }
 
-// RemoveAccount removes all files of an account, after the COMMIT that deleted it.
+// RemoveAccount removes all files of an account, after the COMMIT that deleted it. Whoever
+// moves back here meanwhile keeps what they upload.
 func (b *Blobs) RemoveAccount(ctx context.Context, did syntax.DID) {
-	b.later(ctx, "blobs of an account", func(ctx context.Context) error { return b.Store.RemoveAccount(ctx, did) })
+	b.later(ctx, "blobs of an account", func(ctx context.Context) error {
+		cleaner := b.Cleaner()
+		for f, err := range b.Store.Files(ctx, did) {
+			if err == nil && (f.Name.Area == blob.Permanent || f.Name.Area == blob.Quarantine) {
+				var cid dagcbor.CID
+				if cid, err = dagcbor.ParseCID(f.Name.Key); err == nil {
+					err = cleaner.Discard(ctx, did, cid)
+				}
+			}
+			if err != nil {
+				return err
+			}
+		}
+		// The rest takes no time, unless there is an account again: then the cleaner does it.
+		if _, err := b.DB.AccountByDID(ctx, did); !errors.Is(err, db.ErrNotFound) {
+			return err
+		}
+		return b.Store.RemoveAccount(ctx, did)
+	})
 }
