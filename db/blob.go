@@ -223,8 +223,11 @@ var (
 			Where("r.did = ?", b.p()).Where("r.rev > ?", b.p()).Where("rb.did = r.did").Where("rb.path = r.path").Where("rb.cid > ?", b.p())
 		return b.limit(all, "rb.cid")
 	})
+	// One that is temporary although a record mentions it was uploaded when the server was
+	// killed: uploaded again it is kept.
 	selectMissing = prepared(func(b *builder) bun.Query {
-		row := b.NewSelect().Model((*Blob)(nil)).ColumnExpr("1").Where("b.did = rb.did").Where("b.cid = rb.cid").Limit(1)
+		row := b.NewSelect().Model((*Blob)(nil)).ColumnExpr("1").Where("b.did = rb.did").Where("b.cid = rb.cid").
+			Where("(b.temp_key IS NULL OR b.takedown_ref IS NOT NULL)").Limit(1)
 		all := b.NewSelect().Model((*RecordBlob)(nil)).ColumnExpr("min(rb.path) AS path").Column("cid").
 			Where("rb.did = ?", b.p()).Where("rb.cid > ?", b.p()).Where("(?) IS NULL", row).Group("rb.cid")
 		return b.limit(all, "rb.cid")
@@ -571,8 +574,8 @@ func (q *queries) cids(ctx context.Context, s *statement, did syntax.DID, args .
 }
 
 // MissingBlobs returns up to limit blobs that records of an account mention and that have
-// no row, each with the first of its records, in the order of their CIDs, from after one,
-// which may be nil.
+// no row, or one that is temporary, each with the first of its records, in the order of
+// their CIDs, from after one, which may be nil.
 func (q *queries) MissingBlobs(ctx context.Context, did syntax.DID, after []byte, limit int) ([]RecordBlob, error) {
 	missing, err := many[RecordBlob](ctx, q, selectMissing, did, bytesOf(after), limit)
 	return missing, wrap(err, "list missing blobs of %s", did)

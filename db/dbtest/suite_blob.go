@@ -157,6 +157,12 @@ func (s *suite) recordBlobs() {
 		s.ok(err)
 		return got
 	}
+	s.equal("missing, one that is temporary too", missing("", 9), mentions("a.b/1", "a\x00", "a.b/1", "b", "a.b.c/1", "c\xff", "a.b.c/1", "d"))
+	s.must(func(tx *db.Tx) error { return tx.SetBlobTakedown(ctx, alice, []byte("b"), "ref") })
+	s.equal("not one that is taken down", missing("a\x00", 1), mentions("a.b.c/1", "c\xff"))
+	s.must(func(tx *db.Tx) error {
+		return errors.Join(tx.SetBlobTakedown(ctx, alice, []byte("b"), ""), tx.KeepBlob(ctx, alice, []byte("b"), "key"))
+	})
 	s.equal("missing", missing("", 9), mentions("a.b/1", "a\x00", "a.b.c/1", "c\xff", "a.b.c/1", "d"))
 	s.equal("missing, a page", missing("a\x00", 1), mentions("a.b.c/1", "c\xff"))
 	named, err := s.db.NamedBlobs(ctx, alice, cids("d", "x", "b"))

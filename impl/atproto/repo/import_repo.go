@@ -32,11 +32,13 @@ func (s *Service) ImportRepo(ctx context.Context, in *xrpc.Body) error {
 			return answer.Spent(err)
 		}
 	}
-	if err := s.Imports.Import(ctx, caller.DID, in); err != nil {
+	lost, err := s.Imports.Import(ctx, caller.DID, in)
+	if err != nil {
 		return importError(err)
 	}
+	s.Blobs.Discard(ctx, caller.DID, lost)
 	// Blobs may have come before the records that mention them.
-	return s.Blobs.KeepNamed(ctx, caller.DID)
+	return s.Blobs.KeepNamed(context.WithoutCancel(ctx), caller.DID)
 }
 
 // importAgain is how long an import that finds too many others is best put off.

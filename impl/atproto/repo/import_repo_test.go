@@ -312,6 +312,71 @@ func TestImportRepoInBatches(t *testing.T) {
 	}, servertest.In("com.atproto.repo"))
 }
 
+// Blobs are kept as soon as an imported record mentions them, whichever comes first, and
+// go with the last record that does.
+func TestImportRepoWithBlobs(t *testing.T) {
+	servertest.Engines(t, func(t *testing.T, s *servertest.Server) {
+		m := moveTo(s, "alice")
+		upload := func(text string) {
+			t.Helper()
+			s.Accepted(s.Post("uploadBlob", text, m.Access, "Content-Type: text/plain"))
+		}
+		name := func(text string) dagcbor.CID { return dagcbor.Sum(dagcbor.CodecRaw, []byte(text)) }
+		missing := func() string {
+			t.Helper()
+			return s.Accepted(s.Get("listMissingBlobs", m.Access)).Body
+		}
+		kept := func(text string) bool {
+			t.Helper()
+			cid := name(text)
+			row, err := s.DB.Blob(t.Context(), m.DID, cid[:])
+			if errors.Is(err, db.ErrNotFound) {
+				return false
+			}
+			s.Check(err)
+			return row.TempKey == ""
+		}
+		records := some(5, "first")
+		for n, text := range []string{"early", "late", "cut off"} {
+			records[fmt.Sprintf("app.bsky.feed.post/3l%d", n)] = value(map[string]any{"file": map[string]any{
+				"$type": "blob", "mimeType": "text/plain", "size": len(text), "ref": name(text),
+			}})
+		}
+		upload("early")
+		upload("nobody's")
+		s.Accepted(m.send(m.archive(records).car()))
+		if !kept("early") || kept("nobody's") {
+			t.Error("what was uploaded first is not kept, or what no record mentions is")
+		}
+		// As a server that is killed in the midst of an upload leaves it.
+		cid := name("cut off")
+		s.Check(s.DB.Write(t.Context(), func(tx *db.Tx) error {
+			_, err := tx.LockRepo(t.Context(), m.DID)
+			return errors.Join(err, tx.InsertBlob(t.Context(), m.DID, db.Blob{CID: cid[:], MIME: "text/plain", Size: 7, TempKey: "gone", CreatedAt: s.Now()}))
+		}))
+		for _, text := range []string{"late", "cut off"} {
+			if got := missing(); !strings.Contains(got, name(text).String()) {
+				t.Errorf("%q is not among the missing: %s", text, got)
+			}
+			upload(text)
+			if !kept(text) {
+				t.Errorf("%q is not kept", text)
+			}
+		}
+		if got := strings.TrimSpace(missing()); got != `{"blobs":[]}` {
+			t.Errorf("missing: %s", got)
+		}
+		if row := m.has(records); row.ExpectedBlobs != 3 || row.ImportedBlobs != 4 {
+			t.Errorf("%d blobs expected, %d here", row.ExpectedBlobs, row.ImportedBlobs)
+		}
+		delete(records, "app.bsky.feed.post/3l1")
+		s.Accepted(m.send(m.archive(records).car()))
+		if row := m.has(records); kept("late") || row.ExpectedBlobs != 2 || row.ImportedBlobs != 3 {
+			t.Errorf("%d blobs expected, %d here", row.ExpectedBlobs, row.ImportedBlobs)
+		}
+	}, servertest.In("com.atproto.repo"))
+}
+
 // The repository of another DID may be brought along: some begin anew with what they had.
 func TestImportRepoOfAnotherDID(t *testing.T) {
 	s := servertest.New(t, servertest.In("com.atproto.repo"))

@@ -103,19 +103,22 @@ type Imported struct {
 // its end, or to where it is of no use. Its commit may be of anybody: some begin anew with
 // the records of a DID that they have lost.
 //
+// It returns the rows of blobs that no record mentions any more, which are removed: their
+// files may go.
+//
 // Errors that the archive is to blame for are ErrRoots, ErrNoCommit, ErrFutureRev, ErrTooMany, ErrQuota, *RecordError, those of [car.NewSpool],
 // [repo.ParseCommit] and [tree.Walk]. Others are ErrBusy; db.ErrStale when somebody else
 // has written to the repository meanwhile, again and again, or imports to it, too; and
 // db.ErrNotFound.
-func (i *Importer) Import(ctx context.Context, did syntax.DID, archive io.Reader) error {
+func (i *Importer) Import(ctx context.Context, did syntax.DID, archive io.Reader) (lost []db.Blob, err error) {
 	leave, err := i.queue.enter(ctx, i.Bounds, did)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer leave()
 	spool, err := car.NewSpool(ctx, i.queue.count(i.Bounds, did, archive), i.Dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer spool.Close()
 	// What the client waits for no longer is done nevertheless: half of it helps nobody.
@@ -124,12 +127,12 @@ func (i *Importer) Import(ctx context.Context, did syntax.DID, archive io.Reader
 	defer done()
 	commit, parsed, err := i.commit(spool)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for attempt := 1; ; attempt++ {
-		err := i.attempt(ctx, did, spool, commit, parsed)
+		lost, err := i.attempt(ctx, did, spool, commit, parsed)
 		if attempt == 3 || !errors.Is(err, db.ErrStale) {
-			return err
+			return lost, err
 		}
 	}
 }
@@ -158,19 +161,19 @@ func (i *Importer) commit(spool *car.Spool) (car.Block, *repo.Commit, error) {
 }
 
 // attempt imports once. It returns db.ErrStale when the repository was written to.
-func (i *Importer) attempt(ctx context.Context, did syntax.DID, spool *car.Spool, commit car.Block, parsed *repo.Commit) error {
+func (i *Importer) attempt(ctx context.Context, did syntax.DID, spool *car.Spool, commit car.Block, parsed *repo.Commit) (lost []db.Blob, err error) {
 	row, err := i.DB.Repo(ctx, did)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	unfinished, err := i.DB.UnfinishedImport(ctx, did)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	now := i.Now()
 	rev, err := repo.NextRev(now, max(syntax.TID(row.Rev), parsed.Rev))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	// First all is looked at; what is written is kept as long as it is little.
 	all := &difference{db: i.DB, did: did, spool: spool, row: row, rev: rev, now: now, moved: make(map[dagcbor.CID][]byte)}
@@ -186,23 +189,21 @@ func (i *Importer) attempt(ctx context.Context, did syntax.DID, spool *car.Spool
 	}
 	done := Imported{Commit: commit, Parsed: parsed, Rev: rev}
 	if done.Root, err = all.walk(ctx, parsed.Data); err != nil {
-		return err
+		return nil, err
 	}
 	done.Nodes, done.Records, done.Changed = all.nodes, all.records, all.changed
 	if i.MaxRecords > 0 && all.records > i.MaxRecords && all.records > row.Records {
-		return fmt.Errorf("%w: %d", ErrQuota, all.records)
+		return nil, fmt.Errorf("%w: %d", ErrQuota, all.records)
 	}
 	before := state{row.CommitCID, unfinished}
 	if few != nil {
-		return i.DB.Write(ctx, func(tx *db.Tx) error {
-			return i.finish(ctx, tx, did, before, now, few, nil, done)
-		})
+		return i.finish(ctx, did, before, now, few, nil, done)
 	}
 	return i.inBatches(ctx, all, before, done)
 }
 
 // inBatches writes the differences that all has found, which are many.
-func (i *Importer) inBatches(ctx context.Context, all *difference, before state, done Imported) error {
+func (i *Importer) inBatches(ctx context.Context, all *difference, before state, done Imported) ([]db.Blob, error) {
 	did := all.did
 	mark := rand.Text()
 	err := i.DB.Write(ctx, func(tx *db.Tx) error {
@@ -219,59 +220,63 @@ func (i *Importer) inBatches(ctx context.Context, all *difference, before state,
 		return tx.BeginImport(ctx, did, mark)
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	before.unfinished = mark
-	next, lost := new(changes), [][]byte(nil)
+	next, unnamed := new(changes), [][]byte(nil) // blobs
 	again := &difference{db: i.DB, did: did, spool: all.spool, row: all.row, rev: all.rev, now: all.now, moved: all.moved, again: true}
 	again.emit = func(c change) error {
 		next.add(c)
 		if next.rows < cmp.Or(i.Bounds.Batch, batch) && next.bytes < batchBytes {
 			return nil
 		}
-		var unnamed [][]byte
+		var more [][]byte
 		err := i.DB.WriteAlone(ctx, func(tx *db.Tx) error {
 			if _, err := before.lock(ctx, tx, did); err != nil {
 				return err
 			}
 			var err error
-			unnamed, err = next.write(ctx, tx, did)
+			more, err = next.write(ctx, tx, did)
 			return err
 		})
-		next, lost = new(changes), append(lost, unnamed...)
+		next, unnamed = new(changes), append(unnamed, more...)
 		return err
 	}
 	if _, err := again.walk(ctx, done.Root.CID); err != nil {
-		return err
+		return nil, err
 	}
-	return i.DB.Write(ctx, func(tx *db.Tx) error { return i.finish(ctx, tx, did, before, all.now, next, lost, done) })
+	return i.finish(ctx, did, before, all.now, next, unnamed, done)
 }
 
-// finish writes the last differences and ends the import.
+// finish writes the last differences and ends the import. Blobs of unnamed have lost
+// the records that mentioned them.
 func (i *Importer) finish(
-	ctx context.Context, tx *db.Tx, did syntax.DID, before state, now time.Time, last *changes, lost [][]byte, done Imported,
-) error {
-	if _, err := tx.LockAccount(ctx, did); err != nil {
-		return err
-	}
-	if _, err := before.lock(ctx, tx, did); err != nil {
-		return err
-	}
-	more, err := last.write(ctx, tx, did)
+	ctx context.Context, did syntax.DID, before state, now time.Time, last *changes, unnamed [][]byte, done Imported,
+) (lost []db.Blob, err error) {
+	err = i.DB.Write(ctx, func(tx *db.Tx) error {
+		if _, err := tx.LockAccount(ctx, did); err != nil {
+			return err
+		}
+		if _, err := before.lock(ctx, tx, did); err != nil {
+			return err
+		}
+		more, err := last.write(ctx, tx, did)
+		if err != nil {
+			return err
+		}
+		if err := i.Finish(ctx, tx, did, now, done); err != nil {
+			return err
+		}
+		lost, err = tx.DeleteBlobs(ctx, did, append(unnamed[:len(unnamed):len(unnamed)], more...))
+		if err != nil || before.unfinished == "" {
+			return err
+		}
+		return tx.EndImport(ctx, did)
+	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := i.Finish(ctx, tx, did, now, done); err != nil {
-		return err
-	}
-	// Of what no record names any more the files are found by the cleaner.
-	if _, err := tx.DeleteBlobs(ctx, did, append(lost, more...)); err != nil {
-		return err
-	}
-	if before.unfinished == "" {
-		return nil
-	}
-	return tx.EndImport(ctx, did)
+	return lost, nil
 }
 
 // A state is what an import finds and what must still be so when it writes.

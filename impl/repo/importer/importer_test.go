@@ -76,6 +76,15 @@ func (p *place) check(err error) {
 	}
 }
 
+// imports is check of an import that leaves no blob behind.
+func (p *place) imports(lost []db.Blob, err error) {
+	p.Helper()
+	p.check(err)
+	if len(lost) > 0 {
+		p.Errorf("lost %d blobs", len(lost))
+	}
+}
+
 // archive is a repository of n records of about a thousand bytes. It is never in memory.
 func (p *place) archive(did syntax.DID, n int) io.Reader {
 	p.Helper()
@@ -138,7 +147,7 @@ func TestMemoryOfAnImport(t *testing.T) {
 		}
 	})
 	began := time.Now()
-	p.check(p.Import(t.Context(), did, archive))
+	p.imports(p.Import(t.Context(), did, archive))
 	t.Logf("%d records in %v", *records, time.Since(began))
 	close(done)
 	watch.Wait()
@@ -175,7 +184,10 @@ func TestImportsAtOnce(t *testing.T) {
 	start := func(did syntax.DID, n int) (*slow, <-chan error) {
 		s := &slow{Reader: p.archive(did, n), asked: make(chan struct{}), let: make(chan struct{})}
 		result := make(chan error, 1)
-		go func() { result <- p.Import(t.Context(), did, s) }()
+		go func() {
+			_, err := p.Import(t.Context(), did, s)
+			result <- err
+		}()
 		return s, result
 	}
 	first, firstDone := start(alice, 10)
@@ -184,12 +196,12 @@ func TestImportsAtOnce(t *testing.T) {
 	for p.Waiting(alice) < 2 {
 		runtime.Gosched()
 	}
-	if err := p.Import(t.Context(), alice, p.archive(alice, 1)); !errors.Is(err, importer.ErrBusy) {
+	if _, err := p.Import(t.Context(), alice, p.archive(alice, 1)); !errors.Is(err, importer.ErrBusy) {
 		t.Errorf("a third import of an account: %v", err)
 	}
 	other, otherDone := start(bob, 5)
 	<-other.asked
-	if err := p.Import(t.Context(), carol, p.archive(carol, 1)); !errors.Is(err, importer.ErrBusy) {
+	if _, err := p.Import(t.Context(), carol, p.archive(carol, 1)); !errors.Is(err, importer.ErrBusy) {
 		t.Errorf("a fourth import: %v", err)
 	}
 	close(other.let)
@@ -213,10 +225,10 @@ func TestImportsAtOnce(t *testing.T) {
 	}
 	// What one account sends is no more than half of what all may.
 	p.Bounds.Bytes = 20_000
-	if err := p.Import(t.Context(), carol, p.archive(carol, 11)); !errors.Is(err, importer.ErrBusy) {
+	if _, err := p.Import(t.Context(), carol, p.archive(carol, 11)); !errors.Is(err, importer.ErrBusy) {
 		t.Errorf("more than may be: %v", err)
 	}
-	p.check(p.Import(t.Context(), carol, p.archive(carol, 5)))
+	p.imports(p.Import(t.Context(), carol, p.archive(carol, 5)))
 }
 
 // A commit that comes while an archive is looked at is not lost, and the import is made
@@ -240,7 +252,7 @@ func TestImportMeetsACommit(t *testing.T) {
 			}
 			return noon
 		}
-		p.check(p.Import(t.Context(), did, p.archive(did, 30)))
+		p.imports(p.Import(t.Context(), did, p.archive(did, 30)))
 		nodes, err := d.Nodes(t.Context(), did, nil, 1000)
 		p.check(err)
 		row, err := d.Repo(t.Context(), did)
@@ -261,14 +273,14 @@ func BenchmarkImport(b *testing.B) {
 			p.check(err)
 			empty, err := io.ReadAll(p.archive(did, 0))
 			p.check(err)
-			p.check(p.Import(b.Context(), did, bytes.NewReader(whole)))
+			p.imports(p.Import(b.Context(), did, bytes.NewReader(whole)))
 			for b.Loop() {
 				if !again {
 					b.StopTimer()
-					p.check(p.Import(b.Context(), did, bytes.NewReader(empty)))
+					p.imports(p.Import(b.Context(), did, bytes.NewReader(empty)))
 					b.StartTimer()
 				}
-				p.check(p.Import(b.Context(), did, bytes.NewReader(whole)))
+				p.imports(p.Import(b.Context(), did, bytes.NewReader(whole)))
 			}
 		})
 	}
