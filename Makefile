@@ -1,7 +1,7 @@
 # Go and make are all that is needed; whatever else a target uses, Go fetches.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test race not-run check generate module lexicons fuzz bench build interop compare crash
+.PHONY: help run test race not-run check generate module lexicons fuzz bench build interop compare crash relay
 
 API ?= 0.21.0
 FUZZTIME ?= 20s
@@ -43,9 +43,9 @@ check: ## all that must hold before a change goes in: generated code, vet, stati
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	go tool lexgen check
 	go vet ./...
-	go vet -tags interop,crash,compare ./cmd/portico/...
+	go vet -tags interop,crash,compare,relay ./cmd/portico/...
 	go tool staticcheck ./...
-	go tool staticcheck -tags interop,crash,compare ./cmd/portico/...
+	go tool staticcheck -tags interop,crash,compare,relay ./cmd/portico/...
 	@$(GOTEST) ./...; status=$$?; $(NOT_RUN); exit $$status
 
 module: ## put the module under a path of your own, MODULE (example.com/you/portico)
@@ -77,3 +77,6 @@ compare: build ## hold bin/portico's answers against the reference PDS's (needs 
 
 crash: build ## kill the server in the midst of sign-ups and of writes, ROUNDS (3) times, and look for what is broken
 	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags crash -count 1 -timeout 0 $(TESTFLAGS) ./cmd/portico/crash -rounds $(ROUNDS)
+
+relay: build ## let indigo's relay and tap read bin/portico under load (the first time builds them, which takes minutes)
+	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags relay -count 1 -timeout 20m $(TESTFLAGS) ./cmd/portico/relay

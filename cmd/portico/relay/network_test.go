@@ -1,0 +1,337 @@
+//go:build relay
+
+package relay
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"database/sql"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	_ "modernc.org/sqlite" // what relay and tap keep their state in
+
+	"portico/cmd/portico/launch"
+	"portico/impl/identity/directory"
+)
+
+const adminPassword = "9b1a2c63e7d84f50"
+
+// network is a server and its readers.
+type network struct {
+	*testing.T
+	dir    string
+	env    []string
+	server atomic.Pointer[launch.Server]
+
+	relay, tap *launch.Process
+
+	// before is the number of the last event that there was when the server was started
+	// anew. The relay asks again for some of what it has.
+	before      int64
+	asDirectory []string // environment in which the directory of this network is https://plc.directory
+}
+
+func (n *network) pds() *launch.Server { return n.server.Load() }
+
+func startNetwork(t *testing.T) *network {
+	n := &network{T: t, dir: t.TempDir()}
+	port := freePort(t)
+	plc := directory.New(directory.NewMemory(), time.Now, "relay", slog.New(slog.DiscardHandler))
+	d := httptest.NewServer(plc)
+	n.Cleanup(d.Close)
+	n.asDirectory = n.standIn(plc)
+	n.env = []string{
+		"PDS_PORT=" + port, "PDS_DID_PLC_URL=" + d.URL, "PDS_ADMIN_PASSWORD=" + adminPassword, "PDS_JWT_SECRET=f27f9ac1e1a17cd56cf6a3f1f5c2f8b3",
+	}
+	n.serve()
+	n.Cleanup(func() { n.pds().Kill() })
+
+	// The relay takes no host on loopback, not even from its admin.
+	at, metrics := freePort(t), freePort(t)
+	database := filepath.Join(n.dir, "relay.sqlite")
+	relay := func() {
+		n.relay = n.start("http://127.0.0.1:"+at+"/xrpc/_health", "relay", "--plc-host", d.URL, "serve", "--bind", "127.0.0.1:"+at,
+			"--metrics-listen", "127.0.0.1:"+metrics, "--db-url", "sqlite://"+database, "--persist-dir", filepath.Join(n.dir, "persist"),
+			"--allow-insecure-hosts", "--default-account-limit", "100000")
+	}
+	relay()
+	n.relay.Kill()
+	n.query(database, `INSERT INTO host (hostname, no_ssl, status, account_limit, last_seq) VALUES (?, 1, 'active', 100000, 0)`, "localhost:"+port)
+	relay()
+	tap := freePort(t)
+	n.tap = n.start("http://127.0.0.1:"+tap+"/health", "tap", "run", "--plc-url", d.URL, "--relay-url", "http://127.0.0.1:"+at,
+		"--bind", "127.0.0.1:"+tap, "--db-url", "sqlite://"+filepath.Join(n.dir, "tap.db"), "--full-network", "--disable-acks")
+	return n
+}
+
+// serve starts the server, for the first time or again.
+func (n *network) serve() {
+	s, err := launch.StartServer(n.Context(), binary, filepath.Join(n.dir, "pds"), n.env...)
+	if err != nil {
+		n.Fatal(err)
+	}
+	n.server.Store(s)
+	resp, err := http.Get(s.URL + "/xrpc/com.atproto.sync.getHostStatus?hostname=" + strings.TrimPrefix(s.URL, "http://"))
+	if err != nil {
+		n.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var status struct{ Seq int64 }
+	if err := json.NewDecoder(resp.Body).Decode(&status); err != nil {
+		n.Fatal(err)
+	}
+	n.before = status.Seq
+}
+
+func (n *network) start(ready, tool string, args ...string) *launch.Process {
+	n.Helper()
+	p, err := launch.Start(n.Context(), ready, n.dir, nil, filepath.Join(tools, tool), args...)
+	if err != nil {
+		n.Fatal(err)
+	}
+	n.Cleanup(p.Kill)
+	return p
+}
+
+func freePort(t *testing.T) string {
+	port, err := launch.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strconv.Itoa(port)
+}
+
+// query runs a statement on a database of SQLite and returns the rows, their columns
+// joined by blanks.
+func (n *network) query(database, statement string, args ...any) (rows []string) {
+	n.Helper()
+	d, err := sql.Open("sqlite", "file:"+database+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		n.Fatal(err)
+	}
+	defer d.Close()
+	found, err := d.QueryContext(n.Context(), statement, args...)
+	if err != nil {
+		n.Fatal(err)
+	}
+	defer found.Close()
+	columns, err := found.Columns()
+	for err == nil && found.Next() {
+		values, dest := make([]string, len(columns)), make([]any, len(columns))
+		for i := range values {
+			dest[i] = &values[i]
+		}
+		if err = found.Scan(dest...); err == nil {
+			rows = append(rows, strings.Join(values, " "))
+		}
+	}
+	if err == nil {
+		err = found.Err()
+	}
+	if err != nil {
+		n.Fatal(err)
+	}
+	return rows
+}
+
+// records are those that tap has of an account.
+func (n *network) records(did string) []string {
+	rows := n.query(filepath.Join(n.dir, "tap.db"), `SELECT collection || '/' || rkey, cid FROM repo_records WHERE did = ?`, did)
+	slices.Sort(rows)
+	return rows
+}
+
+// resynced waits until tap is at rev with an account, or beyond.
+func (n *network) resynced(did, rev string) {
+	n.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		rows := n.query(filepath.Join(n.dir, "tap.db"), `SELECT rev FROM repos WHERE did = ? AND state = 'active'`, did)
+		if len(rows) == 1 && rows[0] >= rev {
+			return
+		}
+		if time.Now().After(deadline) {
+			n.Errorf("%s: tap is at %q, the server at %s", did, rows, rev)
+			return
+		}
+	}
+}
+
+// settle waits until tap has what the server has.
+func (n *network) settle(l *load) {
+	n.Helper()
+	deadline := time.Now().Add(3 * time.Minute)
+	for _, p := range l.people {
+		want := l.list(p)
+		for got := n.records(p.did); !slices.Equal(got, want); got = n.records(p.did) {
+			if time.Now().After(deadline) {
+				n.Errorf("%s (%s): tap has %d records, the server %d (-server +tap):\n%s", p.did, p.handle, len(got), len(want), cmp.Diff(want, got))
+				break
+			}
+			time.Sleep(200 * time.Millisecond)
+		}
+	}
+}
+
+// complaints are the warnings and errors of relay and tap.
+func (n *network) complaints() (lines []string) {
+	for name, p := range map[string]*launch.Process{"relay": n.relay, "tap": n.tap} {
+		for line := range strings.Lines(p.Log()) {
+			var said struct {
+				Level, Msg string
+				Seq        int64
+			}
+			if err := json.Unmarshal([]byte(line), &said); err != nil {
+				continue // what it says before it logs
+			}
+			switch {
+			case said.Level != "WARN" && said.Level != "ERROR":
+			case said.Msg == "dialing failed", said.Msg == "host connection failed": // the server went away
+			case said.Msg == "resync failed" && strings.Contains(line, "connection refused"):
+			case said.Msg == "dropping commit with old rev" && said.Seq <= n.before:
+			default:
+				lines = append(lines, name+": "+strings.TrimSpace(line))
+			}
+		}
+	}
+	return lines
+}
+
+// keep writes the logs where they stay.
+func (n *network) keep() string {
+	dir, err := os.MkdirTemp("", "portico-relay-logs")
+	if err != nil {
+		n.Fatal(err)
+	}
+	for name, log := range map[string]string{"relay": n.relay.Log(), "tap": n.tap.Log(), "portico": n.pds().Log()} {
+		if err := os.WriteFile(filepath.Join(dir, name+".log"), []byte(log), 0o600); err != nil {
+			n.Error(err)
+		}
+	}
+	return dir
+}
+
+// verifyFirehose lets repo-tool look at every commit until stop is called.
+func (n *network) verifyFirehose() (stop func()) {
+	n.Helper()
+	var out bytes.Buffer
+	tool := exec.Command(filepath.Join(tools, "repo-tool"), "--log-level", "debug", "verify-firehose", "--relay-host", strings.Replace(n.pds().URL, "http", "ws", 1))
+	tool.Stdout, tool.Stderr = &out, &out
+	if err := tool.Start(); err != nil {
+		n.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- tool.Wait() }()
+	return func() {
+		select {
+		case err := <-ended:
+			n.Errorf("repo-tool verify-firehose ended: %v\n%s", err, out.String())
+			return
+		default:
+		}
+		tool.Process.Kill()
+		<-ended
+		commits := 0
+		for line := range strings.Lines(out.String()) {
+			if strings.Contains(line, "level=ERROR") || strings.Contains(line, "level=WARN") {
+				n.Errorf("repo-tool verify-firehose: %s", line)
+			}
+			if strings.Contains(line, "commit event") {
+				commits++
+			}
+		}
+		if commits == 0 {
+			n.Errorf("repo-tool verify-firehose saw no commit:\n%s", out.String())
+		}
+		n.Logf("repo-tool verify-firehose took %d commits", commits)
+	}
+}
+
+// repoTool runs a command of repo-tool on a file. It asks https://plc.directory and no
+// other.
+func (n *network) repoTool(command, file string) error {
+	tool := exec.CommandContext(n.Context(), filepath.Join(tools, "repo-tool"), command, file)
+	tool.Env = append(os.Environ(), n.asDirectory...)
+	if out, err := tool.CombinedOutput(); err != nil {
+		return fmt.Errorf("repo-tool %s: %w\n%s", command, err, out)
+	}
+	return nil
+}
+
+// standIn returns the environment in which a program takes plc for
+// https://plc.directory.
+func (n *network) standIn(plc http.Handler) []string {
+	n.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		n.Fatal(err)
+	}
+	about := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{"plc.directory"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	certificate, err := x509.CreateCertificate(rand.Reader, about, about, &key.PublicKey, key)
+	if err != nil {
+		n.Fatal(err)
+	}
+	file := filepath.Join(n.dir, "directory.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate}), 0o600); err != nil {
+		n.Fatal(err)
+	}
+	secure, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: key}}})
+	if err != nil {
+		n.Fatal(err)
+	}
+	world := &http.Server{Handler: plc}
+	go world.Serve(secure)
+	n.Cleanup(func() { world.Close() })
+
+	plain, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		n.Fatal(err)
+	}
+	proxy := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodConnect || r.Host != "plc.directory:443" {
+			http.Error(w, "nothing but the directory", http.StatusForbidden)
+			return
+		}
+		to, err := net.Dial("tcp", secure.Addr().String())
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		defer to.Close()
+		from, read, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer from.Close()
+		io.WriteString(from, "HTTP/1.1 200 OK\r\n\r\n")
+		go io.Copy(to, read)
+		io.Copy(from, to)
+	})}
+	go proxy.Serve(plain)
+	n.Cleanup(func() { proxy.Close() })
+	return []string{"HTTPS_PROXY=http://" + plain.Addr().String(), "SSL_CERT_FILE=" + file}
+}
