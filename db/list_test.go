@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -16,6 +17,10 @@ import (
 func fillLists(t testing.TB, d *db.DB) {
 	t.Helper()
 	const numbers = ` WITH RECURSIVE number (n) AS (SELECT 10000 UNION ALL SELECT n + 1 FROM number WHERE n < 19999) SELECT `
+	empty := "x''"
+	if !d.Exclusive() {
+		empty = "'\\x'::bytea"
+	}
 	err := d.Write(t.Context(), func(tx *db.Tx) error {
 		for _, text := range []string{
 			`INSERT INTO account (did, handle, email, state, created_at)` + numbers +
@@ -29,6 +34,8 @@ func fillLists(t testing.TB, d *db.DB) {
 			`UPDATE account SET deactivated_at = 1 WHERE created_at % 17 = 1`,
 			`UPDATE account SET takedown_ref = 'ref' WHERE created_at % 19 = 1`,
 			`UPDATE account SET state = 'creating' WHERE created_at % 97 BETWEEN 10 AND 12`,
+			`INSERT INTO repo (did, commit_cid, commit_block, rev, data_cid, layer, records, nodes, expected_blobs, imported_blobs)` + numbers +
+				`'did:plc:' || n, ` + empty + `, ` + empty + `, 'rev', ` + empty + `, 0, 0, 1, 0, 0 FROM number`,
 			`UPDATE account SET handle = 'user' || created_at || '.sub.test' WHERE created_at % 29 = 1`,
 		} {
 			if err := tx.Exec(t.Context(), text); err != nil {
@@ -88,6 +95,14 @@ var lists = map[string]func(t testing.TB, d *db.DB) (rows int, err error){
 	},
 	"all accounts, a later page": func(t testing.TB, d *db.DB) (int, error) {
 		all, err := d.Accounts(t.Context(), "did:plc:15000", 100)
+		return len(all), err
+	},
+	"repositories": func(t testing.TB, d *db.DB) (int, error) {
+		all, err := d.HostedRepos(t.Context(), time.Time{}, "", 100)
+		return len(all), err
+	},
+	"repositories, a later page": func(t testing.TB, d *db.DB) (int, error) {
+		all, err := d.HostedRepos(t.Context(), time.UnixMicro(15000), "did:plc:15000", 100)
 		return len(all), err
 	},
 	"search": func(t testing.TB, d *db.DB) (int, error) {

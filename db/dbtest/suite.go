@@ -42,6 +42,8 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"repositories", (*suite).repositories},
 		{"index of records", (*suite).recordIndex},
 		{"blobs of all", (*suite).storedBlobs},
+		{"hosted repositories", (*suite).hostedRepos},
+		{"snapshots", (*suite).snapshots},
 		{"nodes", (*suite).nodes},
 		{"nodes that move", (*suite).nodesMove},
 		{"paths of nodes", (*suite).nodesOnPaths},

@@ -61,3 +61,8 @@ ALTER TABLE event_counter ADD COLUMN outdated BIGINT NOT NULL DEFAULT 0;
 
 -- Repositories are listed in the order in which their accounts were made.
 CREATE INDEX account_created_at ON account (created_at, did);
+
+-- As in all tables: else what joins by a DID reads the whole, and revs are not compared
+-- bytewise.
+ALTER TABLE repo ALTER COLUMN did TYPE TEXT COLLATE "C", ALTER COLUMN rev TYPE TEXT COLLATE "C";
+ALTER TABLE node ALTER COLUMN did TYPE TEXT COLLATE "C", ALTER COLUMN rev TYPE TEXT COLLATE "C";

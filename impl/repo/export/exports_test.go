@@ -392,3 +392,32 @@ func BenchmarkArchive(b *testing.B) {
 		r.Close()
 	}
 }
+
+// While a hundred clients read slowly, SQLite's log does not grow: what is written is
+// moved into the database as ever.
+func TestSlowClientsDoNotKeepTheLog(t *testing.T) {
+	dir := t.TempDir()
+	d, err := db.Open(t.Context(), db.Config{Dir: dir, Synchronous: "OFF"})
+	check(t, err)
+	defer d.Close()
+	seed(t, d, 1000, 300)
+	e := export.New(d, t.TempDir(), export.Bounds{})
+	for n := range 100 {
+		r, err := e.Open(t.Context(), fmt.Sprint("address ", n%10), whole)
+		check(t, err)
+		defer r.Close()
+		_, err = io.ReadFull(r, make([]byte, 1000))
+		check(t, err)
+	}
+	e.Idle()
+	record := db.Record{Path: "com.example.post/x", CID: make([]byte, 36), Rev: "3zzzzzzzzzzzz", IndexedAt: noon, Value: make([]byte, 100_000)}
+	for range 300 { // 30 MB
+		check(t, d.Write(t.Context(), func(tx *db.Tx) error { return tx.PutRecords(t.Context(), somebody, record) }))
+	}
+	// SQLite moves it from 1,000 pages (4 MB) on.
+	log, err := os.Stat(dir + "/portico.sqlite-wal")
+	check(t, err)
+	if log.Size() > 12<<20 {
+		t.Errorf("the log has %d bytes", log.Size())
+	}
+}
