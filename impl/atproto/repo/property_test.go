@@ -217,6 +217,9 @@ func (m *model) clear(swap string, stale bool) {
 	for len(writes) > 190 {
 		m.send("applyWrites", "", false, writes[:190]...)
 		writes = writes[190:]
+		if swap != "" && !stale {
+			swap = m.head
+		}
 	}
 	var again []write
 	for _, path := range paths[:min(len(paths), m.random.IntN(4))] {
