@@ -36,7 +36,7 @@ func TestGetBlob(t *testing.T) {
 			t.Helper()
 			s.Accepted(a)
 			for name, want := range map[string]string{
-				"Content-Type": "text/plain", "Content-Length": "160000", "X-Content-Type-Options": "nosniff",
+				"Content-Type": "text/plain; charset=utf-8", "Content-Length": "160000", "X-Content-Type-Options": "nosniff",
 				"Content-Disposition":     `attachment; filename="` + cidOf(body).String() + `"`,
 				"Content-Security-Policy": "default-src 'none'; sandbox", "Cache-Control": "private",
 			} {

@@ -3,6 +3,7 @@ package sync
 import (
 	"context"
 	"errors"
+	"strings"
 
 	api "portico/api/atproto/sync"
 	"portico/api/xrpc"
@@ -31,7 +32,18 @@ func (s *Service) GetBlob(ctx context.Context, params *api.GetBlobParams) (*xrpc
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Disposition", `attachment; filename="`+cid.String()+`"`)
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
-	return &xrpc.Body{ReadCloser: body, ContentType: row.MIME, Size: row.Size}, nil
+	return &xrpc.Body{ReadCloser: body, ContentType: withCharset(row.MIME), Size: row.Size}, nil
+}
+
+// withCharset is the type of a blob as the reference sends it: of what is text it says that
+// it is UTF-8.
+func withCharset(mime string) string {
+	switch {
+	case strings.Contains(mime, ";"):
+	case strings.HasPrefix(mime, "text/"), strings.HasPrefix(mime, "application/json"), strings.HasPrefix(mime, "application/javascript"):
+		return mime + "; charset=utf-8"
+	}
+	return mime
 }
 
 func blobNotFound() error { return xrpc.InvalidRequest("Blob not found") }
