@@ -151,7 +151,7 @@ func both(t *testing.T, s step, reference, portico *side) (a, b *answer) {
 // A difference that is meant, under the row of the design that means it.
 type difference struct{ row, line string }
 
-var rowTitle = regexp.MustCompile(`^(DESIGN §10 row [0-9§.–, ]+|Beyond the reference|Pending): \S`)
+var rowTitle = regexp.MustCompile(`^(DESIGN §10 row ("[^"]+"|[^:"]+)|Beyond the reference|Pending): \S`)
 
 func readDifferences() ([]difference, error) {
 	text, err := os.ReadFile("differences.txt")
