@@ -194,6 +194,31 @@ func TestEventsOfActions(t *testing.T) {
 		u = s.SignUp("alice")
 		expect("sign-up", "#identity alice.test", "#account true", "#commit []", "#sync")
 
+		write := func(method, more string) {
+			t.Helper()
+			s.Accepted(s.Post("com.atproto.repo."+method, `{"repo":"`+u.DID.String()+`",`+more+`}`, u.Access))
+		}
+		const at, record = `"collection":"com.example.entry","rkey":"a"`, `"record":{"$type":"com.example.entry","n":1}`
+		write("createRecord", at+","+record)
+		expect("createRecord", "#commit [create com.example.entry/a]")
+		write("putRecord", at+`,"record":{"$type":"com.example.entry","n":2}`)
+		expect("putRecord", "#commit [update com.example.entry/a]")
+		write("putRecord", at+`,"record":{"$type":"com.example.entry","n":2}`) // nothing changes
+		op := func(kind, key, more string) string {
+			return `{"$type":"com.atproto.repo.applyWrites#` + kind + `","collection":"com.example.entry","rkey":"` + key + `"` + more + `}`
+		}
+		const value = `,"value":{"$type":"com.example.entry","n":3}`
+		write("applyWrites", `"writes":[`+op("create", "b", value)+","+op("delete", "a", "")+","+op("create", "c", value)+`]`)
+		expect("applyWrites", "#commit [create com.example.entry/b delete com.example.entry/a create com.example.entry/c]")
+		write("applyWrites", `"writes":[`+op("delete", "b", "")+","+op("create", "b", value)+`]`) // R1: nothing changes
+		write("applyWrites", `"writes":[`+op("create", "d", value)+","+op("delete", "d", "")+`]`) // R2: the same
+		write("applyWrites", `"writes":[]`)                                                       // R3: the same
+		write("applyWrites", `"writes":[`+op("update", "b", value)+`]`)                           // R4: the same
+		write("deleteRecord", at)                                                                 // is not there
+		write("deleteRecord", `"collection":"com.example.entry","rkey":"b"`)
+		expect("deleteRecord", "#commit [delete com.example.entry/b]")
+		s.Accepted(s.Post("com.atproto.repo.uploadBlob", "a blob", u.Access, "Content-Type: text/plain"))
+
 		s.Empty(s.Post("com.atproto.identity.updateHandle", `{"handle":"alicia.test"}`, u.Access))
 		expect("change of the handle", "#identity alicia.test")
 		u.Handle = "alicia.test"
@@ -217,6 +242,8 @@ func TestEventsOfActions(t *testing.T) {
 		expect("end of the takedown", "#account false deactivated")
 		admin(`,"deactivated":{"applied":false}`)
 		expect("activation by the operator", "#account true", "#identity alicia.test", "#sync")
+		s.Accepted(s.Post("com.atproto.admin.updateSubjectStatus", `{"subject":{"$type":"com.atproto.repo.strongRef","uri":"at://`+u.DID.String()+
+			`/com.example.entry/c","cid":"bafyreidfayvfuwqa7qlnopdjiqrxzs6blmoeu4rujcjtnci5beludirz2a"},"takedown":{"applied":true}}`, servertest.Admin))
 		admin(``)
 		expect("a status of which nothing is said", "#account true")
 
