@@ -125,6 +125,7 @@ These are the settings: environment variables, or lines of the file that
 			inviteCommand(o, envFile),
 			domainCommand(o, envFile),
 			repoCommand(o, envFile),
+			blobCommand(o, envFile),
 			logCommand(o, envFile),
 			budgetCommand(o, envFile),
 			mailCommand(config, envFile, stdout, stderr),

@@ -448,7 +448,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		Passwords:   passwords, Outbox: letters, PasswordMinLength: s.PasswordMinLength, Now: time.Now,
 	}
 	operators := &operator.Service{
-		DB: store, Accounts: accounts, Handles: rules, Budgets: budgets, Identities: ownDIDs, Credentials: administration.Credentials, Domains: domains, DIDs: dids,
+		DB: store, Blobs: blobs, Accounts: accounts, Handles: rules, Budgets: budgets, Identities: ownDIDs, Credentials: administration.Credentials, Domains: domains, DIDs: dids,
 		Passwords: passwords, PasswordMinLength: s.PasswordMinLength,
 	}
 

@@ -215,7 +215,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		Passwords:   passwords, Outbox: s.Outbox, PasswordMinLength: o.Config.PasswordMinLength, Now: s.Now,
 	}
 	s.Operator = &operator.Service{
-		DB: s.DB, Accounts: accounts, Handles: rules, Budgets: s.Budgets, Identities: identities, Credentials: s.Admin.Credentials, Domains: s.Domains, DIDs: dids, Passwords: passwords,
+		DB: s.DB, Blobs: s.Blobs, Accounts: accounts, Handles: rules, Budgets: s.Budgets, Identities: identities, Credentials: s.Admin.Credentials, Domains: s.Domains, DIDs: dids, Passwords: passwords,
 		PasswordMinLength: o.Config.PasswordMinLength,
 	}
 	s.Sync = &syncmethods.Service{

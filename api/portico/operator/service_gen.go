@@ -77,6 +77,14 @@ type Service interface {
 	// together. What takes counting is left out of each account, sessions and
 	// appPasswords: getAccount tells it.
 	ListAccounts(ctx context.Context, params *ListAccountsParams) (*ListAccountsOutput, error)
+	// ListBlobs is the query alt.portico.operator.listBlobs.
+	//
+	// List the blobs of an account, in the order of the bytes of their CIDs:
+	// those that were uploaded, or those that its records mention and that were
+	// not.
+	//
+	// Declared errors: [ErrListBlobsAccountNotFound].
+	ListBlobs(ctx context.Context, params *ListBlobsParams) (*ListBlobsOutput, error)
 	// ListDomains is the query alt.portico.operator.listDomains.
 	//
 	// List the domains under which the server gives handles, in the order that
@@ -139,6 +147,7 @@ type Policy interface {
 	GetRepo() xrpc.Policy[GetRepoParams]
 	InspectAccount() xrpc.Policy[InspectAccountParams]
 	ListAccounts() xrpc.Policy[ListAccountsParams]
+	ListBlobs() xrpc.Policy[ListBlobsParams]
 	ListDomains() xrpc.Policy[xrpc.None]
 	PutDomain() xrpc.Policy[PutDomainInput]
 	RemoveDomain() xrpc.Policy[RemoveDomainInput]
@@ -160,6 +169,7 @@ func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
 	r.GET("/xrpc/alt.portico.operator.getRepo", xrpc.Handle(&getRepo, p.GetRepo(), svc.GetRepo))
 	r.GET("/xrpc/alt.portico.operator.inspectAccount", xrpc.Handle(&inspectAccount, p.InspectAccount(), svc.InspectAccount))
 	r.GET("/xrpc/alt.portico.operator.listAccounts", xrpc.Handle(&listAccounts, p.ListAccounts(), svc.ListAccounts))
+	r.GET("/xrpc/alt.portico.operator.listBlobs", xrpc.Handle(&listBlobs, p.ListBlobs(), svc.ListBlobs))
 	r.GET("/xrpc/alt.portico.operator.listDomains", xrpc.Handle(&listDomains, p.ListDomains(), xrpc.WithoutInput(svc.ListDomains)))
 	r.POST("/xrpc/alt.portico.operator.putDomain", xrpc.Handle(&putDomain, p.PutDomain(), svc.PutDomain))
 	r.POST("/xrpc/alt.portico.operator.removeDomain", xrpc.Handle(&removeDomain, p.RemoveDomain(), xrpc.WithoutOutput(svc.RemoveDomain)))
@@ -219,6 +229,11 @@ func (c *Client) InspectAccount(ctx context.Context, params *InspectAccountParam
 // ListAccounts calls alt.portico.operator.listAccounts.
 func (c *Client) ListAccounts(ctx context.Context, params *ListAccountsParams) (*ListAccountsOutput, error) {
 	return xrpc.Do[ListAccountsParams, ListAccountsOutput](ctx, &c.Client, &listAccounts, params)
+}
+
+// ListBlobs calls alt.portico.operator.listBlobs.
+func (c *Client) ListBlobs(ctx context.Context, params *ListBlobsParams) (*ListBlobsOutput, error) {
+	return xrpc.Do[ListBlobsParams, ListBlobsOutput](ctx, &c.Client, &listBlobs, params)
 }
 
 // ListDomains calls alt.portico.operator.listDomains.

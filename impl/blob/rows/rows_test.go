@@ -452,3 +452,32 @@ func must[T any](v T, err error) T {
 	}
 	return v
 }
+
+func TestVerify(t *testing.T) {
+	worlds(t, func(w *world) {
+		for _, body := range []string{"one", "two", "taken"} {
+			_, err := w.upload(body)
+			w.ok(err)
+		}
+		w.ok(w.commit(nil, mention("p/1", "one"), mention("p/1", "taken")))
+		w.ok(w.TakeDown(w.Context(), alice, cidOf("taken"), "ref"))
+		verify := func(body string, want error) {
+			w.Helper()
+			cid := cidOf(body)
+			row, err := w.DB.Blob(w.Context(), alice, cid[:])
+			w.ok(err)
+			w.is(w.Verify(w.Context(), alice, row), want)
+			if want == nil {
+				row.Size++
+				w.is(w.Verify(w.Context(), alice, row), rows.ErrOtherBytes)
+			}
+		}
+		verify("one", nil)
+		verify("two", nil)
+		verify("taken", nil)
+		w.ok(w.store.Store.RemoveAccount(w.Context(), alice))
+		verify("one", rows.ErrNoBytes)
+		verify("two", rows.ErrNoBytes)
+		verify("taken", rows.ErrNoBytes)
+	})
+}

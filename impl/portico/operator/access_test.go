@@ -24,6 +24,7 @@ var requests = map[string]string{
 	"getLog":            "?did=" + nobody,
 	"getRepo":           "?did=" + nobody,
 	"inspectAccount":    "?did=" + nobody,
+	"listBlobs":         "?did=" + nobody,
 	"verifyRepo":        "?did=" + nobody,
 	"listAccounts":      "",
 	"listDomains":       "",

@@ -39,6 +39,9 @@ func (p Policy) InspectAccount() xrpc.Policy[api.InspectAccountParams] {
 func (p Policy) ListAccounts() xrpc.Policy[api.ListAccountsParams] {
 	return admin[api.ListAccountsParams](p)
 }
+func (p Policy) ListBlobs() xrpc.Policy[api.ListBlobsParams] {
+	return admin[api.ListBlobsParams](p)
+}
 func (p Policy) ListDomains() xrpc.Policy[xrpc.None] {
 	return admin[xrpc.None](p)
 }

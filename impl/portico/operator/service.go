@@ -10,6 +10,7 @@ import (
 	"portico/db"
 	"portico/impl/account"
 	"portico/impl/account/password"
+	"portico/impl/blob/rows"
 	"portico/impl/budget"
 	"portico/impl/identity/domain"
 	"portico/impl/identity/handle"
@@ -18,6 +19,7 @@ import (
 // Service is the behaviour of alt.portico.operator. It is safe for concurrent use.
 type Service struct {
 	DB          *db.DB
+	Blobs       *rows.Blobs
 	Budgets     *budget.Ledger
 	Accounts    *account.Accounts
 	Handles     *handle.Rules
