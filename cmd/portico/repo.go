@@ -19,6 +19,7 @@ func repoCommand(o operators, envFile cli.Flag) *cli.Command {
 		Commands: []*cli.Command{
 			repoExportCommand(o, one),
 			repoStatCommand(o, one),
+			repoImportCommand(o, one),
 			{
 				Name: "verify", ArgsUsage: "[ACCOUNT]",
 				Usage: "go through a repository, and say what is wrong with it",

@@ -458,10 +458,11 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		DB: store, Blobs: blobs, Keys: record.NewKeys(time.Now, mathrand.UintN(32)), Documents: documents, Accounts: accounts,
 		Records: &records.Writer{DB: store, Blobs: blobs, Keys: keys, Cache: nodes, Quota: s.RecordQuota, Now: time.Now},
 	}
+	operators.Imports = &importer.Importer{
+		DB: store, Dir: s.DataDirectory, MaxRecords: s.RecordQuota, Now: time.Now, Finish: accounts.FinishImport, Bounds: importer.Bounds{Bytes: max(importer.DefaultBytes, 2*s.MaxImportSize)},
+	}
 	if s.AcceptImports {
-		repositories.Imports = &importer.Importer{
-			DB: store, Dir: s.DataDirectory, MaxRecords: s.RecordQuota, Now: time.Now, Finish: accounts.FinishImport, Bounds: importer.Bounds{Bytes: max(importer.DefaultBytes, 2*s.MaxImportSize)},
-		}
+		repositories.Imports = operators.Imports
 	}
 
 	health := newHealth(store)

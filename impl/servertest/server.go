@@ -231,6 +231,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		Records: &records.Writer{DB: s.DB, Blobs: s.Blobs, Keys: s.Keys, Cache: tree.NewCache(1 << 20), Now: s.Now},
 		Imports: &importer.Importer{DB: s.DB, Dir: t.TempDir(), Now: s.Now, Finish: accounts.FinishImport},
 	}
+	s.Operator.Imports = s.Repo.Imports
 
 	gate := &auth.Gate{
 		DB: s.DB, Budgets: s.Budgets, Now: s.Now, Tokens: s.Tokens, AdminPassword: AdminPassword, ModService: o.ModService,

@@ -63,6 +63,15 @@ type Service interface {
 	//
 	// Declared errors: [ErrGetRepoRepoNotFound].
 	GetRepo(ctx context.Context, params *GetRepoParams) (*GetRepoOutput, error)
+	// ImportRepo is the procedure alt.portico.operator.importRepo.
+	//
+	// Put an archive in the place of the repository of an account, as
+	// com.atproto.repo.importRepo does for its owner. An account that is
+	// deactivated keeps the commit as it is until it is activated; for an
+	// active one a commit of its own is signed.
+	//
+	// Declared errors: [ErrImportRepoAccountNotFound].
+	ImportRepo(ctx context.Context, params *ImportRepoParams, in *xrpc.Body) error
 	// InspectAccount is the query alt.portico.operator.inspectAccount.
 	//
 	// Say what an account lacks or has wrong: its row, signing key and
@@ -145,6 +154,7 @@ type Policy interface {
 	GetBudgets() xrpc.Policy[GetBudgetsParams]
 	GetLog() xrpc.Policy[GetLogParams]
 	GetRepo() xrpc.Policy[GetRepoParams]
+	ImportRepo() xrpc.Policy[xrpc.Args[ImportRepoParams, xrpc.Body]]
 	InspectAccount() xrpc.Policy[InspectAccountParams]
 	ListAccounts() xrpc.Policy[ListAccountsParams]
 	ListBlobs() xrpc.Policy[ListBlobsParams]
@@ -167,6 +177,7 @@ func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
 	r.GET("/xrpc/alt.portico.operator.getBudgets", xrpc.Handle(&getBudgets, p.GetBudgets(), svc.GetBudgets))
 	r.GET("/xrpc/alt.portico.operator.getLog", xrpc.Handle(&getLog, p.GetLog(), svc.GetLog))
 	r.GET("/xrpc/alt.portico.operator.getRepo", xrpc.Handle(&getRepo, p.GetRepo(), svc.GetRepo))
+	r.POST("/xrpc/alt.portico.operator.importRepo", xrpc.Handle(&importRepo, p.ImportRepo(), xrpc.WithParamsWithoutOutput(svc.ImportRepo)))
 	r.GET("/xrpc/alt.portico.operator.inspectAccount", xrpc.Handle(&inspectAccount, p.InspectAccount(), svc.InspectAccount))
 	r.GET("/xrpc/alt.portico.operator.listAccounts", xrpc.Handle(&listAccounts, p.ListAccounts(), svc.ListAccounts))
 	r.GET("/xrpc/alt.portico.operator.listBlobs", xrpc.Handle(&listBlobs, p.ListBlobs(), svc.ListBlobs))
@@ -219,6 +230,12 @@ func (c *Client) GetLog(ctx context.Context, params *GetLogParams) (*GetLogOutpu
 // GetRepo calls alt.portico.operator.getRepo.
 func (c *Client) GetRepo(ctx context.Context, params *GetRepoParams) (*GetRepoOutput, error) {
 	return xrpc.Do[GetRepoParams, GetRepoOutput](ctx, &c.Client, &getRepo, params)
+}
+
+// ImportRepo calls alt.portico.operator.importRepo.
+func (c *Client) ImportRepo(ctx context.Context, params *ImportRepoParams, in *xrpc.Body) error {
+	_, err := xrpc.Do[xrpc.Args[ImportRepoParams, xrpc.Body], xrpc.None](ctx, &c.Client, &importRepo, &xrpc.Args[ImportRepoParams, xrpc.Body]{Params: *params, Input: *in})
+	return err
 }
 
 // InspectAccount calls alt.portico.operator.inspectAccount.

@@ -27,7 +27,7 @@ const keyPurpose = "atproto"
 
 const (
 	seedBatch = 1000 // records or nodes that one transaction writes
-	seedGroup = 100  // accounts that one transaction makes
+	seedGroup = 500  // accounts that one transaction makes
 )
 
 // A seeding fills the database of a server that does not run.
@@ -40,7 +40,7 @@ type seeding struct {
 // seed makes so many accounts with so many posts each in the database in dir. They have
 // keys that the server can open, and DIDs that no directory knows.
 func seed(ctx context.Context, dir string, accounts, records int) (err error) {
-	store, err := db.Open(ctx, db.Config{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+	store, err := db.Open(ctx, db.Config{Dir: dir, Synchronous: "OFF", Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}

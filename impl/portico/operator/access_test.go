@@ -23,6 +23,7 @@ var requests = map[string]string{
 	"getBudgets":        "?who=192.0.2.1",
 	"getLog":            "?did=" + nobody,
 	"getRepo":           "?did=" + nobody,
+	"importRepo":        "",
 	"inspectAccount":    "?did=" + nobody,
 	"listBlobs":         "?did=" + nobody,
 	"verifyRepo":        "?did=" + nobody,

@@ -33,6 +33,11 @@ func (p Policy) GetLog() xrpc.Policy[api.GetLogParams] {
 func (p Policy) GetRepo() xrpc.Policy[api.GetRepoParams] {
 	return admin[api.GetRepoParams](p)
 }
+func (p Policy) ImportRepo() xrpc.Policy[xrpc.Args[api.ImportRepoParams, xrpc.Body]] {
+	policy := admin[xrpc.Args[api.ImportRepoParams, xrpc.Body]](p)
+	policy.MaxBody = anySize
+	return policy
+}
 func (p Policy) InspectAccount() xrpc.Policy[api.InspectAccountParams] {
 	return admin[api.InspectAccountParams](p)
 }
@@ -60,6 +65,9 @@ func (p Policy) ResetPassword() xrpc.Policy[api.ResetPasswordInput] {
 func (p Policy) VerifyRepo() xrpc.Policy[api.VerifyRepoParams] {
 	return admin[api.VerifyRepoParams](p)
 }
+
+// anySize is more than any archive has: what the importer takes is its own matter.
+const anySize = 1 << 50
 
 func admin[In any](p Policy) xrpc.Policy[In] {
 	return xrpc.Policy[In]{Auth: p.Gate.Admin(), Limits: xrpc.GlobalLimitOnly[In]()}

@@ -14,6 +14,7 @@ import (
 	"portico/impl/budget"
 	"portico/impl/identity/domain"
 	"portico/impl/identity/handle"
+	"portico/impl/repo/importer"
 )
 
 // Service is the behaviour of alt.portico.operator. It is safe for concurrent use.
@@ -28,6 +29,7 @@ type Service struct {
 	Domains     *domain.Domains
 	DIDs        *account.Verifier
 	Passwords   *password.Hasher
+	Imports     *importer.Importer
 	// PasswordMinLength is in UTF-16 code units.
 	PasswordMinLength int
 }
