@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -135,11 +136,40 @@ func Prepare(
 		return nil, fmt.Errorf("write to repository of %s: %w", did, err)
 	}
 	d.stored = newRecords(change.Ops, writes, signed.Rev, now)
+	orderReplacement(change.Ops, row.Records)
 	d.Event = event.Commit{
 		Repo: did, Commit: signed.Commit.CID, Rev: signed.Rev, Since: syntax.TID(row.Rev), PrevData: CID(row.DataCID),
 		Ops: change.Ops, Blocks: signed.Archive,
 	}
 	return d, nil
+}
+
+// orderReplacement puts the operations of a commit that leaves none of the records before
+// into an order that indigo can undo. It sorts them by an order that is none (an operation
+// that is no deletion may be less than a deletion and greater), so that what comes of it
+// goes by what there was; and if it undoes all creations before the first deletion, the
+// tree that it empties keeps its height, and gets a wrong root.
+func orderReplacement(ops []tree.Op, before int) {
+	deleted := 0
+	for _, op := range ops {
+		if op.Action == tree.Delete {
+			deleted++
+		}
+	}
+	if deleted == 0 || deleted < before || deleted == len(ops) {
+		return
+	}
+	slices.SortFunc(ops, func(a, b tree.Op) int {
+		switch {
+		case a.Action != tree.Delete && b.Action == tree.Delete:
+			return -1
+		case a.Action == tree.Delete && b.Action != tree.Delete:
+			return 1
+		case a.Action == tree.Delete:
+			return strings.Compare(a.Path, b.Path)
+		}
+		return strings.Compare(b.Path, a.Path)
+	})
 }
 
 // newRecords are the rows of what writes leave there.

@@ -248,6 +248,28 @@ func TestRandomWrites(t *testing.T) {
 	})
 }
 
+// A commit that leaves none of the records before is one that indigo inverts, in whatever
+// order it was written.
+func TestReplacedRecords(t *testing.T) {
+	repositories(t, func(t *testing.T, r *repository) {
+		random := rand.New(rand.NewPCG(3, 4))
+		for n := range 150 {
+			var writes []tree.Write
+			for path := range r.records {
+				writes = append(writes, tree.Write{Action: tree.Delete, Path: path})
+			}
+			for i := range 1 + random.IntN(2) {
+				writes = append(writes, create(fmt.Sprintf("com.example.%c/%d-%d-%d", 'a'+rune(random.IntN(3)), n, i, random.IntN(1000)))...)
+			}
+			if n%2 == 0 {
+				random.Shuffle(len(writes), func(i, j int) { writes[i], writes[j] = writes[j], writes[i] })
+			}
+			r.commit(writes...)
+			r.matches()
+		}
+	})
+}
+
 // What fails leaves the repository as it was.
 func TestRefusedWrites(t *testing.T) {
 	repositories(t, func(t *testing.T, r *repository) {
