@@ -111,16 +111,21 @@ func (b *Blobs) Upload(ctx context.Context, did syntax.DID, r io.Reader, limit i
 		return up, err
 	}
 	in, err := b.insertWhenFree(ctx, did, up)
+	for n := 1; err == nil && in.kept && n < attempts; n++ {
+		// What the file of a permanent blob has lost comes back with an upload.
+		if err = b.Store.MakePermanent(ctx, did, up.Key, up.CID); !errors.Is(err, blob.ErrNotFound) {
+			break
+		}
+		// The last record that mentioned it went just now, and its file with it.
+		in, err = b.insertWhenFree(ctx, did, up)
+	}
 	spare := up.Key
 	switch {
 	case errors.Is(err, ErrQuota), errors.Is(err, ErrTakenDown), errors.Is(err, db.ErrBlobClaimed):
-	case err != nil:
+	case err != nil && !in.kept:
 		// Whether there was a COMMIT is not known: the file may have a row.
 		return up, fmt.Errorf("store upload: %w", err)
-	case in.kept:
-		// What the file of a permanent blob has lost comes back with an upload.
-		err = b.Store.MakePermanent(ctx, did, up.Key, up.CID)
-	default:
+	case !in.kept:
 		spare = in.replaced
 	}
 	if spare != "" {
