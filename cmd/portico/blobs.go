@@ -30,8 +30,7 @@ func (s *settings) checkBlobs(given func(name string) string, add func(variable,
 	}
 	if (given("PDS_BLOBSTORE_S3_ACCESS_KEY_ID") == "") != (given("PDS_BLOBSTORE_S3_SECRET_ACCESS_KEY") == "") {
 		add(cmp.Or(missing(given, "PDS_BLOBSTORE_S3_ACCESS_KEY_ID"), "PDS_BLOBSTORE_S3_SECRET_ACCESS_KEY"), "is missing: the two access keys go together")
-	}
-	if _, err := blob.OpenS3(s.BlobBucket); err != nil {
+	} else if _, err := blob.OpenS3(s.BlobBucket); err != nil {
 		add("PDS_BLOBSTORE_S3_ENDPOINT", "and its bucket can't be used: "+err.Error())
 	}
 }

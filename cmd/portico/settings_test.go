@@ -615,7 +615,7 @@ func TestPrintingShowsNoSecret(t *testing.T) {
 		secrets, environ = append(secrets, "user-"+name, "shown-"+name), append(environ, name+"=https://user-"+name+":shown-"+name+"@host.example/x")
 	}
 	environ = append(environ, "PDS_BSKY_APP_VIEW_DID=did:web:host.example", "PDS_MOD_SERVICE_DID=did:web:host.example")
-	environ = append(environ, "PDS_EMAIL_FROM_ADDRESS=Portico <pds@example.com>", "PDS_MODERATION_EMAIL_ADDRESS=mod@example.com", "PDS_PORT=3000")
+	environ = append(environ, "PDS_BLOBSTORE_S3_BUCKET=bucket", "PDS_EMAIL_FROM_ADDRESS=Portico <pds@example.com>", "PDS_MODERATION_EMAIL_ADDRESS=mod@example.com", "PDS_PORT=3000")
 	s := mustRead(t, environ...)
 
 	var b bytes.Buffer

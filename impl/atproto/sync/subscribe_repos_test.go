@@ -209,7 +209,8 @@ func TestEventsOfActions(t *testing.T) {
 		}
 		const value = `,"value":{"$type":"com.example.entry","n":3}`
 		write("applyWrites", `"writes":[`+op("create", "b", value)+","+op("delete", "a", "")+","+op("create", "c", value)+`]`)
-		expect("applyWrites", "#commit [create com.example.entry/b delete com.example.entry/a create com.example.entry/c]")
+		// It replaces all records, and of those what is created comes first.
+		expect("applyWrites", "#commit [create com.example.entry/c create com.example.entry/b delete com.example.entry/a]")
 		write("applyWrites", `"writes":[`+op("delete", "b", "")+","+op("create", "b", value)+`]`) // R1: nothing changes
 		write("applyWrites", `"writes":[`+op("create", "d", value)+","+op("delete", "d", "")+`]`) // R2: the same
 		write("applyWrites", `"writes":[]`)                                                       // R3: the same

@@ -11,6 +11,7 @@ import (
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/identity/plc"
+	"portico/impl/repo/store"
 	"portico/impl/servertest"
 )
 
@@ -60,6 +61,9 @@ func TestEveryActionIsRecorded(t *testing.T) {
 		}
 		var operation string
 		reserved := ""
+		bob := s.SignUp("bob")
+		s.Accepted(s.Post("com.atproto.repo.createRecord", fmt.Sprintf(`{"repo":%q,"collection":"com.example.note","record":{"text":"mine"}}`, bob.DID), bob.Access))
+		archive := s.Accepted(s.Get("com.atproto.sync.getRepo?did=" + bob.DID.String())).Body
 
 		tried := map[string]bool{server + "createAccount": true, own + "createAccount": true}
 		if log := s.log(did, 500); len(log) != 1 || !strings.HasSuffix(log[0], " account_created by stranger from 127.0.0.1: alice.test") {
@@ -184,6 +188,9 @@ func TestEveryActionIsRecorded(t *testing.T) {
 				s.ChangeDID(alice.DID, func(d *plc.Data) { d.SetHandle("else.test") })
 				return operator(own+"repairAccount", `{"did":%q}`, did)
 			}, 200, "repaired by admin from 192.0.2.2: did_handle"},
+			{own + "importRepo", func() servertest.Answer {
+				return s.Post(own+"importRepo?did="+did, archive, servertest.Admin, adminIs, "Content-Type: application/vnd.ipld.car")
+			}, 200, "repository_imported by admin from 192.0.2.2: " + store.CID(servertest.Must(s.DB.Repo(t.Context(), bob.DID)).CommitCID).String()},
 
 			{server + "deactivateAccount", func() servertest.Answer {
 				return owner(server+"deactivateAccount", `{"deleteAfter":"2027-01-01T00:00:00Z"}`)
