@@ -20,11 +20,15 @@ const blobsName = "blobs"
 // blobPage is how many blobs are copied at a time.
 const blobPage = 1000
 
+// databaseCopies is how often the database is copied for a backup at most.
+const databaseCopies = 5
+
 // backupBlobs is what a backup has of the blobs.
 type backupBlobs struct {
 	Count int   `json:"count"`
 	Bytes int64 `json:"bytes"`
-	// Missing is how many of those that the database knows were not where they belong.
+	// Missing is how many of those that the database knows were not where they belong any
+	// more when they were copied.
 	Missing int `json:"missing"`
 	// Bucket is where the blobs are instead; empty: in the folder.
 	Bucket string `json:"bucket,omitempty"`
@@ -33,10 +37,11 @@ type backupBlobs struct {
 // copyData copies the database to the folder draft, and then the blobs that the copy
 // knows, while the server goes on. A blob may go before it is copied, with the last record
 // that names it: then the database is copied again, and what is not there yet. What is
-// still missing is missing from the server.
+// still missing is missing from the server; or, where so much is deleted that the last
+// copy is behind, too, of a record that was deleted since.
 func (s *settings) copyData(ctx context.Context, from *db.DB, draft string) (*backupBlobs, error) {
 	var before map[string]bool
-	for {
+	for copies := 1; ; copies++ {
 		file := filepath.Join(draft, databaseName)
 		if err := removeIfThere(file); err != nil {
 			return nil, err
@@ -55,7 +60,7 @@ func (s *settings) copyData(ctx context.Context, from *db.DB, draft string) (*ba
 		for name := range missing {
 			again = again || !before[name]
 		}
-		if !again {
+		if !again || copies == databaseCopies {
 			return b, nil
 		}
 		before = missing
@@ -120,7 +125,7 @@ func (b *backupBlobs) lines() (written, besides []string) {
 		besides = append(besides, "Blobs are in the bucket "+b.Bucket+" and in no backup: let it keep for some time what is removed.")
 	}
 	if b.Missing > 0 {
-		besides = append(besides, fmt.Sprintf("Blobs that the database knows, but that are not on the server: %d.", b.Missing))
+		besides = append(besides, fmt.Sprintf("Blobs that the database knows, but that were not on the server: %d.", b.Missing))
 	}
 	return written, besides
 }
