@@ -134,10 +134,15 @@ func (l *load) live(p *person) {
 		deactivate()
 		activate()
 	case 2: // Brings back what it deleted.
-		archive, _ := l.try(p, http.MethodGet, "com.atproto.sync.getRepo?did="+p.did, "", nil)
-		if have := p.some(); have != "" {
-			l.write(p, "deleteRecord", p.remove(have))
+		have := p.some()
+		if have == "" {
+			return
 		}
+		archive, _ := l.try(p, http.MethodGet, "com.atproto.sync.getRepo?did="+p.did, "", nil)
+		l.write(p, "deleteRecord", p.remove(have))
+		// A relay drops what it learns of an account that is off by then, and a #sync of the
+		// tree that tap still has is none to tap.
+		l.resynced(p)
 		deactivate()
 		l.try(p, http.MethodPost, "com.atproto.repo.importRepo", "application/vnd.ipld.car", archive)
 		activate()
