@@ -80,8 +80,8 @@ var (
 	selectValuesSince = prepared(func(b *builder) bun.Query {
 		return b.valueBlocks().Where("r.rev > ?", b.p()).OrderExpr("r.rev")
 	})
-	selectNodesNamed  = prepared(func(b *builder) bun.Query { return b.named(b.nodeBlocks(), "n.cid") })
-	selectValuesNamed = prepared(func(b *builder) bun.Query { return b.named(b.valueBlocks(), "r.cid") })
+	selectNodesNamed  = prepared(func(b *builder) bun.Query { return b.nodeBlocks().Where("?", b.among("n.cid", "bytea")) })
+	selectValuesNamed = prepared(func(b *builder) bun.Query { return b.valueBlocks().Where("?", b.among("r.cid", "bytea")) })
 )
 
 func (b *builder) nodeBlocks() *bun.SelectQuery {
@@ -90,14 +90,6 @@ func (b *builder) nodeBlocks() *bun.SelectQuery {
 
 func (b *builder) valueBlocks() *bun.SelectQuery {
 	return b.NewSelect().Model((*Record)(nil)).ColumnExpr("r.cid, r.value").Where("r.did = ?", b.p())
-}
-
-// named picks the rows with one of many names: what SQLite takes for them is JSON.
-func (b *builder) named(s *bun.SelectQuery, column string) *bun.SelectQuery {
-	if b.Dialect().Name() == dialect.PG {
-		return s.Where("? = ANY (?::bytea[])", bun.Safe(column), b.p())
-	}
-	return s.Where("? IN (SELECT unhex(value) FROM json_each(?))", bun.Safe(column), b.p())
 }
 
 // NodeBlocks calls visit with name and data of each node of a repository that was made by
@@ -118,13 +110,10 @@ func (s *Snapshot) ValueBlocks(ctx context.Context, did syntax.DID, since string
 // BlocksNamed calls visit with each node and each value that has one of some names, as
 // NodeBlocks and ValueBlocks do. Names have no index: all rows of the account are read.
 func (s *Snapshot) BlocksNamed(ctx context.Context, did syntax.DID, names [][]byte, visit func(cid, data []byte) error) error {
-	var list any = names
-	if s.seen.engine != dialect.PG {
-		list = hexList(names)
-	}
-	err := s.blocks(ctx, visit, selectNodesNamed, did, list)
+	named := list(&s.queries, names)
+	err := s.blocks(ctx, visit, selectNodesNamed, did, named)
 	if err == nil {
-		err = s.blocks(ctx, visit, selectValuesNamed, did, list)
+		err = s.blocks(ctx, visit, selectValuesNamed, did, named)
 	}
 	return wrap(err, "find blocks of %s", did)
 }
@@ -140,16 +129,4 @@ func (s *Snapshot) blocks(ctx context.Context, visit func(cid, data []byte) erro
 		}
 		return visit(cid, data)
 	})
-}
-
-// hexList is a JSON list of names in hexadecimal.
-func hexList(names [][]byte) string {
-	b := []byte{'['}
-	for i, name := range names {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = fmt.Appendf(b, `"%x"`, name)
-	}
-	return string(append(b, ']'))
 }
