@@ -63,9 +63,6 @@ var (
 	selectShownDown = prepared(func(b *builder) bun.Query {
 		return b.limit(b.recordsBetween().Where("r.takedown_ref IS NULL"), "r.path DESC")
 	})
-	selectRecordsSince = prepared(func(b *builder) bun.Query {
-		return b.limit(b.records().Where("r.rev >= ?", b.p()).Where("(r.rev > ? OR r.path > ?)", b.p(), b.p()), "r.rev, r.path")
-	})
 	// SQLite has no statistics, and would read all records of the account.
 	selectRecordsByLink = prepared(func(b *builder) bun.Query {
 		s := b.recordsBetween().Where("r.link_to = ?", b.p())
@@ -140,23 +137,6 @@ func (q *queries) Records(ctx context.Context, did syntax.DID, in RecordRange) (
 	}
 	page, err := q.recordPage(ctx, s, in.Bytes, did, in.After, in.Before, in.Limit)
 	return page, wrap(err, "list records of %s", did)
-}
-
-// A RecordMark is a place in the order of revs, and of paths within a rev.
-type RecordMark struct{ Rev, Path string }
-
-// SinceRev is the place of all that has a greater rev.
-func SinceRev(rev string) RecordMark { return RecordMark{rev, afterPaths} }
-
-// RecordsSince returns up to limit records, also those that are taken down, that stand
-// behind a place in the order of the commits that wrote them and then of their paths. It
-// ends as a page of Records does by the sum of their values, unless bytes is 0.
-func (q *queries) RecordsSince(ctx context.Context, did syntax.DID, after RecordMark, limit, bytes int) ([]Record, error) {
-	if !storable(after.Rev) || !storable(after.Path) {
-		return nil, nil
-	}
-	page, err := q.recordPage(ctx, selectRecordsSince, bytes, did, after.Rev, after.Rev, after.Path, limit)
-	return page, wrap(err, "list records of %s since a commit", did)
 }
 
 // RecordsByLink returns up to limit records of a collection, also those that are taken

@@ -53,7 +53,6 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"files without rows", (*suite).spareBlobFiles},
 		{"imports", (*suite).imports},
 		{"records", (*suite).records},
-		{"records since", (*suite).recordsSince},
 		{"collections", (*suite).collections},
 		{"events", (*suite).events},
 		{"event pages", (*suite).eventPages},

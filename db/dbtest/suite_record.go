@@ -136,29 +136,6 @@ func (s *suite) records() {
 	s.equal("another one's", paths(page), "a.b.c/1 a.b.c/4 a.b.c/5 a.b.d/1")
 }
 
-func (s *suite) recordsSince() {
-	ctx := s.Context()
-	s.create(1)
-	s.putRecords(1, record("a.b.c/1", "3a"), record("a.b.c/2", "3a"), record("a.b.c/3", "3b"), record("a.b.c/0", "3b"), record("a.b.c/4", "3c"))
-	for _, tt := range []struct {
-		after        db.RecordMark
-		limit, bytes int
-		want         string
-	}{
-		{db.RecordMark{}, 9, 0, "a.b.c/1 a.b.c/2 a.b.c/0 a.b.c/3 a.b.c/4"},
-		{db.SinceRev("3a"), 9, 0, "a.b.c/0 a.b.c/3 a.b.c/4"},
-		{db.SinceRev("3aa"), 2, 0, "a.b.c/0 a.b.c/3"},
-		{db.RecordMark{Rev: "3a", Path: "a.b.c/1"}, 2, 0, "a.b.c/2 a.b.c/0"},
-		{db.RecordMark{}, 9, 20, "a.b.c/1 a.b.c/2"},
-		{db.SinceRev("3c"), 9, 0, ""},
-		{db.SinceRev("\xff"), 9, 0, ""},
-	} {
-		page, err := s.db.RecordsSince(ctx, did(1), tt.after, tt.limit, tt.bytes)
-		s.ok(err)
-		s.equal(fmt.Sprint(tt.after), paths(page), tt.want)
-	}
-}
-
 func (s *suite) collections() {
 	ctx := s.Context()
 	for n := range 4 {
