@@ -21,8 +21,8 @@ type Bounds struct {
 	// Archives is how many may be under way to clients, 512, PerAddress how many to those of
 	// one address, 128.
 	Archives, PerAddress int
-	// Bytes is how much of them may be kept before another one is refused, 8 GiB,
-	// BytesPerAddress how much for one address, 2 GiB.
+	// Bytes is how much of them may be kept before another one is refused, also one that
+	// has waited, 8 GiB, BytesPerAddress how much for one address, 2 GiB.
 	Bytes, BytesPerAddress int64
 	// Memory is how many bytes of that may be in memory: 32 MiB.
 	Memory int64
@@ -126,16 +126,24 @@ func (e *Exports) turn(ctx context.Context, who *client) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	var err error
 	select {
 	case <-e.turns:
-		return nil
+		// What was read for others meanwhile may have left no room.
+		e.mu.Lock()
+		err = e.room(who)
+		e.mu.Unlock()
+		if err == nil {
+			return nil
+		}
+		e.turns <- struct{}{}
 	case <-late.C:
-		who.turn <- struct{}{}
-		return ErrBusy
+		err = ErrBusy
 	case <-ctx.Done():
-		who.turn <- struct{}{}
-		return ctx.Err()
+		err = ctx.Err()
 	}
+	who.turn <- struct{}{}
+	return err
 }
 
 // enter counts an archive for the clients of an address.
@@ -143,20 +151,35 @@ func (e *Exports) enter(address string) (*client, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	who := e.clients[address]
-	if who != nil && (who.archives >= e.bounds.PerAddress || who.bytes >= e.bounds.BytesPerAddress) {
-		return nil, ErrGreedy
-	}
-	if e.total.archives >= e.bounds.Archives || e.total.bytes >= e.bounds.Bytes {
-		return nil, ErrBusy
-	}
 	if who == nil {
 		who = &client{turn: make(chan struct{}, 1)}
 		who.turn <- struct{}{}
-		e.clients[address] = who
 	}
+	if who.archives >= e.bounds.PerAddress {
+		return nil, ErrGreedy
+	}
+	if err := e.room(who); err != nil {
+		return nil, err
+	}
+	if e.total.archives >= e.bounds.Archives {
+		return nil, ErrBusy
+	}
+	e.clients[address] = who
 	who.archives++
 	e.total.archives++
 	return who, nil
+}
+
+// room returns ErrGreedy or ErrBusy when as many bytes are kept as may be, for who or for
+// all. The caller has locked mu.
+func (e *Exports) room(who *client) error {
+	switch {
+	case who.bytes >= e.bounds.BytesPerAddress:
+		return ErrGreedy
+	case e.total.bytes >= e.bounds.Bytes:
+		return ErrBusy
+	}
+	return nil
 }
 
 // leave is for an archive of some bytes that its client has, or does not want any more.

@@ -256,6 +256,25 @@ func TestExportsAreBounded(t *testing.T) {
 			}
 		})
 	}
+	t.Run("in bytes, while others wait", func(t *testing.T) {
+		b := export.Bounds{Readers: 1, BytesPerAddress: 3 * size, Bytes: 3 * size}
+		for address, want := range map[string]error{"a": export.ErrGreedy, "b": export.ErrBusy} {
+			e := export.New(d, t.TempDir(), b)
+			r, err := e.Open(t.Context(), "a", func(_ context.Context, _ *db.Snapshot, w io.Writer) error {
+				_, err := w.Write([]byte("x"))
+				for archives := 0; archives < 2; archives, _, _ = e.Kept() {
+					runtime.Gosched()
+				}
+				_, more := w.Write(make([]byte, 3*size))
+				return errors.Join(err, more)
+			})
+			check(t, err)
+			refused(e, address, want)
+			check(t, r.Close())
+			e.Idle()
+			open(e, address).Close()
+		}
+	})
 	t.Run("in readers", func(t *testing.T) {
 		e := export.New(d, t.TempDir(), export.Bounds{Readers: 2, Wait: time.Millisecond})
 		stop := make(chan struct{})
