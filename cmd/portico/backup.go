@@ -120,7 +120,7 @@ func (c configuration) backUp(ctx context.Context, folder string) (_ *backup, er
 		if err == nil {
 			return
 		}
-		err = errors.Join(err, os.RemoveAll(draft), removeBlobs(folder))
+		err = errors.Join(err, os.RemoveAll(draft), os.RemoveAll(filepath.Join(folder, blobsName)))
 		for _, name := range []string{databaseName, secretsName} {
 			err = errors.Join(err, removeIfThere(filepath.Join(folder, name)))
 		}
@@ -299,12 +299,13 @@ func (b *backup) report(envFile string) string {
 	written, besides := b.Blobs.lines()
 	lines = append(append(append(lines, written...), keepLines(b.Keep)...), besides...)
 	serve := "  "
-	if s, blobs := b.settings, filepath.Join(b.Folder, blobsName); b.Blobs.Count > 0 {
+	if b.Blobs.Count > 0 {
 		// Settings that name a folder would find the blobs of now in it.
-		if s.BlobFolder != filepath.Join(s.DataDirectory, blobsName) {
+		blobs := filepath.Join(b.Folder, blobsName)
+		if b.settings.BlobFolderGiven {
 			serve += "PDS_BLOBSTORE_DISK_LOCATION=" + shellWord(blobs) + " "
 		}
-		if s.BlobTempFolder != "" {
+		if b.settings.BlobTempFolder != "" {
 			serve += "PDS_BLOBSTORE_DISK_TMP_LOCATION=" + shellWord(filepath.Join(blobs, "tempt")) + " "
 		}
 	}

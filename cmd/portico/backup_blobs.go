@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -129,6 +128,3 @@ func (b *backupBlobs) lines() (written, besides []string) {
 	}
 	return written, besides
 }
-
-// removeBlobs removes what a backup has of the blobs.
-func removeBlobs(folder string) error { return os.RemoveAll(filepath.Join(folder, blobsName)) }

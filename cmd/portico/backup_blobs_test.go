@@ -204,3 +204,29 @@ func checkBlobs(t *testing.T, folder string) (count int, missing []string) {
 	}
 	return count, missing
 }
+
+// What a setting names stays where it is when the data directory is another one: there a
+// server on a backup would find the blobs of now.
+func TestBackupSaysWhereItsBlobsAre(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		environ []string
+		blobs   int
+		want    string
+	}{
+		{"unset", nil, 1, "  PDS_DATA_DIRECTORY=/copy portico serve"},
+		{"elsewhere", []string{"PDS_BLOBSTORE_DISK_LOCATION=/blobs"}, 1, "  PDS_BLOBSTORE_DISK_LOCATION=/copy/blobs PDS_DATA_DIRECTORY=/copy portico serve"},
+		{"where they are anyhow", []string{"PDS_BLOBSTORE_DISK_LOCATION=/pds/blobs"}, 1, "  PDS_BLOBSTORE_DISK_LOCATION=/copy/blobs PDS_DATA_DIRECTORY=/copy portico serve"},
+		{"temporary ones", []string{"PDS_BLOBSTORE_DISK_TMP_LOCATION=/tmp/blobs"}, 1, "  PDS_BLOBSTORE_DISK_TMP_LOCATION=/copy/blobs/tempt PDS_DATA_DIRECTORY=/copy portico serve"},
+		{"no blobs", []string{"PDS_BLOBSTORE_DISK_LOCATION=/blobs"}, 0, "  PDS_DATA_DIRECTORY=/copy portico serve"},
+	} {
+		b := &backup{
+			Folder: "/copy", Blobs: &backupBlobs{Count: tt.blobs},
+			settings: mustRead(t, append(tt.environ, "PDS_DATA_DIRECTORY=/pds")...),
+		}
+		lines := strings.Split(b.report(""), "\n")
+		if got := lines[len(lines)-1]; got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}

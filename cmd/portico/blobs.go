@@ -12,7 +12,8 @@ import (
 	"portico/impl/blob/rows"
 )
 
-// checkBlobs says what of the settings of blobs does not go together.
+// checkBlobs says what of the settings of blobs does not go together, and decides on the
+// folder.
 func (s *settings) checkBlobs(given func(name string) string, add func(variable, text string)) {
 	if s.BlobBucket.Bucket == "" {
 		for _, name := range []string{"PDS_BLOBSTORE_S3_REGION", "PDS_BLOBSTORE_S3_ENDPOINT", "PDS_BLOBSTORE_S3_ACCESS_KEY_ID", "PDS_BLOBSTORE_S3_SECRET_ACCESS_KEY"} {
@@ -20,8 +21,8 @@ func (s *settings) checkBlobs(given func(name string) string, add func(variable,
 				add("PDS_BLOBSTORE_S3_BUCKET", "is missing: it goes with "+name)
 			}
 		}
-		if s.BlobFolder == "" {
-			s.BlobFolder = filepath.Join(s.DataDirectory, "blobs")
+		if s.BlobFolderGiven = given("PDS_BLOBSTORE_DISK_LOCATION") != ""; !s.BlobFolderGiven {
+			s.BlobFolder = filepath.Join(s.DataDirectory, blobsName)
 		}
 		return
 	}

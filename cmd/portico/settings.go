@@ -77,6 +77,7 @@ type settings struct {
 	SequenceStart     int64
 	BackfillLimit     time.Duration // how long events are kept
 	BlobFolder        string        // absolute; empty: in a bucket
+	BlobFolderGiven   bool          // whether a setting names it; else it moves with DataDirectory
 	BlobTempFolder    string        // absolute; empty: in BlobFolder
 	BlobBucket        blob.S3Config // no bucket: in BlobFolder
 	AccountBlobQuota  int64         // bytes; 0: none
