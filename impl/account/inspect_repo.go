@@ -37,6 +37,7 @@ const (
 	sign                  // another commit over the tree, which is whole
 	rebuild               // the nodes, from the records, under the commit that there is
 	prune                 // nodes that are not in the tree
+	await                 // the end of an import, this one or another
 )
 
 // lookAtRepo looks whether the repository of did has a commit, signed with the did:key
@@ -47,6 +48,14 @@ func lookAtRepo(ctx context.Context, d *db.DB, did syntax.DID, public string) (l
 		row, err := repoRow(ctx, state, did)
 		if err == nil {
 			l, err = lookAt(ctx, state, did, row, public)
+		}
+		if err != nil {
+			return err
+		}
+		unfinished, err := state.UnfinishedImport(ctx, did)
+		if unfinished != "" { // the rows are neither the old repository nor the new one
+			l.name, l.what, l.remedy = RepoDamaged, "An import of the repository is under way, or was broken off.", await
+			l.lost, l.index = "", ""
 		}
 		return err
 	})
@@ -190,6 +199,8 @@ func (n *inspection) repo(ctx context.Context) error {
 	case l.name == "":
 	case l.remedy == restore:
 		n.add(l.name, nil, "%s Restore the account from a backup, or let its owner import the repository again.", l.what)
+	case l.remedy == await:
+		n.add(l.name, nil, "%s Look again later; if it was broken off, let its owner import the repository again, or restore the account from a backup.", l.what)
 	case l.remedy == rebuild:
 		n.add(l.name, mend(l.name), "%s Its records make the same tree, so repairing makes it anew from them.", l.what)
 	case l.remedy == prune:

@@ -2,6 +2,7 @@ package account
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,6 +48,8 @@ func (n *repoMending) run(ctx context.Context) error {
 		}
 		var step func(context.Context, *repoLook) error
 		switch {
+		case l.remedy == await:
+			return ErrImportUnfinished
 		case n.name == RepoIndex && l.index != "":
 			step = n.mendIndex
 		case n.name == RepoIndex || l.name == "":
@@ -89,6 +92,9 @@ func (n *repoMending) guarded(ctx context.Context, l *repoLook, fn func(tx *db.T
 		}
 		if (now == nil) != (l.row == nil) || now != nil && !bytes.Equal(now.CommitCID, l.row.CommitCID) {
 			return errRepoChanged
+		}
+		if unfinished, err := tx.UnfinishedImport(ctx, n.did); err != nil || unfinished != "" {
+			return cmp.Or(err, errRepoChanged)
 		}
 		if !n.noted {
 			if err := audit.Record(ctx, tx, n.Accounts.Now(), n.did, audit.Repaired, n.name); err != nil {
