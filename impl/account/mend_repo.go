@@ -17,8 +17,9 @@ import (
 // nobody else waits for long.
 const mendBatch = 500
 
-// maxTries is how often a repository is mended that is written to meanwhile.
-const maxTries = 5
+// maxSteps is in how many steps a repository is mended, of which those count too that come
+// to nothing because it is written to meanwhile.
+const maxSteps = 10
 
 // errRepoChanged says that a repository was written to while it was being mended.
 var errRepoChanged = errors.New("repository was written to meanwhile")
@@ -37,7 +38,7 @@ func (n *inspection) mendRepo(ctx context.Context, name string) error {
 }
 
 func (n *repoMending) run(ctx context.Context) error {
-	for changed := 0; ; {
+	for range maxSteps {
 		row, err := n.Accounts.DB.SigningKey(ctx, n.did, KeyPurpose)
 		if err != nil {
 			return err
@@ -63,15 +64,11 @@ func (n *repoMending) run(ctx context.Context) error {
 		case l.remedy == sign:
 			step = n.signTree
 		}
-		err = step(ctx, l)
-		if errors.Is(err, errRepoChanged) && changed < maxTries {
-			changed++
-			continue
-		}
-		if err != nil {
+		if err := step(ctx, l); err != nil && !errors.Is(err, errRepoChanged) {
 			return err
 		}
 	}
+	return errors.New("repository is not whole yet, or was written to again and again")
 }
 
 // guarded runs fn in a transaction that has locked the account and its repository, if
