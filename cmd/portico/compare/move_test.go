@@ -28,26 +28,17 @@ import (
 type mortal struct {
 	*launch.Server
 	mails *mailtest.Server
-	start func() *launch.Server
 }
 
 func startMortal(t *testing.T, n *network) *mortal {
 	t.Helper()
-	port, err := launch.FreePort()
+	mails := mailtest.Start(t, mailtest.Config{})
+	env := append(settings(startGate(t, n.directory).url, mails), "PDS_INVITE_REQUIRED=false", "PDS_SERVICE_DID=did:web:here.example.com")
+	s, err := launch.StartServer(t.Context(), binary, t.TempDir(), env...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &mortal{mails: mailtest.Start(t, mailtest.Config{})}
-	data, gate := t.TempDir(), startGate(t, n.directory)
-	m.start = func() *launch.Server {
-		env := append(settings(gate.url, m.mails), "PDS_INVITE_REQUIRED=false", "PDS_SERVICE_DID=did:web:here.example.com", fmt.Sprintf("PDS_PORT=%d", port))
-		s, err := launch.StartServer(t.Context(), binary, data, env...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	m.Server = m.start()
+	m := &mortal{s, mails}
 	t.Cleanup(func() { m.Kill() })
 	return m
 }
@@ -130,7 +121,11 @@ func (m *mortal) move(t *testing.T, kills []time.Duration, args ...string) (said
 			if len(kills) > 0 {
 				time.Sleep(kills[steps%len(kills)])
 				m.Kill()
-				m.Server = m.start()
+				s, err := m.Again(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				m.Server = s
 			}
 			steps++
 		default:

@@ -3,7 +3,6 @@
 package compare
 
 import (
-	"context"
 	"crypto/sha256"
 	"fmt"
 	"os"
@@ -144,21 +143,10 @@ func startPortico(t *testing.T, n *network, env []string) *side {
 var binary, node string
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "portico-compare")
-	if err == nil {
-		binary, err = launch.Binary(context.Background(), dir)
-	}
-	if err == nil {
+	launch.RunTests(m, &binary, func() (err error) {
 		node, err = install()
-	}
-	status := 1
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-	} else {
-		status = m.Run()
-	}
-	os.RemoveAll(dir)
-	os.Exit(status)
+		return err
+	})
 }
 
 // tail is the end of what a server wrote.

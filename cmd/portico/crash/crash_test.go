@@ -59,19 +59,7 @@ func TestMain(m *testing.M) {
 	if address := os.Getenv(asDirectory); address != "" {
 		serveDirectory(address)
 	}
-	flag.Parse()
-	dir, err := os.MkdirTemp("", "portico-crash")
-	if err == nil {
-		binary, err = launch.Binary(context.Background(), dir)
-	}
-	status := 1
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-	} else {
-		status = m.Run()
-	}
-	os.RemoveAll(dir)
-	os.Exit(status)
+	launch.RunTests(m, &binary, nil)
 }
 
 // serveDirectory is the directory's process: the handler that portico embeds, on
@@ -130,18 +118,16 @@ type signUp struct {
 }
 
 type round struct {
+	fleet
 	proxy     *proxy
 	directory string
 	random    *rand.Rand
 	rotation  *atcrypto.PrivateKeyK256 // of the servers
 	config    db.Config                // of the servers' database
 	env       []string
+	folders   []string // of the servers
 	people    []*signUp
 	invites   []db.Invite
-
-	mu      sync.Mutex
-	servers []*launch.Server
-	kills   int
 }
 
 func newRound(t *testing.T, seed uint64, servers int) *round {
@@ -150,7 +136,6 @@ func newRound(t *testing.T, seed uint64, servers int) *round {
 		directory: startDirectory(t),
 		random:    rand.New(rand.NewPCG(seed, 2)),
 		config:    db.Config{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)},
-		servers:   make([]*launch.Server, servers),
 		rotation:  newKey(t),
 	}
 	r.proxy = startProxy(t, r.directory, seed)
@@ -162,7 +147,9 @@ func newRound(t *testing.T, seed uint64, servers int) *round {
 		"PORTICO_SIGNUP_LEASE=" + lease.String(), "PORTICO_SIGNUP_RETRY=" + retry.String(),
 		fmt.Sprintf("PORTICO_SIGNUP_CLEANUP_AFTER=%s,%s,%s", looks[0], looks[1], looks[2]),
 	}
+	r.folders = []string{r.config.Dir}
 	if servers > 1 {
+		r.folders = []string{t.TempDir(), t.TempDir()}
 		r.config = db.Config{URL: dbtest.EmptyPostgresURL(t), Logger: r.config.Logger}
 		r.env = append(r.env, "PORTICO_DATABASE_URL="+r.config.URL)
 	}
@@ -205,14 +192,7 @@ func (r *round) open(t *testing.T) *db.DB {
 // that was begun is settled.
 func (r *round) run(t *testing.T) {
 	t.Helper()
-	for i := range r.servers {
-		r.start(t, i)
-	}
-	t.Cleanup(func() {
-		for _, s := range r.servers {
-			s.Kill()
-		}
-	})
+	r.start(t, r.env, r.folders...)
 
 	people := make(chan *signUp)
 	var clients sync.WaitGroup
@@ -229,11 +209,8 @@ func (r *round) run(t *testing.T) {
 		for !over.Load() {
 			time.Sleep(50*time.Millisecond + time.Duration(r.random.Int64N(int64(1200*time.Millisecond))))
 			i := r.random.IntN(len(r.servers))
-			r.server(i).Kill()
-			r.mu.Lock()
-			r.kills++
-			r.mu.Unlock()
-			r.start(t, i)
+			r.kill(i)
+			r.again(t, i)
 		}
 	})
 	for _, p := range r.people {
@@ -245,32 +222,6 @@ func (r *round) run(t *testing.T) {
 	killer.Wait()
 	r.proxy.behave()
 	time.Sleep(settle)
-}
-
-// start starts the i-th server anew, on the port that it had.
-func (r *round) start(t *testing.T, i int) {
-	var env []string
-	data := r.config.Dir
-	if data == "" {
-		data = t.TempDir()
-	}
-	if old := r.server(i); old != nil {
-		env, data = []string{"PDS_PORT=" + old.URL[len("http://localhost:"):]}, old.Data
-	}
-	s, err := launch.StartServer(context.WithoutCancel(t.Context()), binary, data, append(env, r.env...)...)
-	if err != nil {
-		t.Error(err) // not Fatal: this may not be the test's goroutine
-		return
-	}
-	r.mu.Lock()
-	r.servers[i] = s
-	r.mu.Unlock()
-}
-
-func (r *round) server(i int) *launch.Server {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.servers[i]
 }
 
 // signUp tries until the server says something: a client whose connection broke

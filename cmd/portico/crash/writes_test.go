@@ -4,7 +4,6 @@ package crash
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -27,7 +26,6 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
-	"portico/cmd/portico/launch"
 	"portico/db"
 	"portico/db/dbtest"
 )
@@ -58,21 +56,17 @@ func TestKilledInTheMidstOfWrites(t *testing.T) {
 // A host is one PDS, of one server or two, and those who write to it.
 type host struct {
 	*testing.T
+	fleet
 	directory string
-	disk      *disk // nil: it is never full
-	data      string
+	disk      *disk     // nil: it is never full
 	config    db.Config // of its database
-	env       []string
 	random    *rand.Rand
 	people    []*person
 	writers   []*writer
 	consumers []*consumer
 
-	mu      sync.Mutex
-	servers []*launch.Server
-	kills   int
 	filled  int
-	answers map[string]int // that were not 200
+	answers map[string]int // that were not 200, under fleet.mu
 }
 
 type person struct {
@@ -99,34 +93,26 @@ type writer struct {
 func newHost(t *testing.T, seed uint64, postgres, full bool) *host {
 	t.Helper()
 	h := &host{
-		T: t, directory: startDirectory(t), random: rand.New(rand.NewPCG(seed, 3)), data: t.TempDir(),
-		servers: make([]*launch.Server, 1), answers: map[string]int{},
+		T: t, directory: startDirectory(t), random: rand.New(rand.NewPCG(seed, 3)), answers: map[string]int{},
 	}
+	data := t.TempDir()
 	if full {
-		h.disk = newDisk(t, h.data)
+		h.disk = newDisk(t, data)
 	}
-	h.config = db.Config{Dir: h.data, ReadOnly: true, Logger: slog.New(slog.DiscardHandler)}
-	h.env = []string{
+	h.config = db.Config{Dir: data, ReadOnly: true, Logger: slog.New(slog.DiscardHandler)}
+	env := []string{
 		"PDS_JWT_SECRET=f27f9ac1e1a17cd56cf6a3f1f5c2f8b3", "PDS_ADMIN_PASSWORD=9b1a2c63e7d84f50",
 		"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=" + strings.Repeat("5d", 32),
 		"PORTICO_KEY_ENCRYPTION_KEY=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
 		"PDS_DID_PLC_URL=" + h.directory, "PDS_INVITE_REQUIRED=false", "PDS_RATE_LIMIT_BYPASS_IPS=127.0.0.1,::1",
 	}
+	folders := []string{data}
 	if postgres {
 		h.config = db.Config{URL: dbtest.EmptyPostgresURL(t), ReadOnly: true, Logger: h.config.Logger}
-		h.env = append(h.env, "PORTICO_DATABASE_URL="+h.config.URL)
-		h.servers = make([]*launch.Server, 2)
+		env = append(env, "PORTICO_DATABASE_URL="+h.config.URL)
+		folders = append(folders, data) // they share blobs
 	}
-	for i := range h.servers {
-		h.start(i)
-	}
-	t.Cleanup(func() {
-		for i := range h.servers {
-			if s := h.server(i); s != nil {
-				s.Kill()
-			}
-		}
-	})
+	h.start(t, env, folders...)
 	for i := range accounts {
 		var out struct {
 			DID       syntax.DID `json:"did"`
@@ -151,28 +137,6 @@ func newHost(t *testing.T, seed uint64, postgres, full bool) *host {
 		h.consumers = append(h.consumers, &consumer{host: h, kind: k, server: i % len(h.servers), random: rand.New(rand.NewPCG(seed, uint64(200+i)))})
 	}
 	return h
-}
-
-func (h *host) server(i int) *launch.Server {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.servers[i]
-}
-
-// start starts the i-th server anew, on the port that it had.
-func (h *host) start(i int) {
-	env := h.env
-	if old := h.server(i); old != nil {
-		env = append([]string{"PDS_PORT=" + old.URL[len("http://localhost:"):]}, env...)
-	}
-	s, err := launch.StartServer(context.WithoutCancel(h.Context()), binary, h.data, env...)
-	if err != nil {
-		h.Error(err) // not Fatal: this may not be the test's goroutine
-		return
-	}
-	h.mu.Lock()
-	h.servers[i] = s
-	h.mu.Unlock()
 }
 
 // run lets all write while servers are killed and the disk gets full, and consumers read
@@ -204,14 +168,13 @@ func (h *host) run() {
 			kills := !fills || h.random.IntN(3) == 0
 			i := h.random.IntN(len(h.servers))
 			if kills {
-				h.server(i).Kill()
-				h.kills++
+				h.kill(i)
 			}
 			if fills {
 				h.disk.empty()
 			}
 			if kills {
-				h.start(i)
+				h.again(h.T, i)
 			}
 		}
 	})
@@ -444,20 +407,25 @@ type disk struct {
 }
 
 // newDisk puts a small disk of memory at dir where that is allowed. Elsewhere blobs can't
-// be written while it is full, and the database can.
+// be written while it is full, and the database can. It is nil where root may not mount.
 func newDisk(t *testing.T, dir string) *disk {
 	t.Helper()
 	d := &disk{T: t, dir: dir}
-	if os.Geteuid() == 0 {
+	root := os.Geteuid() == 0
+	if root {
 		d.mounted = exec.Command("mount", "-t", "tmpfs", "-o", "size=160m,mode=0700", "portico-crash", dir).Run() == nil
 	}
-	if d.mounted {
+	switch {
+	case d.mounted:
 		t.Cleanup(func() {
 			if out, err := exec.Command("umount", "-l", dir).CombinedOutput(); err != nil {
 				t.Errorf("umount: %v\n%s", err, out)
 			}
 		})
-	} else {
+	case root: // whom no folder is shut to
+		t.Log("there is no disk to fill, and root writes into any folder: nothing gets full")
+		return nil
+	default:
 		t.Log("there is no disk to fill: folders of blobs are shut in its place")
 	}
 	return d

@@ -7,7 +7,6 @@ package interop
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -40,21 +39,10 @@ const rotationKey = "5c1d9a4e0b7f38261a9d4c7e2f60b58313e8a7c6d5f4b3a2918070605f4
 var binary, node string
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "portico-interop")
-	if err == nil {
-		binary, err = launch.Binary(context.Background(), dir)
-	}
-	if err == nil {
+	launch.RunTests(m, &binary, func() (err error) {
 		node, err = installNode()
-	}
-	status := 1
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-	} else {
-		status = m.Run()
-	}
-	os.RemoveAll(dir)
-	os.Exit(status)
+		return err
+	})
 }
 
 // installNode installs what package-lock.json says, unless that was done, and

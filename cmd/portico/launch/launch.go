@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -37,6 +38,29 @@ func Binary(ctx context.Context, dir string) (string, error) {
 		return "", fmt.Errorf("build portico: %w\n%s", err, out)
 	}
 	return path, nil
+}
+
+// RunTests is a TestMain: it sets binary to the path of Binary, calls prepare unless it is
+// nil, runs the tests and ends with their status.
+func RunTests(m interface{ Run() int }, binary *string, prepare func() error) {
+	flag.Parse() // what is wrong with flags is said before anything is built
+	os.Exit(runTests(m, binary, prepare))
+}
+
+func runTests(m interface{ Run() int }, binary *string, prepare func() error) int {
+	dir, err := os.MkdirTemp("", "portico-tests")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		*binary, err = Binary(context.Background(), dir)
+	}
+	if err == nil && prepare != nil {
+		err = prepare()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
 }
 
 // FreePort is a TCP port of loopback that nobody listened on a moment ago. It is none of
@@ -208,6 +232,9 @@ type Server struct {
 	URL       string
 	Directory string // URL of its embedded PLC directory, which need not be in use
 	Data      string // its data folder
+
+	binary string
+	env    []string
 }
 
 // StartServer starts the portico binary with its data in the folder data and env
@@ -225,13 +252,20 @@ func StartServer(ctx context.Context, binary, data string, env ...string) (*Serv
 		URL:       "http://localhost:" + port,
 		Directory: "http://localhost:" + plc,
 		Data:      data,
+		binary:    binary,
+		env:       append([]string{"PDS_HOSTNAME=localhost", "PDS_DATA_DIRECTORY=" + data, "PDS_PORT=" + port, "PORTICO_PLC_PORT=" + plc}, env...),
 	}
-	env = append([]string{"PDS_HOSTNAME=localhost", "PDS_DATA_DIRECTORY=" + data, "PDS_PORT=" + port, "PORTICO_PLC_PORT=" + plc}, env...)
-	s.Process, err = Start(ctx, s.URL+"/xrpc/_health", "", env, binary, "serve")
-	if err != nil {
+	return s.Again(ctx)
+}
+
+// Again starts a server that has ended once more: on its data, at its URLs.
+func (s *Server) Again(ctx context.Context) (*Server, error) {
+	again := *s
+	var err error
+	if again.Process, err = Start(ctx, s.URL+"/xrpc/_health", "", s.env, s.binary, "serve"); err != nil {
 		return nil, err
 	}
-	return s, nil
+	return &again, nil
 }
 
 func portOf(env []string, name string) (string, error) {

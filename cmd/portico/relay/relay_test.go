@@ -3,7 +3,6 @@
 package relay
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -28,22 +27,10 @@ var (
 var binary, tools string
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	dir, err := os.MkdirTemp("", "portico-relay")
-	if err == nil {
-		binary, err = launch.Binary(context.Background(), dir)
-	}
-	if err == nil {
+	launch.RunTests(m, &binary, func() (err error) {
 		tools, err = installTools()
-	}
-	status := 1
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-	} else {
-		status = m.Run()
-	}
-	os.RemoveAll(dir)
-	os.Exit(status)
+		return err
+	})
 }
 
 // installTools builds the programs that are not there yet, in the cache of the user, and
