@@ -64,10 +64,10 @@ var (
 		return b.onNode(b.insert(new(Node)).Value("did", "?", b.p()))
 	})
 	putNodes = prepared(func(b *builder) bun.Query { // Postgres'
-		rows := b.NewSelect().ColumnExpr("*").ColumnExpr("?::text AS did", bun.Safe("$6")).TableExpr(
+		rows := b.NewSelect().ColumnExpr("?::text AS did", b.p()).ColumnExpr("*").TableExpr(
 			"unnest(?::text[], ?::integer[], ?::bytea[], ?::text[], ?::bytea[]) AS u", b.p(), b.p(), b.p(), b.p(), b.p())
-		return b.onNode(b.NewInsert().Model((*Node)(nil)).Column("low", "layer", "cid", "rev", "data", "did").
-			TableExpr("(?) AS new (low, layer, cid, rev, data, did)", rows).Returning("NULL"))
+		return b.onNode(b.NewInsert().Model((*Node)(nil)).Column("did", "low", "layer", "cid", "rev", "data").
+			TableExpr("(?) AS new (did, low, layer, cid, rev, data)", rows).Returning("NULL"))
 	})
 	deleteNode = prepared(func(b *builder) bun.Query {
 		return b.NewDelete().Model((*Node)(nil)).Where("did = ?", b.p()).Where("low = ?", b.p()).Where("layer = ?", b.p())
@@ -143,7 +143,7 @@ func (tx *Tx) PutNode(ctx context.Context, did syntax.DID, n Node) error {
 
 // PutNodes is PutNode for some nodes, of which no two have the same place.
 func (tx *Tx) PutNodes(ctx context.Context, did syntax.DID, nodes ...Node) error {
-	if !tx.postgres || len(nodes) == 1 {
+	if !tx.postgres || len(nodes) <= 1 {
 		for _, n := range nodes {
 			if err := tx.PutNode(ctx, did, n); err != nil {
 				return err
@@ -151,15 +151,12 @@ func (tx *Tx) PutNodes(ctx context.Context, did syntax.DID, nodes ...Node) error
 		}
 		return nil
 	}
-	if len(nodes) == 0 {
-		return nil
-	}
 	n := len(nodes)
 	lows, layers, cids, revs, all := make([]string, n), make([]int32, n), make([][]byte, n), make([]string, n), make([][]byte, n)
 	for i, n := range nodes {
 		lows[i], layers[i], cids[i], revs[i], all[i] = n.Low, int32(n.Layer), n.CID, n.Rev, n.Data
 	}
-	_, err := tx.exec(ctx, putNodes, lows, layers, cids, revs, all, did)
+	_, err := tx.exec(ctx, putNodes, did, lows, layers, cids, revs, all)
 	return wrap(err, "store %d nodes of %s", len(nodes), did)
 }
 

@@ -32,12 +32,12 @@ var (
 		return b.onRecord(b.insert(new(Record)).Value("did", "?", b.p()))
 	})
 	putRecords = prepared(func(b *builder) bun.Query { // Postgres'
-		rows := b.NewSelect().ColumnExpr("*").ColumnExpr("?::text AS did", bun.Safe("$8")).TableExpr(
+		rows := b.NewSelect().ColumnExpr("?::text AS did", b.p()).ColumnExpr("*").TableExpr(
 			"unnest(?::text[], ?::bytea[], ?::text[], ?::bigint[], ?::text[], ?::text[], ?::bytea[]) AS u",
 			b.p(), b.p(), b.p(), b.p(), b.p(), b.p(), b.p())
 		return b.onRecord(b.NewInsert().Model((*Record)(nil)).
-			Column("path", "cid", "rev", "indexed_at", "takedown_ref", "link_to", "value", "did").
-			TableExpr("(?) AS new (path, cid, rev, indexed_at, takedown_ref, link_to, value, did)", rows).Returning("NULL"))
+			Column("did", "path", "cid", "rev", "indexed_at", "takedown_ref", "link_to", "value").
+			TableExpr("(?) AS new (did, path, cid, rev, indexed_at, takedown_ref, link_to, value)", rows).Returning("NULL"))
 	})
 	deleteRecord = prepared(func(b *builder) bun.Query { // SQLite's
 		return b.NewDelete().Model((*Record)(nil)).Where("did = ?", b.p()).Where("path = ?", b.p())
@@ -208,7 +208,7 @@ func (tx *Tx) putRecords(ctx context.Context, did syntax.DID, records []Record) 
 			links[i] = &r.LinkTo
 		}
 	}
-	_, err := tx.exec(ctx, putRecords, paths, cids, revs, times, takedowns, links, all, did)
+	_, err := tx.exec(ctx, putRecords, did, paths, cids, revs, times, takedowns, links, all)
 	return err
 }
 
