@@ -15,10 +15,9 @@ import (
 // Backup writes the database as it is at one moment to a new file, for its owner
 // alone, while others go on writing to the database. Whoever opens the copy to write to it
 // gives events numbers far above those that it has, since others may have been given
-// meanwhile. Once it returns nil the file
-// survives a power cut (its name does when its directory is synced); otherwise there
-// is no file, or a part of one when the process was killed. With Postgres it returns
-// [errors.ErrUnsupported].
+// meanwhile. Once it returns nil the file survives a power cut (its name does when its
+// directory is synced); otherwise there is no file, or a part of one when the process was
+// killed. With Postgres it returns [errors.ErrUnsupported].
 func (db *DB) Backup(ctx context.Context, path string) (err error) {
 	e, ok := db.engine.(*sqliteEngine)
 	if !ok {

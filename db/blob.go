@@ -181,7 +181,8 @@ func (b *builder) spareFiles(postgresType, column string) bun.Query {
 		did, value, number = "f.did", "f.name", "f.number - 1"
 		files = "unnest(" + string(b.p()) + "::text[], " + string(b.p()) + "::" + postgresType + "[]) WITH ORDINALITY AS f (did, name, number)"
 	} else {
-		if files = "json_each(" + string(b.p()) + ") AS f"; postgresType == "bytea" {
+		files = "json_each(" + string(b.p()) + ") AS f"
+		if postgresType == "bytea" {
 			value = "unhex(" + value + ")"
 		}
 	}
@@ -296,22 +297,10 @@ func (tx *Tx) KeepBlob(ctx context.Context, did syntax.DID, cid []byte, key stri
 	return wrap(fresh(n, err), "keep blob of %s", did)
 }
 
-// fresh is for updates of what the caller has read before: no row means that it changed.
-func fresh(n int64, err error) error {
-	if err == nil && n == 0 {
-		return ErrStale
-	}
-	return err
-}
-
 // SetBlobTakedown takes a blob down under a reference, or with an empty one up again. It
 // returns ErrNotFound when it has no row.
 func (tx *Tx) SetBlobTakedown(ctx context.Context, did syntax.DID, cid []byte, ref string) error {
-	var taken any
-	if ref != "" {
-		taken = ref
-	}
-	return wrap(found(tx.exec(ctx, setBlobTakedown, taken, did, cid)), "take down blob of %s", did)
+	return wrap(found(tx.exec(ctx, setBlobTakedown, orNull(ref), did, cid)), "take down blob of %s", did)
 }
 
 // DeleteBlobs removes those of some rows that no record names and that are not taken down,

@@ -277,6 +277,14 @@ func found(n int64, err error) error {
 	return err
 }
 
+// fresh is for updates of what the caller has read before: no row means that it changed.
+func fresh(n int64, err error) error {
+	if err == nil && n == 0 {
+		return ErrStale
+	}
+	return err
+}
+
 // wrap adds what was being done to an error; sentinels stay recognisable.
 func wrap(err error, format string, args ...any) error {
 	if err == nil {

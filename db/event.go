@@ -197,9 +197,6 @@ func (q *queries) Events(ctx context.Context, after int64, limit int) ([]Event, 
 	return events, wrap(err, "read events")
 }
 
-// errEnough says that a page is as large as it may be.
-var errEnough = errors.New("enough")
-
 // EventPage is [queries.Events] that has enough with the event whose body makes those of
 // the page size bytes or more: it is at most one event larger than size.
 func (q *queries) EventPage(ctx context.Context, after int64, limit, size int) ([]Event, error) {
@@ -214,9 +211,6 @@ func (q *queries) EventPage(ctx context.Context, after int64, limit, size int) (
 		size -= len(e.Body)
 		return err
 	})
-	if err == errEnough {
-		err = nil
-	}
 	return page, wrap(err, "read events")
 }
 

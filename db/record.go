@@ -3,7 +3,6 @@ package db
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"math"
 	"time"
 
@@ -150,8 +149,6 @@ func (q *queries) RecordsByLink(ctx context.Context, did syntax.DID, collection,
 	return page, wrap(err, "find records of %s by what they point at", did)
 }
 
-var errPageIsFull = errors.New("page is full")
-
 func (q *queries) recordPage(ctx context.Context, s *statement, bytes int, args ...any) ([]Record, error) {
 	if bytes == 0 {
 		bytes = math.MaxInt
@@ -160,7 +157,7 @@ func (q *queries) recordPage(ctx context.Context, s *statement, bytes int, args 
 	sum := 0
 	err := q.each(ctx, s, args, func(row *sql.Rows) error {
 		if sum >= bytes {
-			return errPageIsFull
+			return errEnough
 		}
 		page = append(page, Record{})
 		last := &page[len(page)-1]
@@ -170,9 +167,6 @@ func (q *queries) recordPage(ctx context.Context, s *statement, bytes int, args 
 		sum += len(last.Value)
 		return nil
 	})
-	if errors.Is(err, errPageIsFull) {
-		err = nil
-	}
 	return page, err
 }
 
@@ -241,9 +235,5 @@ func (tx *Tx) TakeDownRecord(ctx context.Context, did syntax.DID, path, ref stri
 	if !storable(path) || !storable(ref) {
 		return wrap(ErrNotFound, "take down record %q of %s", path, did)
 	}
-	stored := any(ref)
-	if ref == "" {
-		stored = nil
-	}
-	return wrap(found(tx.exec(ctx, takeDownRecord, stored, did, path)), "take down record %s of %s", path, did)
+	return wrap(found(tx.exec(ctx, takeDownRecord, orNull(ref), did, path)), "take down record %s of %s", path, did)
 }

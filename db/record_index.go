@@ -37,11 +37,7 @@ func (q *queries) BlobCounts(ctx context.Context, did syntax.DID) (BlobCounts, e
 // where it points, and the CIDs of the blobs that it names. Of a record that is not there
 // nothing is kept. The transaction has locked the repository.
 func (tx *Tx) SetRecordIndex(ctx context.Context, did syntax.DID, path, linkTo string, blobs ...[]byte) error {
-	link := any(linkTo)
-	if linkTo == "" {
-		link = nil
-	}
-	n, err := tx.exec(ctx, setRecordLink, link, did, path)
+	n, err := tx.exec(ctx, setRecordLink, orNull(linkTo), did, path)
 	if err == nil {
 		_, err = tx.DeleteRecordBlobs(ctx, did, []string{path})
 	}

@@ -67,10 +67,7 @@ func (tx *Tx) InsertRepo(ctx context.Context, did syntax.DID, r Repo) error {
 // but the figures of blobs. It returns ErrStale when another one is the last.
 func (tx *Tx) UpdateRepo(ctx context.Context, did syntax.DID, r Repo, before []byte) error {
 	n, err := tx.exec(ctx, updateRepo, append(values(&r, blobFigures...), did, before)...)
-	if err == nil && n == 0 {
-		err = ErrStale
-	}
-	return wrap(err, "update repository of %s", did)
+	return wrap(fresh(n, err), "update repository of %s", did)
 }
 
 // DeleteRepo removes the row of a repository, if there is one, and none of its nodes.

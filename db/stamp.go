@@ -53,6 +53,14 @@ func microsOf(t *time.Time) any {
 	return micros(*t)
 }
 
+// orNull is a text as a parameter, "" as NULL.
+func orNull(text string) any {
+	if text == "" {
+		return nil
+	}
+	return text
+}
+
 // orEmpty scans a text, NULL as "".
 type orEmpty struct{ s *string }
 

@@ -293,7 +293,10 @@ func (q *queries) exists(ctx context.Context, s *statement, args ...any) (bool, 
 	return err == nil, err
 }
 
-// each calls scan with every row of a statement.
+// errEnough is what the function given to [queries.each] returns to be given no more rows.
+var errEnough = errors.New("enough rows")
+
+// each calls scan with every row of a statement, or until it has enough.
 func (q *queries) each(ctx context.Context, s *statement, args []any, scan func(row *sql.Rows) error) error {
 	defer q.seen.end(s, q.seen.begin(s))
 	rows, err := q.run.query(ctx, s, parameters(args))
@@ -302,7 +305,9 @@ func (q *queries) each(ctx context.Context, s *statement, args []any, scan func(
 	}
 	defer rows.Close()
 	for rows.Next() {
-		if err := scan(rows); err != nil {
+		if err := scan(rows); err == errEnough {
+			return nil
+		} else if err != nil {
 			return err
 		}
 	}
