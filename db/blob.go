@@ -146,8 +146,7 @@ var (
 			Set("imported_blobs = imported_blobs + ?", b.p()).Where("did = ?", b.p())
 	})
 	recountBlobs = prepared(func(b *builder) bun.Query {
-		expected := b.NewSelect().Model((*RecordBlob)(nil)).ColumnExpr("count(DISTINCT rb.cid)").Where("rb.did = r.did")
-		imported := b.NewSelect().Model((*Blob)(nil)).ColumnExpr("count(*)").Where("b.did = r.did")
+		expected, imported := b.blobCounts("r.did")
 		return b.NewUpdate().Model((*Repo)(nil)).Set("expected_blobs = (?)", expected).Set("imported_blobs = (?)", imported).
 			Where("did = ?", b.p())
 	})
@@ -171,6 +170,13 @@ var (
 		return b.NewDelete().Model((*blobClaim)(nil)).Where("did = ?", b.p()).Where("cid = ?", b.p())
 	})
 )
+
+// blobCounts counts the blobs that the records of an account name, and those that it has.
+func (b *builder) blobCounts(did bun.Safe) (named, here *bun.SelectQuery) {
+	named = b.NewSelect().Model((*RecordBlob)(nil)).ColumnExpr("count(DISTINCT rb.cid)").Where("rb.did = ?", did)
+	here = b.NewSelect().Model((*Blob)(nil)).ColumnExpr("count(*)").Where("b.did = ?", did)
+	return named, here
+}
 
 // spareFiles has two parameters on Postgres, the DIDs and what names the files there; on
 // SQLite one, a list of pairs.

@@ -15,9 +15,7 @@ type BlobCounts struct {
 
 var (
 	selectBlobCounts = prepared(func(b *builder) bun.Query {
-		did := b.p()
-		named := b.NewSelect().Model((*RecordBlob)(nil)).ColumnExpr("count(DISTINCT rb.cid)").Where("rb.did = ?", did)
-		here := b.NewSelect().Model((*Blob)(nil)).ColumnExpr("count(*)").Where("b.did = ?", did)
+		named, here := b.blobCounts(b.p())
 		return b.NewSelect().ColumnExpr("(?)", named).ColumnExpr("(?)", here)
 	})
 	setRecordLink = prepared(func(b *builder) bun.Query {
