@@ -50,33 +50,32 @@ const lengthBits = 24 // MaxBlock is less
 // who has written a thousand posts is shorter.
 const short = 1 << 20
 
-// NewSpool reads a whole archive into a file in a directory that is there, and indexes it
-// on disk: it takes less than 20 MB of memory, whatever the archive. The files have no names,
-// and so are gone with the process; [Spool.Close] gives their space back before. Errors
-// are those of [NewReader] and [Reader.Next], of the files and of the context.
+// NewSpool reads a whole archive, one that is not short into a file in a directory that is
+// there, and indexes it on disk: it takes less than 20 MB of memory, whatever the archive.
+// The files have no names, and so are gone with the process; [Spool.Close] gives their
+// space back before. Errors are those of [NewReader] and [Reader.Next], of the files and of
+// the context.
 func NewSpool(ctx context.Context, r io.Reader, dir string) (_ *Spool, err error) {
 	s := new(Spool)
 	defer func() {
 		if err != nil {
 			_ = s.Close()
+			err = fmt.Errorf("spool archive: %w", err)
 		}
 	}()
 	head, err := io.ReadAll(io.LimitReader(r, short+1))
-	if err == nil && len(head) <= short {
-		if err = s.keep(ctx, head); err != nil {
-			return nil, wrapSpool(err)
-		}
-		return s, nil
-	}
-	if err == nil {
-		r = io.MultiReader(bytes.NewReader(head), r)
-		s.archive, err = unnamed(dir)
-	}
 	if err != nil {
-		return nil, wrapSpool(err)
+		return nil, err
+	}
+	if len(head) <= short {
+		return s, s.keep(ctx, head)
+	}
+	r = io.MultiReader(bytes.NewReader(head), r)
+	if s.archive, err = unnamed(dir); err != nil {
+		return nil, err
 	}
 	if s.index, err = unnamed(dir); err != nil {
-		return nil, wrapSpool(err)
+		return nil, err
 	}
 	out := bufio.NewWriterSize(s.archive, 256<<10)
 	runs, err := s.read(ctx, io.TeeReader(r, out))
@@ -90,16 +89,9 @@ func NewSpool(ctx context.Context, r io.Reader, dir string) (_ *Spool, err error
 		err = s.page()
 	}
 	if err != nil {
-		return nil, wrapSpool(err)
+		return nil, err
 	}
 	return s, nil
-}
-
-func wrapSpool(err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("spool archive: %w", err)
 }
 
 // keep reads an archive that stays in memory.
