@@ -2,11 +2,11 @@ package importer
 
 import (
 	"context"
-	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
+	"portico/impl/repo/store"
 )
 
 // A change is one row to write or to remove.
@@ -54,10 +54,8 @@ func (c *changes) write(ctx context.Context, tx *db.Tx, did syntax.DID) ([][]byt
 			return nil, err
 		}
 	}
-	for _, node := range c.putNodes {
-		if err := tx.PutNode(ctx, did, node); err != nil {
-			return nil, err
-		}
+	if err := tx.PutNodes(ctx, did, c.putNodes...); err != nil {
+		return nil, err
 	}
 	paths := c.deleteRecords[:len(c.deleteRecords):len(c.deleteRecords)]
 	for i := range c.putRecords {
@@ -76,28 +74,23 @@ func (c *changes) write(ctx context.Context, tx *db.Tx, did syntax.DID) ([][]byt
 	if err := tx.PutRecordBlobs(ctx, did, c.mentions); err != nil {
 		return nil, err
 	}
-	added := ""
+	var added syntax.NSID
 	for i := range c.putRecords { // in the order of their paths
-		if name := collectionOf(c.putRecords[i].Path); name != added {
-			if err := tx.AddCollection(ctx, did, name); err != nil {
+		if name := store.Collection(c.putRecords[i].Path); name != added {
+			if err := tx.AddCollection(ctx, did, name.String()); err != nil {
 				return nil, err
 			}
 			added = name
 		}
 	}
-	dropped := ""
+	var dropped syntax.NSID
 	for _, path := range c.deleteRecords {
-		if name := collectionOf(path); name != dropped {
-			if err := tx.DropCollection(ctx, did, name); err != nil {
+		if name := store.Collection(path); name != dropped {
+			if err := tx.DropCollection(ctx, did, name.String()); err != nil {
 				return nil, err
 			}
 			dropped = name
 		}
 	}
 	return lost, nil
-}
-
-func collectionOf(path string) string {
-	name, _, _ := strings.Cut(path, "/")
-	return name
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -12,7 +13,6 @@ import (
 	"portico/db"
 	"portico/impl/repo/car"
 	"portico/impl/repo/dagcbor"
-	"portico/impl/repo/record"
 	"portico/impl/repo/store"
 	"portico/impl/repo/tree"
 )
@@ -187,15 +187,7 @@ func (d *difference) node(ctx context.Context, row tree.Row) error {
 // record compares a record of the tree with the one that is stored under its path.
 func (d *difference) record(ctx context.Context, path string, name dagcbor.CID) error {
 	d.records++
-	stored, err := d.storedRecords.at(ctx, func(r *db.Record) int {
-		switch {
-		case r.Path < path:
-			return -1
-		case r.Path > path:
-			return 1
-		}
-		return 0
-	})
+	stored, err := d.storedRecords.at(ctx, func(r *db.Record) int { return strings.Compare(r.Path, path) })
 	if err != nil {
 		return err
 	}
@@ -212,30 +204,17 @@ func (d *difference) record(ctx context.Context, path string, name dagcbor.CID) 
 	if err != nil {
 		return err
 	}
-	read, err := record.Read(syntax.NSID(collectionOf(path)), value)
+	put := &db.Record{Path: path, CID: name[:], Rev: d.rev.String(), IndexedAt: d.now, Value: value}
+	index, err := store.Index(put)
 	if err != nil {
 		return &RecordError{path, err}
 	}
-	put := &db.Record{Path: path, CID: name[:], Rev: d.rev.String(), IndexedAt: d.now, Value: value}
-	if read.Backlink != nil {
-		put.LinkTo = read.Backlink.To
+	put.LinkTo = index.LinkTo
+	mentions := make([]db.RecordBlob, len(index.Blobs))
+	for i, blob := range index.Blobs {
+		mentions[i] = db.RecordBlob{Path: path, CID: blob[:]}
 	}
-	return d.change(change{putRecord: put, mentions: mentions(path, read.Blobs)})
-}
-
-// mentions are the blobs that a record names, each once, of those that can be stored.
-func mentions(path string, blobs []record.Blob) []db.RecordBlob {
-	var all []db.RecordBlob
-	seen := make(map[dagcbor.CID]bool, len(blobs))
-	for _, b := range blobs {
-		name, err := dagcbor.ParseCID(b.CID)
-		if err != nil || seen[name] {
-			continue
-		}
-		seen[name] = true
-		all = append(all, db.RecordBlob{Path: path, CID: name[:]})
-	}
-	return all
+	return d.change(change{putRecord: put, mentions: mentions})
 }
 
 // A cursor goes through stored rows in their order, page by page. Rows that nobody keeps

@@ -106,8 +106,9 @@ type Imported struct {
 // It returns the rows of blobs that no record mentions any more, which are removed: their
 // files may go.
 //
-// Errors that the archive is to blame for are ErrRoots, ErrNoCommit, ErrFutureRev, ErrTooMany, ErrQuota, *RecordError, those of [car.NewSpool],
-// [repo.ParseCommit] and [tree.Walk]. Others are ErrBusy; db.ErrStale when somebody else
+// Errors that the archive is to blame for are ErrRoots, ErrNoCommit, ErrFutureRev,
+// ErrTooMany, ErrQuota, *RecordError, those of [car.NewSpool], [repo.ParseCommit] and
+// [tree.Walk]. Others are ErrBusy; db.ErrStale when somebody else
 // has written to the repository meanwhile, again and again, or imports to it, too; and
 // db.ErrNotFound.
 func (i *Importer) Import(ctx context.Context, did syntax.DID, archive io.Reader) (lost []db.Blob, err error) {

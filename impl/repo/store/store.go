@@ -101,7 +101,8 @@ func Create(ctx context.Context, tx *db.Tx, did syntax.DID, g *repo.Repository) 
 // A Draft is a commit that was made and not stored yet.
 type Draft struct {
 	Event event.Commit // what the network is to be told
-	// Records is by how many more the repository has afterwards, and how many it has then.
+	// More is how many records more than before the repository has afterwards, and Records
+	// how many it has then.
 	More, Records int
 
 	did    syntax.DID

@@ -9,7 +9,6 @@ import (
 	"iter"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -74,7 +73,8 @@ type IndexedRecord struct {
 
 // Verify goes through the whole tree of did, and through all records and what is kept
 // beside them, and hashes every node and value. It holds one page of each. Where r is a
-// *db.DB, what it returns is that of one state only if nobody writes meanwhile. Errors are those of the database and of w.
+// *db.DB, what it returns is that of one state only if nobody writes meanwhile. Errors are
+// those of the database and of w.
 func Verify(ctx context.Context, r FullReader, did syntax.DID, root tree.Root, w Wrong) (*Verification, error) {
 	v := &Verification{}
 	nodes := &pages{reader: r, did: did, passed: w.Node}
@@ -188,8 +188,7 @@ func (p *recordPages) look(ctx context.Context, row *db.Record) error {
 		refs = append(refs, ref.CID)
 		p.refs.pass()
 	}
-	collection, _, _ := strings.Cut(row.Path, "/")
-	p.collections[collection] = true
+	p.collections[Collection(row.Path).String()] = true
 	want, err := Index(row)
 	if err != nil {
 		return nil // its value is damaged, which is found elsewhere
@@ -230,8 +229,7 @@ func (p *recordPages) report(r IndexedRecord) error {
 // Index returns what is to be kept beside a record. It returns record.ErrRecord for a
 // value that is none.
 func Index(row *db.Record) (IndexedRecord, error) {
-	collection, _, _ := strings.Cut(row.Path, "/")
-	read, err := record.Read(syntax.NSID(collection), row.Value)
+	read, err := record.Read(Collection(row.Path), row.Value)
 	if err != nil {
 		return IndexedRecord{}, err
 	}
