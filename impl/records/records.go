@@ -243,8 +243,8 @@ func steps(ctx context.Context, r reader, did syntax.DID, row *db.Repo, swap *st
 		if at := text(was); wrong == nil && w.Was != nil && *w.Was != at {
 			wrong = &SwapError{"Record", at}
 		}
-		if w.Replace && w.Record.Backlink != nil {
-			others, err := r.RecordsByLink(ctx, did, w.Collection.String(), w.Record.Backlink.To, Max-len(writes))
+		if w.Replace && w.Record.LinkTo != "" {
+			others, err := r.RecordsByLink(ctx, did, w.Collection.String(), w.Record.LinkTo, Max-len(writes))
 			if err != nil {
 				return nil, err
 			}

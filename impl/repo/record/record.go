@@ -38,9 +38,8 @@ type Record struct {
 	Value []byte // DAG-CBOR of a map
 	CID   dagcbor.CID
 	Blobs []Blob
-	// Backlink is where the record points, if its collection is one whose records
-	// replace each other when they point at the same thing.
-	Backlink *Backlink
+	// LinkTo is what the record points at, see [LinkTo].
+	LinkTo string
 }
 
 // Read reads a record of a collection from its DAG-CBOR, which is kept. Errors are
@@ -57,7 +56,7 @@ func Read(collection syntax.NSID, value []byte) (*Record, error) {
 	if err := d.End(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRecord, err)
 	}
-	r.Backlink = backlink(collection, value)
+	r.LinkTo = LinkTo(collection, value)
 	return r, nil
 }
 
@@ -94,33 +93,20 @@ func With(value []byte, key string, encoded []byte) ([]byte, error) {
 	return out, nil
 }
 
-// A Backlink is what a record points at.
-type Backlink struct {
-	Path string // "subject" or "subject.uri", the field that says it
-	To   string // a DID or an AT-URI
-}
-
-// LinkTo returns what a record of a collection points at, empty if it isn't of those that
-// replace each other.
+// LinkTo returns what a record points at, a DID or an AT-URI, if its collection is one
+// whose records replace each other when they point at the same thing; else it is empty.
 func LinkTo(collection syntax.NSID, value []byte) string {
-	if b := backlink(collection, value); b != nil {
-		return b.To
-	}
-	return ""
-}
-
-func backlink(collection syntax.NSID, value []byte) *Backlink {
 	switch collection {
 	case "app.bsky.graph.follow", "app.bsky.graph.block":
 		if did, err := syntax.ParseDID(text(Field(value, "subject"))); err == nil {
-			return &Backlink{"subject", did.String()}
+			return did.String()
 		}
 	case "app.bsky.feed.like", "app.bsky.feed.repost":
 		if uri, err := syntax.ParseATURI(text(Field(Field(value, "subject"), "uri"))); err == nil {
-			return &Backlink{"subject.uri", uri.String()}
+			return uri.String()
 		}
 	}
-	return nil
+	return ""
 }
 
 // text returns the text that an encoded value is; the empty one for other values.

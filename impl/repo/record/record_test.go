@@ -51,25 +51,25 @@ func TestBlobs(t *testing.T) {
 	}
 }
 
-func TestBacklink(t *testing.T) {
+func TestLinkTo(t *testing.T) {
 	const uri = "at://did:plc:ewvi7nxzyoun6zhxrhs64oiz/app.bsky.feed.post/3jqfcqzm3fo2j"
 	for _, tt := range []struct {
 		collection syntax.NSID
 		in, want   string
 	}{
-		{"app.bsky.graph.follow", `{"subject":"did:plc:ewvi7nxzyoun6zhxrhs64oiz"}`, "&{subject did:plc:ewvi7nxzyoun6zhxrhs64oiz}"},
-		{"app.bsky.graph.block", `{"subject":"did:web:example.com"}`, "&{subject did:web:example.com}"},
-		{"app.bsky.graph.follow", `{"subject":"bob.test"}`, "<nil>"},
-		{"app.bsky.graph.follow", `{"subject":{"uri":"` + uri + `"}}`, "<nil>"},
-		{"app.bsky.graph.follow", `{}`, "<nil>"},
-		{"app.bsky.feed.like", `{"subject":{"uri":"` + uri + `","cid":"x"}}`, "&{subject.uri " + uri + "}"},
-		{"app.bsky.feed.repost", `{"subject":{"uri":"` + uri + `"}}`, "&{subject.uri " + uri + "}"},
-		{"app.bsky.feed.like", `{"subject":{"uri":"https://example.com"}}`, "<nil>"},
-		{"app.bsky.feed.like", `{"subject":"` + uri + `"}`, "<nil>"},
-		{"app.bsky.feed.like", `{"subject":["uri"]}`, "<nil>"},
-		{"app.bsky.graph.listblock", `{"subject":"` + uri + `"}`, "<nil>"},
+		{"app.bsky.graph.follow", `{"subject":"did:plc:ewvi7nxzyoun6zhxrhs64oiz"}`, "did:plc:ewvi7nxzyoun6zhxrhs64oiz"},
+		{"app.bsky.graph.block", `{"subject":"did:web:example.com"}`, "did:web:example.com"},
+		{"app.bsky.graph.follow", `{"subject":"bob.test"}`, ""},
+		{"app.bsky.graph.follow", `{"subject":{"uri":"` + uri + `"}}`, ""},
+		{"app.bsky.graph.follow", `{}`, ""},
+		{"app.bsky.feed.like", `{"subject":{"uri":"` + uri + `","cid":"x"}}`, uri},
+		{"app.bsky.feed.repost", `{"subject":{"uri":"` + uri + `"}}`, uri},
+		{"app.bsky.feed.like", `{"subject":{"uri":"https://example.com"}}`, ""},
+		{"app.bsky.feed.like", `{"subject":"` + uri + `"}`, ""},
+		{"app.bsky.feed.like", `{"subject":["uri"]}`, ""},
+		{"app.bsky.graph.listblock", `{"subject":"` + uri + `"}`, ""},
 	} {
-		if got := fmt.Sprint(read(t, tt.collection, tt.in).Backlink); got != tt.want {
+		if got := read(t, tt.collection, tt.in).LinkTo; got != tt.want {
 			t.Errorf("%s %s: got %s, want %s", tt.collection, tt.in, got, tt.want)
 		}
 	}

@@ -233,10 +233,7 @@ func Index(row *db.Record) (IndexedRecord, error) {
 	if err != nil {
 		return IndexedRecord{}, err
 	}
-	r := IndexedRecord{Path: row.Path}
-	if read.Backlink != nil {
-		r.LinkTo = read.Backlink.To
-	}
+	r := IndexedRecord{Path: row.Path, LinkTo: read.LinkTo}
 	for _, b := range read.Blobs {
 		if name, err := dagcbor.ParseCID(b.CID); err == nil {
 			r.Blobs = append(r.Blobs, name)
