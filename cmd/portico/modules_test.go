@@ -40,13 +40,11 @@ func TestModulesAreThereForAReason(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// Of the packages of ours that others are linked with, what they import.
-	imports := func(packages ...string) []string {
-		return strings.Fields(run(append([]string{"list", "-deps", "-f",
-			`{{if not .Standard}}{{with .Module}}{{if .Main}}{{range $.Imports}}{{.}} {{end}}{{end}}{{end}}{{end}}`}, packages...)...))
+	// Of the packages of ours that a program is linked with, what they import.
+	imports := func(program string) []string {
+		return strings.Fields(run("list", "-deps", "-f",
+			`{{if not .Standard}}{{with .Module}}{{if .Main}}{{range $.Imports}}{{.}} {{end}}{{end}}{{end}}{{end}}`, program))
 	}
-	// Blob stores are as good as in the server: only what is served from them is not
-	// written yet.
 	server, generator := imports("./cmd/portico"), imports("./cmd/lexgen")
 	where := func(module string) string {
 		in := func(p string) bool { return p == module || strings.HasPrefix(p, module+"/") }
