@@ -655,7 +655,7 @@ func repairAccount(ctx context.Context, con *console, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	found, err := con.operator.InspectAccount(ctx, &operatorapi.InspectAccountParams{DID: a.DID})
+	found, err := con.patient().InspectAccount(ctx, &operatorapi.InspectAccountParams{DID: a.DID})
 	if err != nil {
 		return err
 	}
@@ -687,7 +687,7 @@ func repairAccount(ctx context.Context, con *console, c *cli.Command) error {
 	if err := con.confirm(ctx, c.Bool("yes"), question, ""); err != nil {
 		return err
 	}
-	out, err := con.operator.RepairAccount(ctx, &operatorapi.RepairAccountInput{DID: a.DID})
+	out, err := con.patient().RepairAccount(ctx, &operatorapi.RepairAccountInput{DID: a.DID})
 	if err != nil {
 		return err
 	}

@@ -59,9 +59,10 @@ func (con *console) blobs(ctx context.Context, c *cli.Command, p operatorapi.Lis
 	if err != nil {
 		return nil, err
 	}
+	client := con.patient()
 	all := &shownBlobs{a.DID, []operatorapi.ListBlobsBlob{}}
 	for p.DID = a.DID; ; {
-		page, err := con.operator.ListBlobs(ctx, &p)
+		page, err := client.ListBlobs(ctx, &p)
 		if err != nil {
 			return nil, err
 		}

@@ -407,6 +407,15 @@ func (con *console) connect(t *target) {
 	con.operator = &operatorapi.Client{Client: client}
 }
 
+// patient is con.operator for what goes through all that an account has, of which nobody
+// can tell how long it takes: it waits until the context or the connection ends.
+func (con *console) patient() *operatorapi.Client {
+	client, unbounded := *con.operator, *con.operator.HTTP
+	unbounded.Timeout = 0
+	client.HTTP = &unbounded
+	return &client
+}
+
 func onlyPrivate(_, address string, _ syscall.RawConn) error {
 	a, err := netip.ParseAddrPort(address)
 	if err != nil {

@@ -10,12 +10,18 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/urfave/cli/v3"
+
+	operatorapi "portico/api/portico/operator"
+	"portico/api/xrpc"
 )
 
 // standIn is a server that answers whatever is asked of it, and the environment that
@@ -424,5 +430,63 @@ func TestBypassKeyGoesWithThePassword(t *testing.T) {
 	}
 	if want := []string{"bypass key", ""}; !slices.Equal(got, want) {
 		t.Errorf("keys %q, want %q", got, want)
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// What goes through all that an account has takes as long as that takes; other answers
+// are waited for a minute.
+func TestPatience(t *testing.T) {
+	const account = `{"did":"did:plc:aaaaaaaaaaaaaaaaaaaaaaaa","handle":"alice.test","status":"active","createdAt":"2026-03-01T12:00:00.000Z",` +
+		`"emailConfirmed":true,"emailAuthFactor":false,"invitesDisabled":false,"invites":[]}`
+	answers := map[string]string{
+		"getAccount": account, "listAccounts": `{"accounts":[` + account + `]}`,
+		"verifyRepo": `{"records":0,"nodes":1,"findings":[]}`, "listBlobs": `{"blobs":[]}`, "importRepo": ``,
+		"inspectAccount": `{"findings":[{"name":"repo_index","message":"","repairable":true}]}`, "repairAccount": `{"repaired":[],"remaining":[]}`,
+	}
+	file := filepath.Join(t.TempDir(), "alice.car")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		args []string
+		do   func(context.Context, *console, *cli.Command) error
+		want string // the methods, those with a * that are waited for
+	}{
+		{"repo verify", []string{"alice.test"}, verifyRepos, "getAccount verifyRepo*"},
+		{"repo verify --all", []string{"--all"}, verifyRepos, "listAccounts verifyRepo*"},
+		{"repo import", []string{"--yes", "alice.test", file}, importRepo, "getAccount importRepo* getAccount"},
+		{"blob verify", []string{"alice.test"}, verifyBlobs, "getAccount listBlobs*"},
+		{"account repair", []string{"--yes", "alice.test"}, repairAccount, "getAccount inspectAccount* repairAccount*"},
+	} {
+		var called []string
+		con := &console{out: io.Discard, errs: io.Discard, operator: &operatorapi.Client{Client: xrpc.Client{
+			Host: "https://pds.example.com",
+			HTTP: &http.Client{Timeout: time.Minute, Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+				method := path.Ext(r.URL.Path)[1:]
+				answer := answers[method]
+				if _, ends := r.Context().Deadline(); !ends {
+					method += "*"
+				}
+				called = append(called, method)
+				return &http.Response{
+					StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(answer)), Request: r,
+				}, nil
+			})},
+		}}}
+		command := &cli.Command{
+			Flags:  []cli.Flag{&cli.BoolFlag{Name: "yes"}, &cli.BoolFlag{Name: "all"}},
+			Action: func(ctx context.Context, c *cli.Command) error { return tt.do(ctx, con, c) },
+		}
+		if err := command.Run(t.Context(), append([]string{"command"}, tt.args...)); err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if got := strings.Join(called, " "); got != tt.want {
+			t.Errorf("%s: calls %s, want %s", tt.name, got, tt.want)
+		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,8 +34,6 @@ type servedRepos struct{ *operatorapi.Client }
 
 func (s servedRepos) archive(ctx context.Context, did syntax.DID, since syntax.TID, w io.Writer) error {
 	client := syncapi.Client{Client: s.Client.Client}
-	// There is no telling how long it takes.
-	client.HTTP = &http.Client{Transport: s.HTTP.Transport, CheckRedirect: s.HTTP.CheckRedirect}
 	p := &syncapi.GetRepoParams{DID: did}
 	if since != "" {
 		p.Since = &since
@@ -114,7 +111,7 @@ func repoAction(
 		return do(ctx, con, c, repos, (*operatorapi.Account)(a))
 	}
 	served := o.action(what, least, most, func(ctx context.Context, con *console, c *cli.Command) error {
-		return find(ctx, con, c, servedRepos{con.operator})
+		return find(ctx, con, c, servedRepos{con.patient()})
 	})
 	return func(ctx context.Context, c *cli.Command) error {
 		if n := c.Args().Len(); !c.Bool("offline") || n < least || n > most {
@@ -184,7 +181,7 @@ func exportRepo(ctx context.Context, con *console, c *cli.Command, repos repoSou
 	if con.json {
 		return con.printJSON(out)
 	}
-	return con.say("%d blocks, %d bytes, of the commit %s\n", out.Blocks, out.Bytes, out.Root)
+	return con.say("%d blocks, %d bytes, of the commit %s", out.Blocks, out.Bytes, out.Root)
 }
 
 // check passes to w the archive that write writes, and looks at every block of it.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"os"
 
 	"github.com/urfave/cli/v3"
@@ -43,11 +42,8 @@ func importRepo(ctx context.Context, con *console, c *cli.Command) error {
 	if err := con.confirm(ctx, c.Bool("yes"), question, ""); err != nil {
 		return err
 	}
-	client := *con.operator
-	// There is no telling how long it takes.
-	client.HTTP = &http.Client{Transport: client.HTTP.Transport, CheckRedirect: client.HTTP.CheckRedirect}
 	body := &xrpc.Body{ReadCloser: file, ContentType: "application/vnd.ipld.car", Size: info.Size()}
-	if err := client.ImportRepo(ctx, &operatorapi.ImportRepoParams{DID: a.DID}, body); err != nil {
+	if err := con.patient().ImportRepo(ctx, &operatorapi.ImportRepoParams{DID: a.DID}, body); err != nil {
 		return err
 	}
 	if a, err = con.find(ctx, a.DID.String()); err != nil {

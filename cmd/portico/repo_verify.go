@@ -35,7 +35,7 @@ func verifyRepos(ctx context.Context, con *console, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	out, err := con.operator.VerifyRepo(ctx, &operatorapi.VerifyRepoParams{DID: a.DID})
+	out, err := con.patient().VerifyRepo(ctx, &operatorapi.VerifyRepoParams{DID: a.DID})
 	if err != nil {
 		return err
 	}
@@ -62,6 +62,7 @@ func verifyRepos(ctx context.Context, con *console, c *cli.Command) error {
 // after the other.
 func (con *console) verifyAll(ctx context.Context) error {
 	all, wrong := verifiedRepos{Damaged: []verifiedRepo{}}, 0
+	client := con.patient()
 	var cursor *string
 	for {
 		page, err := con.operator.ListAccounts(ctx, &operatorapi.ListAccountsParams{Cursor: cursor, Limit: 500})
@@ -72,7 +73,7 @@ func (con *console) verifyAll(ctx context.Context) error {
 			if a.Status == operatorapi.AccountStatusCreating {
 				continue
 			}
-			out, err := con.operator.VerifyRepo(ctx, &operatorapi.VerifyRepoParams{DID: a.DID})
+			out, err := client.VerifyRepo(ctx, &operatorapi.VerifyRepoParams{DID: a.DID})
 			if errors.Is(err, operatorapi.ErrVerifyRepoAccountNotFound) {
 				continue // deleted meanwhile
 			}
