@@ -102,6 +102,14 @@ func decodeCBOR(b []byte) (any, error) {
 	return v, json.Unmarshal(text, &v)
 }
 
+// bytesOf are the bytes that a value of decodeCBOR stands for, none if it is no such.
+func bytesOf(v any) []byte {
+	m, _ := v.(map[string]any)
+	text, _ := m["$bytes"].(string)
+	b, _ := base64.RawStdEncoding.DecodeString(text)
+	return b
+}
+
 // learnCommits remembers every CID of a commit that an answer names, so that it is known
 // for one that differs from server to server.
 func (s *side) learnCommits(v any) {
@@ -181,19 +189,13 @@ func (s *side) describe(v any) string {
 	switch {
 	case m["sig"] != nil:
 		what = "commit"
-		signature, _ := m["sig"].(map[string]any)
-		text, _ := signature["$bytes"].(string)
-		raw, _ := base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "="))
-		m["sig"] = fmt.Sprintf("%d bytes", len(raw))
+		m["sig"] = fmt.Sprintf("%d bytes", len(bytesOf(m["sig"])))
 	case m["e"] != nil:
 		what = "node"
 		entries, _ := m["e"].([]any)
 		for _, e := range entries {
 			if e, ok := e.(map[string]any); ok {
-				k, _ := e["k"].(map[string]any)
-				text, _ := k["$bytes"].(string)
-				raw, _ := base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "="))
-				e["k"] = string(raw)
+				e["k"] = string(bytesOf(e["k"]))
 			}
 		}
 	}
@@ -229,13 +231,9 @@ func (s *side) flattenFrames(facts map[string]string, a *answer) {
 			last = seq
 			delete(body, "seq")
 		}
-		if blocks, ok := body["blocks"].(map[string]any); ok {
-			text, _ := blocks["$bytes"].(string)
-			raw, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "="))
-			if err == nil {
-				s.flattenArchive(facts, path+" blocks", raw)
-				delete(body, "blocks")
-			}
+		if blocks := bytesOf(body["blocks"]); len(blocks) > 0 {
+			s.flattenArchive(facts, path+" blocks", blocks)
+			delete(body, "blocks")
 		}
 		s.flatten(facts, path+" body", body)
 	}
