@@ -197,6 +197,7 @@ func (n *network) settle(l *load) {
 // complaints are the warnings and errors of relay and tap.
 func (n *network) complaints() (lines []string) {
 	for name, p := range map[string]*launch.Process{"relay": n.relay, "tap": n.tap} {
+		understood := false
 		for line := range strings.Lines(p.Log()) {
 			var said struct {
 				Level, Msg string
@@ -205,6 +206,7 @@ func (n *network) complaints() (lines []string) {
 			if err := json.Unmarshal([]byte(line), &said); err != nil {
 				continue // what it says before it logs
 			}
+			understood = understood || said.Level == "INFO"
 			switch {
 			case said.Level != "WARN" && said.Level != "ERROR":
 			case said.Msg == "dialing failed", said.Msg == "host connection failed": // the server went away
@@ -213,6 +215,9 @@ func (n *network) complaints() (lines []string) {
 			default:
 				lines = append(lines, name+": "+strings.TrimSpace(line))
 			}
+		}
+		if !understood {
+			lines = append(lines, name+" writes its log in another way than it did")
 		}
 	}
 	return lines
@@ -236,7 +241,7 @@ func (n *network) keep() string {
 func (n *network) verifyFirehose() (stop func()) {
 	n.Helper()
 	var out bytes.Buffer
-	tool := exec.Command(filepath.Join(tools, "repo-tool"), "--log-level", "debug", "verify-firehose", "--relay-host", strings.Replace(n.pds().URL, "http", "ws", 1))
+	tool := exec.CommandContext(n.Context(), filepath.Join(tools, "repo-tool"), "--log-level", "debug", "verify-firehose", "--relay-host", strings.Replace(n.pds().URL, "http", "ws", 1))
 	tool.Stdout, tool.Stderr = &out, &out
 	if err := tool.Start(); err != nil {
 		n.Fatal(err)
