@@ -54,13 +54,9 @@ func (s *Service) recordStatus(ctx context.Context, did syntax.DID, uri syntax.A
 	if err != nil {
 		return nil, err
 	}
-	takedown := &api.StatusAttr{Applied: r.TakedownRef != ""}
-	if takedown.Applied {
-		takedown.Ref = &r.TakedownRef
-	}
 	cid := syntax.CID(store.CID(r.CID).String())
 	return &api.GetSubjectStatusOutput{
-		Subject: api.NewGetSubjectStatusOutputSubject(&repo.StrongRef{URI: uri, CID: cid}), Takedown: takedown,
+		Subject: api.NewGetSubjectStatusOutputSubject(&repo.StrongRef{URI: uri, CID: cid}), Takedown: takedown(r.TakedownRef),
 	}, nil
 }
 
@@ -77,13 +73,14 @@ func (s *Service) blobStatus(ctx context.Context, did syntax.DID, name syntax.CI
 	if err != nil {
 		return nil, err
 	}
-	takedown := &api.StatusAttr{Applied: b.TakenDown()}
-	if takedown.Applied {
-		takedown.Ref = &b.TakedownRef
-	}
 	return &api.GetSubjectStatusOutput{
-		Subject: api.NewGetSubjectStatusOutputSubject(&api.RepoBlobRef{DID: did, CID: name}), Takedown: takedown,
+		Subject: api.NewGetSubjectStatusOutputSubject(&api.RepoBlobRef{DID: did, CID: name}), Takedown: takedown(b.TakedownRef),
 	}, nil
+}
+
+// takedown is that of a part of a repository, which an empty reference says is not taken down.
+func takedown(ref string) *api.StatusAttr {
+	return &api.StatusAttr{Applied: ref != "", Ref: xrpc.NonZero(ref)}
 }
 
 // noPart is the answer about a record or a blob of an account.

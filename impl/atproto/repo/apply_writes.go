@@ -53,7 +53,7 @@ func (s *Service) oneOf(did syntax.DID, in api.ApplyWritesInputWritesItem, valid
 			return w, done, err
 		}
 		done = api.NewApplyWritesOutputResultsItem(&api.ApplyWritesCreateResult{
-			URI: newURI(did, w.Path()), CID: syntax.CID(w.Record.CID.String()), ValidationStatus: optional(status),
+			URI: newURI(did, w.Path()), CID: syntax.CID(w.Record.CID.String()), ValidationStatus: xrpc.NonZero(status),
 		})
 	case *api.ApplyWritesUpdate:
 		w.Action = records.Update
@@ -61,7 +61,7 @@ func (s *Service) oneOf(did syntax.DID, in api.ApplyWritesInputWritesItem, valid
 			return w, done, err
 		}
 		done = api.NewApplyWritesOutputResultsItem(&api.ApplyWritesUpdateResult{
-			URI: newURI(did, w.Path()), CID: syntax.CID(w.Record.CID.String()), ValidationStatus: optional(status),
+			URI: newURI(did, w.Path()), CID: syntax.CID(w.Record.CID.String()), ValidationStatus: xrpc.NonZero(status),
 		})
 	case *api.ApplyWritesDelete:
 		w = records.Write{Action: records.Delete, Collection: in.Collection, Key: in.Rkey}

@@ -33,7 +33,7 @@ func (s *Service) CreateRecord(ctx context.Context, in *api.CreateRecordInput) (
 		return nil, err
 	}
 	return &api.CreateRecordOutput{
-		URI: newURI(a.DID, w.Path()), CID: syntax.CID(r.CID.String()), Commit: commitMeta(result), ValidationStatus: optional(status),
+		URI: newURI(a.DID, w.Path()), CID: syntax.CID(r.CID.String()), Commit: commitMeta(result), ValidationStatus: xrpc.NonZero(status),
 	}, nil
 }
 
@@ -41,5 +41,5 @@ func (s *Service) keyOr(given *syntax.RecordKey) syntax.RecordKey {
 	if given == nil {
 		return s.Keys.Next()
 	}
-	return xrpc.ValueOf(given)
+	return *given
 }

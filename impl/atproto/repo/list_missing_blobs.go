@@ -26,7 +26,7 @@ func (s *Service) ListMissingBlobs(ctx context.Context, params *api.ListMissingB
 	out := &api.ListMissingBlobsOutput{Blobs: make([]api.ListMissingBlobsRecordBlob, len(missing))}
 	for i, m := range missing {
 		cid := store.CID(m.CID).String()
-		out.Blobs[i] = api.ListMissingBlobsRecordBlob{CID: syntax.CID(cid), RecordURI: syntax.ATURI("at://" + did.String() + "/" + m.Path)}
+		out.Blobs[i] = api.ListMissingBlobsRecordBlob{CID: syntax.CID(cid), RecordURI: newURI(did, m.Path)}
 		out.Cursor = &cid
 	}
 	return out, nil

@@ -41,7 +41,7 @@ func (s *Service) PutRecord(ctx context.Context, in *api.PutRecordInput) (*api.P
 	if err != nil {
 		return nil, err
 	}
-	out := &api.PutRecordOutput{URI: newURI(a.DID, w.Path()), CID: syntax.CID(w.Record.CID.String()), ValidationStatus: optional(status)}
+	out := &api.PutRecordOutput{URI: newURI(a.DID, w.Path()), CID: syntax.CID(w.Record.CID.String()), ValidationStatus: xrpc.NonZero(status)}
 	if result.Changed {
 		out.Commit = commitMeta(result)
 	}

@@ -90,11 +90,3 @@ func mentionError(err *rows.MentionError) error {
 func commitMeta(r *records.Result) *api.CommitMeta {
 	return &api.CommitMeta{CID: syntax.CID(r.Commit.String()), Rev: r.Rev}
 }
-
-// optional is a text that is left out when it is empty.
-func optional(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
-}

@@ -19,7 +19,7 @@ func (s *Service) GetBlocks(ctx context.Context, p *api.GetBlocksParams) (*xrpc.
 	if _, err := s.available(ctx, p.DID); err != nil {
 		return nil, err
 	}
-	wanted, missing := make([]dagcbor.CID, len(p.CIDs)), new(export.MissingError)
+	wanted := make([]dagcbor.CID, len(p.CIDs))
 	for i, name := range p.CIDs {
 		var err error
 		if wanted[i], err = dagcbor.ParseCID(name.String()); err != nil {
@@ -29,7 +29,7 @@ func (s *Service) GetBlocks(ctx context.Context, p *api.GetBlocksParams) (*xrpc.
 	r, err := s.Exports.OpenWhole(ctx, address(ctx), func(ctx context.Context, state *db.Snapshot, w io.Writer) error {
 		return export.Blocks(ctx, state, p.DID, wanted, w)
 	})
-	if errors.As(err, &missing) {
+	if missing, ok := errors.AsType[*export.MissingError](err); ok {
 		names := make([]string, len(missing.CIDs))
 		for i, name := range missing.CIDs {
 			names[i] = name.String()

@@ -14,11 +14,7 @@ import (
 
 // GetRepo gives out a repository, or what is new in it since a rev.
 func (s *Service) GetRepo(ctx context.Context, p *api.GetRepoParams) (*xrpc.Body, error) {
-	var since syntax.TID
-	if p.Since != nil {
-		since = *p.Since
-	}
-	return s.whole(ctx, p.DID, since)
+	return s.whole(ctx, p.DID, xrpc.ValueOf(p.Since))
 }
 
 // GetCheckout gives out a repository, in the way of before GetRepo.

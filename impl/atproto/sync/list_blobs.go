@@ -6,6 +6,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	api "portico/api/atproto/sync"
+	"portico/api/xrpc"
 	"portico/impl/answer"
 	"portico/impl/repo/store"
 )
@@ -20,11 +21,7 @@ func (s *Service) ListBlobs(ctx context.Context, params *api.ListBlobsParams) (*
 	if err != nil {
 		return nil, err
 	}
-	since := ""
-	if params.Since != nil {
-		since = params.Since.String()
-	}
-	cids, err := s.DB.NamedBlobsAfter(ctx, params.DID, since, after, int(params.Limit))
+	cids, err := s.DB.NamedBlobsAfter(ctx, params.DID, xrpc.ValueOf(params.Since).String(), after, int(params.Limit))
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	api "portico/api/atproto/sync"
+	"portico/api/xrpc"
 )
 
 // ListReposByCollection lists the active accounts here that have records of a collection,
@@ -13,10 +14,7 @@ import (
 func (s *Service) ListReposByCollection(
 	ctx context.Context, p *api.ListReposByCollectionParams,
 ) (*api.ListReposByCollectionOutput, error) {
-	var after syntax.DID
-	if p.Cursor != nil {
-		after = syntax.DID(*p.Cursor)
-	}
+	after := syntax.DID(xrpc.ValueOf(p.Cursor))
 	dids, err := s.DB.AccountsByCollection(ctx, p.Collection.String(), after, int(p.Limit))
 	if err != nil {
 		return nil, err
