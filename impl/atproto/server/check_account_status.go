@@ -39,7 +39,7 @@ func (s *Service) CheckAccountStatus(ctx context.Context) (*api.CheckAccountStat
 	if unfit != nil {
 		s.Log.DebugContext(ctx, "account whose DID is not valid", "did", caller.DID, "error", unfit)
 	}
-	if unfit == nil && repo.Records == 0 && account.NeverActivated(caller.Account) {
+	if !spent && unfit == nil && repo.Records == 0 && account.NeverActivated(caller.Account) {
 		s.Accounts.WarnOfEmptyMove(ctx, caller.DID)
 	}
 	return &api.CheckAccountStatusOutput{

@@ -203,6 +203,15 @@ func TestActivationOfAMoveWithoutRepository(t *testing.T) {
 	if got := strings.Count(f.Logged.String(), "level=WARN msg=\""+warning+"\" did="+u.DID.String()); got != 2 {
 		t.Errorf("%d warnings in %s", got, f.Logged)
 	}
+	// Who asks without end does not fill the log.
+	v := f.moveIn("did:web:carol.example", "carol")
+	f.publish(v.DID, servertest.Endpoint, f.repoKey(v.DID))
+	for range 100 {
+		f.Accepted(f.Get("checkAccountStatus", v.Access))
+	}
+	if got := strings.Count(f.Logged.String(), warning); got != 2+20 {
+		t.Errorf("%d warnings, want 2 and the 20 of who asked 100 times", got)
+	}
 }
 
 func TestActivateAccountWithoutHandle(t *testing.T) {
