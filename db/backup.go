@@ -65,7 +65,8 @@ func (e *sqliteEngine) vacuumInto(ctx context.Context, path string, now time.Tim
 	if _, err := conn.ExecContext(ctx, "ATTACH ? AS copy", path); err != nil {
 		return err
 	}
-	_, err = conn.ExecContext(ctx, "INSERT INTO copy.meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+	// What is a backup itself, which nobody has written to, is as old as it says.
+	_, err = conn.ExecContext(ctx, "INSERT INTO copy.meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING",
 		backedUpAt, []byte(now.UTC().Format(time.RFC3339)))
 	_, detached := conn.ExecContext(context.WithoutCancel(ctx), "DETACH copy")
 	return errors.Join(err, detached)

@@ -254,13 +254,21 @@ func TestBackupJumpsAhead(t *testing.T) {
 	if err := server.Close(); err != nil {
 		t.Fatal(err)
 	}
-	now = now.Add(time.Minute)
-	last(openReader(t, copies), 40)
+	now = now.Add(30 * time.Second)
+	backup := openReader(t, copies)
+	last(backup, 40)
+	again := t.TempDir() // a backup of the backup
+	if err := backup.Backup(t.Context(), filepath.Join(again, "portico.sqlite")); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(30 * time.Second)
 	for range 2 {
-		restored := open(copies)
-		last(restored, 1_060_040)
-		if err := restored.Close(); err != nil {
-			t.Fatal(err)
+		for _, dir := range []string{copies, again} {
+			restored := open(dir)
+			last(restored, 1_060_040)
+			if err := restored.Close(); err != nil {
+				t.Fatal(err)
+			}
 		}
 		now = now.Add(time.Hour)
 	}
