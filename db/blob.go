@@ -569,8 +569,8 @@ func (q *queries) cids(ctx context.Context, s *statement, did syntax.DID, args .
 }
 
 // MissingBlobs returns up to limit blobs that records of an account mention and that have
-// no row, or one that is temporary, each with the first of its records, in the order of
-// their CIDs, from after one, which may be nil.
+// no row, or one that is temporary and not taken down, each with the first of its records,
+// in the order of their CIDs, from after one, which may be nil.
 func (q *queries) MissingBlobs(ctx context.Context, did syntax.DID, after []byte, limit int) ([]RecordBlob, error) {
 	missing, err := many[RecordBlob](ctx, q, selectMissing, did, bytesOf(after), limit)
 	return missing, wrap(err, "list missing blobs of %s", did)
