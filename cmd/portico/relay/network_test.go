@@ -304,24 +304,17 @@ func (n *network) standIn(plc http.Handler) []string {
 	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate}), 0o600); err != nil {
 		n.Fatal(err)
 	}
-	secure, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: key}}})
-	if err != nil {
-		n.Fatal(err)
-	}
-	world := &http.Server{Handler: plc}
-	go world.Serve(secure)
-	n.Cleanup(func() { world.Close() })
+	secure := httptest.NewUnstartedServer(plc)
+	secure.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: key}}}
+	secure.StartTLS()
+	n.Cleanup(secure.Close)
 
-	plain, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		n.Fatal(err)
-	}
-	proxy := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodConnect || r.Host != "plc.directory:443" {
 			http.Error(w, "nothing but the directory", http.StatusForbidden)
 			return
 		}
-		to, err := net.Dial("tcp", secure.Addr().String())
+		to, err := net.Dial("tcp", secure.Listener.Addr().String())
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadGateway)
 			return
@@ -335,8 +328,7 @@ func (n *network) standIn(plc http.Handler) []string {
 		io.WriteString(from, "HTTP/1.1 200 OK\r\n\r\n")
 		go io.Copy(to, read)
 		io.Copy(from, to)
-	})}
-	go proxy.Serve(plain)
-	n.Cleanup(func() { proxy.Close() })
-	return []string{"HTTPS_PROXY=http://" + plain.Addr().String(), "SSL_CERT_FILE=" + file}
+	}))
+	n.Cleanup(proxy.Close)
+	return []string{"HTTPS_PROXY=" + proxy.URL, "SSL_CERT_FILE=" + file}
 }
