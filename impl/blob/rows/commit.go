@@ -180,5 +180,5 @@ func (p *Prepared) Finish(ctx context.Context) {
 			return errors.Join(failed...)
 		})
 	}
-	p.blobs.discard(ctx, p.did, p.lost)
+	p.blobs.Discard(ctx, p.did, p.lost)
 }

@@ -79,9 +79,6 @@ func (b *Blobs) Wait(ctx context.Context) error {
 
 // Room returns ErrQuota when an account may not have so many bytes more.
 func (b *Blobs) Room(ctx context.Context, did syntax.DID, size int64) error {
-	if b.Quota == 0 {
-		return nil
-	}
 	return b.room(ctx, b.DB, did, size)
 }
 
@@ -351,7 +348,7 @@ func (b *Blobs) Lift(ctx context.Context, did syntax.DID, cid dagcbor.CID) error
 		return err
 	})
 	if err == nil {
-		b.discard(ctx, did, lost)
+		b.Discard(ctx, did, lost)
 	}
 	return err
 }
@@ -368,12 +365,9 @@ func (b *Blobs) locked(ctx context.Context, tx *db.Tx, did syntax.DID, cid dagcb
 	return row, err
 }
 
-// Discard removes the files of rows that a transaction removed, after its COMMIT.
+// Discard removes the files of rows that a transaction removed, after its COMMIT. It does
+// not wait for that.
 func (b *Blobs) Discard(ctx context.Context, did syntax.DID, lost []db.Blob) {
-	b.discard(ctx, did, lost)
-}
-
-func (b *Blobs) discard(ctx context.Context, did syntax.DID, lost []db.Blob) {
 	if len(lost) == 0 {
 		return
 	}
