@@ -240,7 +240,8 @@ func (b *Blobs) makePermanent(ctx context.Context, did syntax.DID, cid dagcbor.C
 }
 
 // KeepNamed makes permanent what was uploaded before the records of did came that mention
-// it: an import stores mentions, and then calls this.
+// it: an import stores mentions, and then calls this. Permanent blobs that no record
+// mentions go: an import which did not come to its end left them.
 func (b *Blobs) KeepNamed(ctx context.Context, did syntax.DID) error {
 	const page = 500
 	var after []byte
@@ -249,25 +250,71 @@ func (b *Blobs) KeepNamed(ctx context.Context, did syntax.DID) error {
 		if err != nil {
 			return err
 		}
-		var temporary [][]byte
-		for _, row := range blobs {
-			if after = row.CID; row.TempKey != "" {
-				temporary = append(temporary, row.CID)
-			}
+		cids := make([][]byte, len(blobs))
+		for i, row := range blobs {
+			cids[i], after = row.CID, row.CID
 		}
-		named, err := b.DB.NamedBlobs(ctx, did, temporary)
+		list, err := b.DB.NamedBlobs(ctx, did, cids)
 		if err != nil {
 			return err
 		}
-		for _, cid := range named {
-			if err := b.keep(ctx, did, dagcbor.CID(cid)); err != nil {
-				return err
+		named := make(map[string]bool, len(list))
+		for _, cid := range list {
+			named[string(cid)] = true
+		}
+		var spare [][]byte
+		for _, row := range blobs {
+			switch temporary := row.TempKey != ""; {
+			case temporary && named[string(row.CID)]:
+				if err := b.keep(ctx, did, dagcbor.CID(row.CID)); err != nil {
+					return err
+				}
+			case !temporary && !named[string(row.CID)]:
+				spare = append(spare, row.CID)
 			}
+		}
+		if err := b.dropUnnamed(ctx, did, spare); err != nil {
+			return err
 		}
 		if len(blobs) < page {
 			return nil
 		}
 	}
+}
+
+// dropUnnamed removes those of some blobs that are permanent and that no record mentions,
+// unless an import is under way, which may still store what mentions them.
+func (b *Blobs) dropUnnamed(ctx context.Context, did syntax.DID, cids [][]byte) error {
+	if len(cids) == 0 {
+		return nil
+	}
+	var lost []db.Blob
+	err := b.DB.Write(ctx, func(tx *db.Tx) error {
+		lost = nil
+		if _, err := tx.LockRepo(ctx, did); err != nil {
+			return err
+		}
+		unfinished, err := tx.UnfinishedImport(ctx, did)
+		if err != nil || unfinished != "" {
+			return err
+		}
+		rows, err := tx.BlobsByCIDs(ctx, did, cids)
+		if err != nil {
+			return err
+		}
+		var permanent [][]byte
+		for _, row := range rows {
+			if row.TempKey == "" { // and not uploaded anew
+				permanent = append(permanent, row.CID)
+			}
+		}
+		lost, err = tx.DeleteBlobs(ctx, did, permanent)
+		return err
+	})
+	if err == nil {
+		b.Discard(ctx, did, lost)
+	}
+	return err
 }
 
 // Open gives the bytes and the row of a permanent blob, which the caller closes, or

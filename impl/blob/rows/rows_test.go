@@ -285,6 +285,32 @@ func TestImported(t *testing.T) {
 	})
 }
 
+// What an import left that took the mentions of a blob and did not come to its end goes
+// with the next one, but not while that is under way.
+func TestLeftByAnImport(t *testing.T) {
+	worlds(t, func(w *world) {
+		for _, body := range []string{"kept", "left"} {
+			_, err := w.upload(body)
+			w.ok(err)
+			w.ok(w.commit(nil, mention("p/"+body, body)))
+		}
+		write := func(fn func(tx *db.Tx) error) {
+			w.Helper()
+			w.ok(w.DB.Write(w.Context(), fn))
+		}
+		write(func(tx *db.Tx) error {
+			_, err := tx.DeleteRecordBlobs(w.Context(), alice, []string{"p/left"})
+			return errors.Join(err, tx.BeginImport(w.Context(), alice, "mark"))
+		})
+		w.ok(w.KeepNamed(w.Context(), alice))
+		w.want(2, "kept permanent", "left permanent")
+		write(func(tx *db.Tx) error { return tx.EndImport(w.Context(), alice) })
+		w.ok(w.KeepNamed(w.Context(), alice))
+		w.want(1, "kept permanent")
+		w.figures("1 1")
+	})
+}
+
 func TestTakedown(t *testing.T) {
 	worlds(t, func(w *world) {
 		w.is(w.TakeDown(w.Context(), alice, cidOf("one"), "ref"), rows.ErrNotFound)
