@@ -12,7 +12,8 @@ import (
 )
 
 // A relay is told of the server at its start and follows it until the server stops, which
-// is a regular end.
+// is a regular end. It may be inside of a network that strangers cannot make the server
+// send requests to.
 func TestRelayFollows(t *testing.T) {
 	told := make(chan string, 10)
 	relay := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -20,7 +21,7 @@ func TestRelayFollows(t *testing.T) {
 		told <- r.URL.Path + " " + string(body)
 	}))
 	t.Cleanup(relay.Close)
-	s, stop := startFor(t, "PDS_DATA_DIRECTORY="+t.TempDir(), "PDS_CRAWLERS="+relay.URL+"/, "+relay.URL)
+	s, stop := startFor(t, "PDS_DATA_DIRECTORY="+t.TempDir(), "PDS_DISABLE_SSRF_PROTECTION=false", "PDS_CRAWLERS="+relay.URL+"/, "+relay.URL)
 	for range 2 {
 		if got, want := <-told, `/xrpc/com.atproto.sync.requestCrawl {"hostname":"`+s.PublicURL.Host+`"}`; got != want {
 			t.Errorf("told %s, want %s", got, want)

@@ -57,9 +57,9 @@ func newRedisLimiter(address, password, serviceDID string, now func() time.Time)
 // countScript adds to the counter of each key and returns, key by key, what it has come
 // to and the milliseconds until its window ends. ARGV are the lengths of new windows, then
 // the points of the limits, then what is to be added beside one: where a window that is
-// there is over its points, no other is begun. A script runs alone, so that no two requests see the same
-// number. A counter that lost its end, by whatever hand, gets a new one rather than
-// live forever.
+// there is over its points, no other is begun. A script runs alone, so that no two
+// requests see the same number. A counter that lost its end, by whatever hand, gets a new
+// one rather than live forever.
 var countScript = redis.NewScript(`
 local windows, new, over = {}, {}, false
 local function count(i, key)

@@ -493,9 +493,15 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		blobs:   blobs,
 		store:   store, health: health, log: log, retry: cmp.Or(s.SignupRetry, time.Minute), auditKeep: s.AuditKeep,
 		hose: hose, eventKeep: s.BackfillLimit,
-		crawlers: &syncmethods.Crawlers{Hosts: s.Crawlers, Hostname: s.PublicURL.Host, HTTP: strangers, Now: time.Now, Log: log},
+		crawlers: &syncmethods.Crawlers{Hosts: s.Crawlers, Hostname: s.PublicURL.Host, HTTP: crawlerClient, Now: time.Now, Log: log},
 		sched:    &job.Scheduler{DB: store, Holder: holder, Now: time.Now, Log: log},
 	}, nil
+}
+
+// crawlerClient reaches private addresses too: the operator chose the relays, and no host
+// that these redirect to.
+var crawlerClient = &http.Client{
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
 // nodeCache is how many bytes the nodes of trees may take that were used lately.
