@@ -38,11 +38,8 @@ type Service struct {
 
 var _ api.Service = (*Service)(nil)
 
-// Names of the protocol that these methods' lexicons do not declare.
-var (
-	errNotFound     = xrpc.Undeclared("NotFound")
-	errUserNotFound = xrpc.Undeclared("AccountNotFound")
-)
+// errNotFound is a name of the protocol that these methods' lexicons do not declare.
+var errNotFound = xrpc.Undeclared("NotFound")
 
 // record adds to the record of did what tx does to it.
 func (s *Service) record(ctx context.Context, tx *db.Tx, did syntax.DID, event, detail string) error {

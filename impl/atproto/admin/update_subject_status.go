@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"strings"
 	"time"
 
@@ -15,7 +14,6 @@ import (
 	"portico/api/atproto/repo"
 	"portico/api/xrpc"
 	"portico/db"
-	"portico/impl/account"
 	"portico/impl/answer"
 	"portico/impl/audit"
 	"portico/impl/blob/rows"
@@ -161,8 +159,5 @@ func (s *Service) activate(ctx context.Context, did syntax.DID) error {
 	if err == nil {
 		err = s.Accounts.Activate(ctx, did)
 	}
-	if errors.Is(err, account.ErrTakenDown) || errors.Is(err, db.ErrNotFound) {
-		return errUserNotFound.New(http.StatusBadRequest, "user not found")
-	}
-	return answer.DID(err)
+	return answer.DID(answer.Activation(err))
 }

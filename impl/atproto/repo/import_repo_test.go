@@ -427,8 +427,11 @@ func TestImportRepoBrokenOff(t *testing.T) {
 		if now := m.row(); !bytes.Equal(now.CommitCID, before.CommitCID) {
 			t.Error("the commit is another one")
 		}
-		s.Refused(s.Post("com.atproto.server.activateAccount", "", m.Access), 400, "InvalidRequest",
-			"The import of the repository was broken off: import it again")
+		const again = "The import of the repository was broken off: import it again"
+		s.Refused(s.Post("com.atproto.server.activateAccount", "", m.Access), 400, "InvalidRequest", again)
+		s.Refused(s.Post("com.atproto.admin.updateSubjectStatus", fmt.Sprintf(
+			`{"subject":{"$type":"com.atproto.admin.defs#repoRef","did":%q},"deactivated":{"applied":false}}`, m.DID,
+		), servertest.Admin), 400, "InvalidRequest", again)
 		s.Repo.Imports.Finish = finish
 		s.Accepted(m.send(m.archive(records).car()))
 		m.has(records)

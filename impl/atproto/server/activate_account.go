@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"net/http"
 
 	"portico/api/xrpc"
 	"portico/db"
@@ -11,10 +10,6 @@ import (
 	"portico/impl/account/auth"
 	"portico/impl/answer"
 )
-
-// errUserNotFound is the name that activation has for an account that its owner
-// cannot switch on; the lexicon declares none.
-var errUserNotFound = xrpc.Undeclared("AccountNotFound")
 
 // ActivateAccount switches the caller's account on, once its DID names this
 // server. It tells the network so also when the account was on already.
@@ -29,15 +24,8 @@ func (s *Service) ActivateAccount(ctx context.Context) error {
 	if err := s.DIDs.Verify(ctx, caller.DID); err != nil {
 		return didError(err)
 	}
-	err := s.Accounts.Activate(ctx, caller.DID)
-	if errors.Is(err, account.ErrTakenDown) || errors.Is(err, db.ErrNotFound) {
-		return errUserNotFound.New(http.StatusBadRequest, "user not found")
-	}
-	if errors.Is(err, account.ErrImportUnfinished) {
-		return xrpc.InvalidRequest("The import of the repository was broken off: import it again")
-	}
-	if err != nil {
-		return err
+	if err := s.Accounts.Activate(ctx, caller.DID); err != nil {
+		return answer.Activation(err)
 	}
 	// The cached document may still name the server that the account came from,
 	// and clients go to the one that their session's document names.
