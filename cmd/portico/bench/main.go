@@ -167,39 +167,38 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer floor.close()
-	n := scaled
 	c := newClient("", echoURL)
-	get := &target{name: "GET", process: bareEcho, requests: n(20000), do: c.bareGet}
-	post := &target{name: "POST", process: bareEcho, requests: n(20000), do: c.barePost}
-	verify := &target{name: "HS256 verification", requests: n(50000), do: floor.verify}
-	read := &target{name: "read by primary key", requests: n(20000), do: floor.read}
-	hash := &target{name: "password hash", requests: n(300), do: floor.hash}
+	get := &target{name: "GET", process: bareEcho, requests: scaled(20000), do: c.bareGet}
+	post := &target{name: "POST", process: bareEcho, requests: scaled(20000), do: c.barePost}
+	verify := &target{name: "HS256 verification", requests: scaled(50000), do: floor.verify}
+	read := &target{name: "read by primary key", requests: scaled(20000), do: floor.read}
+	hash := &target{name: "password hash", requests: scaled(300), do: floor.hash}
 	all := []*target{get, post, verify, read, hash}
 
-	ours, err := startSubject(ctx, binary, dir+"/ours", env, n, get, post)
+	ours, err := startSubject(ctx, binary, dir+"/ours", env, get, post)
 	if err != nil {
 		return err
 	}
 	defer ours.kill()
-	if err := ours.startRepos(ctx, n, get, post); err != nil {
+	if err := ours.startRepos(ctx, get, post); err != nil {
 		return err
 	}
-	if err := ours.startLists(ctx, binary, dir+"/ours", env, n); err != nil {
+	if err := ours.startLists(ctx, binary, dir+"/ours", env); err != nil {
 		return err
 	}
 	former := new(subject)
 	if *peer != "" {
-		if former, err = startSubject(ctx, *peer, dir+"/peer", env, n, get, post); err != nil {
+		if former, err = startSubject(ctx, *peer, dir+"/peer", env, get, post); err != nil {
 			return fmt.Errorf("peer: %w", err)
 		}
 		defer former.kill()
-		if err := former.startRepos(ctx, n, get, post); err != nil {
+		if err := former.startRepos(ctx, get, post); err != nil {
 			fmt.Fprintln(os.Stderr, "bench: the peer is not asked for repositories:", err)
 		}
 		if former.reference {
 			err = errors.New("it is not a portico")
 		} else {
-			err = former.startLists(ctx, *peer, dir+"/peer", env, n)
+			err = former.startLists(ctx, *peer, dir+"/peer", env)
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "bench: the peer is not asked for lists:", err)
@@ -276,7 +275,7 @@ func ofSizes(ctx context.Context, binary, dir string, env []string) error {
 		return err
 	}
 	if *into == "" {
-		return runSizes(ctx, binary, dir, env, all, scaled)
+		return runSizes(ctx, binary, dir, env, all)
 	}
 	if len(all) != 1 {
 		return errors.New("-into takes one size")

@@ -54,7 +54,7 @@ func seededServer(ctx context.Context, binary, dir string, env []string, s size)
 }
 
 // runSizes measures what requests cost on servers of some sizes, and what those take.
-func runSizes(ctx context.Context, binary, dir string, env []string, sizes []size, n func(int) int) error {
+func runSizes(ctx context.Context, binary, dir string, env []string, sizes []size) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	for i, s := range sizes {
 		data := filepath.Join(dir, s.String())
@@ -74,7 +74,7 @@ func runSizes(ctx context.Context, binary, dir string, env []string, sizes []siz
 			}
 			c := newClient(server.URL, "")
 			c.useSeeded(s)
-			targets := c.sizeTargets(server.Process, n)
+			targets := c.sizeTargets(server.Process)
 			if *only != "" {
 				if targets, err = matching(targets, *only); err != nil {
 					return err
@@ -112,9 +112,9 @@ func runSizes(ctx context.Context, binary, dir string, env []string, sizes []siz
 	return w.Flush()
 }
 
-func (c *client) sizeTargets(p *launch.Process, n func(int) int) (all []*target) {
+func (c *client) sizeTargets(p *launch.Process) (all []*target) {
 	add := func(name string, requests int, do func(worker int) error) {
-		all = append(all, &target{name: name, process: p, requests: n(requests), do: do})
+		all = append(all, &target{name: name, process: p, requests: scaled(requests), do: do})
 	}
 	add("createRecord", 2000, c.createRecord)
 	add("putRecord", 1000, c.putRecord)

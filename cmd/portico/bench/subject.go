@@ -26,8 +26,8 @@ type subject struct {
 }
 
 // startSubject starts the server of a binary in dir. get and post are what its methods
-// are compared with; n says how many requests there are in all.
-func startSubject(ctx context.Context, binary, dir string, env []string, n func(int) int, get, post *target) (_ *subject, err error) {
+// are compared with.
+func startSubject(ctx context.Context, binary, dir string, env []string, get, post *target) (_ *subject, err error) {
 	s := new(subject)
 	defer func() {
 		if err != nil {
@@ -47,7 +47,7 @@ func startSubject(ctx context.Context, binary, dir string, env []string, n func(
 		return nil, err
 	}
 	add := func(name string, bare *target, requests int, do func(worker int) error) {
-		s.methods = append(s.methods, &target{name: name, bare: bare, process: s.server.Process, requests: n(requests), do: do})
+		s.methods = append(s.methods, &target{name: name, bare: bare, process: s.server.Process, requests: scaled(requests), do: do})
 	}
 	add("describeServer", get, 20000, c.describeServer)
 	add("getSession", get, 20000, c.getSession)
@@ -64,16 +64,16 @@ func startSubject(ctx context.Context, binary, dir string, env []string, n func(
 
 // startRepos makes the records that the methods of repositories need, which a former
 // server does not have.
-func (s *subject) startRepos(ctx context.Context, n func(int) int, get, post *target) error {
+func (s *subject) startRepos(ctx context.Context, get, post *target) error {
 	c := s.client
 	e := &exporter{client: newClient(s.server.URL, "")}
 	e.made.Store(1_000_000) // other names
-	imports := n(40)
+	imports := scaled(40)
 	if err := errors.Join(e.signUp(*workers), e.fillUp(), e.prepareImports(imports + imports / *rounds), c.putBlob()); err != nil {
 		return err
 	}
 	add := func(name string, bare *target, requests int, do func(worker int) error) {
-		s.methods = append(s.methods, &target{name: name, bare: bare, process: s.server.Process, requests: n(requests), do: do})
+		s.methods = append(s.methods, &target{name: name, bare: bare, process: s.server.Process, requests: scaled(requests), do: do})
 	}
 	add("createRecord", post, 4000, c.createRecord)
 	add("createRecord, 20 consumers", post, 1000, c.createRecord)
@@ -116,11 +116,11 @@ func startReference(ctx context.Context, script, data string, env []string) (*la
 
 // startLists starts the server with many accounts, which the database that this program
 // makes may be too new for.
-func (s *subject) startLists(ctx context.Context, binary, dir string, env []string, n func(int) int) (err error) {
+func (s *subject) startLists(ctx context.Context, binary, dir string, env []string) (err error) {
 	if s.lists, err = startLists(ctx, binary, dir+"/lists", env, newClient("", "").http); err != nil {
 		return err
 	}
-	s.pages, err = s.lists.targets(n(400))
+	s.pages, err = s.lists.targets(scaled(400))
 	return err
 }
 
