@@ -1,6 +1,6 @@
 // Brings the documents of upstream to what npm's @atproto/api carries, and says so in
-// UPSTREAM: all of com.atproto, and of others the types of records below, with what these
-// refer to. Usage: node upstream.mjs VERSION
+// UPSTREAM: all of com.atproto, and of others the methods and the types of records below,
+// with what these refer to. Usage: node upstream.mjs VERSION
 //
 // The package has the documents as JavaScript literals, with every ref in its long form
 // ("lex:com.example.x#y"). A document that says what the file here says is left alone,
@@ -20,6 +20,12 @@ const records = [
   'app.bsky.graph.verification', 'app.bsky.labeler.service', 'app.bsky.notification.declaration', 'chat.bsky.actor.declaration',
   'com.germnetwork.declaration',
 ]
+// The methods of app views that a server has a part in; cmd/lexgen/config.go has the same list.
+const methods = [
+  'app.bsky.actor.getPreferences', 'app.bsky.actor.getProfile', 'app.bsky.actor.getProfiles', 'app.bsky.actor.putPreferences',
+  'app.bsky.feed.getActorLikes', 'app.bsky.feed.getAuthorFeed', 'app.bsky.feed.getFeed', 'app.bsky.feed.getPostThread',
+  'app.bsky.feed.getTimeline', 'app.bsky.notification.registerPush', 'app.bsky.notification.unregisterPush',
+]
 const folders = ['com/atproto', 'app/bsky', 'chat/bsky', 'com/germnetwork']
 
 const version = process.argv[2]
@@ -34,7 +40,7 @@ try {
   const end = source.indexOf('\n};', begin) + 2
   const all = new Map(Object.values((0, eval)(`(${source.slice(begin, end)})`)).map((d) => [d.id, d]))
   const wanted = new Set([...all.keys()].filter((id) => id.startsWith('com.atproto.')))
-  for (const id of records) wanted.add(id)
+  for (const id of [...records, ...methods]) wanted.add(id)
   for (const id of wanted) { // those that are added on the way, too
     if (!all.has(id)) throw new Error(`the package has no ${id}`)
     for (const ref of refs(all.get(id))) wanted.add(ref)

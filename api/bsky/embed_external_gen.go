@@ -6,6 +6,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atdata"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"portico/api/atproto/label"
 	"portico/api/atproto/repo"
 	"portico/api/xrpc"
 )
@@ -45,3 +46,144 @@ var embedExternalExternal = xrpc.Object(
 
 // Schema is what the lexicon says about EmbedExternalExternal.
 func (*EmbedExternalExternal) Schema() *xrpc.Schema { return embedExternalExternal }
+
+// EmbedExternalView is app.bsky.embed.external#view.
+type EmbedExternalView struct {
+	External EmbedExternalViewExternal `json:"external"`
+}
+
+// embedExternalView is filled by init because it refers to itself.
+var embedExternalView = new(xrpc.Schema)
+
+func init() {
+	embedExternalView.Set(xrpc.Object(
+		xrpc.Required("external", embedExternalViewExternal),
+	))
+}
+
+// Schema is what the lexicon says about EmbedExternalView.
+func (*EmbedExternalView) Schema() *xrpc.Schema { return embedExternalView }
+
+// Normalize makes required lists encode as [] when they are nil.
+func (o *EmbedExternalView) Normalize() {
+	o.External.Normalize()
+}
+
+// EmbedExternalViewExternal is app.bsky.embed.external#viewExternal.
+type EmbedExternalViewExternal struct {
+	URI         syntax.URI  `json:"uri"`
+	Title       string      `json:"title"`
+	Description string      `json:"description"`
+	Thumb       *syntax.URI `json:"thumb,omitzero"`
+	// When the external content was created, if available. Example: a
+	// publication date, for an article.
+	CreatedAt *syntax.Datetime `json:"createdAt,omitzero"`
+	// When the external content was updated, if available.
+	UpdatedAt *syntax.Datetime `json:"updatedAt,omitzero"`
+	// Estimated reading time in minutes, if applicable and available.
+	ReadingTime *int64                           `json:"readingTime,omitzero"`
+	Labels      []label.Label                    `json:"labels,omitzero"`
+	Source      *EmbedExternalViewExternalSource `json:"source,omitzero"`
+	// StrongRefs (uri+cid) of the Atmosphere records that backed this view.
+	AssociatedRefs []repo.StrongRef `json:"associatedRefs,omitzero"`
+	// Profiles of the owners of the Atmosphere records that backed this view.
+	AssociatedProfiles []ActorProfileViewBasic `json:"associatedProfiles,omitzero"`
+}
+
+// embedExternalViewExternal is filled by init because it refers to itself.
+var embedExternalViewExternal = new(xrpc.Schema)
+
+func init() {
+	embedExternalViewExternal.Set(xrpc.Object(
+		xrpc.Required("uri", xrpc.String(xrpc.FormatURI)),
+		xrpc.Required("title", xrpc.String()),
+		xrpc.Required("description", xrpc.String()),
+		xrpc.Optional("thumb", xrpc.String(xrpc.FormatURI)),
+		xrpc.Optional("createdAt", xrpc.String(xrpc.FormatDatetime)),
+		xrpc.Optional("updatedAt", xrpc.String(xrpc.FormatDatetime)),
+		xrpc.Optional("readingTime", xrpc.Integer()),
+		xrpc.Optional("labels", xrpc.Array((*label.Label)(nil).Schema())),
+		xrpc.Optional("source", embedExternalViewExternalSource),
+		xrpc.Optional("associatedRefs", xrpc.Array((*repo.StrongRef)(nil).Schema())),
+		xrpc.Optional("associatedProfiles", xrpc.Array(actorProfileViewBasic)),
+	))
+}
+
+// Schema is what the lexicon says about EmbedExternalViewExternal.
+func (*EmbedExternalViewExternal) Schema() *xrpc.Schema { return embedExternalViewExternal }
+
+// Normalize makes required lists encode as [] when they are nil.
+func (o *EmbedExternalViewExternal) Normalize() {
+	for i := range o.AssociatedProfiles {
+		o.AssociatedProfiles[i].Normalize()
+	}
+}
+
+// EmbedExternalViewExternalSource is
+// app.bsky.embed.external#viewExternalSource.
+//
+// The source of an external embed, such as a standard.site publication.
+type EmbedExternalViewExternalSource struct {
+	// URI of the source, if available. Example: the https:// URL of a
+	// site.standard.publication record.
+	URI syntax.URI `json:"uri"`
+	// Fully-qualified URL where an icon representing the source can be fetched.
+	// For example, CDN location provided by the App View.
+	Icon        *syntax.URI                           `json:"icon,omitzero"`
+	Title       string                                `json:"title"`
+	Description *string                               `json:"description,omitzero"`
+	Theme       *EmbedExternalViewExternalSourceTheme `json:"theme,omitzero"`
+}
+
+var embedExternalViewExternalSource = xrpc.Object(
+	xrpc.Required("uri", xrpc.String(xrpc.FormatURI)),
+	xrpc.Optional("icon", xrpc.String(xrpc.FormatURI)),
+	xrpc.Required("title", xrpc.String()),
+	xrpc.Optional("description", xrpc.String()),
+	xrpc.Optional("theme", embedExternalViewExternalSourceTheme),
+)
+
+// Schema is what the lexicon says about EmbedExternalViewExternalSource.
+func (*EmbedExternalViewExternalSource) Schema() *xrpc.Schema { return embedExternalViewExternalSource }
+
+// EmbedExternalViewExternalSourceTheme is
+// app.bsky.embed.external#viewExternalSourceTheme.
+//
+// The theme colors of an external source, such as a site.standard.publication.
+// These colors may be used when rendering an embed from that source.
+type EmbedExternalViewExternalSourceTheme struct {
+	BackgroundRGB       *EmbedExternalColorRGB `json:"backgroundRGB,omitzero"`
+	ForegroundRGB       *EmbedExternalColorRGB `json:"foregroundRGB,omitzero"`
+	AccentRGB           *EmbedExternalColorRGB `json:"accentRGB,omitzero"`
+	AccentForegroundRGB *EmbedExternalColorRGB `json:"accentForegroundRGB,omitzero"`
+}
+
+var embedExternalViewExternalSourceTheme = xrpc.Object(
+	xrpc.Optional("backgroundRGB", embedExternalColorRGB),
+	xrpc.Optional("foregroundRGB", embedExternalColorRGB),
+	xrpc.Optional("accentRGB", embedExternalColorRGB),
+	xrpc.Optional("accentForegroundRGB", embedExternalColorRGB),
+)
+
+// Schema is what the lexicon says about EmbedExternalViewExternalSourceTheme.
+func (*EmbedExternalViewExternalSourceTheme) Schema() *xrpc.Schema {
+	return embedExternalViewExternalSourceTheme
+}
+
+// EmbedExternalColorRGB is app.bsky.embed.external#colorRGB.
+//
+// RGB color definition, inspired by site.standard.theme.color#rgb
+type EmbedExternalColorRGB struct {
+	R int64 `json:"r"`
+	G int64 `json:"g"`
+	B int64 `json:"b"`
+}
+
+var embedExternalColorRGB = xrpc.Object(
+	xrpc.Required("r", xrpc.Integer(xrpc.Minimum(0), xrpc.Maximum(255))),
+	xrpc.Required("g", xrpc.Integer(xrpc.Minimum(0), xrpc.Maximum(255))),
+	xrpc.Required("b", xrpc.Integer(xrpc.Minimum(0), xrpc.Maximum(255))),
+)
+
+// Schema is what the lexicon says about EmbedExternalColorRGB.
+func (*EmbedExternalColorRGB) Schema() *xrpc.Schema { return embedExternalColorRGB }

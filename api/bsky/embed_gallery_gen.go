@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 
 	"github.com/bluesky-social/indigo/atproto/atdata"
+	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/api/xrpc"
 )
@@ -100,3 +101,100 @@ var embedGalleryImage = xrpc.Object(
 
 // Schema is what the lexicon says about EmbedGalleryImage.
 func (*EmbedGalleryImage) Schema() *xrpc.Schema { return embedGalleryImage }
+
+// EmbedGalleryView is app.bsky.embed.gallery#view.
+type EmbedGalleryView struct {
+	Items []EmbedGalleryViewItemsItem `json:"items"`
+}
+
+var embedGalleryView = xrpc.Object(
+	xrpc.Required("items", xrpc.Array(embedGalleryViewItemsItem)),
+)
+
+// Schema is what the lexicon says about EmbedGalleryView.
+func (*EmbedGalleryView) Schema() *xrpc.Schema { return embedGalleryView }
+
+// Normalize makes required lists encode as [] when they are nil.
+func (o *EmbedGalleryView) Normalize() {
+	if o.Items == nil {
+		o.Items = []EmbedGalleryViewItemsItem{}
+	}
+}
+
+// EmbedGalleryViewItemsItem is an element of items in
+// app.bsky.embed.gallery#view.
+//
+// It holds one of:
+//   - *EmbedGalleryViewImage
+//   - *xrpc.UnknownVariant, kept as it came
+type EmbedGalleryViewItemsItem struct{ value any }
+
+// NewEmbedGalleryViewItemsItem wraps v.
+func NewEmbedGalleryViewItemsItem[V *EmbedGalleryViewImage | *xrpc.UnknownVariant](v V) EmbedGalleryViewItemsItem {
+	return EmbedGalleryViewItemsItem{v}
+}
+
+// Value is what u holds, for a type switch; nil when u is empty.
+func (u EmbedGalleryViewItemsItem) Value() any { return u.value }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u EmbedGalleryViewItemsItem) MarshalJSON() ([]byte, error) {
+	switch v := u.value.(type) {
+	case *EmbedGalleryViewImage:
+		return xrpc.MarshalVariant("app.bsky.embed.gallery#viewImage", v)
+	case *xrpc.UnknownVariant:
+		return v.MarshalJSON()
+	}
+	return []byte("null"), nil
+}
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *EmbedGalleryViewItemsItem) UnmarshalJSON(data []byte) error {
+	if string(data) == "null" {
+		*u = EmbedGalleryViewItemsItem{}
+		return nil
+	}
+	typ, err := xrpc.VariantType(data)
+	if err != nil {
+		return err
+	}
+	switch typ {
+	case "app.bsky.embed.gallery#viewImage":
+		u.value = new(EmbedGalleryViewImage)
+	default:
+		u.value = xrpc.NewUnknownVariant(typ, data)
+		return nil
+	}
+	return json.Unmarshal(data, u.value)
+}
+
+var embedGalleryViewItemsItem = xrpc.OpenUnion(
+	xrpc.Variant("app.bsky.embed.gallery#viewImage", embedGalleryViewImage),
+)
+
+// Schema is what the lexicon says about EmbedGalleryViewItemsItem.
+func (*EmbedGalleryViewItemsItem) Schema() *xrpc.Schema { return embedGalleryViewItemsItem }
+
+// EmbedGalleryViewImage is app.bsky.embed.gallery#viewImage.
+type EmbedGalleryViewImage struct {
+	// Fully-qualified URL where a thumbnail of the image can be fetched. For
+	// example, CDN location provided by the App View.
+	Thumbnail syntax.URI `json:"thumbnail"`
+	// Fully-qualified URL where a large version of the image can be fetched.
+	// May or may not be the exact original blob. For example, CDN location
+	// provided by the App View.
+	Fullsize syntax.URI `json:"fullsize"`
+	// Alt text description of the image, for accessibility.
+	Alt         string           `json:"alt"`
+	AspectRatio EmbedAspectRatio `json:"aspectRatio"`
+}
+
+var embedGalleryViewImage = xrpc.Object(
+	xrpc.Required("thumbnail", xrpc.String(xrpc.FormatURI)),
+	xrpc.Required("fullsize", xrpc.String(xrpc.FormatURI)),
+	xrpc.Required("alt", xrpc.String()),
+	xrpc.Required("aspectRatio", embedAspectRatio),
+)
+
+// Schema is what the lexicon says about EmbedGalleryViewImage.
+func (*EmbedGalleryViewImage) Schema() *xrpc.Schema { return embedGalleryViewImage }

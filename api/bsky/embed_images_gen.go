@@ -4,6 +4,7 @@ package bsky
 
 import (
 	"github.com/bluesky-social/indigo/atproto/atdata"
+	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/api/xrpc"
 )
@@ -44,3 +45,46 @@ var embedImagesImage = xrpc.Object(
 
 // Schema is what the lexicon says about EmbedImagesImage.
 func (*EmbedImagesImage) Schema() *xrpc.Schema { return embedImagesImage }
+
+// EmbedImagesView is app.bsky.embed.images#view.
+type EmbedImagesView struct {
+	Images []EmbedImagesViewImage `json:"images"`
+}
+
+var embedImagesView = xrpc.Object(
+	xrpc.Required("images", xrpc.Array(embedImagesViewImage, xrpc.MaxLength(4))),
+)
+
+// Schema is what the lexicon says about EmbedImagesView.
+func (*EmbedImagesView) Schema() *xrpc.Schema { return embedImagesView }
+
+// Normalize makes required lists encode as [] when they are nil.
+func (o *EmbedImagesView) Normalize() {
+	if o.Images == nil {
+		o.Images = []EmbedImagesViewImage{}
+	}
+}
+
+// EmbedImagesViewImage is app.bsky.embed.images#viewImage.
+type EmbedImagesViewImage struct {
+	// Fully-qualified URL where a thumbnail of the image can be fetched. For
+	// example, CDN location provided by the App View.
+	Thumb syntax.URI `json:"thumb"`
+	// Fully-qualified URL where a large version of the image can be fetched.
+	// May or may not be the exact original blob. For example, CDN location
+	// provided by the App View.
+	Fullsize syntax.URI `json:"fullsize"`
+	// Alt text description of the image, for accessibility.
+	Alt         string            `json:"alt"`
+	AspectRatio *EmbedAspectRatio `json:"aspectRatio,omitzero"`
+}
+
+var embedImagesViewImage = xrpc.Object(
+	xrpc.Required("thumb", xrpc.String(xrpc.FormatURI)),
+	xrpc.Required("fullsize", xrpc.String(xrpc.FormatURI)),
+	xrpc.Required("alt", xrpc.String()),
+	xrpc.Optional("aspectRatio", embedAspectRatio),
+)
+
+// Schema is what the lexicon says about EmbedImagesViewImage.
+func (*EmbedImagesViewImage) Schema() *xrpc.Schema { return embedImagesViewImage }

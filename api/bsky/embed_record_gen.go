@@ -3,6 +3,11 @@
 package bsky
 
 import (
+	"encoding/json"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/api/atproto/label"
 	"portico/api/atproto/repo"
 	"portico/api/xrpc"
 )
@@ -18,3 +23,323 @@ var embedRecord = xrpc.Object(
 
 // Schema is what the lexicon says about EmbedRecord.
 func (*EmbedRecord) Schema() *xrpc.Schema { return embedRecord }
+
+// EmbedRecordView is app.bsky.embed.record#view.
+type EmbedRecordView struct {
+	EmbedRecordViewContent EmbedRecordViewContent `json:"record"`
+}
+
+// embedRecordView is filled by init because it refers to itself.
+var embedRecordView = new(xrpc.Schema)
+
+func init() {
+	embedRecordView.Set(xrpc.Object(
+		xrpc.Required("record", embedRecordViewContent),
+	))
+}
+
+// Schema is what the lexicon says about EmbedRecordView.
+func (*EmbedRecordView) Schema() *xrpc.Schema { return embedRecordView }
+
+// Normalize makes required lists encode as [] when they are nil.
+func (o *EmbedRecordView) Normalize() {
+	o.EmbedRecordViewContent.Normalize()
+}
+
+// EmbedRecordViewRecord is the value of record in app.bsky.embed.record#view.
+//
+// It holds one of:
+//   - *EmbedRecordViewRecord
+//   - *EmbedRecordViewNotFound
+//   - *EmbedRecordViewBlocked
+//   - *EmbedRecordViewDetached
+//   - *FeedGeneratorView
+//   - *GraphListView
+//   - *LabelerLabelerView
+//   - *GraphStarterPackViewBasic
+//   - *xrpc.UnknownVariant, kept as it came
+type EmbedRecordViewContent struct{ value any }
+
+// NewEmbedRecordViewContent wraps v.
+func NewEmbedRecordViewContent[V *EmbedRecordViewRecord | *EmbedRecordViewNotFound | *EmbedRecordViewBlocked | *EmbedRecordViewDetached | *FeedGeneratorView | *GraphListView | *LabelerLabelerView | *GraphStarterPackViewBasic | *xrpc.UnknownVariant](v V) EmbedRecordViewContent {
+	return EmbedRecordViewContent{v}
+}
+
+// Value is what u holds, for a type switch; nil when u is empty.
+func (u EmbedRecordViewContent) Value() any { return u.value }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u EmbedRecordViewContent) MarshalJSON() ([]byte, error) {
+	switch v := u.value.(type) {
+	case *EmbedRecordViewRecord:
+		return xrpc.MarshalVariant("app.bsky.embed.record#viewRecord", v)
+	case *EmbedRecordViewNotFound:
+		return xrpc.MarshalVariant("app.bsky.embed.record#viewNotFound", v)
+	case *EmbedRecordViewBlocked:
+		return xrpc.MarshalVariant("app.bsky.embed.record#viewBlocked", v)
+	case *EmbedRecordViewDetached:
+		return xrpc.MarshalVariant("app.bsky.embed.record#viewDetached", v)
+	case *FeedGeneratorView:
+		return xrpc.MarshalVariant("app.bsky.feed.defs#generatorView", v)
+	case *GraphListView:
+		return xrpc.MarshalVariant("app.bsky.graph.defs#listView", v)
+	case *LabelerLabelerView:
+		return xrpc.MarshalVariant("app.bsky.labeler.defs#labelerView", v)
+	case *GraphStarterPackViewBasic:
+		return xrpc.MarshalVariant("app.bsky.graph.defs#starterPackViewBasic", v)
+	case *xrpc.UnknownVariant:
+		return v.MarshalJSON()
+	}
+	return []byte("null"), nil
+}
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *EmbedRecordViewContent) UnmarshalJSON(data []byte) error {
+	if string(data) == "null" {
+		*u = EmbedRecordViewContent{}
+		return nil
+	}
+	typ, err := xrpc.VariantType(data)
+	if err != nil {
+		return err
+	}
+	switch typ {
+	case "app.bsky.embed.record#viewRecord":
+		u.value = new(EmbedRecordViewRecord)
+	case "app.bsky.embed.record#viewNotFound":
+		u.value = new(EmbedRecordViewNotFound)
+	case "app.bsky.embed.record#viewBlocked":
+		u.value = new(EmbedRecordViewBlocked)
+	case "app.bsky.embed.record#viewDetached":
+		u.value = new(EmbedRecordViewDetached)
+	case "app.bsky.feed.defs#generatorView":
+		u.value = new(FeedGeneratorView)
+	case "app.bsky.graph.defs#listView":
+		u.value = new(GraphListView)
+	case "app.bsky.labeler.defs#labelerView":
+		u.value = new(LabelerLabelerView)
+	case "app.bsky.graph.defs#starterPackViewBasic":
+		u.value = new(GraphStarterPackViewBasic)
+	default:
+		u.value = xrpc.NewUnknownVariant(typ, data)
+		return nil
+	}
+	return json.Unmarshal(data, u.value)
+}
+
+// Normalize makes required lists encode as [] when they are nil.
+func (u *EmbedRecordViewContent) Normalize() {
+	if n, ok := u.value.(xrpc.Normalizer); ok {
+		n.Normalize()
+	}
+}
+
+// embedRecordViewContent is filled by init because it refers to itself.
+var embedRecordViewContent = new(xrpc.Schema)
+
+func init() {
+	embedRecordViewContent.Set(xrpc.OpenUnion(
+		xrpc.Variant("app.bsky.embed.record#viewRecord", embedRecordViewRecord),
+		xrpc.Variant("app.bsky.embed.record#viewNotFound", embedRecordViewNotFound),
+		xrpc.Variant("app.bsky.embed.record#viewBlocked", embedRecordViewBlocked),
+		xrpc.Variant("app.bsky.embed.record#viewDetached", embedRecordViewDetached),
+		xrpc.Variant("app.bsky.feed.defs#generatorView", feedGeneratorView),
+		xrpc.Variant("app.bsky.graph.defs#listView", graphListView),
+		xrpc.Variant("app.bsky.labeler.defs#labelerView", labelerLabelerView),
+		xrpc.Variant("app.bsky.graph.defs#starterPackViewBasic", graphStarterPackViewBasic),
+	))
+}
+
+// Schema is what the lexicon says about EmbedRecordViewContent.
+func (*EmbedRecordViewContent) Schema() *xrpc.Schema { return embedRecordViewContent }
+
+// EmbedRecordViewRecord is app.bsky.embed.record#viewRecord.
+type EmbedRecordViewRecord struct {
+	URI    syntax.ATURI          `json:"uri"`
+	CID    syntax.CID            `json:"cid"`
+	Author ActorProfileViewBasic `json:"author"`
+	// The record data itself.
+	Value       json.RawMessage                   `json:"value"`
+	Labels      []label.Label                     `json:"labels,omitzero"`
+	ReplyCount  *int64                            `json:"replyCount,omitzero"`
+	RepostCount *int64                            `json:"repostCount,omitzero"`
+	LikeCount   *int64                            `json:"likeCount,omitzero"`
+	QuoteCount  *int64                            `json:"quoteCount,omitzero"`
+	Embeds      []EmbedRecordViewRecordEmbedsItem `json:"embeds,omitzero"`
+	IndexedAt   syntax.Datetime                   `json:"indexedAt"`
+}
+
+// embedRecordViewRecord is filled by init because it refers to itself.
+var embedRecordViewRecord = new(xrpc.Schema)
+
+func init() {
+	embedRecordViewRecord.Set(xrpc.Object(
+		xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
+		xrpc.Required("cid", xrpc.String(xrpc.FormatCID)),
+		xrpc.Required("author", actorProfileViewBasic),
+		xrpc.Required("value", xrpc.Unknown()),
+		xrpc.Optional("labels", xrpc.Array((*label.Label)(nil).Schema())),
+		xrpc.Optional("replyCount", xrpc.Integer()),
+		xrpc.Optional("repostCount", xrpc.Integer()),
+		xrpc.Optional("likeCount", xrpc.Integer()),
+		xrpc.Optional("quoteCount", xrpc.Integer()),
+		xrpc.Optional("embeds", xrpc.Array(embedRecordViewRecordEmbedsItem)),
+		xrpc.Required("indexedAt", xrpc.String(xrpc.FormatDatetime)),
+	))
+}
+
+// Schema is what the lexicon says about EmbedRecordViewRecord.
+func (*EmbedRecordViewRecord) Schema() *xrpc.Schema { return embedRecordViewRecord }
+
+// Normalize makes required lists encode as [] when they are nil.
+func (o *EmbedRecordViewRecord) Normalize() {
+	o.Author.Normalize()
+	for i := range o.Embeds {
+		o.Embeds[i].Normalize()
+	}
+}
+
+// EmbedRecordViewRecordEmbedsItem is an element of embeds in
+// app.bsky.embed.record#viewRecord.
+//
+// It holds one of:
+//   - *EmbedImagesView
+//   - *EmbedVideoView
+//   - *EmbedGalleryView
+//   - *EmbedExternalView
+//   - *EmbedRecordView
+//   - *EmbedRecordWithMediaView
+//   - *xrpc.UnknownVariant, kept as it came
+type EmbedRecordViewRecordEmbedsItem struct{ value any }
+
+// NewEmbedRecordViewRecordEmbedsItem wraps v.
+func NewEmbedRecordViewRecordEmbedsItem[V *EmbedImagesView | *EmbedVideoView | *EmbedGalleryView | *EmbedExternalView | *EmbedRecordView | *EmbedRecordWithMediaView | *xrpc.UnknownVariant](v V) EmbedRecordViewRecordEmbedsItem {
+	return EmbedRecordViewRecordEmbedsItem{v}
+}
+
+// Value is what u holds, for a type switch; nil when u is empty.
+func (u EmbedRecordViewRecordEmbedsItem) Value() any { return u.value }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u EmbedRecordViewRecordEmbedsItem) MarshalJSON() ([]byte, error) {
+	switch v := u.value.(type) {
+	case *EmbedImagesView:
+		return xrpc.MarshalVariant("app.bsky.embed.images#view", v)
+	case *EmbedVideoView:
+		return xrpc.MarshalVariant("app.bsky.embed.video#view", v)
+	case *EmbedGalleryView:
+		return xrpc.MarshalVariant("app.bsky.embed.gallery#view", v)
+	case *EmbedExternalView:
+		return xrpc.MarshalVariant("app.bsky.embed.external#view", v)
+	case *EmbedRecordView:
+		return xrpc.MarshalVariant("app.bsky.embed.record#view", v)
+	case *EmbedRecordWithMediaView:
+		return xrpc.MarshalVariant("app.bsky.embed.recordWithMedia#view", v)
+	case *xrpc.UnknownVariant:
+		return v.MarshalJSON()
+	}
+	return []byte("null"), nil
+}
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *EmbedRecordViewRecordEmbedsItem) UnmarshalJSON(data []byte) error {
+	if string(data) == "null" {
+		*u = EmbedRecordViewRecordEmbedsItem{}
+		return nil
+	}
+	typ, err := xrpc.VariantType(data)
+	if err != nil {
+		return err
+	}
+	switch typ {
+	case "app.bsky.embed.images#view":
+		u.value = new(EmbedImagesView)
+	case "app.bsky.embed.video#view":
+		u.value = new(EmbedVideoView)
+	case "app.bsky.embed.gallery#view":
+		u.value = new(EmbedGalleryView)
+	case "app.bsky.embed.external#view":
+		u.value = new(EmbedExternalView)
+	case "app.bsky.embed.record#view":
+		u.value = new(EmbedRecordView)
+	case "app.bsky.embed.recordWithMedia#view":
+		u.value = new(EmbedRecordWithMediaView)
+	default:
+		u.value = xrpc.NewUnknownVariant(typ, data)
+		return nil
+	}
+	return json.Unmarshal(data, u.value)
+}
+
+// Normalize makes required lists encode as [] when they are nil.
+func (u *EmbedRecordViewRecordEmbedsItem) Normalize() {
+	if n, ok := u.value.(xrpc.Normalizer); ok {
+		n.Normalize()
+	}
+}
+
+// embedRecordViewRecordEmbedsItem is filled by init because it refers to itself.
+var embedRecordViewRecordEmbedsItem = new(xrpc.Schema)
+
+func init() {
+	embedRecordViewRecordEmbedsItem.Set(xrpc.OpenUnion(
+		xrpc.Variant("app.bsky.embed.images#view", embedImagesView),
+		xrpc.Variant("app.bsky.embed.video#view", embedVideoView),
+		xrpc.Variant("app.bsky.embed.gallery#view", embedGalleryView),
+		xrpc.Variant("app.bsky.embed.external#view", embedExternalView),
+		xrpc.Variant("app.bsky.embed.record#view", embedRecordView),
+		xrpc.Variant("app.bsky.embed.recordWithMedia#view", embedRecordWithMediaView),
+	))
+}
+
+// Schema is what the lexicon says about EmbedRecordViewRecordEmbedsItem.
+func (*EmbedRecordViewRecordEmbedsItem) Schema() *xrpc.Schema { return embedRecordViewRecordEmbedsItem }
+
+// EmbedRecordViewNotFound is app.bsky.embed.record#viewNotFound.
+type EmbedRecordViewNotFound struct {
+	URI      syntax.ATURI `json:"uri"`
+	NotFound bool         `json:"notFound"`
+}
+
+var embedRecordViewNotFound = xrpc.Object(
+	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
+	xrpc.Required("notFound", xrpc.Boolean(xrpc.ConstBoolean(true))),
+)
+
+// Schema is what the lexicon says about EmbedRecordViewNotFound.
+func (*EmbedRecordViewNotFound) Schema() *xrpc.Schema { return embedRecordViewNotFound }
+
+// EmbedRecordViewBlocked is app.bsky.embed.record#viewBlocked.
+type EmbedRecordViewBlocked struct {
+	URI     syntax.ATURI      `json:"uri"`
+	Blocked bool              `json:"blocked"`
+	Author  FeedBlockedAuthor `json:"author"`
+}
+
+var embedRecordViewBlocked = xrpc.Object(
+	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
+	xrpc.Required("blocked", xrpc.Boolean(xrpc.ConstBoolean(true))),
+	xrpc.Required("author", feedBlockedAuthor),
+)
+
+// Schema is what the lexicon says about EmbedRecordViewBlocked.
+func (*EmbedRecordViewBlocked) Schema() *xrpc.Schema { return embedRecordViewBlocked }
+
+// Normalize makes required lists encode as [] when they are nil.
+func (o *EmbedRecordViewBlocked) Normalize() {
+	o.Author.Normalize()
+}
+
+// EmbedRecordViewDetached is app.bsky.embed.record#viewDetached.
+type EmbedRecordViewDetached struct {
+	URI      syntax.ATURI `json:"uri"`
+	Detached bool         `json:"detached"`
+}
+
+var embedRecordViewDetached = xrpc.Object(
+	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
+	xrpc.Required("detached", xrpc.Boolean(xrpc.ConstBoolean(true))),
+)
+
+// Schema is what the lexicon says about EmbedRecordViewDetached.
+func (*EmbedRecordViewDetached) Schema() *xrpc.Schema { return embedRecordViewDetached }

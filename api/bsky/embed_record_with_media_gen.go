@@ -105,3 +105,107 @@ var embedRecordWithMediaMedia = xrpc.OpenUnion(
 
 // Schema is what the lexicon says about EmbedRecordWithMediaMedia.
 func (*EmbedRecordWithMediaMedia) Schema() *xrpc.Schema { return embedRecordWithMediaMedia }
+
+// EmbedRecordWithMediaView is app.bsky.embed.recordWithMedia#view.
+type EmbedRecordWithMediaView struct {
+	Record EmbedRecordView               `json:"record"`
+	Media  EmbedRecordWithMediaViewMedia `json:"media"`
+}
+
+// embedRecordWithMediaView is filled by init because it refers to itself.
+var embedRecordWithMediaView = new(xrpc.Schema)
+
+func init() {
+	embedRecordWithMediaView.Set(xrpc.Object(
+		xrpc.Required("record", embedRecordView),
+		xrpc.Required("media", embedRecordWithMediaViewMedia),
+	))
+}
+
+// Schema is what the lexicon says about EmbedRecordWithMediaView.
+func (*EmbedRecordWithMediaView) Schema() *xrpc.Schema { return embedRecordWithMediaView }
+
+// Normalize makes required lists encode as [] when they are nil.
+func (o *EmbedRecordWithMediaView) Normalize() {
+	o.Record.Normalize()
+	o.Media.Normalize()
+}
+
+// EmbedRecordWithMediaViewMedia is the value of media in
+// app.bsky.embed.recordWithMedia#view.
+//
+// It holds one of:
+//   - *EmbedImagesView
+//   - *EmbedVideoView
+//   - *EmbedGalleryView
+//   - *EmbedExternalView
+//   - *xrpc.UnknownVariant, kept as it came
+type EmbedRecordWithMediaViewMedia struct{ value any }
+
+// NewEmbedRecordWithMediaViewMedia wraps v.
+func NewEmbedRecordWithMediaViewMedia[V *EmbedImagesView | *EmbedVideoView | *EmbedGalleryView | *EmbedExternalView | *xrpc.UnknownVariant](v V) EmbedRecordWithMediaViewMedia {
+	return EmbedRecordWithMediaViewMedia{v}
+}
+
+// Value is what u holds, for a type switch; nil when u is empty.
+func (u EmbedRecordWithMediaViewMedia) Value() any { return u.value }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u EmbedRecordWithMediaViewMedia) MarshalJSON() ([]byte, error) {
+	switch v := u.value.(type) {
+	case *EmbedImagesView:
+		return xrpc.MarshalVariant("app.bsky.embed.images#view", v)
+	case *EmbedVideoView:
+		return xrpc.MarshalVariant("app.bsky.embed.video#view", v)
+	case *EmbedGalleryView:
+		return xrpc.MarshalVariant("app.bsky.embed.gallery#view", v)
+	case *EmbedExternalView:
+		return xrpc.MarshalVariant("app.bsky.embed.external#view", v)
+	case *xrpc.UnknownVariant:
+		return v.MarshalJSON()
+	}
+	return []byte("null"), nil
+}
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *EmbedRecordWithMediaViewMedia) UnmarshalJSON(data []byte) error {
+	if string(data) == "null" {
+		*u = EmbedRecordWithMediaViewMedia{}
+		return nil
+	}
+	typ, err := xrpc.VariantType(data)
+	if err != nil {
+		return err
+	}
+	switch typ {
+	case "app.bsky.embed.images#view":
+		u.value = new(EmbedImagesView)
+	case "app.bsky.embed.video#view":
+		u.value = new(EmbedVideoView)
+	case "app.bsky.embed.gallery#view":
+		u.value = new(EmbedGalleryView)
+	case "app.bsky.embed.external#view":
+		u.value = new(EmbedExternalView)
+	default:
+		u.value = xrpc.NewUnknownVariant(typ, data)
+		return nil
+	}
+	return json.Unmarshal(data, u.value)
+}
+
+// Normalize makes required lists encode as [] when they are nil.
+func (u *EmbedRecordWithMediaViewMedia) Normalize() {
+	if n, ok := u.value.(xrpc.Normalizer); ok {
+		n.Normalize()
+	}
+}
+
+var embedRecordWithMediaViewMedia = xrpc.OpenUnion(
+	xrpc.Variant("app.bsky.embed.images#view", embedImagesView),
+	xrpc.Variant("app.bsky.embed.video#view", embedVideoView),
+	xrpc.Variant("app.bsky.embed.gallery#view", embedGalleryView),
+	xrpc.Variant("app.bsky.embed.external#view", embedExternalView),
+)
+
+// Schema is what the lexicon says about EmbedRecordWithMediaViewMedia.
+func (*EmbedRecordWithMediaViewMedia) Schema() *xrpc.Schema { return embedRecordWithMediaViewMedia }

@@ -51,3 +51,32 @@ var embedVideoCaption = xrpc.Object(
 
 // Schema is what the lexicon says about EmbedVideoCaption.
 func (*EmbedVideoCaption) Schema() *xrpc.Schema { return embedVideoCaption }
+
+// Values of EmbedVideoView.Presentation known to the lexicon. Others may occur.
+const (
+	EmbedVideoViewPresentationDefault = "default"
+	EmbedVideoViewPresentationGif     = "gif"
+)
+
+// EmbedVideoView is app.bsky.embed.video#view.
+type EmbedVideoView struct {
+	CID         syntax.CID        `json:"cid"`
+	Playlist    syntax.URI        `json:"playlist"`
+	Thumbnail   *syntax.URI       `json:"thumbnail,omitzero"`
+	Alt         *string           `json:"alt,omitzero"`
+	AspectRatio *EmbedAspectRatio `json:"aspectRatio,omitzero"`
+	// A hint to the client about how to present the video.
+	Presentation *string `json:"presentation,omitzero"`
+}
+
+var embedVideoView = xrpc.Object(
+	xrpc.Required("cid", xrpc.String(xrpc.FormatCID)),
+	xrpc.Required("playlist", xrpc.String(xrpc.FormatURI)),
+	xrpc.Optional("thumbnail", xrpc.String(xrpc.FormatURI)),
+	xrpc.Optional("alt", xrpc.String()),
+	xrpc.Optional("aspectRatio", embedAspectRatio),
+	xrpc.Optional("presentation", xrpc.String()),
+)
+
+// Schema is what the lexicon says about EmbedVideoView.
+func (*EmbedVideoView) Schema() *xrpc.Schema { return embedVideoView }

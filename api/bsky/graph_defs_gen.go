@@ -2,6 +2,118 @@
 
 package bsky
 
+import (
+	"encoding/json"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/api/atproto/label"
+	"portico/api/xrpc"
+)
+
+// GraphListViewBasic is app.bsky.graph.defs#listViewBasic.
+type GraphListViewBasic struct {
+	URI           syntax.ATURI          `json:"uri"`
+	CID           syntax.CID            `json:"cid"`
+	Name          string                `json:"name"`
+	Purpose       GraphListPurpose      `json:"purpose"`
+	Avatar        *syntax.URI           `json:"avatar,omitzero"`
+	ListItemCount *int64                `json:"listItemCount,omitzero"`
+	Labels        []label.Label         `json:"labels,omitzero"`
+	Viewer        *GraphListViewerState `json:"viewer,omitzero"`
+	IndexedAt     *syntax.Datetime      `json:"indexedAt,omitzero"`
+}
+
+var graphListViewBasic = xrpc.Object(
+	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
+	xrpc.Required("cid", xrpc.String(xrpc.FormatCID)),
+	xrpc.Required("name", xrpc.String(xrpc.MinLength(1), xrpc.MaxLength(64))),
+	xrpc.Required("purpose", xrpc.String()),
+	xrpc.Optional("avatar", xrpc.String(xrpc.FormatURI)),
+	xrpc.Optional("listItemCount", xrpc.Integer(xrpc.Minimum(0))),
+	xrpc.Optional("labels", xrpc.Array((*label.Label)(nil).Schema())),
+	xrpc.Optional("viewer", graphListViewerState),
+	xrpc.Optional("indexedAt", xrpc.String(xrpc.FormatDatetime)),
+)
+
+// Schema is what the lexicon says about GraphListViewBasic.
+func (*GraphListViewBasic) Schema() *xrpc.Schema { return graphListViewBasic }
+
+// GraphListView is app.bsky.graph.defs#listView.
+type GraphListView struct {
+	URI               syntax.ATURI          `json:"uri"`
+	CID               syntax.CID            `json:"cid"`
+	Creator           ActorProfileView      `json:"creator"`
+	Name              string                `json:"name"`
+	Purpose           GraphListPurpose      `json:"purpose"`
+	Description       *string               `json:"description,omitzero"`
+	DescriptionFacets []RichtextFacet       `json:"descriptionFacets,omitzero"`
+	Avatar            *syntax.URI           `json:"avatar,omitzero"`
+	ListItemCount     *int64                `json:"listItemCount,omitzero"`
+	Labels            []label.Label         `json:"labels,omitzero"`
+	Viewer            *GraphListViewerState `json:"viewer,omitzero"`
+	IndexedAt         syntax.Datetime       `json:"indexedAt"`
+}
+
+var graphListView = xrpc.Object(
+	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
+	xrpc.Required("cid", xrpc.String(xrpc.FormatCID)),
+	xrpc.Required("creator", actorProfileView),
+	xrpc.Required("name", xrpc.String(xrpc.MinLength(1), xrpc.MaxLength(64))),
+	xrpc.Required("purpose", xrpc.String()),
+	xrpc.Optional("description", xrpc.String(xrpc.MaxLength(3000), xrpc.MaxGraphemes(300))),
+	xrpc.Optional("descriptionFacets", xrpc.Array(richtextFacet)),
+	xrpc.Optional("avatar", xrpc.String(xrpc.FormatURI)),
+	xrpc.Optional("listItemCount", xrpc.Integer(xrpc.Minimum(0))),
+	xrpc.Optional("labels", xrpc.Array((*label.Label)(nil).Schema())),
+	xrpc.Optional("viewer", graphListViewerState),
+	xrpc.Required("indexedAt", xrpc.String(xrpc.FormatDatetime)),
+)
+
+// Schema is what the lexicon says about GraphListView.
+func (*GraphListView) Schema() *xrpc.Schema { return graphListView }
+
+// Normalize makes required lists encode as [] when they are nil.
+func (o *GraphListView) Normalize() {
+	o.Creator.Normalize()
+	for i := range o.DescriptionFacets {
+		o.DescriptionFacets[i].Normalize()
+	}
+}
+
+// GraphStarterPackViewBasic is app.bsky.graph.defs#starterPackViewBasic.
+type GraphStarterPackViewBasic struct {
+	URI                syntax.ATURI          `json:"uri"`
+	CID                syntax.CID            `json:"cid"`
+	Record             json.RawMessage       `json:"record"`
+	Creator            ActorProfileViewBasic `json:"creator"`
+	ListItemCount      *int64                `json:"listItemCount,omitzero"`
+	JoinedWeekCount    *int64                `json:"joinedWeekCount,omitzero"`
+	JoinedAllTimeCount *int64                `json:"joinedAllTimeCount,omitzero"`
+	Labels             []label.Label         `json:"labels,omitzero"`
+	IndexedAt          syntax.Datetime       `json:"indexedAt"`
+}
+
+var graphStarterPackViewBasic = xrpc.Object(
+	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
+	xrpc.Required("cid", xrpc.String(xrpc.FormatCID)),
+	xrpc.Required("record", xrpc.Unknown()),
+	xrpc.Required("creator", actorProfileViewBasic),
+	xrpc.Optional("listItemCount", xrpc.Integer(xrpc.Minimum(0))),
+	xrpc.Optional("joinedWeekCount", xrpc.Integer(xrpc.Minimum(0))),
+	xrpc.Optional("joinedAllTimeCount", xrpc.Integer(xrpc.Minimum(0))),
+	xrpc.Optional("labels", xrpc.Array((*label.Label)(nil).Schema())),
+	xrpc.Required("indexedAt", xrpc.String(xrpc.FormatDatetime)),
+)
+
+// Schema is what the lexicon says about GraphStarterPackViewBasic.
+func (*GraphStarterPackViewBasic) Schema() *xrpc.Schema { return graphStarterPackViewBasic }
+
+// Normalize makes required lists encode as [] when they are nil.
+func (o *GraphStarterPackViewBasic) Normalize() {
+	o.Creator.Normalize()
+}
+
 // Values of GraphListPurpose known to the lexicon. Others may occur.
 const (
 	GraphListPurposeModlist       = "app.bsky.graph.defs#modlist"
@@ -11,3 +123,22 @@ const (
 
 // GraphListPurpose is app.bsky.graph.defs#listPurpose.
 type GraphListPurpose = string
+
+// GraphListViewerState is app.bsky.graph.defs#listViewerState.
+type GraphListViewerState struct {
+	Muted   *bool         `json:"muted,omitzero"`
+	Blocked *syntax.ATURI `json:"blocked,omitzero"`
+	// The authenticated viewer's app.bsky.graph.referencelistoptout record URI
+	// for this reference list. Only set for reference lists. A client can
+	// delete this record to undo the opt-out.
+	ReferenceListOptOut *syntax.ATURI `json:"referenceListOptOut,omitzero"`
+}
+
+var graphListViewerState = xrpc.Object(
+	xrpc.Optional("muted", xrpc.Boolean()),
+	xrpc.Optional("blocked", xrpc.String(xrpc.FormatATURI)),
+	xrpc.Optional("referenceListOptOut", xrpc.String(xrpc.FormatATURI)),
+)
+
+// Schema is what the lexicon says about GraphListViewerState.
+func (*GraphListViewerState) Schema() *xrpc.Schema { return graphListViewerState }

@@ -3,9 +3,52 @@
 package bsky
 
 import (
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
 	"portico/api/atproto/label"
 	"portico/api/xrpc"
 )
+
+// LabelerLabelerView is app.bsky.labeler.defs#labelerView.
+type LabelerLabelerView struct {
+	URI       syntax.ATURI               `json:"uri"`
+	CID       syntax.CID                 `json:"cid"`
+	Creator   ActorProfileView           `json:"creator"`
+	LikeCount *int64                     `json:"likeCount,omitzero"`
+	Viewer    *LabelerLabelerViewerState `json:"viewer,omitzero"`
+	IndexedAt syntax.Datetime            `json:"indexedAt"`
+	Labels    []label.Label              `json:"labels,omitzero"`
+}
+
+var labelerLabelerView = xrpc.Object(
+	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
+	xrpc.Required("cid", xrpc.String(xrpc.FormatCID)),
+	xrpc.Required("creator", actorProfileView),
+	xrpc.Optional("likeCount", xrpc.Integer(xrpc.Minimum(0))),
+	xrpc.Optional("viewer", labelerLabelerViewerState),
+	xrpc.Required("indexedAt", xrpc.String(xrpc.FormatDatetime)),
+	xrpc.Optional("labels", xrpc.Array((*label.Label)(nil).Schema())),
+)
+
+// Schema is what the lexicon says about LabelerLabelerView.
+func (*LabelerLabelerView) Schema() *xrpc.Schema { return labelerLabelerView }
+
+// Normalize makes required lists encode as [] when they are nil.
+func (o *LabelerLabelerView) Normalize() {
+	o.Creator.Normalize()
+}
+
+// LabelerLabelerViewerState is app.bsky.labeler.defs#labelerViewerState.
+type LabelerLabelerViewerState struct {
+	Like *syntax.ATURI `json:"like,omitzero"`
+}
+
+var labelerLabelerViewerState = xrpc.Object(
+	xrpc.Optional("like", xrpc.String(xrpc.FormatATURI)),
+)
+
+// Schema is what the lexicon says about LabelerLabelerViewerState.
+func (*LabelerLabelerViewerState) Schema() *xrpc.Schema { return labelerLabelerViewerState }
 
 // LabelerLabelerPolicies is app.bsky.labeler.defs#labelerPolicies.
 type LabelerLabelerPolicies struct {

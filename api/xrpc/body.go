@@ -161,7 +161,8 @@ func (s *Server) readJSON(
 		return unsupported(`unsupported charset "` + strings.ToUpper(charset) + `"`)
 	}
 	b := getBuffer()
-	defer putBuffer(b)
+	// It goes back when the call has ended: the handler may want what was sent.
+	defer func() { c.atEnd = append(c.atEnd, func() { putBuffer(b) }) }()
 	// What the client announces is not had yet: no memory is taken for it, but for a
 	// small body, so that reading the end does not grow the buffer again.
 	if n := c.Request.ContentLength; n > 0 && n <= bytes.MinRead {
@@ -176,14 +177,14 @@ func (s *Server) readJSON(
 		if err != nil {
 			return err
 		}
-		plain := getBuffer()
-		defer putBuffer(plain)
-		err = readAll(plain, decoded, maxBody)
+		packed := b
+		defer putBuffer(packed)
+		b = getBuffer()
+		err = readAll(b, decoded, maxBody)
 		done()
 		if err != nil {
 			return err
 		}
-		b = plain
 	}
 	data := b.Bytes()
 	if decode != nil {
@@ -199,6 +200,7 @@ func (s *Server) readJSON(
 	}
 	switch err := Unmarshal(schema, data, input).(type) {
 	case nil:
+		c.sent = data
 		return nil
 	case *SyntaxError:
 		return syntaxError(err.Error())

@@ -2,6 +2,8 @@ package xrpc
 
 import (
 	"context"
+	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -24,6 +26,8 @@ type Call struct {
 	ID string
 
 	header    http.Header
+	connected context.Context
+	sent      []byte
 	body      bodyClock
 	answer    *answerWriter
 	values    Values
@@ -46,6 +50,27 @@ func CallFrom(ctx context.Context) *Call {
 // Header returns the header of the answer, for a handler or an authenticator to
 // add to before it returns.
 func (c *Call) Header() http.Header { return c.header }
+
+// Connected returns a context that ends when the client closes the connection or its half
+// of it. That of a handler does not: a client that closed its half may wait for the answer.
+// It is for work that is not worth doing for nobody.
+func (c *Call) Connected() context.Context { return c.connected }
+
+// Sent is the JSON body as the client sent it, decoded and checked by the lexicon, with what
+// that does not name; nil when the method takes none. It is the server's, and good until the
+// handler returns.
+func (c *Call) Sent() []byte { return c.sent }
+
+// Body is the body of a request that nobody has read yet, as the client sends it, compressed
+// or not, and its size in bytes, -1 if unknown. The client has Options.BodyTime for each
+// part; reading fails with what may be answered. A request without a body has http.NoBody.
+func (c *Call) Body() (body io.ReadCloser, size int64) {
+	r := c.Request
+	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
+		return http.NoBody, 0
+	}
+	return &upload{r: sent{r.Body}, left: math.MaxInt64 - 1, clock: c.body}, r.ContentLength
+}
 
 // Private marks the answer as made for one caller. Authenticators call it once
 // they have looked at the credentials.

@@ -78,6 +78,9 @@ func Handle[In, Out any](m *Method, p Policy[In], f func(context.Context, *In) (
 			}
 		}
 		out, err := f(ctx, in)
+		if r, ok := err.(*Response); ok {
+			return writeResponse(e, r)
+		}
 		if err != nil {
 			return declared(m, err)
 		}

@@ -67,7 +67,7 @@ func TestMiddleware(t *testing.T) {
 		}
 	}
 	e := echo.New()
-	s := NewServer(e, Options{PDS: true, Logger: slog.New(slog.DiscardHandler)})
+	s := NewServer(e, Options{Fallback: unserved, Logger: slog.New(slog.DiscardHandler)})
 	e.Use(pass("all"))
 	r := s.On(e.Group("", pass("namespace"), mark))
 	read := Policy[FailParams]{Auth: Public, Limits: GlobalLimitOnly[FailParams](), Middleware: []echo.MiddlewareFunc{pass("outer"), pass("inner")}}

@@ -56,11 +56,11 @@ type Options struct {
 	// into a 500; for development.
 	CheckOutput bool
 
-	// PDS says that the server is one, which passes methods that it does not serve on to
-	// other services, and lets it answer why it cannot. Others answer 501.
-	PDS bool
-	// Protected tells the methods, in any case, that a PDS never passes on; nil: none.
-	Protected func(nsid string) bool
+	// Fallback answers for methods that nobody handles here, with an answer of another
+	// server if it likes. Its requests are GET, HEAD or POST, of a plausible name, and counted
+	// by the global limit; their bodies are read with [Call.Body]. nil: 501
+	// MethodNotImplemented.
+	Fallback func(ctx context.Context, c *Call) (*Response, error)
 	// Health tells whether the server can work; nil: it can.
 	Health func(context.Context) error
 	// Version is what /xrpc/_health answers.
@@ -159,6 +159,7 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 		c.forwarded = s.o.TrustedProxies > 0 || trustedPeer(parseIP(r.RemoteAddr), s.o.BypassIPs)
 		// The connection's context ends with the client's half of the connection, also when
 		// it still waits for the answer. Whether it does shows in writing that.
+		c.connected = r.Context()
 		c.Request = r.WithContext(context.WithValue(context.WithoutCancel(r.Context()), callKey{}, c))
 		e.SetRequest(c.Request)
 		c.body = s.bodyClock(e)
@@ -292,7 +293,14 @@ func (s *Server) notServed(e echo.Context) error {
 	if !get && r.Method != http.MethodPost {
 		return InvalidRequest("XRPC requests only supports GET and POST")
 	}
-	return s.passOn(c)
+	if s.o.Fallback == nil {
+		return MethodNotImplemented()
+	}
+	answer, err := s.o.Fallback(r.Context(), c)
+	if err != nil {
+		return err
+	}
+	return writeResponse(e, answer)
 }
 
 // plausible reports whether s could be an NSID, as the proxy sees it: at least two
@@ -311,33 +319,6 @@ func plausible(s string) bool {
 		}
 	}
 	return len(s) >= 2 && !separator
-}
-
-// passOn answers for a method that nobody handles here; a PDS does as a reference
-// server without other services configured. Nothing is proxied.
-func (s *Server) passOn(c *Call) error {
-	if !s.o.PDS {
-		return MethodNotImplemented()
-	}
-	if s.o.Protected != nil && s.o.Protected(c.NSID) {
-		return InvalidToken("Bad token method")
-	}
-	target := c.Request.Header.Get("Atproto-Proxy")
-	if target == "" {
-		return InvalidRequest("No service configured for " + c.NSID)
-	}
-	did, service, _ := strings.Cut(target, "#")
-	switch {
-	case did == "" && strings.HasPrefix(target, "#"):
-		return InvalidRequest("no did specified in proxy header")
-	case service == "":
-		return InvalidRequest("no service id specified in proxy header")
-	case strings.Contains(service, "#"):
-		return InvalidRequest("invalid proxy header format")
-	case strings.Contains(target, " "):
-		return InvalidRequest("proxy header cannot contain spaces")
-	}
-	return InvalidRequest("could not resolve proxy did")
 }
 
 func (s *Server) health(e echo.Context) error {

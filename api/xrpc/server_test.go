@@ -23,10 +23,13 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
+// unserved is a fallback that has nothing to say.
+func unserved(_ context.Context, c *Call) (*Response, error) {
+	return nil, InvalidRequest("No service configured for " + c.NSID)
+}
+
 func TestPathsAndVerbs(t *testing.T) {
-	url, _ := serveToy(t, Options{Version: "1.2.3", PDS: true, Protected: func(nsid string) bool {
-		return strings.EqualFold(nsid, "com.example.toy.protected")
-	}})
+	url, _ := serveToy(t, Options{Version: "1.2.3", Fallback: unserved})
 	const (
 		invalidPath = `{"error":"InvalidRequest","message":"invalid xrpc path"}`
 		badVerb     = `{"error":"InvalidRequest","message":"XRPC requests only supports GET and POST"}`
@@ -38,72 +41,57 @@ func TestPathsAndVerbs(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		ask    string
-		header string
 		status int
 		body   string
 	}{
-		{"GET /xrpc/com.example.toy.fail", "", 200, fine},
-		{"GET /xrpc/com.example.toy.fail/", "", 200, fine},
-		{"GET /xrpc/COM.Example.toy.FAIL/?x=1", "", 200, fine},
-		{"GET /XRPC/com.example.toy.fail", "", 200, fine},
-		{"GET /XRPC/_Health/", "", 200, `{"version":"1.2.3"}`},
-		{"HEAD /xrpc/com.example.toy.fail", "", 200, ""},
-		{"GET /xrpc/com.example.toy.echo", "", 400, `{"error":"InvalidRequest","message":"Incorrect HTTP method (GET) expected POST"}`},
-		{"HEAD /xrpc/com.example.toy.echo", "", 400, ""},
-		{"POST /xrpc/com.example.toy.fail", "", 400, `{"error":"InvalidRequest","message":"Incorrect HTTP method (POST) expected GET"}`},
-		{"POST /xrpc/com.example.toy.listThings?limit=x", "", 400, `{"error":"InvalidRequest","message":"Incorrect HTTP method (POST) expected GET"}`},
-		{"PUT /xrpc/com.example.toy.fail", "", 400, badVerb},
-		{"DELETE /xrpc/com.example.toy.echo", "", 400, badVerb},
-		{"PATCH /xrpc/foo", "", 400, badVerb},
-		{"PROPFIND /xrpc/foo", "", 400, badVerb},
-		{"MADEUP /xrpc/foo", "", 400, badVerb},
-		{"DELETE /xrpc/", "", 400, invalidPath},
-		{"GET /xrpc/", "", 400, invalidPath},
-		{"GET /xrpc/a", "", 400, invalidPath},
-		{"GET /xrpc/ab", "", 400, `{"error":"InvalidRequest","message":"No service configured for ab"}`},
-		{"GET /xrpc/ab/?x=1", "", 400, `{"error":"InvalidRequest","message":"No service configured for ab"}`},
-		{"POST /xrpc/com.example.Other", "", 400, `{"error":"InvalidRequest","message":"No service configured for com.example.Other"}`},
-		{"GET /xrpc/.ab", "", 400, invalidPath},
-		{"GET /xrpc/ab.", "", 400, invalidPath},
-		{"GET /xrpc/-ab", "", 400, invalidPath},
-		{"GET /xrpc/ab-", "", 400, invalidPath},
-		{"GET /xrpc/a..b", "", 400, invalidPath},
-		{"GET /xrpc/a--b", "", 400, invalidPath},
-		{"GET /xrpc/a_b", "", 400, invalidPath},
-		{"GET /xrpc/ab/cd", "", 400, invalidPath},
-		{"GET /xrpc/com.example.toy.fail//", "", 400, invalidPath},
-		{"GET /xrpc/com.example.toy.fail/x", "", 400, invalidPath},
-		{"GET /xrpc/com%2eexample.toy.fail", "", 400, invalidPath},
-		{"GET /xrpc/com.e%58ample.toy.fail", "", 400, invalidPath},
-		{"GET /XRPC/com.e%58ample.toy.fail", "", 404, notFound("/XRPC/com.e%58ample.toy.fail")},
-		{"GET /XRPC/com.example.toy.fail//", "", 404, notFound("/XRPC/com.example.toy.fail//")},
-		{"PROPFIND /xrpc/com.example.toy.fail", "", 400, badVerb},
-		{"MADEUP /xrpc/com.example.toy.echo", "", 400, badVerb},
-		{"MADEUP /xrpc/COM.example.toy.echo/", "", 400, badVerb},
-		{"POST /XRPC/com.example.toy.FAIL/", "", 400, `{"error":"InvalidRequest","message":"Incorrect HTTP method (POST) expected GET"}`},
-		{"POST /XRPC/_health", "", 400, invalidPath},
-		{"PUT /xrpc/_health/", "", 400, invalidPath},
-		{"GET /xrpc/_health", "", 200, `{"version":"1.2.3"}`},
-		{"HEAD /xrpc/_health", "", 200, ""},
-		{"POST /xrpc/_health", "", 400, invalidPath},
-		{"GET /xrpc/com.example.toy.PROTECTED", "", 400, `{"error":"InvalidToken","message":"Bad token method"}`},
-		{"GET /xrpc/com.example.toy.protected", "atproto-proxy: #", 400, `{"error":"InvalidToken","message":"Bad token method"}`},
-		{"GET /xrpc/com.foo.bar", "atproto-proxy: #a", 400, `{"error":"InvalidRequest","message":"no did specified in proxy header"}`},
-		{"GET /xrpc/com.foo.bar", "atproto-proxy: # #", 400, `{"error":"InvalidRequest","message":"no did specified in proxy header"}`},
-		{"GET /xrpc/com.foo.bar", "atproto-proxy: did:x", 400, `{"error":"InvalidRequest","message":"no service id specified in proxy header"}`},
-		{"GET /xrpc/com.foo.bar", "atproto-proxy: did:x#", 400, `{"error":"InvalidRequest","message":"no service id specified in proxy header"}`},
-		{"GET /xrpc/com.foo.bar", "atproto-proxy: did:x#a#b", 400, `{"error":"InvalidRequest","message":"invalid proxy header format"}`},
-		{"GET /xrpc/com.foo.bar", "atproto-proxy: did:x #b", 400, `{"error":"InvalidRequest","message":"proxy header cannot contain spaces"}`},
-		{"GET /xrpc/com.foo.bar", "atproto-proxy: did:x#b", 400, `{"error":"InvalidRequest","message":"could not resolve proxy did"}`},
-		{"GET /xrpc/com.example.toy.fail", "atproto-proxy: #a", 200, fine},
-		{"GET /hello", "", 200, "hello"},
+		{"GET /xrpc/com.example.toy.fail", 200, fine},
+		{"GET /xrpc/com.example.toy.fail/", 200, fine},
+		{"GET /xrpc/COM.Example.toy.FAIL/?x=1", 200, fine},
+		{"GET /XRPC/com.example.toy.fail", 200, fine},
+		{"GET /XRPC/_Health/", 200, `{"version":"1.2.3"}`},
+		{"HEAD /xrpc/com.example.toy.fail", 200, ""},
+		{"GET /xrpc/com.example.toy.echo", 400, `{"error":"InvalidRequest","message":"Incorrect HTTP method (GET) expected POST"}`},
+		{"HEAD /xrpc/com.example.toy.echo", 400, ""},
+		{"POST /xrpc/com.example.toy.fail", 400, `{"error":"InvalidRequest","message":"Incorrect HTTP method (POST) expected GET"}`},
+		{"POST /xrpc/com.example.toy.listThings?limit=x", 400, `{"error":"InvalidRequest","message":"Incorrect HTTP method (POST) expected GET"}`},
+		{"PUT /xrpc/com.example.toy.fail", 400, badVerb},
+		{"DELETE /xrpc/com.example.toy.echo", 400, badVerb},
+		{"PATCH /xrpc/foo", 400, badVerb},
+		{"PROPFIND /xrpc/foo", 400, badVerb},
+		{"MADEUP /xrpc/foo", 400, badVerb},
+		{"DELETE /xrpc/", 400, invalidPath},
+		{"GET /xrpc/", 400, invalidPath},
+		{"GET /xrpc/a", 400, invalidPath},
+		{"GET /xrpc/ab", 400, `{"error":"InvalidRequest","message":"No service configured for ab"}`},
+		{"GET /xrpc/ab/?x=1", 400, `{"error":"InvalidRequest","message":"No service configured for ab"}`},
+		{"POST /xrpc/com.example.Other", 400, `{"error":"InvalidRequest","message":"No service configured for com.example.Other"}`},
+		{"GET /xrpc/.ab", 400, invalidPath},
+		{"GET /xrpc/ab.", 400, invalidPath},
+		{"GET /xrpc/-ab", 400, invalidPath},
+		{"GET /xrpc/ab-", 400, invalidPath},
+		{"GET /xrpc/a..b", 400, invalidPath},
+		{"GET /xrpc/a--b", 400, invalidPath},
+		{"GET /xrpc/a_b", 400, invalidPath},
+		{"GET /xrpc/ab/cd", 400, invalidPath},
+		{"GET /xrpc/com.example.toy.fail//", 400, invalidPath},
+		{"GET /xrpc/com.example.toy.fail/x", 400, invalidPath},
+		{"GET /xrpc/com%2eexample.toy.fail", 400, invalidPath},
+		{"GET /xrpc/com.e%58ample.toy.fail", 400, invalidPath},
+		{"GET /XRPC/com.e%58ample.toy.fail", 404, notFound("/XRPC/com.e%58ample.toy.fail")},
+		{"GET /XRPC/com.example.toy.fail//", 404, notFound("/XRPC/com.example.toy.fail//")},
+		{"PROPFIND /xrpc/com.example.toy.fail", 400, badVerb},
+		{"MADEUP /xrpc/com.example.toy.echo", 400, badVerb},
+		{"MADEUP /xrpc/COM.example.toy.echo/", 400, badVerb},
+		{"POST /XRPC/com.example.toy.FAIL/", 400, `{"error":"InvalidRequest","message":"Incorrect HTTP method (POST) expected GET"}`},
+		{"POST /XRPC/_health", 400, invalidPath},
+		{"PUT /xrpc/_health/", 400, invalidPath},
+		{"GET /xrpc/_health", 200, `{"version":"1.2.3"}`},
+		{"HEAD /xrpc/_health", 200, ""},
+		{"POST /xrpc/_health", 400, invalidPath},
+		{"GET /hello", 200, "hello"},
 	} {
-		t.Run(tt.ask+tt.header, func(t *testing.T) {
-			var headers []string
-			if tt.header != "" {
-				headers = append(headers, tt.header)
-			}
-			resp, body := do(t, url, tt.ask, "", headers...)
+		t.Run(tt.ask, func(t *testing.T) {
+			resp, body := do(t, url, tt.ask, "")
 			if resp.StatusCode != tt.status || body != tt.body {
 				t.Errorf("got %d %s", resp.StatusCode, body)
 			}
@@ -781,7 +769,7 @@ com.example.toy.echo: a group with the prefix /below cannot serve it: its path i
 // it would hear of any other name.
 func TestNotServed(t *testing.T) {
 	e := echo.New()
-	s := NewServer(e, Options{PDS: true, Logger: slog.New(slog.DiscardHandler)})
+	s := NewServer(e, Options{Fallback: unserved, Logger: slog.New(slog.DiscardHandler)})
 	called := func(context.Context, *EchoInput) (*EchoInput, error) {
 		t.Error("the handler was called")
 		return nil, nil
@@ -839,7 +827,7 @@ func TestMethods(t *testing.T) {
 // A client that sends no more of its body is answered and cut off, wanted or not
 // as the body may be; one that is slow to get its answer is not.
 func TestSlowBodies(t *testing.T) {
-	url, _ := serveToy(t, Options{BodyTime: 20 * time.Millisecond, PDS: true})
+	url, _ := serveToy(t, Options{BodyTime: 20 * time.Millisecond, Fallback: unserved})
 	const head = "Host: x\nAuthorization: Bearer good\nContent-Type: application/json\nContent-Length: 100\n\n{"
 	for _, line := range []string{
 		"POST /xrpc/com.example.toy.echo", "POST /xrpc/com.example.toy.upload", "GET /xrpc/com.example.toy.listThings",
@@ -885,9 +873,9 @@ func TestMemoryLimiterIsBounded(t *testing.T) {
 	}
 }
 
-// A server that is no PDS speaks of no services that it would pass methods on to.
-func TestUnknownMethodOfAServerThatIsNoPDS(t *testing.T) {
-	url, _ := serveToy(t, Options{Protected: func(string) bool { return true }})
+// A server without a fallback speaks of no services that it would pass methods on to.
+func TestUnknownMethodWithoutFallback(t *testing.T) {
+	url, _ := serveToy(t, Options{})
 	for ask, want := range map[string]struct {
 		status int
 		body   string

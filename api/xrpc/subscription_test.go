@@ -295,7 +295,7 @@ func TestErrorsOfASubscription(t *testing.T) {
 // Without an upgrade nobody has heard of the method; who may not call it is told before
 // the upgrade, and so is what is wrong with that.
 func TestUpgrade(t *testing.T) {
-	e, s, _ := newWatch(t, Options{PDS: true}, func(context.Context, *WatchParams, *Stream[WatchMessage]) error { return nil })
+	e, s, _ := newWatch(t, Options{Fallback: unserved}, func(context.Context, *WatchParams, *Stream[WatchMessage]) error { return nil })
 	guarded := toyWatch
 	guarded.NSID = "com.example.toy.guarded"
 	if err := on(s, e, guarded.NSID, HandleSubscription(&guarded, Policy[WatchParams]{Auth: bearer{}, Limits: GlobalLimitOnly[WatchParams]()}, func(context.Context, *WatchParams, *Stream[WatchMessage]) error { return nil })); err != nil {

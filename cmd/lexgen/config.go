@@ -14,8 +14,9 @@ var config = gen.Config{
 	Out:      "api",
 	OpenAPI:  "AT Protocol",
 	Model: model.Config{
-		Emit:        slices.Concat([]string{"com.atproto.*", "alt.portico.*"}, records),
+		Emit:        slices.Concat([]string{"com.atproto.*", "alt.portico.*"}, records, methods),
 		Merge:       map[string]string{"app.bsky": "bsky", "chat.bsky": "chatbsky"},
+		Rename:      map[string]string{"app.bsky.embed.record:/defs/view/properties/record": "EmbedRecordViewContent"},
 		Import:      "portico/api",
 		Initialisms: []string{"DID", "URI", "URL", "CID", "JWT", "ID", "NSID", "TID", "PLC", "JSON", "HTML", "IP"},
 	},
@@ -29,4 +30,12 @@ var records = []string{
 	"app.bsky.graph.list", "app.bsky.graph.listblock", "app.bsky.graph.listitem", "app.bsky.graph.starterpack",
 	"app.bsky.graph.verification", "app.bsky.labeler.service", "app.bsky.notification.declaration", "chat.bsky.actor.declaration",
 	"com.germnetwork.declaration",
+}
+
+// methods are those of app views that a server has a part in; lexicons/upstream.mjs has the
+// same list.
+var methods = []string{
+	"app.bsky.actor.getPreferences", "app.bsky.actor.getProfile", "app.bsky.actor.getProfiles", "app.bsky.actor.putPreferences",
+	"app.bsky.feed.getActorLikes", "app.bsky.feed.getAuthorFeed", "app.bsky.feed.getFeed", "app.bsky.feed.getPostThread",
+	"app.bsky.feed.getTimeline", "app.bsky.notification.registerPush", "app.bsky.notification.unregisterPush",
 }

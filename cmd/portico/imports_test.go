@@ -39,7 +39,7 @@ const (
 	// namespaces are the packages of impl that serve generated methods, and what
 	// those share: who a caller is, and what all answer alike. All others there are
 	// the domain.
-	namespaces = "portico/impl/atproto/** portico/impl/portico/** portico/impl/account/auth portico/impl/answer"
+	namespaces = "portico/impl/atproto/** portico/impl/portico/** portico/impl/bsky portico/impl/proxy portico/impl/account/auth portico/impl/answer"
 	// network is what a package of the domain that uses the network imports of
 	// the standard library and others.
 	network = "net net/http net/smtp github.com/wneessen/go-mail github.com/minio/minio-go/v7"
@@ -53,7 +53,8 @@ var floors = [][]string{
 	{"identity", "mail", "records"},
 	{"account"},
 	{"answer"},
-	{"atproto", "portico"},
+	{"proxy"},
+	{"atproto", "bsky", "portico"},
 	{"servertest"},
 }
 

@@ -16,19 +16,23 @@ import (
 
 	adminapi "portico/api/atproto/admin"
 	identityapi "portico/api/atproto/identity"
+	moderationapi "portico/api/atproto/moderation"
 	repoapi "portico/api/atproto/repo"
 	api "portico/api/atproto/server"
 	syncapi "portico/api/atproto/sync"
 	tempapi "portico/api/atproto/temp"
+	bskyapi "portico/api/bsky"
 	operatorapi "portico/api/portico/operator"
 	"portico/api/xrpc"
 	"portico/impl/account/auth"
 	"portico/impl/atproto/admin"
 	"portico/impl/atproto/identity"
+	"portico/impl/atproto/moderation"
 	"portico/impl/atproto/repo"
 	"portico/impl/atproto/server"
 	"portico/impl/atproto/sync"
 	"portico/impl/atproto/temp"
+	"portico/impl/bsky"
 	"portico/impl/portico/operator"
 )
 
@@ -41,8 +45,12 @@ type services struct {
 	sync     *sync.Service
 	temp     *temp.Service
 	repo     *repo.Service
+	report   *moderation.Service
+	bsky     *bsky.Service
 	gate     *auth.Gate
 	pages    *pages
+
+	appView bool // there is one
 
 	maxBlob   int64 // bytes; 0: the default
 	maxImport int64 // bytes; 0: any number
@@ -61,6 +69,8 @@ func (s *services) register(e *echo.Echo, o xrpc.Options, domain string) (*xrpc.
 		syncapi.Register(e, x, s.sync, sync.Policy{Gate: s.gate}),
 		repoapi.Register(e, x, s.repo, repo.Policy{Gate: s.gate, MaxBlob: s.maxBlob, MaxImport: s.maxImport}),
 		tempapi.Register(e, x, s.temp, temp.Policy{Gate: s.gate}),
+		moderationapi.Register(e, x, s.report, moderation.Policy{Gate: s.gate}),
+		bskyapi.Register(e, x, s.bsky, bsky.Policy{Gate: s.gate, AppView: s.appView}),
 	); err != nil {
 		return nil, fmt.Errorf("register methods: %w", err)
 	}
@@ -147,7 +157,7 @@ func span(d time.Duration) string {
 // anything, so there is nothing behind them.
 func shownRoutes() ([]shownRoute, error) {
 	e := echo.New()
-	empty := services{gate: new(auth.Gate), pages: &pages{settings: &settings{PublicURL: new(url.URL)}}}
+	empty := services{gate: new(auth.Gate), appView: true, pages: &pages{settings: &settings{PublicURL: new(url.URL)}}}
 	methods, err := empty.register(e, xrpc.Options{Logger: slog.New(slog.DiscardHandler)}, ".test")
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -32,11 +33,13 @@ import (
 	"portico/impl/account/token"
 	"portico/impl/atproto/admin"
 	"portico/impl/atproto/identity"
+	"portico/impl/atproto/moderation"
 	"portico/impl/atproto/repo"
 	"portico/impl/atproto/server"
 	syncmethods "portico/impl/atproto/sync"
 	"portico/impl/atproto/temp"
 	"portico/impl/blob/rows"
+	"portico/impl/bsky"
 	"portico/impl/budget"
 	"portico/impl/identity/directory"
 	"portico/impl/identity/domain"
@@ -49,6 +52,8 @@ import (
 	"portico/impl/mail/emailcode"
 	"portico/impl/mail/outbox"
 	"portico/impl/portico/operator"
+	"portico/impl/proxy"
+	"portico/impl/proxy/upstream"
 	"portico/impl/records"
 	"portico/impl/repo/export"
 	"portico/impl/repo/firehose"
@@ -465,21 +470,29 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		repositories.Imports = operators.Imports
 	}
 
+	s.Proxy.Private = !s.SSRFProtection
+	passing := &proxy.Proxy{
+		Client: upstream.New(s.Proxy), AppView: s.AppView.named(proxy.AppViewID), Moderation: s.ModService.named(proxy.LabelerID),
+		Reports: cmp.Or(s.ReportService, s.ModService).named(proxy.LabelerID), Documents: documents, Keys: accounts, Gate: gate,
+		PreferCompressed: s.ProxyPacked, ReuseTokens: s.ProxyReuse, Now: time.Now, Rand: rand.Reader, Log: log,
+	}
 	health := newHealth(store)
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	options := xrpc.Options{
 		Logger: log, Limiter: limiter, BypassKey: string(s.RateLimitBypassKey), BypassIPs: s.RateLimitBypassIPs,
-		TrustedProxies: s.TrustedProxies, CheckOutput: s.DevMode, PDS: true, Protected: serviceauth.Protected,
+		TrustedProxies: s.TrustedProxies, CheckOutput: s.DevMode, Fallback: passing.Fallback,
 		Health: health.check, Version: s.Version,
 	}
 	behind := &services{
 		server: service, identity: names, admin: administration, operator: operators,
-		temp: &temp.Service{Phones: phones, Budgets: budgets}, repo: repositories, gate: gate, maxBlob: s.BlobUploadLimit, maxImport: s.MaxImportSize,
+		temp: &temp.Service{Phones: phones, Budgets: budgets}, repo: repositories, gate: gate, appView: s.AppView.URL != nil,
+		report: &moderation.Service{Proxy: passing}, maxBlob: s.BlobUploadLimit, maxImport: s.MaxImportSize,
 		sync: &syncmethods.Service{
 			DB: store, Blobs: blobs, Firehose: hose, Hostname: s.PublicURL.Host, Now: time.Now,
 			Exports: export.New(store, s.DataDirectory, export.Bounds{}), Nodes: nodes,
 		},
+		bsky:  &bsky.Service{DB: store, Proxy: passing, ImageURL: s.AppViewImages, PublicURL: s.PublicURL.String(), Now: time.Now, Log: log},
 		pages: &pages{settings: s, accounts: store, domains: domains},
 	}
 	methods, err := behind.register(e, options, s.HandleDomains[0])
@@ -496,6 +509,14 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		crawlers: &syncmethods.Crawlers{Hosts: s.Crawlers, Hostname: s.PublicURL.Host, HTTP: crawlerClient, Now: time.Now, Log: log},
 		sched:    &job.Scheduler{DB: store, Holder: holder, Now: time.Now, Log: log},
 	}, nil
+}
+
+// named is the service, under the name that it has in its DID document.
+func (o otherService) named(id string) proxy.Service {
+	if o.URL == nil {
+		return proxy.Service{}
+	}
+	return proxy.Service{DID: o.DID, ID: id, URL: strings.TrimSuffix(o.URL.String(), "/")}
 }
 
 // crawlerClient reaches private addresses too: the operator chose the relays, and no host

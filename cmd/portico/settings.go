@@ -23,6 +23,7 @@ import (
 	"portico/impl/account/phone"
 	"portico/impl/account/phone/twilio"
 	"portico/impl/blob"
+	"portico/impl/proxy/upstream"
 )
 
 // secret is a text that must not reach a log or a terminal: every way of
@@ -151,8 +152,13 @@ type settings struct {
 	RedisPassword      secret
 
 	// Other services.
-	ModService otherService
-	AppView    otherService
+	ModService    otherService
+	ReportService otherService
+	AppView       otherService
+	AppViewImages string // where the app view has images: a pattern with three %s
+	Proxy         upstream.Options
+	ProxyPacked   bool // compressed answers are preferred where they are read here
+	ProxyReuse    bool // a service token may be sent again
 
 	values []settingValue // one for each row of the table, for printing
 }
@@ -443,10 +449,20 @@ var settingsTable = []settingGroup{
 		{name: "PDS_REDIS_SCRATCH_PASSWORD", kind: kindText, secret: true, about: "Password of the Redis server", store: setSecret(func(s *settings) *secret { return &s.RedisPassword })},
 	}},
 	{"Other services", []setting{
-		{name: "PDS_MOD_SERVICE_URL", kind: kindText, about: "Moderation service", store: setLink(func(s *settings) **url.URL { return &s.ModService.URL })},
-		{name: "PDS_MOD_SERVICE_DID", kind: kindText, about: "Its DID, whose tokens the admin methods accept", store: setDID(func(s *settings) *syntax.DID { return &s.ModService.DID })},
-		{name: "PDS_BSKY_APP_VIEW_URL", kind: kindText, shown: "DNS and the handle's host", about: "App view that `com.atproto.identity.resolveHandle` asks for handles of elsewhere. Nothing else is forwarded to it", store: setLink(func(s *settings) **url.URL { return &s.AppView.URL })},
+		{name: "PDS_BSKY_APP_VIEW_URL", kind: kindText, shown: "none; handles of elsewhere are found by DNS and at their hosts", about: "App view: what apps ask for and this server does not have is passed on to it, and handles of elsewhere are asked of it", store: setLink(func(s *settings) **url.URL { return &s.AppView.URL })},
 		{name: "PDS_BSKY_APP_VIEW_DID", kind: kindText, about: "Its DID", store: setDID(func(s *settings) *syntax.DID { return &s.AppView.DID })},
+		{name: "PDS_BSKY_APP_VIEW_CDN_URL_PATTERN", kind: kindText, shown: "this server's own", about: "Where the app view has images, for posts that it does not know yet: a URL with three `%s`, for the kind of image, the DID and the CID", store: setText(func(s *settings) *string { return &s.AppViewImages }, checkImagePattern)},
+		{name: "PDS_MOD_SERVICE_URL", kind: kindText, about: "Moderation service, which moderators' tools reach through this server", store: setLink(func(s *settings) **url.URL { return &s.ModService.URL })},
+		{name: "PDS_MOD_SERVICE_DID", kind: kindText, about: "Its DID, whose tokens the admin methods accept", store: setDID(func(s *settings) *syntax.DID { return &s.ModService.DID })},
+		{name: "PDS_REPORT_SERVICE_URL", kind: kindText, shown: "the moderation service", about: "Service that takes reports", store: setLink(func(s *settings) **url.URL { return &s.ReportService.URL })},
+		{name: "PDS_REPORT_SERVICE_DID", kind: kindText, about: "Its DID", store: setDID(func(s *settings) *syntax.DID { return &s.ReportService.DID })},
+		{name: "PDS_PROXY_ALLOW_HTTP2", kind: kindBoolean, def: "false", about: "Speak HTTP/2 with other services that do", store: setBoolean(func(s *settings) *bool { return &s.Proxy.HTTP2 })},
+		{name: "PDS_PROXY_HEADERS_TIMEOUT", kind: kindMillis, def: "10000", about: "How long another service may take to begin an answer", store: setMillis(func(s *settings) *time.Duration { return &s.Proxy.HeadersTimeout })},
+		{name: "PDS_PROXY_BODY_TIMEOUT", kind: kindMillis, def: "30000", about: "How long it may be silent within one", store: setMillis(func(s *settings) *time.Duration { return &s.Proxy.BodyTimeout })},
+		{name: "PDS_PROXY_MAX_RESPONSE_SIZE", kind: kindInteger, def: "10485760", about: "Largest answer of another service in bytes; where it is read here, also when it is unpacked", store: setInteger(func(s *settings) *int64 { return &s.Proxy.MaxAnswer }, 1, 1<<40)},
+		{name: "PDS_PROXY_MAX_RETRIES", kind: kindInteger, def: "0", about: "How often a query is sent again whose connection failed before it was answered", store: setInteger(func(s *settings) *int { return &s.Proxy.Retries }, 0, 10)},
+		{name: "PDS_PROXY_PREFER_COMPRESSED", kind: kindBoolean, def: "false", about: "Prefer compressed answers of the app view where they may have to be read here: less to carry, more to compute", store: setBoolean(func(s *settings) *bool { return &s.ProxyPacked })},
+		{name: "PORTICO_PROXY_TOKEN_REUSE", kind: kindBoolean, def: "false", about: "Send a service token more than once to the same service for the same method of the same account, as long as it is good for 30 seconds more. Services that take each token once refuse that", store: setBoolean(func(s *settings) *bool { return &s.ProxyReuse })},
 		{name: "PDS_CRAWLERS", kind: kindList, about: "URLs of relays that are asked to read the events, at the start and with new events, at most every 20 minutes", store: storeCrawlers},
 	}},
 	{"Accepted without effect", []setting{
@@ -455,11 +471,8 @@ var settingsTable = []settingGroup{
 		{name: "PDS_DID_CACHE_DB_LOCATION", noEffect: "everything is in one database in the data directory"},
 		{name: "PDS_ACTOR_STORE_DIRECTORY", noEffect: "everything is in one database in the data directory"},
 		{name: "PDS_ACTOR_STORE_CACHE_SIZE", noEffect: "everything is in one database in the data directory"},
-		{name: "PDS_BSKY_APP_VIEW_CDN_URL_PATTERN", noEffect: "requests are not forwarded"},
-		{name: "PDS_REPORT_SERVICE_*", noEffect: "requests are not forwarded"},
 		{name: "PDS_MAX_SUBSCRIPTION_BUFFER", noEffect: "who is slow to read the events reads them from the database, and is not sent away for it"},
-		{name: "PDS_PROXY_*", noEffect: "requests are not forwarded"},
-		{name: "PDS_FETCH_MAX_RESPONSE_SIZE", noEffect: "requests are not forwarded"},
+		{name: "PDS_FETCH_MAX_RESPONSE_SIZE", noEffect: "there is no OAuth provider"},
 		{name: "PDS_DPOP_SECRET", noEffect: "there is no OAuth provider"},
 		{name: "PDS_OAUTH_*", noEffect: "there is no OAuth provider"},
 		{name: "PDS_HCAPTCHA_*", noEffect: "there is no OAuth provider"},
@@ -812,6 +825,14 @@ func checkHostname(v string) error {
 	return nil
 }
 
+// checkImagePattern checks a URL with three places to fill in.
+func checkImagePattern(v string) error {
+	if strings.Count(v, "%s") != 3 || strings.Count(v, "%") != 3 {
+		return errors.New("is not a URL with three %s, for the kind of image, the DID and the CID")
+	}
+	return checkURL(strings.ReplaceAll(v, "%s", "x"))
+}
+
 func checkURL(v string) error {
 	_, err := parseURL(v, "http", "https")
 	return err
@@ -860,6 +881,12 @@ func (s *settings) check(given func(name string) string) []problem {
 	}
 	if given("PDS_MOD_SERVICE_URL") != "" && given("PDS_MOD_SERVICE_DID") == "" {
 		add("PDS_MOD_SERVICE_DID", "is missing: it goes with PDS_MOD_SERVICE_URL")
+	}
+	if (given("PDS_REPORT_SERVICE_URL") == "") != (given("PDS_REPORT_SERVICE_DID") == "") {
+		add(cmp.Or(missing(given, "PDS_REPORT_SERVICE_URL"), "PDS_REPORT_SERVICE_DID"), "is missing: a service that takes reports has PDS_REPORT_SERVICE_URL and PDS_REPORT_SERVICE_DID")
+	}
+	if given("PDS_BSKY_APP_VIEW_CDN_URL_PATTERN") != "" && given("PDS_BSKY_APP_VIEW_URL") == "" {
+		add("PDS_BSKY_APP_VIEW_URL", "is missing: PDS_BSKY_APP_VIEW_CDN_URL_PATTERN goes with it")
 	}
 	if given("PDS_BSKY_APP_VIEW_URL") != "" && given("PDS_BSKY_APP_VIEW_DID") == "" {
 		add("PDS_BSKY_APP_VIEW_DID", "is missing: it goes with PDS_BSKY_APP_VIEW_URL")

@@ -30,10 +30,12 @@ import (
 
 	adminapi "portico/api/atproto/admin"
 	identityapi "portico/api/atproto/identity"
+	moderationapi "portico/api/atproto/moderation"
 	repoapi "portico/api/atproto/repo"
 	serverapi "portico/api/atproto/server"
 	syncapi "portico/api/atproto/sync"
 	tempapi "portico/api/atproto/temp"
+	bskyapi "portico/api/bsky"
 	operatorapi "portico/api/portico/operator"
 	"portico/api/xrpc"
 	"portico/db"
@@ -46,12 +48,14 @@ import (
 	"portico/impl/account/token"
 	"portico/impl/atproto/admin"
 	"portico/impl/atproto/identity"
+	"portico/impl/atproto/moderation"
 	"portico/impl/atproto/repo"
 	"portico/impl/atproto/server"
 	syncmethods "portico/impl/atproto/sync"
 	"portico/impl/atproto/temp"
 	"portico/impl/blob"
 	"portico/impl/blob/rows"
+	"portico/impl/bsky"
 	"portico/impl/budget"
 	"portico/impl/identity/domain"
 	"portico/impl/identity/handle"
@@ -62,6 +66,8 @@ import (
 	"portico/impl/mail/emailcode"
 	"portico/impl/mail/outbox"
 	"portico/impl/portico/operator"
+	"portico/impl/proxy"
+	"portico/impl/proxy/upstream"
 	"portico/impl/records"
 	"portico/impl/repo/export"
 	"portico/impl/repo/firehose"
@@ -109,6 +115,12 @@ type Server struct {
 	Blobs    *rows.Blobs
 	Temp     *temp.Service
 
+	Proxy      *proxy.Proxy
+	Bsky       *bsky.Service
+	Moderation *moderation.Service
+	// AppView and Reports are the services that the options asked for.
+	AppView, Reports *Upstream
+
 	namespace string
 	routes    []xrpc.Route
 }
@@ -139,6 +151,9 @@ type Options struct {
 	TrustedProxies int
 	// MaxImport is the largest archive that is imported, in bytes; 0: any.
 	MaxImport int64
+	// AppView and Reports let the server have an app view, and a service that moderates and
+	// takes reports.
+	AppView, Reports bool
 	// Exempt are addresses that budgets count as nobody's.
 	Exempt []netip.Addr
 }
@@ -237,8 +252,22 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		DB: s.DB, Budgets: s.Budgets, Now: s.Now, Tokens: s.Tokens, AdminPassword: AdminPassword, ModService: o.ModService,
 		Services: &serviceauth.Verifier{Audiences: []string{o.Config.ServiceDID.String()}, Resolver: s.Internet, Now: s.Now},
 	}
+	s.Proxy = &proxy.Proxy{
+		Client: upstream.New(upstream.Options{Private: true}), Documents: s.Internet, Keys: accounts, Gate: gate,
+		Now: s.Now, Rand: rand.Reader, Log: log,
+	}
+	if o.AppView {
+		s.AppView = s.NewUpstream("did:web:appview.example", proxy.AppViewID)
+		s.Proxy.AppView = s.AppView.Service
+	}
+	if o.Reports {
+		s.Reports = s.NewUpstream("did:web:reports.example", proxy.LabelerID)
+		s.Proxy.Moderation, s.Proxy.Reports = s.Reports.Service, s.Reports.Service
+	}
+	s.Bsky = &bsky.Service{DB: s.DB, Proxy: s.Proxy, PublicURL: Endpoint, Now: s.Now, Log: log}
+	s.Moderation = &moderation.Service{Proxy: s.Proxy}
 	xo := xrpc.Options{
-		Logger: log, Now: s.Now, CheckOutput: true, PDS: true, Protected: serviceauth.Protected, Version: "test", TrustedProxies: o.TrustedProxies,
+		Logger: log, Now: s.Now, CheckOutput: true, Fallback: s.Proxy.Fallback, Version: "test", TrustedProxies: o.TrustedProxies,
 	}
 	if o.Limiter {
 		xo.Limiter = xrpc.NewMemoryLimiter(s.Now)
@@ -252,6 +281,8 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.Check(syncapi.Register(e, routes, s.Sync, syncmethods.Policy{Gate: gate}))
 	s.Check(repoapi.Register(e, routes, s.Repo, repo.Policy{Gate: gate, MaxBlob: o.Config.BlobUploadLimit, MaxImport: o.MaxImport}))
 	s.Check(tempapi.Register(e, routes, s.Temp, temp.Policy{Gate: gate}))
+	s.Check(moderationapi.Register(e, routes, s.Moderation, moderation.Policy{Gate: gate}))
+	s.Check(bskyapi.Register(e, routes, s.Bsky, bsky.Policy{Gate: gate, AppView: o.AppView}))
 	s.routes = routes.Methods()
 	h := httptest.NewServer(e)
 	t.Cleanup(h.Close)

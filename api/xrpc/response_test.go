@@ -1,0 +1,142 @@
+package xrpc
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/labstack/echo/v4"
+)
+
+// A handler may answer with what another server said, in the place of its output.
+func TestResponse(t *testing.T) {
+	e := echo.New()
+	x := NewServer(e, Options{CheckOutput: true})
+	r := x.On(e)
+	r.GET("/xrpc/com.example.toy.fail", Handle(&toyFail, Policy[FailParams]{Auth: Public, Limits: GlobalLimitOnly[FailParams]()},
+		func(context.Context, *FailParams) (*SizeOutput, error) {
+			return nil, &Response{
+				Status: 203, Header: http.Header{"Content-Type": {"text/plain"}, "Content-Length": {"5"}}, Size: 5,
+				Body: io.NopCloser(strings.NewReader("hello")),
+			}
+		}))
+	if err := r.Err(); err != nil {
+		t.Fatal(err)
+	}
+	h := httptest.NewServer(e)
+	defer h.Close()
+	for ask, want := range map[string]string{"GET /xrpc/com.example.toy.fail": "hello", "HEAD /xrpc/com.example.toy.fail": ""} {
+		resp, body := do(t, h.URL, ask, "")
+		if resp.StatusCode != 203 || body != want || resp.ContentLength != 5 || resp.Header.Get("Content-Type") != "text/plain" ||
+			resp.Header.Get("Access-Control-Allow-Origin") != "*" || resp.Header.Get("Vary") != "Accept-Encoding" {
+			t.Errorf("%s: %d %v %q", ask, resp.StatusCode, resp.Header, body)
+		}
+	}
+}
+
+// Each piece of an answer whose length nobody knows reaches the client before the next is
+// there.
+func TestResponseIsNotHeldBack(t *testing.T) {
+	in, out := io.Pipe()
+	url, _ := serveToy(t, Options{Fallback: func(context.Context, *Call) (*Response, error) {
+		return &Response{Status: 200, Size: -1, Body: in}, nil
+	}})
+	next := make(chan string)
+	go func() {
+		for piece := range next {
+			io.WriteString(out, piece)
+		}
+		out.Close()
+	}()
+	next <- "one"
+	resp, err := http.Get(url + "/xrpc/com.example.other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	piece := make([]byte, 3)
+	if _, err := io.ReadFull(resp.Body, piece); err != nil || string(piece) != "one" {
+		t.Fatalf("read %q, %v", piece, err)
+	}
+	next <- "two"
+	close(next)
+	if rest, err := io.ReadAll(resp.Body); err != nil || string(rest) != "two" {
+		t.Errorf("read %q, %v", rest, err)
+	}
+}
+
+// An answer that breaks off is cut off for the client too, and is no fault of the server.
+func TestResponseThatBreaksOff(t *testing.T) {
+	url, log := serveToy(t, Options{Fallback: func(context.Context, *Call) (*Response, error) {
+		return &Response{Status: 200, Size: -1, Body: io.NopCloser(io.MultiReader(strings.NewReader("half"), failing{}))}, nil
+	}})
+	resp, err := http.Get(url + "/xrpc/com.example.other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err == nil || string(body) != "half" {
+		t.Errorf("read %q, %v", body, err)
+	}
+	if text := log.String(); !strings.Contains(text, "level=INFO") || !strings.Contains(text, "connection reset by a service") {
+		t.Errorf("logged %s", text)
+	}
+}
+
+// A fallback reads the body as it was sent: compressed bodies stay so, and are not limited
+// in size.
+func TestCallBody(t *testing.T) {
+	var got []byte
+	var announced int64
+	url, _ := serveToy(t, Options{Fallback: func(_ context.Context, c *Call) (*Response, error) {
+		body, size := c.Body()
+		announced = size
+		var err error
+		got, err = io.ReadAll(body)
+		return &Response{Status: 200, Body: http.NoBody}, err
+	}})
+	sent := strings.Repeat("\x1f\x8b no gzip ", 1<<20)
+	if resp, _ := do(t, url, "POST /xrpc/com.example.other", sent, "Content-Encoding: gzip"); resp.StatusCode != 200 {
+		t.Fatalf("status %d", resp.StatusCode)
+	}
+	if string(got) != sent || announced != int64(len(sent)) {
+		t.Errorf("read %d bytes of %d, announced %d", len(got), len(sent), announced)
+	}
+	if do(t, url, "GET /xrpc/com.example.other", ""); len(got) != 0 || announced != 0 {
+		t.Errorf("read %q of a request without a body", got)
+	}
+}
+
+// What a client that hung up wanted need not be done; the context of a handler goes on.
+func TestCallConnected(t *testing.T) {
+	asked, ended := make(chan struct{}), make(chan error)
+	url, _ := serveToy(t, Options{Fallback: func(ctx context.Context, c *Call) (*Response, error) {
+		close(asked)
+		<-c.Connected().Done()
+		ended <- ctx.Err()
+		return nil, InvalidRequest("too late")
+	}})
+	ctx, hangUp := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, "GET", url+"/xrpc/com.example.other", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	<-asked
+	hangUp()
+	if err := <-ended; err != nil {
+		t.Errorf("the handler's context ended: %v", err)
+	}
+}
+
+type failing struct{}
+
+func (failing) Read([]byte) (int, error) { return 0, errors.New("connection reset by a service") }

@@ -1,0 +1,12 @@
+// Package moderation is com.atproto.moderation: reports, which a moderation service takes.
+package moderation
+
+import (
+	api "portico/api/atproto/moderation"
+	"portico/impl/proxy"
+)
+
+// Service is the behaviour of com.atproto.moderation. It is safe for concurrent use.
+type Service struct{ Proxy *proxy.Proxy }
+
+var _ api.Service = (*Service)(nil)

@@ -1,0 +1,61 @@
+package bsky
+
+import (
+	api "portico/api/bsky"
+	"portico/api/xrpc"
+	"portico/impl/account/auth"
+)
+
+// Policy says who may call each method of app.bsky that is served here, and how often
+// where the operator switched request limits on.
+type Policy struct {
+	Gate *auth.Gate
+	// AppView says that there is one. Without, what is of no use is not served.
+	AppView bool
+}
+
+var _ api.Policy = Policy{}
+
+func (p Policy) ActorGetPreferences() xrpc.Policy[xrpc.None] {
+	return xrpc.NotServed[xrpc.None]()
+}
+
+func (p Policy) ActorGetProfile() xrpc.Policy[api.ActorGetProfileParams] {
+	return xrpc.NotServed[api.ActorGetProfileParams]()
+}
+
+func (p Policy) ActorGetProfiles() xrpc.Policy[api.ActorGetProfilesParams] {
+	return xrpc.NotServed[api.ActorGetProfilesParams]()
+}
+
+func (p Policy) ActorPutPreferences() xrpc.Policy[api.ActorPutPreferencesInput] {
+	return xrpc.NotServed[api.ActorPutPreferencesInput]()
+}
+
+func (p Policy) FeedGetActorLikes() xrpc.Policy[api.FeedGetActorLikesParams] {
+	return xrpc.NotServed[api.FeedGetActorLikesParams]()
+}
+
+func (p Policy) FeedGetAuthorFeed() xrpc.Policy[api.FeedGetAuthorFeedParams] {
+	return xrpc.NotServed[api.FeedGetAuthorFeedParams]()
+}
+
+func (p Policy) FeedGetFeed() xrpc.Policy[api.FeedGetFeedParams] {
+	return xrpc.NotServed[api.FeedGetFeedParams]()
+}
+
+func (p Policy) FeedGetPostThread() xrpc.Policy[api.FeedGetPostThreadParams] {
+	return xrpc.NotServed[api.FeedGetPostThreadParams]()
+}
+
+func (p Policy) FeedGetTimeline() xrpc.Policy[api.FeedGetTimelineParams] {
+	return xrpc.NotServed[api.FeedGetTimelineParams]()
+}
+
+func (p Policy) NotificationRegisterPush() xrpc.Policy[api.NotificationRegisterPushInput] {
+	return xrpc.NotServed[api.NotificationRegisterPushInput]()
+}
+
+func (p Policy) NotificationUnregisterPush() xrpc.Policy[api.NotificationUnregisterPushInput] {
+	return xrpc.NotServed[api.NotificationUnregisterPushInput]()
+}
