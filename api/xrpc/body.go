@@ -201,6 +201,11 @@ func (s *Server) readJSON(
 	switch err := Unmarshal(schema, data, input).(type) {
 	case nil:
 		c.sent = data
+		// What describes the body describes what it is now.
+		c.Request.Header.Del("Content-Encoding")
+		if decode != nil {
+			c.Request.Header.Set("Content-Type", "application/json")
+		}
 		return nil
 	case *SyntaxError:
 		return syntaxError(err.Error())

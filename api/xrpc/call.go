@@ -1,6 +1,7 @@
 package xrpc
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"math"
@@ -64,7 +65,12 @@ func (c *Call) Sent() []byte { return c.sent }
 // Body is the body of a request that nobody has read yet, as the client sends it, compressed
 // or not, and its size in bytes, -1 if unknown. The client has Options.BodyTime for each
 // part; reading fails with what may be answered. A request without a body has http.NoBody.
+// For a handler that was given JSON it is a copy of [Call.Sent], and the header of the request
+// describes that.
 func (c *Call) Body() (body io.ReadCloser, size int64) {
+	if c.sent != nil {
+		return io.NopCloser(bytes.NewReader(bytes.Clone(c.sent))), int64(len(c.sent))
+	}
 	r := c.Request
 	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
 		return http.NoBody, 0

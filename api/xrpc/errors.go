@@ -25,6 +25,9 @@ type Error struct {
 	// ByCaller says that a failure is the doing of the caller, or of a host that the caller
 	// named: the log shows it as any request, not as an error of the server.
 	ByCaller bool
+	// Foreign says that another server answered so, and the client gets to see it: the method
+	// need not declare Name.
+	Foreign bool
 
 	own bool // made by this package while a handler read a stream; needs no declaration
 }

@@ -164,7 +164,7 @@ func readParams(m *Method, c *Call, params ParamsDecoder) error {
 // declared lets an error of a handler of m pass if its name is known to m.
 func declared(m *Method, err error) error {
 	x, ok := errors.AsType[*Error](err)
-	if !ok || x.own || m.mayAnswer(x.name()) {
+	if !ok || x.own || x.Foreign || m.mayAnswer(x.name()) {
 		return err
 	}
 	return &Error{

@@ -1,6 +1,8 @@
 package xrpc
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"io"
@@ -8,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"unicode/utf16"
 
 	"github.com/labstack/echo/v4"
 )
@@ -108,6 +111,55 @@ func TestCallBody(t *testing.T) {
 	}
 	if do(t, url, "GET /xrpc/com.example.other", ""); len(got) != 0 || announced != 0 {
 		t.Errorf("read %q of a request without a body", got)
+	}
+}
+
+// A handler passes on the JSON that it was given as that was read: decoded, in UTF-8. It is
+// good for longer than the handler, which the sender of a request to elsewhere may outlive.
+func TestCallBodyOfHandler(t *testing.T) {
+	var size int64
+	var body io.ReadCloser
+	var header http.Header
+	e := echo.New()
+	r := NewServer(e, Options{}).On(e)
+	r.POST("/xrpc/com.example.toy.echo", Handle(&toyEcho, Policy[EchoInput]{Auth: Public, Limits: GlobalLimitOnly[EchoInput]()},
+		func(ctx context.Context, _ *EchoInput) (*EchoInput, error) {
+			body, size = CallFrom(ctx).Body()
+			header = CallFrom(ctx).Request.Header
+			return nil, &Response{Status: 200, Body: http.NoBody}
+		}))
+	if err := r.Err(); err != nil {
+		t.Fatal(err)
+	}
+	h := httptest.NewServer(e)
+	defer h.Close()
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	for _, unit := range utf16.Encode([]rune(`{"name":"a","more":"ä"}`)) {
+		z.Write([]byte{byte(unit), byte(unit >> 8)})
+	}
+	z.Close()
+	resp, text := do(t, h.URL, "POST /xrpc/com.example.toy.echo", packed.String(), "Content-Encoding: gzip", "Content-Type: application/json; charset=utf-16le")
+	if resp.StatusCode != 200 {
+		t.Fatalf("%d %s", resp.StatusCode, text)
+	}
+	do(t, h.URL, "POST /xrpc/com.example.toy.echo", `{"name":"something else that takes the same buffer"}`, "Content-Type: application/json; charset=utf-32")
+	got, err := io.ReadAll(body)
+	if want := `{"name":"a","more":"ä"}`; err != nil || string(got) != want || size != int64(len(want)) {
+		t.Errorf("read %q, announced %d, %v", got, size, err)
+	}
+	if header.Get("Content-Encoding") != "" || header.Get("Content-Type") != "application/json" {
+		t.Errorf("header %v", header)
+	}
+}
+
+// What a handler passes on of another server's refusal need not be declared.
+func TestForeignError(t *testing.T) {
+	for foreign, want := range map[bool]int{true: 418, false: 500} {
+		err := declared(&toyEcho, &Error{Status: 418, Name: "OfAnother", Foreign: foreign})
+		if got := asError(err).status(); got != want {
+			t.Errorf("foreign %v: %d, want %d", foreign, got, want)
+		}
 	}
 }
 
