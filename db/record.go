@@ -70,6 +70,11 @@ var (
 		}
 		return b.limit(s, "r.path")
 	})
+	selectRecordsSince = prepared(func(b *builder) bun.Query {
+		s := b.records().Where("r.rev > ?", b.p()).
+			Where("(SELECT min(o.rev) FROM record AS o WHERE o.did = ?) <= ?", b.p(), b.p())
+		return b.limit(s, "r.rev, r.path")
+	})
 )
 
 func (b *builder) onRecord(s *bun.InsertQuery) *bun.InsertQuery {
@@ -147,6 +152,17 @@ func (q *queries) RecordsByLink(ctx context.Context, did syntax.DID, collection,
 	in := CollectionRange(collection)
 	page, err := q.recordPage(ctx, selectRecordsByLink, 0, did, in.After, in.Before, link, limit)
 	return page, wrap(err, "find records of %s by what they point at", did)
+}
+
+// RecordsSince returns up to limit records, also those that are taken down, that commits
+// after the revision rev wrote, in the order of the commits; none where no record is as old
+// as rev: who names it has not seen this repository from its beginning.
+func (q *queries) RecordsSince(ctx context.Context, did syntax.DID, rev string, limit int) ([]Record, error) {
+	if !storable(rev) {
+		return nil, nil
+	}
+	page, err := q.recordPage(ctx, selectRecordsSince, 0, did, rev, did, rev, limit)
+	return page, wrap(err, "list records of %s since %s", did, rev)
 }
 
 func (q *queries) recordPage(ctx context.Context, s *statement, bytes int, args ...any) ([]Record, error) {

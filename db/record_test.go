@@ -52,6 +52,7 @@ func TestRecordsAreFoundByIndexes(t *testing.T) {
 			"shown":           {in(func(r *db.RecordRange) { r.Shown = true }), byPath},
 			"shown, reversed": {in(func(r *db.RecordRange) { r.Shown, r.Reverse = true, true }), byPath},
 			"since":           {since, [2]string{"record_rev", "SEARCH r USING INDEX record_rev (did=? AND rev>?)"}},
+			"since, in order": {func() error { _, err := d.RecordsSince(t.Context(), did, "50", 9); return err }, [2]string{"record_rev", "SEARCH r USING INDEX record_rev (did=? AND rev>?)"}},
 			"by link":         {func() error { _, err := d.RecordsByLink(t.Context(), did, "a.b.c", "at://x", 9); return err }, [2]string{"record_link_to", "SEARCH r USING INDEX record_link_to (did=? AND link_to=? AND path>? AND path<?)"}},
 			"collections":     {func() error { _, err := d.Collections(t.Context(), did); return err }, [2]string{"collection_pkey", "PRIMARY KEY (did=?)"}},
 			"by collection":   {func() error { _, err := d.AccountsByCollection(t.Context(), "a.b.c", did, 9); return err }, [2]string{"collection_collection", "INDEX collection_collection (collection=? AND did>?)"}},

@@ -78,8 +78,11 @@ func Handle[In, Out any](m *Method, p Policy[In], f func(context.Context, *In) (
 			}
 		}
 		out, err := f(ctx, in)
-		if r, ok := err.(*Response); ok {
-			return writeResponse(e, r)
+		switch answer := err.(type) {
+		case *Response:
+			return writeResponse(e, answer)
+		case JSON:
+			return s.writeText(e, m, answer)
 		}
 		if err != nil {
 			return declared(m, err)

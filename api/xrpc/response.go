@@ -32,6 +32,17 @@ type Response struct {
 // Error is for the log of a handler that passed a Response to somebody else.
 func (r *Response) Error() string { return fmt.Sprintf("answer %d of another server", r.Status) }
 
+// JSON is an output that a handler has as text. It returns it in the place of its output,
+// as its error:
+//
+//	return nil, xrpc.JSON(text)
+//
+// The client gets it byte for byte, as it gets any output.
+type JSON []byte
+
+// Error is for the log of a handler that passed it to somebody else.
+func (j JSON) Error() string { return fmt.Sprintf("answer of %d bytes", len(j)) }
+
 // writeResponse answers with r and closes it.
 func writeResponse(e echo.Context, r *Response) error {
 	defer r.Body.Close()

@@ -112,12 +112,20 @@ func (s *Server) writeOutput(e echo.Context, m *Method, out any) error {
 	if err := encodeJSON(b, out); err != nil {
 		return fmt.Errorf("encode output of %s: %w", m.NSID, err)
 	}
+	return s.writeText(e, m, b.Bytes())
+}
+
+// writeText answers with the text of an output of m.
+func (s *Server) writeText(e echo.Context, m *Method, text []byte) error {
+	if m.Output == nil || m.Output.Schema == nil {
+		return fmt.Errorf("%s: handler returned JSON, which is not its output", m.NSID)
+	}
 	if s.o.CheckOutput {
-		if err := m.Output.Schema.Check(b.Bytes()); err != nil {
+		if err := m.Output.Schema.Check(text); err != nil {
 			return fmt.Errorf("output of %s does not fit the lexicon: %w", m.NSID, err)
 		}
 	}
-	return s.writeBytes(e, http.StatusOK, jsonType, b.Bytes())
+	return s.writeBytes(e, http.StatusOK, jsonType, text)
 }
 
 func (s *Server) writeJSON(e echo.Context, status int, v any) error {

@@ -99,6 +99,28 @@ func (s *suite) records() {
 	s.ok(err)
 	s.equal("no longer", got.TakedownRef, "")
 
+	// What was written since a revision, unless that is older than all that is there.
+	s.putRecords(2, record("a.b.c/1", "5"), record("a.b.d/1", "4"), record("a.b.e/1", "5"))
+	for _, tt := range []struct {
+		name, rev string
+		n, limit  int
+		want      string
+	}{
+		{"since", "4", 2, 9, "a.b.c/1 a.b.e/1"},
+		{"since, the first", "4", 2, 1, "a.b.c/1"},
+		{"since before all", "3", 2, 9, ""},
+		{"since the last", "5", 2, 9, ""},
+		{"since, of many", "1", 1, 9, "a.b.c/2"},
+		{"since, of nobody", "1", 3, 9, ""},
+		{"since no text", "\xff", 2, 9, ""},
+	} {
+		page, err := s.db.RecordsSince(ctx, did(tt.n), tt.rev, tt.limit)
+		s.ok(err)
+		s.equal(tt.name, paths(page), tt.want)
+	}
+	s.must(func(tx *db.Tx) error { return tx.DeleteAllRecords(ctx, did(2)) })
+	s.putRecords(2, record("a.b.c/1", "1"))
+
 	// What points at the same thing, of one collection.
 	for _, path := range []string{"a.b.c/5", "a.b.c/4", "a.b.d/1"} {
 		r := record(path, "3")
