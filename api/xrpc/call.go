@@ -48,6 +48,10 @@ func CallFrom(ctx context.Context) *Call {
 	return c
 }
 
+// AtEnd lets f run when the answer is written, or nobody takes it any more: what holds on to
+// memory for an answer lets go then.
+func (c *Call) AtEnd(f func()) { c.atEnd = append(c.atEnd, f) }
+
 // Header returns the header of the answer, for a handler or an authenticator to
 // add to before it returns.
 func (c *Call) Header() http.Header { return c.header }

@@ -41,6 +41,45 @@ func TestResponse(t *testing.T) {
 	}
 }
 
+// A handler may have its output as text, which the client gets as it stands, in the way of
+// any output. What is to be done at the end is done when it was written.
+func TestJSON(t *testing.T) {
+	text := `{"size":1,"type":"a","more":"` + strings.Repeat("x", compressFrom) + `"}`
+	var written []bool
+	e := echo.New()
+	r := NewServer(e, Options{CheckOutput: true}).On(e)
+	r.GET("/xrpc/com.example.toy.fail", Handle(&toyFail, Policy[FailParams]{Auth: Public, Limits: GlobalLimitOnly[FailParams]()},
+		func(ctx context.Context, in *FailParams) (*SizeOutput, error) {
+			c := CallFrom(ctx)
+			c.AtEnd(func() { written = append(written, c.answer.ResponseWriter.Header().Get("Content-Length") != "") })
+			if in.How == "wrong" {
+				return nil, JSON(`{"size":"1"}`)
+			}
+			return nil, JSON(text)
+		}))
+	if err := r.Err(); err != nil {
+		t.Fatal(err)
+	}
+	h := httptest.NewServer(e)
+	defer h.Close()
+	resp, body := do(t, h.URL, "GET /xrpc/com.example.toy.fail", "")
+	if resp.StatusCode != 200 || body != text || resp.Header.Get("Content-Type") != "application/json; charset=utf-8" || resp.Header.Get("ETag") == "" {
+		t.Errorf("%d %v %.40s", resp.StatusCode, resp.Header, body)
+	}
+	if resp, _ := do(t, h.URL, "GET /xrpc/com.example.toy.fail", "", "If-None-Match: "+resp.Header.Get("ETag")); resp.StatusCode != 304 {
+		t.Errorf("the same once more: %d", resp.StatusCode)
+	}
+	if resp, _ := do(t, h.URL, "GET /xrpc/com.example.toy.fail", "", "Accept-Encoding: gzip"); resp.Header.Get("Content-Encoding") != "gzip" {
+		t.Errorf("compressed: %v", resp.Header)
+	}
+	if resp, body := do(t, h.URL, "GET /xrpc/com.example.toy.fail?how=wrong", ""); resp.StatusCode != 500 {
+		t.Errorf("what does not fit: %d %s", resp.StatusCode, body)
+	}
+	if len(written) != 4 || !written[0] {
+		t.Errorf("written at the end: %v", written)
+	}
+}
+
 // Each piece of an answer whose length nobody knows reaches the client before the next is
 // there.
 func TestResponseIsNotHeldBack(t *testing.T) {
