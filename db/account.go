@@ -2,6 +2,8 @@ package db
 
 import (
 	"context"
+	"database/sql"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -51,6 +53,14 @@ var (
 	})
 	handleComesBack = prepared(func(b *builder) bun.Query {
 		return b.NewSelect().Model((*HandleChange)(nil)).ColumnExpr("1").Where("before = ?", b.p())
+	})
+	handlesTaken = prepared(func(b *builder) bun.Query {
+		some := make([]bun.Safe, handlesAsked)
+		for i := range some {
+			some[i] = b.p()
+		}
+		return b.NewSelect().Model((*Account)(nil)).Column("handle").Where("a.handle IN (?)", bun.List(some)).
+			UnionAll(b.NewSelect().Model((*HandleChange)(nil)).Column("before").Where("before IN (?)", bun.List(some)))
 	})
 	emailTaken = prepared(func(b *builder) bun.Query {
 		return b.NewSelect().Model((*Account)(nil)).ColumnExpr("1").Where("a.email = ?", b.p())
@@ -179,6 +189,29 @@ func (q *queries) Available(ctx context.Context, handle syntax.Handle, email str
 		}
 	}
 	return nil
+}
+
+// handlesAsked is how many handles one statement asks for.
+const handlesAsked = 16
+
+// HandlesTaken returns those of some handles in lower case for which Available returns
+// ErrHandleTaken, in no certain order, perhaps twice. It takes one statement for 16.
+func (q *queries) HandlesTaken(ctx context.Context, handles ...syntax.Handle) ([]syntax.Handle, error) {
+	var taken []syntax.Handle
+	for some := range slices.Chunk(handles, handlesAsked) {
+		args := make([]any, handlesAsked)
+		for i := range args {
+			args[i] = some[min(i, len(some)-1)]
+		}
+		err := q.each(ctx, handlesTaken, args, func(row *sql.Rows) error {
+			taken = append(taken, "")
+			return row.Scan((*string)(&taken[len(taken)-1]))
+		})
+		if err != nil {
+			return nil, wrap(err, "look for %d handles", len(some))
+		}
+	}
+	return taken, nil
 }
 
 // ImportedHashes reports whether an account or an app password still has a hash as

@@ -486,7 +486,10 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 	behind := &services{
 		server: service, identity: names, admin: administration, operator: operators,
-		temp: &temp.Service{Phones: phones, Budgets: budgets}, repo: repositories, gate: gate, appView: s.AppView.URL != nil,
+		temp: &temp.Service{
+			DB: store, Phones: phones, Budgets: budgets, Handles: rules, Domains: domains, Emails: service.Emails, Now: time.Now, Rand: rand.Reader,
+		},
+		repo: repositories, gate: gate, appView: s.AppView.URL != nil,
 		report: &moderation.Service{Proxy: passing}, maxBlob: s.BlobUploadLimit, maxImport: s.MaxImportSize,
 		sync: &syncmethods.Service{
 			DB: store, Blobs: blobs, Firehose: hose, Hostname: s.PublicURL.Host, Now: time.Now,

@@ -270,6 +270,7 @@ func (s *suite) creation() {
 	ctx := s.Context()
 	s.must(func(tx *db.Tx) error { return tx.ReserveAccount(ctx, reservation(1)) })
 	s.is(s.db.Available(ctx, "user1.test", "user1@mail.test"), db.ErrHandleTaken)
+	s.handlesTaken([]syntax.Handle{"user2.test", "user1.test"}, "user1.test")
 	s.is(s.db.Available(ctx, "", "user1@mail.test"), db.ErrEmailTaken)
 	s.ok(s.db.Available(ctx, "", ""))
 	s.must(func(tx *db.Tx) error {

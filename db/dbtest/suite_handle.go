@@ -2,6 +2,8 @@ package dbtest
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -9,6 +11,16 @@ import (
 
 	"portico/db"
 )
+
+// handlesTaken checks which of some handles somebody has.
+func (s *suite) handlesTaken(asked []syntax.Handle, want ...syntax.Handle) {
+	s.Helper()
+	got, err := s.db.HandlesTaken(s.Context(), asked...)
+	s.ok(err)
+	slices.Sort(got)
+	slices.Sort(want)
+	s.equal("handles taken", slices.Compact(got), want)
+}
 
 func (s *suite) handleChanges() {
 	ctx := s.Context()
@@ -25,6 +37,12 @@ func (s *suite) handleChanges() {
 
 	// Nobody else gets the handle from before, and its owner does.
 	s.is(s.db.Available(ctx, old, ""), db.ErrHandleTaken)
+	many := []syntax.Handle{old}
+	for i := range 40 {
+		many = append(many, syntax.Handle(fmt.Sprint("free", i, ".test")))
+	}
+	s.handlesTaken(append(many, "new.test", reservation(2).Account.Handle), "new.test", old, reservation(2).Account.Handle)
+	s.handlesTaken(nil)
 	s.is(s.db.HandleFree(ctx, old, did(2)), db.ErrHandleTaken)
 	s.is(s.db.HandleFree(ctx, "new.test", did(2)), db.ErrHandleTaken)
 	s.ok(s.db.HandleFree(ctx, "new.test", did(1)))

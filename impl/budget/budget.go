@@ -119,6 +119,11 @@ var (
 	// address.
 	SignUps = Budget{"sign-ups", 200, day,
 		"who has an account from being asked, and the server from accounts that nobody wants", Callers}
+	// HandlesAsked counts the handles that people ask about while they choose one. Somebody
+	// who types does not spend it, nor what they need to sign up: unlike an address, who has
+	// which handle is no secret.
+	HandlesAsked = Budget{"handles-asked", 1000, time.Hour,
+		"the database from who asks for every handle that there could be", Callers}
 	// ReservedKeys counts signing keys that are reserved.
 	ReservedKeys = Budget{"reserved-keys", 100, day,
 		"the database from keys that nobody uses", Callers}
@@ -156,7 +161,7 @@ func SignUpsADay(most int) Budget {
 var All = []Budget{
 	WrongPasswordsFrom, FailedPasswords, HiddenPasswords, WrongCodes, WrongResetCodes, WrongAdminPasswords, Mails, OwnMails,
 	MailsFrom, MailsToStrangers, MailsOfAppsToStrangers, Announcements, AddressesGiven, AddressesNamed, IdentityChanges, LookUps,
-	SignUps, SignUpsADay(1), ReservedKeys, TextsTo, TextsToInADay, TextsFrom, NumbersFrom, PhoneCodes, Texts(1),
+	SignUps, SignUpsADay(1), HandlesAsked, ReservedKeys, TextsTo, TextsToInADay, TextsFrom, NumbersFrom, PhoneCodes, Texts(1),
 }
 
 // For returns a budget of the same size that is spent apart from b and from those

@@ -240,7 +240,9 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	if o.Firehose {
 		s.stream()
 	}
-	s.Temp = &temp.Service{Budgets: s.Budgets}
+	s.Temp = &temp.Service{
+		DB: s.DB, Budgets: s.Budgets, Handles: rules, Domains: s.Domains, Emails: s.Server.Emails, Now: s.Now, Rand: rand.Reader,
+	}
 	s.Repo = &repo.Service{
 		DB: s.DB, Blobs: s.Blobs, Keys: record.NewKeys(s.Now, 1), Documents: s.Internet, Accounts: accounts,
 		Records: &records.Writer{DB: s.DB, Blobs: s.Blobs, Keys: s.Keys, Cache: tree.NewCache(1 << 20), Now: s.Now},

@@ -21,7 +21,10 @@ func TestPolicies(t *testing.T) {
 // Every method is called with every credential, on behalf of an account in every
 // state. What comes of it is a table, to be reviewed line by line.
 func TestAccess(t *testing.T) {
-	requests := map[string]string{"checkSignupQueue": "", "requestPhoneVerification": `{"phoneNumber":"+15551234567"}`}
+	requests := map[string]string{
+		"checkSignupQueue": "", "checkHandleAvailability": "?handle=bob.test",
+		"requestPhoneVerification": `{"phoneNumber":"+15551234567"}`,
+	}
 	credentials := servertest.Credentials("none", "malformed header", "unknown scheme", "Basic admin", "DPoP", "access",
 		"access, app password", "access, privileged app password", "access, takendown", "access, signupQueued",
 		"access, expired", "access, foreign key", "refresh")
@@ -51,7 +54,7 @@ func TestNotServed(t *testing.T) {
 	s := newServer(t)
 	alice := s.SignUp("alice")
 	for _, method := range []string{
-		"addReservedHandle", "checkHandleAvailability", "dereferenceScope", "fetchLabels", "revokeAccountCredentials",
+		"addReservedHandle", "dereferenceScope", "fetchLabels", "revokeAccountCredentials",
 	} {
 		message := "No service configured for com.atproto.temp." + method
 		for _, credentials := range []string{"", alice.Access, servertest.Admin} {

@@ -18,13 +18,6 @@ func (s *Service) AddReservedHandle(context.Context, *api.AddReservedHandleInput
 	return nil, xrpc.MethodNotImplemented()
 }
 
-func (p Policy) CheckHandleAvailability() xrpc.Policy[api.CheckHandleAvailabilityParams] {
-	return xrpc.NotServed[api.CheckHandleAvailabilityParams]()
-}
-func (s *Service) CheckHandleAvailability(context.Context, *api.CheckHandleAvailabilityParams) (*api.CheckHandleAvailabilityOutput, error) {
-	return nil, xrpc.MethodNotImplemented()
-}
-
 func (p Policy) DereferenceScope() xrpc.Policy[api.DereferenceScopeParams] {
 	return xrpc.NotServed[api.DereferenceScopeParams]()
 }

@@ -27,6 +27,12 @@ func (p Policy) RequestPhoneVerification() xrpc.Policy[api.RequestPhoneVerificat
 	}
 }
 
+func (p Policy) CheckHandleAvailability() xrpc.Policy[api.CheckHandleAvailabilityParams] {
+	return xrpc.Policy[api.CheckHandleAvailabilityParams]{
+		Auth: xrpc.Public, Limits: xrpc.GlobalLimitOnly[api.CheckHandleAvailabilityParams](),
+	}
+}
+
 // Any session.
 
 func (p Policy) CheckSignupQueue() xrpc.Policy[xrpc.None] {

@@ -5,15 +5,29 @@
 package temp
 
 import (
+	"io"
+	"time"
+
 	api "portico/api/atproto/temp"
+	"portico/db"
 	"portico/impl/account/phone"
 	"portico/impl/budget"
+	"portico/impl/identity/domain"
+	"portico/impl/identity/handle"
+	"portico/impl/mail/email"
 )
 
 // Service is the behaviour of com.atproto.temp. It is safe for concurrent use.
 type Service struct {
+	DB      *db.DB
 	Phones  *phone.Verification // nil: phones are not verified
 	Budgets *budget.Ledger
+	// Handles, Domains and Emails are those of sign-up.
+	Handles *handle.Rules
+	Domains *domain.Domains
+	Emails  *email.Rules
+	Now     func() time.Time
+	Rand    io.Reader // of suggestions
 }
 
 var _ api.Service = (*Service)(nil)
