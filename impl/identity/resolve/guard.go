@@ -17,16 +17,21 @@ var ErrForbiddenAddress = errors.New("address is not public")
 // NewClient returns an HTTP client for URLs that strangers choose. It connects to public addresses only, unless private is true,
 // which is for development. It uses no proxy, keeps few connections, and follows redirects as far as its user lets it.
 func NewClient(private bool) *http.Client {
-	allowed := Public
-	if private {
-		allowed = func(netip.Addr) bool { return true }
-	}
-	return newClient(allowed, nil)
+	return newClient(NewDialer(private))
 }
 
-// newClient returns a client that connects to the allowed addresses, as names finds them; nil is the system's resolver.
-func newClient(allowed func(netip.Addr) bool, names *net.Resolver) *http.Client {
-	dialer := &net.Dialer{
+// NewDialer returns what connects to public addresses only, whatever names resolve to in that moment, unless private is true. A
+// connection to another address fails with ErrForbiddenAddress.
+func NewDialer(private bool) *net.Dialer {
+	if private {
+		return newDialer(func(netip.Addr) bool { return true }, nil)
+	}
+	return newDialer(Public, nil)
+}
+
+// newDialer returns what connects to the allowed addresses, as names finds them; nil is the system's resolver.
+func newDialer(allowed func(netip.Addr) bool, names *net.Resolver) *net.Dialer {
+	return &net.Dialer{
 		Timeout: 3 * time.Second, Resolver: names,
 		// The address is looked at here, where the kernel is about to connect, and nowhere else: a check of the name before would
 		// trust DNS to give the same answer twice, and would miss redirects.
@@ -41,6 +46,9 @@ func newClient(allowed func(netip.Addr) bool, names *net.Resolver) *http.Client 
 			return nil
 		},
 	}
+}
+
+func newClient(dialer *net.Dialer) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		Proxy:                  nil, // it would connect in our place, unguarded
 		DialContext:            dialer.DialContext,

@@ -81,7 +81,7 @@ func newInternet(t *testing.T) *internet {
 		var d net.Dialer
 		return d.DialContext(ctx, network, conn.LocalAddr().String())
 	}}
-	client := newClient(func(a netip.Addr) bool { return a == netip.MustParseAddr("127.0.0.2") }, resolver)
+	client := newClient(newDialer(func(a netip.Addr) bool { return a == netip.MustParseAddr("127.0.0.2") }, resolver))
 	transport := client.Transport.(*http.Transport)
 	transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // names are not what this is about
 	dial := transport.DialContext

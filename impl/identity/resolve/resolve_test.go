@@ -65,7 +65,7 @@ func TestGuard(t *testing.T) {
 		}
 	}
 	// Here 127.0.0.2 is the world and 127.0.0.1 is at home.
-	world := newClient(func(a netip.Addr) bool { return a == netip.MustParseAddr("127.0.0.2") }, nil)
+	world := newClient(newDialer(func(a netip.Addr) bool { return a == netip.MustParseAddr("127.0.0.2") }, nil))
 	if _, err := world.Get(outside.URL); !errors.Is(err, ErrForbiddenAddress) {
 		t.Errorf("redirected inside: %v", err)
 	}
