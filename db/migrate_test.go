@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -198,6 +199,10 @@ func readBack(t *testing.T, d *db.DB, made func(step string) bool) {
 	if made("0007_handle_domain") {
 		all, err := d.HandleDomains(ctx)
 		check("handle domains", all, err, []db.HandleDomain{{Domain: "example.com", InvitePolicy: "invite", At: start}})
+	}
+	if made("0017_preferences") {
+		list, err := d.Preferences(ctx, "did:plc:one")
+		check("preferences", list, err, []json.RawMessage{[]byte(`{"$type":"app.bsky.actor.defs#adultContentPref","enabled":true}`)})
 	}
 	for did, f := range map[syntax.DID]db.StandingFilter{"did:plc:one": {Status: "takendown", Domain: "test"}, "did:plc:two": {Status: "creating"}} {
 		if all, err := d.Standings(ctx, f, "", 10); err != nil || len(all) != 1 || all[0].DID != did {

@@ -52,6 +52,7 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"old uploads", (*suite).oldUploads},
 		{"files without rows", (*suite).spareBlobFiles},
 		{"imports", (*suite).imports},
+		{"preferences", (*suite).preferences},
 		{"records", (*suite).records},
 		{"collections", (*suite).collections},
 		{"events", (*suite).events},
@@ -95,6 +96,7 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"race/codes", (*suite).raceCodes},
 		{"race/phone", (*suite).racePhone},
 		{"race/repository", (*suite).raceRepository},
+		{"race/preferences", (*suite).racePreferences},
 		{"race/blob and claim", (*suite).raceBlobClaim},
 		{"race/phone code", (*suite).racePhoneCode},
 	} {

@@ -228,6 +228,7 @@ func Fill(ctx context.Context, tx *db.Tx, d syntax.DID) error {
 			return tx.RecordAudit(ctx, db.AuditEntry{DID: d, At: start0, Actor: d.String(), Event: "sign-in"})
 		},
 		func() error { return tx.KnowAddress(ctx, d, "192.0.2.1", start0, 20) },
+		func() error { return tx.PutPreferences(ctx, d, preferences(`{"$type":"a.b.c"}`)) },
 		func() error { return tx.NoteGuessed(ctx, d, start0, start0.Add(time.Hour)) },
 	} {
 		if err := f(); err != nil {

@@ -604,7 +604,8 @@ func TestDesign10DeletionRemovesEveryRow(t *testing.T) {
 			tx.PutRecords(t.Context(), u.DID, db.Record{Path: "com.example.a/1", CID: cid, Rev: "3jqfcqzm3fo2j", IndexedAt: f.Now(), Value: []byte("x")}),
 			tx.AddCollection(t.Context(), u.DID, "com.example.a"),
 			tx.InsertBlob(t.Context(), u.DID, db.Blob{CID: cid, MIME: "text/plain", Size: 1, TempKey: "key", CreatedAt: f.Now()}),
-			tx.PutRecordBlobs(t.Context(), u.DID, []db.RecordBlob{{Path: "com.example.a/1", CID: cid}}))
+			tx.PutRecordBlobs(t.Context(), u.DID, []db.RecordBlob{{Path: "com.example.a/1", CID: cid}}),
+			tx.PutPreferences(t.Context(), u.DID, []json.RawMessage{[]byte(`{"$type":"app.bsky.x"}`)}))
 	})
 
 	raw, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "portico.sqlite")+"?mode=ro")
@@ -639,7 +640,7 @@ func TestDesign10DeletionRemovesEveryRow(t *testing.T) {
 	before := tables(u.DID.String())
 	for _, table := range []string{
 		"account", "app_password", "blob", "collection", "email_code", "event", "invite", "invite_use", "known_address", "mail",
-		"node", "record", "record_blob", "repo", "reserved_key", "session", "signing_key",
+		"node", "preferences", "record", "record_blob", "repo", "reserved_key", "session", "signing_key",
 	} {
 		if before[table] == 0 {
 			t.Errorf("the account has no row in %s, so this test says nothing of it", table)
