@@ -1,6 +1,7 @@
 // Brings the documents of upstream to what npm's @atproto/api carries, and says so in
 // UPSTREAM: all of com.atproto, and of others the methods and the types of records below,
-// with what these refer to. Usage: node upstream.mjs VERSION
+// with what these refer to. Of all subscriptions it brings the names to impl/proxy, which
+// does not pass them on. Usage: node upstream.mjs VERSION
 //
 // The package has the documents as JavaScript literals, with every ref in its long form
 // ("lex:com.example.x#y"). A document that says what the file here says is left alone,
@@ -64,6 +65,8 @@ try {
     fs.writeFileSync(file, print(document) + '\n')
   }
   for (const name of stale) fs.rmSync(path.join(here, name))
+  const streams = [...all.values()].filter((d) => d.defs.main?.type === 'subscription').map((d) => d.id)
+  fs.writeFileSync(path.join(here, '../impl/proxy/streams.txt'), streams.sort().join('\n') + '\n')
   // Lines of lexicons that were pulled one by one stay, unless the package has them.
   const upstream = path.join(here, 'UPSTREAM')
   const pulled = fs.readFileSync(upstream, 'utf8').split('\n').filter((line) => / at:\/\//.test(line) && !wanted.has(line.split(' ')[0]))

@@ -37,6 +37,7 @@ type Call struct {
 	err       *Error // what was answered, for the log
 	stack     []byte
 	forwarded bool // the peer is a proxy that is believed
+	passed    string
 	atEnd     []func()
 }
 
@@ -81,6 +82,9 @@ func (c *Call) Body() (body io.ReadCloser, size int64) {
 	}
 	return &upload{r: sent{r.Body}, left: math.MaxInt64 - 1, clock: c.body}, r.ContentLength
 }
+
+// PassedTo notes for the log which other service the request is passed on to.
+func (c *Call) PassedTo(service string) { c.passed = service }
 
 // Private marks the answer as made for one caller. Authenticators call it once
 // they have looked at the credentials.

@@ -25,8 +25,8 @@ type Error struct {
 	// ByCaller says that a failure is the doing of the caller, or of a host that the caller
 	// named: the log shows it as any request, not as an error of the server.
 	ByCaller bool
-	// Foreign says that another server answered so, and the client gets to see it: the method
-	// need not declare Name.
+	// Foreign says that another server answered so, or gave no answer, and the client gets to
+	// see it: the method need not declare Name, and it is no error of this server in the log.
 	Foreign bool
 
 	own bool // made by this package while a handler read a stream; needs no declaration
@@ -66,7 +66,7 @@ func (e *Error) status() int {
 
 // isFault reports whether e is an error of the server, which its operator is to see.
 func (e *Error) isFault() bool {
-	return e.status() >= 500 && e.status() != http.StatusNotImplemented && !e.ByCaller
+	return e.status() >= 500 && e.status() != http.StatusNotImplemented && !e.ByCaller && !e.Foreign
 }
 
 func (e *Error) name() string {
@@ -257,7 +257,7 @@ func asError(err error) *Error {
 	return &Error{Status: http.StatusInternalServerError, Cause: err}
 }
 
-// clientGone is for the log alone: there is nobody to answer.
-func clientGone(err error) *Error {
+// ClientGone returns what is answered to a client that hung up: it is for the log alone.
+func ClientGone(err error) *Error {
 	return &Error{Status: statusClientGone, Name: "ClientGone", Cause: err, own: true}
 }

@@ -61,7 +61,7 @@ func writeResponse(e echo.Context, r *Response) error {
 		c := CallFrom(q.Context())
 		// Whoever broke it off, nothing here did.
 		if c.err = (&Error{Status: http.StatusBadGateway, Cause: err, ByCaller: true}); c.answer.failed != nil {
-			c.err = clientGone(fmt.Errorf("pass an answer on: %w", err))
+			c.err = ClientGone(fmt.Errorf("pass an answer on: %w", err))
 		}
 		panic(http.ErrAbortHandler)
 	}

@@ -227,11 +227,17 @@ func (s *Server) log(c *Call, e echo.Context) {
 	if !s.o.Logger.Enabled(c.Request.Context(), level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 10)
-	if c.Method != nil {
+	attrs := make([]slog.Attr, 0, 11)
+	switch {
+	case c.Method != nil:
 		attrs = append(attrs, slog.String("method", c.Method.NSID))
-	} else {
+	case c.passed != "":
+		attrs = append(attrs, slog.String("method", c.NSID))
+	default:
 		attrs = append(attrs, slog.String("path", c.Request.URL.Path))
+	}
+	if c.passed != "" {
+		attrs = append(attrs, slog.String("service", c.passed))
 	}
 	attrs = append(attrs,
 		slog.String("verb", c.Request.Method),

@@ -134,7 +134,7 @@ func (s *Server) subscribe(ctx context.Context, c *Call, e echo.Context, run fun
 		_ = to.conn.Close(websocket.StatusNormalClosure, "") // whether it is heard or not
 		return nil
 	case ended != nil:
-		return clientGone(ended)
+		return ClientGone(ended)
 	}
 	x := asError(err)
 	if x.Status == statusClientGone {
@@ -204,7 +204,7 @@ func (to *consumer) upgrade(c *Call, e echo.Context, writeTime time.Duration) er
 	case w.refused != 0:
 		return InvalidRequest("Malformed websocket handshake").Because(err)
 	case err != nil:
-		return clientGone(err)
+		return ClientGone(err)
 	}
 	conn.SetReadLimit(maxConsumerMessage)
 	to.conn = conn
@@ -221,7 +221,7 @@ func (to *consumer) send(ctx context.Context, frame []byte) error {
 	to.busy.Store(true)
 	defer to.busy.Store(false)
 	if err := to.write(ctx, frame); err != nil {
-		return clientGone(fmt.Errorf("send frame: %w", err))
+		return ClientGone(fmt.Errorf("send frame: %w", err))
 	}
 	if time.Since(start) > time.Second {
 		to.alive() // there was no room, and now there is: the consumer has read

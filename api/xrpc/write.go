@@ -178,7 +178,7 @@ func (s *Server) writeBytes(e echo.Context, status int, contentType string, body
 		return nil
 	}
 	if _, err := w.Write(body); err != nil {
-		return clientGone(fmt.Errorf("write answer: %w", err))
+		return ClientGone(fmt.Errorf("write answer: %w", err))
 	}
 	return nil
 }
@@ -219,7 +219,7 @@ func writeBody(e echo.Context, m *Method, b *Body) error {
 		c := CallFrom(r.Context())
 		err = fmt.Errorf("stream %s: %w", m.NSID, err)
 		if c.err = asError(err); c.answer.failed != nil {
-			c.err = clientGone(err)
+			c.err = ClientGone(err)
 		}
 		panic(http.ErrAbortHandler)
 	}

@@ -472,7 +472,8 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 
 	s.Proxy.Private = !s.SSRFProtection
 	passing := &proxy.Proxy{
-		Client: upstream.New(s.Proxy), AppView: s.AppView.named(proxy.AppViewID), Moderation: s.ModService.named(proxy.LabelerID),
+		Client: upstream.New(s.Proxy), Self: proxy.Service{DID: s.ServiceDID, URL: s.PublicURL.String()},
+		AppView: s.AppView.named(proxy.AppViewID), Moderation: s.ModService.named(proxy.LabelerID),
 		Reports: cmp.Or(s.ReportService, s.ModService).named(proxy.LabelerID), Documents: documents, Keys: accounts, Gate: gate,
 		PreferCompressed: s.ProxyPacked, ReuseTokens: s.ProxyReuse, Now: time.Now, Rand: rand.Reader, Log: log,
 	}

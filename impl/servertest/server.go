@@ -255,8 +255,8 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		Services: &serviceauth.Verifier{Audiences: []string{o.Config.ServiceDID.String()}, Resolver: s.Internet, Now: s.Now},
 	}
 	s.Proxy = &proxy.Proxy{
-		Client: upstream.New(upstream.Options{Private: true}), Documents: s.Internet, Keys: accounts, Gate: gate,
-		Now: s.Now, Rand: rand.Reader, Log: log,
+		Client: upstream.New(upstream.Options{Private: true}), Self: proxy.Service{DID: DID, URL: Endpoint},
+		Documents: s.Internet, Keys: accounts, Gate: gate, Now: s.Now, Rand: rand.Reader, Log: log,
 	}
 	if o.AppView {
 		s.AppView = s.NewUpstream("did:web:appview.example", proxy.AppViewID)

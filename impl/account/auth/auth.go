@@ -77,6 +77,13 @@ const (
 // Caller returns the account behind the access token of the request.
 func Caller(ctx context.Context) Principal { return must[Principal](ctx, principalKey) }
 
+// SignedIn is [Caller] where the policy of the method may let callers in that have no
+// access token: those are not.
+func SignedIn(ctx context.Context) (Principal, bool) {
+	p, ok := ctx.Value(principalKey).(Principal)
+	return p, ok
+}
+
 // RefreshToken returns the refresh token of the request.
 func RefreshToken(ctx context.Context) token.Claims { return must[token.Claims](ctx, refreshKey) }
 

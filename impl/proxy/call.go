@@ -1,0 +1,50 @@
+package proxy
+
+import (
+	"context"
+	"net/url"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/api/xrpc"
+	"portico/impl/proxy/upstream"
+)
+
+// Call makes a call of the server's own: of a query with params, or with the JSON input of
+// a procedure, in the name of did; "" is nobody. It returns the JSON that was answered, nil
+// for none. Its errors are answers (contract §8). ctx is that of the handler for whose
+// client it is made; it ends when that hangs up.
+func (p *Proxy) Call(ctx context.Context, to Service, did syntax.DID, method string, params url.Values, input []byte) ([]byte, error) {
+	if to == (Service{}) {
+		return nil, errNoService(method)
+	}
+	c := xrpc.CallFrom(ctx)
+	leave, err := p.enter(ctx, c, did)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	call := &upstream.Call{URL: to.URL + "/xrpc/" + method, Input: input, Output: !silent[method]}
+	if len(params) > 0 {
+		call.URL += "?" + params.Encode()
+	}
+	if did != "" {
+		if call.Token, err = p.token(ctx, did, Token{to.DID, method}); err != nil {
+			return nil, err
+		}
+	}
+	if c != nil {
+		ctx = c.Connected()
+	}
+	output, err := p.Client.Do(ctx, call)
+	if err != nil && ctx.Err() != nil && c != nil {
+		return nil, xrpc.ClientGone(err)
+	}
+	if err != nil {
+		return nil, upstreamError(err, "InternalServerError", "Failed to perform upstream request")
+	}
+	return output, nil
+}
+
+// silent are the methods without output among those that are called here.
+var silent = map[string]bool{"app.bsky.notification.registerPush": true, "app.bsky.notification.unregisterPush": true}

@@ -1,0 +1,156 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/api/xrpc"
+	"portico/impl/proxy/upstream"
+)
+
+// PassOn passes the request c on to a service as it came, in the name of did, and returns
+// the answer to it; its errors are answers, too (contract §2.6). "" is nobody: no token is
+// sent. The token is for the method of c at the service, unless of says otherwise. ctx is
+// the handler's. The request ends when the client hangs up.
+func (p *Proxy) PassOn(ctx context.Context, c *xrpc.Call, to Service, did syntax.DID, of ...Token) (*xrpc.Response, error) {
+	t := Token{to.DID, c.NSID}
+	if len(of) > 0 {
+		t = of[0]
+	}
+	return p.send(ctx, c, to, did, t, "")
+}
+
+// send is PassOn with an accept-encoding, "" for the client's.
+func (p *Proxy) send(ctx context.Context, c *xrpc.Call, to Service, did syntax.DID, of Token, encodings string) (*xrpc.Response, error) {
+	if to == (Service{}) {
+		return nil, errNoService(c.NSID)
+	}
+	if !to.isOrigin() {
+		return nil, upstreamError(fmt.Errorf("%s is at %q", to, to.URL), "UpstreamFailure", unreachable)
+	}
+	c.PassedTo(to.String())
+	leave, err := p.enter(ctx, c, did)
+	if err != nil {
+		return nil, err
+	}
+	r := &upstream.Request{
+		Verb: c.Request.Method, URL: to.URL + target(c.Request), Header: c.Request.Header, Encodings: encodings,
+	}
+	if did != "" {
+		if r.Token, err = p.token(ctx, did, of); err != nil {
+			leave()
+			return nil, err
+		}
+	}
+	body := new(clientBody)
+	if r.Verb == http.MethodPost {
+		body.r, r.Size = c.Body()
+		r.Body = body
+	}
+	answer, err := p.Client.Send(c.Connected(), r)
+	if err != nil {
+		body.end()
+		leave()
+		return nil, p.failure(c, body, err)
+	}
+	return &xrpc.Response{
+		Status: answer.Status, Header: answer.Header, Size: answer.Size,
+		Body: &answerBody{ReadCloser: answer.Body, close: sync.OnceFunc(func() { body.end(); leave() })},
+	}, nil
+}
+
+const unreachable = "Upstream service unreachable"
+
+// failure is the answer to a request that was passed on and has none.
+func (p *Proxy) failure(c *xrpc.Call, body *clientBody, err error) error {
+	if failed := body.failed(); failed != nil {
+		return failed
+	}
+	if c.Connected().Err() != nil {
+		return xrpc.ClientGone(err)
+	}
+	return upstreamError(err, "UpstreamFailure", unreachable)
+}
+
+// upstreamError is the answer where another service has refused, or given none: then that
+// is name and message.
+func upstreamError(err error, name, message string) error {
+	x := &xrpc.Error{Status: http.StatusBadGateway, Name: name, Message: message, Cause: err, Foreign: true}
+	if refused, ok := errors.AsType[*upstream.Refused](err); ok {
+		x.Name, x.Message = refused.Name, refused.Message
+		if refused.Status != http.StatusInternalServerError { // which would be this one's
+			x.Status = refused.Status
+		}
+		if refused.RetryAfter != "" {
+			x.Header = http.Header{"Retry-After": {refused.RetryAfter}}
+		}
+	}
+	return x
+}
+
+// target is path and query of r, byte for byte.
+func target(r *http.Request) string {
+	if strings.HasPrefix(r.RequestURI, "/") {
+		return r.RequestURI
+	}
+	// The client took this server for a proxy of HTTP, and sent a whole URL.
+	uri := r.URL.EscapedPath()
+	if r.URL.ForceQuery || r.URL.RawQuery != "" {
+		uri += "?" + r.URL.RawQuery
+	}
+	return uri
+}
+
+// clientBody is the body of a client's request. The connection to the other service reads
+// it in a goroutine of its own, maybe for longer than anybody wants the answer.
+type clientBody struct {
+	r    io.Reader
+	over atomic.Bool
+
+	mu  sync.Mutex
+	err error
+}
+
+var errOver = errors.New("the request is over")
+
+func (b *clientBody) Read(p []byte) (int, error) {
+	if b.over.Load() {
+		return 0, errOver
+	}
+	n, err := b.r.Read(p)
+	if err != nil && err != io.EOF {
+		b.mu.Lock()
+		b.err = err
+		b.mu.Unlock()
+	}
+	return n, err
+}
+
+// end lets nobody begin to read from the client any more.
+func (b *clientBody) end() { b.over.Store(true) }
+
+// failed is what reading from the client has failed with; it may be answered.
+func (b *clientBody) failed() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err
+}
+
+// answerBody is a body that somebody is told of when it is closed.
+type answerBody struct {
+	io.ReadCloser
+	close func()
+}
+
+func (b *answerBody) Close() error {
+	defer b.close()
+	return b.ReadCloser.Close()
+}
