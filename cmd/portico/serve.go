@@ -477,6 +477,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		Reports: cmp.Or(s.ReportService, s.ModService).named(proxy.LabelerID), Documents: documents, Keys: accounts, Gate: gate,
 		PreferCompressed: s.ProxyPacked, ReuseTokens: s.ProxyReuse, Now: time.Now, Rand: rand.Reader, Log: log,
 	}
+	repositories.Proxy = passing
 	health := newHealth(store)
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true

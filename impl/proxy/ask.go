@@ -45,7 +45,7 @@ func (p *Proxy) Ask(ctx context.Context, c *xrpc.Call, to Service, did syntax.DI
 func (p *Proxy) Read(a *Answer) ([]byte, error) {
 	data, err := p.Client.Read(&upstream.Answer{Status: a.Status, Header: a.Header, Body: a.Body, Size: a.Size})
 	if err != nil {
-		return nil, upstreamError(err, "UpstreamFailure", unreachable)
+		return nil, upstreamError(err, "UpstreamFailure", "unable to decode request body")
 	}
 	return data, nil
 }
@@ -64,8 +64,9 @@ var (
 // that sent accept can read.
 func (p *Proxy) encodings(accept []string) (string, error) {
 	weights := make(map[string]float64)
-	for _, list := range accept {
+	if list := strings.Join(accept, ","); list != "" {
 		for one := range strings.SplitSeq(list, ",") {
+			one = strings.TrimSpace(one)
 			name, weight, ok := acceptable(one)
 			if !ok {
 				return "", xrpc.InvalidRequest(`Invalid accept-encoding: "` + one + `"`)
@@ -78,40 +79,40 @@ func (p *Proxy) encodings(accept []string) (string, error) {
 		offered = packed
 	}
 	var common []string
-	identity := false
+	refused := false
 	for _, e := range offered {
 		weight, said := weights[e.name]
 		if !said {
 			weight, said = weights["*"]
 		}
-		// What is not compressed is accepted unless the client says that it is not.
-		if said && weight > 0 || !said && e.name == "identity" {
+		switch {
+		case said && weight > 0, !said && e.name == "identity": // which is accepted unless it is refused
 			common = append(common, e.name+";q="+e.weight)
-			identity = identity || e.name == "identity"
+		case e.name == "identity":
+			refused = true
 		}
 	}
 	if len(common) == 0 {
 		return "", &xrpc.Error{Status: http.StatusNotAcceptable, Message: "this service does not support any of the requested encodings"}
 	}
-	if !identity {
-		common = append(common, "identity;q=0")
+	if refused {
+		common = append(common, "*;q=0")
 	}
 	return strings.Join(common, ","), nil
 }
 
 // acceptable reads one encoding of a client's list, as "gzip" or "br;q=0.5".
 func acceptable(text string) (name string, weight float64, ok bool) {
-	name, parameter, weighted := strings.Cut(strings.TrimSpace(text), ";")
-	name = strings.TrimSpace(name)
-	if name == "" || strings.Contains(name, "=") {
+	name, parameter, weighted := strings.Cut(strings.ToLower(text), ";")
+	if name == "" || strings.ContainsAny(name, "= \t") {
 		return "", 0, false
 	}
 	if !weighted {
 		return name, 1, true
 	}
-	key, value, _ := strings.Cut(parameter, "=")
-	weight, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-	if strings.TrimSpace(key) != "q" || err != nil || !(weight >= 0 && weight <= 1) {
+	key, value, _ := strings.Cut(strings.TrimSpace(parameter), "=")
+	weight, err := strconv.ParseFloat(value, 64)
+	if key != "q" || err != nil || !(weight >= 0 && weight <= 1) {
 		return "", 0, false
 	}
 	return name, weight, true

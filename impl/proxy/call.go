@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/url"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -39,6 +41,9 @@ func (p *Proxy) Call(ctx context.Context, to Service, did syntax.DID, method str
 	output, err := p.Client.Do(ctx, call)
 	if err != nil && ctx.Err() != nil && c != nil {
 		return nil, xrpc.ClientGone(err)
+	}
+	if refused, ok := errors.AsType[*upstream.Refused](err); ok && refused.Message == "" {
+		refused.Message = fmt.Sprintf("Upstream server responded with a %d error", refused.Status)
 	}
 	if err != nil {
 		return nil, upstreamError(err, "InternalServerError", "Failed to perform upstream request")

@@ -7,8 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
-	"sync/atomic"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -50,29 +48,25 @@ func (p *Proxy) send(ctx context.Context, c *xrpc.Call, to Service, did syntax.D
 			return nil, err
 		}
 	}
-	body := new(clientBody)
 	if r.Verb == http.MethodPost {
-		body.r, r.Size = c.Body()
-		r.Body = body
+		r.Body, r.Size = c.Body()
 	}
 	answer, err := p.Client.Send(c.Connected(), r)
 	if err != nil {
-		body.end()
 		leave()
-		return nil, p.failure(c, body, err)
+		return nil, failure(c, err)
 	}
 	return &xrpc.Response{
-		Status: answer.Status, Header: answer.Header, Size: answer.Size,
-		Body: &answerBody{ReadCloser: answer.Body, close: sync.OnceFunc(func() { body.end(); leave() })},
+		Status: answer.Status, Header: answer.Header, Size: answer.Size, Body: &answerBody{answer.Body, leave},
 	}, nil
 }
 
 const unreachable = "Upstream service unreachable"
 
 // failure is the answer to a request that was passed on and has none.
-func (p *Proxy) failure(c *xrpc.Call, body *clientBody, err error) error {
-	if failed := body.failed(); failed != nil {
-		return failed
+func failure(c *xrpc.Call, err error) error {
+	if x, ok := errors.AsType[*xrpc.Error](err); ok {
+		return x // the client's body could not be read
 	}
 	if c.Connected().Err() != nil {
 		return xrpc.ClientGone(err)
@@ -109,48 +103,13 @@ func target(r *http.Request) string {
 	return uri
 }
 
-// clientBody is the body of a client's request. The connection to the other service reads
-// it in a goroutine of its own, maybe for longer than anybody wants the answer.
-type clientBody struct {
-	r    io.Reader
-	over atomic.Bool
-
-	mu  sync.Mutex
-	err error
-}
-
-var errOver = errors.New("the request is over")
-
-func (b *clientBody) Read(p []byte) (int, error) {
-	if b.over.Load() {
-		return 0, errOver
-	}
-	n, err := b.r.Read(p)
-	if err != nil && err != io.EOF {
-		b.mu.Lock()
-		b.err = err
-		b.mu.Unlock()
-	}
-	return n, err
-}
-
-// end lets nobody begin to read from the client any more.
-func (b *clientBody) end() { b.over.Store(true) }
-
-// failed is what reading from the client has failed with; it may be answered.
-func (b *clientBody) failed() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.err
-}
-
 // answerBody is a body that somebody is told of when it is closed.
 type answerBody struct {
 	io.ReadCloser
-	close func()
+	closed func()
 }
 
 func (b *answerBody) Close() error {
-	defer b.close()
+	defer b.closed()
 	return b.ReadCloser.Close()
 }

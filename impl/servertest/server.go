@@ -267,6 +267,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		s.Proxy.Moderation, s.Proxy.Reports = s.Reports.Service, s.Reports.Service
 	}
 	s.Bsky = &bsky.Service{DB: s.DB, Proxy: s.Proxy, PublicURL: Endpoint, Now: s.Now, Log: log}
+	s.Repo.Proxy = s.Proxy
 	s.Moderation = &moderation.Service{Proxy: s.Proxy}
 	xo := xrpc.Options{
 		Logger: log, Now: s.Now, CheckOutput: true, Fallback: s.Proxy.Fallback, Version: "test", TrustedProxies: o.TrustedProxies,

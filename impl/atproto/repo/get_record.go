@@ -10,18 +10,20 @@ import (
 	api "portico/api/atproto/repo"
 	"portico/api/xrpc"
 	"portico/db"
+	"portico/impl/proxy"
 	"portico/impl/repo/record"
 	"portico/impl/repo/store"
 )
 
-// GetRecord returns a record of an active account, unless it is taken down.
+// GetRecord returns a record of an active account, unless it is taken down. Records of all
+// others are asked for elsewhere.
 func (s *Service) GetRecord(ctx context.Context, p *api.GetRecordParams) (*api.GetRecordOutput, error) {
 	a, err := s.account(ctx, p.Repo)
 	if err != nil {
 		return nil, err
 	}
 	if a == nil || !a.Active() {
-		return nil, xrpc.InvalidRequest("Could not locate record")
+		return nil, s.recordElsewhere(ctx)
 	}
 	path := p.Collection.String() + "/" + p.Rkey.String()
 	uri := newURI(a.DID, path)
@@ -37,4 +39,22 @@ func (s *Service) GetRecord(ctx context.Context, p *api.GetRecordParams) (*api.G
 		return nil, err
 	}
 	return &api.GetRecordOutput{URI: uri, CID: new(syntax.CID(store.CID(r.CID).String())), Value: value}, nil
+}
+
+// recordElsewhere passes the request on to the app view, or where the client wants it, in
+// nobody's name: what it returns in the place of an error may be the answer.
+func (s *Service) recordElsewhere(ctx context.Context) error {
+	if s.Proxy.AppView == (proxy.Service{}) {
+		return xrpc.InvalidRequest("Could not locate record")
+	}
+	c := xrpc.CallFrom(ctx)
+	to, err := s.Proxy.Target(ctx, c, s.Proxy.AppView)
+	if err != nil {
+		return err
+	}
+	answer, err := s.Proxy.Ask(ctx, c, to, "")
+	if err != nil {
+		return err
+	}
+	return answer.Response
 }

@@ -18,6 +18,7 @@ import (
 	"portico/impl/account"
 	"portico/impl/blob/rows"
 	"portico/impl/identity/resolve"
+	"portico/impl/proxy"
 	"portico/impl/records"
 	"portico/impl/repo/importer"
 	"portico/impl/repo/record"
@@ -32,6 +33,7 @@ type Service struct {
 	Documents Documents
 	Accounts  *account.Accounts
 	Imports   *importer.Importer // nil: none are accepted
+	Proxy     *proxy.Proxy
 }
 
 // Documents reads the documents of DIDs.
