@@ -70,12 +70,12 @@ func (p *Proxy) enter(ctx context.Context, c *xrpc.Call, did syntax.DID) (leave 
 	if wait := kind.enter(b, payers, p.Now()); wait > 0 {
 		return nil, xrpc.RateLimitExceeded(wait)
 	}
-	leave = sync.OnceFunc(func() { kind.leave(payers) })
+	once := sync.OnceFunc(func() { kind.leave(payers) })
 	if c == nil {
-		return leave, nil
+		return once, nil
 	}
-	stop := context.AfterFunc(c.Connected(), leave)
-	return func() { stop(); leave() }, nil
+	stop := context.AfterFunc(c.Connected(), once)
+	return func() { stop(); once() }, nil
 }
 
 // callers are those who had something passed on lately. Accounts and addresses are kept
