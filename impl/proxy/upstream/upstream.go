@@ -139,7 +139,7 @@ func (c *Client) once(ctx context.Context, r *Request, target *target, header ht
 	}
 	var body *upload
 	if r.Verb == http.MethodPost && r.Body != nil && r.Size != 0 {
-		body = &upload{body: r.Body, watch: w}
+		body = &upload{watch: w, turn: make(chan struct{}, 1), body: r.Body}
 		request.Body, request.ContentLength = body, r.Size
 	}
 	res, err := target.transport.RoundTrip(request.WithContext(ctx))

@@ -71,16 +71,15 @@ func (w *watch) stop(why error) {
 // client is slow the host is not late; what the client sent it has to take.
 type upload struct {
 	watch *watch
-
-	mu   sync.Mutex
-	body io.Reader
-	err  error // of the body, other than io.EOF
-	over bool
+	turn  chan struct{} // has one while somebody uses the rest
+	body  io.Reader
+	err   error // of the body, other than io.EOF
+	over  bool
 }
 
 func (u *upload) Read(p []byte) (int, error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
+	u.turn <- struct{}{}
+	defer func() { <-u.turn }()
 	if u.over {
 		return 0, errEnded
 	}
@@ -103,8 +102,8 @@ func (u *upload) end() error {
 	if u == nil {
 		return nil
 	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
+	u.turn <- struct{}{}
+	defer func() { <-u.turn }()
 	u.over = true
 	return u.err
 }
