@@ -68,13 +68,11 @@ var (
 )
 
 // answerHeader is what a client sees of the header of an answer.
-func answerHeader(from http.Header, body bool) http.Header {
+func answerHeader(from http.Header) http.Header {
 	h := make(http.Header, 4)
-	if body {
-		for _, name := range answered {
-			if values := from[name]; len(values) > 0 {
-				h[name] = values
-			}
+	for _, name := range answered {
+		if values := from[name]; len(values) > 0 {
+			h[name] = values
 		}
 	}
 	for _, name := range joined {

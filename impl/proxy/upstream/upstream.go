@@ -96,7 +96,7 @@ func New(o Options) *Client {
 // Send passes r on and returns the answer to it when its header is there. It fails with
 // [ErrUnreachable] or a *[Refused], of which at most 64 KiB were read, or, where reading
 // r.Body failed, with an error that wraps that one. The request ends when ctx does, with
-// its answer. Redirects are answers, without their bodies.
+// its answer. Redirects are answers as others, which say not where to.
 //
 // r.Body is not read any more once Send has failed or the answer is closed.
 func (c *Client) Send(ctx context.Context, r *Request) (*Answer, error) {
@@ -159,14 +159,10 @@ func (c *Client) once(ctx context.Context, r *Request, target *target, header ht
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	download := &download{body: res.Body, left: c.o.MaxAnswer, watch: w, ctx: ctx, upload: body}
-	switch {
-	case res.StatusCode >= 400:
+	if res.StatusCode >= 400 {
 		return nil, c.refusal(res, download)
-	case res.StatusCode >= 300:
-		download.Close()
-		return &Answer{Status: res.StatusCode, Header: answerHeader(res.Header, false), Body: http.NoBody}, nil
 	}
-	return &Answer{Status: res.StatusCode, Header: answerHeader(res.Header, true), Body: download, Size: res.ContentLength}, nil
+	return &Answer{Status: res.StatusCode, Header: answerHeader(res.Header), Body: download, Size: res.ContentLength}, nil
 }
 
 // Where a connection failed, the next is tried after this time, and twice of it each time.
