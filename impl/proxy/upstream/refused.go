@@ -24,6 +24,7 @@ type Refused struct {
 	Name       string // its "error"; "" where there was none
 	Message    string // its "message"; "" where there was none
 	RetryAfter string // the header; "" where there was none
+	Rev        string // the header atproto-repo-rev; "" where there was none
 }
 
 // Error describes it for the log, in few words however many it has.
@@ -34,7 +35,7 @@ func (r *Refused) Error() string {
 // refusal reads an answer of 400 and more, and closes it.
 func (c *Client) refusal(res *http.Response, body *download) *Refused {
 	defer body.Close()
-	refused := &Refused{Status: res.StatusCode, RetryAfter: join(res.Header["Retry-After"])}
+	refused := &Refused{Status: res.StatusCode, RetryAfter: join(res.Header["Retry-After"]), Rev: join(res.Header["Atproto-Repo-Rev"])}
 	isJSON := jsonOrAbsent(join(res.Header["Content-Type"]))
 	within := c.o.BodyTimeout
 	if !isJSON {
