@@ -165,7 +165,7 @@ func FuzzParams(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, query string) {
 		v := new(Values)
-		issue := parseParams(listTable, query, v)
+		issue := parseParams(listTable, query, false, v)
 		if issue != nil {
 			if issue.Text == "" || !utf8.ValidString(issue.Text) {
 				t.Fatalf("%q", issue.Text)
@@ -183,7 +183,7 @@ func FuzzParams(f *testing.F) {
 		q := new(QueryWriter)
 		p.EncodeParams(q)
 		again := new(Values)
-		if issue := parseParams(listTable, q.encoded(), again); issue != nil {
+		if issue := parseParams(listTable, q.encoded(), false, again); issue != nil {
 			t.Fatalf("%s of %s", issue.Text, q.encoded())
 		}
 	})

@@ -62,7 +62,7 @@ func Handle[In, Out any](m *Method, p Policy[In], f func(context.Context, *In) (
 	h.serve = func(ctx context.Context, s *Server, c *Call, e echo.Context) error {
 		in := new(In)
 		params, input := read(in)
-		if err := readParams(m, c, params); err != nil {
+		if err := readParams(m, c, p.LooseParams, params); err != nil {
 			return err
 		}
 		ctx, err := p.Auth.Authenticate(ctx, c)
@@ -152,12 +152,12 @@ func (p Policy[In]) counters(m *Method) func(ctx context.Context, c *Call, in *I
 }
 
 // readParams fills params from the query string of c.
-func readParams(m *Method, c *Call, params ParamsDecoder) error {
+func readParams(m *Method, c *Call, loose bool, params ParamsDecoder) error {
 	if m.Params == nil {
 		return nil
 	}
 	c.values.pairs = c.pairs[:0]
-	if issue := parseParams(m.Params, c.Request.URL.RawQuery, &c.values); issue != nil {
+	if issue := parseParams(m.Params, c.Request.URL.RawQuery, loose, &c.values); issue != nil {
 		return InvalidRequest("Invalid " + m.NSID + " params: " + issue.Text)
 	}
 	params.DecodeParams(&c.values)

@@ -46,9 +46,12 @@ func (n Node) IsObject() bool { return n.c != nil && n.c.data[n.at] == '{' }
 // IsArray reports whether it is an array.
 func (n Node) IsArray() bool { return n.c != nil && n.c.data[n.at] == '[' }
 
-// Text is the value of a string, and "" of any other.
+// IsString reports whether it is a string.
+func (n Node) IsString() bool { return n.c != nil && n.c.data[n.at] == '"' }
+
+// Text is the value of a string, and "" of any other. It is good for as long as the text.
 func (n Node) Text() string {
-	if n.c == nil || n.c.data[n.at] != '"' {
+	if !n.IsString() {
 		return ""
 	}
 	return n.c.text(n.at)

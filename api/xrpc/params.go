@@ -30,8 +30,8 @@ type param struct {
 }
 
 // parseParams reads the raw query and checks it against s. The texts of issues are
-// sent without their path.
-func parseParams(s *Schema, query string, v *Values) *Issue {
+// sent without their path. With loose, a name may have brackets behind it.
+func parseParams(s *Schema, query string, loose bool, v *Values) *Issue {
 	v.schema = s
 	for query != "" {
 		var pair string
@@ -40,7 +40,9 @@ func parseParams(s *Schema, query string, v *Values) *Issue {
 		if value == "" { // as if absent
 			continue
 		}
-		key = unescapeQuery(key)
+		if key = unescapeQuery(key); loose {
+			key = withoutBrackets(key)
+		}
 		prop := slices.IndexFunc(s.props, func(p Property) bool { return p.name == key })
 		if prop >= 0 {
 			v.pairs = append(v.pairs, param{prop, unescapeQuery(value)})
@@ -55,6 +57,15 @@ func parseParams(s *Schema, query string, v *Values) *Issue {
 		}
 	}
 	return nil
+}
+
+// withoutBrackets is "actors" of "actors[]" and "actors[0]", as clients of old wrote lists.
+func withoutBrackets(key string) string {
+	name, index, ok := strings.Cut(key, "[")
+	if index, closed := strings.CutSuffix(index, "]"); ok && closed && strings.Trim(index, "0123456789") == "" {
+		return name
+	}
+	return key
 }
 
 // coerce looks for integers and booleans that are none. The reference does that

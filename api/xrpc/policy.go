@@ -15,6 +15,8 @@ type Policy[In any] struct {
 	// MaxBody is the largest decoded body in bytes. 0 means 150 KiB for JSON and
 	// 5 MiB for any other body.
 	MaxBody int64
+	// LooseParams lets the names of parameters have brackets behind them, as "actors[]".
+	LooseParams bool
 	// Middleware surrounds the method, the first outermost, before anything of the request
 	// is looked at.
 	Middleware []echo.MiddlewareFunc

@@ -526,6 +526,13 @@ func TestParams(t *testing.T) {
 			t.Errorf("%s: got %d %s", query, resp.StatusCode, body)
 		}
 	}
+	for key, want := range map[string]string{
+		"cids": "cids", "cids[]": "cids", "cids[0]": "cids", "cids[12]": "cids", "[]": "", "[]]": "[]]", "cids[": "cids[", "cids]": "cids]", "cids[x]": "cids[x]", "cids[0][1]": "cids[0][1]",
+	} {
+		if got := withoutBrackets(key); got != want {
+			t.Errorf("loose: %s is %s", key, got)
+		}
+	}
 	if resp, body := do(t, url, "POST /xrpc/com.example.toy.ping?unknown=%zz", "", "Authorization: Bearer good"); resp.StatusCode != 200 {
 		t.Errorf("unknown keys on a procedure: %d %s", resp.StatusCode, body)
 	}

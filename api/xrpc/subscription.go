@@ -56,7 +56,7 @@ func HandleSubscription[In, M any](m *Method, p Policy[In], f func(context.Conte
 		}
 		in := new(In)
 		params, _ := read(in)
-		invalid := readParams(m, c, params)
+		invalid := readParams(m, c, p.LooseParams, params)
 		ctx, err := p.Auth.Authenticate(ctx, c)
 		if err != nil {
 			return err
