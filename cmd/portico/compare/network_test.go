@@ -22,11 +22,10 @@ import (
 	"portico/impl/mail/mailtest"
 )
 
-// A network is what both servers have around them: a PLC directory, an app view that
-// knows one handle, and a moderation service, which is no more than its keys.
+// A network is what both servers have around them: a PLC directory and a moderation
+// service, which is no more than its keys.
 type network struct {
 	directory    string // its URL
-	appView      string // its URL
 	moderatorDID syntax.DID
 	moderator    *atcrypto.PrivateKeyK256 // #atproto
 	labeler      *atcrypto.PrivateKeyP256 // #atproto_label
@@ -35,7 +34,7 @@ type network struct {
 
 func startNetwork(t *testing.T) *network {
 	t.Helper()
-	n := &network{directory: startDirectory(t), appView: startAppView(t)}
+	n := &network{directory: startDirectory(t)}
 	var err error
 	if n.moderator, err = atcrypto.GeneratePrivateKeyK256(); err != nil {
 		t.Fatal(err)
@@ -67,31 +66,13 @@ func register(t *testing.T, directory string, op plc.Operation) syntax.DID {
 	return did
 }
 
-// startAppView starts an app view that knows seen.example.com, and no other handle, and
-// returns its URL.
-func startAppView(t *testing.T) string {
-	t.Helper()
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		switch {
-		case r.URL.Path != "/xrpc/com.atproto.identity.resolveHandle":
-			w.WriteHeader(http.StatusNotImplemented)
-			fmt.Fprint(w, `{"error":"MethodNotImplemented","message":"Method Not Implemented"}`)
-		case r.URL.Query().Get("handle") != "seen.example.com":
-			w.WriteHeader(http.StatusBadRequest)
-			fmt.Fprint(w, `{"error":"InvalidRequest","message":"Unable to resolve handle"}`)
-		default:
-			fmt.Fprint(w, `{"did":"did:web:seen.example.com"}`)
-		}
-	}))
-	t.Cleanup(s.Close)
-	return strings.Replace(s.URL, "127.0.0.1", "localhost", 1)
-}
-
 // fill replaces in settings what is known only now.
-func (n *network) fill(settings []string, mails *mailtest.Server) []string {
-	known := strings.NewReplacer("${moderator.did}", n.moderatorDID.String(), "${keyless.did}", n.keylessDID.String(),
-		"${appview}", n.appView, "${mails}", mails.URL().String())
+func (n *network) fill(settings []string, mails *mailtest.Server, v *services) []string {
+	words := []string{"${moderator.did}", n.moderatorDID.String(), "${keyless.did}", n.keylessDID.String(), "${mails}", mails.URL().String()}
+	for name := range v.hosts {
+		words = append(words, "${"+name+".url}", v.url(name), "${"+name+".did}", v.did(name))
+	}
+	known := strings.NewReplacer(words...)
 	filled := make([]string, len(settings))
 	for i, s := range settings {
 		filled[i] = known.Replace(s)

@@ -16,12 +16,15 @@ import (
 // The file has the form of .http files:
 //
 //	#! PDS_SETTING=value            settings of both servers, before the first step; they know
-//	                                ${moderator.did}, ${keyless.did}, ${appview}, the URL of the app view,
-//	                                and ${mails}, that of the mail server
+//	                                ${moderator.did}, ${keyless.did}, ${mails}, the URL of the mail server,
+//	                                and .url and .did of services
+//	#! services NAME NAME           are started for either server, which may send them requests. What
+//	                                reaches them is compared too
 //	#! CIDs                         those of records, nodes and blobs must be the same on both sides
 //	### name of the step            comes back in differences.txt
 //	POST createSession              a path without a slash is one of com.atproto.server,
-//	                                or of the namespace before its dot: identity.updateHandle
+//	                                or of the namespace before its dot: identity.updateHandle,
+//	                                unless it begins with app, chat, com or tools
 //	Header: value                   "-" leaves out a header that would go by itself
 //
 //	{"body":"of the request"}
@@ -29,7 +32,7 @@ import (
 //
 // A request with a body has Content-Type application/json and the length of the
 // body, unless it says otherwise; there is one more header, Body-Encoding: gzip,
-// which is not sent, but has the body compressed. Text in ${} is replaced, see
+// which is not sent, but has the body compressed; or br, or deflate. Text in ${} is replaced, see
 // side.value. What to do with the answer:
 //
 //	> save NAME              keeps every string of the answer as NAME.path.to.it
@@ -38,6 +41,7 @@ import (
 //	> sort LIST FIELD        the items of a list of the body come in no certain order, sort them
 //	> no body                the body need not be the same
 //	> archive NAME           keeps the bytes of the body as NAME
+//	> cut                    the answer breaks off
 //
 // Of archives, and of those in frames, the blocks are compared, in any order.
 //
@@ -49,6 +53,8 @@ import (
 //	DOCUMENT gone
 //	OUTAGE STATUS BODY        the directory answers this to the servers; status 0 hangs up, no status ends it
 //	TAKEDOWN DID
+//	ANSWER NAME METHOD        what a service answers to a method, or a path, from now on. Headers and body are
+//	                          those of the answer, see give
 //
 // or
 //
@@ -56,6 +62,7 @@ import (
 type pass struct {
 	name     string
 	settings []string
+	services []string
 	cids     bool // see #! CIDs
 	steps    []step
 }
@@ -107,6 +114,8 @@ func parse(name, text string) (pass, error) {
 		switch {
 		case isSetting && setting == "CIDs":
 			p.cids = true
+		case isSetting && strings.HasPrefix(setting, "services "):
+			p.services = strings.Fields(setting)[1:]
 		case isSetting:
 			p.settings = append(p.settings, setting)
 		case isTitle:
@@ -149,7 +158,11 @@ func parse(name, text string) (pass, error) {
 // methodPath is the path of a method that is named in short, with its parameters.
 func methodPath(name string) string {
 	method, _, _ := strings.Cut(name, "?")
-	if !strings.Contains(method, ".") {
+	first, _, dotted := strings.Cut(method, ".")
+	switch {
+	case slices.Contains([]string{"app", "chat", "com", "tools"}, first):
+		return "/xrpc/" + name
+	case !dotted:
 		name = "server." + name
 	}
 	return "/xrpc/com.atproto." + name
@@ -157,5 +170,5 @@ func methodPath(name string) string {
 
 // request reports whether the step is a request.
 func (s *step) request() bool {
-	return !slices.Contains([]string{"DIRECTORY", "DOCUMENT", "OUTAGE", "TAKEDOWN"}, s.method)
+	return !slices.Contains([]string{"DIRECTORY", "DOCUMENT", "OUTAGE", "TAKEDOWN", "ANSWER"}, s.method)
 }

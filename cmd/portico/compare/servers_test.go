@@ -51,9 +51,10 @@ func settings(directory string, mails *mailtest.Server) []string {
 	}
 }
 
-// startReference starts the reference PDS.
-func startReference(t *testing.T, n *network, env []string) *side {
+// startReference starts the reference PDS with the services that are named.
+func startReference(t *testing.T, n *network, env []string, services ...string) *side {
 	t.Helper()
+	v := startServices(t, services)
 	g := startGate(t, n.directory)
 	port, err := launch.FreePort()
 	if err != nil {
@@ -61,7 +62,7 @@ func startReference(t *testing.T, n *network, env []string) *side {
 	}
 	data, url := t.TempDir(), fmt.Sprintf("http://localhost:%d", port)
 	mails := mailtest.Start(t, mailtest.Config{})
-	env = append(settings(g.url, mails), n.fill(env, mails)...)
+	env = append(settings(g.url, mails), n.fill(env, mails, v)...)
 	env = append(env,
 		fmt.Sprintf("PDS_PORT=%d", port),
 		"PDS_DATA_DIRECTORY="+data,
@@ -72,20 +73,21 @@ func startReference(t *testing.T, n *network, env []string) *side {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Kill)
-	return newSide(t, "reference", url, n, g, mails, p)
+	return newSide(t, "reference", url, n, g, v, mails, p)
 }
 
-// startPortico starts the binary under test.
-func startPortico(t *testing.T, n *network, env []string) *side {
+// startPortico starts the binary under test with the services that are named.
+func startPortico(t *testing.T, n *network, env []string, services ...string) *side {
 	t.Helper()
+	v := startServices(t, services)
 	g := startGate(t, n.directory)
 	mails := mailtest.Start(t, mailtest.Config{})
-	server, err := launch.StartServer(t.Context(), binary, t.TempDir(), append(settings(g.url, mails), n.fill(env, mails)...)...)
+	server, err := launch.StartServer(t.Context(), binary, t.TempDir(), append(settings(g.url, mails), n.fill(env, mails, v)...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Kill)
-	return newSide(t, "portico", server.URL, n, g, mails, server.Process)
+	return newSide(t, "portico", server.URL, n, g, v, mails, server.Process)
 }
 
 // binary is the portico binary under test; node is Node.

@@ -43,32 +43,37 @@ import (
 
 // A side is one of the two servers with what the script remembers of it.
 type side struct {
-	name    string
-	url     string
-	process *launch.Process
-	mails   *mailtest.Server
-	read    int // mails that were looked at
-	plc     *plc.Client
-	gate    *gate
-	site    *site
-	vars    map[string]string
-	names   map[string]string // of values: the variable that had one first
-	keys    map[string]atcrypto.PrivateKey
-	cids    bool            // only those of commits may differ
-	commits map[string]bool // CIDs of commits that were met
+	name     string
+	url      string
+	process  *launch.Process
+	mails    *mailtest.Server
+	read     int // mails that were looked at
+	plc      *plc.Client
+	gate     *gate
+	site     *site
+	services *services
+	vars     map[string]string
+	names    map[string]string // of values: the variable that had one first
+	keys     map[string]atcrypto.PrivateKey
+	cids     bool            // only those of commits may differ
+	commits  map[string]bool // CIDs of commits that were met
 }
 
-func newSide(t *testing.T, name, url string, n *network, g *gate, mails *mailtest.Server, p *launch.Process) *side {
+func newSide(t *testing.T, name, url string, n *network, g *gate, v *services, mails *mailtest.Server, p *launch.Process) *side {
 	t.Helper()
 	s := &side{
 		name: name, url: url, process: p, mails: mails,
-		plc: &plc.Client{URL: n.directory}, gate: g, site: startSite(t),
+		plc: &plc.Client{URL: n.directory}, gate: g, site: startSite(t), services: v,
 		vars: map[string]string{}, names: map[string]string{},
 		keys:    map[string]atcrypto.PrivateKey{"moderator": n.moderator, "labeler": n.labeler, "web": n.moderator},
 		commits: map[string]bool{},
 	}
 	s.vars["seq"] = "0"
 	s.set("server", url)
+	for name := range v.hosts {
+		s.set(name+".url", v.url(name))
+		s.set(name+".did", v.did(name))
+	}
 	s.set("moderator.did", n.moderatorDID.String())
 	s.set("keyless.did", n.keylessDID.String())
 	s.set("web.did", s.site.did())
@@ -308,13 +313,15 @@ func part(v any) string {
 
 // An answer is what came of one step.
 type answer struct {
-	status int
-	header http.Header
-	body   []byte
-	json   any // the body, if it is JSON
-	mail   *mailtest.Mail
-	frames []any  // what came over a subscription, as JSON
-	closed string // how a subscription was closed, if it was
+	status   int
+	header   http.Header
+	body     []byte
+	json     any // the body, if it is JSON
+	mail     *mailtest.Mail
+	frames   []any      // what came over a subscription, as JSON
+	closed   string     // how a subscription was closed, if it was
+	cut      bool       // it breaks off
+	arrivals []*arrival // what reached the services meanwhile
 }
 
 // do makes a step of the script.
@@ -343,12 +350,21 @@ func (s *side) do(ctx context.Context, st step) (a *answer, err error) {
 		headers[i] = h
 	}
 	st.headers = headers
+	if st.method == "ANSWER" {
+		return &answer{}, s.services.say(st)
+	}
 	send := s.send
 	if st.method == "FRAMES" {
 		send = s.frames
 	}
 	if a, err = send(ctx, st); err != nil {
 		return nil, err
+	}
+	a.arrivals = s.services.arrived()
+	for _, r := range a.arrivals {
+		if token := r.token(); token != "" {
+			r.signed = s.verify(ctx, token)
+		}
 	}
 	s.learnCommits(a.json)
 	for _, words := range st.then {
@@ -390,11 +406,7 @@ func (s *side) send(ctx context.Context, st step) (*answer, error) {
 		}
 		switch {
 		case h.name == "Body-Encoding":
-			var packed bytes.Buffer
-			w := gzip.NewWriter(&packed)
-			w.Write(body)
-			w.Close()
-			body = packed.Bytes()
+			body = pack(h.value, body)
 		case h.name == "Transfer-Encoding":
 			var chunk []byte
 			if len(body) > 0 {
@@ -446,12 +458,15 @@ func (s *side) send(ctx context.Context, st step) (*answer, error) {
 	defer resp.Body.Close()
 	a := &answer{status: resp.StatusCode, header: resp.Header}
 	if a.body, err = io.ReadAll(resp.Body); err != nil {
+		if a.cut = slices.ContainsFunc(st.then, func(words []string) bool { return words[0] == "cut" }); a.cut {
+			return a, nil
+		}
 		return nil, err
 	}
 	if a.body, err = unpack(resp.Header.Get("Content-Encoding"), a.body); err != nil {
 		return nil, err
 	}
-	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") && len(a.body) > 0 {
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") && json.Valid(a.body) {
 		if err := json.Unmarshal(a.body, &a.json); err != nil {
 			return nil, fmt.Errorf("answer %q: %w", a.body, err)
 		}
