@@ -471,6 +471,11 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 
 	s.Proxy.Private = !s.SSRFProtection
+	for _, other := range []otherService{s.AppView, s.ModService, s.ReportService} {
+		if other.URL != nil {
+			s.Proxy.Own = append(s.Proxy.Own, other.named("").URL)
+		}
+	}
 	passing := &proxy.Proxy{
 		Client: upstream.New(s.Proxy), Self: proxy.Service{DID: s.ServiceDID, URL: s.PublicURL.String()},
 		AppView: s.AppView.named(proxy.AppViewID), Moderation: s.ModService.named(proxy.LabelerID),
