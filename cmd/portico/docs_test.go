@@ -121,7 +121,7 @@ func TestDocsCompressed(t *testing.T) {
 // Every method that is served has its place in the list, and an example where it takes
 // something.
 func TestDocsHaveEveryMethod(t *testing.T) {
-	s, _ := startFor(t, "PDS_DATA_DIRECTORY="+t.TempDir())
+	s, _ := startFor(t, "PDS_DATA_DIRECTORY="+t.TempDir(), "PDS_BSKY_APP_VIEW_URL=http://localhost:1", "PDS_BSKY_APP_VIEW_DID=did:web:localhost")
 	d := readDocument(t, s.PublicURL.String())
 	known, err := readMethods(".test")
 	if err != nil {

@@ -14,34 +14,37 @@ import (
 
 	adminapi "portico/api/atproto/admin"
 	identityapi "portico/api/atproto/identity"
+	moderationapi "portico/api/atproto/moderation"
 	repoapi "portico/api/atproto/repo"
 	api "portico/api/atproto/server"
 	syncapi "portico/api/atproto/sync"
 	tempapi "portico/api/atproto/temp"
+	bskyapi "portico/api/bsky"
 	operatorapi "portico/api/portico/operator"
 	"portico/api/xrpc"
 	"portico/impl/account/auth"
 	"portico/impl/atproto/admin"
 	"portico/impl/atproto/identity"
+	"portico/impl/atproto/moderation"
 	"portico/impl/atproto/repo"
 	"portico/impl/atproto/server"
 	"portico/impl/atproto/sync"
 	"portico/impl/atproto/temp"
+	"portico/impl/bsky"
 	"portico/impl/portico/operator"
 )
 
 // What "portico routes" lists is what echo serves, every verb and path of it.
 func TestRoutesAreThoseOfEcho(t *testing.T) {
 	e := echo.New()
-	s := services{gate: new(auth.Gate), pages: &pages{settings: &settings{PublicURL: new(url.URL)}}}
+	s := services{gate: new(auth.Gate), appView: true, pages: &pages{settings: &settings{PublicURL: new(url.URL)}}}
 	if _, err := s.register(e, xrpc.Options{Logger: slog.New(slog.DiscardHandler)}, ".test"); err != nil {
 		t.Fatal(err)
 	}
 	var want []string
 	for _, r := range e.Routes() {
 		want = append(want, strings.Replace(r.Method, echo.RouteNotFound, "*", 1)+" "+r.Path)
-		nsid, method := strings.CutPrefix(r.Path, "/xrpc/com.")
-		if method && r.Name != "com."+nsid {
+		if nsid, method := ofAll(r.Path); method && r.Name != nsid {
 			t.Errorf("%s is called %s", r.Path, r.Name)
 		}
 	}
@@ -54,8 +57,7 @@ func TestRoutesAreThoseOfEcho(t *testing.T) {
 		for _, verb := range r.Verbs {
 			got = append(got, verb+" "+r.Path)
 		}
-		_, method := strings.CutPrefix(r.Path, "/xrpc/com.")
-		if method != (r.Policy != "") && !strings.HasPrefix(r.Path, "/xrpc/alt.") {
+		if _, method := ofAll(r.Path); method != (r.Policy != "") && !strings.HasPrefix(r.Path, "/xrpc/alt.") {
 			t.Errorf("%s has the policy %q", r.Path, r.Policy)
 		}
 	}
@@ -69,6 +71,12 @@ func TestRoutesAreThoseOfEcho(t *testing.T) {
 	}
 }
 
+// ofAll is the method at a path, if it is one of those that are not the server's own.
+func ofAll(path string) (nsid string, ok bool) {
+	nsid, _ = strings.CutPrefix(path, "/xrpc/")
+	return nsid, strings.HasPrefix(nsid, "com.") || strings.HasPrefix(nsid, "app.")
+}
+
 // What "portico routes" says of a method is what its policy decides, and what policies
 // decide to be served is listed.
 func TestRoutesAreThoseOfThePolicies(t *testing.T) {
@@ -76,10 +84,12 @@ func TestRoutesAreThoseOfThePolicies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listed := map[string]shownRoute{} // by path in lower case
+	// In Go's names there are no dots, and other capitals.
+	plain := func(nsid string) string { return strings.ToLower(strings.ReplaceAll(nsid, ".", "")) }
+	listed := map[string]shownRoute{}
 	for _, r := range routes {
 		if r.Policy != "" {
-			listed[strings.ToLower(r.Path)] = r
+			listed[plain(strings.TrimPrefix(r.Path, "/xrpc/"))] = r
 		}
 	}
 	gate := new(auth.Gate)
@@ -94,12 +104,14 @@ func TestRoutesAreThoseOfThePolicies(t *testing.T) {
 		{"com.atproto.repo", reflect.TypeFor[repoapi.Policy](), repo.Policy{Gate: gate}},
 		{"com.atproto.sync", reflect.TypeFor[syncapi.Policy](), sync.Policy{Gate: gate}},
 		{"com.atproto.temp", reflect.TypeFor[tempapi.Policy](), temp.Policy{Gate: gate}},
+		{"com.atproto.moderation", reflect.TypeFor[moderationapi.Policy](), moderation.Policy{Gate: gate}},
+		{"app.bsky", reflect.TypeFor[bskyapi.Policy](), bsky.Policy{Gate: gate, AppView: true}},
 		{"alt.portico.operator", reflect.TypeFor[operatorapi.Policy](), operator.Policy{Gate: gate}},
 	} {
 		for i := range n.methods.NumMethod() {
 			name := n.methods.Method(i).Name
 			p := reflect.ValueOf(n.policy).MethodByName(name).Call(nil)[0] // an xrpc.Policy
-			path := strings.ToLower("/xrpc/" + n.namespace + "." + name)
+			path := plain(n.namespace + name)
 			got, ok := listed[path]
 			delete(listed, path)
 			authenticator, served := p.FieldByName("Auth").Interface().(xrpc.Authenticator)

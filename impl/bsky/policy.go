@@ -4,6 +4,7 @@ import (
 	api "portico/api/bsky"
 	"portico/api/xrpc"
 	"portico/impl/account/auth"
+	"portico/impl/account/token"
 )
 
 // Policy says who may call each method of app.bsky that is served here, and how often
@@ -41,7 +42,12 @@ func (p Policy) FeedGetAuthorFeed() xrpc.Policy[api.FeedGetAuthorFeedParams] {
 }
 
 func (p Policy) FeedGetFeed() xrpc.Policy[api.FeedGetFeedParams] {
-	return xrpc.NotServed[api.FeedGetFeedParams]()
+	if !p.AppView {
+		return xrpc.NotServed[api.FeedGetFeedParams]()
+	}
+	return xrpc.Policy[api.FeedGetFeedParams]{
+		Auth: p.Gate.Session(token.Standard, auth.NotTakenDown), Limits: xrpc.GlobalLimitOnly[api.FeedGetFeedParams](),
+	}
 }
 
 func (p Policy) FeedGetPostThread() xrpc.Policy[api.FeedGetPostThreadParams] {
