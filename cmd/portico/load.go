@@ -200,6 +200,9 @@ func (c configuration) read() (*settings, error) {
 	if !s.Development && s.SMTPURL == nil {
 		s.Warnings = append(s.Warnings, "PDS_EMAIL_SMTP_URL is unset: mails stay in the outbox, so nobody can confirm an address, reset a password or delete an account")
 	}
+	if !s.Development {
+		s.warnOfServices()
+	}
 	if file := s.databaseFile(); !s.Development && (file != "" || len(s.fromFile()) > 0) && !filepath.IsAbs(given["PDS_DATA_DIRECTORY"].value) {
 		s.Warnings = append(s.Warnings, "PDS_DATA_DIRECTORY is not a whole path: the data is in "+s.DataDirectory+" because this was started there")
 	}

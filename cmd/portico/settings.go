@@ -891,8 +891,13 @@ func (s *settings) check(given func(name string) string) []problem {
 	if given("PDS_BSKY_APP_VIEW_URL") != "" && given("PDS_BSKY_APP_VIEW_DID") == "" {
 		add("PDS_BSKY_APP_VIEW_DID", "is missing: it goes with PDS_BSKY_APP_VIEW_URL")
 	}
-	if u := s.AppView.URL; u != nil && u.Host == s.PublicURL.Host {
-		add("PDS_BSKY_APP_VIEW_URL", "is this server, which would ask itself without end")
+	for _, service := range s.otherServices() {
+		switch u := service.URL; {
+		case u.Host == s.PublicURL.Host:
+			add(service.variable, "is this server, which would ask itself without end")
+		case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
+			add(service.variable, "has more than a host: requests for it keep their own paths")
+		}
 	}
 	s.checkBlobs(given, add)
 	s.checkMail(add)
@@ -966,6 +971,36 @@ func (s *settings) check(given func(name string) string) []problem {
 		add("PORTICO_DELETE_AFTER_MIN", "must be at least 8d: the owner is told a week ahead")
 	}
 	return problems
+}
+
+// namedService is another service that is configured, and by which variable.
+type namedService struct {
+	variable string
+	otherService
+}
+
+// otherServices are those to which requests may be passed on.
+func (s *settings) otherServices() []namedService {
+	all := []namedService{
+		{"PDS_BSKY_APP_VIEW_URL", s.AppView}, {"PDS_MOD_SERVICE_URL", s.ModService}, {"PDS_REPORT_SERVICE_URL", s.ReportService},
+	}
+	return slices.DeleteFunc(all, func(n namedService) bool { return n.URL == nil })
+}
+
+// warnOfServices tells the operator of a server of the world what apps will miss.
+func (s *settings) warnOfServices() {
+	warn := func(text string) { s.Warnings = append(s.Warnings, text) }
+	if s.AppView.URL == nil {
+		warn("PDS_BSKY_APP_VIEW_URL is unset: the official app, and others like it, cannot be used, since they ask for timelines, profiles and preferences " +
+			"through this server; Bluesky's app view is https://api.bsky.app with PDS_BSKY_APP_VIEW_DID=did:web:api.bsky.app")
+	} else if len(s.Crawlers) == 0 {
+		warn("PDS_CRAWLERS is unset: no relay is asked to read what is written here, so an app view may not know of it; Bluesky's is https://bsky.network")
+	}
+	for _, service := range s.otherServices() {
+		if service.URL.Scheme != "https" && s.SSRFProtection {
+			warn(service.variable + " does not begin with https://: nothing is passed on to it, unless PDS_DISABLE_SSRF_PROTECTION is set")
+		}
+	}
 }
 
 // checkWorldly finds the settings that a server for the world has, when its host name was

@@ -36,6 +36,9 @@ var twilioEnviron = []string{
 }
 
 // with is environ with more variables, of which later ones win.
+// appViewEnviron is production with an app view.
+var appViewEnviron = with(production, "PDS_BSKY_APP_VIEW_URL=https://api.example.com", "PDS_BSKY_APP_VIEW_DID=did:web:api.example.com")
+
 func with(environ []string, more ...string) []string { return append(slices.Clone(environ), more...) }
 
 func mustRead(t *testing.T, environ ...string) *settings {
@@ -119,8 +122,9 @@ func TestProductionDefaults(t *testing.T) {
 			t.Errorf("got %q, want %q", field.got, field.want)
 		}
 	}
-	if s := mustRead(t, with(production, "PDS_DATA_DIRECTORY=/pds", "PDS_EMAIL_SMTP_URL=smtps://mail.example.com", "PDS_EMAIL_FROM_ADDRESS=pds@example.com")...); len(s.Warnings) > 0 {
-		t.Errorf("with a mail server: warnings %q", s.Warnings)
+	if s := mustRead(t, with(production, "PDS_DATA_DIRECTORY=/pds", "PDS_EMAIL_SMTP_URL=smtps://mail.example.com", "PDS_EMAIL_FROM_ADDRESS=pds@example.com",
+		"PDS_BSKY_APP_VIEW_URL=https://api.bsky.app", "PDS_BSKY_APP_VIEW_DID=did:web:api.bsky.app", "PDS_CRAWLERS=https://bsky.network")...); len(s.Warnings) > 0 {
+		t.Errorf("with a mail server, an app view and a relay: warnings %q", s.Warnings)
 	}
 	if diff := cmp.Diff([]string{"PORTICO_KEY_ENCRYPTION_KEY"}, s.fromFile()); diff != "" {
 		t.Errorf("from the secrets file: %s", diff)
@@ -165,13 +169,14 @@ LOG_LEVEL=trace
 	if s.BlobFolder != "/pds/blocks" || s.BlobTempFolder != "" || s.BlobBucket.Bucket != "" {
 		t.Errorf("blobs in %s, %s and %q", s.BlobFolder, s.BlobTempFolder, s.BlobBucket.Bucket)
 	}
+	if s.ReportService.URL.String() != "https://mod.bsky.app" || s.ReportService.DID != "did:plc:ar7c4by46qjdydhdevvrndac" || s.ModService.URL != nil {
+		t.Errorf("reports to %+v, moderation by %+v", s.ReportService, s.ModService)
+	}
 	if s.AppView.URL.String() != "https://api.bsky.app" || s.AppView.DID != "did:web:api.bsky.app" {
 		t.Errorf("app view %+v", s.AppView)
 	}
 	if diff := cmp.Diff([]string{
 		"PDS_EMAIL_SMTP_URL is unset: mails stay in the outbox, so nobody can confirm an address, reset a password or delete an account",
-		"PDS_REPORT_SERVICE_DID has no effect: requests are not forwarded",
-		"PDS_REPORT_SERVICE_URL has no effect: requests are not forwarded",
 	}, s.Warnings); diff != "" {
 		t.Error(diff)
 	}
@@ -202,6 +207,15 @@ func TestReading(t *testing.T) {
 		{"PDS_REPO_BACKFILL_LIMIT_MS=", func(s *settings) any { return s.BackfillLimit }, 72 * time.Hour},
 		{"PDS_CRAWLERS=https://a.example/, http://b.example:2470", func(s *settings) any { return s.Crawlers }, []string{"https://a.example", "http://b.example:2470"}},
 		{"PDS_MAX_SUBSCRIPTION_BUFFER=500", func(s *settings) any { return s.Warnings[len(s.Warnings)-1] }, "PDS_MAX_SUBSCRIPTION_BUFFER has no effect: who is slow to read the events reads them from the database, and is not sent away for it"},
+		{"PDS_PROXY_ALLOW_HTTP2=true", func(s *settings) any { return s.Proxy.HTTP2 }, true},
+		{"PDS_PROXY_HEADERS_TIMEOUT=2500", func(s *settings) any { return s.Proxy.HeadersTimeout }, 2500 * time.Millisecond},
+		{"PDS_PROXY_HEADERS_TIMEOUT=", func(s *settings) any { return s.Proxy.HeadersTimeout }, 10 * time.Second},
+		{"PDS_PROXY_BODY_TIMEOUT=", func(s *settings) any { return s.Proxy.BodyTimeout }, 30 * time.Second},
+		{"PDS_PROXY_MAX_RESPONSE_SIZE=", func(s *settings) any { return s.Proxy.MaxAnswer }, int64(10 << 20)},
+		{"PDS_PROXY_MAX_RESPONSE_SIZE=1000", func(s *settings) any { return s.Proxy.MaxAnswer }, int64(1000)},
+		{"PDS_PROXY_MAX_RETRIES=3", func(s *settings) any { return s.Proxy.Retries }, 3},
+		{"PDS_PROXY_PREFER_COMPRESSED=1", func(s *settings) any { return s.ProxyPacked }, true},
+		{"PORTICO_PROXY_TOKEN_REUSE=true", func(s *settings) any { return s.ProxyReuse }, true},
 		{"PORTICO_DELETE_AFTER_MIN=45d", func(s *settings) any { return s.DeleteAfterMin }, 45 * 24 * time.Hour},
 		{"PORTICO_AUDIT_KEEP=90d", func(s *settings) any { return s.AuditKeep }, 90 * 24 * time.Hour},
 		{"PORTICO_LOG_LEVEL=warn", func(s *settings) any { return s.LogLevel }, slog.LevelWarn},
@@ -276,6 +290,17 @@ func TestProblems(t *testing.T) {
 		{"host name in lower case", []string{"pds_hostname=pds.example.com"}, "pds_hostname is not a setting, and PDS_HOSTNAME is not set"},
 		{"host name with our prefix", []string{"PORTICO_HOSTNAME=pds.example.com"}, "PORTICO_HOSTNAME is not a setting, and PDS_HOSTNAME is not set"},
 		{"moderation service without DID", with(production, "PDS_MOD_SERVICE_URL=https://mod.example.com"), "PDS_MOD_SERVICE_DID is missing"},
+		{"app view with a path", with(production, "PDS_BSKY_APP_VIEW_URL=https://api.example.com/xrpc", "PDS_BSKY_APP_VIEW_DID=did:web:api.example.com"), "PDS_BSKY_APP_VIEW_URL has more than a host: requests for it keep their own paths"},
+		{"report service without DID", with(production, "PDS_REPORT_SERVICE_URL=https://mod.example.com"), "PDS_REPORT_SERVICE_DID is missing: a service that takes reports has PDS_REPORT_SERVICE_URL and PDS_REPORT_SERVICE_DID"},
+		{"report service without URL", with(production, "PDS_REPORT_SERVICE_DID=did:web:mod.example.com"), "PDS_REPORT_SERVICE_URL is missing: a service that takes reports has PDS_REPORT_SERVICE_URL and PDS_REPORT_SERVICE_DID"},
+		{"report service that is the server", with(production, "PDS_REPORT_SERVICE_URL=https://pds.example.com/", "PDS_REPORT_SERVICE_DID=did:web:pds.example.com"), "PDS_REPORT_SERVICE_URL is this server, which would ask itself without end"},
+		{"moderation service with a query", with(production, "PDS_MOD_SERVICE_URL=https://mod.example.com?a=b", "PDS_MOD_SERVICE_DID=did:web:mod.example.com"), "PDS_MOD_SERVICE_URL has more than a host"},
+		{"images without an app view", with(production, "PDS_BSKY_APP_VIEW_CDN_URL_PATTERN=https://cdn.example.com/%s/%s/%s"), "PDS_BSKY_APP_VIEW_URL is missing: PDS_BSKY_APP_VIEW_CDN_URL_PATTERN goes with it"},
+		{"images of two parts", with(appViewEnviron, "PDS_BSKY_APP_VIEW_CDN_URL_PATTERN=https://cdn.example.com/%s/%s"), "PDS_BSKY_APP_VIEW_CDN_URL_PATTERN is not a URL with three %s, for the kind of image, the DID and the CID"},
+		{"images of four parts", with(appViewEnviron, "PDS_BSKY_APP_VIEW_CDN_URL_PATTERN=https://cdn.example.com/%s/%s/%s/%s"), "PDS_BSKY_APP_VIEW_CDN_URL_PATTERN is not a URL with three %s"},
+		{"images of another kind of parts", with(appViewEnviron, "PDS_BSKY_APP_VIEW_CDN_URL_PATTERN=https://cdn.example.com/%s/%s/%s/%d"), "PDS_BSKY_APP_VIEW_CDN_URL_PATTERN is not a URL with three %s"},
+		{"images at no URL", with(appViewEnviron, "PDS_BSKY_APP_VIEW_CDN_URL_PATTERN=cdn.example.com/%s/%s/%s"), "PDS_BSKY_APP_VIEW_CDN_URL_PATTERN is not a URL that begins with http:// or https://"},
+		{"retries without end", with(production, "PDS_PROXY_MAX_RETRIES=11"), "PDS_PROXY_MAX_RETRIES must be from 0 to 10"},
 		{"app view without DID", with(production, "PDS_BSKY_APP_VIEW_URL=https://api.example.com"), "PDS_BSKY_APP_VIEW_DID is missing"},
 		{"app view without http", with(production, "PDS_BSKY_APP_VIEW_URL=api.example.com", "PDS_BSKY_APP_VIEW_DID=did:web:api.example.com"), "PDS_BSKY_APP_VIEW_URL is not a URL that begins with http:// or https://"},
 		{"crawler without https", with(production, "PDS_CRAWLERS=https://bsky.network,relay.example"), "PDS_CRAWLERS is not a URL that begins with http:// or https://"},
@@ -532,6 +557,10 @@ func TestWarnings(t *testing.T) {
 		{"a name mistyped", with(production, "PDS_INVITES_REQUIRED=true"), "PDS_INVITES_REQUIRED is not a setting: it has no effect; is PDS_INVITE_REQUIRED meant?"},
 		{"mail in clear where it is encrypted", with(production, "PDS_EMAIL_SMTP_URL=smtp://mail.example.com:465", "PDS_EMAIL_FROM_ADDRESS=pds@example.com"), "PDS_EMAIL_SMTP_URL is smtp:// with port 465, where mail servers expect encryption from the start: use smtps://"},
 		{"no SSRF protection", with(production, "PDS_DISABLE_SSRF_PROTECTION=true"), "PDS_DISABLE_SSRF_PROTECTION is set: strangers can make this server send requests to the inside of its network"},
+		{"no app view", production, "PDS_BSKY_APP_VIEW_URL is unset: the official app, and others like it, cannot be used, since they ask for timelines, profiles and preferences through this server; Bluesky's app view is https://api.bsky.app with PDS_BSKY_APP_VIEW_DID=did:web:api.bsky.app"},
+		{"no relay", appViewEnviron, "PDS_CRAWLERS is unset: no relay is asked to read what is written here, so an app view may not know of it; Bluesky's is https://bsky.network"},
+		{"an app view in clear", with(production, "PDS_BSKY_APP_VIEW_URL=http://api.example.com", "PDS_BSKY_APP_VIEW_DID=did:web:api.example.com"), "PDS_BSKY_APP_VIEW_URL does not begin with https://: nothing is passed on to it, unless PDS_DISABLE_SSRF_PROTECTION is set"},
+		{"reports in clear", with(production, "PDS_REPORT_SERVICE_URL=http://mod.example.com", "PDS_REPORT_SERVICE_DID=did:web:mod.example.com"), "PDS_REPORT_SERVICE_URL does not begin with https://: nothing is passed on to it, unless PDS_DISABLE_SSRF_PROTECTION is set"},
 		{"a host without handles", with(production, "PDS_HOSTNAME=pds.internal"), `PDS_SERVICE_HANDLE_DOMAINS has the domain ".pds.internal", under which no handle is allowed: nobody can sign up there`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -540,8 +569,12 @@ func TestWarnings(t *testing.T) {
 			}
 		})
 	}
-	if s := mustRead(t, "PDS_DISABLE_SSRF_PROTECTION=true"); len(s.Warnings) > 0 {
-		t.Errorf("on a development server: warnings %q", s.Warnings)
+	for _, environ := range [][]string{
+		{"PDS_DISABLE_SSRF_PROTECTION=true"}, {"PDS_BSKY_APP_VIEW_URL=http://localhost:1", "PDS_BSKY_APP_VIEW_DID=did:web:localhost"},
+	} {
+		if s := mustRead(t, environ...); len(s.Warnings) > 0 {
+			t.Errorf("on a development server with %q: warnings %q", environ, s.Warnings)
+		}
 	}
 }
 
