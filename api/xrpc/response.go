@@ -51,6 +51,9 @@ func writeResponse(e echo.Context, r *Response) error {
 	for name, values := range r.Header {
 		h[name] = values
 	}
+	if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil // or net/http guessed one, text/html too
+	}
 	expose(h)
 	addVary(h, "Accept-Encoding")
 	w.WriteHeader(r.Status)

@@ -41,6 +41,25 @@ func TestResponse(t *testing.T) {
 	}
 }
 
+// What another server does not say the type of gets none here, also if it looks like a page.
+func TestResponseWithoutType(t *testing.T) {
+	e := echo.New()
+	r := NewServer(e, Options{}).On(e)
+	r.GET("/xrpc/com.example.toy.fail", Handle(&toyFail, Policy[FailParams]{Auth: Public, Limits: GlobalLimitOnly[FailParams]()},
+		func(context.Context, *FailParams) (*SizeOutput, error) {
+			return nil, &Response{Status: 200, Size: -1, Body: io.NopCloser(strings.NewReader("<html><script>alert(1)</script>"))}
+		}))
+	if err := r.Err(); err != nil {
+		t.Fatal(err)
+	}
+	h := httptest.NewServer(e)
+	defer h.Close()
+	resp, body := do(t, h.URL, "GET /xrpc/com.example.toy.fail", "")
+	if values, ok := resp.Header["Content-Type"]; ok || !strings.HasPrefix(body, "<html>") {
+		t.Errorf("type %q of %q", values, body)
+	}
+}
+
 // A handler may have its output as text, which the client gets as it stands, in the way of
 // any output. What is to be done at the end is done when it was written.
 func TestJSON(t *testing.T) {
