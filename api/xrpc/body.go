@@ -16,6 +16,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/labstack/echo/v4"
+
+	"portico/api/brotli"
 )
 
 // Buffers are used again unless they have grown large: one big request must not
@@ -316,7 +318,7 @@ func readFailure(err error) error {
 		message = "incorrect data check"
 	case err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF):
 		message = "unexpected end of file"
-	case err == errBrotli:
+	case err == brotli.ErrBroken:
 		message = err.Error()
 	default:
 		message = "request body could not be read"

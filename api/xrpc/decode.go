@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/andybalholm/brotli"
+	"portico/api/brotli"
 )
 
 // A decoder undoes one Content-Encoding.
@@ -28,7 +28,7 @@ type decoder struct {
 var decoders = map[string]decoder{
 	"gzip":    {inflateMemory, gunzip},
 	"deflate": {inflateMemory, func(r io.Reader, _ int64) (io.Reader, error) { return zlib.NewReader(r) }},
-	"br":      {brotliMemory, unbrotli},
+	"br":      {brotli.Memory, brotli.NewReader},
 }
 
 // decoderFor returns nil for a body that is sent as it is.
@@ -56,56 +56,6 @@ func gunzip(r io.Reader, _ int64) (io.Reader, error) {
 		return nil, err
 	}
 	return gzip.NewReader(io.MultiReader(bytes.NewReader(start), r))
-}
-
-// brotliMemory is for the window. The reader has half of it beside it while it grows,
-// and up to 3·256 tables of codes.
-func brotliMemory(first byte, most int64) int64 {
-	_, bits := brotliWindow(first, most)
-	return 3<<bits/2 + 4<<20
-}
-
-func unbrotli(r io.Reader, most int64) (io.Reader, error) {
-	var first [1]byte
-	if _, err := io.ReadFull(r, first[:]); err != nil {
-		return nil, err
-	}
-	first[0], _ = brotliWindow(first[0], most)
-	return &broken{brotli.NewReader(io.MultiReader(bytes.NewReader(first[:]), r))}, nil
-}
-
-// brotliWindow narrows the window that a stream begins with (RFC 7932 §9.1) to what its
-// first most bytes can refer to. They mean the same then: a window makes a difference
-// only to what is behind as many bytes as it has, less 16. It returns the first byte of
-// that stream, and the size of its window as a power of two.
-func brotliWindow(first byte, most int64) (narrowed byte, bits int) {
-	switch three, next := first>>1&7, int(first>>4&7); {
-	case first&1 == 0:
-		return first, 16
-	case three == 0 && next == 0:
-		return first, 17
-	case three == 0:
-		return first, 8 + next // one that is reserved fails
-	default: // the rest have as many bits for it
-		bits = 17 + int(three)
-		for bits > 18 && most <= 1<<(bits-1)-16 {
-			bits--
-		}
-		return first&^0xe | byte(bits-17)<<1, bits
-	}
-}
-
-// broken marks errors of a brotli reader, which have no type to know them by.
-type broken struct{ r io.Reader }
-
-var errBrotli = errors.New("Decompression failed") //lint:ignore ST1005 sent as is
-
-func (b *broken) Read(p []byte) (int, error) {
-	n, err := b.r.Read(p)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF && strings.HasPrefix(err.Error(), "brotli: ") {
-		err = errBrotli
-	}
-	return n, err
 }
 
 // How much all bodies that are being decoded may take together, in bytes, and how long

@@ -8,7 +8,7 @@ import (
 	"io"
 	"strings"
 
-	"github.com/andybalholm/brotli"
+	"portico/api/brotli"
 )
 
 // maxLayers is how many encodings may lie on each other.
@@ -17,18 +17,25 @@ const maxLayers = 3
 // unpack undoes the encodings, the last first, of what becomes at most so many bytes.
 func unpack(body []byte, encodings []string, most int64) ([]byte, error) {
 	layers, err := layersOf(encodings)
-	if err != nil || len(layers) == 0 {
-		return body, err
+	if err != nil {
+		return nil, err
+	}
+	if len(layers) == 0 {
+		return body, nil
 	}
 	var r io.Reader = bytes.NewReader(body)
 	for i := len(layers) - 1; i >= 0; i-- {
+		wanted := most + 1
+		if i > 0 { // what is packed once more may be larger than what it is of
+			wanted = 2*most + 1<<10
+		}
 		switch layers[i] {
 		case "gzip", "x-gzip":
 			r, err = gzip.NewReader(r)
 		case "deflate":
 			r, err = zlib.NewReader(r)
 		case "br":
-			r = brotli.NewReader(r)
+			r, err = brotli.NewReader(r, wanted)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("unpack %s: %w", layers[i], err)
