@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ type target struct {
 	name     string
 	bare     *target         // what it is compared with
 	process  *launch.Process // that works; nil: this one
+	workers  int             // 0: as many as the flag says
 	requests int
 	do       func(worker int) error
 	cpu      time.Duration
@@ -41,7 +43,7 @@ func (t *target) run(n int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := share(n, t.do); err != nil {
+	if err := spread(n, cmp.Or(t.workers, *workers), t.do); err != nil {
 		return 0, fmt.Errorf("%s: %w", t.name, err)
 	}
 	after, err := t.time()
@@ -58,8 +60,10 @@ func (t *target) time() (time.Duration, error) {
 }
 
 // share calls do n times, spread over the workers, until one fails.
-func share(n int, do func(worker int) error) error {
-	errs := make([]error, *workers)
+func share(n int, do func(worker int) error) error { return spread(n, *workers, do) }
+
+func spread(n, workers int, do func(worker int) error) error {
+	errs := make([]error, workers)
 	var left atomic.Int64
 	left.Store(int64(n))
 	var all sync.WaitGroup

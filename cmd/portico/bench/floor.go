@@ -8,10 +8,12 @@ import (
 	mathrand "math/rand/v2"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
 	hasher "portico/impl/account/password"
+	"portico/impl/account/serviceauth"
 	"portico/impl/account/token"
 )
 
@@ -28,6 +30,7 @@ type floor struct {
 	passwords *hasher.Hasher
 	store     *db.DB
 	dids      []syntax.DID
+	key       *atcrypto.PrivateKeyK256
 }
 
 func newFloor(ctx context.Context, dir string) (*floor, error) {
@@ -37,6 +40,9 @@ func newFloor(ctx context.Context, dir string) (*floor, error) {
 	}
 	o.access = o.issuer.Access("did:plc:abcdefghijklmnopqrstuvwx", token.Access, time.Now())
 	var err error
+	if o.key, err = atcrypto.GeneratePrivateKeyK256(); err != nil {
+		return nil, err
+	}
 	if o.store, err = db.Open(ctx, db.Config{Dir: dir, Logger: slog.New(slog.DiscardHandler)}); err != nil {
 		return nil, err
 	}
@@ -74,6 +80,13 @@ func (o *floor) verify(int) error {
 
 func (o *floor) read(int) error {
 	_, err := o.store.AccountByDID(context.Background(), o.dids[mathrand.IntN(len(o.dids))])
+	return err
+}
+
+func (o *floor) sign(int) error {
+	_, err := serviceauth.Issue(serviceauth.Request{
+		Issuer: o.dids[0], Audience: appViewDID, Method: "app.bsky.feed.getFeedGenerators", IssuedAt: time.Now(), Expires: time.Now().Add(serviceauth.Lifetime).Unix(),
+	}, o.key, rand.Reader)
 	return err
 }
 

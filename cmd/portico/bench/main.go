@@ -7,6 +7,9 @@
 // answer, and no line in the log for each request (level warn). The PLC directory
 // is a process of its own and its time is nobody's.
 //
+// What is passed on to an app view, a process of its own, is compared with the reverse
+// proxy of the standard library in the place of the bare handler.
+//
 // With -hostile 10s it measures something else: what one user sees who signs in every
 // second while -connections others are hostile, each kind for that time, and the most
 // memory that the server has meanwhile. All of it stays on this machine; the addresses
@@ -79,6 +82,15 @@ func main() {
 	case "directory":
 		d := directory.New(directory.NewMemory(), time.Now, "bench", slog.New(slog.DiscardHandler))
 		err = http.ListenAndServe(address, d)
+	case "app view":
+		err = http.ListenAndServe(address, appView())
+	case "silent app view":
+		err = http.ListenAndServe(address, silentAppView())
+	case "reverse proxy":
+		var h http.Handler
+		if h, err = reverseProxy(); err == nil {
+			err = http.ListenAndServe(address, h)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -115,7 +127,7 @@ func bare() *echo.Echo {
 }
 
 // startChild starts this program again as one of its children.
-func startChild(ctx context.Context, what, ready string) (url string, p *launch.Process, err error) {
+func startChild(ctx context.Context, what, ready string, env ...string) (url string, p *launch.Process, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", nil, err
@@ -126,7 +138,7 @@ func startChild(ctx context.Context, what, ready string) (url string, p *launch.
 	}
 	address := net.JoinHostPort("127.0.0.1", fmt.Sprint(port))
 	url = "http://" + address
-	p, err = launch.Start(ctx, url+ready, "", []string{asChild + "=" + what, asAddress + "=" + address}, self)
+	p, err = launch.Start(ctx, url+ready, "", append(env, asChild+"="+what, asAddress+"="+address), self)
 	return url, p, err
 }
 
@@ -162,6 +174,12 @@ func run(ctx context.Context) error {
 	if *hostileTime > 0 {
 		return runHostile(ctx, binary, dir, env, *hostileTime, *connections)
 	}
+	others, err := startPassing(ctx)
+	if err != nil {
+		return err
+	}
+	defer others.kill()
+	env = append(env, others.env()...)
 	floor, err := newFloor(ctx, dir+"/floor")
 	if err != nil {
 		return err
@@ -173,13 +191,16 @@ func run(ctx context.Context) error {
 	verify := &target{name: "HS256 verification", requests: scaled(50000), do: floor.verify}
 	read := &target{name: "read by primary key", requests: scaled(20000), do: floor.read}
 	hash := &target{name: "password hash", requests: scaled(300), do: floor.hash}
-	all := []*target{get, post, verify, read, hash}
+	sign := &target{name: "service token", requests: scaled(10000), do: floor.sign}
+	through := &target{name: "reverse proxy, 20 kB", process: others.proxy, workers: passingClients, requests: scaled(20000), do: others.through}
+	all := []*target{get, post, verify, read, hash, sign, through}
 
 	ours, err := startSubject(ctx, binary, dir+"/ours", env, get, post)
 	if err != nil {
 		return err
 	}
 	defer ours.kill()
+	ours.startPassing(others, through)
 	if err := ours.startRepos(ctx, get, post); err != nil {
 		return err
 	}
@@ -192,6 +213,7 @@ func run(ctx context.Context) error {
 			return fmt.Errorf("peer: %w", err)
 		}
 		defer former.kill()
+		former.startPassing(others, through)
 		if err := former.startRepos(ctx, get, post); err != nil {
 			fmt.Fprintln(os.Stderr, "bench: the peer is not asked for repositories:", err)
 		}
@@ -239,7 +261,7 @@ func run(ctx context.Context) error {
 	}
 	w.Flush()
 	fmt.Println()
-	for _, t := range []*target{verify, read, hash} {
+	for _, t := range []*target{verify, read, hash, sign, through} {
 		fmt.Fprintf(w, "%s\t%s\t\n", t.name, show(t.each()))
 	}
 	w.Flush()
@@ -248,6 +270,7 @@ func run(ctx context.Context) error {
 		return errors.Join(ours.stop(), former.stop())
 	}
 	aim(ours.method("getSession"), 2*(get.each()+verify.each()+read.each()), "twice the sum of bare echo, verification and read")
+	aim(ours.method(passedOn), 2*through.each()+sign.each(), "twice a reverse proxy's and a service token")
 	aim(ours.method("createAccount"), hash.each()+hash.each()/10, "a password hash and a tenth")
 
 	fmt.Printf("\nThe same per page of a list, on a server with %d accounts, %d invite codes and %d uses of them.\n\n",

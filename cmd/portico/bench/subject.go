@@ -91,6 +91,18 @@ func (s *subject) startRepos(ctx context.Context, get, post *target) error {
 	return nil
 }
 
+// startPassing has the server asked for what it passes on, which a former one may not do.
+func (s *subject) startPassing(p *passing, through *target) {
+	do := p.by(s.server.URL, s.client)
+	if err := do(0); err != nil {
+		fmt.Fprintln(os.Stderr, "bench: not asked for what it passes on:", err)
+		return
+	}
+	s.methods = append(s.methods, &target{
+		name: passedOn, bare: through, process: s.server.Process, workers: passingClients, requests: scaled(20000), do: do,
+	})
+}
+
 // startReference starts the reference PDS, of which script is the one that make compare
 // has: its packages have to be there.
 func startReference(ctx context.Context, script, data string, env []string) (*launch.Server, error) {
