@@ -22,11 +22,11 @@ func (p Policy) ActorGetPreferences() xrpc.Policy[xrpc.None] {
 }
 
 func (p Policy) ActorGetProfile() xrpc.Policy[api.ActorGetProfileParams] {
-	return xrpc.NotServed[api.ActorGetProfileParams]()
+	return session[api.ActorGetProfileParams](p)
 }
 
 func (p Policy) ActorGetProfiles() xrpc.Policy[api.ActorGetProfilesParams] {
-	return xrpc.NotServed[api.ActorGetProfilesParams]()
+	return loose(session[api.ActorGetProfilesParams](p))
 }
 
 func (p Policy) ActorPutPreferences() xrpc.Policy[api.ActorPutPreferencesInput] {
@@ -34,11 +34,11 @@ func (p Policy) ActorPutPreferences() xrpc.Policy[api.ActorPutPreferencesInput] 
 }
 
 func (p Policy) FeedGetActorLikes() xrpc.Policy[api.FeedGetActorLikesParams] {
-	return xrpc.NotServed[api.FeedGetActorLikesParams]()
+	return session[api.FeedGetActorLikesParams](p)
 }
 
 func (p Policy) FeedGetAuthorFeed() xrpc.Policy[api.FeedGetAuthorFeedParams] {
-	return xrpc.NotServed[api.FeedGetAuthorFeedParams]()
+	return session[api.FeedGetAuthorFeedParams](p)
 }
 
 func (p Policy) FeedGetFeed() xrpc.Policy[api.FeedGetFeedParams] {
@@ -51,11 +51,11 @@ func (p Policy) FeedGetFeed() xrpc.Policy[api.FeedGetFeedParams] {
 }
 
 func (p Policy) FeedGetPostThread() xrpc.Policy[api.FeedGetPostThreadParams] {
-	return xrpc.NotServed[api.FeedGetPostThreadParams]()
+	return loose(session[api.FeedGetPostThreadParams](p))
 }
 
 func (p Policy) FeedGetTimeline() xrpc.Policy[api.FeedGetTimelineParams] {
-	return xrpc.NotServed[api.FeedGetTimelineParams]()
+	return loose(session[api.FeedGetTimelineParams](p))
 }
 
 func (p Policy) NotificationRegisterPush() xrpc.Policy[api.NotificationRegisterPushInput] {
@@ -64,4 +64,19 @@ func (p Policy) NotificationRegisterPush() xrpc.Policy[api.NotificationRegisterP
 
 func (p Policy) NotificationUnregisterPush() xrpc.Policy[api.NotificationUnregisterPushInput] {
 	return xrpc.NotServed[api.NotificationUnregisterPushInput]()
+}
+
+// session lets any session of an account that is not taken down call what there is with an
+// app view.
+func session[In any](p Policy) xrpc.Policy[In] {
+	if !p.AppView {
+		return xrpc.NotServed[In]()
+	}
+	return xrpc.Policy[In]{Auth: p.Gate.Session(token.Standard, auth.NotTakenDown), Limits: xrpc.GlobalLimitOnly[In]()}
+}
+
+// loose is a policy that takes parameters as clients of old wrote them.
+func loose[In any](p xrpc.Policy[In]) xrpc.Policy[In] {
+	p.LooseParams = true
+	return p
 }

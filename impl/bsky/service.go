@@ -25,9 +25,10 @@ type Service struct {
 	ImageURL string
 	// PublicURL is the server's own, without a slash at the end.
 	PublicURL string
-	// Handles resolves handles of accounts here; see [resolve].
-	Now func() time.Time
-	Log *slog.Logger
+	Now       func() time.Time
+	Log       *slog.Logger
+
+	readings readings
 }
 
 var _ api.Service = (*Service)(nil)
