@@ -163,7 +163,7 @@ type settings struct {
 	values []settingValue // one for each row of the table, for printing
 }
 
-// otherService is a service that this one trusts or forwards to.
+// otherService is a service that this one trusts or passes requests on to.
 type otherService struct {
 	URL *url.URL
 	DID syntax.DID

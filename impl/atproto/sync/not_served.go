@@ -7,9 +7,9 @@ import (
 	"portico/api/xrpc"
 )
 
-// The methods in this file are not served: to clients they are unknown. Each stands here
-// with its decision, so that a method which is new upstream still breaks the build. What
-// their behaviour says is never asked.
+// The methods in this file are not served: requests for them are passed on like those for
+// any name that is unknown here. Each stands here with its decision, so that a method which
+// is new upstream still breaks the build. What their behaviour says is never asked.
 
 func (p Policy) ListHosts() xrpc.Policy[api.ListHostsParams] {
 	return xrpc.NotServed[api.ListHostsParams]()

@@ -7,9 +7,10 @@ import (
 	"portico/api/xrpc"
 )
 
-// The methods in this file are not served: to clients they are unknown, as they are on
-// the reference. Each stands here with its decision, so that a method which is new
-// upstream still breaks the build. What their behaviour says is never asked.
+// The methods in this file are not served: requests for them are passed on like those for
+// any name that is unknown here, as on the reference. Each stands here with its decision,
+// so that a method which is new upstream still breaks the build. What their behaviour says
+// is never asked.
 
 func (p Policy) AddReservedHandle() xrpc.Policy[api.AddReservedHandleInput] {
 	return xrpc.NotServed[api.AddReservedHandleInput]()
