@@ -150,6 +150,10 @@ func callerOf(auth string) (caller, error) {
 		words, err := sessionWords(strings.TrimPrefix(auth, "service token or "))
 		return caller{[]map[string][]string{one("session"), one("service")},
 			words + " And services with a token that the account has signed for this method."}, err
+	case strings.HasPrefix(auth, "moderation service or session("):
+		words, err := sessionWords(strings.TrimPrefix(auth, "moderation service or "))
+		return caller{[]map[string][]string{one("session"), one("service")},
+			words + " And the moderation service that the server is set up for, about any account."}, err
 	case strings.HasPrefix(auth, "session("):
 		words, err := sessionWords(auth)
 		return caller{[]map[string][]string{one("session")}, words}, err

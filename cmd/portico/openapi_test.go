@@ -184,6 +184,7 @@ func TestOpenAPIWhoMayCall(t *testing.T) {
 		{session + " com.atproto.appPassPrivileged com.atproto.appPass]), not taken down", "Whoever is signed in, also with an app password; not while the account is taken down.", ""},
 		{session + " com.atproto.appPassPrivileged]), exists", "Whoever is signed in, with an app password only if it is a privileged one.", ""},
 		{session + " com.atproto.takendown]), exists", "Whoever is signed in with the account's own password (not with an app password); also while the account is taken down.", ""},
+		{"moderation service or " + session + " com.atproto.appPassPrivileged com.atproto.appPass com.atproto.takendown])", "Whoever is signed in, also with an app password; also while the account is taken down. And the moderation service that the server is set up for, about any account.", ""},
 		{"refresh token", "Whoever has the refresh token of a session.", ""},
 		{"admin", "The operator, with the admin password.", ""},
 		{session + " com.atproto.moon])", "", `com.atproto.server.getSession: describe the methods: no words are known for the scope "com.atproto.moon"`},

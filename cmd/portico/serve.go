@@ -497,7 +497,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 			DB: store, Phones: phones, Budgets: budgets, Handles: rules, Domains: domains, Emails: service.Emails, Now: time.Now, Rand: rand.Reader,
 		},
 		repo: repositories, gate: gate, appView: s.AppView.URL != nil,
-		report: &moderation.Service{Proxy: passing}, maxBlob: s.BlobUploadLimit, maxImport: s.MaxImportSize,
+		report: &moderation.Service{Proxy: passing, CheckOutput: s.DevMode}, maxBlob: s.BlobUploadLimit, maxImport: s.MaxImportSize,
 		sync: &syncmethods.Service{
 			DB: store, Blobs: blobs, Firehose: hose, Hostname: s.PublicURL.Host, Now: time.Now,
 			Exports: export.New(store, s.DataDirectory, export.Bounds{}), Nodes: nodes,

@@ -4,9 +4,9 @@ import (
 	"context"
 
 	api "portico/api/bsky"
-	"portico/api/xrpc"
 )
 
-func (s *Service) NotificationRegisterPush(context.Context, *api.NotificationRegisterPushInput) error {
-	return xrpc.MethodNotImplemented()
+// NotificationRegisterPush passes the wish on to the service for push messages that it names.
+func (s *Service) NotificationRegisterPush(ctx context.Context, in *api.NotificationRegisterPushInput) error {
+	return s.push(ctx, in.ServiceDID)
 }

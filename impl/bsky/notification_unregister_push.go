@@ -4,9 +4,9 @@ import (
 	"context"
 
 	api "portico/api/bsky"
-	"portico/api/xrpc"
 )
 
-func (s *Service) NotificationUnregisterPush(context.Context, *api.NotificationUnregisterPushInput) error {
-	return xrpc.MethodNotImplemented()
+// NotificationUnregisterPush passes the wish on to the service for push messages that it names.
+func (s *Service) NotificationUnregisterPush(ctx context.Context, in *api.NotificationUnregisterPushInput) error {
+	return s.push(ctx, in.ServiceDID)
 }

@@ -17,8 +17,9 @@ type Policy struct {
 
 var _ api.Policy = Policy{}
 
+// ActorGetPreferences shows a taken-down account what is its own.
 func (p Policy) ActorGetPreferences() xrpc.Policy[xrpc.None] {
-	return xrpc.NotServed[xrpc.None]()
+	return withAppView[xrpc.None](p, p.Gate.OwnerOrModerator(token.Standard.With(token.Takendown)))
 }
 
 func (p Policy) ActorGetProfile() xrpc.Policy[api.ActorGetProfileParams] {
@@ -30,7 +31,7 @@ func (p Policy) ActorGetProfiles() xrpc.Policy[api.ActorGetProfilesParams] {
 }
 
 func (p Policy) ActorPutPreferences() xrpc.Policy[api.ActorPutPreferencesInput] {
-	return xrpc.NotServed[api.ActorPutPreferencesInput]()
+	return withAppView[api.ActorPutPreferencesInput](p, p.Gate.Session(token.Standard, auth.NotTakenDown))
 }
 
 func (p Policy) FeedGetActorLikes() xrpc.Policy[api.FeedGetActorLikesParams] {
@@ -42,12 +43,7 @@ func (p Policy) FeedGetAuthorFeed() xrpc.Policy[api.FeedGetAuthorFeedParams] {
 }
 
 func (p Policy) FeedGetFeed() xrpc.Policy[api.FeedGetFeedParams] {
-	if !p.AppView {
-		return xrpc.NotServed[api.FeedGetFeedParams]()
-	}
-	return xrpc.Policy[api.FeedGetFeedParams]{
-		Auth: p.Gate.Session(token.Standard, auth.NotTakenDown), Limits: xrpc.GlobalLimitOnly[api.FeedGetFeedParams](),
-	}
+	return withAppView[api.FeedGetFeedParams](p, p.Gate.Session(token.Standard, auth.NotTakenDown))
 }
 
 func (p Policy) FeedGetPostThread() xrpc.Policy[api.FeedGetPostThreadParams] {
@@ -59,11 +55,20 @@ func (p Policy) FeedGetTimeline() xrpc.Policy[api.FeedGetTimelineParams] {
 }
 
 func (p Policy) NotificationRegisterPush() xrpc.Policy[api.NotificationRegisterPushInput] {
-	return xrpc.NotServed[api.NotificationRegisterPushInput]()
+	return withAppView[api.NotificationRegisterPushInput](p, p.Gate.Session(token.Standard.With(token.SignupQueued), auth.NotTakenDown))
 }
 
 func (p Policy) NotificationUnregisterPush() xrpc.Policy[api.NotificationUnregisterPushInput] {
-	return xrpc.NotServed[api.NotificationUnregisterPushInput]()
+	return withAppView[api.NotificationUnregisterPushInput](p, p.Gate.Session(token.Standard, auth.NotTakenDown))
+}
+
+// withAppView has no limit of its own beside the global one. Without an app view the method
+// is not served.
+func withAppView[In any](p Policy, who xrpc.Authenticator) xrpc.Policy[In] {
+	if !p.AppView {
+		return xrpc.NotServed[In]()
+	}
+	return xrpc.Policy[In]{Auth: who, Limits: xrpc.GlobalLimitOnly[In]()}
 }
 
 // session lets any session of an account that is not taken down call what there is with an

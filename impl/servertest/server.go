@@ -268,7 +268,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	}
 	s.Bsky = &bsky.Service{DB: s.DB, Proxy: s.Proxy, PublicURL: Endpoint, Now: s.Now, Log: log}
 	s.Repo.Proxy = s.Proxy
-	s.Moderation = &moderation.Service{Proxy: s.Proxy}
+	s.Moderation = &moderation.Service{Proxy: s.Proxy, CheckOutput: true}
 	xo := xrpc.Options{
 		Logger: log, Now: s.Now, CheckOutput: true, Fallback: s.Proxy.Fallback, Version: "test", TrustedProxies: o.TrustedProxies,
 	}

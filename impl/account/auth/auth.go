@@ -72,6 +72,7 @@ const (
 	refreshKey
 	issuerKey
 	readingKey
+	moderatesKey
 )
 
 // Caller returns the account behind the access token of the request.
@@ -167,7 +168,9 @@ func (c Check) String() string {
 	return [...]string{"exists", "not taken down", "not deactivated"}[c]
 }
 
-func (c Check) verify(a *db.Account) error {
+// Verify returns the answer to somebody whose account does not meet c; a may be nil, for
+// none.
+func (c Check) Verify(a *db.Account) error {
 	switch {
 	case a == nil:
 		return AccountNotFound()
@@ -183,7 +186,7 @@ func (c Check) verify(a *db.Account) error {
 // nil, for none.
 func Active(a *db.Account) error {
 	for _, c := range []Check{Exists, NotTakenDown, NotDeactivated} {
-		if err := c.verify(a); err != nil {
+		if err := c.Verify(a); err != nil {
 			return err
 		}
 	}
@@ -233,7 +236,7 @@ func (s *session) Authenticate(ctx context.Context, c *xrpc.Call) (context.Conte
 		}
 	}
 	for _, check := range s.checks {
-		if err := check.verify(p.Account); err != nil {
+		if err := check.Verify(p.Account); err != nil {
 			return nil, err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	api "portico/api/atproto/moderation"
 	"portico/api/xrpc"
 	"portico/impl/account/auth"
+	"portico/impl/account/token"
 )
 
 // Policy says who may call each method of com.atproto.moderation.
@@ -11,6 +12,11 @@ type Policy struct{ Gate *auth.Gate }
 
 var _ api.Policy = Policy{}
 
+// CreateReport lets a taken-down account through: it may ask to be let in again. What it may
+// report is for the moderation service to say.
 func (p Policy) CreateReport() xrpc.Policy[api.CreateReportInput] {
-	return xrpc.NotServed[api.CreateReportInput]()
+	return xrpc.Policy[api.CreateReportInput]{
+		Auth:   p.Gate.Session(token.Standard.With(token.Takendown), auth.Exists),
+		Limits: xrpc.GlobalLimitOnly[api.CreateReportInput](),
+	}
 }

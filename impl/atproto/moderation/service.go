@@ -7,6 +7,11 @@ import (
 )
 
 // Service is the behaviour of com.atproto.moderation. It is safe for concurrent use.
-type Service struct{ Proxy *proxy.Proxy }
+type Service struct {
+	Proxy *proxy.Proxy
+	// CheckOutput holds what a moderation service answers against the lexicon; for
+	// development.
+	CheckOutput bool
+}
 
 var _ api.Service = (*Service)(nil)
