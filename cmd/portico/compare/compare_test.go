@@ -255,8 +255,8 @@ func (s *side) facts(st step, a *answer) map[string]string {
 		}
 	}
 	s.flattenArrivals(facts, st, a.arrivals)
-	if length := a.header.Get("Content-Length"); length != "" && len(a.arrivals) > 0 {
-		facts["header Content-Length"] = length // of what was passed on
+	if length := a.header.Get("Content-Length"); length != "" && len(a.arrivals) > 0 && a.status < 400 && a.header.Get("Atproto-Upstream-Lag") == "" {
+		facts["header Content-Length"] = length // of what was passed on as it is
 	}
 	if a.cut {
 		facts["cut"] = "yes"

@@ -77,13 +77,19 @@ const documentPath = "/.well-known/did.json"
 // that it is there. The document of a service offers everything that services do.
 func (v *services) serve(name string, w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
-	path, _, _ := strings.Cut(r.RequestURI, "?")
+	uri := r.RequestURI
+	path, _, _ := strings.Cut(uri, "?")
 	v.mu.Lock()
 	answer, ok := v.answers[name+" "+plainURI(r)]
 	if !ok {
 		answer, ok = v.answers[name+" "+path]
 	}
-	if path != documentPath {
+	hungUp := ok && slices.Contains(answer.headers, header{"Ends", "in the head"})
+	// Who was hung up on a connection that had been used before may try another one.
+	again := hungUp && slices.ContainsFunc(v.arrivals, func(a *arrival) bool {
+		return a.service == name && a.request.Method == r.Method && a.request.RequestURI == uri
+	})
+	if path != documentPath && !again {
 		v.arrivals = append(v.arrivals, &arrival{service: name, request: r, body: body, broken: err != nil})
 	}
 	v.mu.Unlock()
