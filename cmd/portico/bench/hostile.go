@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,10 +66,17 @@ var kinds = []hostile{
 		_, _, err := l.send(ctx, http.MethodGet, "com.atproto.identity.resolveDid?did=did:web:10.0.0.1", other(i), nil)
 		return err // the server does not ask there
 	}},
+	{silence, (*load).signUpMany, func(ctx context.Context, l *load, i int) error {
+		_, _, err := l.send(ctx, http.MethodGet, "app.bsky.graph.getLists", other(i), nil, "Authorization: Bearer "+l.tokens[i])
+		return err
+	}},
 	{"answers that nobody reads", nil, func(ctx context.Context, l *load, i int) error {
 		return l.hold(ctx, strings.Repeat("GET /openapi.json HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: "+other(i)+"\r\n\r\n", 300))
 	}},
 }
+
+// silence is the kind whose server has an app view that does not answer.
+const silence = "what an app view does not answer"
 
 const (
 	alice, mallory = "alice.bench.example.com", "mallory.bench.example.com"
@@ -100,7 +108,7 @@ var bomb = sync.OnceValue(func() []byte {
 type load struct {
 	*launch.Server
 	http    *http.Client
-	tokens  []string // refresh tokens, of each connection one
+	tokens  []string // of each connection one
 	over    time.Duration
 	asked   atomic.Int64
 	refused atomic.Int64 // with 429 or 503
@@ -111,7 +119,23 @@ type load struct {
 func runHostile(ctx context.Context, binary, dir string, env []string, d time.Duration, connections int) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "%d connections for %v\tuser's median\tuser's p99\tuser refused\tmemory\trequests\trefused\tERROR lines\t\n", connections, d)
+	silent, appView, err := startChild(ctx, "silent app view", "/")
+	if err != nil {
+		return err
+	}
+	defer appView.Kill()
+	pattern, err := regexp.Compile(*only)
+	if err != nil {
+		return err
+	}
 	for n, kind := range kinds {
+		if !pattern.MatchString(kind.name) {
+			continue
+		}
+		env := slices.Clone(env)
+		if kind.name == silence {
+			env = append(env, (&passing{appViewURL: silent}).env()...)
+		}
 		server, err := launch.StartServer(ctx, binary, fmt.Sprintf("%s/hostile-%d", dir, n), append(env, "PORTICO_TRUSTED_PROXIES=1")...)
 		if err != nil {
 			return err
@@ -272,6 +296,26 @@ func (l *load) makeAppPasswords() error {
 		if status, _, err := l.call(ctx, "createAppPassword", other(0), in, "Authorization: Bearer "+a.Access); err != nil || status != http.StatusOK {
 			return err // those are all that it may have
 		}
+	}
+	return nil
+}
+
+// signUpMany makes accounts enough for each connection to have something passed on.
+func (l *load) signUpMany() error {
+	a := new(account)
+	for i := range l.tokens {
+		if i%50 == 0 {
+			handle := fmt.Sprintf("person-%d.bench.example.com", i)
+			in := map[string]string{"handle": handle, "email": handle + "@example.com", "password": password}
+			status, answer, err := l.call(context.Background(), "createAccount", other(i/50), in)
+			if err != nil || status != http.StatusOK {
+				return fmt.Errorf("sign up: %d %s, %w", status, answer, err)
+			}
+			if err := json.Unmarshal(answer, a); err != nil {
+				return err
+			}
+		}
+		l.tokens[i] = a.Access
 	}
 	return nil
 }

@@ -57,7 +57,7 @@ var (
 	scale   = flag.Float64("scale", 1, "multiplies the number of requests")
 	workers = flag.Int("workers", 4, "keep-alive connections")
 
-	only = flag.String("only", "", "measure the methods alone whose names match this regular expression")
+	only = flag.String("only", "", "measure the methods, or the kinds of -hostile, alone whose names match this regular expression")
 	peer = flag.String("peer", "", "another portico binary, to measure beside this one, or the reference: cmd/portico/compare/reference.mjs")
 
 	sizes = flag.String("seed", "", "measure servers of some sizes instead, each so many accounts with so many records: 1x1000,1x100000,1x1000000,100x10,100000x10")

@@ -24,11 +24,11 @@ func newTransports(o Options) *transports {
 	// as many handshakes.
 	t.own.MaxIdleConnsPerHost = 512
 	t.own.IdleConnTimeout = 30 * time.Second
-	// Whoever names a thousand hosts leaves 64 connections here, for ten seconds. Many
-	// accounts may use a host of somebody else's, such as that of chat.
+	// Whoever names a thousand hosts leaves 64 connections here, for ten seconds. How many
+	// are used at a time is for others to bound, by account: here, whoever reads slowly would
+	// shut out all other accounts that use a host such as that of chat.
 	t.strange.MaxIdleConns = 64
 	t.strange.MaxIdleConnsPerHost = 16
-	t.strange.MaxConnsPerHost = 256
 	t.strange.IdleConnTimeout = 10 * time.Second
 	return t
 }
