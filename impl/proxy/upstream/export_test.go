@@ -2,6 +2,8 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"net"
 )
 
@@ -14,4 +16,10 @@ func (c *Client) Dial(dial func(ctx context.Context, network, address string) (n
 func (c *Client) CloseIdle() {
 	c.transports.own.CloseIdleConnections()
 	c.transports.strange.CloseIdleConnections()
+}
+
+// Trust makes c believe what certificates say that one of the test has signed.
+func (c *Client) Trust(roots *x509.CertPool) {
+	c.transports.own.TLSClientConfig = &tls.Config{RootCAs: roots}
+	c.transports.strange.TLSClientConfig = &tls.Config{RootCAs: roots}
 }
