@@ -27,7 +27,7 @@ type Service struct {
 	Domains *domain.Domains
 	Emails  *email.Rules
 	Now     func() time.Time
-	Rand    io.Reader // of suggestions
+	Rand    io.Reader // of suggestions; safe for concurrent use
 }
 
 var _ api.Service = (*Service)(nil)
