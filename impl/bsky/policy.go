@@ -31,7 +31,7 @@ func (p Policy) ActorGetProfiles() xrpc.Policy[api.ActorGetProfilesParams] {
 }
 
 func (p Policy) ActorPutPreferences() xrpc.Policy[api.ActorPutPreferencesInput] {
-	return withAppView[api.ActorPutPreferencesInput](p, p.Gate.Session(token.Standard, auth.NotTakenDown))
+	return session[api.ActorPutPreferencesInput](p)
 }
 
 func (p Policy) FeedGetActorLikes() xrpc.Policy[api.FeedGetActorLikesParams] {
@@ -43,7 +43,7 @@ func (p Policy) FeedGetAuthorFeed() xrpc.Policy[api.FeedGetAuthorFeedParams] {
 }
 
 func (p Policy) FeedGetFeed() xrpc.Policy[api.FeedGetFeedParams] {
-	return withAppView[api.FeedGetFeedParams](p, p.Gate.Session(token.Standard, auth.NotTakenDown))
+	return session[api.FeedGetFeedParams](p)
 }
 
 func (p Policy) FeedGetPostThread() xrpc.Policy[api.FeedGetPostThreadParams] {
@@ -59,7 +59,7 @@ func (p Policy) NotificationRegisterPush() xrpc.Policy[api.NotificationRegisterP
 }
 
 func (p Policy) NotificationUnregisterPush() xrpc.Policy[api.NotificationUnregisterPushInput] {
-	return withAppView[api.NotificationUnregisterPushInput](p, p.Gate.Session(token.Standard, auth.NotTakenDown))
+	return session[api.NotificationUnregisterPushInput](p)
 }
 
 // withAppView has no limit of its own beside the global one. Without an app view the method
@@ -71,13 +71,9 @@ func withAppView[In any](p Policy, who xrpc.Authenticator) xrpc.Policy[In] {
 	return xrpc.Policy[In]{Auth: who, Limits: xrpc.GlobalLimitOnly[In]()}
 }
 
-// session lets any session of an account that is not taken down call what there is with an
-// app view.
+// session is withAppView for any session of an account that is not taken down.
 func session[In any](p Policy) xrpc.Policy[In] {
-	if !p.AppView {
-		return xrpc.NotServed[In]()
-	}
-	return xrpc.Policy[In]{Auth: p.Gate.Session(token.Standard, auth.NotTakenDown), Limits: xrpc.GlobalLimitOnly[In]()}
+	return withAppView[In](p, p.Gate.Session(token.Standard, auth.NotTakenDown))
 }
 
 // loose is a policy that takes parameters as clients of old wrote them.
