@@ -479,3 +479,59 @@ func TestConnectionsKept(t *testing.T) {
 		})
 	}
 }
+
+// Large answers are read some at a time, however slowly hosts deal them out; small ones go
+// past them.
+func TestManyLargeAnswers(t *testing.T) {
+	inTime(t, upstream.Options{}, func(c net.Conn, r *bufio.Reader, connection int) {
+		for {
+			q, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			large := q.URL.Path == "/xrpc/large"
+			if !large {
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+				continue
+			}
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", 600<<10, strings.Repeat(" ", 600<<10-100))
+			for range 99 {
+				time.Sleep(time.Second)
+				if _, err := io.WriteString(c, " "); err != nil {
+					return
+				}
+			}
+		}
+	}, func(t *testing.T, c *upstream.Client) {
+		start := time.Now()
+		read := func(path string) error {
+			answer, err := c.Send(t.Context(), &upstream.Request{Verb: "GET", URL: "http://host.example/xrpc/" + path})
+			if err == nil {
+				_, err = c.Read(answer)
+			}
+			return err
+		}
+		ended := make(chan time.Duration, 20)
+		for range 20 {
+			go func() {
+				if err := read("large"); !errors.Is(err, upstream.ErrUnreachable) {
+					t.Error(err)
+				}
+				ended <- time.Since(start)
+			}()
+		}
+		synctest.Wait()
+		if err := read("small"); err != nil {
+			t.Error(err)
+		}
+		wantAfter(t, start, 0)
+		var after []time.Duration
+		for range 20 {
+			after = append(after, <-ended)
+		}
+		if after[11] != 5*time.Second || after[12] != 30*time.Second || after[19] != 30*time.Second {
+			t.Error(after)
+		}
+		time.Sleep(time.Minute)
+	})
+}

@@ -83,6 +83,7 @@ type Client struct {
 	o          Options
 	transports *transports
 	unpacking  chan struct{} // has one for each body that is being unpacked
+	large      chan struct{} // has one for each that is large and being read
 }
 
 // New returns a Client.
@@ -90,7 +91,7 @@ func New(o Options) *Client {
 	o.HeadersTimeout = cmp.Or(o.HeadersTimeout, 10*time.Second)
 	o.BodyTimeout = cmp.Or(o.BodyTimeout, 30*time.Second)
 	o.MaxAnswer = cmp.Or(o.MaxAnswer, 10<<20)
-	return &Client{o: o, transports: newTransports(o), unpacking: make(chan struct{}, 4)}
+	return &Client{o: o, transports: newTransports(o), unpacking: make(chan struct{}, 4), large: make(chan struct{}, largeAtATime)}
 }
 
 // Send passes r on and returns the answer to it when its header is there. It fails with
@@ -212,18 +213,56 @@ func (c *Client) parse(text string) (*target, error) {
 	return &target{u, c.transports.to(origin)}, nil
 }
 
+const (
+	// small is how large an answer may be that is read without waiting, in bytes, as it is
+	// sent and unpacked. Larger ones are read so many at a time, or hosts of strangers could
+	// fill the memory here; one waits for the others for some time.
+	small         = 512 << 10
+	largeAtATime  = 8
+	largePatience = 5 * time.Second
+)
+
+var errCrowded = errors.New("too many large answers at a time")
+
 // Read reads the body of a whole, unpacked, and closes it. It fails with [ErrUnreachable]
-// when that breaks off or is larger than Options.MaxAnswer.
+// when that breaks off or is larger than Options.MaxAnswer, and when it is larger than 512
+// KiB and there are too many of those, or comes too slowly for one.
 func (c *Client) Read(a *Answer) ([]byte, error) {
 	defer a.Body.Close()
-	text, err := io.ReadAll(a.Body)
-	if err == nil {
-		text, err = c.unpack(text, a.Header["Content-Encoding"], c.o.MaxAnswer)
-	}
+	text, err := c.read(a)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	return text, nil
+}
+
+func (c *Client) read(a *Answer) ([]byte, error) {
+	var sent bytes.Buffer
+	if _, err := io.CopyN(&sent, a.Body, small+1); err != nil && err != io.EOF {
+		return nil, err
+	}
+	encodings := a.Header["Content-Encoding"]
+	if most := min(small, c.o.MaxAnswer); int64(sent.Len()) <= most {
+		text, err := c.unpack(sent.Bytes(), encodings, most)
+		if !errors.Is(err, errTooLarge) || most == c.o.MaxAnswer {
+			return text, err
+		}
+	}
+	timeout := time.NewTimer(largePatience)
+	defer timeout.Stop()
+	select {
+	case c.large <- struct{}{}:
+		defer func() { <-c.large }()
+	case <-timeout.C:
+		return nil, errCrowded
+	}
+	// Nobody holds a place for longer than it may take to be silent.
+	end := time.AfterFunc(c.o.BodyTimeout, func() { a.Body.Close() })
+	defer end.Stop()
+	if _, err := sent.ReadFrom(a.Body); err != nil {
+		return nil, err
+	}
+	return c.unpack(sent.Bytes(), encodings, c.o.MaxAnswer)
 }
 
 // unpack is unpack, for few at a time: an encoding may take megabytes for some bytes.
