@@ -37,7 +37,7 @@ func TestStandardTargets(t *testing.T) {
 	for nsid := range strings.FieldsSeq(`
 		app.bsky.feed.getLikes chat.bsky.convo.listConvos tools.ozone.set.querySets tools.ozone.moderation.getRecords
 		tools.ozone.moderation.getrecord com.atproto.sync.requestCrawl com.atproto.sync.notifyOfUpdate
-		com.atproto.label.queryLabels com.atproto.temp.fetchLabels com.atproto.admin.searchAccounts com.example.unheardOf xy`) {
+		com.atproto.label.queryLabels com.atproto.temp.fetchLabels com.example.unheardOf xy`) {
 		ask(nsid)
 		if r := one(t, w.AppView); w.tokenOf(r.Request, w.alice.DID).Aud != "did:web:appview.example" {
 			t.Errorf("%s: token %+v", nsid, w.tokenOf(r.Request, w.alice.DID))

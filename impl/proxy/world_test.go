@@ -33,6 +33,16 @@ func newWorld(t *testing.T, change ...func(*servertest.Options)) world {
 	return world{s, s.SignUp("alice")}
 }
 
+// sub runs a subtest, which fails where something of the world does.
+func (w world) sub(t *testing.T, name string, f func(t *testing.T)) {
+	t.Helper()
+	defer func(before testing.TB) { w.TB = before }(w.TB)
+	t.Run(name, func(t *testing.T) {
+		w.TB = t
+		f(t)
+	})
+}
+
 // one is the only request that has reached u since it was asked last.
 func one(t *testing.T, u *servertest.Upstream) servertest.Asked {
 	t.Helper()

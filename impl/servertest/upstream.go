@@ -46,6 +46,16 @@ func (s *Server) NewUpstream(did syntax.DID, id string) *Upstream {
 	return u
 }
 
+// NewRaw starts a service until the test ends that answers as the test says, before it has
+// read a request's body, and publishes a document of did that names it under id. It returns
+// the value of an atproto-proxy header for it.
+func (s *Server) NewRaw(did syntax.DID, id string, answers http.HandlerFunc) string {
+	h := httptest.NewServer(answers)
+	s.Cleanup(h.Close)
+	s.PublishService(did, id, "Service", h.URL)
+	return proxy.Service{DID: did, ID: id}.String()
+}
+
 // Says is how it answers from now on.
 func (u *Upstream) Says(answers http.HandlerFunc) {
 	u.mu.Lock()
