@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/bluesky-social/indigo/atproto/syntax"
-
 	api "portico/api/bsky"
+	"portico/impl/answer"
 )
 
 // views shows posts, each as the JSON of a postView. Those who have to be asked for what
@@ -39,6 +38,6 @@ func (v *viewer) view(ctx context.Context, author *api.ActorProfileViewBasic, p 
 	return marshal(&api.FeedPostView{
 		URI: p.uri, CID: p.cid, Author: *author, Record: p.record, Embed: embed,
 		ReplyCount: none, RepostCount: none, LikeCount: none, QuoteCount: none,
-		IndexedAt: syntax.Datetime(p.indexedAt.UTC().Format(syntax.AtprotoDatetimeLayout)),
+		IndexedAt: answer.Datetime(p.indexedAt),
 	})
 }

@@ -174,7 +174,7 @@ func uriOf(name string, did syntax.DID) string {
 
 // at is a time of day, in seconds after the start.
 func at(second int) string {
-	return servertest.Start.Add(time.Duration(second) * time.Second).Format(syntax.AtprotoDatetimeLayout)
+	return servertest.Start.Add(time.Duration(second) * time.Second).Format("2006-01-02T15:04:05.000Z")
 }
 
 const bob, carol syntax.DID = "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb", "did:plc:cccccccccccccccccccccccc"
