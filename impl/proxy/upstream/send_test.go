@@ -251,7 +251,7 @@ func TestRefused(t *testing.T) {
 		{"an unknown encoding", "GET", "400 X\nContent-Encoding: zstd", said, upstream.Refused{400, "", "", "", ""}},
 		{"too large", "GET", "400 X", said + strings.Repeat(" ", 64<<10), upstream.Refused{400, "", "", "", ""}},
 		{"as large as may be", "GET", "400 X", said + strings.Repeat(" ", 64<<10-len(said)), upstream.Refused{400, "A", "b", "", ""}},
-		{"too large unpacked", "GET", "400 X\nContent-Encoding: br", pack(t, said+strings.Repeat(" ", 10<<20), "br"), upstream.Refused{400, "", "", "", ""}},
+		{"too large unpacked", "GET", "400 X\nContent-Encoding: br", pack(t, said+strings.Repeat(" ", 1<<20), "br"), upstream.Refused{400, "", "", "", ""}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := saying(t, "HTTP/1.1 "+tt.head+"\nConnection: close", tt.body)
