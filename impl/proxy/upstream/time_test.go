@@ -25,11 +25,10 @@ func inTime(t *testing.T, o upstream.Options, host func(c net.Conn, r *bufio.Rea
 	synctest.Test(t, func(t *testing.T) {
 		o.Private = true
 		c := upstream.New(o)
-		connections := 0
+		var connections atomic.Int32
 		c.Dial(func(context.Context, string, string) (net.Conn, error) {
-			connections++
 			here, there := net.Pipe()
-			n := connections
+			n := int(connections.Add(1))
 			go func() {
 				defer there.Close()
 				host(there, bufio.NewReader(there), n)

@@ -52,8 +52,8 @@ func TestUnpackedSize(t *testing.T) {
 		for _, tt := range []struct {
 			size int64
 			ok   bool
-		}{{1 << 20, true}, {1<<20 + 1, false}, {3 << 20, false}} {
-			text, err := unpack(packed(t, name, blanks(tt.size)), []string{name}, 1<<20)
+		}{{256 << 10, true}, {256<<10 + 1, false}, {3 << 20, false}} {
+			text, err := unpack(packed(t, name, blanks(tt.size)), []string{name}, 256<<10)
 			if (err == nil) != tt.ok || tt.ok && int64(len(text)) != tt.size {
 				t.Errorf("%s of %d: %d bytes, %v", name, tt.size, len(text), err)
 			}
