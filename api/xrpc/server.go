@@ -247,7 +247,8 @@ func (s *Server) log(c *Call, e echo.Context) {
 		slog.String("remote", c.IP.String()),
 	)
 	if c.err != nil {
-		attrs = append(attrs, slog.String("error", c.err.name()))
+		name := c.err.name()
+		attrs = append(attrs, slog.String("error", name[:min(len(name), 100)])) // another server may have chosen it
 		if c.err.Cause != nil {
 			attrs = append(attrs, slog.String("cause", c.err.Cause.Error()))
 		}

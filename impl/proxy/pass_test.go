@@ -471,3 +471,16 @@ func TestLog(t *testing.T) {
 		}
 	}
 }
+
+// What another service says may be long, and is not so in the log.
+func TestLogOfErrors(t *testing.T) {
+	w := newWorld(t)
+	long := strings.Repeat("x", 10_000)
+	w.AppView.Says(servertest.Answers(400, `{"error":"`+long+`","message":"`+long+`"}`))
+	before := len(w.Logged.String())
+	w.Refused(w.Get(query, w.alice.Access), 400, long, long)
+	w.Accepted(w.Get("com.atproto.server.describeServer"))
+	if n := len(w.Logged.String()) - before; n > 2000 {
+		t.Errorf("%d bytes of log for two requests", n)
+	}
+}
