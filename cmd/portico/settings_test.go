@@ -645,9 +645,9 @@ func TestPrintingShowsNoSecret(t *testing.T) {
 		secrets, environ = append(secrets, "shown-"+name), append(environ, name+"=shown-"+name)
 	}
 	for _, name := range []string{"PDS_REPORT_SERVICE_URL", "PDS_BSKY_APP_VIEW_URL", "PDS_MOD_SERVICE_URL", "PDS_DID_PLC_URL", "PDS_HOME_URL", "PDS_OAUTH_PROVIDER_URL"} {
-		secrets, environ = append(secrets, "user-"+name, "shown-"+name), append(environ, name+"=https://user-"+name+":shown-"+name+"@host.example/x")
+		secrets, environ = append(secrets, "user-"+name, "shown-"+name), append(environ, name+"=https://user-"+name+":shown-"+name+"@host.example")
 	}
-	environ = append(environ, "PDS_BSKY_APP_VIEW_DID=did:web:host.example", "PDS_MOD_SERVICE_DID=did:web:host.example")
+	environ = append(environ, "PDS_BSKY_APP_VIEW_DID=did:web:host.example", "PDS_MOD_SERVICE_DID=did:web:host.example", "PDS_REPORT_SERVICE_DID=did:web:host.example")
 	environ = append(environ, "PDS_BLOBSTORE_S3_BUCKET=bucket", "PDS_EMAIL_FROM_ADDRESS=Portico <pds@example.com>", "PDS_MODERATION_EMAIL_ADDRESS=mod@example.com", "PDS_PORT=3000")
 	s := mustRead(t, environ...)
 
