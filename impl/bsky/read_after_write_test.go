@@ -3,9 +3,13 @@ package bsky_test
 import (
 	"bytes"
 	"compress/gzip"
+	"compress/zlib"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/andybalholm/brotli"
 
 	"portico/impl/servertest"
 )
@@ -240,6 +244,59 @@ func TestCompressedAnswer(t *testing.T) {
 	}
 }
 
+// Whatever encoding a client accepts and the app view chooses, and however many lie on each
+// other, the answer is patched, and comes uncompressed.
+func TestPackedAnswersArePatched(t *testing.T) {
+	b := newBehind(t)
+	b.post("new")
+	for _, tt := range []struct{ accept, asked, encoding string }{
+		{"br", "identity;q=1,br;q=0.1", "br"},
+		{"br, identity;q=0", "br;q=0.1,*;q=0", "br"},
+		{"gzip", "identity;q=1,gzip;q=0.3", "gzip"},
+		{"deflate", "identity;q=1,deflate;q=0.2", "deflate"},
+		{"gzip, br", "identity;q=1,gzip;q=0.3,br;q=0.1", "gzip, br"},
+		{"identity", "identity;q=1", "br"}, // which was not asked for
+	} {
+		b.saysWith("feed.getTimeline", servertest.Answers(200, packed(feed(item("x", bob, 0, "")), tt.encoding), "Content-Encoding", tt.encoding))
+		b.AppView.Asked()
+		a := b.patched("feed.getTimeline", "Accept-Encoding: "+tt.accept)
+		if order(t, a) != "[new x]" || a.Header.Get("Content-Encoding") != "" {
+			t.Errorf("%s: %v %s", tt.accept, a.Header, a.Body)
+		}
+		if asked := b.AppView.Asked(); len(asked) != 1 || asked[0].Header.Get("Accept-Encoding") != tt.asked {
+			t.Errorf("%s: asked for %q", tt.accept, asked[0].Header["Accept-Encoding"])
+		}
+	}
+	// Where there is nothing to patch, it stays packed.
+	b.seen("zzzzzzzzzzzzz")
+	text := packed(feed(), "br")
+	b.saysWith("feed.getTimeline", servertest.Answers(200, text, "Content-Encoding", "br"))
+	a := b.ask("feed.getTimeline", "Accept-Encoding: br")
+	if b.asItCame(a, text); a.Header.Get("Content-Encoding") != "br" {
+		t.Errorf("as it came: %v", a.Header)
+	}
+}
+
+// packed is text in some encodings, the first below.
+func packed(text, encodings string) string {
+	for name := range strings.SplitSeq(encodings, ", ") {
+		var b bytes.Buffer
+		var w io.WriteCloser
+		switch name {
+		case "gzip":
+			w = gzip.NewWriter(&b)
+		case "deflate":
+			w = zlib.NewWriter(&b)
+		case "br":
+			w = brotli.NewWriter(&b)
+		}
+		io.WriteString(w, text)
+		w.Close()
+		text = b.String()
+	}
+	return text
+}
+
 // An answer that breaks off, or is larger than answers may be, is one that nobody got.
 func TestAnswerThatCannotBeRead(t *testing.T) {
 	b := newBehind(t)
@@ -250,7 +307,10 @@ func TestAnswerThatCannotBeRead(t *testing.T) {
 			w.Header().Set("Content-Length", "1000")
 			w.Write([]byte(`{"feed":[`))
 		},
-		"too large": servertest.Answers(200, `{"feed":[],"x":"`+strings.Repeat("x", 10<<20)+`"}`),
+		"not packed": servertest.Answers(200, feed(), "Content-Encoding", "br"),
+		"broken":     servertest.Answers(200, packed(feed(item("x", bob, 0, "")), "br")[:99], "Content-Encoding", "br"),
+		"unheard of": servertest.Answers(200, feed(), "Content-Encoding", "zstd"),
+		"too large":  servertest.Answers(200, `{"feed":[],"x":"`+strings.Repeat("x", 10<<20)+`"}`),
 	} {
 		b.saysWith("feed.getTimeline", answer)
 		if a := b.ask("feed.getTimeline"); a.Outcome() != `502 UpstreamFailure "unable to decode request body"` {
