@@ -49,12 +49,15 @@ func newBehind(t *testing.T, change ...func(*servertest.Options)) *behind {
 		}
 		answer(w, r)
 	})
-	b.first = b.write("app.bsky.feed.like", "", `{"subject":{"uri":"at://did:plc:aaaaaaaaaaaaaaaaaaaaaaaa/app.bsky.feed.post/3jui7kd54zh2y","cid":"`+someCID+`"},"createdAt":"2026-03-01T12:00:00.000Z"}`)
+	b.first = b.write("app.bsky.feed.like", "", someLike)
 	b.seen(b.first.Commit.Rev)
 	return b
 }
 
-const someCID = "bafyreidfayvfuwqa7qlnopdjiqrxzs6blmoeu4rujcjtnci5beludirz2a"
+const (
+	someCID  = "bafyreidfayvfuwqa7qlnopdjiqrxzs6blmoeu4rujcjtnci5beludirz2a"
+	someLike = `{"subject":{"uri":"at://did:plc:aaaaaaaaaaaaaaaaaaaaaaaa/app.bsky.feed.post/3jui7kd54zh2y","cid":"` + someCID + `"},"createdAt":"2026-03-01T12:00:00.000Z"}`
+)
 
 // seen is the revision that the app view says it has seen.
 func (b *behind) seen(rev string) {
@@ -73,15 +76,20 @@ func (b *behind) saysWith(method string, answer http.HandlerFunc) {
 }
 
 // write puts a record of alice, a second after what was before; key may be "".
-func (b *behind) write(collection, key, record string) (w written) {
+func (b *behind) write(collection, key, record string) written {
+	b.Helper()
+	return b.writeAs(b.alice, collection, key, record)
+}
+
+func (b *behind) writeAs(u servertest.User, collection, key, record string) (w written) {
 	b.Helper()
 	b.Advance(time.Second)
 	method := "createRecord"
-	in := map[string]any{"repo": b.alice.DID, "collection": collection, "record": json.RawMessage(record)}
+	in := map[string]any{"repo": u.DID, "collection": collection, "record": json.RawMessage(record)}
 	if key != "" {
 		method, in["rkey"] = "putRecord", key
 	}
-	b.Accepted(b.Post("com.atproto.repo."+method, string(servertest.Must(json.Marshal(in))), b.alice.Access)).Decode(b, &w)
+	b.Accepted(b.Post("com.atproto.repo."+method, string(servertest.Must(json.Marshal(in))), u.Access)).Decode(b, &w)
 	return w
 }
 
