@@ -21,15 +21,16 @@ const fuzzDID, fuzzCID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "bafyreidfayvfuwqa7
 
 // methods are the schemas and patches of all.
 var methods = []struct {
-	output *xrpc.Schema
-	apply  patch
+	output  *xrpc.Schema
+	apply   patch
+	inserts bool // and replaces nothing
 }{
-	{(*api.ActorGetProfileOutput)(nil).Schema(), patchProfile},
-	{(*api.ActorGetProfilesOutput)(nil).Schema(), patchProfiles},
-	{(*api.FeedGetActorLikesOutput)(nil).Schema(), patchActorLikes},
-	{(*api.FeedGetAuthorFeedOutput)(nil).Schema(), patchAuthorFeed},
-	{(*api.FeedGetTimelineOutput)(nil).Schema(), patchTimeline},
-	{(*api.FeedGetPostThreadOutput)(nil).Schema(), patchPostThread},
+	{(*api.ActorGetProfileOutput)(nil).Schema(), patchProfile, false},
+	{(*api.ActorGetProfilesOutput)(nil).Schema(), patchProfiles, false},
+	{(*api.FeedGetActorLikesOutput)(nil).Schema(), patchActorLikes, false},
+	{(*api.FeedGetAuthorFeedOutput)(nil).Schema(), patchAuthorFeed, false},
+	{(*api.FeedGetTimelineOutput)(nil).Schema(), patchTimeline, true},
+	{(*api.FeedGetPostThreadOutput)(nil).Schema(), patchPostThread, true},
 }
 
 // fuzzViewer is that of an account with a profile and posts, which reply to each other and to
@@ -98,8 +99,21 @@ func FuzzPatch(f *testing.F) {
 			if !json.Valid(text) || len(text) > len(body)+maxAdded {
 				t.Fatalf("%d: %s", i, text)
 			}
+			if m.inserts && !within(body, text) {
+				t.Fatalf("%d took something away: %s", i, text)
+			}
 		}
 	})
+}
+
+// within reports whether all of a is in b, in its order.
+func within(a, b []byte) bool {
+	for _, c := range b {
+		if len(a) > 0 && a[0] == c {
+			a = a[1:]
+		}
+	}
+	return len(a) == 0
 }
 
 // A thread that is made to cost much, with one post in it again and again, is patched in one
