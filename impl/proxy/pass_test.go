@@ -242,7 +242,9 @@ func TestAnswers(t *testing.T) {
 // A redirect is an answer: nobody goes there, and the client is not told where.
 func TestRedirect(t *testing.T) {
 	w := newWorld(t)
-	w.AppView.Says(func(rw http.ResponseWriter, r *http.Request) { http.Redirect(rw, r, "/xrpc/elsewhere", 302) })
+	w.AppView.Says(func(rw http.ResponseWriter, r *http.Request) {
+		http.Redirect(rw, r, "/xrpc/elsewhere", http.StatusFound)
+	})
 	response, _, err := w.do(w.request("GET", query, nil))
 	if err != nil || response.StatusCode != 302 || response.Header.Get("Location") != "" {
 		t.Errorf("%v, %v", response, err)
