@@ -16,8 +16,8 @@ import (
 	"strings"
 	"unicode/utf16"
 
-	"golang.org/x/crypto/argon2"
-	"golang.org/x/crypto/scrypt"
+	"portico/impl/account/password/argon2id"
+	"portico/impl/account/password/scrypt"
 )
 
 // Limits on the length of passwords, in UTF-16 code units (see [Length]).
@@ -45,6 +45,9 @@ type Params struct {
 	Threads uint8  // lanes; each hash is computed on one core all the same when it is 1
 }
 
+// area is how many KiB a hash works in: Memory, but for lanes that cannot share so little.
+func (p Params) area() uint32 { return uint32(argon2id.Blocks(p.Memory, p.Threads)) }
+
 // DefaultParams is the least cost that a production server should use.
 var DefaultParams = Params{Memory: 19 * 1024, Time: 2, Threads: 1}
 
@@ -60,34 +63,34 @@ type argonHash struct {
 	salt, key []byte
 }
 
-func newArgonHash(random io.Reader, p Params, password string) (argonHash, error) {
+func newArgonHash(a area, random io.Reader, p Params, password string) (argonHash, error) {
 	h := argonHash{params: p, salt: make([]byte, saltBytes)}
 	if _, err := io.ReadFull(random, h.salt); err != nil {
 		return argonHash{}, fmt.Errorf("make salt: %w", err)
 	}
-	h.key = h.derive(password, keyBytes)
+	h.key = h.derive(a, password, keyBytes)
 	return h, nil
 }
 
-func (h argonHash) derive(password string, size int) []byte {
-	return argon2.IDKey([]byte(password), h.salt, h.params.Time, h.params.Memory, h.params.Threads, uint32(size))
+func (h argonHash) derive(a area, password string, size int) []byte {
+	return argon2id.Key(a.blocks(), []byte(password), h.salt, h.params.Time, h.params.Memory, h.params.Threads, uint32(size))
 }
 
-func (h argonHash) matches(password string) bool {
-	return subtle.ConstantTimeCompare(h.key, h.derive(password, len(h.key))) == 1
+func (h argonHash) matches(a area, password string) bool {
+	return subtle.ConstantTimeCompare(h.key, h.derive(a, password, len(h.key))) == 1
 }
 
-func (h argonHash) cost() uint32 { return h.params.Memory }
+func (h argonHash) cost() uint32 { return h.params.area() }
 
 func (h argonHash) String() string {
 	enc := base64.RawStdEncoding.EncodeToString
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version,
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2id.Version,
 		h.params.Memory, h.params.Time, h.params.Threads, enc(h.salt), enc(h.key))
 }
 
 func parseArgonHash(stored string) (argonHash, bool) {
 	part := strings.Split(stored, "$")
-	if len(part) != 6 || part[0] != "" || part[1] != "argon2id" || part[2] != fmt.Sprintf("v=%d", argon2.Version) {
+	if len(part) != 6 || part[0] != "" || part[1] != "argon2id" || part[2] != fmt.Sprintf("v=%d", argon2id.Version) {
 		return argonHash{}, false
 	}
 	var h argonHash
@@ -124,16 +127,12 @@ type scryptHash struct {
 	key  []byte
 }
 
-func newScryptHash(salt, password string) scryptHash {
-	key, err := scrypt.Key([]byte(password), []byte(salt), scryptN, scryptR, 1, scryptKeyBytes)
-	if err != nil {
-		panic(err) // only for parameters that are out of range, and these are constants
-	}
-	return scryptHash{salt, key}
+func newScryptHash(a area, salt, password string) scryptHash {
+	return scryptHash{salt, scrypt.Key(a.words(), []byte(password), []byte(salt), scryptN, scryptR, scryptKeyBytes)}
 }
 
-func (h scryptHash) matches(password string) bool {
-	return subtle.ConstantTimeCompare(h.key, newScryptHash(h.salt, password).key) == 1
+func (h scryptHash) matches(a area, password string) bool {
+	return subtle.ConstantTimeCompare(h.key, newScryptHash(a, h.salt, password).key) == 1
 }
 
 func (h scryptHash) cost() uint32 { return scryptMemory }
@@ -154,8 +153,8 @@ func parseScryptHash(stored string) (scryptHash, bool) {
 
 // hash is a stored hash of either kind.
 type hash interface {
-	matches(password string) bool // the slow part
-	cost() uint32                 // KiB of memory that matches takes
+	matches(a area, password string) bool // the slow part
+	cost() uint32                         // KiB that a has at least
 }
 
 func parse(stored string) (hash, error) {

@@ -172,7 +172,7 @@ func TestHasherRunsAtMostConcurrency(t *testing.T) {
 		running, most := 0, 0
 		step := make(chan struct{})
 		for range 10 {
-			go h.run(t.Context(), Caller{}, cheap.Memory, func() {
+			go h.run(t.Context(), Caller{}, cheap.Memory, func(area) {
 				mu.Lock()
 				running++
 				most = max(most, running)
@@ -203,7 +203,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		if a, ok := h.(argonHash); ok && a.params.Memory <= 1024 && a.params.Time < 3 {
-			a.matches("x") // must not panic
+			a.matches(area{memory: make([]byte, a.cost()<<10)}, "x") // must not panic
 			if a.String() != stored {
 				t.Errorf("%s became %s", stored, a)
 			}

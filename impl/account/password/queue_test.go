@@ -101,7 +101,7 @@ func TestFloodHoldsUpNobodyElsewhere(t *testing.T) {
 				for i := range 120 {
 					go func() {
 						for ctx.Err() == nil {
-							if err := h.run(ctx, flood.from(i), 1, func() { <-hash }); errors.Is(err, ErrBusy) {
+							if err := h.run(ctx, flood.from(i), 1, func(area) { <-hash }); errors.Is(err, ErrBusy) {
 								return
 							}
 						}
@@ -111,7 +111,7 @@ func TestFloodHoldsUpNobodyElsewhere(t *testing.T) {
 				for range 5 { // whenever the victim comes
 					done := make(chan error, 1)
 					go func() {
-						done <- h.run(t.Context(), Caller{Address: "198.51.100.7"}, 1, func() { <-hash })
+						done <- h.run(t.Context(), Caller{Address: "198.51.100.7"}, 1, func(area) { <-hash })
 					}()
 					synctest.Wait()
 					for range 3 {
@@ -139,7 +139,7 @@ func TestHasherQueue(t *testing.T) {
 		h := NewHasher(Config{Rand: rand.Reader, Params: cheap, Concurrency: 1, Queue: 4})
 		// Someone hashes, for ever.
 		release := make(chan struct{})
-		go h.run(t.Context(), Caller{}, 1, func() { <-release })
+		go h.run(t.Context(), Caller{}, 1, func(area) { <-release })
 		synctest.Wait()
 
 		patient, impatient := make(chan error, 1), make(chan error, 1)

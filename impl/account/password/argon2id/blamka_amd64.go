@@ -1,0 +1,40 @@
+// Copyright 2017 The Go Authors. All rights reserved.
+// Use of this source code is governed by a BSD-style
+// license that can be found in the LICENSE file.
+
+//go:build amd64 && gc && !purego
+
+package argon2id
+
+import "golang.org/x/sys/cpu"
+
+var useSSE4 = cpu.X86.HasSSE41
+
+//go:noescape
+func mixBlocksSSE2(out, a, b, c *Block)
+
+//go:noescape
+func xorBlocksSSE2(out, a, b, c *Block)
+
+//go:noescape
+func blamkaSSE4(b *Block)
+
+func processBlock(out, in1, in2, scratch *Block) {
+	mixBlocksSSE2(scratch, in1, in2, &zero)
+	permuteSSE(scratch)
+	mixBlocksSSE2(out, in1, in2, scratch)
+}
+
+func processBlockXOR(out, in1, in2, scratch *Block) {
+	mixBlocksSSE2(scratch, in1, in2, &zero)
+	permuteSSE(scratch)
+	xorBlocksSSE2(out, in1, in2, scratch)
+}
+
+func permuteSSE(t *Block) {
+	if useSSE4 {
+		blamkaSSE4(t)
+	} else {
+		permute(t)
+	}
+}
