@@ -55,7 +55,7 @@ module: ## put the module under a path of your own, MODULE (example.com/you/port
 lexicons: ## bring lexicons/com/atproto to npm's @atproto/api, API (0.21.0) (needs Node 20 or newer and npm)
 	node lexicons/upstream.mjs $(API)
 
-bench: ## print the server's processor time per request, beside a bare echo handler's, or BENCHFLAGS='-hostile 10s' (needs Linux)
+bench: ## print the server's processor time per request, beside a floor server's, or BENCHFLAGS='-only refresh' (needs Linux)
 	go run ./cmd/portico/bench $(BENCHFLAGS)
 
 fuzz: ## run every fuzz target for FUZZTIME (20s)

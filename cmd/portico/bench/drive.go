@@ -2,90 +2,23 @@ package main
 
 import (
 	"bytes"
-	"cmp"
+	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
-	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
-
-	"portico/cmd/portico/launch"
 )
 
-// A target is one kind of work and the processor time that it has taken.
-type target struct {
-	name     string
-	bare     *target         // what it is compared with
-	process  *launch.Process // that works; nil: this one
-	workers  int             // 0: as many as the flag says
-	requests int
-	do       func(worker int) error
-	cpu      time.Duration
-	beside   func() (stop func(), err error) // what goes on meanwhile; may be nil
-}
-
-func (t *target) each() time.Duration { return t.cpu / time.Duration(t.requests) }
-
-// run does n requests and returns the processor time that they took.
-func (t *target) run(n int) (time.Duration, error) {
-	if t.beside != nil {
-		stop, err := t.beside()
-		if err != nil {
-			return 0, fmt.Errorf("%s: %w", t.name, err)
-		}
-		defer stop()
-	}
-	before, err := t.time()
-	if err != nil {
-		return 0, err
-	}
-	if err := spread(n, cmp.Or(t.workers, *workers), t.do); err != nil {
-		return 0, fmt.Errorf("%s: %w", t.name, err)
-	}
-	after, err := t.time()
-	return after - before, err
-}
-
-func (t *target) time() (time.Duration, error) {
-	if t.process != nil {
-		return t.process.CPU()
-	}
-	var u syscall.Rusage
-	err := syscall.Getrusage(syscall.RUSAGE_SELF, &u)
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), err
-}
-
-// share calls do n times, spread over the workers, until one fails.
-func share(n int, do func(worker int) error) error { return spread(n, *workers, do) }
-
-func spread(n, workers int, do func(worker int) error) error {
-	errs := make([]error, workers)
-	var left atomic.Int64
-	left.Store(int64(n))
-	var all sync.WaitGroup
-	for i := range errs {
-		all.Go(func() {
-			for left.Add(-1) >= 0 && errs[i] == nil {
-				errs[i] = do(i)
-			}
-		})
-	}
-	all.Wait()
-	return errors.Join(errs...)
-}
-
-// client drives the server and the bare handler. Every worker has accounts of its
-// own, which it takes in turns: many sessions of one account would not be what a
-// server sees.
+// client drives a server. Every worker has accounts of its own, which it takes in turns:
+// many sessions of one account would not be what a server sees.
 type client struct {
-	http         *http.Client
-	server, echo string
-	accounts     []accounts // of each worker
-	made         atomic.Int64
+	http     *http.Client
+	server   string
+	accounts []accounts // of each worker
+	made     atomic.Int64
 }
 
 type accounts struct {
@@ -106,12 +39,23 @@ type account struct {
 
 const password = "correct horse battery"
 
-func newClient(server, echo string) *client {
-	transport := &http.Transport{MaxIdleConnsPerHost: *workers, DisableCompression: true}
-	return &client{
-		http: &http.Client{Transport: transport, Timeout: time.Minute}, server: server, echo: echo,
-		accounts: make([]accounts, *workers),
+func newClient(server string, workers int) *client {
+	transport := &http.Transport{MaxIdleConnsPerHost: workers, DisableCompression: true}
+	return &client{http: &http.Client{Transport: transport, Timeout: time.Minute}, server: server, accounts: make([]accounts, workers)}
+}
+
+// divided is a client of other workers with the accounts of c.
+func (c *client) divided(workers int) *client {
+	d := newClient(c.server, workers)
+	n := 0
+	for _, of := range c.accounts {
+		for _, a := range of.list {
+			list := &d.accounts[n%workers].list
+			*list = append(*list, a)
+			n++
+		}
 	}
+	return d
 }
 
 // signUp makes n accounts.
@@ -124,7 +68,17 @@ func (c *client) turn(worker int) *account {
 	return a.list[a.next%len(a.list)]
 }
 
+// call asks for what is answered with 200, with a token unless that is empty.
 func (c *client) call(verb, url, token string, in, out any) error {
+	header := make(http.Header)
+	if token != "" {
+		header.Set("Authorization", "Bearer "+token)
+	}
+	return c.expect(http.StatusOK, verb, url, header, in, out)
+}
+
+// expect is call for an answer with any status.
+func (c *client) expect(status int, verb, url string, header http.Header, in, out any) error {
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
@@ -137,11 +91,9 @@ func (c *client) call(verb, url, token string, in, out any) error {
 	if err != nil {
 		return err
 	}
+	req.Header = header
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
-	}
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -152,7 +104,7 @@ func (c *client) call(verb, url, token string, in, out any) error {
 	if err != nil {
 		return err
 	}
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode != status {
 		return fmt.Errorf("%s %s answers %d %s", verb, url, resp.StatusCode, answer)
 	}
 	if out == nil {
@@ -168,14 +120,24 @@ type login struct {
 	Password   string `json:"password"`
 }
 
-func (c *client) bareGet(int) error { return c.call(http.MethodGet, c.echo+"/", "", nil, nil) }
-
-func (c *client) barePost(int) error {
-	return c.call(http.MethodPost, c.echo+"/", "", login{"person-1.bench.example.com", password}, nil)
-}
-
 func (c *client) describeServer(int) error {
 	return c.call(http.MethodGet, c.method("describeServer"), "", nil, nil)
+}
+
+func (c *client) health(int) error {
+	return c.call(http.MethodGet, c.server+"/xrpc/_health", "", nil, nil)
+}
+
+// unknownMethod is one that might be passed on, if somebody had signed in.
+func (c *client) unknownMethod(int) error {
+	return c.expect(http.StatusUnauthorized, http.MethodGet, c.server+"/xrpc/com.example.unknown", http.Header{}, nil, nil)
+}
+
+// badToken presents a token whose signature is wrong.
+func (c *client) badToken(worker int) error {
+	token := c.turn(worker).Access
+	header := http.Header{"Authorization": {"Bearer " + token[:len(token)-4] + "AAAA"}}
+	return c.expect(http.StatusBadRequest, http.MethodGet, c.method("getSession"), header, nil, nil)
 }
 
 func (c *client) getSession(worker int) error {
@@ -189,6 +151,28 @@ func (c *client) getServiceAuth(worker int) error {
 
 func (c *client) listAppPasswords(worker int) error {
 	return c.call(http.MethodGet, c.method("listAppPasswords"), c.turn(worker).Access, nil, nil)
+}
+
+// appPasswordsEach is how many each account has for listAppPasswords.
+const appPasswordsEach = 3
+
+func (c *client) createAppPasswords(a *account) error {
+	for n := range appPasswordsEach {
+		in := map[string]string{"name": fmt.Sprint("app ", n)}
+		if err := c.call(http.MethodPost, c.method("createAppPassword"), a.Access, in, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *client) createInviteCode(worker int) error {
+	in := struct {
+		Uses  int    `json:"useCount"`
+		Owner string `json:"forAccount"`
+	}{1, c.turn(worker).DID}
+	header := http.Header{"Authorization": {"Basic " + base64.StdEncoding.EncodeToString([]byte("admin:"+adminPassword))}}
+	return c.expect(http.StatusOK, http.MethodPost, c.method("createInviteCode"), header, in, nil)
 }
 
 func (c *client) checkAccountStatus(worker int) error {
@@ -208,6 +192,14 @@ func (c *client) refreshSession(worker int) error {
 func (c *client) createSession(worker int) error {
 	a := c.turn(worker)
 	return c.call(http.MethodPost, c.method("createSession"), "", login{a.Handle, password}, a)
+}
+
+// wrongPassword comes from another place each time: whoever guesses often is refused
+// before anything is hashed.
+func (c *client) wrongPassword(worker int) error {
+	from := fmt.Sprintf("2001:db8:%x:%x::1", rand.IntN(1<<16), rand.IntN(1<<16))
+	return c.expect(http.StatusUnauthorized, http.MethodPost, c.method("createSession"), http.Header{"X-Forwarded-For": {from}},
+		login{c.turn(worker).Handle, "wrong " + password}, nil)
 }
 
 func (c *client) createAccount(worker int) error {

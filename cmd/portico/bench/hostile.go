@@ -114,9 +114,10 @@ type load struct {
 	refused atomic.Int64 // with 429 or 503
 }
 
-// runHostile measures what one user sees who signs in every second for d beside so many
-// connections of each kind, on a server of its own each.
-func runHostile(ctx context.Context, binary, dir string, env []string, d time.Duration, connections int) error {
+// runHostile measures what one user sees who signs in every second beside -connections of
+// each kind for -hostile, on a server of its own each.
+func runHostile(ctx context.Context, binary, dir string, env []string, pattern *regexp.Regexp) error {
+	d, connections := *hostileTime, *connections
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "%d connections for %v\tuser's median\tuser's p99\tuser refused\tmemory\trequests\trefused\tERROR lines\t\n", connections, d)
 	silent, appView, err := startChild(ctx, "silent app view", "/")
@@ -124,10 +125,6 @@ func runHostile(ctx context.Context, binary, dir string, env []string, d time.Du
 		return err
 	}
 	defer appView.Kill()
-	pattern, err := regexp.Compile(*only)
-	if err != nil {
-		return err
-	}
 	for n, kind := range kinds {
 		if !pattern.MatchString(kind.name) {
 			continue
@@ -210,7 +207,7 @@ func (l *load) measure(ctx context.Context, kind hostile, connections int) (stri
 		}
 	}
 	slices.Sort(took)
-	return fmt.Sprintf("%s\t%s\t%d of %d\t%d MB\t%d\t%d\t%d", show(took[len(took)/2]), show(took[(99*len(took)+99)/100-1]), refused, len(took),
+	return fmt.Sprintf("%s\t%s\t%d of %d\t%d MB\t%d\t%d\t%d", show(float64(took[len(took)/2])), show(float64(took[(99*len(took)+99)/100-1])), refused, len(took),
 		memory>>20, l.asked.Load(), l.refused.Load(), strings.Count(strings.ReplaceAll(l.Log(), `"level":"ERROR"`, "level=ERROR"), "level=ERROR")), nil
 }
 

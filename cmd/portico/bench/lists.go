@@ -9,6 +9,7 @@ import (
 	mathrand "math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +35,7 @@ type lists struct {
 }
 
 // startLists starts the binary on a database that it fills.
-func startLists(ctx context.Context, binary, dir string, env []string, client *http.Client) (*lists, error) {
+func startLists(ctx context.Context, binary, dir string, env []string) (*lists, error) {
 	if err := fill(ctx, dir); err != nil {
 		return nil, fmt.Errorf("fill a database: %w", err)
 	}
@@ -42,7 +43,7 @@ func startLists(ctx context.Context, binary, dir string, env []string, client *h
 	if err != nil {
 		return nil, err
 	}
-	return &lists{server, client}, nil
+	return &lists{server, newClient("", *workers).http}, nil
 }
 
 func seededDID(n int) syntax.DID { return syntax.DID(fmt.Sprintf("did:plc:%024d", n)) }
@@ -97,60 +98,76 @@ func fill(ctx context.Context, dir string) error {
 // middle is how many pages a later page is away from the first. Every list has more.
 const middle = 9
 
-// targets are the lists, each of which is asked for requests times.
-func (c *lists) targets(requests int) ([]*target, error) {
-	var all []*target
+// infos asks for the accounts of some DIDs.
+const infos = "getAccountInfos, 100 DIDs"
+
+var listings = []struct{ name, namespace, query string }{
+	{"listAccounts, 100", operator, "listAccounts?limit=100"},
+	{"listAccounts, 500", operator, "listAccounts?limit=500"},
+	{"listAccounts, 100 active", operator, "listAccounts?status=active"},
+	{"listAccounts, 100 deactivated", operator, "listAccounts?status=deactivated"},
+	{"listAccounts, 100 by prefix of address", operator, "listAccounts?email=person-5"},
+	{"listAccounts, 100 at a domain", operator, "listAccounts?domain=" + hostname},
+	{"searchAccounts, 100", admin, "searchAccounts?limit=100"},
+	{"searchAccounts, 100 by prefix of address", admin, "searchAccounts?limit=100&email=person-5"},
+	{"getInviteCodes, 100 newest", admin, "getInviteCodes?limit=100&sort=recent"},
+	{"getInviteCodes, 500 newest", admin, "getInviteCodes?limit=500&sort=recent"},
+	{"getInviteCodes, 100 most used", admin, "getInviteCodes?limit=100&sort=usage"},
+	{"getInviteCodes, 500 most used", admin, "getInviteCodes?limit=500&sort=usage"},
+}
+
+// later is what the name of a list has when it is asked for a page far from the first.
+const later = ", a later page"
+
+// listRows are the rows of all lists.
+func listRows() []*row {
+	add := func(name string) *row { return &row{name: name, requests: scaled(100), workers: *workers} }
+	all := []*row{add(infos)}
+	for _, l := range listings {
+		all = append(all, add(l.name), add(l.name+later))
+	}
+	return all
+}
+
+// bind lets rows measure a server too.
+func (c *lists) bind(who string, rows []*row) error {
 	add := func(name string, do func() (items int, err error), want int) {
-		all = append(all, &target{name: name, process: c.Process, requests: requests, do: func(int) error {
+		i := slices.IndexFunc(rows, func(r *row) bool { return r.name == name })
+		if i < 0 {
+			return
+		}
+		rows[i].add(who, c.Process, func(int) error {
 			n, err := do()
 			if err == nil && n != want {
 				err = fmt.Errorf("%d items, want %d", n, want)
 			}
 			return err
-		}})
+		})
 	}
-	add("getAccountInfos, 100 DIDs", func() (int, error) {
+	add(infos, func() (int, error) {
 		dids := url.Values{}
 		for _, n := range mathrand.Perm(seeded)[:100] {
 			dids.Add("dids", seededDID(n).String())
 		}
 		return c.items(admin + "getAccountInfos?" + dids.Encode())
 	}, 100)
-	for _, list := range []struct{ name, namespace, query string }{
-		{"listAccounts, 100", operator, "listAccounts?limit=100"},
-		{"listAccounts, 500", operator, "listAccounts?limit=500"},
-		{"listAccounts, 100 active", operator, "listAccounts?status=active"},
-		{"listAccounts, 100 deactivated", operator, "listAccounts?status=deactivated"},
-		{"listAccounts, 100 by prefix of address", operator, "listAccounts?email=person-5"},
-		{"listAccounts, 100 at a domain", operator, "listAccounts?domain=bench.example.com"},
-		{"searchAccounts, 100", admin, "searchAccounts?limit=100"},
-		{"searchAccounts, 100 by prefix of address", admin, "searchAccounts?limit=100&email=person-5"},
-		{"getInviteCodes, 100 newest", admin, "getInviteCodes?limit=100&sort=recent"},
-		{"getInviteCodes, 500 newest", admin, "getInviteCodes?limit=500&sort=recent"},
-		{"getInviteCodes, 100 most used", admin, "getInviteCodes?limit=100&sort=usage"},
-		{"getInviteCodes, 500 most used", admin, "getInviteCodes?limit=500&sort=usage"},
-	} {
+	for _, list := range listings {
 		first := list.namespace + list.query
 		page, err := c.page(first)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		want, later := page.items(), first
+		want, far := page.items(), first
 		for range middle {
-			later = first + "&cursor=" + url.QueryEscape(page.Cursor)
-			if page, err = c.page(later); err != nil {
-				return nil, err
+			far = first + "&cursor=" + url.QueryEscape(page.Cursor)
+			if page, err = c.page(far); err != nil {
+				return err
 			}
 		}
-		for _, query := range []string{first, later} {
-			name := list.name
-			if query == later {
-				name += ", a later page"
-			}
-			add(name, func() (int, error) { return c.items(query) }, want)
-		}
+		add(list.name, func() (int, error) { return c.items(first) }, want)
+		add(list.name+later, func() (int, error) { return c.items(far) }, want)
 	}
-	return all, nil
+	return nil
 }
 
 // page is the answer to any of these lists, as far as it is looked at.

@@ -17,11 +17,9 @@ import (
 const (
 	// passingClients are the connections that ask for what is passed on.
 	passingClients = 64
-	// asUpstream is where the reverse proxy leads.
-	asUpstream = "PORTICO_BENCH_UPSTREAM"
-	appViewDID = "did:web:appview.bench.example.com"
-	passedOn   = "passed on, 20 kB, 64 connections"
-	passed     = "/xrpc/app.bsky.feed.getFeedGenerators?feeds=at://did:plc:abcdefghijklmnopqrstuvwx/app.bsky.feed.generator/all"
+	appViewDID     = "did:web:appview.bench.example.com"
+	passedOn       = "passed on, 20 kB, 64 connections"
+	passed         = "/xrpc/app.bsky.feed.getFeedGenerators?feeds=at://did:plc:abcdefghijklmnopqrstuvwx/app.bsky.feed.generator/all"
 )
 
 // appView answers everything with 20 kB of JSON at once.

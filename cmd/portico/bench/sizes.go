@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -32,6 +34,29 @@ func sizesOf(text string) (all []size, err error) {
 	return all, nil
 }
 
+// ofSizes measures servers of the sizes that -seed names, or makes the database of one.
+func ofSizes(ctx context.Context, binary, dir string, env []string, pattern *regexp.Regexp) error {
+	all, err := sizesOf(*sizes)
+	if err != nil {
+		return err
+	}
+	if *into == "" {
+		return runSizes(ctx, binary, dir, env, all, pattern)
+	}
+	if len(all) != 1 {
+		return errors.New("-into takes one size")
+	}
+	server, seeding, _, err := seededServer(ctx, binary, *into, env, all[0])
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%v in %s after %.1f s; serve it with\n", all[0], *into, seeding.Seconds())
+	for _, v := range env {
+		fmt.Println("  " + v)
+	}
+	return server.Stop()
+}
+
 // seededServer makes the database in dir as large as s says, and starts a server on it. It
 // returns how long the seeding and the start took.
 func seededServer(ctx context.Context, binary, dir string, env []string, s size) (_ *launch.Server, seeding, start time.Duration, err error) {
@@ -54,7 +79,7 @@ func seededServer(ctx context.Context, binary, dir string, env []string, s size)
 }
 
 // runSizes measures what requests cost on servers of some sizes, and what those take.
-func runSizes(ctx context.Context, binary, dir string, env []string, sizes []size) error {
+func runSizes(ctx context.Context, binary, dir string, env []string, sizes []size, pattern *regexp.Regexp) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	for i, s := range sizes {
 		data := filepath.Join(dir, s.String())
@@ -72,25 +97,24 @@ func runSizes(ctx context.Context, binary, dir string, env []string, sizes []siz
 			if err != nil {
 				return err
 			}
-			c := newClient(server.URL, "")
+			c := newClient(server.URL, *workers)
 			c.useSeeded(s)
 			targets := c.sizeTargets(server.Process)
-			if *only != "" {
-				if targets, err = matching(targets, *only); err != nil {
-					return err
-				}
-			}
 			head, line := "accounts x records\tseeding\tbytes/record\tstart\tmemory", fmt.Sprintf("%v\t%.1f s\t%d\t%v\t%d MB",
 				s, seeding.Seconds(), bytes/int64(max(1, s.accounts*s.records)), start.Round(time.Millisecond), idle>>20)
-			for _, t := range targets {
-				if t.cpu, err = t.run(max(1, t.requests/10)); err != nil { // to warm up
+			for _, r := range targets {
+				if !pattern.MatchString(r.name) {
+					continue
+				}
+				if _, err = r.targets[0].run(max(1, r.requests/10), r.workers); err != nil { // to warm up
 					return err
 				}
-				if t.cpu, err = t.run(t.requests); err != nil {
+				took, err := r.targets[0].run(r.requests, r.workers)
+				if err != nil {
 					return err
 				}
-				head += "\t" + t.name
-				line += "\t" + show(t.each())
+				head += "\t" + r.name
+				line += "\t" + show(took.each())
 			}
 			peak, err := server.PeakMemory()
 			if err != nil {
@@ -112,9 +136,11 @@ func runSizes(ctx context.Context, binary, dir string, env []string, sizes []siz
 	return w.Flush()
 }
 
-func (c *client) sizeTargets(p *launch.Process) (all []*target) {
+func (c *client) sizeTargets(p *launch.Process) (all []*row) {
 	add := func(name string, requests int, do func(worker int) error) {
-		all = append(all, &target{name: name, process: p, requests: scaled(requests), do: do})
+		r := &row{name: name, requests: scaled(requests), workers: *workers}
+		r.add(ofServer, p, do)
+		all = append(all, r)
 	}
 	add("createRecord", 2000, c.createRecord)
 	add("putRecord", 1000, c.putRecord)

@@ -7,100 +7,90 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
+	"sync"
 
 	"portico/cmd/portico/launch"
 )
 
-// A subject is a binary that is measured: a server for the methods of users, and one with
-// many accounts for the lists of operators. The zero subject is nobody's.
-type subject struct {
-	server *launch.Server
-	client *client // of the users
-	// reference says that it is no portico.
-	reference bool
-	lists     *lists
-	methods   []*target
-	pages     []*target
+// What all servers here are set to.
+const (
+	hostname      = "bench.example.com"
+	secret        = "f27f9ac1e1a17cd56cf6a3f1f5c2f8b3"
+	adminPassword = "9b1a2c63e7d84f50"
+)
+
+// environment are the settings of a server.
+func environment(directoryURL string) []string {
+	return []string{
+		"PDS_HOSTNAME=" + hostname, "PORTICO_BIND=127.0.0.1", "PORTICO_LOG_LEVEL=warn", "PDS_INVITE_REQUIRED=false",
+		"PDS_DID_PLC_URL=" + directoryURL, "PDS_JWT_SECRET=" + secret, "PDS_ADMIN_PASSWORD=" + adminPassword,
+		"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=5c1d9a4e0b7f38261a9d4c7e2f60b58313e8a7c6d5f4b3a2918070605f4e3d2c",
+		"PORTICO_KEY_ENCRYPTION_KEY=" + keyEncryptionKey,
+	}
 }
 
-// startSubject starts the server of a binary in dir. get and post are what its methods
-// are compared with.
-func startSubject(ctx context.Context, binary, dir string, env []string, get, post *target) (_ *subject, err error) {
-	s := new(subject)
-	defer func() {
-		if err != nil {
-			s.kill()
-		}
-	}()
-	if s.reference = strings.HasSuffix(binary, ".mjs"); s.reference {
-		s.server, err = startReference(ctx, binary, dir+"/data", env)
+// The programs that are measured.
+const (
+	ofServer = "server"
+	ofFloor  = "floor"
+	ofPeer   = "peer"
+)
+
+// isReference says whether a binary is the reference, and no portico.
+func isReference(binary string) bool { return strings.HasSuffix(binary, ".mjs") }
+
+// A subject is a server that is measured, with people on it.
+type subject struct {
+	*launch.Server
+	who    string
+	client *client
+
+	exports func() (*exporter, error) // the exporter, made when somebody asks for it first
+}
+
+// people is how many accounts a server has, enough for each of many connections.
+const people = manyConnections
+
+// newSubject lets people sign up at a server.
+func newSubject(who string, server *launch.Server) (*subject, error) {
+	s := &subject{Server: server, who: who, client: newClient(server.URL, *workers)}
+	s.exports = sync.OnceValues(s.newExporter)
+	return s, s.client.signUp(people)
+}
+
+// startSubject starts the server of a binary in dir.
+func startSubject(ctx context.Context, who, binary, dir string, env []string) (*subject, error) {
+	var server *launch.Server
+	var err error
+	if isReference(binary) {
+		server, err = startReference(ctx, binary, dir, env)
 	} else {
-		s.server, err = launch.StartServer(ctx, binary, dir+"/data", env...)
+		server, err = launch.StartServer(ctx, binary, dir, env...)
 	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", who, err)
 	}
-	c := newClient(s.server.URL, "")
-	if err := c.signUp(*workers * 25); err != nil {
-		return nil, err
+	s, err := newSubject(who, server)
+	if err != nil {
+		server.Kill()
+		return nil, fmt.Errorf("%s: %w", who, err)
 	}
-	add := func(name string, bare *target, requests int, do func(worker int) error) {
-		s.methods = append(s.methods, &target{name: name, bare: bare, process: s.server.Process, requests: scaled(requests), do: do})
-	}
-	add("describeServer", get, 20000, c.describeServer)
-	add("getSession", get, 20000, c.getSession)
-	add("getServiceAuth", get, 10000, c.getServiceAuth)
-	add("listAppPasswords", get, 10000, c.listAppPasswords)
-	add("checkAccountStatus", get, 4000, c.checkAccountStatus)
-	add("resolveHandle", get, 20000, c.resolveHandle)
-	add("refreshSession", post, 4000, c.refreshSession)
-	add("createSession", post, 300, c.createSession)
-	add("createAccount", post, 300, c.createAccount)
-	s.client = c
 	return s, nil
 }
 
-// startRepos makes the records that the methods of repositories need, which a former
-// server does not have.
-func (s *subject) startRepos(ctx context.Context, get, post *target) error {
-	c := s.client
-	e := &exporter{client: newClient(s.server.URL, "")}
-	e.made.Store(1_000_000) // other names
-	imports := scaled(40)
-	if err := errors.Join(e.signUp(*workers), e.fillUp(), e.prepareImports(imports + imports / *rounds), c.putBlob()); err != nil {
-		return err
+// startFloor starts the floor server.
+func startFloor(ctx context.Context, dir, synchronous, directoryURL string) (*subject, error) {
+	url, p, err := startChild(ctx, ofFloor, "/xrpc/_health", asDir+"="+dir, asSynchronous+"="+synchronous, asUpstream+"="+directoryURL)
+	if err != nil {
+		return nil, err
 	}
-	add := func(name string, bare *target, requests int, do func(worker int) error) {
-		s.methods = append(s.methods, &target{name: name, bare: bare, process: s.server.Process, requests: scaled(requests), do: do})
+	s, err := newSubject(ofFloor, &launch.Server{Process: p, URL: url, Data: dir})
+	if err != nil {
+		p.Kill()
+		return nil, fmt.Errorf("floor: %w", err)
 	}
-	add("createRecord", post, 4000, c.createRecord)
-	add("createRecord, 20 consumers", post, 1000, c.createRecord)
-	s.methods[len(s.methods)-1].beside = func() (func(), error) { return c.follow(ctx, consumers) }
-	add("putRecord", post, 2000, c.putRecord)
-	add("applyWrites, 10 creates", post, 1000, c.applyWrites)
-	add("deleteRecord", post, 2000, c.deleteRecord)
-	add("getRecord", get, 10000, c.getRecord)
-	add("listRecords, 50", get, 2000, e.listRecords)
-	add("uploadBlob, 100 kB", post, 500, c.uploadBlob)
-	add("getBlob, 100 kB", get, 2000, c.getBlob)
-	add("getRepo, 1,000 records", get, 200, e.getRepo)
-	s.methods = append(s.methods, &target{name: "importRepo, 1,000 records", bare: post, process: s.server.Process, requests: imports, do: e.importRepo})
-	add("firehose, 500 events again", get, 100, func(int) error { return c.readAgain(ctx, 500) })
-	return nil
-}
-
-// startPassing has the server asked for what it passes on, which a former one may not do.
-func (s *subject) startPassing(p *passing, through *target) {
-	do := p.by(s.server.URL, s.client)
-	if err := do(0); err != nil {
-		fmt.Fprintln(os.Stderr, "bench: not asked for what it passes on:", err)
-		return
-	}
-	s.methods = append(s.methods, &target{
-		name: passedOn, bare: through, process: s.server.Process, workers: passingClients, requests: scaled(20000), do: do,
-	})
+	return s, nil
 }
 
 // startReference starts the reference PDS, of which script is the one that make compare
@@ -121,62 +111,16 @@ func startReference(ctx context.Context, script, data string, env []string) (*la
 	}
 	s := &launch.Server{URL: fmt.Sprintf("http://localhost:%d", port), Data: data}
 	env = append(env, fmt.Sprintf("PDS_PORT=%d", port), "PDS_DATA_DIRECTORY="+data, "PDS_BLOBSTORE_DISK_LOCATION="+filepath.Join(data, "blobs"),
-		"PDS_SERVICE_HANDLE_DOMAINS=.bench.example.com", "NODE_ENV=production")
+		"PDS_SERVICE_HANDLE_DOMAINS=."+hostname, "NODE_ENV=production")
 	s.Process, err = launch.Start(ctx, s.URL+"/xrpc/_health", filepath.Dir(script), env, node, filepath.Base(script), "pds")
 	return s, err
 }
 
-// startLists starts the server with many accounts, which the database that this program
-// makes may be too new for.
-func (s *subject) startLists(ctx context.Context, binary, dir string, env []string) (err error) {
-	if s.lists, err = startLists(ctx, binary, dir+"/lists", env, newClient("", "").http); err != nil {
-		return err
-	}
-	s.pages, err = s.lists.targets(scaled(400))
-	return err
-}
+// withRecords lets there be n more records whose keys are known.
+func (s *subject) withRecords(n int) error { return share(n, s.client.createRecord) }
 
-// method is the target of a method that is there.
-func (s *subject) method(name string) *target {
-	return s.methods[slices.IndexFunc(s.methods, func(t *target) bool { return t.name == name })]
-}
-
-// heading is the heading of the columns about a peer, if it was measured.
-func heading(peer []*target) string {
-	if peer == nil {
-		return ""
-	}
-	return "peer\tserver ÷ peer\t"
-}
-
-// beside is the time of the same target of a peer, if there is one, and the ratio to it.
-func beside(t *target, peer []*target, i int) string {
-	if i >= len(peer) {
-		return ""
-	}
-	return fmt.Sprintf("%s\t%.2f\t", show(peer[i].each()), ratio(t.each(), peer[i].each()))
-}
-
-func (s *subject) kill() {
-	if s.server != nil {
-		s.server.Kill()
-	}
-	if s.lists != nil {
-		s.lists.Kill()
-	}
-}
-
-func (s *subject) stop() error {
-	var errs []error
-	if s.lists != nil {
-		errs = append(errs, s.lists.Stop())
-	}
-	switch {
-	case s.server == nil:
-	case s.reference: // which does not end well when it is asked to
-		s.server.Kill()
-	default:
-		errs = append(errs, s.server.Stop())
-	}
-	return errors.Join(errs...)
+func (s *subject) newExporter() (*exporter, error) {
+	e := &exporter{client: newClient(s.URL, *workers)}
+	e.made.Store(1_000_000) // other names
+	return e, errors.Join(e.signUp(*workers), e.fillUp(), e.prepareImports(imports + imports / *rounds))
 }

@@ -174,38 +174,53 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 // Log is what the program wrote so far.
 func (p *Process) Log() string { return p.log.String() }
 
-// CPU is the processor time, user and system, that the program has used so far, to a
-// hundredth of a second. It reads /proc, which only Linux has.
-func (p *Process) CPU() (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
+// CPU is the processor time, user and system, that the threads of the program have used so
+// far. Those of Go's programs hardly ever end. It reads /proc, which only Linux has.
+func (p *Process) CPU() (sum time.Duration, err error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
+	if err == nil && threads == nil {
+		err = fmt.Errorf("no threads in /proc/%d/task", p.cmd.Process.Pid)
 	}
-	// The name in parentheses may hold anything; the times are the 14th and 15th
-	// field, it is the second.
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("unexpected /proc/%d/stat: %q", p.cmd.Process.Pid, stat)
+	for _, path := range threads {
+		stat, err := os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) { // it ended just now
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		spent, _, _ := strings.Cut(string(stat), " ")
+		n, err := strconv.ParseInt(spent, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("unexpected %s: %q", path, stat)
+		}
+		sum += time.Duration(n)
 	}
-	user, err1 := strconv.ParseInt(fields[11], 10, 64)
-	system, err2 := strconv.ParseInt(fields[12], 10, 64)
-	const tick = time.Second / 100 // on every architecture that Go knows
-	return time.Duration(user+system) * tick, errors.Join(err1, err2)
+	return sum, err
 }
 
-// PeakMemory is the most bytes of memory that the program has had so far. It reads /proc.
-func (p *Process) PeakMemory() (int64, error) {
+// PeakMemory is the most bytes of memory that the program has had so far, or since
+// ForgetPeak. It reads /proc.
+func (p *Process) PeakMemory() (int64, error) { return p.Memory("VmHWM") }
+
+// Memory is a size in bytes that /proc/PID/status has, such as VmRSS.
+func (p *Process) Memory(name string) (int64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(status)) {
-		if size, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if size, ok := strings.CutPrefix(line, name+":"); ok {
 			n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(size), "kB")), 10, 64)
 			return n << 10, err
 		}
 	}
-	return 0, fmt.Errorf("no VmHWM in /proc/%d/status", p.cmd.Process.Pid)
+	return 0, fmt.Errorf("no %s in /proc/%d/status", name, p.cmd.Process.Pid)
+}
+
+// ForgetPeak lets PeakMemory begin again with what the program has now.
+func (p *Process) ForgetPeak() error {
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid), []byte("5"), 0)
 }
 
 // log may be read while it is written.

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"portico/cmd/portico/launch"
+)
+
+// A row is one kind of work, which several programs are given in the same way.
+type row struct {
+	name     string
+	requests int       // of each target, in all rounds together
+	workers  int       // connections
+	goal     float64   // how often the floor's time the server's may be; 0 for no goal
+	targets  []*target // the server's is the first
+}
+
+// A target is a program that does the work of a row.
+type target struct {
+	who     string // "server", "floor" or "peer"
+	process *launch.Process
+	do      func(worker int) error
+	beside  func() (stop func(), err error) // what goes on meanwhile; may be nil
+	samples []sample                        // of each round one
+}
+
+// A sample is what some requests took.
+type sample struct {
+	requests    int
+	cpu         time.Duration // of the program, user and system
+	wall        time.Duration // until all were answered
+	median, p99 time.Duration // until one was answered
+}
+
+func (s sample) each() float64 { return float64(s.cpu) / float64(s.requests) }
+func (s sample) rate() float64 { return float64(s.requests) / s.wall.Seconds() }
+
+func (r *row) add(who string, process *launch.Process, do func(worker int) error) *target {
+	t := &target{who: who, process: process, do: do}
+	r.targets = append(r.targets, t)
+	return t
+}
+
+// of is the target of a program, or nil.
+func (r *row) of(who string) *target {
+	i := slices.IndexFunc(r.targets, func(t *target) bool { return t.who == who })
+	if i < 0 {
+		return nil
+	}
+	return r.targets[i]
+}
+
+// warmUp lets every target do some requests. A peer that can't do them is left out, and
+// that is said by note.
+func (r *row) warmUp(note func(error)) error {
+	var failed error
+	r.targets = slices.DeleteFunc(r.targets, func(t *target) bool {
+		_, err := t.run(max(1, r.requests / *rounds / 10), r.workers)
+		if err != nil && t.who != "peer" {
+			failed = errors.Join(failed, fmt.Errorf("%s of the %s: %w", r.name, t.who, err))
+		} else if err != nil {
+			note(fmt.Errorf("%s is not asked of the peer: %w", r.name, err))
+		}
+		return err != nil
+	})
+	return failed
+}
+
+// measure lets every target do its part of a round, beginning with another one each time.
+func (r *row) measure(round int) error {
+	for i := range r.targets {
+		t := r.targets[(i+round)%len(r.targets)]
+		s, err := t.run(r.requests / *rounds, r.workers)
+		if err != nil {
+			return fmt.Errorf("%s of the %s in round %d: %w", r.name, t.who, round+1, err)
+		}
+		t.samples = append(t.samples, s)
+	}
+	return nil
+}
+
+// run does n requests.
+func (t *target) run(n, workers int) (s sample, err error) {
+	if t.beside != nil {
+		stop, err := t.beside()
+		if err != nil {
+			return s, err
+		}
+		defer stop()
+	}
+	before, err := t.process.CPU()
+	if err != nil {
+		return s, err
+	}
+	began := time.Now()
+	took := make([][]time.Duration, workers)
+	err = spread(n, workers, func(worker int) error {
+		began := time.Now()
+		err := t.do(worker)
+		took[worker] = append(took[worker], time.Since(began))
+		return err
+	})
+	if err != nil {
+		return s, err
+	}
+	s = sample{requests: n, wall: time.Since(began)}
+	after, err := t.process.CPU()
+	s.cpu = after - before
+	all := slices.Concat(took...)
+	slices.Sort(all)
+	s.median, s.p99 = all[len(all)/2], all[(99*len(all)+99)/100-1]
+	return s, err
+}
+
+// share calls do n times, spread over the workers, until one fails.
+func share(n int, do func(worker int) error) error { return spread(n, *workers, do) }
+
+func spread(n, workers int, do func(worker int) error) error {
+	errs := make([]error, workers)
+	var left atomic.Int64
+	left.Store(int64(n))
+	var all sync.WaitGroup
+	for i := range errs {
+		all.Go(func() {
+			for errs[i] == nil && left.Add(-1) >= 0 {
+				if errs[i] = do(i); errs[i] != nil {
+					left.Store(0)
+				}
+			}
+		})
+	}
+	all.Wait()
+	return cmp.Or(errs...) // one says enough
+}
+
+// A figure is what the rounds gave for one figure.
+type figure struct{ median, least, most float64 }
+
+func figureOf(values []float64) figure {
+	slices.Sort(values)
+	n := len(values)
+	return figure{(values[(n-1)/2] + values[n/2]) / 2, values[0], values[n-1]}
+}
+
+// figure is the median over the rounds, and the spread, of what a sample says.
+func (t *target) figure(of func(sample) float64) figure {
+	var values []float64
+	for _, s := range t.samples {
+		values = append(values, of(s))
+	}
+	return figureOf(values)
+}
+
+// over compares t with another target round by round: what the machine does to one round
+// it does to both.
+func (t *target) over(other *target, of func(sample) float64) figure {
+	var values []float64
+	for i, s := range t.samples {
+		values = append(values, of(s)/cmp.Or(of(other.samples[i]), 1))
+	}
+	return figureOf(values)
+}
