@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"database/sql"
 	"slices"
 	"strings"
 	"time"
@@ -203,7 +202,7 @@ func (q *queries) HandlesTaken(ctx context.Context, handles ...syntax.Handle) ([
 		for i := range args {
 			args[i] = some[min(i, len(some)-1)]
 		}
-		err := q.each(ctx, handlesTaken, args, func(row *sql.Rows) error {
+		err := q.each(ctx, handlesTaken, args, func(row scanner) error {
 			taken = append(taken, "")
 			return row.Scan((*string)(&taken[len(taken)-1]))
 		})

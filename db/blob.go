@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"database/sql"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -316,7 +315,7 @@ func (tx *Tx) DeleteBlobs(ctx context.Context, did syntax.DID, cids [][]byte) ([
 		return nil, nil
 	}
 	var deleted []Blob
-	err := tx.each(ctx, deleteBlobs, []any{did, list(&tx.queries, cids)}, func(row *sql.Rows) error {
+	err := tx.each(ctx, deleteBlobs, []any{did, list(&tx.queries, cids)}, func(row scanner) error {
 		var b Blob
 		err := row.Scan(&b.CID, orEmpty{&b.TempKey})
 		deleted = append(deleted, b)
@@ -332,7 +331,7 @@ func (tx *Tx) DeleteBlobs(ctx context.Context, did syntax.DID, cids [][]byte) ([
 // record names, and that are not taken down; the oldest first.
 func (q *queries) OldUploads(ctx context.Context, before time.Time, limit int) ([]BlobFile, error) {
 	var files []BlobFile
-	err := q.each(ctx, selectOldUploads, []any{before, limit}, func(row *sql.Rows) error {
+	err := q.each(ctx, selectOldUploads, []any{before, limit}, func(row scanner) error {
 		var f BlobFile
 		err := row.Scan((*string)(&f.DID), &f.TempKey)
 		files = append(files, f)
@@ -346,7 +345,7 @@ func (q *queries) OldUploads(ctx context.Context, before time.Time, limit int) (
 // locked the repository.
 func (tx *Tx) DeleteOldUploads(ctx context.Context, did syntax.DID, before time.Time, keys []string) ([]string, error) {
 	var deleted []string
-	err := tx.each(ctx, deleteOldUploads, []any{did, list(&tx.queries, keys), before}, func(row *sql.Rows) error {
+	err := tx.each(ctx, deleteOldUploads, []any{did, list(&tx.queries, keys), before}, func(row scanner) error {
 		var key string
 		err := row.Scan(&key)
 		deleted = append(deleted, key)
@@ -379,7 +378,7 @@ type BlobSum struct {
 // BlobSums returns the sums of those of some accounts that have any.
 func (q *queries) BlobSums(ctx context.Context, dids ...syntax.DID) (map[syntax.DID]BlobSum, error) {
 	sums := make(map[syntax.DID]BlobSum, len(dids))
-	err := q.each(ctx, sumBlobs, []any{list(q, dids)}, func(row *sql.Rows) error {
+	err := q.each(ctx, sumBlobs, []any{list(q, dids)}, func(row scanner) error {
 		var did string
 		var sum BlobSum
 		err := row.Scan(&did, &sum.Blobs, &sum.Bytes)
@@ -432,7 +431,7 @@ func (q *queries) spare(ctx context.Context, s *statement, files []BlobFile, som
 	default:
 		args = []any{dids, cids}
 	}
-	err = q.each(ctx, s, args, func(row *sql.Rows) error {
+	err = q.each(ctx, s, args, func(row scanner) error {
 		var n int
 		if err := row.Scan(&n); err != nil {
 			return err
@@ -509,7 +508,7 @@ func (tx *Tx) DeleteRecordBlobs(ctx context.Context, did syntax.DID, paths []str
 	}
 	gone := make(map[string]bool)
 	var cids [][]byte
-	err := tx.each(ctx, deleteRecordBlobs, []any{did, list(&tx.queries, paths)}, func(row *sql.Rows) error {
+	err := tx.each(ctx, deleteRecordBlobs, []any{did, list(&tx.queries, paths)}, func(row scanner) error {
 		var cid []byte
 		err := row.Scan(&cid)
 		if !gone[string(cid)] {
@@ -559,7 +558,7 @@ func (q *queries) NamedBlobsAfter(ctx context.Context, did syntax.DID, rev strin
 }
 
 func (q *queries) cids(ctx context.Context, s *statement, did syntax.DID, args ...any) (cids [][]byte, err error) {
-	err = q.each(ctx, s, append([]any{did}, args...), func(row *sql.Rows) error {
+	err = q.each(ctx, s, append([]any{did}, args...), func(row scanner) error {
 		var cid []byte
 		err := row.Scan(&cid)
 		cids = append(cids, cid)

@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"database/sql"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/uptrace/bun"
@@ -39,7 +38,7 @@ var (
 // Collections returns the collections of which an account has records, in bytewise order.
 func (q *queries) Collections(ctx context.Context, did syntax.DID) ([]string, error) {
 	var all []string
-	err := q.each(ctx, selectCollections, []any{did}, func(row *sql.Rows) error {
+	err := q.each(ctx, selectCollections, []any{did}, func(row scanner) error {
 		all = append(all, "")
 		return row.Scan(&all[len(all)-1])
 	})
@@ -53,7 +52,7 @@ func (q *queries) AccountsByCollection(ctx context.Context, collection string, a
 		return nil, nil
 	}
 	var all []syntax.DID
-	err := q.each(ctx, selectByCollection, []any{collection, after, limit}, func(row *sql.Rows) error {
+	err := q.each(ctx, selectByCollection, []any{collection, after, limit}, func(row scanner) error {
 		all = append(all, "")
 		return row.Scan((*string)(&all[len(all)-1]))
 	})

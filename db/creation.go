@@ -3,7 +3,6 @@ package db
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"errors"
 	"slices"
 	"time"
@@ -267,7 +266,7 @@ func (tx *Tx) ClaimUnfinished(
 	ctx context.Context, holder string, now, until time.Time, force bool, limit int,
 ) ([]Unfinished, error) {
 	var dids []string
-	err := tx.each(ctx, claimCreations, []any{now, number(force), holder, limit, until}, func(row *sql.Rows) error {
+	err := tx.each(ctx, claimCreations, []any{now, number(force), holder, limit, until}, func(row scanner) error {
 		var did string
 		err := row.Scan(&did)
 		dids = append(dids, did)

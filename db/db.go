@@ -100,9 +100,9 @@ type engine interface {
 	ping(ctx context.Context) error
 	// reader runs statements outside a transaction.
 	reader() runner
-	// write runs fn in one transaction, and what fn returns in one round trip with COMMIT,
-	// when fn returns no error. Where transactions are shared, an alone one is not.
-	write(ctx context.Context, alone bool, fn func(runner) (*lastStatement, error)) error
+	// write runs fn in one transaction, which it commits when fn returns no error. Where
+	// transactions are shared, an alone one is not.
+	write(ctx context.Context, alone bool, fn func(runner) error) error
 	// snapshot runs fn in one transaction that reads.
 	snapshot(ctx context.Context, fn func(runner) error) error
 	// retry says that a transaction failed because of others and may be run again.
@@ -114,15 +114,20 @@ type engine interface {
 // shape depends on the data.
 type runner interface {
 	exec(ctx context.Context, s *statement, args []any) (sql.Result, error)
-	query(ctx context.Context, s *statement, args []any) (*sql.Rows, error)
-	queryRow(ctx context.Context, s *statement, args []any) *sql.Row
+	query(ctx context.Context, s *statement, args []any) (rows, error)
+	queryRow(ctx context.Context, s *statement, args []any) scanner
 	bun() bun.IDB
 }
 
-// A lastStatement is what a transaction ends with.
-type lastStatement struct {
-	*statement
-	args []any
+// A scanner is a row: a *sql.Row, or what [rows] stand at.
+type scanner interface{ Scan(dest ...any) error }
+
+// rows are what *sql.Rows are.
+type rows interface {
+	scanner
+	Next() bool
+	Err() error
+	Close() error
 }
 
 // Open opens the database and brings its schema up to date, which is safe when
@@ -151,20 +156,20 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 
 // prepare brings the schema up to date, looks at what is there, and raises the event
 // counter, in the transaction of r.
-func prepare(ctx context.Context, e engine, r runner, seen *observer, c Config) (*lastStatement, error) {
+func prepare(ctx context.Context, e engine, r runner, seen *observer, c Config) error {
 	tx := &Tx{queries: queries{run: r, now: c.Now, seen: seen}, postgres: e.name() == postgresName}
 	if err := tx.migrate(ctx, e, c); err != nil {
-		return nil, fmt.Errorf("migrate: %w", err)
+		return fmt.Errorf("migrate: %w", err)
 	}
 	if c.Check != nil {
 		if err := c.Check(ctx, tx); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if err := tx.startSequence(ctx, c.SequenceStart); err != nil {
-		return nil, fmt.Errorf("start event sequence: %w", err)
+		return fmt.Errorf("start event sequence: %w", err)
 	}
-	return tx.last(ctx)
+	return tx.storeEvents(ctx)
 }
 
 // Close waits for a running write and closes the database. What is called afterwards
@@ -219,13 +224,13 @@ func (db *DB) WriteAlone(ctx context.Context, fn func(tx *Tx) error) error {
 
 func (db *DB) write(ctx context.Context, alone bool, fn func(tx *Tx) error) error {
 	var mailed, appended bool
-	once := func(run runner) (*lastStatement, error) {
+	once := func(run runner) error {
 		tx := &Tx{queries: queries{run: run, now: db.now, seen: db.seen}, postgres: !db.Exclusive()}
 		if err := fn(tx); err != nil {
-			return nil, err
+			return err
 		}
 		mailed, appended = tx.mailed, len(tx.events) > 0
-		return tx.last(ctx)
+		return tx.storeEvents(ctx)
 	}
 	for attempt := 1; ; attempt++ {
 		err := db.engine.write(ctx, alone, once)

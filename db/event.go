@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"time"
@@ -153,14 +152,14 @@ func (tx *Tx) AppendEvents(_ context.Context, e ...Event) error {
 	return nil
 }
 
-// last stores the events that were appended, or returns the statement that does. The
-// counter stays locked until the transaction ends, so it is the last thing that one does.
-func (tx *Tx) last(ctx context.Context) (*lastStatement, error) {
+// storeEvents stores the events that were appended. The counter stays locked until the
+// transaction ends, so it is the last thing that one does, in one round trip with COMMIT.
+func (tx *Tx) storeEvents(ctx context.Context) error {
 	if len(tx.events) == 0 {
-		return nil, nil
+		return nil
 	}
 	if !tx.postgres {
-		return nil, tx.storeEvents(ctx)
+		return tx.storeEventsSingly(ctx)
 	}
 	n := len(tx.events)
 	dids, kinds, bodies := make([]string, n), make([]string, n), make([][]byte, n)
@@ -169,10 +168,10 @@ func (tx *Tx) last(ctx context.Context) (*lastStatement, error) {
 		dids[i], kinds[i], bodies[i] = e.DID.String(), e.Kind, e.Body
 		cuts1[i], cuts2[i] = e.Cut1, e.Cut2
 	}
-	return &lastStatement{insertEvents, []any{micros(tx.now()), dids, kinds, bodies, cuts1, cuts2}}, nil
+	return tx.later(ctx, "append events", insertEvents, tx.now(), dids, kinds, bodies, cuts1, cuts2)
 }
 
-func (tx *Tx) storeEvents(ctx context.Context) error {
+func (tx *Tx) storeEventsSingly(ctx context.Context) error {
 	var last int64
 	var now time.Time
 	if err := tx.get(ctx, countEvents, []any{len(tx.events), tx.now()}, &last, &now); err != nil {
@@ -201,7 +200,7 @@ func (q *queries) Events(ctx context.Context, after int64, limit int) ([]Event, 
 // the page size bytes or more: it is at most one event larger than size.
 func (q *queries) EventPage(ctx context.Context, after int64, limit, size int) ([]Event, error) {
 	var page []Event
-	err := q.each(ctx, selectEventPage, []any{after, size, limit}, func(row *sql.Rows) error {
+	err := q.each(ctx, selectEventPage, []any{after, size, limit}, func(row scanner) error {
 		if size <= 0 {
 			return errEnough
 		}

@@ -2,17 +2,17 @@ package db
 
 import (
 	"context"
-	"database/sql"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/uptrace/bun"
 )
 
 // Query runs any statement that reads.
-func (db *DB) Query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
+func (db *DB) Query(ctx context.Context, text string, args ...any) (rows, error) {
 	return db.run.query(ctx, textStatement(text), args)
 }
 
@@ -67,8 +67,35 @@ func (tx *Tx) Exec(ctx context.Context, text string) error {
 }
 
 // Query runs any statement that reads.
-func (tx *Tx) Query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
+func (tx *Tx) Query(ctx context.Context, text string, args ...any) (rows, error) {
 	return tx.run.query(ctx, textStatement(text), args)
+}
+
+// Later is [Tx.later] of any statement.
+func (tx *Tx) Later(ctx context.Context, text string) error {
+	return tx.later(ctx, "test", textStatement(text))
+}
+
+// LaterTouching is Later of one that has to touch a row.
+func (tx *Tx) LaterTouching(ctx context.Context, text string) error {
+	return tx.later(ctx, "test", touching(ErrStale, func(b *builder) bun.Query { return b.NewRaw(text) }))
+}
+
+// Build runs a statement as bun's builder does.
+func (tx *Tx) Build(ctx context.Context, text string) error {
+	_, err := tx.run.bun().ExecContext(ctx, text)
+	return err
+}
+
+// ReadTogether reads the DID and the handle of an account, by two statements.
+func (q *queries) ReadTogether(ctx context.Context, did syntax.DID) (string, error) {
+	var one *Account
+	var many []Account
+	err := q.together(ctx, readOne(&one, selectAccountByDID, did), readMany(&many, selectAccountByDID, did))
+	if err != nil || one == nil {
+		return "", err
+	}
+	return one.DID.String() + " " + many[0].Handle.String(), nil
 }
 
 // WatchTexts returns a function that gives the statements that were run since the call,

@@ -157,7 +157,7 @@ func (t *turns) close() bool {
 
 // write runs fn in a transaction, which may be that of a group. What is undone because of
 // others runs again by itself, also what failed: it may have met what never came to be.
-func (e *sqliteEngine) write(ctx context.Context, alone bool, fn func(runner) (*lastStatement, error)) error {
+func (e *sqliteEngine) write(ctx context.Context, alone bool, fn func(runner) error) error {
 	if e.writer == nil {
 		return errReadOnly
 	}
@@ -168,7 +168,7 @@ func (e *sqliteEngine) write(ctx context.Context, alone bool, fn func(runner) (*
 	return err
 }
 
-func (e *sqliteEngine) attempt(ctx context.Context, alone bool, fn func(runner) (*lastStatement, error)) (err error) {
+func (e *sqliteEngine) attempt(ctx context.Context, alone bool, fn func(runner) error) (err error) {
 	g, err := e.turns.take(ctx, alone)
 	if err != nil {
 		return err
@@ -181,7 +181,7 @@ func (e *sqliteEngine) attempt(ctx context.Context, alone bool, fn func(runner) 
 }
 
 // join runs fn as a member of g.
-func (e *sqliteEngine) join(ctx context.Context, g *group, fn func(runner) (*lastStatement, error)) (err error) {
+func (e *sqliteEngine) join(ctx context.Context, g *group, fn func(runner) error) (err error) {
 	// From here to the end of fn: whoever is committed with others is not asked again.
 	if err := ctx.Err(); err != nil {
 		return err
@@ -215,7 +215,7 @@ func (e *sqliteEngine) join(ctx context.Context, g *group, fn func(runner) (*las
 			err = errors.Join(err, fmt.Errorf("roll back: %w", back))
 		}
 	}()
-	if _, err := fn(e.writer); err != nil {
+	if err := fn(e.writer); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {

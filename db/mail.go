@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"database/sql"
 	"math"
 	"time"
 
@@ -175,7 +174,7 @@ const choice = 64
 // time ran out is due again. No two holders get the same one.
 func (tx *Tx) ClaimMails(ctx context.Context, c MailClaim) ([]Mail, error) {
 	sending := map[string]int{}
-	err := tx.each(ctx, countSending, []any{c.Now}, func(row *sql.Rows) error {
+	err := tx.each(ctx, countSending, []any{c.Now}, func(row scanner) error {
 		var cause string
 		var n int
 		err := row.Scan(&cause, &n)
@@ -188,7 +187,7 @@ func (tx *Tx) ClaimMails(ctx context.Context, c MailClaim) ([]Mail, error) {
 	var chosen []int64
 	recipients := map[string]bool{}
 	choose := func(urgent, limit int) error {
-		return tx.each(ctx, lockDueMails, []any{urgent, c.Now}, func(row *sql.Rows) error {
+		return tx.each(ctx, lockDueMails, []any{urgent, c.Now}, func(row scanner) error {
 			var id int64
 			var recipient, cause string
 			if err := row.Scan(&id, &recipient, orEmpty{&cause}); err != nil {

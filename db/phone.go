@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"slices"
 	"time"
@@ -93,7 +92,7 @@ func (q *queries) PhoneAccounts(ctx context.Context, number []byte) (int, error)
 // phoneUses returns the slots that a number's accounts take, and how many accounts no
 // longer have it. One that is released meanwhile is counted twice rather than not.
 func (q *queries) phoneUses(ctx context.Context, number []byte) (slots []int, spent int, err error) {
-	err = q.each(ctx, selectPhoneSlots, []any{number}, func(row *sql.Rows) error {
+	err = q.each(ctx, selectPhoneSlots, []any{number}, func(row scanner) error {
 		var slot int
 		err := row.Scan(&slot)
 		slots = append(slots, slot)

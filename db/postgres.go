@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -63,7 +62,7 @@ func openPostgres(ctx context.Context, c Config, seen *observer, mailed chan<- s
 		}
 		return e, nil
 	}
-	if err := e.write(ctx, true, func(r runner) (*lastStatement, error) { return prepare(ctx, e, r, seen, c) }); err != nil {
+	if err := e.write(ctx, true, func(r runner) error { return prepare(ctx, e, r, seen, c) }); err != nil {
 		return nil, errors.Join(err, e.close())
 	}
 	e.wait.Go(func() { listen(listening, config, mailed, c.Logger) })
@@ -71,7 +70,7 @@ func openPostgres(ctx context.Context, c Config, seen *observer, mailed chan<- s
 }
 
 func (e *postgresEngine) name() string   { return postgresName }
-func (e *postgresEngine) reader() runner { return &pgRunner{on: e.db.DB, idb: e.db} }
+func (e *postgresEngine) reader() runner { return &pgPool{pgRunner{on: e.db.DB, idb: e.db}, e.db} }
 
 func (e *postgresEngine) ping(ctx context.Context) error { return e.db.PingContext(ctx) }
 
@@ -84,7 +83,7 @@ func (e *postgresEngine) retry(err error) bool {
 // context of the caller, who may have gone, does not end them half-way.
 const answerWithin = 30 * time.Second
 
-func (e *postgresEngine) write(ctx context.Context, _ bool, fn func(runner) (*lastStatement, error)) (err error) {
+func (e *postgresEngine) write(ctx context.Context, _ bool, fn func(runner) error) (err error) {
 	if e.readOnly {
 		return errReadOnly
 	}
@@ -93,27 +92,28 @@ func (e *postgresEngine) write(ctx context.Context, _ bool, fn func(runner) (*la
 		return fmt.Errorf("begin: %w", err)
 	}
 	defer conn.Close() // it says no more than whether a statement that failed has closed it
-	if err := e.run(ctx, conn, begin); err != nil {
+	t, err := newPgTx(conn, e.seen)
+	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	committed := false
 	defer func() { // also when fn panics
-		if committed {
-			return
+		if !t.begun() {
+			return // or it is over: also with its connection
 		}
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWithin)
 		defer cancel()
-		back := e.run(ending, conn, rollback)
-		// With its connection a transaction is over.
-		if back != nil && !errors.Is(back, sql.ErrConnDone) && !errors.Is(back, pgconn.ErrConnClosed) {
+		if back := t.rollback(ending); back != nil {
 			err = errors.Join(err, fmt.Errorf("roll back: %w", back))
 		}
 	}()
-	last, err := fn(&pgRunner{on: conn.Conn, idb: conn})
+	err = fn(t)
+	if t.failed != nil {
+		err = t.failed
+	}
 	if err != nil {
-		if gone := ctx.Err(); gone != nil && errors.Is(err, driver.ErrBadConn) {
-			// So the driver calls what it did not send because the context had ended.
-			err = fmt.Errorf("%w: %w", gone, err)
+		if over := ctx.Err(); over != nil && t.driver.IsClosed() && !errors.Is(err, over) {
+			// The driver has closed the connection because the context had ended.
+			err = fmt.Errorf("%w: %w", over, err)
 		}
 		return err
 	}
@@ -122,53 +122,10 @@ func (e *postgresEngine) write(ctx context.Context, _ bool, fn func(runner) (*la
 	}
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWithin)
 	defer cancel()
-	if last != nil {
-		err = e.runAndCommit(ending, conn, last)
-	} else {
-		err = e.run(ending, conn, commit)
-	}
-	if err != nil {
+	if err := t.commit(ending); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	committed = true
 	return nil
-}
-
-// runAndCommit runs a statement and COMMIT in one round trip, so that what the statement
-// locks is not locked while the answer to it travels. Where the statement fails there is no
-// COMMIT.
-func (e *postgresEngine) runAndCommit(ctx context.Context, conn bun.Conn, last *lastStatement) error {
-	for _, s := range []*statement{last.statement, commit} {
-		defer e.seen.end(s, e.seen.begin(s))
-	}
-	return conn.Raw(func(driverConn any) (err error) {
-		var batch pgx.Batch
-		batch.Queue(last.postgres(), last.args...)
-		batch.Queue(commit.postgres())
-		results := driverConn.(*stdlib.Conn).Conn().SendBatch(ctx, &batch)
-		defer func() { err = cmp.Or(err, results.Close()) }()
-		if _, err := results.Exec(); err != nil {
-			return sentinel(err)
-		}
-		tag, err := results.Exec()
-		if err == nil && tag.String() != "COMMIT" {
-			return pgx.ErrTxCommitRollback
-		}
-		return err
-	})
-}
-
-// run runs a statement without parameters. A COMMIT of a transaction in which a
-// statement failed does nothing but answer ROLLBACK, which is an error here.
-func (e *postgresEngine) run(ctx context.Context, conn bun.Conn, s *statement) error {
-	defer e.seen.end(s, e.seen.begin(s))
-	return conn.Raw(func(driverConn any) error {
-		tag, err := driverConn.(*stdlib.Conn).Conn().Exec(ctx, s.postgres())
-		if err == nil && s == commit && tag.String() != "COMMIT" {
-			return pgx.ErrTxCommitRollback
-		}
-		return err
-	})
 }
 
 func (e *postgresEngine) close() error {
@@ -209,8 +166,8 @@ func listen(ctx context.Context, config *pgx.ConnConfig, mailed chan<- struct{},
 	}
 }
 
-// pgRunner runs statements on the pool or on the connection of a transaction. The
-// driver prepares each text once for each connection.
+// pgRunner runs statements on the pool, or in a transaction that reads. The driver prepares
+// each text once for each connection.
 type pgRunner struct {
 	on interface {
 		ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
@@ -224,12 +181,33 @@ func (r *pgRunner) exec(ctx context.Context, s *statement, args []any) (sql.Resu
 	return r.on.ExecContext(ctx, s.postgres(), args...)
 }
 
-func (r *pgRunner) query(ctx context.Context, s *statement, args []any) (*sql.Rows, error) {
+func (r *pgRunner) query(ctx context.Context, s *statement, args []any) (rows, error) {
 	return r.on.QueryContext(ctx, s.postgres(), args...)
 }
 
-func (r *pgRunner) queryRow(ctx context.Context, s *statement, args []any) *sql.Row {
+func (r *pgRunner) queryRow(ctx context.Context, s *statement, args []any) scanner {
 	return r.on.QueryRowContext(ctx, s.postgres(), args...)
+}
+
+// pgPool is a pgRunner on the pool.
+type pgPool struct {
+	pgRunner
+	pool *bun.DB
+}
+
+func (r *pgPool) together(ctx context.Context, reads []read) error {
+	conn, err := r.pool.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return conn.Raw(func(driverConn any) error {
+		var batch pgx.Batch
+		for _, r := range reads {
+			batch.Queue(r.postgres(), r.args...)
+		}
+		return readAll(driverConn.(*stdlib.Conn).Conn().SendBatch(ctx, &batch), reads)
+	})
 }
 
 func (r *pgRunner) bun() bun.IDB { return r.idb }

@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"database/sql"
 	"math"
 	"time"
 
@@ -171,7 +170,7 @@ func (q *queries) recordPage(ctx context.Context, s *statement, bytes int, args 
 	}
 	var page []Record
 	sum := 0
-	err := q.each(ctx, s, args, func(row *sql.Rows) error {
+	err := q.each(ctx, s, args, func(row scanner) error {
 		if sum >= bytes {
 			return errEnough
 		}

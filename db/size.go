@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"database/sql"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/uptrace/bun"
@@ -21,7 +20,7 @@ var selectRecordCounts = prepared(func(b *builder) bun.Query {
 // Sizes returns the sizes of some accounts. It reads the rows of all their blobs.
 func (q *queries) Sizes(ctx context.Context, dids ...syntax.DID) (map[syntax.DID]Size, error) {
 	sizes := make(map[syntax.DID]Size, len(dids))
-	err := q.each(ctx, selectRecordCounts, []any{list(q, dids)}, func(row *sql.Rows) error {
+	err := q.each(ctx, selectRecordCounts, []any{list(q, dids)}, func(row scanner) error {
 		var did string
 		var s Size
 		err := row.Scan(&did, &s.Records)

@@ -50,14 +50,14 @@ func (r *liteSnapshot) exec(context.Context, *statement, []any) (sql.Result, err
 	return nil, errors.New("write in a snapshot")
 }
 
-func (r *liteSnapshot) query(ctx context.Context, s *statement, args []any) (*sql.Rows, error) {
+func (r *liteSnapshot) query(ctx context.Context, s *statement, args []any) (rows, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	return r.tx.Tx.QueryContext(context.Background(), s.lite(), args...)
 }
 
-func (r *liteSnapshot) queryRow(ctx context.Context, s *statement, args []any) *sql.Row {
+func (r *liteSnapshot) queryRow(ctx context.Context, s *statement, args []any) scanner {
 	if ctx.Err() == nil {
 		ctx = context.Background()
 	}
@@ -120,7 +120,7 @@ func (s *Snapshot) BlocksNamed(ctx context.Context, did syntax.DID, names [][]by
 
 func (s *Snapshot) blocks(ctx context.Context, visit func(cid, data []byte) error, by *statement, args ...any) error {
 	var cid, data sql.RawBytes
-	return s.each(ctx, by, args, func(row *sql.Rows) error {
+	return s.each(ctx, by, args, func(row scanner) error {
 		if err := row.Scan(&cid, &data); err != nil {
 			return err
 		}

@@ -77,7 +77,7 @@ func openSQLite(ctx context.Context, c Config, seen *observer) (_ *sqliteEngine,
 	if e.writer, err = newLiteWriter(conn); err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
-	if err := e.write(ctx, true, func(r runner) (*lastStatement, error) { return prepare(ctx, e, r, seen, c) }); err != nil {
+	if err := e.write(ctx, true, func(r runner) error { return prepare(ctx, e, r, seen, c) }); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	e.readers, err = openLite(path, seen, cmp.Or(c.MaxConns, 4), append(pragmas, "query_only(1)"))
@@ -250,7 +250,7 @@ func (w *liteWriter) exec(_ context.Context, s *statement, args []any) (sql.Resu
 	return p.ExecContext(context.Background(), args...)
 }
 
-func (w *liteWriter) query(_ context.Context, s *statement, args []any) (*sql.Rows, error) {
+func (w *liteWriter) query(_ context.Context, s *statement, args []any) (rows, error) {
 	if err := w.weigh(args); err != nil {
 		return nil, err
 	}
@@ -261,7 +261,7 @@ func (w *liteWriter) query(_ context.Context, s *statement, args []any) (*sql.Ro
 	return p.QueryContext(context.Background(), args...)
 }
 
-func (w *liteWriter) queryRow(_ context.Context, s *statement, args []any) *sql.Row {
+func (w *liteWriter) queryRow(_ context.Context, s *statement, args []any) scanner {
 	if err := w.weigh(args); err != nil {
 		return w.closed.DB.QueryRowContext(context.Background(), s.lite())
 	}
@@ -292,7 +292,7 @@ func (r *liteReader) exec(context.Context, *statement, []any) (sql.Result, error
 	return nil, errors.New("write outside a transaction")
 }
 
-func (r *liteReader) query(ctx context.Context, s *statement, args []any) (*sql.Rows, error) {
+func (r *liteReader) query(ctx context.Context, s *statement, args []any) (rows, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -303,7 +303,7 @@ func (r *liteReader) query(ctx context.Context, s *statement, args []any) (*sql.
 	return p.QueryContext(context.Background(), args...)
 }
 
-func (r *liteReader) queryRow(ctx context.Context, s *statement, args []any) *sql.Row {
+func (r *liteReader) queryRow(ctx context.Context, s *statement, args []any) scanner {
 	p, err := r.stmts.get(s, r.db.DB.PrepareContext)
 	if err != nil || ctx.Err() != nil {
 		return r.db.DB.QueryRowContext(ctx, s.lite(), args...)

@@ -35,6 +35,19 @@ func (o optional) Scan(src any) error {
 	return err
 }
 
+// truth scans a number into a truth.
+type truth bool
+
+// Scan implements [database/sql.Scanner].
+func (b *truth) Scan(src any) error {
+	n, ok := src.(int64)
+	if !ok {
+		return fmt.Errorf("truth of type %T", src)
+	}
+	*b = n != 0
+	return nil
+}
+
 // stored is t as it comes back from the database.
 func stored(t time.Time) time.Time { return time.UnixMicro(t.UnixMicro()).UTC() }
 

@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"reflect"
@@ -26,6 +25,7 @@ import (
 // times for a large value. So that is left to shapes that depend on the data.
 type statement struct {
 	lite, postgres func() string
+	unmet          error // see [touching]
 }
 
 // The statements that begin and end transactions, for which the builder has no words.
@@ -207,6 +207,11 @@ func place(f *schema.Field, pointer reflect.Value) any {
 		return (*stamp)(p)
 	case **time.Time:
 		return optional{p}
+	case *bool:
+		if f.UserSQLType == "integer" {
+			return (*truth)(p)
+		}
+		return p
 	case *string:
 		text = p
 	case *syntax.DID:
@@ -297,7 +302,7 @@ func (q *queries) exists(ctx context.Context, s *statement, args ...any) (bool, 
 var errEnough = errors.New("enough rows")
 
 // each calls scan with every row of a statement, or until it has enough.
-func (q *queries) each(ctx context.Context, s *statement, args []any, scan func(row *sql.Rows) error) error {
+func (q *queries) each(ctx context.Context, s *statement, args []any, scan func(row scanner) error) error {
 	defer q.seen.end(s, q.seen.begin(s))
 	rows, err := q.run.query(ctx, s, parameters(args))
 	if err != nil {
@@ -326,7 +331,7 @@ func one[T any](ctx context.Context, q *queries, s *statement, args ...any) (*T,
 // many returns the rows of a statement that selects the columns of a model.
 func many[T any](ctx context.Context, q *queries, s *statement, args ...any) ([]T, error) {
 	var rows []T
-	err := q.each(ctx, s, args, func(row *sql.Rows) error {
+	err := q.each(ctx, s, args, func(row scanner) error {
 		rows = append(rows, *new(T))
 		return row.Scan(places(&rows[len(rows)-1])...)
 	})
