@@ -306,5 +306,5 @@ func (w *Writer) store(ctx context.Context, tx *db.Tx, did syntax.DID, d *store.
 		return err
 	}
 	e := d.Event.Event()
-	return tx.AppendEvents(ctx, db.Event{DID: did, Kind: e.Kind, Body: e.Body})
+	return tx.AppendEvents(ctx, db.Event{DID: did, Kind: e.Kind, Body: e.Body, Cut1: e.Cut1, Cut2: e.Cut2})
 }

@@ -114,9 +114,9 @@ func TestTooLargeForAnEvent(t *testing.T) {
 
 func TestNoCommit(t *testing.T) {
 	good := func() map[string]any {
-		m := commit(somebody, "3jqfcqzm3fo2j", tree.Empty.CID)
-		m["sig"] = []byte("signature")
-		return m
+		return map[string]any{
+			"did": somebody.String(), "version": Version, "data": tree.Empty.CID, "rev": "3jqfcqzm3fo2j", "prev": nil, "sig": []byte("signature"),
+		}
 	}
 	for _, tt := range []struct {
 		name  string

@@ -8,6 +8,7 @@ package repo
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -46,18 +47,11 @@ type Signed struct {
 // a #commit, none for a #sync. It returns ErrTooLarge when the archive, as it is sent,
 // is longer than MaxArchive; other errors are those of the key.
 func Sign(did syntax.DID, key atcrypto.PrivateKey, rev syntax.TID, data dagcbor.CID, with ...car.Block) (*Signed, error) {
-	object := commit(did, rev, data)
-	unsigned, err := dagcbor.Marshal(object)
+	sig, err := key.HashAndSign(appendCommit(nil, did, rev, nil, data))
 	if err != nil {
-		return nil, fmt.Errorf("encode commit: %w", err)
-	}
-	if object["sig"], err = key.HashAndSign(unsigned); err != nil {
 		return nil, fmt.Errorf("sign commit: %w", err)
 	}
-	signed, err := newBlock(object)
-	if err != nil {
-		return nil, err
-	}
+	signed := newBlock(appendCommit(nil, did, rev, sig, data))
 	archive := car.Marshal(signed.CID, append([]car.Block{signed}, with...)...)
 	if len(archive) > MaxArchive {
 		return nil, ErrTooLarge
@@ -112,14 +106,23 @@ func genesis(did syntax.DID, key atcrypto.PrivateKey, rev syntax.TID) (*Reposito
 	}, nil
 }
 
-func commit(did syntax.DID, rev syntax.TID, data dagcbor.CID) map[string]any {
-	return map[string]any{"did": did.String(), "version": Version, "data": data, "rev": rev.String(), "prev": nil}
+// appendCommit appends a commit, without its signature when sig is nil.
+func appendCommit(b []byte, did syntax.DID, rev syntax.TID, sig []byte, data dagcbor.CID) []byte {
+	entries := 5
+	if sig != nil {
+		entries++
+	}
+	b = dagcbor.AppendMap(slices.Grow(b, 256), entries)
+	b = dagcbor.AppendText(dagcbor.AppendText(b, "did"), did)
+	b = dagcbor.AppendText(dagcbor.AppendText(b, "rev"), rev)
+	if sig != nil {
+		b = dagcbor.AppendBytes(dagcbor.AppendText(b, "sig"), sig)
+	}
+	b = dagcbor.AppendLink(dagcbor.AppendText(b, "data"), data)
+	b = dagcbor.AppendNull(dagcbor.AppendText(b, "prev"))
+	return dagcbor.AppendInt(dagcbor.AppendText(b, "version"), Version)
 }
 
-func newBlock(object map[string]any) (car.Block, error) {
-	data, err := dagcbor.Marshal(object)
-	if err != nil {
-		return car.Block{}, fmt.Errorf("encode block: %w", err)
-	}
-	return car.Block{CID: dagcbor.Sum(dagcbor.CodecDAGCBOR, data), Data: data}, nil
+func newBlock(data []byte) car.Block {
+	return car.Block{CID: dagcbor.Sum(dagcbor.CodecDAGCBOR, data), Data: data}
 }

@@ -234,14 +234,12 @@ func Marshal(root dagcbor.CID, blocks ...Block) []byte {
 }
 
 func appendHeader(b []byte, roots []dagcbor.CID) []byte {
-	links := make([]any, len(roots))
-	for i, root := range roots {
-		links[i] = root
+	header := dagcbor.AppendText(dagcbor.AppendMap(make([]byte, 0, 64), 2), "roots")
+	header = dagcbor.AppendArray(header, len(roots))
+	for _, root := range roots {
+		header = dagcbor.AppendLink(header, root)
 	}
-	header, err := dagcbor.Marshal(map[string]any{"roots": links, "version": 1})
-	if err != nil {
-		panic(fmt.Sprintf("header of archive: %v", err)) // it encodes, or nothing does
-	}
+	header = dagcbor.AppendInt(dagcbor.AppendText(header, "version"), 1)
 	return append(binary.AppendUvarint(b, uint64(len(header))), header...)
 }
 

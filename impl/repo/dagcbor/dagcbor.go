@@ -126,7 +126,7 @@ func appendHead(b []byte, major byte, n uint64) []byte {
 }
 
 // AppendText appends a text string, which has to be valid UTF-8.
-func AppendText[T string | []byte](b []byte, s T) []byte {
+func AppendText[T ~string | []byte](b []byte, s T) []byte {
 	return append(appendHead(b, majorText, uint64(len(s))), s...)
 }
 

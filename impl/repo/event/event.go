@@ -106,34 +106,59 @@ type Commit struct {
 	Blocks   []byte // archive of what is needed to check the change
 }
 
-// Event returns the message about c.
+// Event returns the message about c. It is written as it goes: most events are commits.
 func (c Commit) Event() Event {
-	ops := make([]any, len(c.Ops))
-	for i, op := range c.Ops {
-		o := map[string]any{"action": string(op.Action), "path": op.Path, "cid": link(op.CID)}
-		if op.Prev != (dagcbor.CID{}) {
-			o["prev"] = op.Prev
-		}
-		ops[i] = o
-	}
-	body := map[string]any{
-		"repo": c.Repo.String(), "commit": c.Commit, "rev": c.Rev.String(), "since": nil,
-		"blocks": c.Blocks, "ops": ops, "blobs": []any{}, "rebase": false, "tooBig": false,
-	}
-	if c.Since != "" {
-		body["since"] = c.Since.String()
+	size, entries := 320+len(c.Blocks), 9
+	for _, op := range c.Ops {
+		size += 128 + len(op.Path)
 	}
 	if c.PrevData != (dagcbor.CID{}) {
-		body["prevData"] = c.PrevData
+		entries++
 	}
-	return newEvent("#commit", body)
+	e := Event{Kind: "#commit"}
+	b := dagcbor.AppendMap(make([]byte, 0, size), entries)
+	b = dagcbor.AppendArray(dagcbor.AppendText(b, "ops"), len(c.Ops))
+	for _, op := range c.Ops {
+		b = appendOp(b, op)
+	}
+	b = dagcbor.AppendText(dagcbor.AppendText(b, "rev"), c.Rev)
+	e.Cut1 = len(b)
+	b = dagcbor.AppendText(dagcbor.AppendText(b, "repo"), c.Repo)
+	e.Cut2 = len(b)
+	b = dagcbor.AppendArray(dagcbor.AppendText(b, "blobs"), 0)
+	b = dagcbor.AppendText(b, "since")
+	if c.Since == "" {
+		b = dagcbor.AppendNull(b)
+	} else {
+		b = dagcbor.AppendText(b, c.Since)
+	}
+	b = dagcbor.AppendBytes(dagcbor.AppendText(b, "blocks"), c.Blocks)
+	b = dagcbor.AppendLink(dagcbor.AppendText(b, "commit"), c.Commit)
+	b = dagcbor.AppendBool(dagcbor.AppendText(b, "rebase"), false)
+	b = dagcbor.AppendBool(dagcbor.AppendText(b, "tooBig"), false)
+	if c.PrevData != (dagcbor.CID{}) {
+		b = dagcbor.AppendLink(dagcbor.AppendText(b, "prevData"), c.PrevData)
+	}
+	e.Body = b
+	return e
 }
 
-func link(c dagcbor.CID) any {
-	if c == (dagcbor.CID{}) {
-		return nil
+func appendOp(b []byte, op tree.Op) []byte {
+	entries := 3
+	if op.Prev != (dagcbor.CID{}) {
+		entries++
 	}
-	return c
+	b = dagcbor.AppendText(dagcbor.AppendMap(b, entries), "cid")
+	if op.CID == (dagcbor.CID{}) {
+		b = dagcbor.AppendNull(b)
+	} else {
+		b = dagcbor.AppendLink(b, op.CID)
+	}
+	b = dagcbor.AppendText(dagcbor.AppendText(b, "path"), op.Path)
+	if op.Prev != (dagcbor.CID{}) {
+		b = dagcbor.AppendLink(dagcbor.AppendText(b, "prev"), op.Prev)
+	}
+	return dagcbor.AppendText(dagcbor.AppendText(b, "action"), op.Action)
 }
 
 // GenesisCommit is the event of a repository's first commit.
