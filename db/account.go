@@ -84,10 +84,9 @@ var (
 			return b.NewDelete().Model((*InviteUse)(nil)).Where("used_by = ?", b.p())
 		}),
 		prepared(func(b *builder) bun.Query {
-			return b.NewUpdate().Model((*Invite)(nil)).Set("for_account = 'deleted'").Where("for_account = ?", b.p())
-		}),
-		prepared(func(b *builder) bun.Query {
-			return b.NewUpdate().Model((*Invite)(nil)).Set("created_by = 'deleted'").Where("created_by = ?", b.p())
+			return b.NewUpdate().Model((*Invite)(nil)).Set("for_account = 'deleted'").
+				Set("created_by = CASE WHEN created_by = for_account THEN 'deleted' ELSE created_by END").
+				Where("for_account = ?", b.p()).Where(inviteOwned)
 		}),
 		prepared(func(b *builder) bun.Query { return b.NewDelete().Model((*ReservedKey)(nil)).Where("id = ?", b.p()) }),
 		prepared(func(b *builder) bun.Query { return b.NewDelete().Model((*didDocument)(nil)).Where("did = ?", b.p()) }),

@@ -37,7 +37,7 @@ var (
 			TableExpr("(?) AS entry", b.lock("KEY SHARE", entry)).Returning("NULL")
 	})
 	lockAuditOfNobody = prepared(func(b *builder) bun.Query {
-		return b.lock("UPDATE", b.NewSelect().Model((*AuditEntry)(nil)).Column("id", "detail").Where("did IS NULL").
+		return b.lock("UPDATE", b.NewSelect().Model((*AuditEntry)(nil)).Column("id", "detail").Where("did IS NULL").Where("actor = 'stranger'").
 			Where("event = ?", b.p()).Where("address = ?", b.p()).Where("at > ?", b.p()).Order("id DESC").Limit(1))
 	})
 	updateAuditDetail = prepared(func(b *builder) bun.Query {
@@ -52,9 +52,15 @@ var (
 	})
 	selectAuditOfAll = prepared(func(b *builder) bun.Query { return b.limit(b.auditBefore(), "id DESC") })
 
-	deleteAudit = prepared(func(b *builder) bun.Query {
-		return b.NewDelete().Model((*AuditEntry)(nil)).Where("at <= ?", b.p())
-	})
+	// The ages of entries are in two indexes.
+	deleteAudit = []*statement{
+		prepared(func(b *builder) bun.Query {
+			return b.NewDelete().Model((*AuditEntry)(nil)).Where("at <= ?", b.p()).Where("address IS NULL")
+		}),
+		prepared(func(b *builder) bun.Query {
+			return b.NewDelete().Model((*AuditEntry)(nil)).Where("at <= ?", b.p()).Where("address IS NOT NULL")
+		}),
+	}
 )
 
 // auditBefore selects the entries whose ID is smaller than the first parameter.
@@ -75,11 +81,11 @@ func (tx *Tx) RecordAuditOfAccount(ctx context.Context, e AuditEntry) error {
 	return wrap(err, "record audit entry")
 }
 
-// RecordAnotherAudit counts an entry that concerns no account into one of the same event
-// and address that is younger than since, and adds it where there is none. The detail of
-// the entry says how often.
+// RecordAnotherAudit counts an entry of a stranger that concerns no account into one of the
+// same event and address that is younger than since, and adds it where there is none. The
+// detail of the entry says how often.
 func (tx *Tx) RecordAnotherAudit(ctx context.Context, e AuditEntry, since time.Time) error {
-	e.Detail, e.Address = "once", cmp.Or(e.Address, "unknown")
+	e.Actor, e.Detail, e.Address = "stranger", "once", cmp.Or(e.Address, "unknown")
 	var id int64
 	var before string
 	err := tx.get(ctx, lockAuditOfNobody, []any{e.Event, e.Address, since}, &id, &before)
@@ -122,6 +128,10 @@ func (q *queries) AuditOfAll(ctx context.Context, id int64, limit int) ([]AuditE
 
 // PurgeAudit forgets the entries that are no younger than before.
 func (tx *Tx) PurgeAudit(ctx context.Context, before time.Time) error {
-	_, err := tx.exec(ctx, deleteAudit, before)
-	return wrap(err, "purge audit entries")
+	for _, s := range deleteAudit {
+		if _, err := tx.exec(ctx, s, before); err != nil {
+			return wrap(err, "purge audit entries")
+		}
+	}
+	return nil
 }

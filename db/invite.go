@@ -17,7 +17,7 @@ type Invite struct {
 	Spent      int         `bun:"used"` // how often it was, by accounts that are gone too
 	Disabled   bool        `bun:"disabled"`
 	ForAccount string      `bun:"for_account"` // the owner's DID, "admin", or "deleted"
-	CreatedBy  string      `bun:"created_by"`  // "admin", the owner's DID for earned codes, or "deleted"
+	CreatedBy  string      `bun:"created_by"`  // "admin", or what ForAccount is for earned codes
 	CreatedAt  time.Time   `bun:"created_at"`
 	Used       []InviteUse `bun:"rel:has-many,join:code=code"` // the newest first
 }
@@ -32,13 +32,24 @@ type InviteUse struct {
 }
 
 var (
+	insertInvite     = prepared(func(b *builder) bun.Query { return b.insert(new(Invite), "used") })
 	selectGoodInvite = prepared(func(b *builder) bun.Query {
 		return b.NewSelect().Model((*Invite)(nil)).ColumnExpr("1").Where("code = ?", b.p()).Where(inviteGood)
+	})
+	disableInvites = prepared(func(b *builder) bun.Query {
+		return b.NewUpdate().Model((*Invite)(nil)).Set("disabled = ?", true).Where("?", b.among("code", "text"))
+	})
+	disableInvitesFor = prepared(func(b *builder) bun.Query {
+		return b.NewUpdate().Model((*Invite)(nil)).Set("disabled = ?", true).
+			Where("?", b.among("for_account", "text")).Where(inviteOwned)
 	})
 	selectUseBy = prepared(func(b *builder) bun.Query {
 		return b.NewSelect().Model((*InviteUse)(nil)).ColumnExpr("1").Where("used_by = ?", b.p()).Limit(1)
 	})
 )
+
+// inviteOwned is the condition of the index that has codes by their owners.
+const inviteOwned = "for_account <> 'admin'"
 
 // invites begins a query for codes with their uses.
 func (q *queries) invites(into any) *bun.SelectQuery {
@@ -49,11 +60,12 @@ func newestUseFirst(q *bun.SelectQuery) *bun.SelectQuery { return q.Order("used_
 
 // InsertInvites stores new codes; their uses are not looked at.
 func (tx *Tx) InsertInvites(ctx context.Context, invites ...Invite) error {
-	if len(invites) == 0 {
-		return nil
+	for i := range invites {
+		if _, err := tx.exec(ctx, insertInvite, values(&invites[i], "used")...); err != nil {
+			return wrap(err, "store invite codes")
+		}
 	}
-	_, err := tx.run.bun().NewInsert().Model(&invites).ExcludeColumn("used").Returning("NULL").Exec(ctx)
-	return wrap(sentinel(err), "store invite codes")
+	return nil
 }
 
 // Invite returns a code with its uses, or ErrNotFound.
@@ -85,20 +97,24 @@ func (q *queries) Invited(ctx context.Context, did syntax.DID) (bool, error) {
 }
 
 // InvitesFor returns the codes that an account owns, the oldest first, each with
-// its uses.
+// its uses. Those of the operator are listed by [queries.RecentInvites] alone.
 func (q *queries) InvitesFor(ctx context.Context, account string) ([]Invite, error) {
 	var all []Invite
-	err := q.invites(&all).Where("for_account = ?", account).Order("created_at", "code").Scan(ctx)
+	err := q.invites(&all).Where("for_account = ?", account).Where(inviteOwned).Order("created_at", "code").Scan(ctx)
 	return all, wrap(sentinel(err), "list invite codes of %s", account)
 }
 
 // DisableInvites disables the given codes and all that the given accounts own.
 func (tx *Tx) DisableInvites(ctx context.Context, codes, accounts []string) error {
-	if len(codes)+len(accounts) == 0 {
-		return nil
+	if len(codes) > 0 {
+		if _, err := tx.exec(ctx, disableInvites, list(&tx.queries, codes)); err != nil {
+			return wrap(err, "disable invite codes")
+		}
 	}
-	_, err := tx.run.bun().NewUpdate().Model((*Invite)(nil)).Set("disabled = ?", true).
-		WhereOr("code IN (?)", bun.List(append(codes, ""))).WhereOr("for_account IN (?)", bun.List(append(accounts, ""))).
-		Exec(ctx)
-	return wrap(err, "disable invite codes")
+	if len(accounts) > 0 {
+		if _, err := tx.exec(ctx, disableInvitesFor, list(&tx.queries, accounts)); err != nil {
+			return wrap(err, "disable invite codes of accounts")
+		}
+	}
+	return nil
 }

@@ -15,7 +15,7 @@ func (q *queries) InvitesForEach(ctx context.Context, accounts ...string) (map[s
 	all := make(map[string][]Invite)
 	for some := range slices.Chunk(accounts, listed) {
 		var codes []Invite
-		err := q.invites(&codes).Where("for_account IN (?)", bun.List(some)).Order("created_at", "code").Scan(ctx)
+		err := q.invites(&codes).Where("for_account IN (?)", bun.List(some)).Where(inviteOwned).Order("created_at", "code").Scan(ctx)
 		if err != nil {
 			return nil, wrap(sentinel(err), "list invite codes of %d accounts", len(some))
 		}
@@ -71,30 +71,45 @@ type InviteMark struct {
 // RecentInvites returns up to limit codes with their uses, the newest first, those
 // that follow after; nil stands for the beginning.
 func (q *queries) RecentInvites(ctx context.Context, after *InviteMark, limit int) ([]Invite, error) {
-	return q.invitePage(ctx, "created_at", after, limit)
-}
-
-// MostUsedInvites is RecentInvites for those that were used most often.
-func (q *queries) MostUsedInvites(ctx context.Context, after *InviteMark, limit int) ([]Invite, error) {
-	return q.invitePage(ctx, "used", after, limit)
-}
-
-func (q *queries) invitePage(ctx context.Context, by string, after *InviteMark, limit int) ([]Invite, error) {
 	var page []Invite
-	s := q.invites(&page).Order(by+" DESC", "code DESC").Limit(int64(limit))
+	s := q.invites(&page)
 	if after != nil {
-		code := after.Code
-		if !storable(code) {
-			code = "" // before all others
-		}
-		at := any(after.Spent)
-		if by == "created_at" {
-			at = after.CreatedAt
-		}
-		s = s.Where("("+by+", code) < (?, ?)", at, code)
+		s = s.Where("(created_at, code) < (?, ?)", after.CreatedAt, after.code())
 	}
-	if err := s.Scan(ctx); err != nil {
-		return nil, wrap(sentinel(err), "list invite codes")
+	err := s.Order("created_at DESC", "code DESC").Limit(int64(limit)).Scan(ctx)
+	return page, wrap(sentinel(err), "list invite codes")
+}
+
+// MostUsedInvites is RecentInvites for those that were used most often. A page of codes
+// that were never used reads over those that were and lie between them.
+func (q *queries) MostUsedInvites(ctx context.Context, after *InviteMark, limit int) ([]Invite, error) {
+	var page []Invite
+	if after == nil || after.Spent > 0 {
+		s := q.invites(&page).Where("used > 0")
+		if after != nil {
+			s = s.Where("(used, code) < (?, ?)", after.Spent, after.code())
+		}
+		if err := s.Order("used DESC", "code DESC").Limit(int64(limit)).Scan(ctx); err != nil {
+			return nil, wrap(sentinel(err), "list invite codes that were used")
+		}
+		after = nil
 	}
-	return page, nil
+	if len(page) == limit || after != nil && after.Spent < 0 {
+		return page, nil
+	}
+	var unused []Invite
+	s := q.invites(&unused).Where("used = 0").Where("code > ''")
+	if after != nil {
+		s = s.Where("code < ?", after.code())
+	}
+	err := s.Order("code DESC").Limit(int64(limit - len(page))).Scan(ctx)
+	return append(page, unused...), wrap(sentinel(err), "list invite codes that were not used")
+}
+
+// code is the code of a mark, or one before all others when none can be like it.
+func (m *InviteMark) code() string {
+	if !storable(m.Code) {
+		return ""
+	}
+	return m.Code
 }

@@ -145,6 +145,14 @@ var lists = map[string]func(t testing.TB, d *db.DB) (rows int, err error){
 		all, err := d.MostUsedInvites(t.Context(), &db.InviteMark{Spent: 1, Code: "used-15000"}, 100)
 		return len(all), err
 	},
+	"codes by use, some unused": func(t testing.TB, d *db.DB) (int, error) {
+		all, err := d.MostUsedInvites(t.Context(), &db.InviteMark{Spent: 1, Code: "used-10007"}, 100)
+		return len(all), err
+	},
+	"codes by use, all unused": func(t testing.TB, d *db.DB) (int, error) {
+		all, err := d.MostUsedInvites(t.Context(), &db.InviteMark{Spent: 0, Code: "owned-15000"}, 100)
+		return len(all), err
+	},
 }
 
 func standings(f db.StandingFilter, after string) func(t testing.TB, d *db.DB) (int, error) {

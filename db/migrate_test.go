@@ -204,6 +204,30 @@ func readBack(t *testing.T, d *db.DB, made func(step string) bool) {
 		list, err := d.Preferences(ctx, "did:plc:one")
 		check("preferences", list, err, []json.RawMessage{[]byte(`{"$type":"app.bsky.actor.defs#adultContentPref","enabled":true}`)})
 	}
+	if made("0018_fewer_indexes") {
+		owned, err := d.InvitesFor(ctx, "did:plc:six")
+		check("invites of an account", owned, err, []db.Invite{
+			{Code: "earned", Uses: 1, ForAccount: "did:plc:six", CreatedBy: "did:plc:six", CreatedAt: at(1)},
+			{Code: "given", Uses: 1, ForAccount: "did:plc:six", CreatedBy: "admin", CreatedAt: at(2)},
+		})
+		all, err := d.MostUsedInvites(ctx, nil, 10)
+		var codes []string
+		for _, i := range all {
+			codes = append(codes, i.Code)
+		}
+		check("invites by use", codes, err, []string{"code", "unused", "given", "earned"})
+		err = d.Write(ctx, func(tx *db.Tx) error {
+			e := db.AuditEntry{At: at(1e6), Address: "192.0.2.1", Event: "admin_sign_in_failed"}
+			return errors.Join(tx.RecordAnotherAudit(ctx, e, start.Add(-time.Hour)), tx.RecordAudit(ctx, db.AuditEntry{At: at(1e6), Actor: "admin", Event: "new"}))
+		})
+		nobodys, failed := d.Audit(ctx, "", 10)
+		check("audit of nobody", nobodys, errors.Join(err, failed), []db.AuditEntry{
+			{ID: 5, At: at(1e6), Actor: "admin", Event: "new"},
+			{ID: 4, At: start, Actor: "admin", Event: "invite_codes_created", Detail: "1, uses of each: 1"},
+			{ID: 3, At: start, Actor: "admin", Address: "192.0.2.1", Event: "admin_sign_in_failed", Detail: "no"},
+			{ID: 2, At: start, Actor: "stranger", Address: "192.0.2.1", Event: "admin_sign_in_failed", Detail: "4 times"},
+		})
+	}
 	for did, f := range map[syntax.DID]db.StandingFilter{"did:plc:one": {Status: "takendown", Domain: "test"}, "did:plc:two": {Status: "creating"}} {
 		if all, err := d.Standings(ctx, f, "", 10); err != nil || len(all) != 1 || all[0].DID != did {
 			t.Errorf("accounts listed: %v, %v", all, err)

@@ -254,9 +254,18 @@ func (s *suite) inviteLists() {
 		want  string
 	}{
 		{nil, 10, "c++d+ba"},
+		{nil, 1, "c++"},
+		{nil, 2, "c++d+"},
+		{nil, 3, "c++d+b"},
+		{&db.InviteMark{Spent: 2, Code: "c"}, 2, "d+b"},
 		{&db.InviteMark{Spent: 1, Code: "d"}, 10, "ba"},
 		{&db.InviteMark{Spent: 1, Code: "e"}, 1, "d+"},
+		{&db.InviteMark{Spent: 1, Code: "\x00"}, 10, "ba"},
+		{&db.InviteMark{Spent: 0, Code: "d"}, 10, "ba"},
+		{&db.InviteMark{Spent: 0, Code: "b"}, 10, "a"},
 		{&db.InviteMark{Spent: 0, Code: "a"}, 10, ""},
+		{&db.InviteMark{Spent: 0, Code: "\x00"}, 10, ""},
+		{&db.InviteMark{Spent: -1, Code: "z"}, 10, ""},
 	} {
 		got, err := s.db.MostUsedInvites(ctx, tt.after, tt.limit)
 		s.ok(err)

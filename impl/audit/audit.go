@@ -97,8 +97,8 @@ func RecordOfAccount(ctx context.Context, tx *db.Tx, at time.Time, did syntax.DI
 	return tx.RecordAuditOfAccount(ctx, entry(ctx, at, did, event, detail))
 }
 
-// RecordAnother records something that happens often and concerns no account: what came
-// from one address within a span of time is one entry, whose detail says how often.
+// RecordAnother records something that strangers do often and that concerns no account:
+// what came from one address within a span of time is one entry, whose detail says how often.
 func RecordAnother(ctx context.Context, tx *db.Tx, at time.Time, event string, span time.Duration) error {
 	return tx.RecordAnotherAudit(ctx, entry(ctx, at, "", event, ""), at.Add(-span))
 }

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -14,13 +13,9 @@ import (
 	"portico/impl/audit"
 )
 
-const (
-	// maxInvites is how many codes one request may make. The reference has no
-	// limit; here a digit too many does not fill the database.
-	maxInvites = 10_000
-	// invitesAtOnce is how many codes go into one statement.
-	invitesAtOnce = 500
-)
+// maxInvites is how many codes one request may make. The reference has no limit; here a
+// digit too many does not fill the database.
+const maxInvites = 10_000
 
 // CreateInviteCodes makes codes for each of several accounts, or for nobody in
 // particular: all of them or none. An account that is named twice is served
@@ -66,10 +61,8 @@ func (s *Service) makeInvites(ctx context.Context, owners []string, count int, u
 		}
 	}
 	err := s.DB.Write(ctx, func(tx *db.Tx) error {
-		for some := range slices.Chunk(rows, invitesAtOnce) {
-			if err := tx.InsertInvites(ctx, some...); err != nil {
-				return err
-			}
+		if err := tx.InsertInvites(ctx, rows...); err != nil {
+			return err
 		}
 		return s.recordInvites(ctx, tx, owners, count, uses)
 	})
