@@ -36,7 +36,11 @@ type cluster struct {
 	strategy string
 }
 
-var startOnce = sync.OnceValues(start)
+// What is started stays reachable: the pipe of a cluster that nobody knows is closed.
+var (
+	startOnce    = sync.OnceValues(func() (*cluster, error) { return start(forTests) })
+	startDurable = sync.OnceValues(func() (*cluster, error) { return start("") })
+)
 
 func (c *cluster) url(database string) string {
 	return "postgres://portico@/" + database + "?host=" + c.dir
@@ -45,15 +49,30 @@ func (c *cluster) url(database string) string {
 // keeper runs the server until its standard input ends, and clears up. It is a
 // process of its own because ours may end in ways that run no code of ours.
 const keeper = `"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= \
-	-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c autovacuum=off \
-	-c wal_level=minimal -c max_wal_senders=0 -c max_connections=400 -c shared_buffers=64MB \
-	-c deadlock_timeout=100ms >"$2/log" 2>&1 &
+	-c max_connections=400 -c shared_buffers=64MB -c deadlock_timeout=100ms $3 >"$2/log" 2>&1 &
 read -r _
 kill -QUIT $!
 wait $!
 rm -rf "$2"`
 
-func start() (*cluster, error) {
+// forTests are settings of a server that never has to come back.
+const forTests = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c autovacuum=off -c wal_level=minimal -c max_wal_senders=0"
+
+// Databases makes databases without a schema on a Postgres server that waits for the disk,
+// as one in use does, and returns their URLs. The server is started for the first and ends
+// with this process.
+func Databases(names ...string) (urls []string, err error) {
+	c, err := startDurable()
+	for _, name := range names {
+		if err == nil {
+			err = c.exec("CREATE DATABASE " + name)
+			urls = append(urls, c.url(name))
+		}
+	}
+	return urls, err
+}
+
+func start(settings string) (*cluster, error) {
 	bin, err := programs()
 	if err != nil {
 		return nil, err
@@ -85,7 +104,7 @@ func start() (*cluster, error) {
 		return nil, err
 	}
 	defer stdin.Close()
-	server := exec.Command("/bin/sh", "-c", keeper, "keeper", bin, dir)
+	server := exec.Command("/bin/sh", "-c", keeper, "keeper", bin, dir, settings)
 	server.Dir, server.SysProcAttr, server.Stdin = dir, attr, stdin
 	if err := server.Start(); err != nil {
 		return nil, err

@@ -198,6 +198,7 @@ type bench struct {
 
 	started  []*launch.Process
 	subjects map[string][]*subject // of each way to wait for the disk: the server first
+	lines    []string              // of -samples, beside those of rows
 }
 
 // allTables are the tables in the order in which they are printed.
@@ -237,7 +238,7 @@ func (b *bench) run(ctx context.Context) error {
 		name string
 		make func(context.Context) (*table, error)
 	}{
-		{"connections", b.wide}, {"repositories", b.repositories}, {"lists", b.lists},
+		{"connections", b.wide}, {"repositories", b.repositories}, {"lists", b.lists}, {"logging", b.logging}, {"postgres", b.postgres},
 	} {
 		if b.wants(t.name) {
 			if err := add(t.make(ctx)); err != nil {
@@ -256,8 +257,13 @@ func (b *bench) run(ctx context.Context) error {
 		}
 		fmt.Println(m)
 	}
+	if b.wants("memory") {
+		if err := b.memory(ctx); err != nil {
+			return fmt.Errorf("memory: %w", err)
+		}
+	}
 	if *samples != "" {
-		if err := writeSamples(*samples, all); err != nil {
+		if err := writeSamples(*samples, all, b.lines); err != nil {
 			return err
 		}
 	}
@@ -292,7 +298,7 @@ func (b *bench) measure(all []*table, m *machine) error {
 
 func note(err error) { fmt.Fprintln(os.Stderr, "bench:", err) }
 
-// started are the servers with one way to wait for the disk: the server, the floor and, if
+// running are the servers with one way to wait for the disk: the server, the floor and, if
 // there is one, the peer.
 func (b *bench) running(ctx context.Context, mode string) ([]*subject, error) {
 	if all, ok := b.subjects[mode]; ok {
@@ -319,12 +325,9 @@ func (b *bench) running(ctx context.Context, mode string) ([]*subject, error) {
 	return all, add(startSubject(ctx, ofPeer, *peer, b.dir+"/peer-"+mode, env))
 }
 
-// rows are those of work whose names match, of some programs.
-func (b *bench) rows(all []work, subjects []*subject) (rows []*row, err error) {
+// bind makes the rows of work for some programs.
+func bind(all []work, subjects []*subject) (rows []*row, err error) {
 	for _, w := range all {
-		if !b.pattern.MatchString(w.name) {
-			continue
-		}
 		r := &row{name: w.name, requests: scaled(w.requests), workers: cmp.Or(w.workers, *workers), goal: w.goal}
 		for _, s := range subjects {
 			do, err := w.bind(s)

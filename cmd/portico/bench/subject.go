@@ -74,7 +74,7 @@ func startSubject(ctx context.Context, who, binary, dir string, env []string) (*
 	s, err := newSubject(who, server)
 	if err != nil {
 		server.Kill()
-		return nil, fmt.Errorf("%s: %w", who, err)
+		return nil, fmt.Errorf("%s: %w; it wrote\n%s", who, err, server.Log())
 	}
 	return s, nil
 }

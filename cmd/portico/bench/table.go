@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -20,7 +19,8 @@ type table struct {
 }
 
 func (b *bench) goals(ctx context.Context, mode string) (*table, error) {
-	if len(matching(goals, workName, b.pattern)) == 0 {
+	all := matching(goals, workName, b.pattern)
+	if len(all) == 0 {
 		return nil, nil
 	}
 	subjects, err := b.running(ctx, mode)
@@ -45,7 +45,7 @@ func (b *bench) goals(ctx context.Context, mode string) (*table, error) {
 		}
 		w.Flush()
 	}
-	t.rows, err = b.rows(goals, subjects)
+	t.rows, err = bind(all, subjects)
 	return t, err
 }
 
@@ -94,8 +94,7 @@ func (b *bench) wide(ctx context.Context) (*table, error) {
 		fmt.Printf("\ngoals: getSession at least %.2f of the floor's requests a second, its p99 at most %.1f of the floor's;\n"+
 			"refreshSession at least %.0f times the requests a second of a release without group commit\n", leastRate, mostP99, leastFaster)
 	}
-	every := &bench{pattern: regexp.MustCompile("")} // whoever names the table wants all of it
-	t.rows, err = every.rows(wide, subjects)
+	t.rows, err = bind(wide, subjects)
 	return t, err
 }
 
@@ -114,7 +113,7 @@ func (b *bench) repositories(ctx context.Context) (*table, error) {
 		t.printBeside()
 	}
 	subjects = slices.DeleteFunc(slices.Clone(subjects), func(s *subject) bool { return s.who == ofFloor })
-	if t.rows, err = b.rows(all, subjects); err != nil {
+	if t.rows, err = bind(all, subjects); err != nil {
 		return nil, err
 	}
 	for _, r := range t.rows {
@@ -210,7 +209,7 @@ func show(ns float64) string {
 }
 
 // writeSamples writes what each round gave as Go's benchmarks do.
-func writeSamples(path string, all []*table) error {
+func writeSamples(path string, all []*table, lines []string) error {
 	var b strings.Builder
 	b.WriteString("Unit req/s better=higher\n")
 	for _, t := range all {
@@ -218,10 +217,13 @@ func writeSamples(path string, all []*table) error {
 			for _, of := range r.targets {
 				for _, s := range of.samples {
 					fmt.Fprintf(&b, "Benchmark%s/program=%s/%s %d %.0f cpu-ns/op %d p99-ns %.1f req/s\n",
-						camel(r.name), of.who, t.mode, s.requests, s.each(), s.p99, s.rate())
+						camel(r.name), camel(of.who), t.mode, s.requests, s.each(), s.p99, s.rate())
 				}
 			}
 		}
+	}
+	for _, line := range lines {
+		fmt.Fprintln(&b, line)
 	}
 	return os.WriteFile(path, []byte(b.String()), 0o666)
 }

@@ -63,7 +63,7 @@ func (r *row) warmUp(note func(error)) error {
 	r.targets = slices.DeleteFunc(r.targets, func(t *target) bool {
 		_, err := t.run(max(1, r.requests / *rounds / 10), r.workers)
 		if err != nil && t.who != "peer" {
-			failed = errors.Join(failed, fmt.Errorf("%s of the %s: %w", r.name, t.who, err))
+			failed = errors.Join(failed, fmt.Errorf("%s of the %s: %w; it wrote\n%s", r.name, t.who, err, t.process.Log()))
 		} else if err != nil {
 			note(fmt.Errorf("%s is not asked of the peer: %w", r.name, err))
 		}
@@ -78,7 +78,7 @@ func (r *row) measure(round int) error {
 		t := r.targets[(i+round)%len(r.targets)]
 		s, err := t.run(r.requests / *rounds, r.workers)
 		if err != nil {
-			return fmt.Errorf("%s of the %s in round %d: %w", r.name, t.who, round+1, err)
+			return fmt.Errorf("%s of the %s in round %d: %w; it wrote\n%s", r.name, t.who, round+1, err, t.process.Log())
 		}
 		t.samples = append(t.samples, s)
 	}

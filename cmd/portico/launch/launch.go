@@ -199,11 +199,10 @@ func (p *Process) CPU() (sum time.Duration, err error) {
 	return sum, err
 }
 
-// PeakMemory is the most bytes of memory that the program has had so far, or since
-// ForgetPeak. It reads /proc.
+// PeakMemory is the most bytes of memory that the program has had so far.
 func (p *Process) PeakMemory() (int64, error) { return p.Memory("VmHWM") }
 
-// Memory is a size in bytes that /proc/PID/status has, such as VmRSS.
+// Memory is a size in bytes that /proc/PID/status has, such as VmRSS. Only Linux has it.
 func (p *Process) Memory(name string) (int64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
@@ -216,11 +215,6 @@ func (p *Process) Memory(name string) (int64, error) {
 		}
 	}
 	return 0, fmt.Errorf("no %s in /proc/%d/status", name, p.cmd.Process.Pid)
-}
-
-// ForgetPeak lets PeakMemory begin again with what the program has now.
-func (p *Process) ForgetPeak() error {
-	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid), []byte("5"), 0)
 }
 
 // log may be read while it is written.
