@@ -49,7 +49,7 @@ const (
 // floors are the folders of impl from the ground up. Packages of a folder import those
 // of folders on lower floors and of their own, never of another on the same floor.
 var floors = [][]string{
-	{"audit", "job", "keyring", "repo"},
+	{"audit", "job", "keyring", "logging", "repo"},
 	{"blob", "budget"},
 	{"identity", "mail", "records"},
 	{"account"},

@@ -48,6 +48,7 @@ import (
 	"portico/impl/identity/resolve"
 	"portico/impl/job"
 	"portico/impl/keyring"
+	"portico/impl/logging"
 	"portico/impl/mail/email"
 	"portico/impl/mail/emailcode"
 	"portico/impl/mail/outbox"
@@ -75,7 +76,9 @@ const (
 // stdout, the log to standard error. A start that fails leaves the data as they were, so
 // whatever can fail without them comes first.
 func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (err error) {
-	log := newLogger(s, os.Stderr)
+	signal.Ignore(syscall.SIGPIPE) // the server outlives whoever reads its log
+	log, closeLog := logging.New(os.Stderr, s.LogLevel, s.LogFormat == "json")
+	defer closeLog()
 	for _, warning := range s.Warnings {
 		log.Warn(warning)
 	}
@@ -150,14 +153,6 @@ func background(ctx context.Context, f func(context.Context)) (stop func()) {
 	var running sync.WaitGroup
 	running.Go(func() { f(ctx) })
 	return func() { cancel(); running.Wait() }
-}
-
-func newLogger(s *settings, w io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: s.LogLevel}
-	if s.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
-	}
-	return slog.New(slog.NewTextHandler(w, options))
 }
 
 // listeners are the sockets of a server. Those who connect wait until it serves.

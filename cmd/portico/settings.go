@@ -278,7 +278,7 @@ var settingsTable = []settingGroup{
 			return nil
 		}},
 		{name: "LOG_LEVEL", kind: kindText, shown: "info", about: "The reference's name of `PORTICO_LOG_LEVEL`, which goes before it; `trace` means `debug`, `fatal` and `silent` mean `error`", store: storeLogLevel},
-		{name: "PORTICO_LOG_LEVEL", kind: kindText, shown: "as LOG_LEVEL", about: "`debug`, `info`, `warn` or `error`", store: func(s *settings, v string) error {
+		{name: "PORTICO_LOG_LEVEL", kind: kindText, shown: "as LOG_LEVEL", about: "`debug`, `info`, `warn` or `error`. Lines below `warn` are written together, a tenth of a second late: a crash loses the last of them", store: func(s *settings, v string) error {
 			if err := oneOf(v, "debug", "info", "warn", "error"); err != nil {
 				return err
 			}
