@@ -140,7 +140,7 @@ func (q *queries) account(ctx context.Context, s *statement, key string) (*Accou
 	return a, wrap(err, "read account %s", key)
 }
 
-// AccountByDID returns an account in any state, or ErrNotFound.
+// AccountByDID returns an account in any state, or ErrNotFound. See [DB.AccountByDID].
 func (q *queries) AccountByDID(ctx context.Context, did syntax.DID) (*Account, error) {
 	return q.account(ctx, selectAccountByDID, string(did))
 }

@@ -90,6 +90,7 @@ type Config struct {
 type DB struct {
 	queries
 	engine   engine
+	accounts *accountCache // nil: all is read from the database
 	mailed   chan struct{}
 	appended chan struct{}
 }
@@ -100,6 +101,8 @@ type engine interface {
 	ping(ctx context.Context) error
 	// reader runs statements outside a transaction.
 	reader() runner
+	// cache is nil where other processes may write.
+	cache() *accountCache
 	// write runs fn in one transaction, which it commits when fn returns no error. Where
 	// transactions are shared, an alone one is not.
 	write(ctx context.Context, alone bool, fn func(runner) error) error
@@ -151,7 +154,10 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &DB{queries: queries{run: e.reader(), now: c.Now, seen: seen}, engine: e, mailed: mailed, appended: make(chan struct{}, 1)}, nil
+	return &DB{
+		queries: queries{run: e.reader(), now: c.Now, seen: seen}, engine: e, accounts: e.cache(),
+		mailed: mailed, appended: make(chan struct{}, 1),
+	}, nil
 }
 
 // prepare brings the schema up to date, looks at what is there, and raises the event

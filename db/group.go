@@ -262,6 +262,7 @@ func (e *sqliteEngine) leave(g *group, err error) error {
 func (e *sqliteEngine) end(g *group) (err error) {
 	if g.good && !g.bad {
 		if err = e.run(commit); err == nil {
+			e.accounts.settle()
 			return nil
 		}
 		err = fmt.Errorf("commit: %w", err)
@@ -271,7 +272,8 @@ func (e *sqliteEngine) end(g *group) (err error) {
 	// After some errors SQLite has rolled back by itself.
 	back := e.run(rollback)
 	if back != nil && !strings.Contains(back.Error(), "no transaction is active") {
-		err = errors.Join(err, fmt.Errorf("roll back: %w", back))
+		return errors.Join(err, fmt.Errorf("roll back: %w", back))
 	}
+	e.accounts.settle()
 	return err
 }

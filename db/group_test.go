@@ -30,7 +30,7 @@ type crowd struct {
 
 func gather(t *testing.T) *crowd {
 	t.Helper()
-	c := &crowd{T: t, release: make(chan struct{})}
+	c := &crowd{T: t}
 	c.db = dbtest.Open(t, func(config *db.Config) {
 		config.Trace = func(statement string) {
 			switch verb, _, _ := strings.Cut(statement, " "); verb {
@@ -41,19 +41,25 @@ func gather(t *testing.T) *crowd {
 	})
 	c.db.GroupsTakeTime()
 	c.trace = nil
+	c.hold()
+	return c
+}
+
+// hold begins to write, so that others wait.
+func (c *crowd) hold() {
+	c.release = make(chan struct{})
 	began := make(chan struct{})
 	c.wait.Go(func() {
-		err := c.db.Write(t.Context(), func(*db.Tx) error {
+		err := c.db.Write(c.Context(), func(*db.Tx) error {
 			close(began)
 			<-c.release
 			return nil
 		})
 		if err != nil {
-			t.Error(err)
+			c.Error(err)
 		}
 	})
 	<-began
-	return c
 }
 
 func (c *crowd) note(what string) {

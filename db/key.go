@@ -73,7 +73,7 @@ var (
 	})
 )
 
-// SigningKey returns a key of an account, or ErrNotFound.
+// SigningKey returns a key of an account, or ErrNotFound. See [DB.SigningKey].
 func (q *queries) SigningKey(ctx context.Context, did syntax.DID, purpose string) (*SigningKey, error) {
 	k, err := one[SigningKey](ctx, q, selectSigningKey, did, purpose)
 	return k, wrap(err, "read signing key of %s", did)

@@ -72,6 +72,9 @@ func openPostgres(ctx context.Context, c Config, seen *observer, mailed chan<- s
 func (e *postgresEngine) name() string   { return postgresName }
 func (e *postgresEngine) reader() runner { return &pgPool{pgRunner{on: e.db.DB, idb: e.db}, e.db} }
 
+// cache: whether a row is still as it was costs the round trip that reading it costs.
+func (e *postgresEngine) cache() *accountCache { return nil }
+
 func (e *postgresEngine) ping(ctx context.Context) error { return e.db.PingContext(ctx) }
 
 func (e *postgresEngine) retry(err error) bool {

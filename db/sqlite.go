@@ -34,6 +34,7 @@ type sqliteEngine struct {
 	groupTime time.Duration
 	readers   *bun.DB
 	read      *liteReader
+	accounts  *accountCache // nil without a writer
 }
 
 func openSQLite(ctx context.Context, c Config, seen *observer) (_ *sqliteEngine, err error) {
@@ -43,7 +44,7 @@ func openSQLite(ctx context.Context, c Config, seen *observer) (_ *sqliteEngine,
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
-	e := &sqliteEngine{seen: seen, groupTime: groupTime}
+	e := &sqliteEngine{seen: seen, groupTime: groupTime, accounts: newAccountCache()}
 	if e.lock, err = lockDir(c.Dir, c.Serves); err != nil {
 		return nil, err
 	}
@@ -78,6 +79,9 @@ func openSQLite(ctx context.Context, c Config, seen *observer) (_ *sqliteEngine,
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
 	if err := e.write(ctx, true, func(r runner) error { return prepare(ctx, e, r, seen, c) }); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if err := e.writer.watch(e.accounts); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	e.readers, err = openLite(path, seen, cmp.Or(c.MaxConns, 4), append(pragmas, "query_only(1)"))
@@ -122,6 +126,8 @@ func openLite(path string, seen *observer, conns int, pragmas []string) (*bun.DB
 func (e *sqliteEngine) name() string   { return sqliteName }
 func (e *sqliteEngine) reader() runner { return e.read }
 
+func (e *sqliteEngine) cache() *accountCache { return e.accounts }
+
 func (e *sqliteEngine) ping(ctx context.Context) error {
 	// What is written to a file that was removed, or replaced, is lost with this process.
 	if now, err := os.Stat(e.path); err != nil {
@@ -151,6 +157,9 @@ func (e *sqliteEngine) close() error {
 	}
 	var errs []error
 	// The writer goes last: it is the one that may fold the log into the file.
+	if e.accounts != nil {
+		e.accounts.stop()
+	}
 	if e.readers != nil {
 		e.read.stmts.close()
 		errs = append(errs, e.readers.Close())
@@ -221,6 +230,14 @@ func newLiteWriter(conn bun.Conn) (*liteWriter, error) {
 		return nil
 	})
 	return w, errors.Join(err, closed.Close())
+}
+
+// watch tells c of the rows that change from now on.
+func (w *liteWriter) watch(c *accountCache) error {
+	return w.conn.Raw(func(driverConn any) error {
+		driverConn.(sqlite.HookRegisterer).RegisterPreUpdateHook(c.changes)
+		return nil
+	})
 }
 
 // weigh counts the parameters of a statement that is to run, or says that none may.

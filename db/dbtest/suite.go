@@ -124,10 +124,47 @@ func (s *suite) write(f func(tx *db.Tx) error) error {
 	return s.db.Write(s.Context(), f)
 }
 
+// watched is write between two looks at accounts, the second of which has to see what a
+// transaction sees, whatever is kept in memory.
+func (s *suite) watched(f func(tx *db.Tx) error) error {
+	s.Helper()
+	if !s.db.Exclusive() {
+		return s.write(f)
+	}
+	s.rows(s.db)
+	err := s.write(f)
+	got := s.rows(s.db)
+	s.ok(s.db.Snapshot(s.Context(), func(snapshot *db.Snapshot) error {
+		s.equal("accounts", got, s.rows(snapshot))
+		return nil
+	}))
+	return err
+}
+
+// rows reads the accounts 0 to 9 and their keys, nil where there is none.
+func (s *suite) rows(from interface {
+	AccountByDID(ctx context.Context, did syntax.DID) (*db.Account, error)
+	SigningKey(ctx context.Context, did syntax.DID, purpose string) (*db.SigningKey, error)
+}) (all []any) {
+	s.Helper()
+	for n := range 10 {
+		a, missing := from.AccountByDID(s.Context(), did(n))
+		if !errors.Is(missing, db.ErrNotFound) {
+			s.ok(missing)
+		}
+		k, missing := from.SigningKey(s.Context(), did(n), "atproto")
+		if !errors.Is(missing, db.ErrNotFound) {
+			s.ok(missing)
+		}
+		all = append(all, a, k)
+	}
+	return all
+}
+
 // must fails the test when a write fails.
 func (s *suite) must(f func(tx *db.Tx) error) {
 	s.Helper()
-	if err := s.write(f); err != nil {
+	if err := s.watched(f); err != nil {
 		s.Fatal(err)
 	}
 }
@@ -135,7 +172,7 @@ func (s *suite) must(f func(tx *db.Tx) error) {
 // fails fails the test unless a write returns want.
 func (s *suite) fails(want error, f func(tx *db.Tx) error) {
 	s.Helper()
-	if err := s.write(f); !errors.Is(err, want) {
+	if err := s.watched(f); !errors.Is(err, want) {
 		s.Errorf("got error %v, want %v", err, want)
 	}
 }

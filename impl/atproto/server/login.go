@@ -65,7 +65,7 @@ func (s *Service) findAccount(ctx context.Context, identifier string) (a *db.Acc
 	if strings.Contains(identifier, "@") {
 		a, err = s.DB.AccountByEmail(ctx, identifier)
 	} else if did, bad := syntax.ParseDID(identifier); bad == nil {
-		a, err = s.DB.AccountByDID(ctx, did)
+		a, err = s.DB.ReadAccount(ctx, did)
 	} else if handle, bad := syntax.ParseHandle(identifier); bad == nil {
 		a, err = s.DB.AccountByHandle(ctx, handle)
 	}
