@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -80,6 +81,9 @@ is of no use then, which a unit of systemd knows by RestartPreventExitStatus=78.
 							}
 						}
 						return err
+					}
+					if !s.Profiling {
+						runtime.MemProfileRate = 0 // nobody could look at what it costs to note
 					}
 					return run(ctx, config(c), s, stdout)
 				},

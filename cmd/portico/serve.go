@@ -88,6 +88,7 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 		return err
 	}
 	defer at.close()
+	defer serveMetrics(s, at.metrics, log)()
 	limiter, stopLimiter, err := openLimiter(ctx, s, log)
 	if err != nil {
 		return err
@@ -159,28 +160,38 @@ func background(ctx context.Context, f func(context.Context)) (stop func()) {
 type listeners struct {
 	server    net.Listener
 	directory net.Listener // of the embedded PLC directory, nil without one
+	metrics   net.Listener // of what is for the operator alone, nil without one
 }
 
 func listen(s *settings) (l listeners, err error) {
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
 	if l.server, err = net.Listen("tcp", s.listenAddress()); err != nil {
 		return l, fmt.Errorf("listen (PDS_PORT, PORTICO_BIND): %w", err)
 	}
-	if s.PLCURL != nil {
-		return l, nil
+	if s.PLCURL == nil {
+		l.directory, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", fmt.Sprint(s.PLCPort)))
+		if err != nil {
+			return l, fmt.Errorf("listen for the embedded PLC directory (PORTICO_PLC_PORT): %w", err)
+		}
 	}
-	l.directory, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", fmt.Sprint(s.PLCPort)))
-	if err != nil {
-		l.close()
-		return l, fmt.Errorf("listen for the embedded PLC directory (PORTICO_PLC_PORT): %w", err)
+	if s.MetricsBind.IsValid() {
+		if l.metrics, err = net.Listen("tcp", s.MetricsBind.String()); err != nil {
+			return l, fmt.Errorf("listen (PORTICO_METRICS_BIND): %w", err)
+		}
 	}
 	return l, nil
 }
 
 // close ends what was not ended yet.
 func (l listeners) close() {
-	_ = l.server.Close()
-	if l.directory != nil {
-		_ = l.directory.Close()
+	for _, listener := range []net.Listener{l.server, l.directory, l.metrics} {
+		if listener != nil {
+			_ = listener.Close()
+		}
 	}
 }
 

@@ -64,6 +64,8 @@ type settings struct {
 	LogLevel       slog.Level
 	LogFormat      string // "text" or "json"
 	SlowStatement  time.Duration
+	MetricsBind    netip.AddrPort // zero: no listener for operators
+	Profiling      bool           // it serves profiles; it is on loopback then
 
 	// What clients are told.
 	PrivacyPolicyURL  string
@@ -286,6 +288,14 @@ var settingsTable = []settingGroup{
 		}},
 		{name: "PORTICO_LOG_FORMAT", kind: kindText, def: "json", dev: "text", about: "`json` or `text`", store: setText(func(s *settings) *string { return &s.LogFormat }, func(v string) error { return oneOf(v, "json", "text") })},
 		{name: "PORTICO_LOG_SLOW_STATEMENTS", kind: kindDuration, def: "1s", about: "Statements of the database that take this long are logged, without what clients sent in them", store: setDuration(func(s *settings) *time.Duration { return &s.SlowStatement })},
+		{name: "PORTICO_METRICS_BIND", kind: kindText, shown: "no listener", about: "Address and port, such as `127.0.0.1:9100`, of a listener for the operator alone", store: func(s *settings, v string) (err error) {
+			s.MetricsBind, err = netip.ParseAddrPort(v)
+			if err != nil || s.MetricsBind.Port() == 0 {
+				return errors.New("is not an IP address and a port, such as 127.0.0.1:9100")
+			}
+			return nil
+		}},
+		{name: "PORTICO_PROFILING", kind: kindBoolean, def: "false", about: "Serve profiles of the running server below `/debug/pprof/` of `PORTICO_METRICS_BIND`, which must be an address of loopback then", store: setBoolean(func(s *settings) *bool { return &s.Profiling })},
 	}},
 	{"What clients are told", []setting{
 		{name: "PDS_PRIVACY_POLICY_URL", kind: kindText, about: "Link in describeServer", store: setText(func(s *settings) *string { return &s.PrivacyPolicyURL }, checkURL)},
@@ -904,6 +914,12 @@ func (s *settings) check(given func(name string) string) []problem {
 	s.checkPhone(given, add)
 	if s.DatabaseURL != "" && given("PORTICO_KEY_ENCRYPTION_KEY") == "" {
 		add("PORTICO_KEY_ENCRYPTION_KEY", "is missing: with Postgres every machine needs the same one; `openssl rand -hex 32` makes one")
+	}
+	switch at := s.MetricsBind; {
+	case s.Profiling && !at.IsValid():
+		add("PORTICO_METRICS_BIND", "is missing: it goes with PORTICO_PROFILING")
+	case s.Profiling && !at.Addr().IsLoopback():
+		add("PORTICO_METRICS_BIND", "must be an address of loopback such as 127.0.0.1:9100, with PORTICO_PROFILING: profiles show what goes on inside of the server, and whoever takes them slows it down")
 	}
 	if s.DIDCacheMax < s.DIDCacheStale {
 		add("PDS_DID_CACHE_MAX_TTL", "must not be shorter than PDS_DID_CACHE_STALE_TTL")
