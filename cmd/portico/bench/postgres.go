@@ -40,15 +40,14 @@ func (b *bench) postgres(ctx context.Context) (*table, error) {
 	t.print = func() {
 		fmt.Printf("On Postgres, %d connections: the server's processor time, without that of Postgres, and until when half of the requests,\n"+
 			"and 99 of 100, were answered.\n\n", *workers)
-		median, p99 := func(s sample) float64 { return float64(s.median) }, func(s sample) float64 { return float64(s.p99) }
 		w := newWriter()
 		fmt.Fprintf(w, "method\trequests\tserver\thalf\tp99\t%s\n", head("peer", "half", "p99", "server ÷ peer", "rounds", "half ÷ peer's", "rounds"))
 		for _, r := range t.rows {
 			server := r.of(ofServer)
-			fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t", r.name, r.requests, server.time(), show(server.figure(median).median), show(server.figure(p99).median))
+			fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t", r.name, r.requests, server.time(), show(server.figure(sample.median).median), show(server.figure(sample.p99).median))
 			if p := r.of(ofPeer); p != nil {
-				cpu, half := server.over(p, sample.each), server.over(p, median)
-				fmt.Fprintf(w, "%s\t%s\t%s\t%.2f\t%s\t%.2f\t%s\t", p.time(), show(p.figure(median).median), show(p.figure(p99).median),
+				cpu, half := server.over(p, sample.each), server.over(p, sample.median)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%.2f\t%s\t%.2f\t%s\t", p.time(), show(p.figure(sample.median).median), show(p.figure(sample.p99).median),
 					cpu.median, cpu.spread(), half.median, half.spread())
 			}
 			fmt.Fprintln(w)

@@ -32,14 +32,26 @@ type target struct {
 
 // A sample is what some requests took.
 type sample struct {
-	requests    int
-	cpu         time.Duration // of the program, user and system
-	wall        time.Duration // until all were answered
-	median, p99 time.Duration // until one was answered
+	requests int
+	cpu      time.Duration   // of the program, user and system
+	wall     time.Duration   // until all were answered
+	took     []time.Duration // until each was answered
 }
 
-func (s sample) each() float64 { return float64(s.cpu) / float64(s.requests) }
-func (s sample) rate() float64 { return float64(s.requests) / s.wall.Seconds() }
+func (s *sample) add(more sample) {
+	s.requests, s.cpu, s.wall, s.took = s.requests+more.requests, s.cpu+more.cpu, s.wall+more.wall, append(s.took, more.took...)
+}
+
+func (s sample) each() float64   { return float64(s.cpu) / float64(s.requests) }
+func (s sample) rate() float64   { return float64(s.requests) / s.wall.Seconds() }
+func (s sample) median() float64 { return s.within(50) }
+func (s sample) p99() float64    { return s.within(99) }
+
+// within is the time, in nanoseconds, until so many of a hundred requests were answered.
+func (s sample) within(percent int) float64 {
+	slices.Sort(s.took)
+	return float64(s.took[(percent*len(s.took)+99)/100-1])
+}
 
 func (r *row) add(who string, process *launch.Process, do func(worker int) error) *target {
 	t := &target{who: who, process: process, do: do}
@@ -72,15 +84,27 @@ func (r *row) warmUp(note func(error)) error {
 	return failed
 }
 
+// turns is how often the targets of a row take turns within a round: what the machine does
+// for a while it does to all of them.
+const turns = 4
+
 // measure lets every target do its part of a round, beginning with another one each time.
 func (r *row) measure(round int) error {
-	for i := range r.targets {
-		t := r.targets[(i+round)%len(r.targets)]
-		s, err := t.run(r.requests / *rounds, r.workers)
-		if err != nil {
-			return fmt.Errorf("%s of the %s in round %d: %w; it wrote\n%s", r.name, t.who, round+1, err, t.process.Log())
+	sum := make([]sample, len(r.targets))
+	for turn := range turns {
+		n := r.requests / *rounds * (turn+1) / turns - r.requests / *rounds * turn / turns
+		for i := range r.targets {
+			i = (i + round + turn) % len(r.targets)
+			t := r.targets[i]
+			s, err := t.run(n, r.workers)
+			if err != nil {
+				return fmt.Errorf("%s of the %s in round %d: %w; it wrote\n%s", r.name, t.who, round+1, err, t.process.Log())
+			}
+			sum[i].add(s)
 		}
-		t.samples = append(t.samples, s)
+	}
+	for i, t := range r.targets {
+		t.samples = append(t.samples, sum[i])
 	}
 	return nil
 }
@@ -109,13 +133,9 @@ func (t *target) run(n, workers int) (s sample, err error) {
 	if err != nil {
 		return s, err
 	}
-	s = sample{requests: n, wall: time.Since(began)}
+	wall := time.Since(began)
 	after, err := t.process.CPU()
-	s.cpu = after - before
-	all := slices.Concat(took...)
-	slices.Sort(all)
-	s.median, s.p99 = all[len(all)/2], all[(99*len(all)+99)/100-1]
-	return s, err
+	return sample{n, after - before, wall, slices.Concat(took...)}, err
 }
 
 // share calls do n times, spread over the workers, until one fails.

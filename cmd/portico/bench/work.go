@@ -30,7 +30,7 @@ var goals = []work{
 	{name: "checkAccountStatus", requests: 1500, goal: 1.5, bind: by((*client).checkAccountStatus)},
 	{name: "createInviteCode", requests: 1500, goal: 2.2, bind: by((*client).createInviteCode)},
 	{name: "refreshSession", requests: 1500, goal: 1.2, bind: by((*client).refreshSession)},
-	{name: "describeServer", requests: 12000, goal: 1.15, bind: by((*client).describeServer)},
+	{name: "describeServer", requests: 6000, goal: 1.15, bind: by((*client).describeServer)},
 	{name: "listAppPasswords", requests: 3000, goal: 1.2, bind: func(s *subject) (func(worker int) error, error) {
 		for _, of := range s.client.accounts {
 			for _, a := range of.list {
@@ -41,10 +41,10 @@ var goals = []work{
 		}
 		return s.client.listAppPasswords, nil
 	}},
-	{name: "getSession", requests: 12000, goal: 0.85, bind: by((*client).getSession)},
+	{name: "getSession", requests: 6000, goal: 0.85, bind: by((*client).getSession)},
 	{name: "getServiceAuth", requests: 3000, goal: 0.75, bind: by((*client).getServiceAuth)},
-	{name: "unknown method", requests: 12000, goal: 1.1, bind: by((*client).unknownMethod)},
-	{name: "health", requests: 12000, goal: 1.1, bind: by((*client).health)},
+	{name: "unknown method", requests: 6000, goal: 1.1, bind: by((*client).unknownMethod)},
+	{name: "health", requests: 6000, goal: 1.1, bind: by((*client).health)},
 	{name: "createSession", requests: 120, goal: 0.68, bind: by((*client).createSession)},
 	{name: "wrong password", requests: 120, goal: 0.68, bind: by((*client).wrongPassword)},
 	{name: "createAccount", requests: 120, goal: 0.68, bind: func(s *subject) (func(worker int) error, error) {
@@ -52,7 +52,7 @@ var goals = []work{
 		c.made.Store(10_000) // other names
 		return c.createAccount, nil
 	}},
-	{name: "bad token", requests: 12000, bind: by((*client).badToken)},
+	{name: "bad token", requests: 6000, bind: by((*client).badToken)},
 	{name: "getRecord", requests: 3000, bind: func(s *subject) (func(worker int) error, error) {
 		return s.client.getRecord, s.withRecords(people)
 	}},

@@ -239,11 +239,7 @@ func (s *server) checkAccountStatus(c echo.Context) error {
 	if t == nil {
 		return badToken(c)
 	}
-	ctx := c.Request().Context()
-	if _, err := s.store.account(ctx, t.Subject); err != nil {
-		return err
-	}
-	r, err := s.store.repo(ctx, t.Subject)
+	r, err := s.store.repo(c.Request().Context(), t.Subject)
 	if err != nil {
 		return err
 	}
@@ -258,7 +254,7 @@ func (s *server) checkAccountStatus(c echo.Context) error {
 		ExpectedBlobs      int    `json:"expectedBlobs"`
 		ImportedBlobs      int    `json:"importedBlobs"`
 	}
-	return c.JSON(http.StatusOK, status{Activated: true, ValidDID: true, RepoCommit: r.commit.String(), RepoRev: r.rev, IndexedRecords: r.records})
+	return c.JSON(http.StatusOK, status{Activated: r.active, ValidDID: true, RepoCommit: r.commit.String(), RepoRev: r.rev, IndexedRecords: r.records})
 }
 
 func (s *server) createInviteCode(c echo.Context) error {
@@ -311,8 +307,8 @@ func (s *server) hashID(id string) []byte {
 	return h.Sum(nil)
 }
 
-// refreshSession replaces the row of a session by that of its successor, which it names
-// for a while: the token that was presented works a little longer.
+// refreshSession lets the row of a session name its successor, and end soon: the token that
+// was presented works a little longer.
 func (s *server) refreshSession(c echo.Context) error {
 	t := s.bearer(c, refreshScope)
 	if t == nil {
@@ -328,7 +324,7 @@ func (s *server) refreshSession(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.store.rotate(s.hashID(t.ID), s.hashID(id), now); err != nil {
+	if err := s.store.rotate(a.DID, s.hashID(t.ID), s.hashID(id), now); err != nil {
 		return err
 	}
 	return c.JSON(http.StatusOK, out)

@@ -27,6 +27,7 @@ func sum(block []byte) (cid.Cid, error) {
 
 // repository is the row of an account's repository.
 type repository struct {
+	active  bool // the account; only when it was read
 	rev     string
 	commit  cid.Cid
 	block   []byte // of the commit

@@ -39,7 +39,7 @@ type store struct {
 	selectAccount, selectLogin, selectKey, selectAppPasswords, selectRepo, selectRecord *sql.Stmt // of readers
 
 	insertAccount, insertKey, insertSession, insertAppPassword, insertInvite, insertRepo, insertRecord, insertNode, insertEvent *sql.Stmt
-	selectSession, updateSession, updateRepo                                                                                    *sql.Stmt
+	updateSession, updateRepo                                                                                                   *sql.Stmt
 }
 
 func open(path string, conns int, pragmas ...string) (*sql.DB, error) {
@@ -78,7 +78,7 @@ func openStore(dir, synchronous string) (*store, error) {
 	s.selectLogin = prepare(s.readers, "SELECT did, handle, email, confirmed, active, salt, hash FROM account WHERE handle = ?")
 	s.selectKey = prepare(s.readers, "SELECT key FROM signing_key WHERE did = ?")
 	s.selectAppPasswords = prepare(s.readers, "SELECT name, privileged, created_at FROM app_password WHERE did = ?")
-	s.selectRepo = prepare(s.readers, "SELECT rev, cid, records FROM repo WHERE did = ?")
+	s.selectRepo = prepare(s.readers, "SELECT active, rev, cid, records FROM account JOIN repo USING (did) WHERE did = ?")
 	s.selectRecord = prepare(s.readers, "SELECT cid, value FROM record WHERE did = ? AND path = ?")
 
 	s.insertAccount = prepare(s.writer, "INSERT INTO account VALUES (?, ?, ?, 0, 1, ?, ?)")
@@ -90,26 +90,40 @@ func openStore(dir, synchronous string) (*store, error) {
 	s.insertRecord = prepare(s.writer, "INSERT INTO record VALUES (?, ?, ?, ?)")
 	s.insertNode = prepare(s.writer, "INSERT INTO node VALUES (?, ?, ?)")
 	s.insertEvent = prepare(s.writer, "INSERT INTO event (did, body) VALUES (?, ?)")
-	s.selectSession = prepare(s.writer, "SELECT did FROM session WHERE id = ? AND expires_at > ?")
-	s.updateSession = prepare(s.writer, "UPDATE session SET next_id = ?, expires_at = ? WHERE id = ?")
+	s.updateSession = prepare(s.writer, "UPDATE session SET next_id = ?, expires_at = ? WHERE id = ? AND did = ? AND expires_at > ?")
 	s.updateRepo = prepare(s.writer, "UPDATE repo SET rev = ?, cid = ?, block = ?, records = records + 1 WHERE did = ?")
 	return s, errors.Join(errs...)
 }
 
-// transaction calls fn and commits what it did unless it fails.
-func (s *store) transaction(fn func(do func(stmt *sql.Stmt, args ...any) error, tx *sql.Tx) error) error {
+// A step is a statement that changes one row.
+type step struct {
+	stmt *sql.Stmt
+	args []any
+}
+
+// all does steps in one transaction, or none of them.
+func (s *store) all(steps ...step) error {
 	tx, err := s.writer.BeginTx(background, nil)
 	if err != nil {
 		return err
 	}
-	do := func(stmt *sql.Stmt, args ...any) error {
-		_, err := tx.StmtContext(background, stmt).ExecContext(background, args...)
-		return err
-	}
-	if err := fn(do, tx); err != nil {
-		return errors.Join(err, tx.Rollback())
+	for i, step := range steps {
+		if err := step.do(tx); err != nil {
+			return errors.Join(fmt.Errorf("step %d: %w", i, err), tx.Rollback())
+		}
 	}
 	return tx.Commit()
+}
+
+func (s step) do(tx *sql.Tx) error {
+	result, err := tx.StmtContext(background, s.stmt).ExecContext(background, s.args...)
+	if err != nil {
+		return err
+	}
+	if n, err := result.RowsAffected(); err != nil || n != 1 {
+		return fmt.Errorf("%d rows changed, %w", n, err)
+	}
+	return nil
 }
 
 type account struct {
@@ -180,16 +194,10 @@ func (s *store) addSession(ctx context.Context, id []byte, did string, expires t
 }
 
 // rotate ends the session with this id two hours from now and begins its successor.
-func (s *store) rotate(id, next []byte, now time.Time) error {
-	return s.transaction(func(do func(*sql.Stmt, ...any) error, tx *sql.Tx) error {
-		var did string
-		if err := tx.StmtContext(background, s.selectSession).QueryRowContext(background, id, now.UnixMicro()).Scan(&did); err != nil {
-			return fmt.Errorf("session: %w", err)
-		}
-		return errors.Join(
-			do(s.updateSession, next, now.Add(2*time.Hour).UnixMicro(), id),
-			do(s.insertSession, next, did, now.Add(refreshLife).UnixMicro()))
-	})
+func (s *store) rotate(did string, id, next []byte, now time.Time) error {
+	return s.all(
+		step{s.updateSession, []any{next, now.Add(2 * time.Hour).UnixMicro(), id, did, now.UnixMicro()}},
+		step{s.insertSession, []any{next, did, now.Add(refreshLife).UnixMicro()}})
 }
 
 // newAccount is an account with all that it begins with.
@@ -203,19 +211,17 @@ type newAccount struct {
 }
 
 func (s *store) addAccount(n *newAccount) error {
-	return s.transaction(func(do func(*sql.Stmt, ...any) error, _ *sql.Tx) error {
-		return errors.Join(
-			do(s.insertAccount, n.DID, n.Handle, n.Email, n.salt, n.hash),
-			do(s.insertKey, n.DID, n.key.Bytes()),
-			do(s.insertRepo, n.DID, n.repo.rev, n.repo.commit.Bytes(), n.repo.block),
-			do(s.insertNode, n.DID, "", emptyNode),
-			do(s.insertSession, n.session, n.DID, n.expires.UnixMicro()))
-	})
+	return s.all(
+		step{s.insertAccount, []any{n.DID, n.Handle, n.Email, n.salt, n.hash}},
+		step{s.insertKey, []any{n.DID, n.key.Bytes()}},
+		step{s.insertRepo, []any{n.DID, n.repo.rev, n.repo.commit.Bytes(), n.repo.block}},
+		step{s.insertNode, []any{n.DID, "", emptyNode}},
+		step{s.insertSession, []any{n.session, n.DID, n.expires.UnixMicro()}})
 }
 
 func (s *store) repo(ctx context.Context, did string) (r repository, err error) {
 	var id []byte
-	if err := s.selectRepo.QueryRowContext(ctx, did).Scan(&r.rev, &id, &r.records); err != nil {
+	if err := s.selectRepo.QueryRowContext(ctx, did).Scan(&r.active, &r.rev, &id, &r.records); err != nil {
 		return r, err
 	}
 	r.commit, err = cid.Cast(id)
@@ -240,11 +246,9 @@ type written struct {
 }
 
 func (s *store) write(w *written) error {
-	return s.transaction(func(do func(*sql.Stmt, ...any) error, _ *sql.Tx) error {
-		return errors.Join(
-			do(s.insertRecord, w.did, w.path, w.cid.Bytes(), w.value),
-			do(s.insertNode, w.did, w.path, w.node),
-			do(s.updateRepo, w.rev, w.commit.Bytes(), w.block, w.did),
-			do(s.insertEvent, w.did, w.event))
-	})
+	return s.all(
+		step{s.insertRecord, []any{w.did, w.path, w.cid.Bytes(), w.value}},
+		step{s.insertNode, []any{w.did, w.path, w.node}},
+		step{s.updateRepo, []any{w.rev, w.commit.Bytes(), w.block, w.did}},
+		step{s.insertEvent, []any{w.did, w.event}})
 }
