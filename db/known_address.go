@@ -1,6 +1,7 @@
 package db
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -47,7 +48,12 @@ const renewAfter = time.Hour
 // forgotten. It returns ErrNotFound when there is no such account.
 func (tx *Tx) KnowAddress(ctx context.Context, did syntax.DID, address string, now time.Time, most int) error {
 	seen := knownAddress{DID: did, Address: address, SeenAt: now}
-	n, err := tx.exec(ctx, knowAddress, append(values(&seen), now.Add(-renewAfter))...)
+	args := append(values(&seen), now.Add(-renewAfter))
+	if tx.postgres { // to wait for whether the second one is needed takes longer than to run it
+		err := tx.later(ctx, "know address", knowAddress, args...)
+		return cmp.Or(err, tx.later(ctx, "forget old addresses", forgetOldAddresses, did, address, most-1))
+	}
+	n, err := tx.exec(ctx, knowAddress, args...)
 	if err == nil && n > 0 {
 		_, err = tx.exec(ctx, forgetOldAddresses, did, address, most-1)
 	}

@@ -53,6 +53,11 @@ type read struct {
 	row  func(row scanner) error
 }
 
+// onlyLock is a read for what it locks.
+func onlyLock(s *statement, args ...any) read {
+	return read{s, args, func(scanner) error { return nil }}
+}
+
 // readOne reads the row of a statement that selects the columns of a model, of which *to
 // stays nil when there is none.
 func readOne[T any](to **T, s *statement, args ...any) read {

@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 	"time"
 
@@ -36,10 +37,11 @@ var (
 	insertSuccessor = prepared(func(b *builder) bun.Query { return b.insert(new(link)).On("CONFLICT (id) DO NOTHING") })
 	// All that are too many go each time, which is one as a rule.
 	deleteOldFamilies = prepared(func(b *builder) bun.Query {
+		did := b.p()
 		old := b.NewSelect().Model((*link)(nil)).Column("family").
-			Where("did = ?", b.p()).Where("next_id IS NULL").Where("(app_password IS NULL) = ?", b.p()).
+			Where("did = ?", did).Where("next_id IS NULL").Where("(app_password IS NULL) = ?", b.p()).
 			OrderExpr("created_at DESC LIMIT 100 OFFSET ?", b.p())
-		return b.NewDelete().Model((*link)(nil)).Where("family IN (?)", old)
+		return b.NewDelete().Model((*link)(nil)).Where("did = ?", did).Where("family IN (?)", old)
 	})
 	// FOR KEY SHARE is what a successor's foreign key asks for anyhow.
 	lockOwnerOfSession = prepared(func(b *builder) bun.Query {
@@ -47,16 +49,26 @@ var (
 		return b.lock("KEY SHARE", b.NewSelect().Model((*Account)(nil)).Column("did").Where("a.did = (?)", owner))
 	})
 	lockSession = prepared(func(b *builder) bun.Query {
-		return b.lock("UPDATE", b.NewSelect().Model((*link)(nil)).Where("id = ?", b.p()))
+		address, id := b.p(), b.p()
+		s := b.NewSelect().Model((*link)(nil)).ColumnExpr("?TableColumns")
+		for _, f := range fields(reflect.TypeFor[Account](), nil) {
+			s = s.ColumnExpr("a.?", bun.Ident(f.Name))
+		}
+		oldest := b.NewSelect().TableExpr("session AS o").ColumnExpr("min(o.generation)").Where("o.did = s.did").Where("o.family = s.family")
+		s = s.ColumnExpr("p.privileged").ColumnExpr("known_address.seen_at").ColumnExpr("(?) AS oldest", oldest).
+			Join("JOIN account AS a ON a.did = s.did AND a.state = 'ready'").
+			Join("LEFT JOIN app_password AS p ON p.did = s.did AND p.name = s.app_password").
+			Join("LEFT JOIN known_address ON known_address.did = s.did AND known_address.address = ?", address)
+		return b.lock("UPDATE OF s", s.Where("s.id = ?", id))
 	})
 	exchangeSession = prepared(func(b *builder) bun.Query {
 		return b.NewUpdate().Model((*Session)(nil)).Set("expires_at = ?", b.p()).Set("next_id = ?", b.p()).Where("id = ?", b.p())
 	})
 	deleteOldGenerations = prepared(func(b *builder) bun.Query {
-		return b.NewDelete().Model((*link)(nil)).Where("family = ?", b.p()).Where("generation <= ?", b.p())
+		return b.NewDelete().Model((*link)(nil)).Where("did = ?", b.p()).Where("family = ?", b.p()).Where("generation <= ?", b.p())
 	})
 	deleteFamily = prepared(func(b *builder) bun.Query {
-		return b.NewDelete().Model((*link)(nil)).Where("family = ?", b.p())
+		return b.NewDelete().Model((*link)(nil)).Where("did = ?", b.p()).Where("family = ?", b.p())
 	})
 	deleteSessions = prepared(func(b *builder) bun.Query {
 		return b.NewDelete().Model((*Session)(nil)).Where("did = ?", b.p())
@@ -92,32 +104,84 @@ func (tx *Tx) InsertSession(ctx context.Context, s Session) error {
 	return wrap(err, "store session of %s", s.DID)
 }
 
-// RotateSession exchanges the session id for its successor nextID, which lives
-// for life, and lets id itself live for grace from now, counted from its first
+// A LockedSession is a session with what decides how it goes on.
+type LockedSession struct {
+	link
+	Account Account
+	// Privileged says whether the app password that the session was opened with is; nil:
+	// there is none.
+	Privileged *bool
+	// SeenHere says that the owner is known to have been where the request came from, as of
+	// less than an hour ago: [Tx.KnowAddress] would change nothing.
+	SeenHere bool
+
+	oldest int64 // generation of the family that is kept
+}
+
+// LockSession returns a session with its account and what belongs to both, and keeps other
+// transactions from exchanging it, and from changing the account, until this one ends.
+// address is where the request came from, as in [Tx.KnowAddress], or empty.
+//
+// It returns ErrNotFound when there is no such session, or none any more of an account.
+func (tx *Tx) LockSession(ctx context.Context, id []byte, address string, now time.Time) (*LockedSession, error) {
+	s, err := tx.lockSession(ctx, id, address, now)
+	return s, wrap(err, "lock session")
+}
+
+func (tx *Tx) lockSession(ctx context.Context, id []byte, address string, now time.Time) (*LockedSession, error) {
+	var locked *LockedSession
+	read := read{lockSession, []any{address, id}, func(row scanner) error {
+		s := new(LockedSession)
+		var seen time.Time
+		dest := append(places(&s.link), places(&s.Account)...)
+		if err := row.Scan(append(dest, &s.Privileged, (*stamp)(&seen), &s.oldest)...); err != nil {
+			return err
+		}
+		s.SeenHere = !seen.IsZero() && seen.After(now.Add(-renewAfter))
+		locked = s
+		return nil
+	}}
+	var err error
+	if tx.postgres {
+		// The account first, as everybody does.
+		err = tx.together(ctx, onlyLock(lockOwnerOfSession, id), read)
+	} else {
+		err = tx.together(ctx, read)
+	}
+	if err == nil && locked == nil {
+		err = ErrNotFound
+	}
+	return locked, err
+}
+
+// Exchange exchanges a session that is locked for its successor nextID, which lives for
+// life, and lets the session itself live for grace from now, counted from its first
 // exchange. Exchanging it again within that time gives the same successor, made
 // anew if it is gone. Of the sessions that came from each other the latest 64 stay.
 //
-// It returns ErrNotFound when the session is unknown or over, and ErrStale when
-// it has another successor than nextID.
+// It returns ErrNotFound when the session is over, and ErrStale when it has another
+// successor than nextID.
+func (tx *Tx) Exchange(
+	ctx context.Context, s *LockedSession, nextID []byte, now time.Time, grace, life time.Duration,
+) (*Session, error) {
+	next, err := tx.exchange(ctx, s, nextID, now, grace, life)
+	return next, wrap(err, "exchange session")
+}
+
+// RotateSession is [Tx.LockSession] and [Tx.Exchange].
 func (tx *Tx) RotateSession(
 	ctx context.Context, id, nextID []byte, now time.Time, grace, life time.Duration,
 ) (*Session, error) {
-	next, err := tx.rotate(ctx, id, nextID, now, grace, life)
-	return next, wrap(err, "rotate session")
-}
-
-func (tx *Tx) rotate(ctx context.Context, id, nextID []byte, now time.Time, grace, life time.Duration) (*Session, error) {
-	if tx.postgres {
-		// The account first, as everybody does.
-		var did string
-		if err := tx.get(ctx, lockOwnerOfSession, []any{id}, &did); err != nil {
-			return nil, err
-		}
-	}
-	s, err := one[link](ctx, &tx.queries, lockSession, id)
+	s, err := tx.LockSession(ctx, id, "", now)
 	if err != nil {
 		return nil, err
 	}
+	return tx.Exchange(ctx, s, nextID, now, grace, life)
+}
+
+func (tx *Tx) exchange(
+	ctx context.Context, s *LockedSession, nextID []byte, now time.Time, grace, life time.Duration,
+) (*Session, error) {
 	expires := s.ExpiresAt
 	if end := now.Add(grace).Truncate(time.Microsecond); end.Before(expires) {
 		expires = end
@@ -125,25 +189,33 @@ func (tx *Tx) rotate(ctx context.Context, id, nextID []byte, now time.Time, grac
 	if !expires.After(now) {
 		return nil, ErrNotFound
 	}
-	if s.NextID != nil && !slices.Equal(s.NextID, nextID) {
+	again := s.NextID != nil
+	if again && !slices.Equal(s.NextID, nextID) {
 		return nil, ErrStale
 	}
-	if _, err := tx.exec(ctx, exchangeSession, expires, nextID, id); err != nil {
-		return nil, err
+	if !again || expires.Before(s.ExpiresAt) {
+		if err := tx.later(ctx, "update session", exchangeSession, expires, nextID, s.ID); err != nil {
+			return nil, err
+		}
 	}
 	next := link{
 		Session:    Session{ID: nextID, DID: s.DID, AppPassword: s.AppPassword, CreatedAt: stored(now), ExpiresAt: stored(now.Add(life))},
 		Family:     s.Family,
 		Generation: s.Generation + 1,
 	}
-	inserted, err := tx.exec(ctx, insertSuccessor, values(&next)...)
-	if err != nil {
+	insert := insertSession
+	if again {
+		insert = insertSuccessor
+	}
+	if err := tx.later(ctx, "store successor", insert, values(&next)...); err != nil {
 		return nil, err
 	}
-	if _, err := tx.exec(ctx, deleteOldGenerations, s.Family, next.Generation-maxGenerations); err != nil {
-		return nil, err
+	if through := next.Generation - maxGenerations; s.oldest <= through {
+		if err := tx.later(ctx, "delete old generations", deleteOldGenerations, s.DID, s.Family, through); err != nil {
+			return nil, err
+		}
 	}
-	if inserted == 0 { // exchanged before
+	if again {
 		return one[Session](ctx, &tx.queries, selectSession, nextID)
 	}
 	return &next.Session, nil
@@ -166,7 +238,7 @@ func (tx *Tx) endSession(ctx context.Context, id []byte) error {
 		return nil // unknown, or deleted just now with its account
 	}
 	if err == nil {
-		_, err = tx.exec(ctx, deleteFamily, family)
+		_, err = tx.exec(ctx, deleteFamily, did, family)
 	}
 	return err
 }

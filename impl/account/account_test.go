@@ -52,7 +52,7 @@ func TestCreate(t *testing.T) {
 		if claims.DID != did {
 			t.Errorf("refresh token is for %s", claims.DID)
 		}
-		if _, err := s.sessions.Refresh(t.Context(), created.Account, claims.ID); err != nil {
+		if _, _, err := s.sessions.Refresh(t.Context(), did, claims.ID); err != nil {
 			t.Error(err)
 		}
 		if got, want := w.requests(), []string{"POST"}; !slices.Equal(got, want) {

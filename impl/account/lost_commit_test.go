@@ -46,7 +46,7 @@ func TestLostCommit(t *testing.T) {
 				w.exists(did, r)
 				claims, err := s.sessions.Tokens.VerifyRefresh(created.Tokens.Refresh)
 				w.check(err)
-				if _, err := s.sessions.Refresh(t.Context(), created.Account, claims.ID); err != nil {
+				if _, _, err := s.sessions.Refresh(t.Context(), did, claims.ID); err != nil {
 					t.Error(err)
 				}
 				w.settled()

@@ -270,7 +270,7 @@ func TestLeaseLostToOneWhoCompleted(t *testing.T) {
 		w.settled()
 		claims, err := slow.sessions.Tokens.VerifyRefresh(created.Tokens.Refresh)
 		w.check(err)
-		if _, err := slow.sessions.Refresh(t.Context(), created.Account, claims.ID); err != nil {
+		if _, _, err := slow.sessions.Refresh(t.Context(), created.Account.DID, claims.ID); err != nil {
 			t.Error(err)
 		}
 	})

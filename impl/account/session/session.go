@@ -30,6 +30,9 @@ const Grace = 2 * time.Hour
 // ErrRevoked says that a refresh token is unknown, ended or past its grace.
 var ErrRevoked = errors.New("session is over")
 
+// ErrTakenDown says that the account of a session is taken down.
+var ErrTakenDown = errors.New("account is taken down")
+
 // ErrStale says that the credential a session was to be started with has been
 // replaced or revoked since it was checked.
 var ErrStale = errors.New("credential is no longer valid")
@@ -159,46 +162,61 @@ func (s *Sessions) Restricted(ctx context.Context, account *db.Account) (*Tokens
 	return &tokens, nil
 }
 
-// Refresh exchanges the refresh token with id jti. For the length of Grace
-// after its first use it answers with the same successor. It returns ErrRevoked
-// when the token's row is gone or its time is over.
-func (s *Sessions) Refresh(ctx context.Context, account *db.Account, jti string) (*Tokens, error) {
+// Refresh exchanges the refresh token of did with id jti, and returns the account as it is.
+// For the length of Grace after its first use it answers with the same successor. It
+// returns db.ErrNotFound when there is no such account, ErrTakenDown when it is taken down,
+// and else ErrRevoked when the token's row is gone or its time is over.
+func (s *Sessions) Refresh(ctx context.Context, did syntax.DID, jti string) (*db.Account, *Tokens, error) {
 	next := s.Tokens.SuccessorID(jti)
-	var row *db.Session
+	ip := address(ctx)
+	here := ""
+	if !s.Budgets.Nobody(ip) {
+		here = budget.Address(ip)
+	}
+	var row *db.LockedSession
 	var at time.Time
-	var scope token.Scope
 	err := s.DB.Write(ctx, func(tx *db.Tx) (err error) {
-		scope = token.Access
-		row, err = tx.RotateSession(ctx, s.Tokens.HashID(jti), s.Tokens.HashID(next), s.Now(), Grace, token.RefreshLifetime)
-		if err != nil || row.DID != account.DID {
+		now := s.Now()
+		row, err = tx.LockSession(ctx, s.Tokens.HashID(jti), here, now)
+		switch {
+		case errors.Is(err, db.ErrNotFound), err == nil && row.DID != did:
+			return ErrRevoked
+		case err != nil:
 			return err
+		case row.Account.TakenDown():
+			return ErrTakenDown
 		}
-		// The rotation keeps others from changing the account.
-		now, err := tx.AccountByDID(ctx, account.DID)
+		_, err = tx.Exchange(ctx, row, s.Tokens.HashID(next), now, Grace, token.RefreshLifetime)
+		if errors.Is(err, db.ErrNotFound) {
+			return ErrRevoked
+		}
 		if err != nil {
 			return err
 		}
-		at = s.issueTime(now)
-		if row.AppPassword == nil {
-			return s.KnowAddress(ctx, tx, account.DID)
+		at = s.issueTime(&row.Account)
+		if row.AppPassword == nil && !row.SeenHere {
+			return s.KnowAddress(ctx, tx, did)
 		}
-		app, err := tx.AppPasswordByName(ctx, account.DID, *row.AppPassword)
-		if errors.Is(err, db.ErrNotFound) {
-			scope = token.AppPass
-			return nil
-		}
-		if err == nil {
-			scope = token.ForAppPassword(app.Privileged)
-		}
-		return err
+		return nil
 	})
-	switch {
-	case errors.Is(err, db.ErrNotFound), err == nil && row.DID != account.DID:
-		return nil, ErrRevoked
-	case err != nil:
-		return nil, fmt.Errorf("rotate session of %s: %w", account.DID, err)
+	if errors.Is(err, ErrRevoked) {
+		// Nor does what has no account any more, or was taken down, have a session.
+		a, gone := s.DB.AccountByDID(ctx, did)
+		if gone != nil {
+			return nil, nil, fmt.Errorf("session of %s: %w", did, gone)
+		}
+		if a.TakenDown() {
+			err = ErrTakenDown
+		}
 	}
-	return new(s.issue(account.DID, scope, next, at)), nil
+	if err != nil {
+		return nil, nil, fmt.Errorf("rotate session of %s: %w", did, err)
+	}
+	scope := token.Access
+	if row.AppPassword != nil {
+		scope = token.ForAppPassword(row.Privileged != nil && *row.Privileged)
+	}
+	return &row.Account, new(s.issue(did, scope, next, at)), nil
 }
 
 // End ends the session that the refresh token jti belongs to, its predecessor

@@ -15,20 +15,15 @@ import (
 // RefreshSession exchanges a refresh token for its successor.
 func (s *Service) RefreshSession(ctx context.Context) (*api.RefreshSessionOutput, error) {
 	old := auth.RefreshToken(ctx)
-	a, err := s.DB.AccountByDID(ctx, old.DID)
+	a, tokens, err := s.Sessions.Refresh(ctx, old.DID, old.ID)
 	switch {
 	case errors.Is(err, db.ErrNotFound):
 		return nil, xrpc.InvalidRequest("Could not find user info for account: " + old.DID.String())
-	case err != nil:
-		return nil, err
-	case a.TakenDown():
+	case errors.Is(err, session.ErrTakenDown):
 		return nil, api.ErrRefreshSessionAccountTakedown.New(http.StatusUnauthorized, "Account has been taken down")
-	}
-	tokens, err := s.Sessions.Refresh(ctx, a, old.ID)
-	if errors.Is(err, session.ErrRevoked) {
+	case errors.Is(err, session.ErrRevoked):
 		return nil, xrpc.ExpiredToken("Token has been revoked")
-	}
-	if err != nil {
+	case err != nil:
 		return nil, err
 	}
 	return &api.RefreshSessionOutput{
