@@ -115,7 +115,7 @@ func (p Presence) String() string {
 type Client struct {
 	// URL is the directory's base, without a path; DefaultURL if empty.
 	URL string
-	// HTTP is the client to use; http.DefaultClient if nil.
+	// HTTP is the client to use; that of [HTTP] if nil.
 	HTTP *http.Client
 	// Timeout is for one request with its answer. The default is 5 seconds.
 	Timeout time.Duration
@@ -128,6 +128,18 @@ type Client struct {
 	// means a timer.
 	Sleep func(ctx context.Context, d time.Duration) error
 }
+
+// HTTP returns the client that all share who ask a directory and bring none. It keeps as
+// many connections to one as are used at a time: that of the standard library keeps two, and
+// every other request begins with a handshake.
+func HTTP() *http.Client { return pooled }
+
+var pooled = &http.Client{Transport: func() *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxIdleConnsPerHost = t.MaxIdleConns
+	t.MaxResponseHeaderBytes = 32 << 10
+	return t
+}()}
 
 // Submit posts op once. When it returns nil the directory has accepted op. After an
 // *Error it may have: a repeated genesis, for one, is answered 400.
@@ -340,7 +352,7 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, limit
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	client := *cmp.Or(c.HTTP, http.DefaultClient)
+	client := *cmp.Or(c.HTTP, HTTP())
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	res, err := client.Do(req)
 	if err != nil {

@@ -11,6 +11,8 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -407,5 +409,63 @@ func TestRegisteredOddLog(t *testing.T) {
 		if got, err := c.Registered(t.Context(), did, op); err != nil || got != tt.want {
 			t.Errorf("%s: got %v, %v; want %v", tt.log, got, err, tt.want)
 		}
+	}
+}
+
+// Requests that go side by side need a connection each, once: those are kept for all clients.
+func TestConnectionsAreKept(t *testing.T) {
+	const parallel = 8
+	var opened atomic.Int32
+	var arrived sync.WaitGroup
+	var together atomic.Bool // each waits for the others
+	d := directory.New(directory.NewMemory(), time.Now, "", slog.New(slog.DiscardHandler))
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if together.Load() {
+			arrived.Done()
+			arrived.Wait()
+		}
+		d.ServeHTTP(w, r)
+	}))
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	ask := func() {
+		client := &plc.Client{URL: server.URL}
+		for _, did := range []syntax.DID{"did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"} {
+			if _, err := client.Last(t.Context(), did); !errors.Is(err, plc.ErrNotFound) {
+				t.Errorf("unknown DID: %v", err)
+			}
+			if err := client.Submit(t.Context(), did, plc.Operation{"type": "plc_operation"}); err == nil {
+				t.Error("an operation without a signature was taken")
+			}
+		}
+	}
+	ask()
+	if n := opened.Load(); n != 1 {
+		t.Errorf("one after the other opened %d connections, want 1", n)
+	}
+
+	wave := func(do func()) {
+		var all sync.WaitGroup
+		for range parallel {
+			all.Go(do)
+		}
+		all.Wait()
+	}
+	arrived.Add(parallel)
+	together.Store(true)
+	wave(func() {
+		_, _ = (&plc.Client{URL: server.URL}).Data(t.Context(), "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa")
+	})
+	together.Store(false)
+	for range 10 {
+		wave(ask)
+	}
+	if n := opened.Load(); n != parallel {
+		t.Errorf("%d at a time opened %d connections, want %d", parallel, n, parallel)
 	}
 }

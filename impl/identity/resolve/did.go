@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/impl/identity/plc"
 )
 
 // ErrUnsupported says that the DID is of a method, or has a form, that atproto does not use.
@@ -31,7 +33,7 @@ const (
 // nothing; see [Cache]. It may be used concurrently.
 type DIDs struct {
 	Directory string        // URL of the PLC directory, without a slash at its end
-	PLC       *http.Client  // for the directory, which the operator chose and which may be on this machine; nil: http.DefaultClient
+	PLC       *http.Client  // for the directory, which the operator chose and which may be on this machine; nil: that of [plc.HTTP]
 	Web       *http.Client  // for hosts that strangers chose; see [NewClient]
 	Timeout   time.Duration // for one document; default [Timeout]
 }
@@ -50,9 +52,7 @@ func (d *DIDs) fetch(ctx context.Context, did syntax.DID) (*Document, error) {
 	client, target := d.Web, ""
 	switch did.Method() {
 	case "plc":
-		if client = d.PLC; client == nil {
-			client = http.DefaultClient
-		}
+		client = cmp.Or(d.PLC, plc.HTTP())
 		target = d.Directory + "/" + url.QueryEscape(did.String())
 	case "web":
 		var err error
