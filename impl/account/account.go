@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -84,6 +85,13 @@ type Accounts struct {
 	Now           func() time.Time
 	Rand          io.Reader
 	Log           *slog.Logger
+
+	validity validity
+	rotation struct { // see RotationKey
+		once sync.Once
+		key  string
+		err  error
+	}
 }
 
 // DefaultLease is far more than any sign-up takes.
@@ -278,14 +286,14 @@ func (a *Accounts) genesis(r Request, signing string) (plc.Operation, syntax.DID
 // RotationKeys are the rotation keys that this server puts into the DIDs of its
 // accounts, the strongest first.
 func (a *Accounts) RotationKeys() ([]string, error) {
-	public, err := a.Rotation.PublicKey()
+	own, err := a.RotationKey()
 	if err != nil {
-		return nil, fmt.Errorf("rotation key: %w", err)
+		return nil, err
 	}
 	if a.Recovery != "" {
-		return []string{a.Recovery, public.DIDKey()}, nil
+		return []string{a.Recovery, own}, nil
 	}
-	return []string{public.DIDKey()}, nil
+	return []string{own}, nil
 }
 
 func (a *Accounts) register(ctx context.Context, d *draft) error {

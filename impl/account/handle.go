@@ -250,6 +250,7 @@ func (i *Identities) publishHandle(ctx context.Context, c *handleChange, where w
 	if err := op.Sign(i.Accounts.Rotation); err != nil {
 		return fmt.Errorf("sign operation: %w", err)
 	}
+	defer i.Accounts.DIDChanged(c.did)
 	return i.Accounts.Directory.Register(ctx, c.did, op)
 }
 

@@ -176,6 +176,7 @@ func (i *Identities) update(ctx context.Context, did syntax.DID, where where, ch
 	if err := op.Sign(i.Accounts.Rotation); err != nil {
 		return fmt.Errorf("sign operation: %w", err)
 	}
+	defer i.Accounts.DIDChanged(did)
 	failure := i.Directory.Submit(ctx, did, op)
 	if failure == nil {
 		return nil

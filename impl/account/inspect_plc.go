@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"portico/impl/identity/plc"
@@ -32,14 +31,14 @@ func (n *inspection) plc(ctx context.Context) error {
 		n.add(DIDEndpoint, nil, "%s This is not changed unasked: if it is to be here, its owner has to move it back.", elsewhere(d.Services["atproto_pds"].Endpoint))
 		return nil
 	}
-	own, err := n.Accounts.Rotation.PublicKey()
+	own, err := n.Accounts.RotationKey()
 	if err != nil {
-		return fmt.Errorf("rotation key: %w", err)
+		return err
 	}
-	ours := slices.Contains(d.RotationKeys, own.DIDKey())
+	ours := slices.Contains(d.RotationKeys, own)
 	if !ours {
 		n.add(DIDRotationKey, nil, "The rotation keys of the DID do not include that of this server, %s, so this server cannot change "+
-			"the DID. Its owner has to add the key with one of theirs.", own.DIDKey())
+			"the DID. Its owner has to add the key with one of theirs.", own)
 	}
 	if n.key != nil && d.VerificationMethods["atproto"] != n.key.Public {
 		var mend func(context.Context) error

@@ -28,7 +28,7 @@ var (
 )
 
 // A Verifier finds out whether the DIDs of accounts name this server. It asks the
-// network every time, so it is never called inside a transaction.
+// network, so it is never called inside a transaction.
 type Verifier struct {
 	Accounts *Accounts
 	// Directory is asked for did:plc; *plc.Client is one.
@@ -44,8 +44,10 @@ type Verifier struct {
 // Verify returns nil when the DID of an account is under this server's control
 // and names it with the account's key. It returns a *DIDError when the DID says
 // something else, a *plc.Error when the directory does not say, and db.ErrNotFound
-// when there is no such account.
+// when there is no such account. It asks the network every time.
 func (v *Verifier) Verify(ctx context.Context, did syntax.DID) error {
+	known := &v.Accounts.validity
+	state, at := known.state(), v.Accounts.Now()
 	key, err := v.Accounts.DB.SigningKey(ctx, did, KeyPurpose)
 	if err == nil {
 		if did.Method() == "plc" {
@@ -55,9 +57,18 @@ func (v *Verifier) Verify(ctx context.Context, did syntax.DID) error {
 		}
 	}
 	if err != nil {
+		known.forget(did)
 		return fmt.Errorf("verify %s: %w", did, err)
 	}
+	known.keep(did, key.Public, at, state)
 	return nil
+}
+
+// FoundValid reports whether this process has found by [Verifier.Verify], at most 30 seconds
+// ago, that the DID of an account is valid with a signing key, and has not changed the DID
+// since. It is for telling, not for deciding: elsewhere the DID may have been changed.
+func (v *Verifier) FoundValid(did syntax.DID, key string) bool {
+	return v.Accounts.validity.has(did, key, v.Accounts.Now())
 }
 
 // VerifyKnown is Verify by the document of the DID as it was read last, within the day:
@@ -78,12 +89,12 @@ func (v *Verifier) verifyPLC(ctx context.Context, did syntax.DID, key string) er
 	if err != nil {
 		return err
 	}
-	rotation, err := v.Accounts.Rotation.PublicKey()
+	rotation, err := v.Accounts.RotationKey()
 	if err != nil {
-		return fmt.Errorf("rotation key: %w", err)
+		return err
 	}
 	switch {
-	case !slices.Contains(data.RotationKeys, rotation.DIDKey()):
+	case !slices.Contains(data.RotationKeys, rotation):
 		return ErrRotationKey
 	case data.Services["atproto_pds"].Endpoint != v.Accounts.Endpoint:
 		return ErrEndpoint

@@ -352,6 +352,7 @@ func changeSigningKey(t *testing.T, p *place) {
 
 	// A DID that names another key gets that of the account back.
 	o.post(o.signed(rotation(t), func(d *plc.Data) { d.VerificationMethods["atproto"] = unknown }))
+	o.refused(o.server.ActivateAccount(t.Context()), 400, "InvalidRequest", "DID document verification method does not match expected signing key")
 	o.valid(false)
 	o.check(change(second))
 	signsWith(second)

@@ -63,6 +63,7 @@ func (s *Service) SignPLCOperation(ctx context.Context, in *api.SignPLCOperation
 	if err != nil {
 		return nil, err
 	}
+	s.Accounts.DIDChanged(did) // by whoever posts it
 	s.Log.InfoContext(ctx, "signed a PLC operation", "did", did)
 	return &api.SignPLCOperationOutput{Operation: signed}, nil
 }

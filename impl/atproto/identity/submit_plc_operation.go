@@ -63,9 +63,9 @@ func (s *Service) SubmitPLCOperation(ctx context.Context, in *api.SubmitPLCOpera
 
 // checkOperation refuses an operation with which the account could not live here.
 func (s *Service) checkOperation(ctx context.Context, a *db.Account, op plc.Operation) error {
-	rotation, err := s.Accounts.Rotation.PublicKey()
+	rotation, err := s.Accounts.RotationKey()
 	if err != nil {
-		return fmt.Errorf("rotation key: %w", err)
+		return err
 	}
 	key, err := s.DB.SigningKey(ctx, a.DID, account.KeyPurpose)
 	if errors.Is(err, db.ErrNotFound) {
@@ -77,7 +77,7 @@ func (s *Service) checkOperation(ctx context.Context, a *db.Account, op plc.Oper
 	d, _ := op.Data() // a regular operation has it
 	pds := d.Services["atproto_pds"]
 	switch {
-	case !slices.Contains(d.RotationKeys, rotation.DIDKey()):
+	case !slices.Contains(d.RotationKeys, rotation):
 		return xrpc.InvalidRequest("Rotation keys do not include server's rotation key")
 	case pds.Type != plc.ServiceType:
 		return xrpc.InvalidRequest("Incorrect type on atproto_pds service")
@@ -94,6 +94,7 @@ func (s *Service) checkOperation(ctx context.Context, a *db.Account, op plc.Oper
 // submit posts op once. An answer that was lost is no refusal: the directory is
 // asked whether it has op.
 func (s *Service) submit(ctx context.Context, did syntax.DID, op plc.Operation) error {
+	defer s.Accounts.DIDChanged(did)
 	failure := s.Directory.Submit(ctx, did, op)
 	refused, ok := errors.AsType[*plc.Error](failure)
 	if !ok || refused.Status >= 400 && refused.Status < 500 {

@@ -18,18 +18,41 @@ import (
 // CheckAccountStatus tells somebody who moves an account how far that is.
 func (s *Service) CheckAccountStatus(ctx context.Context) (*api.CheckAccountStatusOutput, error) {
 	caller := auth.Caller(ctx)
-	repo, err := s.DB.Repo(ctx, caller.DID)
+	repo, err := s.DB.RepoStatus(ctx, caller.DID, account.KeyPurpose)
 	if errors.Is(err, db.ErrNotFound) || caller.Account == nil {
 		return nil, errNotFound.New(http.StatusBadRequest, "Repo not found")
 	}
 	if err != nil {
 		return nil, err
 	}
-	// Who asks too often is told what the document said when it was last read.
-	asked := s.Budgets.Spend(ctx, budget.IdentityChanges.For("status"), caller.Payer())
+	// Who moves an account asks until its DID is valid, and wants to know when it no longer
+	// is, so that as long as it is not active here the network is asked.
+	valid := caller.Account.Active() && s.DIDs.FoundValid(caller.DID, repo.SigningKey)
+	if !valid {
+		if valid, err = s.askIfValid(ctx, caller, repo); err != nil {
+			return nil, err
+		}
+	}
+	return &api.CheckAccountStatusOutput{
+		Activated: caller.Account.Active(), ValidDID: valid,
+		RepoCommit: syntax.CID(store.CID(repo.CommitCID).String()), RepoRev: repo.Rev,
+		RepoBlocks:     int64(1 + repo.Nodes + repo.Records), // the commit is one
+		IndexedRecords: int64(repo.Records),
+		ExpectedBlobs:  int64(repo.ExpectedBlobs), ImportedBlobs: int64(repo.ImportedBlobs),
+	}, nil
+}
+
+// askIfValid reports whether the DID of the caller's account is valid. Who asks too often
+// is told what the document said when it was last read.
+func (s *Service) askIfValid(ctx context.Context, caller auth.Principal, repo *db.RepoStatus) (bool, error) {
+	asking := budget.IdentityChanges.For("status")
+	asked := s.Budgets.Left(ctx, asking, caller.Payer())
+	if asked == nil {
+		asked = s.Budgets.Spend(ctx, asking, caller.Payer())
+	}
 	_, spent := errors.AsType[*budget.Spent](asked)
 	if asked != nil && !spent {
-		return nil, asked
+		return false, asked
 	}
 	verify := s.DIDs.Verify
 	if spent {
@@ -42,11 +65,5 @@ func (s *Service) CheckAccountStatus(ctx context.Context) (*api.CheckAccountStat
 	if !spent && unfit == nil && repo.Records == 0 && account.NeverActivated(caller.Account) {
 		s.Accounts.WarnOfEmptyMove(ctx, caller.DID)
 	}
-	return &api.CheckAccountStatusOutput{
-		Activated: caller.Account.Active(), ValidDID: unfit == nil,
-		RepoCommit: syntax.CID(store.CID(repo.CommitCID).String()), RepoRev: repo.Rev,
-		RepoBlocks:     int64(1 + repo.Nodes + repo.Records), // the commit is one
-		IndexedRecords: int64(repo.Records),
-		ExpectedBlobs:  int64(repo.ExpectedBlobs), ImportedBlobs: int64(repo.ImportedBlobs),
-	}, nil
+	return unfit == nil, nil
 }

@@ -722,8 +722,11 @@ func (deadly) Register(context.Context, syntax.DID, plc.Operation) error { panic
 // halfWay is a sign-up of which a crash left what it had reserved.
 func (f *fixture) halfWay(name string, op plc.Operation) {
 	f.Helper()
-	dead := *f.service.Accounts
-	dead.Directory, dead.Holder = deadly{dead.Directory}, "dead"
+	a := f.service.Accounts
+	dead := &account.Accounts{
+		DB: a.DB, Blobs: a.Blobs, Directory: deadly{a.Directory}, Sessions: a.Sessions, Keys: a.Keys, Budgets: a.Budgets, Rotation: a.Rotation,
+		Recovery: a.Recovery, Endpoint: a.Endpoint, Holder: "dead", Lease: a.Lease, CleanupDelays: a.CleanupDelays, Now: a.Now, Rand: a.Rand, Log: a.Log,
+	}
 	h := syntax.Handle(name + ".test")
 	g, err := dead.AcceptGenesis(f.Context(), servertest.Must(json.Marshal(op)), h)
 	f.Check(err)

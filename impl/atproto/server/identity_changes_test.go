@@ -125,6 +125,7 @@ func TestIdentityChangesOfApps(t *testing.T) {
 func TestCheckAccountStatusAsksTheDirectoryNotForEver(t *testing.T) {
 	engines(t, func(t *testing.T, f *fixture) {
 		u := f.SignUp("alice")
+		f.Deactivate(u.DID)
 		f.PLC.Asked()
 		for range 60 {
 			if a := f.Accepted(f.Get("checkAccountStatus", u.Access)); a.Fields(t)["validDid"] != true {
