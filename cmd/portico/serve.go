@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -118,6 +119,7 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 		return err
 	}
 	parts.origins = origins
+	tuneCollector(s, parts.hashMemory)
 	stopStream := background(ctx, parts.stream)
 	defer stopStream()
 	stopJobs := background(ctx, parts.runJobs)
@@ -128,6 +130,7 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	announce(stdout, s, directoryURL)
+	debug.FreeOSMemory() // most of what the start took
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(at.server) }()
 	select {
@@ -366,6 +369,8 @@ type parts struct {
 	retry    time.Duration
 	log      *slog.Logger
 
+	hashMemory int64 // bytes that password hashes take at most
+
 	auditKeep time.Duration // how old entries of the record get
 	eventKeep time.Duration // how old events get
 }
@@ -412,7 +417,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 	dids := &account.Verifier{Accounts: accounts, Directory: &plc.Client{URL: directoryURL}, Documents: documents}
 	passwords := password.NewHasher(password.Config{
-		Rand: rand.Reader, Concurrency: s.HashConcurrency, Queue: s.HashQueue,
+		Rand: rand.Reader, Concurrency: s.HashConcurrency, Queue: s.HashQueue, Memory: int(s.MemoryLimit / 2 >> 10),
 		Params: password.Params{Memory: uint32(s.HashMemory) * 1024, Time: 2, Threads: 1},
 	})
 	domains, err := domain.Open(ctx, store, domain.Config{
@@ -524,6 +529,8 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		hose: hose, eventKeep: s.BackfillLimit,
 		crawlers: &syncmethods.Crawlers{Hosts: s.Crawlers, Hostname: s.PublicURL.Host, HTTP: crawlerClient, Now: time.Now, Log: log},
 		sched:    &job.Scheduler{DB: store, Holder: holder, Now: time.Now, Log: log},
+
+		hashMemory: passwords.Memory(),
 	}, nil
 }
 

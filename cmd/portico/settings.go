@@ -66,6 +66,7 @@ type settings struct {
 	SlowStatement  time.Duration
 	MetricsBind    netip.AddrPort // zero: no listener for operators
 	Profiling      bool           // it serves profiles; it is on loopback then
+	MemoryLimit    int64          // bytes; 0: none
 
 	// What clients are told.
 	PrivacyPolicyURL  string
@@ -195,6 +196,7 @@ const (
 	kindList     kind = "list"
 	kindMillis   kind = "milliseconds"
 	kindDuration kind = "duration"
+	kindSize     kind = "size"
 )
 
 // form says how a text of this kind is written.
@@ -296,6 +298,7 @@ var settingsTable = []settingGroup{
 			return nil
 		}},
 		{name: "PORTICO_PROFILING", kind: kindBoolean, def: "false", about: "Serve profiles of the running server below `/debug/pprof/` of `PORTICO_METRICS_BIND`, which must be an address of loopback then", store: setBoolean(func(s *settings) *bool { return &s.Profiling })},
+		{name: "PORTICO_MEMORY_LIMIT", kind: kindSize, shown: "none", about: "Memory that the server tries to stay within, such as `512MiB`; at least `64MiB`. Garbage is collected more often when it comes near, and password hashes take at most half of it: fewer at a time. Nothing is refused where that is not enough. Page caches of SQLite and what the system keeps of the program itself, together some 40 MB, are not counted. `GOGC` and `GOMEMLIMIT`, the variables of Go's runtime, go before it", store: storeMemoryLimit},
 	}},
 	{"What clients are told", []setting{
 		{name: "PDS_PRIVACY_POLICY_URL", kind: kindText, about: "Link in describeServer", store: setText(func(s *settings) *string { return &s.PrivacyPolicyURL }, checkURL)},

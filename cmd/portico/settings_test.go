@@ -207,6 +207,11 @@ func TestReading(t *testing.T) {
 		{"PDS_REPO_BACKFILL_LIMIT_MS=", func(s *settings) any { return s.BackfillLimit }, 72 * time.Hour},
 		{"PDS_CRAWLERS=https://a.example/, http://b.example:2470", func(s *settings) any { return s.Crawlers }, []string{"https://a.example", "http://b.example:2470"}},
 		{"PDS_MAX_SUBSCRIPTION_BUFFER=500", func(s *settings) any { return s.Warnings[len(s.Warnings)-1] }, "PDS_MAX_SUBSCRIPTION_BUFFER has no effect: who is slow to read the events reads them from the database, and is not sent away for it"},
+		{"PORTICO_MEMORY_LIMIT=", func(s *settings) any { return s.MemoryLimit }, int64(0)},
+		{"PORTICO_MEMORY_LIMIT=67108864", func(s *settings) any { return s.MemoryLimit }, int64(64 << 20)},
+		{"PORTICO_MEMORY_LIMIT=524288KiB", func(s *settings) any { return s.MemoryLimit }, int64(512 << 20)},
+		{"PORTICO_MEMORY_LIMIT=100000000B", func(s *settings) any { return s.MemoryLimit }, int64(100000000)},
+		{"PORTICO_MEMORY_LIMIT=2GiB", func(s *settings) any { return s.MemoryLimit }, int64(2 << 30)},
 		{"PDS_PROXY_ALLOW_HTTP2=true", func(s *settings) any { return s.Proxy.HTTP2 }, true},
 		{"PDS_PROXY_HEADERS_TIMEOUT=2500", func(s *settings) any { return s.Proxy.HeadersTimeout }, 2500 * time.Millisecond},
 		{"PDS_PROXY_HEADERS_TIMEOUT=", func(s *settings) any { return s.Proxy.HeadersTimeout }, 10 * time.Second},
@@ -250,6 +255,14 @@ func TestProblems(t *testing.T) {
   PDS_ADMIN_PASSWORD is missing: a server with a host name of its own needs one; ` + "`openssl rand -hex 32`" + ` makes one
   PDS_JWT_SECRET is missing: a server with a host name of its own needs one; ` + "`openssl rand -hex 32`" + ` makes one
   PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX is missing: a server with a host name of its own needs one; ` + "`openssl rand -hex 32`" + ` makes one`},
+		{"memory limit without a number", []string{"PORTICO_MEMORY_LIMIT=MiB"}, "these settings must be mended first:\n" +
+			"  PORTICO_MEMORY_LIMIT must be a number of bytes, with or without a unit: B, KiB, MiB, GiB or TiB"},
+		{"memory limit in another unit", []string{"PORTICO_MEMORY_LIMIT=512MB"}, "these settings must be mended first:\n" +
+			"  PORTICO_MEMORY_LIMIT must be a number of bytes, with or without a unit: B, KiB, MiB, GiB or TiB"},
+		{"memory limit beyond all numbers", []string{"PORTICO_MEMORY_LIMIT=8388608TiB"}, "these settings must be mended first:\n" +
+			"  PORTICO_MEMORY_LIMIT must be a number of bytes, with or without a unit: B, KiB, MiB, GiB or TiB"},
+		{"memory limit that is too low", []string{"PORTICO_MEMORY_LIMIT=65535KiB"}, "these settings must be mended first:\n" +
+			"  PORTICO_MEMORY_LIMIT must be at least 64MiB"},
 		{"all unsafe", []string{
 			"PDS_HOSTNAME=pds.example.com", "PDS_ADMIN_PASSWORD=admin", "PDS_JWT_SECRET=secret", "PDS_DID_PLC_URL=http://plc.example.com",
 			"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=1111111111111111111111111111111111111111111111111111111111111111",

@@ -20,7 +20,7 @@ type Config struct {
 	Params Params    // cost of new hashes; default DefaultParams
 
 	Concurrency int // hashes computed at a time; default the number of usable cores
-	Memory      int // KiB that all running hashes may take together; default Concurrency hashes of the greatest usual cost
+	Memory      int // KiB that all running hashes may take together; default and at most Concurrency hashes of the greatest usual cost
 	Queue       int // callers that may wait for their turn; default 32 for each that is served
 }
 
@@ -56,8 +56,8 @@ func NewHasher(c Config) *Hasher {
 		c.Concurrency = runtime.GOMAXPROCS(0)
 	}
 	each := int(max(c.Params.area(), scryptMemory))
-	if c.Memory <= 0 {
-		c.Memory = c.Concurrency * each
+	if most := c.Concurrency * each; c.Memory <= 0 || c.Memory > most {
+		c.Memory = most
 	}
 	c.Memory = max(c.Memory, each)
 	c.Concurrency = min(c.Concurrency, c.Memory/each)

@@ -146,6 +146,7 @@ func TestHasherLimits(t *testing.T) {
 	}{
 		{"as many as cores", Config{Concurrency: 4}, 4 * 19456, 19456, 128},
 		{"memory for fewer", Config{Concurrency: 4, Memory: 50_000, Queue: 7}, 50_000, 25_000, 7},
+		{"memory for more", Config{Concurrency: 4, Memory: 500_000}, 4 * 19456, 19456, 128},
 		{"memory for none", Config{Concurrency: 4, Memory: 1}, 19456, 19456, 32},
 		{"cheap hashes still leave room for scrypt", Config{Concurrency: 2, Params: cheap}, 2 * 16384, 16384, 64},
 	} {
