@@ -2,9 +2,12 @@ package xrpc
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/labstack/echo/v4"
@@ -84,6 +87,61 @@ func BenchmarkQuery(b *testing.B) {
 		})
 		benchServe(b, e, "GET", target, nil)
 	})
+}
+
+// What every request costs, where there is little to do.
+func BenchmarkLittle(b *testing.B) {
+	const path = "/xrpc/com.example.toy.listThings"
+	options := Options{Logger: slog.New(slog.DiscardHandler), Version: "1.2.3", Health: func(context.Context) error { return nil }}
+	counted := options
+	counted.Limiter = NewMemoryLimiter(nil)
+	echoed := echo.New()
+	echoed.GET(path, func(c echo.Context) error {
+		return c.JSON(200, &ListOutput{Repo: "alice.test", CIDs: []string{}, Numbers: []int64{}})
+	})
+	for _, tt := range []struct {
+		name, path string
+		options    Options
+		bare       *echo.Echo
+	}{
+		{"unknown method", "/xrpc/com.example.toy.nothing", options, nil},
+		{"health", "/xrpc/_health", options, nil},
+		{"query", path + "?repo=alice.test", options, nil},
+		{"query, counted", path + "?repo=alice.test", counted, nil},
+		{"echo", path, options, echoed},
+	} {
+		b.Run(tt.name, func(b *testing.B) {
+			e, _ := newToy(b, tt.options)
+			if tt.bare != nil {
+				e = tt.bare
+			}
+			b.Run("in process", func(b *testing.B) { benchServe(b, e, "GET", tt.path, nil) })
+			b.Run("loopback", func(b *testing.B) { benchLoopback(b, e, tt.path) })
+		})
+	}
+}
+
+// benchLoopback asks a real server over one connection, with a client that costs little.
+func benchLoopback(b *testing.B, h http.Handler, path string) {
+	server := httptest.NewServer(h)
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	request := []byte("GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n")
+	answer := make([]byte, 4096)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := conn.Write(request); err != nil {
+			b.Fatal(err)
+		}
+		// A small answer comes in one piece.
+		if n, err := conn.Read(answer); err != nil || answer[n-1] != '}' && answer[n-1] != '\n' {
+			b.Fatalf("%q, %v", answer[:n], err)
+		}
+	}
 }
 
 func BenchmarkCheck(b *testing.B) {

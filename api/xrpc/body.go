@@ -114,29 +114,29 @@ func (s *Server) openBody(ctx context.Context, c *Call, how *decoder, maxBody in
 // connection by sending nothing. It holds for the rest of a body that nobody wants,
 // too, but not for the next request.
 type bodyClock struct {
-	connection *http.ResponseController // nil: there is no body
+	connection http.ResponseWriter // nil: there is no body
 	time       time.Duration
 }
 
-func (s *Server) bodyClock(e echo.Context) bodyClock {
-	if r := e.Request(); r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
+func (s *Server) bodyClock(r *http.Request, w http.ResponseWriter) bodyClock {
+	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
 		return bodyClock{}
 	}
-	return bodyClock{http.NewResponseController(e.Response()), s.o.BodyTime}
+	return bodyClock{w, s.o.BodyTime}
 }
 
 // start gives the client its time. Connections that know no deadlines are those of
 // tests.
 func (b bodyClock) start() {
 	if b.connection != nil {
-		_ = b.connection.SetReadDeadline(time.Now().Add(b.time))
+		_ = http.NewResponseController(b.connection).SetReadDeadline(time.Now().Add(b.time))
 	}
 }
 
 // stop is for when the whole body was read: to answer may take longer.
 func (b bodyClock) stop() {
 	if b.connection != nil {
-		_ = b.connection.SetReadDeadline(time.Time{})
+		_ = http.NewResponseController(b.connection).SetReadDeadline(time.Time{})
 	}
 }
 

@@ -23,16 +23,17 @@ type Call struct {
 	// IP is the client's address, seen through trusted proxies; never an IPv4 address
 	// inside an IPv6 one. It is invalid when the peer has none (a unix socket).
 	IP netip.Addr
-	// ID tells requests apart in the log.
-	ID string
 
+	number    uint64 // tells requests apart in the log
 	header    http.Header
 	connected context.Context
 	sent      []byte
 	body      bodyClock
-	answer    *answerWriter
+	answer    answerWriter
 	values    Values
-	pairs     [4]param // where values begin, to save an allocation
+	pairs     [4]param  // where values begin, to save an allocation
+	own       [2]string // values of the header of this answer alone, likewise
+	owned     int
 	start     time.Time
 	err       *Error // what was answered, for the log
 	stack     []byte
@@ -47,6 +48,22 @@ type callKey struct{}
 func CallFrom(ctx context.Context) *Call {
 	c, _ := ctx.Value(callKey{}).(*Call)
 	return c
+}
+
+// callContext is the context of a request. That of its connection ends with the client's half
+// of the connection, also when it still waits for the answer; this one does not. Whether the
+// client waits shows in writing.
+type callContext Call
+
+func (c *callContext) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (c *callContext) Done() <-chan struct{}       { return nil }
+func (c *callContext) Err() error                  { return nil }
+
+func (c *callContext) Value(key any) any {
+	if key == (callKey{}) {
+		return (*Call)(c)
+	}
+	return c.connected.Value(key)
 }
 
 // AtEnd lets f run when the answer is written, or nobody takes it any more: what holds on to
@@ -89,25 +106,47 @@ func (c *Call) PassedTo(service string) { c.passed = service }
 // Private marks the answer as made for one caller. Authenticators call it once
 // they have looked at the credentials.
 func (c *Call) Private() {
-	c.header.Set("Cache-Control", "private")
+	c.header["Cache-Control"] = private
 	addVary(c.header, "Authorization")
 }
 
 // IPKey names the client in limits: an IPv4 address, or the /64 that one customer
 // has of IPv6.
 func (c *Call) IPKey() string {
+	var b [64]byte
+	return string(c.appendIPKey(b[:0]))
+}
+
+func (c *Call) appendIPKey(b []byte) []byte {
 	if c.IP.Is6() {
 		p, _ := c.IP.WithZone("").Prefix(64)
-		return p.String()
+		return p.AppendTo(b)
 	}
-	return c.IP.String()
+	if !c.IP.IsValid() {
+		return append(b, c.IP.String()...)
+	}
+	return c.IP.AppendTo(b)
+}
+
+// value is the value of a header that has this one.
+func (c *Call) value(text string) []string {
+	if c.owned == len(c.own) {
+		return []string{text}
+	}
+	c.own[c.owned] = text
+	c.owned++
+	return c.own[c.owned-1 : c.owned : c.owned]
 }
 
 // Header values that most answers have; nobody writes to them.
 var (
-	allowAny     = []string{"*"}
-	varyEncoding = []string{"Accept-Encoding"}
-	jsonTypes    = []string{jsonType}
+	allowAny          = []string{"*"}
+	private           = []string{"private"}
+	varyEncoding      = []string{"Accept-Encoding"}
+	varyAuthorization = []string{"Authorization"}
+	varyBoth          = []string{"Authorization, Accept-Encoding"}
+	jsonTypes         = []string{jsonType}
+	htmlTypes         = []string{"text/html; charset=utf-8"}
 )
 
 // Host is the name of the host that the client asked for, without a port, as a
@@ -119,8 +158,10 @@ func (c *Call) Host() string {
 		host, _, _ = strings.Cut(h, ",")
 		host = strings.TrimSpace(host)
 	}
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		return name
+	if strings.IndexByte(host, ':') >= 0 {
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			return name
+		}
 	}
 	return host
 }
@@ -130,6 +171,10 @@ func addVary(h http.Header, name string) {
 	switch v := h.Get(vary); {
 	case v == "" && name == "Accept-Encoding":
 		h[vary] = varyEncoding
+	case v == "" && name == "Authorization":
+		h[vary] = varyAuthorization
+	case v == "Authorization" && name == "Accept-Encoding":
+		h[vary] = varyBoth
 	case v == "":
 		h.Set(vary, name)
 	case !containsToken(v, name):
@@ -146,13 +191,12 @@ func containsToken(list, token string) bool {
 	return false
 }
 
-// clientIP returns the address of whoever made r. X-Forwarded-For is written from
+// clientIP returns the address of whoever made r, which came from ip. X-Forwarded-For is written from
 // left to right by whoever the request passed, and everything left of the last
 // trusted hop can be made up by the client, so it is read from the right. With
 // hops > 0, exactly that many proxies are in front of us. Otherwise the peer's word
 // is taken when it is in our own network or listed, and so on with the next one.
-func clientIP(r *http.Request, hops int, listed []netip.Addr) netip.Addr {
-	ip := parseIP(r.RemoteAddr)
+func clientIP(r *http.Request, ip netip.Addr, hops int, listed []netip.Addr) netip.Addr {
 	if hops == 0 && !trustedPeer(ip, listed) {
 		return ip
 	}
@@ -195,8 +239,10 @@ func isListed(ip netip.Addr, list []netip.Addr) bool {
 
 // parseIP reads an address, also with a port or in brackets.
 func parseIP(s string) netip.Addr {
-	if ap, err := netip.ParseAddrPort(s); err == nil {
-		return ap.Addr().Unmap()
+	if strings.HasPrefix(s, "[") || strings.Count(s, ":") == 1 { // else there is no port
+		if ap, err := netip.ParseAddrPort(s); err == nil {
+			return ap.Addr().Unmap()
+		}
 	}
 	ip, err := netip.ParseAddr(strings.Trim(s, "[]"))
 	if err != nil {

@@ -146,10 +146,10 @@ func TestReaderThatReadsSlowly(t *testing.T) {
 	if n := w.Body.Len(); n < 16<<20 {
 		t.Fatalf("answer of %d bytes", n)
 	}
-	if len(w.ends) < 1024 || !w.ends[0].IsZero() {
-		t.Fatalf("%d pieces, the first until %v", len(w.ends), w.ends[0])
+	if len(w.ends) < 1024 {
+		t.Fatalf("%d pieces", len(w.ends))
 	}
-	for i := 2; i < len(w.ends); i++ {
+	for i := 1; i < len(w.ends); i++ {
 		if w.ends[i].Before(w.ends[i-1]) || w.ends[i].Before(began.Add(time.Hour)) || w.wrote[i]-w.wrote[i-1] > 16<<10 {
 			t.Fatalf("%d bytes until %v", w.wrote[i]-w.wrote[i-1], w.ends[i])
 		}

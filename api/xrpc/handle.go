@@ -82,6 +82,8 @@ func Handle[In, Out any](m *Method, p Policy[In], f func(context.Context, *In) (
 		case *Response:
 			return writeResponse(e, answer)
 		case JSON:
+			return s.writeText(e, m, &prepared{text: answer})
+		case *prepared:
 			return s.writeText(e, m, answer)
 		}
 		if err != nil {

@@ -146,15 +146,16 @@ func (s *Server) bypassed(c *Call) bool {
 }
 
 func (s *Server) globalCounter(c *Call) Counter {
-	return Counter{counterKey("global", c.IPKey()), globalPoints, globalPer, 0}
+	var b [80]byte
+	return Counter{string(c.appendIPKey(append(b[:0], "global|"...))), globalPoints, globalPer, 0}
 }
 
-// take counts the request. routes are the counters of the method, global whether
-// the global one is taken too.
+// take counts the request. routes are the counters of the method, made for this call, global
+// whether the global one is taken too.
 func (s *Server) take(ctx context.Context, c *Call, routes []Counter, global bool) error {
 	counters := routes
 	if global {
-		counters = append(routes[:len(routes):len(routes)], s.globalCounter(c))
+		counters = append(routes, s.globalCounter(c))
 	}
 	if len(counters) == 0 {
 		return nil
@@ -180,14 +181,29 @@ func (s *Server) take(ctx context.Context, c *Call, routes []Counter, global boo
 	}
 	limit, w := counters[tightest], windows[tightest]
 	h := c.header
-	h.Set("RateLimit-Limit", strconv.Itoa(limit.Points))
-	h.Set("RateLimit-Remaining", strconv.Itoa(max(0, limit.Points-w.Used)))
-	h.Set("RateLimit-Reset", strconv.FormatInt(w.Reset.Unix(), 10))
-	h.Set("RateLimit-Policy", fmt.Sprintf("%d;w=%d", limit.Points, int64(limit.Per/time.Second)))
+	values := limitValues(limit, w)
+	for i, name := range [...]string{"Ratelimit-Limit", "Ratelimit-Remaining", "Ratelimit-Reset", "Ratelimit-Policy"} {
+		h[name] = values[i : i+1 : i+1]
+	}
 	if !exceeded {
 		return nil
 	}
 	wait := w.Reset.Sub(s.o.Now())
 	h.Set("Retry-After", strconv.FormatInt(max(0, int64((wait+time.Second-1)/time.Second)), 10))
 	return &Error{Status: http.StatusTooManyRequests}
+}
+
+// limitValues are the limit, what is left of it, when that changes, and the policy, as the
+// header says them. Their text is one, which saves allocations.
+func limitValues(limit Counter, w Window) *[4]string {
+	var b [96]byte
+	text := strconv.AppendInt(b[:0], int64(limit.Points), 10)
+	points := len(text)
+	text = strconv.AppendInt(text, int64(max(0, limit.Points-w.Used)), 10)
+	left := len(text)
+	text = strconv.AppendInt(text, w.Reset.Unix(), 10)
+	reset := len(text)
+	text = append(append(text, text[:points]...), ";w="...)
+	all := string(strconv.AppendInt(text, int64(limit.Per/time.Second), 10))
+	return &[4]string{all[:points], all[points:left], all[left:reset], all[reset:]}
 }

@@ -1,6 +1,7 @@
 package xrpc
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -13,6 +14,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,7 +22,6 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
-	"github.com/labstack/echo/v4/middleware"
 )
 
 // Options of a [Server]. The zero value is a server without limits.
@@ -79,6 +80,7 @@ type Server struct {
 
 	instance string // begins every request's ID
 	requests atomic.Uint64
+	healthy  *prepared // what _health answers where all is well
 }
 
 // served is what the router knows at a path below /xrpc/.
@@ -127,10 +129,15 @@ func NewServer(e *echo.Echo, o Options) *Server {
 	s := &Server{o: o, served: make(map[string]served), decoding: newDecoding(), instance: hex.EncodeToString(id[:])}
 	s.subscriptions.init(cmp.Or(o.Subscriptions, 4000), cmp.Or(o.SubscriptionsPerIP, 100))
 	e.HTTPErrorHandler = s.writeError
-	e.IPExtractor = func(r *http.Request) string { return clientIP(r, o.TrustedProxies, o.BypassIPs).String() }
-	e.Pre(s.around, middleware.RecoverWithConfig(middleware.RecoverConfig{
-		LogErrorFunc: panicked, DisableErrorHandler: true, DisableStackAll: true, StackSize: 64 << 10,
-	}))
+	e.IPExtractor = func(r *http.Request) string {
+		return clientIP(r, parseIP(r.RemoteAddr), o.TrustedProxies, o.BypassIPs).String()
+	}
+	e.Pre(s.around)
+	var healthy bytes.Buffer
+	if err := encodeJSON(&healthy, &healthAnswer{Version: o.Version}); err != nil {
+		panic(err) // a string always encodes
+	}
+	s.healthy = prepare(healthy.Bytes())
 	s.served[healthPath] = served{path: healthPath}
 	e.GET(healthPath, s.health).Name = "health"
 	e.HEAD(healthPath, s.health).Name = "health"
@@ -149,28 +156,29 @@ func (s *Server) Methods() []Route {
 // and writes the one log line.
 func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(e echo.Context) error {
-		r := e.Request()
+		r, w := e.Request(), e.Response()
+		peer := parseIP(r.RemoteAddr)
 		c := &Call{
-			IP:     clientIP(r, s.o.TrustedProxies, s.o.BypassIPs),
-			ID:     s.nextID(),
-			header: e.Response().Header(),
-			start:  s.o.Now(),
+			IP:        clientIP(r, peer, s.o.TrustedProxies, s.o.BypassIPs),
+			number:    s.requests.Add(1),
+			header:    w.Header(),
+			connected: r.Context(),
+			start:     s.o.Now(),
+			forwarded: s.o.TrustedProxies > 0 || trustedPeer(peer, s.o.BypassIPs),
+			body:      s.bodyClock(r, w.Writer),
+			answer:    answerWriter{ResponseWriter: w.Writer, time: s.o.WriteTime},
 		}
-		c.forwarded = s.o.TrustedProxies > 0 || trustedPeer(parseIP(r.RemoteAddr), s.o.BypassIPs)
-		// The connection's context ends with the client's half of the connection, also when
-		// it still waits for the answer. Whether it does shows in writing that.
-		c.connected = r.Context()
-		c.Request = r.WithContext(context.WithValue(context.WithoutCancel(r.Context()), callKey{}, c))
+		c.Request = r.WithContext((*callContext)(c))
 		e.SetRequest(c.Request)
-		c.body = s.bodyClock(e)
-		c.body.start()
-		c.answer = &answerWriter{ResponseWriter: e.Response().Writer, time: s.o.WriteTime}
-		c.answer.begin()
-		e.Response().Writer = c.answer
+		if c.body.connection != nil {
+			c.body.start()
+			c.answer.begin()
+		}
+		w.Writer = &c.answer
 		c.header["Access-Control-Allow-Origin"] = allowAny
 		defer func() {
-			for _, end := range slices.Backward(c.atEnd) {
-				end()
+			for i := len(c.atEnd) - 1; i >= 0; i-- { // slices.Backward takes memory
+				c.atEnd[i]()
 			}
 			s.log(c, e)
 		}()
@@ -179,8 +187,8 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 			return e.NoContent(http.StatusNoContent)
 		}
 		s.recognize(c, r.URL)
-		if err := next(e); err != nil {
-			half := e.Response().Committed
+		if err := recovered(next, e, c); err != nil {
+			half := w.Committed
 			s.writeError(err, e)
 			if half && c.stack != nil {
 				panic(http.ErrAbortHandler) // half an answer must not look whole
@@ -190,16 +198,20 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// panicked makes an error of a panic: one that says nothing to a client, whatever it was.
-func panicked(e echo.Context, err error, stack []byte) error {
-	CallFrom(e.Request().Context()).stack = stack
-	return fmt.Errorf("panic: %v", err)
-}
-
-func (s *Server) nextID() string {
-	var b [32]byte
-	id := append(append(b[:0], s.instance...), '-')
-	return string(strconv.AppendUint(id, s.requests.Add(1), 10))
+// recovered makes an error of a panic: one that says nothing to a client, whatever it was.
+func recovered(next echo.HandlerFunc, e echo.Context, c *Call) (err error) {
+	defer func() {
+		switch reason := recover(); reason {
+		case nil:
+		case http.ErrAbortHandler:
+			panic(reason)
+		default:
+			stack := make([]byte, 64<<10)
+			c.stack = stack[:runtime.Stack(stack, false)]
+			err = fmt.Errorf("panic: %v", reason)
+		}
+	}()
+	return next(e)
 }
 
 func preflight(h http.Header, r *http.Request) {
@@ -217,7 +229,7 @@ const statusClientGone = 499
 
 func (s *Server) log(c *Call, e echo.Context) {
 	status := e.Response().Status
-	if c.answer != nil && c.answer.failed != nil {
+	if c.answer.failed != nil {
 		status = statusClientGone
 	}
 	level := slog.LevelInfo
@@ -243,7 +255,7 @@ func (s *Server) log(c *Call, e echo.Context) {
 		slog.String("verb", c.Request.Method),
 		slog.Int("status", status),
 		slog.Duration("duration", s.o.Now().Sub(c.start)),
-		slog.String("request", c.ID),
+		slog.String("request", s.instance+"-"+strconv.FormatUint(c.number, 10)),
 		slog.String("remote", c.IP.String()),
 	)
 	if c.err != nil {
@@ -330,19 +342,22 @@ func plausible(s string) bool {
 
 func (s *Server) health(e echo.Context) error {
 	ctx := e.Request().Context()
-	answer := struct {
-		Version string `json:"version"`
-		Error   string `json:"error,omitzero"`
-	}{Version: s.o.Version}
-	status := http.StatusOK
+	var err error
 	if s.o.Health != nil {
-		if err := s.o.Health(ctx); err != nil {
-			status = http.StatusServiceUnavailable
-			answer.Error = "Service Unavailable"
-			CallFrom(ctx).err = &Error{Status: status, Name: answer.Error, Cause: err}
-		}
+		err = s.o.Health(ctx)
 	}
-	return s.writeJSON(e, status, &answer)
+	if err == nil {
+		return writeBytes(e, http.StatusOK, jsonTypes, s.healthy)
+	}
+	status := http.StatusServiceUnavailable
+	answer := healthAnswer{s.o.Version, "Service Unavailable"}
+	CallFrom(ctx).err = &Error{Status: status, Name: answer.Error, Cause: err}
+	return writeJSON(e, status, &answer)
+}
+
+type healthAnswer struct {
+	Version string `json:"version"`
+	Error   string `json:"error,omitzero"`
 }
 
 // writeError is the one HTTPErrorHandler.
@@ -369,15 +384,36 @@ func (s *Server) writeError(err error, e echo.Context) {
 	for name, values := range x.Header {
 		c.header[http.CanonicalHeaderKey(name)] = values
 	}
-	var answer struct {
-		Error   string `json:"error"`
-		Message string `json:"message"`
-	}
-	answer.Error, answer.Message = x.shown()
+	name, message := x.shown()
 	status := x.status()
-	if err := s.writeJSON(e, status, &answer); err != nil {
-		c.err = &Error{Status: status, Name: answer.Error, Cause: errors.Join(x.Cause, err)}
+	if err := writeFailure(e, status, name, message); err != nil {
+		c.err = &Error{Status: status, Name: name, Cause: errors.Join(x.Cause, err)}
 	}
+}
+
+func writeFailure(e echo.Context, status int, name, message string) error {
+	if !plainText(name) || !plainText(message) {
+		return writeJSON(e, status, &struct {
+			Error   string `json:"error"`
+			Message string `json:"message"`
+		}{name, message})
+	}
+	b := getBuffer()
+	defer putBuffer(b)
+	for _, part := range [...]string{`{"error":"`, name, `","message":"`, message, `"}`} {
+		b.WriteString(part)
+	}
+	return writeBytes(e, status, jsonTypes, &prepared{text: b.Bytes()})
+}
+
+// plainText reports whether s is written in JSON as it is.
+func plainText(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // notFound is the page for paths outside of XRPC.
@@ -389,7 +425,7 @@ func (s *Server) notFound(e echo.Context) {
 	page := "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>Error</title>\n</head>\n<body>\n<pre>Cannot " +
 		html.EscapeString(r.Method+" "+r.URL.EscapedPath()) + "</pre>\n</body>\n</html>\n"
 	// The client is gone when this fails, and there is nobody to tell.
-	_ = s.writeBytes(e, http.StatusNotFound, "text/html; charset=utf-8", []byte(page))
+	_ = writeBytes(e, http.StatusNotFound, htmlTypes, &prepared{text: []byte(page)})
 }
 
 func sameSecret(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }

@@ -714,7 +714,7 @@ func TestClientIP(t *testing.T) {
 			if tt.forwarded != nil {
 				r.Header["X-Forwarded-For"] = tt.forwarded
 			}
-			ip := clientIP(r, tt.hops, listed)
+			ip := clientIP(r, parseIP(r.RemoteAddr), tt.hops, listed)
 			c := Call{IP: ip}
 			if ip.String() != tt.want || c.IPKey() != tt.key {
 				t.Errorf("got %v, key %s", ip, c.IPKey())

@@ -33,10 +33,12 @@ const writePiece = 16 << 10
 type answerWriter struct {
 	http.ResponseWriter
 	time   time.Duration // for each piece
+	timed  bool          // the next piece goes with the header, which was given its time just now
 	failed error         // of the first write that did
 }
 
-// begin takes back the time of the connection's last answer.
+// begin takes back the time of the connection's last answer, which the word that a body may
+// come would not be given.
 func (w *answerWriter) begin() {
 	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Time{})
 }
@@ -53,7 +55,10 @@ func (w *answerWriter) WriteHeader(status int) {
 
 func (w *answerWriter) Write(p []byte) (written int, err error) {
 	for len(p) > 0 && err == nil {
-		w.wait()
+		if !w.timed {
+			w.wait()
+		}
+		w.timed = false
 		var n int
 		n, err = w.ResponseWriter.Write(p[:min(len(p), writePiece)])
 		written, p = written+n, p[n:]
@@ -104,79 +109,92 @@ func writeNothing(e echo.Context) error {
 
 // writeOutput answers with an output of m.
 func (s *Server) writeOutput(e echo.Context, m *Method, out any) error {
+	b := getBuffer()
+	defer putBuffer(b)
+	if err := encodeOutput(b, out); err != nil {
+		return fmt.Errorf("encode output of %s: %w", m.NSID, err)
+	}
+	return s.writeText(e, m, &prepared{text: b.Bytes()})
+}
+
+func encodeOutput(b *bytes.Buffer, out any) error {
 	if n, ok := out.(Normalizer); ok {
 		n.Normalize()
 	}
-	b := getBuffer()
-	defer putBuffer(b)
-	if err := encodeJSON(b, out); err != nil {
-		return fmt.Errorf("encode output of %s: %w", m.NSID, err)
-	}
-	return s.writeText(e, m, b.Bytes())
+	return encodeJSON(b, out)
 }
 
 // writeText answers with the text of an output of m.
-func (s *Server) writeText(e echo.Context, m *Method, text []byte) error {
+func (s *Server) writeText(e echo.Context, m *Method, p *prepared) error {
 	if m.Output == nil || m.Output.Schema == nil {
 		return fmt.Errorf("%s: handler returned JSON, which is not its output", m.NSID)
 	}
 	if s.o.CheckOutput {
-		if err := m.Output.Schema.Check(text); err != nil {
+		if err := m.Output.Schema.Check(p.text); err != nil {
 			return fmt.Errorf("output of %s does not fit the lexicon: %w", m.NSID, err)
 		}
 	}
-	return s.writeBytes(e, http.StatusOK, jsonType, text)
+	return writeBytes(e, http.StatusOK, jsonTypes, p)
 }
 
-func (s *Server) writeJSON(e echo.Context, status int, v any) error {
+func writeJSON(e echo.Context, status int, v any) error {
 	b := getBuffer()
 	defer putBuffer(b)
 	if err := encodeJSON(b, v); err != nil {
 		return fmt.Errorf("encode answer: %w", err)
 	}
-	return s.writeBytes(e, status, jsonType, b.Bytes())
+	return writeBytes(e, status, jsonTypes, &prepared{text: b.Bytes()})
 }
 
 // compressFrom is the size in bytes from which answers are compressed.
 const compressFrom = 1024
 
-// writeBytes answers with text: compressed if that is wanted, and worth it, or with
+// writeBytes answers with the text of p: compressed if that is wanted, and worth it, or with
 // 304 if the client has it. An error means that the client is gone.
-func (s *Server) writeBytes(e echo.Context, status int, contentType string, body []byte) error {
+func writeBytes(e echo.Context, status int, contentType []string, p *prepared) error {
 	r, w := e.Request(), e.Response()
+	c := CallFrom(r.Context())
+	if c == nil { // a request that did not come through around
+		c = new(Call)
+	}
 	h := w.Header()
 	expose(h)
 	addVary(h, "Accept-Encoding")
+	body, length := p.text, p.length
 	get := r.Method == http.MethodGet || r.Method == http.MethodHead
 	if get && status == http.StatusOK {
-		tag := entityTag(body)
-		h["Etag"] = []string{tag}
-		if want := r.Header["If-None-Match"]; want != nil && matches(want, tag) &&
+		tag := p.tag
+		if tag == nil {
+			t, l := describe(body)
+			tag, length = c.value(t), c.value(l)
+		}
+		h["Etag"] = tag
+		if want := r.Header["If-None-Match"]; want != nil && matches(want, tag[0]) &&
 			!strings.Contains(r.Header.Get("Cache-Control"), "no-cache") {
 			w.WriteHeader(http.StatusNotModified)
 			return nil
 		}
 	}
-	if contentType == jsonType {
-		h["Content-Type"] = jsonTypes
-	} else {
-		h.Set("Content-Type", contentType)
-	}
+	h["Content-Type"] = contentType
 	if len(body) >= compressFrom {
 		if encoding := acceptedEncoding(r.Header["Accept-Encoding"], "br", "gzip", "deflate"); encoding != "" {
 			b := getBuffer()
 			defer putBuffer(b)
 			if err := compress(b, encoding, body); err == nil {
 				h.Set("Content-Encoding", encoding)
-				body = b.Bytes()
+				body, length = b.Bytes(), nil
 			}
 		}
 	}
-	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if length == nil {
+		length = c.value(strconv.Itoa(len(body)))
+	}
+	h["Content-Length"] = length
 	w.WriteHeader(status)
 	if r.Method == http.MethodHead {
 		return nil
 	}
+	c.answer.timed = true
 	if _, err := w.Write(body); err != nil {
 		return ClientGone(fmt.Errorf("write answer: %w", err))
 	}
@@ -268,20 +286,23 @@ func expose(h http.Header) {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// entityTag makes a weak tag of two checksums that processors compute in hardware.
-// A collision costs the client that provoked it a stale answer, nothing else.
-func entityTag(body []byte) string {
-	var b [40]byte
-	tag := append(b[:0], `W/"`...)
-	tag = strconv.AppendInt(tag, int64(len(body)), 16)
-	tag = append(tag, '-')
+// describe returns the entity tag of an answer and its length in digits. The tag is a weak
+// one, of two checksums that processors compute in hardware. A collision costs the client
+// that provoked it a stale answer, nothing else.
+func describe(body []byte) (tag, length string) {
+	var b [64]byte
+	both := append(b[:0], `W/"`...)
+	both = strconv.AppendInt(both, int64(len(body)), 16)
+	both = append(both, '-')
 	var sum [8]byte
 	a, z := crc32.Checksum(body, castagnoli), crc32.ChecksumIEEE(body)
 	for i := range 4 {
 		sum[i], sum[4+i] = byte(a>>(8*i)), byte(z>>(8*i))
 	}
-	tag = hex.AppendEncode(tag, sum[:])
-	return string(append(tag, '"'))
+	both = append(hex.AppendEncode(both, sum[:]), '"')
+	n := len(both)
+	text := string(strconv.AppendInt(both, int64(len(body)), 10)) // one for both saves an allocation
+	return text[:n], text[n:]
 }
 
 // matches compares weakly.

@@ -14,6 +14,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	api "portico/api/atproto/server"
+	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/account"
 	"portico/impl/account/invite"
@@ -53,6 +54,8 @@ type Service struct {
 	Wait func(ctx context.Context, d time.Duration)
 	Rand io.Reader // of codes; a secure source
 	Log  *slog.Logger
+
+	described xrpc.Kept[described, api.DescribeServerOutput]
 }
 
 // Resolver reads the network's identities.
