@@ -72,11 +72,28 @@ type Who struct {
 type contextKey struct{}
 
 // With says that w is who acts in ctx.
-func With(ctx context.Context, w Who) context.Context { return context.WithValue(ctx, contextKey{}, w) }
+func With(ctx context.Context, w Who) context.Context { return &acting{ctx, w} }
+
+// acting is a context with who acts in it. The two are one piece of memory, unlike those of
+// context.WithValue.
+type acting struct {
+	context.Context
+	who Who
+}
+
+func (a *acting) Value(key any) any {
+	if key == (contextKey{}) {
+		return &a.who
+	}
+	return a.Context.Value(key)
+}
 
 // From returns who acts in ctx: the server itself where nobody said.
 func From(ctx context.Context) Who {
-	w, _ := ctx.Value(contextKey{}).(Who)
+	var w Who
+	if a, ok := ctx.Value(contextKey{}).(*Who); ok {
+		w = *a
+	}
 	w.Actor = cmp.Or(w.Actor, Server)
 	return w
 }

@@ -76,13 +76,36 @@ const (
 )
 
 // Caller returns the account behind the access token of the request.
-func Caller(ctx context.Context) Principal { return must[Principal](ctx, principalKey) }
+func Caller(ctx context.Context) Principal {
+	p, ok := SignedIn(ctx)
+	if !ok {
+		panic("auth: the method's policy leaves no caller in the context")
+	}
+	return p
+}
 
 // SignedIn is [Caller] where the policy of the method may let callers in that have no
 // access token: those are not.
 func SignedIn(ctx context.Context) (Principal, bool) {
-	p, ok := ctx.Value(principalKey).(Principal)
-	return p, ok
+	p, ok := ctx.Value(principalKey).(*Principal)
+	if !ok {
+		return Principal{}, false
+	}
+	return *p, true
+}
+
+// signedIn is a context with the caller in it. The two are one piece of memory, unlike those
+// of context.WithValue.
+type signedIn struct {
+	context.Context
+	caller Principal
+}
+
+func (s *signedIn) Value(key any) any {
+	if key == principalKey {
+		return &s.caller
+	}
+	return s.Context.Value(key)
 }
 
 // RefreshToken returns the refresh token of the request.
@@ -139,6 +162,9 @@ func credential(c *xrpc.Call) (scheme, string, error) {
 	kind, rest, ok := strings.Cut(header, " ")
 	if !ok || strings.Contains(rest, " ") {
 		return none, "", xrpc.InvalidToken("Malformed authorization header")
+	}
+	if kind == "Bearer" { // as clients write it
+		return bearer, rest, nil
 	}
 	switch s := scheme(strings.ToLower(kind)); s {
 	case basic, bearer, dpop:
@@ -240,7 +266,7 @@ func (s *session) Authenticate(ctx context.Context, c *xrpc.Call) (context.Conte
 			return nil, err
 		}
 	}
-	return context.WithValue(acting(ctx, c, p.DID.String()), principalKey, p), nil
+	return &signedIn{acting(ctx, c, p.DID.String()), p}, nil
 }
 
 // account is the account of did, or nil when there is none.

@@ -41,7 +41,7 @@ func (u *uploader) Authenticate(ctx context.Context, c *xrpc.Call) (context.Cont
 	if p.Account == nil {
 		return nil, AccountNotFound()
 	}
-	return context.WithValue(acting(ctx, c, did.String()), principalKey, p), nil
+	return &signedIn{acting(ctx, c, did.String()), p}, nil
 }
 
 // namesMethod reports whether a token has the claim of those that one service gives

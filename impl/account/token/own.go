@@ -1,12 +1,14 @@
 package token
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/base64"
+	"hash"
 	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	"github.com/golang-jwt/jwt/v5"
 )
 
 // The headers of our own tokens, as sign writes them.
@@ -25,15 +27,16 @@ func ownHeader(typ string) string {
 func (i *Issuer) readOwn(token, typ string, allowed Scopes, anyTime bool) (Claims, bool) {
 	header, rest, _ := strings.Cut(token, ".")
 	body, sig, _ := strings.Cut(rest, ".")
-	if header != ownHeaders[typ] || strings.ContainsAny(rest, "\r\n") {
+	if header != ownHeaders[typ] || len(token) > maxOwn || strings.ContainsAny(rest, "\r\n") {
 		return Claims{}, false
 	}
 	// The signature comes before anything in the claims is believed, or even read.
-	mac, err := base64.RawURLEncoding.Strict().DecodeString(sig)
-	if err != nil || jwt.SigningMethodHS256.Verify(token[:len(header)+1+len(body)], mac, i.Secret) != nil {
+	var room [512]byte
+	signature, err := strict.AppendDecode(room[:0], []byte(sig))
+	if err != nil || !i.signed(token[:len(header)+1+len(body)], signature) {
 		return Claims{}, false
 	}
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(body)
+	raw, err := strict.AppendDecode(room[:0], []byte(body))
 	if err != nil {
 		return Claims{}, false
 	}
@@ -64,6 +67,32 @@ func (i *Issuer) readOwn(token, typ string, allowed Scopes, anyTime bool) (Claim
 		ExpiresAt: time.Unix(expires, 0).UTC(),
 	}, true
 }
+
+var strict = base64.RawURLEncoding.Strict()
+
+// signed reports whether signature is the one of text by HS256.
+func (i *Issuer) signed(text string, signature []byte) bool {
+	h, _ := i.hashes.Get().(*keyedHash)
+	if h == nil {
+		h = &keyedHash{Hash: hmac.New(sha256.New, i.Secret)}
+	}
+	defer i.hashes.Put(h)
+	h.Reset()
+	h.room = append(h.room[:0], text...)
+	h.Write(h.room)
+	h.room = h.Sum(h.room[:0])
+	return hmac.Equal(signature, h.room)
+}
+
+// keyedHash is an HMAC that is used again, which spares it the work on the key, and room for
+// what goes in and comes out.
+type keyedHash struct {
+	hash.Hash
+	room []byte
+}
+
+// maxOwn bounds the room that is kept, in bytes; a longer token is left to parse.
+const maxOwn = 2048
 
 // cutter takes a text apart.
 type cutter struct {

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -57,6 +58,8 @@ type Issuer struct {
 	ServiceDID string           // the aud claim
 	Now        func() time.Time // the clock tokens are verified by
 	Rand       io.Reader        // source of token ids
+
+	hashes sync.Pool // of keyedHash
 }
 
 // Claims is what a verified token says.
