@@ -22,7 +22,8 @@ type AppPassword struct {
 
 var (
 	selectAppPasswords = prepared(func(b *builder) bun.Query {
-		return b.appPasswords().Order("created_at DESC", "name")
+		// The driver asks for name and type of each column each time.
+		return b.appPasswords().Column("name", "privileged", "created_at").Order("created_at DESC", "name")
 	})
 	selectAppPasswordByMAC  = prepared(func(b *builder) bun.Query { return b.appPasswords().Where("mac = ?", b.p()) })
 	selectAppPasswordByName = prepared(func(b *builder) bun.Query { return b.appPasswords().Where("name = ?", b.p()) })
@@ -56,9 +57,17 @@ func (b *builder) appPasswords() *bun.SelectQuery {
 	return b.NewSelect().Model((*AppPassword)(nil)).Where("did = ?", b.p())
 }
 
-// AppPasswords returns the app passwords of an account, the newest first.
+// AppPasswords returns the app passwords of an account, the newest first, all of them but
+// their hashes.
 func (q *queries) AppPasswords(ctx context.Context, did syntax.DID) ([]AppPassword, error) {
-	passwords, err := many[AppPassword](ctx, q, selectAppPasswords, did)
+	var passwords []AppPassword
+	p := AppPassword{DID: did}
+	dest := []any{&p.Name, &p.Privileged, (*stamp)(&p.CreatedAt)}
+	err := q.each(ctx, selectAppPasswords, []any{did}, func(row scanner) error {
+		err := row.Scan(dest...)
+		passwords = append(passwords, p)
+		return err
+	})
 	return passwords, wrap(err, "list app passwords of %s", did)
 }
 

@@ -268,10 +268,10 @@ func readBack(t *testing.T, d *db.DB, made func(step string) bool) {
 		chain, err = d.Sessions(ctx, "did:plc:six")
 		check("sessions of an ended chain", len(chain), err, 0)
 	}
-	apps, err := d.AppPasswords(ctx, "did:plc:one")
-	check("app passwords", apps, err, []db.AppPassword{{
+	app, err := d.AppPasswordByName(ctx, "did:plc:one", "app")
+	check("app password", app, err, &db.AppPassword{
 		DID: "did:plc:one", Name: "app", MAC: []byte("mac"), Scrypt: "salt:hash", Privileged: true, CreatedAt: start,
-	}})
+	})
 	code, err := d.EmailCode(ctx, "confirm_email", "did:plc:one", []byte("mac"))
 	check("email code", code, err, &db.EmailCode{
 		Purpose: "confirm_email", DID: "did:plc:one", MAC: []byte("mac"), CreatedAt: start, ExpiresAt: start.Add(15 * time.Minute),

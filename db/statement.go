@@ -331,9 +331,12 @@ func one[T any](ctx context.Context, q *queries, s *statement, args ...any) (*T,
 // many returns the rows of a statement that selects the columns of a model.
 func many[T any](ctx context.Context, q *queries, s *statement, args ...any) ([]T, error) {
 	var rows []T
+	model := new(T)
+	dest := places(model)
 	err := q.each(ctx, s, args, func(row scanner) error {
-		rows = append(rows, *new(T))
-		return row.Scan(places(&rows[len(rows)-1])...)
+		err := row.Scan(dest...) // it sets all of the model, and shares nothing with the row before
+		rows = append(rows, *model)
+		return err
 	})
 	return rows, err
 }

@@ -465,7 +465,9 @@ func (s *suite) appPasswords() {
 	})
 	all, err := s.db.AppPasswords(ctx, did(1))
 	s.ok(err)
-	s.equal("app passwords", all, []db.AppPassword{two, one})
+	s.equal("app passwords", all, []db.AppPassword{
+		{DID: did(1), Name: "two", Privileged: true, CreatedAt: start0.Add(time.Second)}, {DID: did(1), Name: "one", CreatedAt: start0},
+	})
 	got, err := s.db.AppPasswordByMAC(ctx, did(1), []byte("mac1"))
 	s.ok(err)
 	s.equal("by MAC", *got, one)

@@ -79,7 +79,11 @@ func TestCreateAppPassword(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, app := range apps {
+	for _, listed := range apps {
+		app, err := f.DB.AppPasswordByName(t.Context(), u.DID, listed.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
 		if len(app.MAC) != 32 || app.Scrypt != "" || strings.Contains(string(app.MAC), text) {
 			t.Errorf("row %+v", app)
 		}
