@@ -28,6 +28,7 @@ func tuneCollector(s *settings, hashes int64) {
 	}
 	if os.Getenv("GOGC") == "" {
 		ballast = make([]byte, heapHeadroom)
+		dropPages(ballast) // where the start had used and freed them, they were cleared
 		limit += min(heapHeadroom, math.MaxInt64-limit)
 	}
 	debug.SetMemoryLimit(limit)
