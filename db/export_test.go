@@ -81,6 +81,15 @@ func (tx *Tx) LaterTouching(ctx context.Context, text string) error {
 	return tx.later(ctx, "test", touching(ErrStale, func(b *builder) bun.Query { return b.NewRaw(text) }))
 }
 
+var insertMark = prepared(func(b *builder) bun.Query {
+	return b.NewRaw("INSERT INTO tx_mark (id, at) VALUES (?, ?)", b.p(), b.p())
+})
+
+// Mark leaves a mark of the transaction.
+func (tx *Tx) Mark(ctx context.Context, id []byte, at time.Time) error {
+	return tx.later(ctx, "mark transaction", insertMark, id, at)
+}
+
 // Build runs a statement as bun's builder does.
 func (tx *Tx) Build(ctx context.Context, text string) error {
 	_, err := tx.run.bun().ExecContext(ctx, text)
