@@ -1,6 +1,7 @@
 package db
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -109,7 +110,7 @@ func (t *pgTx) exec(ctx context.Context, s *statement, args []any) (sql.Result, 
 		return nil, err
 	}
 	tag, err := results.Exec()
-	return driver.RowsAffected(tag.RowsAffected()), errors.Join(err, results.Close())
+	return driver.RowsAffected(tag.RowsAffected()), cmp.Or(err, results.Close())
 }
 
 func (t *pgTx) query(ctx context.Context, s *statement, args []any) (rows, error) {
@@ -123,7 +124,7 @@ func (t *pgTx) query(ctx context.Context, s *statement, args []any) (rows, error
 	}
 	r, err := results.Query()
 	if err != nil {
-		return nil, errors.Join(err, results.Close())
+		return nil, cmp.Or(err, results.Close())
 	}
 	return &pgRows{r, results}, nil
 }
@@ -167,7 +168,7 @@ func (t *pgTx) commit(ctx context.Context) error {
 	if err == nil && tag.String() != "COMMIT" {
 		err = pgx.ErrTxCommitRollback
 	}
-	return errors.Join(err, results.Close())
+	return cmp.Or(err, results.Close())
 }
 
 // rollback ends the transaction without a trace.
@@ -186,10 +187,10 @@ func readAll(results pgx.BatchResults, reads []read) error {
 			for err == nil && all.Next() {
 				err = r.row(all)
 			}
-			err = errors.Join(err, all.Close())
+			err = cmp.Or(err, all.Close())
 		}
 		if err != nil {
-			return errors.Join(err, results.Close())
+			return cmp.Or(err, results.Close())
 		}
 	}
 	return results.Close()
@@ -205,7 +206,7 @@ func (r *pgRows) Close() error {
 	r.Rows.Close()
 	err := r.Rows.Err()
 	if r.batch != nil {
-		err = errors.Join(err, r.batch.Close())
+		err = cmp.Or(err, r.batch.Close())
 	}
 	return err
 }
