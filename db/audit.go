@@ -70,8 +70,7 @@ func (b *builder) auditBefore() *bun.SelectQuery {
 
 // RecordAudit adds an entry.
 func (tx *Tx) RecordAudit(ctx context.Context, e AuditEntry) error {
-	_, err := tx.exec(ctx, insertAudit, values(&e, "id")...)
-	return wrap(err, "record audit entry")
+	return tx.later(ctx, "record audit entry", insertAudit, values(&e, "id")...)
 }
 
 // RecordAuditOfAccount adds an entry about an account if there is one. It takes one

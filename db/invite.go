@@ -61,8 +61,8 @@ func newestUseFirst(q *bun.SelectQuery) *bun.SelectQuery { return q.Order("used_
 // InsertInvites stores new codes; their uses are not looked at.
 func (tx *Tx) InsertInvites(ctx context.Context, invites ...Invite) error {
 	for i := range invites {
-		if _, err := tx.exec(ctx, insertInvite, values(&invites[i], "used")...); err != nil {
-			return wrap(err, "store invite codes")
+		if err := tx.later(ctx, "store invite codes", insertInvite, values(&invites[i], "used")...); err != nil {
+			return err
 		}
 	}
 	return nil
