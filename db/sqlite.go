@@ -67,7 +67,9 @@ func openSQLite(ctx context.Context, c Config, seen *observer) (_ *sqliteEngine,
 	pragmas := []string{"busy_timeout(10000)", "foreign_keys(1)", "temp_store(MEMORY)"}
 	synchronous := "synchronous(" + cmp.Or(c.Synchronous, "FULL") + ")"
 
-	e.writers, err = openLite(path, seen, 1, append(pragmas, "journal_mode(WAL)", synchronous, "journal_size_limit(67108864)"))
+	// What commits write is moved from the log into the file when that has 8 MB, in the midst of
+	// one: a page that many of them write goes there once.
+	e.writers, err = openLite(path, seen, 1, append(pragmas, "journal_mode(WAL)", synchronous, "journal_size_limit(67108864)", "wal_autocheckpoint(2000)"))
 	if err != nil {
 		return nil, err
 	}

@@ -433,7 +433,7 @@ func TestSlowClientsDoNotKeepTheLog(t *testing.T) {
 	for range 300 { // 30 MB
 		check(t, d.Write(t.Context(), func(tx *db.Tx) error { return tx.PutRecords(t.Context(), somebody, record) }))
 	}
-	// SQLite moves it from 1,000 pages (4 MB) on.
+	// SQLite moves it from 2,000 pages (8 MB) on.
 	log, err := os.Stat(dir + "/portico.sqlite-wal")
 	check(t, err)
 	if log.Size() > 12<<20 {
