@@ -215,6 +215,10 @@ var (
 	deleteRecordBlobs = prepared(func(b *builder) bun.Query {
 		return b.NewDelete().Model((*RecordBlob)(nil)).Where("rb.did = ?", b.p()).Where("?", b.among("rb.path", "text")).Returning("cid")
 	})
+	// What most commits need: SQLite reads a list as it reads a table.
+	deleteBlobsOfRecord = prepared(func(b *builder) bun.Query { // SQLite's
+		return b.NewDelete().Model((*RecordBlob)(nil)).Where("rb.did = ?", b.p()).Where("rb.path = ?", b.p()).Returning("cid")
+	})
 	selectNamed = prepared(func(b *builder) bun.Query {
 		return b.NewSelect().Model((*RecordBlob)(nil)).Distinct().Column("cid").Where("rb.did = ?", b.p()).Where("?", b.among("rb.cid", "bytea"))
 	})
@@ -508,7 +512,11 @@ func (tx *Tx) DeleteRecordBlobs(ctx context.Context, did syntax.DID, paths []str
 	}
 	gone := make(map[string]bool)
 	var cids [][]byte
-	err := tx.each(ctx, deleteRecordBlobs, []any{did, list(&tx.queries, paths)}, func(row scanner) error {
+	statement, which := deleteRecordBlobs, list(&tx.queries, paths)
+	if len(paths) == 1 && !tx.postgres {
+		statement, which = deleteBlobsOfRecord, paths[0]
+	}
+	err := tx.each(ctx, statement, []any{did, which}, func(row scanner) error {
 		var cid []byte
 		err := row.Scan(&cid)
 		if !gone[string(cid)] {

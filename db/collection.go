@@ -62,15 +62,13 @@ func (q *queries) AccountsByCollection(ctx context.Context, collection string, a
 // AddCollection notes that an account has records of a collection, if that is not known.
 // It returns ErrNotFound when there is no account.
 func (tx *Tx) AddCollection(ctx context.Context, did syntax.DID, name string) error {
-	_, err := tx.exec(ctx, addCollection, values(&collection{DID: did, Collection: name})...)
-	return wrap(err, "add collection %s of %s", name, did)
+	return tx.later(ctx, "add collection of "+did.String(), addCollection, values(&collection{DID: did, Collection: name})...)
 }
 
 // DropCollection forgets a collection of an account unless it has records of it.
 func (tx *Tx) DropCollection(ctx context.Context, did syntax.DID, name string) error {
 	in := CollectionRange(name)
-	_, err := tx.exec(ctx, dropCollection, did, name, did, in.After, in.Before)
-	return wrap(err, "drop collection %s of %s", name, did)
+	return tx.later(ctx, "drop collection of "+did.String(), dropCollection, did, name, did, in.After, in.Before)
 }
 
 // DeleteCollections forgets all collections of an account.

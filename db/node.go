@@ -137,8 +137,7 @@ func (q *queries) NodesOnPaths(
 // PutNode stores a node in the place of what stands there, if anything does. It returns
 // ErrNotFound when there is no account.
 func (tx *Tx) PutNode(ctx context.Context, did syntax.DID, n Node) error {
-	_, err := tx.exec(ctx, putNode, append(values(&n), did)...)
-	return wrap(err, "store node of %s", did)
+	return tx.later(ctx, "store node of "+did.String(), putNode, append(values(&n), did)...)
 }
 
 // PutNodes is PutNode for some nodes, of which no two have the same place.
@@ -156,30 +155,38 @@ func (tx *Tx) PutNodes(ctx context.Context, did syntax.DID, nodes ...Node) error
 	for i, n := range nodes {
 		lows[i], layers[i], cids[i], revs[i], all[i] = n.Low, int32(n.Layer), n.CID, n.Rev, n.Data
 	}
-	_, err := tx.exec(ctx, putNodes, did, lows, layers, cids, revs, all)
-	return wrap(err, "store %d nodes of %s", len(nodes), did)
+	return tx.later(ctx, "store nodes of "+did.String(), putNodes, did, lows, layers, cids, revs, all)
 }
 
 // MoveNodes puts nodes from their places, the keys, to others, also to those of each
 // other, and in the place of what stands there. What they leave stays, unless another one
 // comes there. It returns ErrNotFound when there is no node at a place.
 func (tx *Tx) MoveNodes(ctx context.Context, did syntax.DID, to map[Place]Place) error {
-	moved := make([]Node, 0, len(to))
+	if len(to) == 0 {
+		return nil
+	}
+	found, places, reads := make([]*Node, len(to)), make([]Place, 0, len(to)), make([]read, 0, len(to))
 	for from, at := range to {
-		n, err := tx.Node(ctx, did, from)
-		if err != nil {
-			return err
+		reads = append(reads, readOne(&found[len(places)], selectNode, did, from.Low, from.Layer))
+		places = append(places, at)
+	}
+	if err := tx.together(ctx, reads...); err != nil {
+		return wrap(err, "read nodes of %s", did)
+	}
+	moved := make([]Node, len(to))
+	for i, n := range found {
+		if n == nil {
+			return wrap(ErrNotFound, "read node of %s", did)
 		}
-		n.Low, n.Layer = at.Low, at.Layer
-		moved = append(moved, *n)
+		moved[i] = *n
+		moved[i].Low, moved[i].Layer = places[i].Low, places[i].Layer
 	}
 	return tx.PutNodes(ctx, did, moved...)
 }
 
 // DeleteNode removes the node at a place, if there is one.
 func (tx *Tx) DeleteNode(ctx context.Context, did syntax.DID, at Place) error {
-	_, err := tx.exec(ctx, deleteNode, did, at.Low, at.Layer)
-	return wrap(err, "delete node of %s", did)
+	return tx.later(ctx, "delete node of "+did.String(), deleteNode, did, at.Low, at.Layer)
 }
 
 // DeleteNodes removes all nodes of a repository.

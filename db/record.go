@@ -193,7 +193,7 @@ func (tx *Tx) PutRecords(ctx context.Context, did syntax.DID, records ...Record)
 		return nil
 	}
 	if tx.postgres {
-		return wrap(tx.putRecords(ctx, did, records), "store %d records of %s", len(records), did)
+		return tx.putRecords(ctx, did, records)
 	}
 	for i := range records {
 		if _, err := tx.exec(ctx, putRecord, append(values(&records[i]), did)...); err != nil {
@@ -217,8 +217,7 @@ func (tx *Tx) putRecords(ctx context.Context, did syntax.DID, records []Record) 
 			links[i] = &r.LinkTo
 		}
 	}
-	_, err := tx.exec(ctx, putRecords, did, paths, cids, revs, times, takedowns, links, all)
-	return err
+	return tx.later(ctx, "store records of "+did.String(), putRecords, did, paths, cids, revs, times, takedowns, links, all)
 }
 
 // DeleteRecords removes those of the records that there are.
@@ -227,8 +226,7 @@ func (tx *Tx) DeleteRecords(ctx context.Context, did syntax.DID, paths ...string
 		return nil
 	}
 	if tx.postgres {
-		_, err := tx.exec(ctx, deleteRecords, did, paths)
-		return wrap(err, "delete %d records of %s", len(paths), did)
+		return tx.later(ctx, "delete records of "+did.String(), deleteRecords, did, paths)
 	}
 	for _, path := range paths {
 		if _, err := tx.exec(ctx, deleteRecord, did, path); err != nil {

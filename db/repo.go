@@ -1,6 +1,7 @@
 package db
 
 import (
+	"bytes"
 	"context"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -24,6 +25,13 @@ type Repo struct {
 	ImportedBlobs int    `bun:"imported_blobs"`
 }
 
+// Same reports whether the repository stands where other says, commit's block and figures of
+// blobs aside.
+func (r *Repo) Same(other *Repo) bool {
+	return bytes.Equal(r.CommitCID, other.CommitCID) && bytes.Equal(r.DataCID, other.DataCID) && r.Rev == other.Rev &&
+		r.Layer == other.Layer && r.Records == other.Records && r.Nodes == other.Nodes
+}
+
 // blobFigures change with the rows that they count, whoever writes those.
 var blobFigures = []string{"expected_blobs", "imported_blobs"}
 
@@ -33,6 +41,10 @@ var (
 	insertRepo = prepared(func(b *builder) bun.Query { return b.insert(new(Repo)).Value("did", "?", b.p()) })
 	updateRepo = prepared(func(b *builder) bun.Query {
 		return b.setAll(b.NewUpdate(), new(Repo), blobFigures...).Where("did = ?", b.p()).Where("commit_cid = ?", b.p())
+	})
+	advanceRepo = touching(ErrStale, func(b *builder) bun.Query {
+		return b.setAll(b.NewUpdate(), new(Repo), blobFigures...).Where("did = ?", b.p()).Where("commit_cid = ?", b.p()).Where("rev = ?", b.p()).
+			Where("data_cid = ?", b.p()).Where("layer = ?", b.p()).Where("records = ?", b.p()).Where("nodes = ?", b.p())
 	})
 	deleteRepo = prepared(func(b *builder) bun.Query {
 		return b.NewDelete().Model((*Repo)(nil)).Where("did = ?", b.p())
@@ -68,6 +80,26 @@ func (tx *Tx) InsertRepo(ctx context.Context, did syntax.DID, r Repo) error {
 func (tx *Tx) UpdateRepo(ctx context.Context, did syntax.DID, r Repo, before []byte) error {
 	n, err := tx.exec(ctx, updateRepo, append(values(&r, blobFigures...), did, before)...)
 	return wrap(fresh(n, err), "update repository of %s", did)
+}
+
+// AdvanceRepo is UpdateRepo for a state that was made from the whole one before: it returns
+// ErrStale, or DB.Write does, unless the row is as before says, commit's block and figures of
+// blobs aside.
+func (tx *Tx) AdvanceRepo(ctx context.Context, did syntax.DID, r, before Repo) error {
+	args := append(values(&r, blobFigures...), did, before.CommitCID, before.Rev, before.DataCID, before.Layer, before.Records, before.Nodes)
+	return tx.later(ctx, "update repository of "+did.String(), advanceRepo, args...)
+}
+
+// LockRepoAndKey is [Tx.LockRepo] and [queries.SigningKey] in one, which then says who signs
+// what follows the state that was locked. It returns ErrNotFound when one of them is missing.
+func (tx *Tx) LockRepoAndKey(ctx context.Context, did syntax.DID, purpose string) (*Repo, *SigningKey, error) {
+	var r *Repo
+	var k *SigningKey
+	err := tx.together(ctx, readOne(&r, lockRepo, did), readOne(&k, selectSigningKey, did, purpose))
+	if err == nil && (r == nil || k == nil) {
+		err = ErrNotFound
+	}
+	return r, k, wrap(err, "lock repository of %s", did)
 }
 
 // DeleteRepo removes the row of a repository, if there is one, and none of its nodes.

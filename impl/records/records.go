@@ -8,7 +8,6 @@
 package records
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -98,6 +97,7 @@ type Writer struct {
 	Now   func() time.Time
 
 	turns turns
+	heads heads
 }
 
 // attempts bounds how often a commit is made again because something else came between.
@@ -140,13 +140,18 @@ func (w *Writer) write(ctx context.Context, did syntax.DID, swap *string, writes
 			return result, err
 		}
 		err = w.DB.Write(ctx, func(tx *db.Tx) error { return w.store(ctx, tx, did, draft, blobs, writes) })
+		if err != nil {
+			w.heads.drop(did)
+		} else {
+			w.heads.put(did, draft.Row())
+		}
 	} else {
 		err = w.DB.Write(ctx, func(tx *db.Tx) (err error) {
-			row, err := tx.LockRepo(ctx, did)
+			row, key, err := tx.LockRepoAndKey(ctx, did, keyring.Repository)
 			if err != nil {
 				return err
 			}
-			if draft, result, err = w.draft(ctx, tx, did, row, swap, writes); draft == nil || err != nil {
+			if draft, result, err = w.draft(ctx, tx, did, row, key, swap, writes); draft == nil || err != nil {
 				return err
 			}
 			return w.store(ctx, tx, did, draft, blobs, writes)
@@ -164,39 +169,46 @@ func (w *Writer) write(ctx context.Context, did syntax.DID, swap *string, writes
 // reader is a *db.DB or a *db.Tx.
 type reader interface {
 	store.Reader
-	Record(ctx context.Context, did syntax.DID, path string) (*db.Record, error)
 	RecordsByLink(ctx context.Context, did syntax.DID, collection, link string, limit int) ([]db.Record, error)
 	SigningKey(ctx context.Context, did syntax.DID, purpose string) (*db.SigningKey, error)
 }
 
-// draftOutside is draft outside of a transaction. It returns db.ErrStale when it failed
-// because of what came in between its reads.
+// draftOutside is draft outside of a transaction, after the commit that this process made
+// last, if that is known. It returns db.ErrStale when no commit came of it because of what
+// came in between: a draft is looked at again when it is stored.
 func (w *Writer) draftOutside(ctx context.Context, did syntax.DID, swap *string, writes []Write) (*store.Draft, *Result, error) {
-	row, err := w.DB.Repo(ctx, did)
-	if err != nil {
-		return nil, nil, err
-	}
-	draft, result, err := w.draft(ctx, w.DB, did, row, swap, writes)
-	if err != nil {
-		now, lost := w.DB.Repo(ctx, did)
-		if lost == nil && !bytes.Equal(now.CommitCID, row.CommitCID) {
-			return nil, nil, fmt.Errorf("%w: %w", db.ErrStale, err)
+	row := w.heads.get(did)
+	guessed := row != nil
+	if !guessed {
+		var err error
+		if row, err = w.DB.Repo(ctx, did); err != nil {
+			return nil, nil, err
 		}
 	}
-	return draft, result, err
+	draft, result, err := w.draft(ctx, w.DB, did, row, nil, swap, writes)
+	if err == nil && (draft != nil || !guessed) {
+		return draft, result, nil
+	}
+	now, lost := w.DB.Repo(ctx, did)
+	if lost == nil && now.Same(row) {
+		return nil, result, err
+	}
+	w.heads.drop(did)
+	return nil, nil, errors.Join(db.ErrStale, err)
 }
 
 // draft makes the commit, or none when nothing changes. The row of the repository was read
-// before all else: whoever gives an account another key makes a commit, too.
+// before all else: whoever gives an account another key makes a commit, too. A key that is
+// nil is read.
 func (w *Writer) draft(
-	ctx context.Context, r reader, did syntax.DID, row *db.Repo, swap *string, writes []Write,
+	ctx context.Context, r reader, did syntax.DID, row *db.Repo, sealed *db.SigningKey, swap *string, writes []Write,
 ) (*store.Draft, *Result, error) {
 	result := &Result{Commit: store.CID(row.CommitCID), Rev: syntax.TID(row.Rev)}
-	steps, err := steps(ctx, r, did, row, swap, writes)
+	steps, err := w.steps(ctx, r, did, row, swap, writes)
 	if err != nil || len(steps) == 0 {
 		return nil, result, err
 	}
-	key, err := w.signingKey(ctx, r, did)
+	key, err := w.signingKey(ctx, r, did, sealed)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -210,10 +222,12 @@ func (w *Writer) draft(
 	return draft, &Result{draft.Event.Commit, draft.Event.Rev, true}, nil
 }
 
-func (w *Writer) signingKey(ctx context.Context, r reader, did syntax.DID) (atcrypto.PrivateKey, error) {
-	row, err := r.SigningKey(ctx, did, keyring.Repository)
-	if err != nil {
-		return nil, err
+func (w *Writer) signingKey(ctx context.Context, r reader, did syntax.DID, row *db.SigningKey) (atcrypto.PrivateKey, error) {
+	if row == nil {
+		var err error
+		if row, err = r.SigningKey(ctx, did, keyring.Repository); err != nil {
+			return nil, err
+		}
 	}
 	key, err := w.Keys.SigningKey(row.Purpose, did.String(), row.Sealed)
 	if err != nil {
@@ -223,16 +237,17 @@ func (w *Writer) signingKey(ctx context.Context, r reader, did syntax.DID) (atcr
 }
 
 // steps are what writes come to in the tree as it is, once their conditions hold.
-func steps(ctx context.Context, r reader, did syntax.DID, row *db.Repo, swap *string, writes []Write) ([]tree.Write, error) {
+func (w *Writer) steps(
+	ctx context.Context, r reader, did syntax.DID, row *db.Repo, swap *string, writes []Write,
+) ([]tree.Write, error) {
+	stored := store.Tree(r, did, row, w.Cache)
 	var left []tree.Write
 	var wrong error // about a record
 	for _, w := range writes {
 		var was dagcbor.CID
 		if w.Was != nil || w.Action >= Put {
-			has, err := r.Record(ctx, did, w.Path())
-			if err == nil {
-				was = store.CID(has.CID)
-			} else if !errors.Is(err, db.ErrNotFound) {
+			var err error
+			if was, err = stored.Find(ctx, w.Path()); err != nil {
 				return nil, err
 			}
 		}

@@ -26,10 +26,13 @@ type Draft struct {
 	// Path is where in the body the record is, "$.record" or "$.writes[0].record": issues
 	// name it.
 	Path string
-	// Size is asked for the size of a stored blob that a profile names the old way; nil
-	// where those are not helped.
+	// Size is asked for the size of a stored blob that a profile names the old way, and
+	// returns errNew where those are not helped; nil: nowhere.
 	Size func(cid string) (int64, error)
 }
+
+// errNew says that a record replaces none.
+var errNew = errors.New("there is no record yet")
 
 // Results of [Draft.Prepare], as clients read them. None is said when nothing was looked
 // at.
@@ -77,7 +80,9 @@ func (d Draft) complete() (data, value []byte, err error) {
 	}
 	if d.Size != nil {
 		modern, err := record.ModernizeProfile(d.Collection, value, d.Size)
-		if err != nil {
+		if errors.Is(err, errNew) {
+			modern = value
+		} else if err != nil {
 			return nil, nil, err
 		}
 		if !bytes.Equal(modern, value) {

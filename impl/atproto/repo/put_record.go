@@ -22,13 +22,9 @@ func (s *Service) PutRecord(ctx context.Context, in *api.PutRecordInput) (*api.P
 	}
 	draft := Draft{Collection: in.Collection, Key: in.Rkey, Record: in.Record, Validate: in.Validate, Path: "$.record"}
 	w := records.Write{Action: records.Put, Collection: in.Collection, Key: in.Rkey}
-	if in.Collection == "app.bsky.actor.profile" {
+	if in.Collection == profiles {
 		// Clients of old send a profile back as they got it.
-		if _, err := s.DB.Record(ctx, a.DID, w.Path()); err == nil {
-			draft.Size = s.sizes(ctx, a.DID)
-		} else if !errors.Is(err, db.ErrNotFound) {
-			return nil, err
-		}
+		draft.Size = s.sizes(ctx, a.DID, w.Path())
 	}
 	var status string
 	if w.Record, status, err = draft.Prepare(); err != nil {
@@ -48,9 +44,17 @@ func (s *Service) PutRecord(ctx context.Context, in *api.PutRecordInput) (*api.P
 	return out, nil
 }
 
-// sizes tells those of the blobs that an account has.
-func (s *Service) sizes(ctx context.Context, did syntax.DID) func(cid string) (int64, error) {
+const profiles = "app.bsky.actor.profile"
+
+// sizes tells those of the blobs that an account has, or errNew where there is no record
+// at a path yet.
+func (s *Service) sizes(ctx context.Context, did syntax.DID, path string) func(cid string) (int64, error) {
 	return func(text string) (int64, error) {
+		if _, err := s.DB.Record(ctx, did, path); errors.Is(err, db.ErrNotFound) {
+			return 0, errNew
+		} else if err != nil {
+			return 0, err
+		}
 		cid, err := dagcbor.ParseCID(text)
 		if err != nil {
 			return 0, xrpc.InvalidRequest("Blob not found")

@@ -106,7 +106,7 @@ type Draft struct {
 	More, Records int
 
 	did    syntax.DID
-	before []byte // CID of the last commit
+	before db.Repo
 	row    db.Repo
 	change *tree.Change
 	stored []db.Record // new ones and updated ones
@@ -128,7 +128,7 @@ func Prepare(
 	if len(change.Ops) == 0 {
 		return nil, nil
 	}
-	d := &Draft{did: did, before: row.CommitCID, row: *row, change: change, More: change.Records}
+	d := &Draft{did: did, before: *row, row: *row, change: change, More: change.Records}
 	d.row.DataCID, d.row.Layer = change.Root.CID[:], change.Root.Layer
 	d.row.Nodes, d.row.Records = row.Nodes+change.Nodes, row.Records+change.Records
 	d.Records = d.row.Records
@@ -143,6 +143,14 @@ func Prepare(
 		Ops: change.Ops, Blocks: signed.Archive,
 	}
 	return d, nil
+}
+
+// Row is the row of the repository once the commit is stored, but for the figures of
+// blobs. It keeps nothing else of the draft in memory.
+func (d *Draft) Row() *db.Repo {
+	row := d.row
+	row.CommitCID, row.DataCID = slices.Clone(row.CommitCID), slices.Clone(row.DataCID)
+	return &row
 }
 
 // orderReplacement puts the operations of a commit that leaves none of the records before
@@ -199,10 +207,10 @@ func Collection(path string) syntax.NSID {
 }
 
 // Store stores the commit: nodes, records, collections, and the row of the repository. It
-// returns db.ErrStale when that has another commit meanwhile, and then wrote nothing.
+// returns db.ErrStale, or db.DB.Write does, when that has another commit meanwhile.
 // What records say of blobs is not looked at.
 func (d *Draft) Store(ctx context.Context, tx *db.Tx) error {
-	if err := tx.UpdateRepo(ctx, d.did, d.row, d.before); err != nil {
+	if err := tx.AdvanceRepo(ctx, d.did, d.row, d.before); err != nil {
 		return err
 	}
 	if err := putChange(ctx, tx, d.did, d.change, d.Event.Rev); err != nil {
@@ -226,15 +234,19 @@ func (d *Draft) Store(ctx context.Context, tx *db.Tx) error {
 		return err
 	}
 	for collection := range come {
+		if d.change.Kept[collection.String()] {
+			continue
+		}
 		if err := tx.AddCollection(ctx, d.did, collection.String()); err != nil {
 			return err
 		}
 	}
 	for collection := range gone {
-		if !come[collection] {
-			if err := tx.DropCollection(ctx, d.did, collection.String()); err != nil {
-				return err
-			}
+		if come[collection] || d.change.Kept[collection.String()] {
+			continue
+		}
+		if err := tx.DropCollection(ctx, d.did, collection.String()); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"portico/impl/repo/car"
 	"portico/impl/repo/dagcbor"
@@ -55,6 +56,9 @@ type Change struct {
 	Blocks []car.Block
 	// Nodes and Records are by how many more there are.
 	Nodes, Records int
+	// Kept are collections that are known to have records before and afterwards, of those
+	// in which records come or go. What was loaded of the tree tells, so it need not be all.
+	Kept map[string]bool
 }
 
 // A Move is a node at its new place.
@@ -101,6 +105,12 @@ func (t Tree) apply(ctx context.Context, writes []Write) (*Change, error) {
 	if err := p.load(ctx, probes); err != nil {
 		return nil, fmt.Errorf("change tree: %w", err)
 	}
+	kept := make(map[string]bool)
+	for _, op := range ops {
+		if op.Action == Create {
+			p.keep(kept, op.Path)
+		}
+	}
 	for _, op := range ops {
 		if op.Action == Delete {
 			err = p.remove(op.Path)
@@ -111,7 +121,35 @@ func (t Tree) apply(ctx context.Context, writes []Write) (*Change, error) {
 			return nil, fmt.Errorf("%s %s: %w", op.Action, op.Path, err)
 		}
 	}
-	return p.change(ops, records)
+	for _, op := range ops {
+		if op.Action == Delete {
+			p.keep(kept, op.Path)
+		}
+	}
+	c, err := p.change(ops, records)
+	if err != nil {
+		return nil, err
+	}
+	c.Kept = kept
+	return c, nil
+}
+
+// keep adds the collection of a path that is not in the tree if one of the records beside
+// it is of the same: one that a commit creates was not there before, one that it deletes
+// is not there afterwards, and so that record was, or is.
+func (p *partial) keep(kept map[string]bool, path string) {
+	collection, _, _ := strings.Cut(path, "/")
+	if kept[collection] {
+		return
+	}
+	for _, s := range p.path(path) {
+		i := search(s.keys, path)
+		for _, beside := range s.keys[max(0, i-1):min(len(s.keys), i+1)] {
+			if strings.HasPrefix(beside.key, collection+"/") {
+				kept[collection] = true
+			}
+		}
+	}
 }
 
 // net returns what some writes do in the end, and the records that come with it.

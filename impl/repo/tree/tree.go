@@ -139,6 +139,15 @@ func (t Tree) Path(ctx context.Context, key string) ([]car.Block, dagcbor.CID, e
 	return blocks, dagcbor.CID{}, nil
 }
 
+// Find returns the name of a key's record, or zero. Errors are those of Path.
+func (t Tree) Find(ctx context.Context, key string) (dagcbor.CID, error) {
+	p := newPartial(t)
+	if err := p.load(ctx, []string{key}); err != nil {
+		return dagcbor.CID{}, fmt.Errorf("find %s: %w", key, err)
+	}
+	return p.get(key), nil
+}
+
 // Below returns where the search path of a key goes on below a node, and false where it
 // ends, which it also does at a node that is malformed. It is for a [Source] that goes
 // down node by node.
