@@ -6,8 +6,10 @@
 // Everything is measured a bit in each of -rounds, one program right after the other, in an
 // order that rotates. What is printed are medians over the rounds; ratios are of one round
 // each, with the least and the most of them behind. Times differ from machine to machine
-// and with what else it does, which is printed too; the ratios hardly do. Nothing is
-// asserted: where there is a goal, it says whether it is met.
+// and with what else it does, which is printed too (Postgres is among the others); the
+// ratios hardly do. Nothing is asserted: where there is a goal, it says whether it is met.
+// With a small -scale the methods that hash measure a process that has given its memory
+// back since the last round.
 //
 // The server runs as in production: no development mode, which would check every
 // answer, and no line in the log for each request (level warn). The PLC directory
