@@ -160,3 +160,9 @@ func (db *DB) SigningKey(ctx context.Context, did syntax.DID, purpose string) (*
 	}
 	return new(*known.key), nil
 }
+
+// ReadSigningKey is SigningKey that never asks the memory, for who wants to know what is in
+// the database, whoever put it there.
+func (db *DB) ReadSigningKey(ctx context.Context, did syntax.DID, purpose string) (*SigningKey, error) {
+	return db.queries.SigningKey(ctx, did, purpose)
+}

@@ -82,7 +82,7 @@ type VerifiedRepo struct {
 // It returns db.ErrNotFound.
 func (i *Identities) VerifyRepo(ctx context.Context, did syntax.DID) (*VerifiedRepo, error) {
 	n := &inspection{Identities: i, did: did}
-	_, err := i.Accounts.DB.AccountByDID(ctx, did)
+	_, err := i.Accounts.DB.ReadAccount(ctx, did)
 	if err == nil {
 		err = n.signingKey(ctx)
 	}
@@ -204,7 +204,7 @@ func (n *inspection) handle(ctx context.Context) error {
 }
 
 func (n *inspection) signingKey(ctx context.Context) (err error) {
-	n.key, err = n.Accounts.DB.SigningKey(ctx, n.did, KeyPurpose)
+	n.key, err = n.Accounts.DB.ReadSigningKey(ctx, n.did, KeyPurpose)
 	if errors.Is(err, db.ErrNotFound) {
 		n.key = nil
 		n.add(SigningKeyMissing, nil, "The signing key of the account is gone. Restore its row of the table signing_key from a backup.")

@@ -39,7 +39,7 @@ func (n *inspection) mendRepo(ctx context.Context, name string) error {
 
 func (n *repoMending) run(ctx context.Context) error {
 	for range maxSteps {
-		row, err := n.Accounts.DB.SigningKey(ctx, n.did, KeyPurpose)
+		row, err := n.Accounts.DB.ReadSigningKey(ctx, n.did, KeyPurpose)
 		if err != nil {
 			return err
 		}
