@@ -9,7 +9,8 @@
 // LICENSE has the terms of that, which hold for this package. What differs: Argon2id is
 // the only mode, the memory is the caller's and need not be zero, as the first pass
 // overwrites it (there, it is added to what it found), one lane is computed without
-// another goroutine, and of the assembly there is amd64's.
+// another goroutine, and of the assembly there is amd64's alone, with a way for AVX2 that is
+// new.
 package argon2id
 
 import (
