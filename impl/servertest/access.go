@@ -144,9 +144,8 @@ func scoped(scope token.Scope) func(*Server, User, string) string {
 }
 
 func (s *Server) foreign() *token.Issuer {
-	i := *s.Tokens
-	i.Secret = []byte(foreignSecret)
-	return &i
+	own := s.Tokens
+	return &token.Issuer{Secret: []byte(foreignSecret), ServiceDID: own.ServiceDID, Now: own.Now, Rand: own.Rand}
 }
 
 // Outcomes are the answers to credentials, alike ones together.
