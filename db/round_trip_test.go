@@ -3,6 +3,7 @@ package db_test
 import (
 	"context"
 	"errors"
+	"math"
 	"net/url"
 	"strings"
 	"testing"
@@ -175,7 +176,10 @@ func TestRoundTripsOfTransactions(t *testing.T) {
 				{"write, read, write", "later read later", 2},
 				{"two reads", "read read", 3},
 			} {
-				for range 2 {
+				// The driver asks a connection that it took a second ago whether it is there, so on a
+				// slow machine there may be more once in a while.
+				least := math.MaxInt
+				for range 8 {
 					count.Take()
 					err := d.Write(ctx, func(tx *db.Tx) error {
 						for step := range strings.FieldsSeq(tt.steps) {
@@ -188,17 +192,22 @@ func TestRoundTripsOfTransactions(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
+					least = min(least, count.Take())
 				}
-				if n := count.Take(); n != tt.want {
-					t.Errorf("%s: %d round trips, want %d", tt.name, n, tt.want)
+				if least != tt.want {
+					t.Errorf("%s: %d round trips, want %d", tt.name, least, tt.want)
 				}
 			}
-			count.Take()
-			if _, err := d.ReadTogether(ctx, did); err != nil {
-				t.Fatal(err)
+			least := math.MaxInt
+			for range 8 {
+				count.Take()
+				if _, err := d.ReadTogether(ctx, did); err != nil {
+					t.Fatal(err)
+				}
+				least = min(least, count.Take())
 			}
-			if n := count.Take(); n != 1 {
-				t.Errorf("outside of a transaction: %d round trips, want 1", n)
+			if least != 1 {
+				t.Errorf("outside of a transaction: %d round trips, want 1", least)
 			}
 		})
 	}
