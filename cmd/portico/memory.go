@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // heapHeadroom is how many bytes more than Go's default, which is as much as is in use,
@@ -18,6 +19,9 @@ const heapHeadroom = 12 << 20
 
 // ballast counts as in use, and takes nothing of the machine because nobody writes to it.
 var ballast []byte
+
+// collector is tuned by the first server of the process; in tests there are several.
+var collector sync.Once
 
 // tuneCollector sets how much garbage there may be. hashes is how many bytes password
 // hashes take beside Go's heap. What the variables of Go's runtime say holds nevertheless.

@@ -119,7 +119,7 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 		return err
 	}
 	parts.origins = origins
-	tuneCollector(s, parts.hashMemory)
+	collector.Do(func() { tuneCollector(s, parts.hashMemory) })
 	stopStream := background(ctx, parts.stream)
 	defer stopStream()
 	stopJobs := background(ctx, parts.runJobs)
