@@ -68,7 +68,7 @@ func BenchmarkInsertSession(b *testing.B) {
 	})
 }
 
-func BenchmarkRotateSession(b *testing.B) {
+func BenchmarkExchangeSession(b *testing.B) {
 	benchmarkWrite(b, func(ctx context.Context, tx *db.Tx, did syntax.DID, n int) error {
 		at := n/100*1000 + n%100 // in families of a hundred
 		if n%100 == 0 {
@@ -76,7 +76,11 @@ func BenchmarkRotateSession(b *testing.B) {
 				return err
 			}
 		}
-		_, err := tx.RotateSession(ctx, id(at), id(at+1), start, 2*time.Hour, 90*24*time.Hour)
+		s, err := tx.LockSession(ctx, id(at), "", start)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exchange(ctx, s, id(at+1), start, 2*time.Hour, 90*24*time.Hour)
 		return err
 	})
 }

@@ -168,17 +168,6 @@ func (tx *Tx) Exchange(
 	return next, wrap(err, "exchange session")
 }
 
-// RotateSession is [Tx.LockSession] and [Tx.Exchange].
-func (tx *Tx) RotateSession(
-	ctx context.Context, id, nextID []byte, now time.Time, grace, life time.Duration,
-) (*Session, error) {
-	s, err := tx.LockSession(ctx, id, "", now)
-	if err != nil {
-		return nil, err
-	}
-	return tx.Exchange(ctx, s, nextID, now, grace, life)
-}
-
 func (tx *Tx) exchange(
 	ctx context.Context, s *LockedSession, nextID []byte, now time.Time, grace, life time.Duration,
 ) (*Session, error) {

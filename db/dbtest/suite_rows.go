@@ -251,7 +251,7 @@ func (s *suite) insertSession(id string, d syntax.DID) db.Session {
 
 func (s *suite) rotate(id, next string, now time.Time) (got *db.Session, err error) {
 	err = s.write(func(tx *db.Tx) error {
-		got, err = tx.RotateSession(s.Context(), []byte(id), []byte(next), now, grace, life)
+		got, err = rotate(s.Context(), tx, []byte(id), []byte(next), now, grace, life)
 		return err
 	})
 	return got, err
@@ -375,7 +375,7 @@ func (s *suite) sessionFamilies() {
 	s.insertSession(link(0), did(1))
 	s.must(func(tx *db.Tx) error {
 		for n := range 1000 {
-			if _, err := tx.RotateSession(ctx, []byte(link(n)), []byte(link(n+1)), start0.Add(time.Second), grace, life); err != nil {
+			if _, err := rotate(ctx, tx, []byte(link(n)), []byte(link(n+1)), start0.Add(time.Second), grace, life); err != nil {
 				return err
 			}
 		}
@@ -1133,4 +1133,13 @@ func (s *suite) transactions() {
 	_, err = s.db.AccountByDID(cancelled, did(1))
 	s.is(err, context.Canceled)
 	s.ok(s.db.Ping(ctx))
+}
+
+// rotate exchanges a session for its successor, as a client that comes from nowhere does.
+func rotate(ctx context.Context, tx *db.Tx, id, nextID []byte, now time.Time, grace, life time.Duration) (*db.Session, error) {
+	s, err := tx.LockSession(ctx, id, "", now)
+	if err != nil {
+		return nil, err
+	}
+	return tx.Exchange(ctx, s, nextID, now, grace, life)
 }
