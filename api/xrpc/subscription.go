@@ -124,6 +124,14 @@ func (s *Server) subscribe(ctx context.Context, c *Call, e echo.Context, run fun
 	connected, hangUp := context.WithCancel(context.WithoutCancel(ctx)) // until the close is through
 	defer hangUp()
 	defer to.conn.CloseNow()
+	to.connected = connected
+	defer context.AfterFunc(ctx, func() {
+		wait := time.Duration(0)
+		if context.Cause(ctx) == errEnding {
+			wait = lastFrameTime
+		}
+		time.AfterFunc(wait, hangUp)
+	})()
 	others.Go(func() { cancel(to.listen(connected)) })
 	others.Go(func() { to.watch(connected, cancel) })
 
@@ -146,6 +154,10 @@ func (s *Server) subscribe(ctx context.Context, c *Call, e echo.Context, run fun
 	}
 	return x
 }
+
+// lastFrameTime is what a consumer has, when the server ends its subscriptions, for the
+// frame that it is being sent and the close.
+const lastFrameTime = 5 * time.Second
 
 // maxCloseReason is the longest reason that a close frame has room for.
 const maxCloseReason = 123
@@ -187,7 +199,10 @@ func (p *peer) watch(ctx context.Context, silent context.CancelCauseFunc) {
 }
 
 // consumer is the client of a subscription.
-type consumer struct{ peer }
+type consumer struct {
+	peer
+	connected context.Context // what is written ends with it
+}
 
 // upgrade makes a websocket of the connection that e came over.
 func (to *consumer) upgrade(c *Call, e echo.Context, writeTime time.Duration) error {
@@ -212,15 +227,16 @@ func (to *consumer) upgrade(c *Call, e echo.Context, writeTime time.Duration) er
 	return nil
 }
 
-// send writes one message.
+// send writes one message, the whole of it even if ctx ends meanwhile: the library would
+// break the connection off, and the consumer not learn that this is a regular end.
 func (to *consumer) send(ctx context.Context, frame []byte) error {
-	if ctx.Err() != nil { // the library would break the connection off
+	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	start := time.Now()
 	to.busy.Store(true)
 	defer to.busy.Store(false)
-	if err := to.write(ctx, frame); err != nil {
+	if err := to.write(to.connected, frame); err != nil {
 		return ClientGone(fmt.Errorf("send frame: %w", err))
 	}
 	if time.Since(start) > time.Second {

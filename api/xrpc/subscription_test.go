@@ -445,6 +445,53 @@ func TestConsumerThatNeverReads(t *testing.T) {
 	})
 }
 
+// A frame that is under way when the subscriptions end is sent to its end, and the close
+// after it. Who does not read on has five seconds.
+func TestEndWithinAFrame(t *testing.T) {
+	for _, reads := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			e, server, _ := newWatch(t, Options{}, func(ctx context.Context, _ *WatchParams, out *Stream[WatchMessage]) error {
+				if err := out.Send(ctx, WatchMessage{&WatchSaid{Seq: 1, Data: make([]byte, 1<<20)}}); err != nil {
+					return err
+				}
+				<-ctx.Done()
+				return ctx.Err()
+			})
+			network := pipes{make(chan net.Conn)}
+			h := &http.Server{Handler: e}
+			go h.Serve(network)
+			hc := network.client()
+			conn, _, err := websocket.Dial(t.Context(), "http://pds.test/xrpc/com.example.toy.watch", &websocket.DialOptions{HTTPClient: hc})
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.SetReadLimit(-1)
+			_, frame, err := conn.Reader(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			start, ended := time.Now(), make(chan error, 1)
+			go func() { ended <- server.EndSubscriptions(t.Context()) }()
+			synctest.Wait()
+			if reads {
+				if n, err := io.Copy(io.Discard, frame); n <= 1<<20 || err != nil {
+					t.Errorf("read %d: %v", n, err)
+				}
+				if _, _, err := conn.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusNormalClosure {
+					t.Errorf("ended with %v", err)
+				}
+			}
+			err = <-ended
+			if took := time.Since(start); err != nil || (took == 5*time.Second) == reads || took > 5*time.Second {
+				t.Errorf("reads %v: ended after %s: %v", reads, took, err)
+			}
+			conn.CloseNow()
+			h.Close()
+			hc.CloseIdleConnections()
+		})
+	}
+}
+
 // A consumer that reads slowly, but reads, gets everything, however long that takes, and
 // its pings are answered in between.
 func TestConsumerThatReadsSlowly(t *testing.T) {
