@@ -327,6 +327,15 @@ func readBack(t *testing.T, d *db.DB, made func(step string) bool) {
 	if err != nil {
 		t.Error(err)
 	}
+	if made("0020_adoption") {
+		secrets, err := d.AdoptedSecretsOf(ctx, "did:plc:one")
+		for i := range secrets {
+			secrets[i].Name = nil // SQLite's empty values are nil
+		}
+		check("adopted secrets", secrets, err, []db.AdoptedSecret{
+			{DID: "did:plc:one", Kind: db.AdoptedPassword, Beside: []byte("hash"), Sealed: []byte("sealed")},
+		})
+	}
 }
 
 // then runs the part of a step that is in Go.

@@ -104,6 +104,14 @@ func (tx *Tx) InsertSession(ctx context.Context, s Session) error {
 	return wrap(err, "store session of %s", s.DID)
 }
 
+// InsertAdoptedSession stores a session that was begun elsewhere, in the place that it has
+// among those that came from each other: family is the id of the first of them, and
+// generation how many exchanges lie between. It returns ErrNotFound when the account is gone.
+func (tx *Tx) InsertAdoptedSession(ctx context.Context, s Session, family []byte, generation int64) error {
+	_, err := tx.exec(ctx, insertSession, values(&link{Session: s, Family: family, Generation: generation})...)
+	return wrap(err, "store session of %s", s.DID)
+}
+
 // A LockedSession is a session with what decides how it goes on.
 type LockedSession struct {
 	link

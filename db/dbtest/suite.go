@@ -64,6 +64,8 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"session families", (*suite).sessionFamilies},
 		{"app passwords", (*suite).appPasswords},
 		{"imported hashes", (*suite).importedHashes},
+		{"adopted secrets", (*suite).adoptedSecrets},
+		{"adopted sessions", (*suite).adoptedSessions},
 		{"email codes", (*suite).emailCodes},
 		{"phone accounts", (*suite).phoneAccounts},
 		{"phone codes", (*suite).phoneCodes},
