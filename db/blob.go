@@ -116,7 +116,12 @@ var (
 	selectBlobs     = prepared(func(b *builder) bun.Query { return b.limit(b.blobs().Where("b.cid > ?", b.p()), "b.cid") })
 	selectSomeBlobs = prepared(func(b *builder) bun.Query { return b.blobs().Where("?", b.among("b.cid", "bytea")) })
 	insertBlob      = prepared(func(b *builder) bun.Query { return b.insert(new(Blob)).Value("did", "?", b.p()) })
-	replaceTempKey  = prepared(func(b *builder) bun.Query {
+	putBlob         = prepared(func(b *builder) bun.Query {
+		return b.insert(new(Blob)).Value("did", "?", b.p()).On("CONFLICT (did, cid) DO UPDATE").
+			Set("mime = excluded.mime").Set("size = excluded.size").Set("temp_key = excluded.temp_key").
+			Set("created_at = excluded.created_at").Set("takedown_ref = excluded.takedown_ref")
+	})
+	replaceTempKey = prepared(func(b *builder) bun.Query {
 		return b.NewUpdate().Model((*Blob)(nil)).Set("temp_key = ?", b.p()).Set("created_at = ?", b.p()).
 			Where("did = ?", b.p()).Where("cid = ?", b.p()).Where("temp_key = ?", b.p())
 	})
@@ -290,6 +295,18 @@ func (tx *Tx) InsertBlob(ctx context.Context, did syntax.DID, b Blob) error {
 		err = tx.countBlobs(ctx, did, 0, 1)
 	}
 	return wrap(err, "store blob of %s", did)
+}
+
+// PutBlobs stores rows of blobs, each in the place of the one with its CID, and counts none
+// of them: that is for the row of a repository which comes after them. It returns
+// ErrNotFound, or DB.Write does, when there is no account.
+func (tx *Tx) PutBlobs(ctx context.Context, did syntax.DID, blobs ...Blob) error {
+	for i := range blobs {
+		if err := tx.later(ctx, "store blob of "+did.String(), putBlob, append(values(&blobs[i]), did)...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ReplaceUpload gives a temporary blob the key and the time of another upload. It returns

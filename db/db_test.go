@@ -72,6 +72,7 @@ func mayScan(text, line string) bool {
 		`SELECT 1 FROM "plc_operation" AS "plc" LIMIT 1`,              // the same
 		`FROM "invite" ORDER BY "created_at" DESC, "code" DESC LIMIT`, // in the order of an index
 		`FROM "invite" ORDER BY "used" DESC, "code" DESC LIMIT`,       // the same
+		`SELECT (SELECT count(*) FROM "repo" AS "r"), (SELECT`,        // once, after an adoption
 	}, func(s string) bool { return strings.Contains(text, s) })
 }
 

@@ -47,3 +47,9 @@ func (tx *Tx) MetaOr(ctx context.Context, name string, value []byte) ([]byte, er
 	}
 	return tx.Meta(ctx, name)
 }
+
+// DeleteMeta removes a named value, if there is one.
+func (tx *Tx) DeleteMeta(ctx context.Context, name string) error {
+	_, err := tx.exec(ctx, deleteMeta, name)
+	return wrap(err, "delete meta value %s", name)
+}

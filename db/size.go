@@ -13,6 +13,28 @@ type Size struct {
 	BlobSum
 }
 
+// Totals are how many rows there are of all accounts.
+type Totals struct {
+	Repos, Nodes, Records, RecordBlobs, Blobs int64
+	// Preferences are the accounts that have some.
+	Preferences int64
+}
+
+var selectTotals = prepared(func(b *builder) bun.Query {
+	s := b.NewSelect()
+	for _, model := range []any{(*Repo)(nil), (*Node)(nil), (*Record)(nil), (*RecordBlob)(nil), (*Blob)(nil), (*preferences)(nil)} {
+		s = s.ColumnExpr("(?)", b.NewSelect().Model(model).ColumnExpr("count(*)"))
+	}
+	return s
+})
+
+// Totals counts the rows of all accounts. It reads an index of each table to its end.
+func (q *queries) Totals(ctx context.Context) (Totals, error) {
+	var t Totals
+	err := q.get(ctx, selectTotals, nil, &t.Repos, &t.Nodes, &t.Records, &t.RecordBlobs, &t.Blobs, &t.Preferences)
+	return t, wrap(err, "count all rows")
+}
+
 var selectRecordCounts = prepared(func(b *builder) bun.Query {
 	return b.NewSelect().Model((*Repo)(nil)).Column("did", "records").Where("?", b.among("r.did", "text"))
 })

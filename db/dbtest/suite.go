@@ -48,6 +48,7 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"nodes that move", (*suite).nodesMove},
 		{"paths of nodes", (*suite).nodesOnPaths},
 		{"blobs", (*suite).blobs},
+		{"blobs before a repository", (*suite).putBlobs},
 		{"mentions of blobs", (*suite).recordBlobs},
 		{"old uploads", (*suite).oldUploads},
 		{"files without rows", (*suite).spareBlobFiles},

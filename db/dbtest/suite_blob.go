@@ -2,6 +2,7 @@ package dbtest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -51,6 +52,42 @@ func cids(names ...string) (all [][]byte) {
 		all = append(all, []byte(n))
 	}
 	return all
+}
+
+// putBlobs: rows that come before that of their repository.
+func (s *suite) putBlobs() {
+	ctx := s.Context()
+	none, err := s.db.Totals(ctx)
+	s.ok(err)
+	s.equal("totals of nothing", none, db.Totals{})
+	s.create(1)
+	alice := did(1)
+	temporary, taken := s.blob("a\x00", "key a"), s.blob("b\xff", "")
+	taken.TakedownRef = "ref"
+	for _, row := range []db.Blob{temporary, {CID: temporary.CID, MIME: "text/plain", Size: 7, TakedownRef: "other", CreatedAt: start0}} {
+		s.must(func(tx *db.Tx) error { return tx.PutBlobs(ctx, alice, taken, row) })
+		got, err := s.db.Blob(ctx, alice, row.CID)
+		s.ok(err)
+		s.equal("blob", *got, row)
+	}
+	s.must(func(tx *db.Tx) error { return tx.PutBlobs(ctx, alice) })
+	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.PutBlobs(ctx, did(9), temporary) })
+
+	record := db.Record{Path: "a.b.c/1", CID: []byte("r"), Rev: "3", IndexedAt: s.now(), Value: []byte("v")}
+	other := record
+	other.Path = "a.b.c/2"
+	s.must(func(tx *db.Tx) error {
+		return errors.Join(
+			tx.InsertRepo(ctx, alice, db.Repo{CommitCID: []byte("c"), CommitBlock: []byte("b"), DataCID: []byte("d"), ImportedBlobs: 2}),
+			tx.PutRecords(ctx, alice, record, other),
+			tx.PutRecordBlobs(ctx, alice, mentions("a.b.c/1", "a\x00", "a.b.c/1", "b\xff", "a.b.c/2", "b\xff")),
+			tx.PutNodes(ctx, alice, db.Node{CID: []byte("n"), Rev: "3", Data: []byte("n")}),
+			tx.PutPreferences(ctx, alice, []json.RawMessage{[]byte(`{}`)}))
+	})
+	s.equal("figures", s.figures(alice), "2 2")
+	totals, err := s.db.Totals(ctx)
+	s.ok(err)
+	s.equal("totals", totals, db.Totals{Repos: 1, Nodes: 1, Records: 2, RecordBlobs: 3, Blobs: 2, Preferences: 1})
 }
 
 func (s *suite) blobs() {

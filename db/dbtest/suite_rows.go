@@ -936,6 +936,11 @@ func (s *suite) meta() {
 		s.ok(err)
 		s.equal("value", string(got), value)
 	}
+	for range 2 {
+		s.must(func(tx *db.Tx) error { return tx.DeleteMeta(ctx, "canary") })
+	}
+	_, err = s.db.Meta(ctx, "canary")
+	s.is(err, db.ErrNotFound)
 }
 
 func (s *suite) plc() {
