@@ -11,8 +11,17 @@ package reference
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
+	"io/fs"
 	"iter"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/uptrace/bun"
 )
 
 // A Layout says where the parts of a data directory are, as whole paths on this machine.
@@ -23,6 +32,7 @@ type Layout struct {
 	Blobs       string // empty: in a bucket
 	Temporary   string // folder of the blobs that no record names yet
 	Quarantine  string // folder of the blobs that are taken down
+	Settings    string // the file of the settings, may be empty
 }
 
 // How a directory is refused.
@@ -35,106 +45,205 @@ var (
 	// ErrUnknownEdition says that a migration was run that is not known here, or one was
 	// cut off.
 	ErrUnknownEdition = errors.New("edition is not known")
+	// ErrEntryway says that accounts live on another server, of which this is a part.
+	ErrEntryway = errors.New("server is behind an entryway")
 	// ErrDamaged says that a file is not what it must be.
 	ErrDamaged = errors.New("file is damaged")
 	// ErrNoStore says that an account has no store.
 	ErrNoStore = errors.New("no store")
 )
 
+// The migrations that are known, by their names in the databases.
+var (
+	accountMigrations = []string{"001", "002", "003", "004", "005", "006", "007"}
+	otherMigrations   = []string{"001"}
+)
+
 // Source is a data directory that is read. Its methods may be called by several goroutines.
-type Source struct{}
+// Rows that do not have what their table promises end a sequence with ErrDamaged.
+type Source struct {
+	layout    Layout
+	scratch   string
+	accounts  *database
+	sequencer *database
+}
 
 // Open opens the two databases of a directory. Copies go to scratch, a folder of the
 // caller's, and leave it with Close; a store takes the room of its copy there while it is
-// open.
+// open. What a process that was killed left in scratch is the caller's to remove.
 //
 // It returns ErrInUse with the process that has a database open, ErrTooOld,
 // ErrUnknownEdition, and ErrDamaged when a database does not pass SQLite's check.
-func Open(ctx context.Context, l Layout, scratch string) (*Source, error) {
-	return nil, errors.New("not written yet")
+func Open(ctx context.Context, l Layout, scratch string) (_ *Source, err error) {
+	s := &Source{layout: l, scratch: scratch}
+	if err := s.tooOld(); err != nil {
+		return nil, err
+	}
+	if err := s.InUse(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if s.accounts, err = openDatabase(ctx, l.AccountDB, scratch, accountMigrations); err != nil {
+		return nil, err
+	}
+	if err := s.accounts.need("actor", "account", "app_password", "refresh_token", "email_token", "invite_code", "invite_code_use"); err != nil {
+		return nil, err
+	}
+	if s.sequencer, err = openDatabase(ctx, l.SequencerDB, scratch, otherMigrations); err != nil {
+		return nil, err
+	}
+	return s, s.sequencer.need("repo_seq")
 }
 
-func (s *Source) Close() error { return nil }
+// tooOld looks for the one database that had everything.
+func (s *Source) tooOld() error {
+	_, err := os.Stat(s.layout.AccountDB)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if _, old := os.Stat(filepath.Join(filepath.Dir(s.layout.AccountDB), "pds.sqlite")); old == nil {
+		return fmt.Errorf("%w: there is pds.sqlite in place of %s", ErrTooOld, filepath.Base(s.layout.AccountDB))
+	}
+	return err
+}
+
+func (s *Source) Close() error {
+	var errs []error
+	for _, d := range []*database{s.accounts, s.sequencer} {
+		if d != nil {
+			errs = append(errs, d.close())
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // InUse returns ErrInUse, with the process, when one has a database open on this machine.
-func (s *Source) InUse() error { return errors.New("not written yet") }
+func (s *Source) InUse() error {
+	return errors.Join(inUse(s.layout.AccountDB), inUse(s.layout.SequencerDB))
+}
 
 // Migrations are the names of the migrations that were run on account.sqlite.
-func (s *Source) Migrations() []string { return nil }
+func (s *Source) Migrations() []string { return slices.Clone(s.accounts.migrations) }
 
 // Fingerprint changes with the sizes and times of the two databases, their logs and the
 // settings file: one of an earlier time is the same when nothing has been written since.
-func (s *Source) Fingerprint() (string, error) { return "", errors.New("not written yet") }
+func (s *Source) Fingerprint() (string, error) {
+	files := []string{s.layout.Settings}
+	for _, path := range []string{s.layout.AccountDB, s.layout.SequencerDB} {
+		path, err := filepath.EvalSymlinks(path)
+		if err != nil {
+			return "", err
+		}
+		files = append(files, path)
+		for _, suffix := range logs {
+			files = append(files, path+suffix)
+		}
+	}
+	h := sha256.New()
+	for i, path := range files {
+		info, err := os.Stat(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		// An empty log is as good as none.
+		if err == nil && (info.Size() > 0 || i == 0) {
+			fmt.Fprintln(h, i, info.Size(), info.ModTime().UnixNano())
+		}
+	}
+	return fmt.Sprintf("%x", h.Sum(nil)), nil
+}
 
 // The rows of account.sqlite, in the order of their primary keys. An error ends them.
-func (s *Source) Actors(ctx context.Context) iter.Seq2[Actor, error]               { return nil }
-func (s *Source) AppPasswords(ctx context.Context) iter.Seq2[AppPassword, error]   { return nil }
-func (s *Source) RefreshTokens(ctx context.Context) iter.Seq2[RefreshToken, error] { return nil }
-func (s *Source) EmailTokens(ctx context.Context) iter.Seq2[EmailToken, error]     { return nil }
-func (s *Source) InviteCodes(ctx context.Context) iter.Seq2[InviteCode, error]     { return nil }
+
+func (s *Source) Actors(ctx context.Context) iter.Seq2[Actor, error] {
+	return rows[Actor](ctx, s.accounts, func() (*bun.SelectQuery, error) {
+		q, err := selectAll[Actor](s.accounts, "account")
+		if err != nil {
+			return nil, err
+		}
+		return q.Join("LEFT JOIN account ON account.did = actor.did").Order("actor.did"), nil
+	})
+}
+
+func (s *Source) AppPasswords(ctx context.Context) iter.Seq2[AppPassword, error] {
+	return ordered[AppPassword](ctx, s.accounts, "did", "name")
+}
+
+func (s *Source) RefreshTokens(ctx context.Context) iter.Seq2[RefreshToken, error] {
+	return ordered[RefreshToken](ctx, s.accounts, "id")
+}
+
+func (s *Source) EmailTokens(ctx context.Context) iter.Seq2[EmailToken, error] {
+	return ordered[EmailToken](ctx, s.accounts, "purpose", "did")
+}
+
+func (s *Source) InviteCodes(ctx context.Context) iter.Seq2[InviteCode, error] {
+	return ordered[InviteCode](ctx, s.accounts, "code")
+}
+
 func (s *Source) InviteCodeUses(ctx context.Context) iter.Seq2[InviteCodeUse, error] {
-	return nil
+	return ordered[InviteCodeUse](ctx, s.accounts, "code", "usedBy")
+}
+
+// ordered are the rows of a table in the order of columns.
+func ordered[T any](ctx context.Context, d *database, columns ...string) iter.Seq2[T, error] {
+	return rows[T](ctx, d, func() (*bun.SelectQuery, error) {
+		q, err := selectAll[T](d)
+		if err != nil {
+			return nil, err
+		}
+		return q.Order(columns...), nil
+	})
 }
 
 // OAuthGrants counts the clients that are signed in by OAuth.
 func (s *Source) OAuthGrants(ctx context.Context) (int, error) {
-	return 0, errors.New("not written yet")
+	if s.accounts.columns["token"] == nil { // an edition from before
+		return 0, nil
+	}
+	grants := s.accounts.db.NewSelect().TableExpr("token").ColumnExpr("count(*)").Where("did IN (SELECT did FROM actor)")
+	var n int64
+	err := s.accounts.first(ctx, grants, "token", &n)
+	return int(n), err
 }
 
 // Events are those with numbers above after, in order.
-func (s *Source) Events(ctx context.Context, after int64) iter.Seq2[Event, error] { return nil }
+func (s *Source) Events(ctx context.Context, after int64) iter.Seq2[Event, error] {
+	return rows[Event](ctx, s.sequencer, func() (*bun.SelectQuery, error) {
+		q, err := selectAll[Event](s.sequencer)
+		if err != nil {
+			return nil, err
+		}
+		return q.Where("seq > ?", after).Order("seq"), nil
+	})
+}
 
 // LastEvent is the highest number given, whether that event is still there or not, and
-// when the last one was sequenced.
+// when the last one was sequenced. A sequence that never began has 0 and "".
 func (s *Source) LastEvent(ctx context.Context) (seq int64, at string, err error) {
-	return 0, "", errors.New("not written yet")
+	d := s.sequencer
+	last := d.db.NewSelect().TableExpr("repo_seq").Column("seq", "sequencedAt").Order("seq DESC").Limit(1)
+	if err := d.first(ctx, last, "repo_seq", &seq, &at); err != nil {
+		return 0, "", err
+	}
+	if d.columns["sqlite_sequence"] == nil {
+		return seq, at, nil
+	}
+	var given int64
+	counter := d.db.NewSelect().TableExpr("sqlite_sequence").Column("seq").Where("name = 'repo_seq'")
+	err = d.first(ctx, counter, "sqlite_sequence", &given)
+	return max(seq, given), at, err
 }
 
-// LastRevs are the revs of the last #commit or #sync event of every account that has one.
-func (s *Source) LastRevs(ctx context.Context) (map[string]string, error) {
-	return nil, errors.New("not written yet")
+// LastBefore is the highest number of the events that were sequenced before a time, 0 when
+// none was: those that Events gives after it are not older.
+func (s *Source) LastBefore(ctx context.Context, t time.Time) (seq int64, err error) {
+	before := s.sequencer.db.NewSelect().TableExpr("repo_seq").ColumnExpr("coalesce(max(seq), 0)").
+		Where(`"sequencedAt" < ?`, FormatTime(t))
+	err = s.sequencer.first(ctx, before, "repo_seq", &seq)
+	return seq, err
 }
-
-// Folders are the names of the folders of accounts, which are DIDs, but for what else lies
-// there, in order.
-func (s *Source) Folders(ctx context.Context) iter.Seq2[string, error] { return nil }
-
-// Key is the signing key of an account: 32 bytes. It returns ErrNoStore, or ErrDamaged
-// when the file has another length.
-func (s *Source) Key(did string) ([]byte, error) { return nil, errors.New("not written yet") }
-
-// A ReservedKey is one that was handed out before there is an account.
-type ReservedKey struct {
-	Name string // the did:key of its public half, or the DID that it is for
-	Key  []byte // 32 bytes
-}
-
-func (s *Source) ReservedKeys() ([]ReservedKey, error) { return nil, errors.New("not written yet") }
-
-// Store opens the store of an account. It returns ErrNoStore, or ErrDamaged.
-func (s *Source) Store(ctx context.Context, did string) (*Store, error) {
-	return nil, errors.New("not written yet")
-}
-
-// Store is the store of one account that is read.
-type Store struct{}
-
-func (s *Store) Close() error { return nil }
-
-// Root is the row of the root, or ErrDamaged where there is none.
-func (s *Store) Root(ctx context.Context) (*RepoRoot, error) {
-	return nil, errors.New("not written yet")
-}
-
-// Block is the content of the block that a CID names, or db's not found.
-func (s *Store) Block(ctx context.Context, cid string) (*Block, error) {
-	return nil, errors.New("not written yet")
-}
-
-// The rows of a store. Blocks come in the order in which they lie in the file, records by
-// their URIs, preferences by their ids.
-func (s *Store) Blocks(ctx context.Context) iter.Seq2[Block, error]           { return nil }
-func (s *Store) Records(ctx context.Context) iter.Seq2[Record, error]         { return nil }
-func (s *Store) Blobs(ctx context.Context) iter.Seq2[Blob, error]             { return nil }
-func (s *Store) RecordBlobs(ctx context.Context) iter.Seq2[RecordBlob, error] { return nil }
-func (s *Store) Preferences(ctx context.Context) iter.Seq2[Preference, error] { return nil }
