@@ -54,6 +54,9 @@ type Config struct {
 	URL string
 	// Dir is the data directory of SQLite. It is made when missing.
 	Dir string
+	// Draft opens, in the place of the database of Dir, one that is being filled there and
+	// that nobody else opens until [DB.Publish] gives it its name. It is of SQLite.
+	Draft bool
 	// Serves is the URL, if any, at which the process is reached from its own machine.
 	// [ServedAt] finds it while the process has Dir.
 	Serves string

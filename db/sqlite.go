@@ -53,7 +53,10 @@ func openSQLite(ctx context.Context, c Config, seen *observer) (_ *sqliteEngine,
 			err = errors.Join(err, e.close())
 		}
 	}()
-	path := filepath.Join(c.Dir, "portico.sqlite")
+	path := filepath.Join(c.Dir, liteName)
+	if c.Draft {
+		path = filepath.Join(c.Dir, draftName)
+	}
 	// Only the owner reads it. SQLite gives its -wal and -shm the same mode.
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -97,7 +100,7 @@ func openSQLite(ctx context.Context, c Config, seen *observer) (_ *sqliteEngine,
 // openSQLiteReader opens the reading pool alone. WAL lets it read beside the process
 // that writes.
 func openSQLiteReader(ctx context.Context, c Config, seen *observer) (*sqliteEngine, error) {
-	path := filepath.Join(c.Dir, "portico.sqlite")
+	path := filepath.Join(c.Dir, liteName)
 	file, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)

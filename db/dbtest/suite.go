@@ -68,6 +68,8 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"adopted secrets", (*suite).adoptedSecrets},
 		{"adopted sessions", (*suite).adoptedSessions},
 		{"email codes", (*suite).emailCodes},
+		{"adoption", (*suite).adoption},
+		{"adopted events", (*suite).adoptedEvents},
 		{"phone accounts", (*suite).phoneAccounts},
 		{"phone codes", (*suite).phoneCodes},
 		{"mail", (*suite).mail},

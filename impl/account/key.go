@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -14,6 +15,9 @@ import (
 // ReservedPurpose is the purpose under which keys are sealed that wait for their
 // account. They are sealed for the id of their reservation.
 const ReservedPurpose = "reserved"
+
+// ReservationLife is how long a reserved key waits for its account.
+const ReservationLife = 7 * 24 * time.Hour
 
 // SigningKey returns the key with which an account signs its repository and its
 // service tokens. It returns db.ErrNotFound when there is no such account.

@@ -67,7 +67,7 @@ func (a *Accounts) Activate(ctx context.Context, did syntax.DID) error {
 			return err
 		}
 		movedEmpty = brought && r.Records == 0
-		sync, err := syncEvent(did, r)
+		sync, err := SyncEvent(did, r)
 		if err != nil {
 			return err
 		}
@@ -107,8 +107,8 @@ func (a *Accounts) ownCommit(ctx context.Context, tx *db.Tx, did syntax.DID) (*d
 	return r, err
 }
 
-// syncEvent says what the last commit of the repository of did is.
-func syncEvent(did syntax.DID, r *db.Repo) (event.Event, error) {
+// SyncEvent says what the last commit of the repository of did is.
+func SyncEvent(did syntax.DID, r *db.Repo) (event.Event, error) {
 	commit, err := store.LastCommit(r)
 	if err != nil {
 		return event.Event{}, fmt.Errorf("repository of %s: %w", did, err)

@@ -4,17 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	api "portico/api/atproto/server"
 	"portico/api/xrpc"
 	"portico/db"
+	"portico/impl/account"
 	"portico/impl/answer"
 	"portico/impl/budget"
 )
-
-// reservationLife is how long a reserved key waits for its account.
-const reservationLife = 7 * 24 * time.Hour
 
 // ReserveSigningKey makes a key for an account that is to come here. For the same
 // DID it is the same key as long as the reservation lasts, whoever asks. Anybody
@@ -34,7 +31,7 @@ func (s *Service) ReserveSigningKey(ctx context.Context, in *api.ReserveSigningK
 	if err != nil {
 		return nil, err
 	}
-	fresh.ExpiresAt = fresh.CreatedAt.Add(reservationLife)
+	fresh.ExpiresAt = fresh.CreatedAt.Add(account.ReservationLife)
 	var kept *db.ReservedKey
 	err = s.DB.Write(ctx, func(tx *db.Tx) error {
 		if err := s.Budgets.SpendIn(ctx, tx, budget.ReservedKeys, s.caller(ctx)); err != nil {

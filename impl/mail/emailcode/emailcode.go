@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -334,12 +335,30 @@ func (c *Codes) check(ctx context.Context, tx *db.Tx, p Purpose, a *db.Account, 
 	return nil
 }
 
+func (c *Codes) mac(p Purpose, did syntax.DID, text string) []byte {
+	return mac(c.Keys, p, did, text)
+}
+
 // mac is the keyed hash by which a code is found. A reset code is found without
 // knowing whose it is.
-func (c *Codes) mac(p Purpose, did syntax.DID, text string) []byte {
+func mac(keys *keyring.Ring, p Purpose, did syntax.DID, text string) []byte {
 	if p == ResetPassword {
 		did = ""
 	}
-	mac := c.Keys.MAC("email-code", []byte(string(p)+"\x00"+did.String()+"\x00"+text))
+	mac := keys.MAC("email-code", []byte(string(p)+"\x00"+did.String()+"\x00"+text))
 	return mac[:]
+}
+
+// Adopted is the row of a code that another server has sent to an account at a time, and
+// which is as good here until it would have been too old there. It reports false when that
+// is over at now, or text is no code of a purpose that there is here.
+func Adopted(keys *keyring.Ring, p Purpose, a *db.Account, text string, sent, now time.Time) (db.EmailCode, bool) {
+	text = code.Normalize(text)
+	known := slices.Contains([]Purpose{ConfirmEmail, UpdateEmail, ResetPassword, DeleteAccount, PLCOperation}, p)
+	if !known || !code.Valid(text) || a.Email == "" || !sent.Add(life).After(now) {
+		return db.EmailCode{}, false
+	}
+	return db.EmailCode{
+		Purpose: string(p), DID: a.DID, Email: a.Email, MAC: mac(keys, p, a.DID, text), CreatedAt: sent, ExpiresAt: sent.Add(life),
+	}, true
 }

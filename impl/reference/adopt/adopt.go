@@ -12,6 +12,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -32,6 +33,9 @@ type Adoption struct {
 	// Target is the database that is filled: a new one, or one that an adoption of the same
 	// directory began.
 	Target *db.DB
+	// Folder is the data directory of Target, which has the mark of the adoption, and its
+	// report in the end.
+	Folder string
 	Keys   *keyring.Ring
 	// Tokens are issued with the secret of the source: ids of refresh tokens are hashed by it.
 	Tokens *token.Issuer
@@ -55,6 +59,9 @@ type Adoption struct {
 	Now        func() time.Time
 	Rand       io.Reader
 	Log        *slog.Logger
+
+	mu     sync.Mutex
+	report *Report
 }
 
 // Blobs is what becomes of the files of blobs.

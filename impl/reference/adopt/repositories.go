@@ -1,0 +1,5 @@
+package adopt
+
+import "context"
+
+func (a *Adoption) repositories(ctx context.Context) error { return nil }

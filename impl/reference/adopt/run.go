@@ -1,0 +1,92 @@
+package adopt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// ErrRefused says that something grave was found, which the report names: nothing that a
+// server would start with is there.
+var ErrRefused = errors.New("not adopted")
+
+// Plan looks at all of the source, and at what the directory says about its DIDs, and says
+// what would be adopted and what is wrong. It writes nothing and needs no Target.
+func (a *Adoption) Plan(ctx context.Context) (*Report, error) {
+	a.report = new(Report)
+	if err := a.plan(ctx, a.report); err != nil {
+		return a.report, err
+	}
+	return a.report, a.refused()
+}
+
+// Run adopts all that was not adopted yet, looks whether it is as it was, and gives the
+// database the name under which a server opens it; Target is closed then. It is called with
+// what [Begin] has made.
+//
+// It returns ErrRefused with a report when something grave was found, [reference.ErrInUse],
+// and ErrChanged when the source was written to meanwhile: then all is to begin anew.
+func (a *Adoption) Run(ctx context.Context) (*Report, error) {
+	if r, err := a.Plan(ctx); err != nil {
+		return r, err
+	}
+	for _, step := range []struct {
+		name string
+		run  func(context.Context) error
+	}{
+		{"accounts", a.accounts},
+		{"repositories", a.repositories},
+		{"events", a.events},
+		{"blobs", a.blobs},
+		{"checks", func(ctx context.Context) error { return a.check(ctx, a.report) }},
+	} {
+		if err := step.run(ctx); err != nil {
+			return a.report, fmt.Errorf("adopt %s: %w", step.name, err)
+		}
+		if err := ctx.Err(); err != nil {
+			return a.report, err
+		}
+	}
+	if err := a.refused(); err != nil {
+		return a.report, err
+	}
+	return a.report, a.finish(ctx)
+}
+
+// refused is ErrRefused when something grave was found.
+func (a *Adoption) refused() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if slices.ContainsFunc(a.report.Findings, func(f Finding) bool { return f.Grave }) {
+		return ErrRefused
+	}
+	return nil
+}
+
+// found adds to the report. Several goroutines may call it.
+func (a *Adoption) found(f Finding) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.report.Findings = append(a.report.Findings, f)
+}
+
+// count puts a line into the report, in the place of the one there is of the same.
+// Several goroutines may call it.
+func (a *Adoption) count(c Count) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	i := slices.IndexFunc(a.report.Counts, func(before Count) bool { return before.Of == c.Of })
+	if i < 0 {
+		a.report.Counts = append(a.report.Counts, c)
+	} else {
+		a.report.Counts[i] = c
+	}
+}
+
+// progress tells how far a part has come.
+func (a *Adoption) progress(part string, done, total int64) {
+	if a.Progress != nil {
+		a.Progress(Progress{Part: part, Done: done, Total: total})
+	}
+}
