@@ -24,6 +24,7 @@ type database struct {
 	db         *bun.DB
 	name       string // of the file, for errors
 	copied     string // folder of its copy, empty when it is read in place
+	large      bool
 	columns    map[string][]string
 	migrations []string
 }
@@ -32,8 +33,7 @@ type database struct {
 // that were committed, and of those to be undone.
 var logs = []string{"-wal", "-journal"}
 
-// openDatabase opens a database whose migrations are some of known. It is checked, but one
-// larger than thorough bytes without its indexes.
+// openDatabase opens a database whose migrations are some of known. A copy is checked.
 func openDatabase(ctx context.Context, path, scratch string, known []string) (_ *database, err error) {
 	d := &database{name: filepath.Base(path)}
 	defer func() {
@@ -65,8 +65,11 @@ func openDatabase(ctx context.Context, path, scratch string, known []string) (_ 
 	if d.db, err = openFile(path, url.Values{"mode": {"ro"}, "immutable": {"1"}}, "query_only(1)", "trusted_schema(0)", "cell_size_check(1)"); err != nil {
 		return nil, err
 	}
-	if err := d.check(ctx, info.Size() <= thorough); err != nil {
-		return nil, err
+	d.large = info.Size() > thorough
+	if d.copied != "" {
+		if err := d.check(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if err := d.readSchema(ctx); err != nil {
 		return nil, err
@@ -159,10 +162,11 @@ func (d *database) close() error {
 // that reads all of it in the order of each index.
 const thorough = 256 << 20
 
-func (d *database) check(ctx context.Context, indexes bool) error {
-	pragma := "PRAGMA quick_check(1)"
-	if indexes {
-		pragma = "PRAGMA integrity_check(1)"
+// check reads all of a database, and returns ErrDamaged when SQLite finds it to be.
+func (d *database) check(ctx context.Context) error {
+	pragma := "PRAGMA integrity_check(1)"
+	if d.large {
+		pragma = "PRAGMA quick_check(1)"
 	}
 	var found string
 	if err := d.db.NewRaw(pragma).Scan(ctx, &found); err != nil {

@@ -87,16 +87,27 @@ func Open(ctx context.Context, l Layout, scratch string) (_ *Source, err error) 
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if s.accounts, err = openDatabase(ctx, l.AccountDB, scratch, accountMigrations); err != nil {
+	if s.accounts, err = openChecked(ctx, l.AccountDB, scratch, accountMigrations); err != nil {
 		return nil, err
 	}
 	if err := s.accounts.need("actor", "account", "app_password", "refresh_token", "email_token", "invite_code", "invite_code_use"); err != nil {
 		return nil, err
 	}
-	if s.sequencer, err = openDatabase(ctx, l.SequencerDB, scratch, otherMigrations); err != nil {
+	if s.sequencer, err = openChecked(ctx, l.SequencerDB, scratch, otherMigrations); err != nil {
 		return nil, err
 	}
 	return s, s.sequencer.need("repo_seq")
+}
+
+func openChecked(ctx context.Context, path, scratch string, known []string) (*database, error) {
+	d, err := openDatabase(ctx, path, scratch, known)
+	if err != nil || d.copied != "" {
+		return d, err
+	}
+	if err := d.check(ctx); err != nil {
+		return nil, errors.Join(d.fail("", err), d.close())
+	}
+	return d, nil
 }
 
 // tooOld looks for the one database that had everything.

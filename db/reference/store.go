@@ -223,7 +223,7 @@ func (s *Source) reservedKey(name string) ([]byte, error) {
 }
 
 // Store opens the store of an account. It returns ErrNoStore, ErrEntryway, ErrUnknownEdition
-// or ErrDamaged.
+// or ErrDamaged. A store that is read in place is not checked, see [Store.Check].
 func (s *Source) Store(ctx context.Context, did string) (*Store, error) {
 	if err := s.look(did); err != nil {
 		return nil, err
@@ -260,6 +260,10 @@ type Store struct {
 }
 
 func (s *Store) Close() error { return s.d.close() }
+
+// Check has SQLite read all of the store, and returns ErrDamaged when it is not whole. The
+// indexes of one larger than 256 MB are not compared with its tables.
+func (s *Store) Check(ctx context.Context) error { return s.d.fail("", s.d.check(ctx)) }
 
 // Root is the row of the root, or ErrDamaged where there is none.
 func (s *Store) Root(ctx context.Context) (*RepoRoot, error) {
@@ -299,6 +303,13 @@ func (s *Store) Block(ctx context.Context, cid string) (*Block, error) {
 		return &b, nil
 	}
 	return nil, s.d.fail("", fmt.Errorf("block %s: %w", cid, db.ErrNotFound))
+}
+
+// BlockCount is how many blocks there are.
+func (s *Store) BlockCount(ctx context.Context) (n int64, err error) {
+	count := s.d.db.NewSelect().TableExpr("repo_block").ColumnExpr("count(*)")
+	err = s.d.first(ctx, count, "repo_block", &n)
+	return n, err
 }
 
 // The rows of a store. Blocks come in the order in which they lie in the file, records by
