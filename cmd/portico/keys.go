@@ -8,6 +8,7 @@ import (
 
 	"portico/db"
 	"portico/impl/account"
+	"portico/impl/account/adopted"
 	"portico/impl/keyring"
 	"portico/impl/mail/outbox"
 )
@@ -86,8 +87,8 @@ func openCanary(ctx context.Context, store *db.DB, ring *keyring.Ring) (canary [
 	return canary, nil
 }
 
-// reseal seals every key of an account, every one that is reserved for one, and the
-// mails that wait, with the current key, the canary last: a start that was
+// reseal seals every key of an account, every one that is reserved for one, the mails that
+// wait, and what is kept of an adopted server, with the current key, the canary last: a start that was
 // interrupted begins again. What is sealed with a key that is not configured stays as
 // it is: nobody could use it before either, and the repair of its account says so.
 func reseal(ctx context.Context, store *db.DB, ring *keyring.Ring, canary []byte) error {
@@ -98,6 +99,9 @@ func reseal(ctx context.Context, store *db.DB, ring *keyring.Ring, canary []byte
 		return err
 	}
 	if err := resealMails(ctx, store, ring); err != nil {
+		return err
+	}
+	if err := resealAdopted(ctx, store, ring); err != nil {
 		return err
 	}
 	sealed, err := ring.ResealCanary(canary)
@@ -210,5 +214,37 @@ func resealMails(ctx context.Context, store *db.DB, ring *keyring.Ring) error {
 			return err
 		}
 		last = mails[len(mails)-1].ID
+	}
+}
+
+func resealAdopted(ctx context.Context, store *db.DB, ring *keyring.Ring) error {
+	var last db.AdoptedSecret
+	for {
+		secrets, err := store.AdoptedSecrets(ctx, last, resealPage)
+		if err != nil {
+			return err
+		}
+		err = store.Write(ctx, func(tx *db.Tx) error {
+			for _, s := range secrets {
+				if ring.Current(s.Sealed) {
+					continue
+				}
+				sealed, err := adopted.Reseal(ring, s)
+				if errors.Is(err, keyring.ErrUnknownKey) {
+					continue
+				}
+				if err == nil {
+					err = tx.ResealAdoptedSecret(ctx, s, sealed)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil || len(secrets) < resealPage {
+			return err
+		}
+		last = secrets[len(secrets)-1]
 	}
 }

@@ -14,14 +14,15 @@ import (
 	"portico/db"
 	"portico/db/dbtest"
 	"portico/impl/account"
+	"portico/impl/account/adopted"
 	"portico/impl/keyring"
 	"portico/impl/mail"
 	"portico/impl/mail/outbox"
 )
 
 // After a start with a new key-encryption key, the old one is not needed for
-// anything that is kept: keys of accounts, keys reserved for accounts, and mails that
-// wait.
+// anything that is kept: keys of accounts, keys reserved for accounts, mails that wait, and
+// what is kept of an adopted server.
 func TestKeyRotation(t *testing.T) {
 	dbtest.Engines(t, func(t *testing.T, store *db.DB) {
 		ctx := t.Context()
@@ -81,6 +82,22 @@ func TestKeyRotation(t *testing.T) {
 			t.Fatal(err)
 		}
 		queue(lost, "lost before")
+		for i, ring := range []*keyring.Ring{first, lost} {
+			if err := store.Write(ctx, func(tx *db.Tx) error {
+				for n := range []int{resealPage + 1, 1}[i] {
+					s, err := adopted.AppPassword(ring, did, fmt.Sprint([]string{"app ", "lost "}[i], n), "a hash")
+					if err == nil {
+						err = tx.PutAdoptedSecrets(ctx, []db.AdoptedSecret{s})
+					}
+					if err != nil {
+						return err
+					}
+				}
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
 
 		if _, err := openKeys(ctx, &settings{KeyEncryptionKey: kek(2)}, store); err == nil ||
 			!strings.Contains(err.Error(), "PORTICO_KEY_ENCRYPTION_KEY_OLD") {
@@ -109,6 +126,19 @@ func TestKeyRotation(t *testing.T) {
 		}
 		if _, _, err := o.Read(ctx, 2); !errors.Is(err, keyring.ErrUnknownKey) {
 			t.Errorf("mail of a key that was lost before: %v", err)
+		}
+		secrets, err := store.AdoptedSecretsOf(ctx, did)
+		if err != nil || len(secrets) != resealPage+2 {
+			t.Errorf("%d adopted secrets, %v", len(secrets), err)
+		}
+		for _, s := range secrets {
+			text, err := adopted.Open(ring, s)
+			if errors.Is(err, keyring.ErrUnknownKey) && string(s.Name) == "lost 0" {
+				continue
+			}
+			if err != nil || text != "a hash" {
+				t.Fatalf("adopted secret %q: %q, %v", s.Name, text, err)
+			}
 		}
 		for _, id := range ids {
 			k, err := store.ReservedKey(ctx, id)

@@ -8,6 +8,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
+	"portico/impl/account/adopted"
 	"portico/impl/account/token"
 	"portico/impl/audit"
 	"portico/impl/budget"
@@ -163,17 +165,18 @@ func (s *Sessions) Restricted(ctx context.Context, account *db.Account) (*Tokens
 }
 
 // Refresh exchanges the refresh token of did with id jti, and returns the account as it is.
-// For the length of Grace after its first use it answers with the same successor. It
-// returns db.ErrNotFound when there is no such account, ErrTakenDown when it is taken down,
+// For the length of Grace after its first use it answers with the same successor, also when
+// that was chosen by the server that the account was adopted from. It returns
+// db.ErrNotFound when there is no such account, ErrTakenDown when it is taken down,
 // and else ErrRevoked when the token's row is gone or its time is over.
 func (s *Sessions) Refresh(ctx context.Context, did syntax.DID, jti string) (*db.Account, *Tokens, error) {
-	next := s.Tokens.SuccessorID(jti)
 	ip := address(ctx)
 	here := ""
 	if !s.Budgets.Nobody(ip) {
 		here = budget.Address(ip)
 	}
 	var row *db.LockedSession
+	var next string
 	var at time.Time
 	err := s.DB.Write(ctx, func(tx *db.Tx) (err error) {
 		now := s.Now()
@@ -185,6 +188,9 @@ func (s *Sessions) Refresh(ctx context.Context, did syntax.DID, jti string) (*db
 			return err
 		case row.Account.TakenDown():
 			return ErrTakenDown
+		}
+		if next, err = s.successor(ctx, tx, row, jti); err != nil {
+			return err
 		}
 		_, err = tx.Exchange(ctx, row, s.Tokens.HashID(next), now, Grace, token.RefreshLifetime)
 		if errors.Is(err, db.ErrNotFound) {
@@ -217,6 +223,28 @@ func (s *Sessions) Refresh(ctx context.Context, did syntax.DID, jti string) (*db
 		scope = token.ForAppPassword(row.Privileged != nil && *row.Privileged)
 	}
 	return &row.Account, new(s.issue(did, scope, next, at)), nil
+}
+
+// successor is the id of the token that comes after jti, whose row is locked. It is
+// computed, but for a token that another server exchanged before its account was adopted:
+// that one chose an id, which is ErrRevoked when it was not kept or does not open.
+func (s *Sessions) successor(ctx context.Context, tx *db.Tx, row *db.LockedSession, jti string) (string, error) {
+	next := s.Tokens.SuccessorID(jti)
+	if row.NextID == nil || bytes.Equal(row.NextID, s.Tokens.HashID(next)) {
+		return next, nil
+	}
+	kept, err := tx.AdoptedSecret(ctx, row.DID, db.AdoptedSession, row.NextID)
+	if errors.Is(err, db.ErrNotFound) {
+		return "", ErrRevoked
+	}
+	if err != nil {
+		return "", err
+	}
+	next, err = adopted.Open(s.Keys, *kept)
+	if errors.Is(err, keyring.ErrUnknownKey) || errors.Is(err, keyring.ErrSealed) {
+		return "", fmt.Errorf("%w: %w", ErrRevoked, err)
+	}
+	return next, err
 }
 
 // End ends the session that the refresh token jti belongs to, its predecessor

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"portico/db"
+	"portico/impl/account/adopted"
 	"portico/impl/budget"
 )
 
@@ -73,7 +74,10 @@ func (s *Service) adoptAppPassword(ctx context.Context, app db.AppPassword, mac 
 		case now.Scrypt != app.Scrypt:
 			return db.ErrNotFound
 		}
-		return tx.SetAppPasswordMAC(ctx, app.DID, app.Name, mac)
+		if err := tx.SetAppPasswordMAC(ctx, app.DID, app.Name, mac); err != nil {
+			return err
+		}
+		return adopted.KeepAppPassword(ctx, tx, app.DID, app.Name, app.Scrypt, mac)
 	})
 	if errors.Is(err, db.ErrNotFound) {
 		return nil, nil

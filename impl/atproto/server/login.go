@@ -11,6 +11,7 @@ import (
 
 	"portico/api/xrpc"
 	"portico/db"
+	"portico/impl/account/adopted"
 	"portico/impl/account/password"
 	"portico/impl/account/session"
 	"portico/impl/answer"
@@ -199,8 +200,9 @@ func (s *Service) verify(ctx context.Context, a *db.Account, known bool, text st
 	return s.Passwords.Verify(ctx, caller, a.PasswordHash, text)
 }
 
-// rehash replaces a hash of an old kind, now that the password is known. A
-// password that was changed meanwhile stays as it is.
+// rehash replaces a hash of an old kind, now that the password is known; that of another
+// server stays known for the way back there, while there is one. A password that was
+// changed meanwhile stays as it is.
 func (s *Service) rehash(ctx context.Context, a *db.Account, text string) error {
 	hash, err := s.Passwords.Hash(ctx, s.hashesFor(ctx), text)
 	if errors.Is(err, password.ErrBusy) {
@@ -218,7 +220,10 @@ func (s *Service) rehash(ctx context.Context, a *db.Account, text string) error 
 			return session.ErrStale
 		}
 		now.PasswordHash = hash
-		return tx.UpdateAccount(ctx, now)
+		if err := tx.UpdateAccount(ctx, now); err != nil {
+			return err
+		}
+		return adopted.KeepPassword(ctx, tx, a.DID, a.PasswordHash, hash)
 	})
 	switch {
 	case errors.Is(err, session.ErrStale):

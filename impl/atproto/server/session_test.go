@@ -504,6 +504,17 @@ func TestSessionWithDocument(t *testing.T) {
 	}
 }
 
+// importedHash is the reference's hash of goodPassword, made with its own salt text.
+func importedHash(t *testing.T) string {
+	t.Helper()
+	const salt = "00112233445566778899aabbccddeeff"
+	key, err := scrypt.Key([]byte(goodPassword), []byte(salt), 16384, 8, 1, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return salt + ":" + hex.EncodeToString(key)
+}
+
 // DESIGN §7.4: while an imported hash is left all sign-ins take the same time, and
 // afterwards nobody waits.
 func TestDesignSignInWaitsForImportedHashesOnly(t *testing.T) {
@@ -523,13 +534,7 @@ func TestDesignSignInWaitsForImportedHashesOnly(t *testing.T) {
 		}
 	}
 	try()
-	// The reference's hash of goodPassword, made with its own salt text.
-	const salt = "00112233445566778899aabbccddeeff"
-	key, err := scrypt.Key([]byte(goodPassword), []byte(salt), 16384, 8, 1, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.SetAccount(u.DID, func(a *db.Account) { a.PasswordHash = salt + ":" + hex.EncodeToString(key) })
+	f.SetAccount(u.DID, func(a *db.Account) { a.PasswordHash = importedHash(t) })
 	const even = 350 * time.Millisecond
 	try(even, even, even)
 	f.Accepted(f.Post("createSession", login("alice.test", goodPassword)))
