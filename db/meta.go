@@ -21,6 +21,9 @@ var (
 	putMeta = prepared(func(b *builder) bun.Query {
 		return b.insert(new(meta)).On("CONFLICT (name) DO UPDATE").Set("value = excluded.value")
 	})
+	swapMeta = prepared(func(b *builder) bun.Query {
+		return b.NewUpdate().Model((*meta)(nil)).Set("value = ?", b.p()).Where("name = ?", b.p()).Where("value = ?", b.p())
+	})
 	deleteMeta = prepared(func(b *builder) bun.Query {
 		return b.NewDelete().Model((*meta)(nil)).Where("name = ?", b.p())
 	})
@@ -52,4 +55,17 @@ func (tx *Tx) MetaOr(ctx context.Context, name string, value []byte) ([]byte, er
 func (tx *Tx) DeleteMeta(ctx context.Context, name string) error {
 	_, err := tx.exec(ctx, deleteMeta, name)
 	return wrap(err, "delete meta value %s", name)
+}
+
+// SwapMeta stores a named value in the place of the one that was read, nil for none. It
+// returns ErrStale when another one is there by now.
+func (tx *Tx) SwapMeta(ctx context.Context, name string, before, after []byte) error {
+	var n int64
+	var err error
+	if before == nil {
+		n, err = tx.exec(ctx, putMissingMeta, name, after)
+	} else {
+		n, err = tx.exec(ctx, swapMeta, after, name, before)
+	}
+	return wrap(fresh(n, err), "change meta value %s", name)
 }

@@ -79,6 +79,7 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"budgets", (*suite).budgets},
 		{"jobs", (*suite).jobs},
 		{"did documents", (*suite).didDocuments},
+		{"did moves", (*suite).didMoves},
 		{"meta", (*suite).meta},
 		{"plc", (*suite).plc},
 		{"audit", (*suite).audit},

@@ -936,6 +936,20 @@ func (s *suite) meta() {
 		s.ok(err)
 		s.equal("value", string(got), value)
 	}
+	swap := func(before, after string) func(tx *db.Tx) error {
+		return func(tx *db.Tx) error { return tx.SwapMeta(ctx, "canary", []byte(before), []byte(after)) }
+	}
+	s.fails(db.ErrStale, swap("one", "three"))
+	s.must(swap("two", "three"))
+	s.fails(db.ErrStale, swap("two", "four"))
+	fresh := func(tx *db.Tx) error { return tx.SwapMeta(ctx, "parrot", nil, []byte("one")) }
+	s.must(fresh)
+	s.fails(db.ErrStale, fresh)
+	for name, want := range map[string]string{"canary": "three", "parrot": "one"} {
+		got, err := s.db.Meta(ctx, name)
+		s.ok(err)
+		s.equal(name, string(got), want)
+	}
 	for range 2 {
 		s.must(func(tx *db.Tx) error { return tx.DeleteMeta(ctx, "canary") })
 	}
