@@ -26,7 +26,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -68,9 +68,11 @@ type Accounts struct {
 	Budgets   *budget.Ledger
 	Blobs     *rows.Blobs // nil: there are none
 	// Rotation signs PLC operations; Recovery is the operator's own rotation
-	// key, a did:key put before it, or empty.
-	Rotation atcrypto.PrivateKeyExportable
-	Recovery string
+	// key, a did:key put before it, or empty. OldRotation is the rotation key from
+	// before, unless nil, while DIDs have it: see [Accounts.Sign].
+	Rotation    atcrypto.PrivateKeyExportable
+	OldRotation atcrypto.PrivateKeyExportable
+	Recovery    string
 	// Endpoint is the public URL that DID documents name.
 	Endpoint string
 	// Holder names this process in leases; no two processes share a name.
@@ -87,11 +89,8 @@ type Accounts struct {
 	Log           *slog.Logger
 
 	validity validity
-	rotation struct { // see RotationKey
-		once sync.Once
-		key  string
-		err  error
-	}
+	rotation rotation
+	still    atomic.Pointer[string] // what Standstill said last
 }
 
 // DefaultLease is far more than any sign-up takes.
@@ -207,7 +206,7 @@ func (a *Accounts) reserve(ctx context.Context, r Request) (*draft, error) {
 	case r.Genesis != nil:
 		d.genesis, d.account.DID = r.Genesis.op, r.Genesis.did
 	case r.DID == "":
-		d.genesis, d.account.DID, err = a.genesis(r, public.DIDKey())
+		d.genesis, d.account.DID, err = a.genesis(ctx, r, public.DIDKey())
 		if err != nil {
 			return nil, err
 		}
@@ -255,17 +254,17 @@ func (a *Accounts) signingKey(r Request) (*atcrypto.PrivateKeyK256, error) {
 	return keyring.NewKey(a.Rand)
 }
 
-func (a *Accounts) genesis(r Request, signing string) (plc.Operation, syntax.DID, error) {
+func (a *Accounts) genesis(ctx context.Context, r Request, signing string) (plc.Operation, syntax.DID, error) {
 	var rotation []string
 	if r.RecoveryKey != "" {
 		rotation = append(rotation, r.RecoveryKey)
 	}
-	own, err := a.RotationKeys()
+	own, err := a.RotationKeys(ctx)
 	if err != nil {
 		return nil, "", err
 	}
 	op := plc.NewGenesis(append(rotation, own...), signing, r.Handle, a.Endpoint)
-	if err := op.Sign(a.Rotation); err != nil {
+	if err := a.Sign(op, op); err != nil {
 		return nil, "", fmt.Errorf("sign genesis: %w", err)
 	}
 	encoded, err := op.Encode()
@@ -281,19 +280,6 @@ func (a *Accounts) genesis(r Request, signing string) (plc.Operation, syntax.DID
 		return nil, "", fmt.Errorf("derive DID: %w", err)
 	}
 	return op, did, nil
-}
-
-// RotationKeys are the rotation keys that this server puts into the DIDs of its
-// accounts, the strongest first.
-func (a *Accounts) RotationKeys() ([]string, error) {
-	own, err := a.RotationKey()
-	if err != nil {
-		return nil, err
-	}
-	if a.Recovery != "" {
-		return []string{a.Recovery, own}, nil
-	}
-	return []string{own}, nil
 }
 
 func (a *Accounts) register(ctx context.Context, d *draft) error {

@@ -42,7 +42,12 @@ type Deletions struct {
 
 // Run does what is due. What cannot be done for one account is logged and tried
 // in the next run. It may run in several processes at once.
+//
+// As long as [Accounts.Standstill] has a reason, nothing is done, not even announced.
 func (d *Deletions) Run(ctx context.Context) error {
+	if still, err := d.Accounts.Standstill(ctx); err != nil || still != "" {
+		return err
+	}
 	// Accounts that are postponed stay on the list, at its head, so it is read
 	// with ever higher limits until it ends.
 	seen := make(map[string]bool)

@@ -38,11 +38,11 @@ func (g *SignedGenesis) DID() syntax.DID { return g.did }
 // with, db.ErrDIDTaken where it has made an account or is at it, and ErrKeyUnknown
 // where its key is not reserved, or for a certain DID.
 func (a *Accounts) AcceptGenesis(ctx context.Context, operation []byte, h syntax.Handle) (*SignedGenesis, error) {
-	rotation, err := a.RotationKey()
+	rotation, err := a.accountKeys(ctx)
 	if err != nil {
 		return nil, err
 	}
-	op, did, public, err := plc.ParseGenesis(operation, plc.Terms{Handle: h, Endpoint: a.Endpoint, RotationKey: rotation})
+	op, did, public, err := plc.ParseGenesis(operation, plc.Terms{Handle: h, Endpoint: a.Endpoint, RotationKeys: rotation})
 	if err != nil {
 		return nil, err
 	}

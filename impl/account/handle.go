@@ -230,28 +230,48 @@ func (i *Identities) settleHandle(ctx context.Context, c *handleChange, where wh
 // publishHandle makes the directory name the handle. plc.ErrUnknown says that it
 // may do so or not; after any other error it does not.
 func (i *Identities) publishHandle(ctx context.Context, c *handleChange, where where) error {
+	for tries := 1; ; tries++ {
+		last, err := i.publishAfterLast(ctx, c, where)
+		if _, refused := errors.AsType[*plc.Refused](err); !refused || tries == maxOvertaken || !i.overtaken(ctx, c.did, last) {
+			return err
+		}
+	}
+}
+
+// maxOvertaken is how often an operation is made that another one comes before.
+const maxOvertaken = 3
+
+// overtaken reports whether the directory has an operation after last, so that none of ours
+// could come there.
+func (i *Identities) overtaken(ctx context.Context, did syntax.DID, last plc.Operation) bool {
+	now, err := i.Directory.Last(ctx, did)
+	return err == nil && !same(now, last)
+}
+
+// publishAfterLast is one try of publishHandle. It returns the operation that was the last.
+func (i *Identities) publishAfterLast(ctx context.Context, c *handleChange, where where) (plc.Operation, error) {
 	last, err := i.Directory.Last(ctx, c.did)
 	if err != nil {
 		if c.resumed && !errors.Is(err, plc.ErrNotFound) {
-			return fmt.Errorf("%w: %w", plc.ErrUnknown, err) // an operation may be there
+			return nil, fmt.Errorf("%w: %w", plc.ErrUnknown, err) // an operation may be there
 		}
-		return err
+		return nil, err
 	}
 	if now, ok := last.Data(); ok && c.resumed && now.Handle() == c.after.String() {
-		return nil
+		return last, nil
 	}
 	if err := where(last); err != nil {
-		return err
+		return last, err
 	}
 	op, err := plc.Update(last, func(d *plc.Data) { d.SetHandle(c.after) })
 	if err != nil {
-		return err
+		return last, err
 	}
-	if err := op.Sign(i.Accounts.Rotation); err != nil {
-		return fmt.Errorf("sign operation: %w", err)
+	if err := i.Accounts.Sign(op, last); err != nil {
+		return last, fmt.Errorf("sign operation: %w", err)
 	}
 	defer i.Accounts.DIDChanged(c.did)
-	return i.Accounts.Directory.Register(ctx, c.did, op)
+	return last, i.Accounts.Directory.Register(ctx, c.did, op)
 }
 
 // announceHandle is the last thing in a transaction that changes a handle.

@@ -155,10 +155,7 @@ func (i *Identities) here(last plc.Operation) error {
 }
 
 // named reports whether a DID names this server as the one of its account.
-func (i *Identities) named(d plc.Data) bool {
-	pds := d.Services["atproto_pds"]
-	return pds.Endpoint == i.Accounts.Endpoint && pds.Type == plc.ServiceType
-}
+func (i *Identities) named(d plc.Data) bool { return i.Accounts.Named(d) }
 
 // update posts the operation that changes a did:plc as asked.
 func (i *Identities) update(ctx context.Context, did syntax.DID, where where, change func(*plc.Data)) error {
@@ -166,26 +163,42 @@ func (i *Identities) update(ctx context.Context, did syntax.DID, where where, ch
 	if err != nil {
 		return err
 	}
+	for tries := 1; ; tries++ {
+		now, err := i.updateAfter(ctx, did, last, where, change)
+		if now == nil || same(now, last) || tries == maxOvertaken {
+			return err
+		}
+		last = now // another came first
+	}
+}
+
+// updateAfter is one try of update. With the error of the directory it returns the operation
+// that is the last one there now, nil if that can't be told.
+func (i *Identities) updateAfter(ctx context.Context, did syntax.DID, last plc.Operation, where where, change func(*plc.Data)) (now plc.Operation, err error) {
 	if err := where(last); err != nil {
-		return err
+		return nil, err
 	}
 	op, err := plc.Update(last, change)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := op.Sign(i.Accounts.Rotation); err != nil {
-		return fmt.Errorf("sign operation: %w", err)
+	if err := i.Accounts.Sign(op, last); err != nil {
+		return nil, fmt.Errorf("sign operation: %w", err)
 	}
 	defer i.Accounts.DIDChanged(did)
 	failure := i.Directory.Submit(ctx, did, op)
 	if failure == nil {
-		return nil
+		return nil, nil
+	}
+	now, err = i.Directory.Last(ctx, did)
+	if err != nil {
+		return nil, failure
 	}
 	// An answer that was lost is no refusal.
-	if now, err := i.Directory.Last(ctx, did); err == nil && same(now, op) {
-		return nil
+	if same(now, op) {
+		return nil, nil
 	}
-	return failure
+	return now, failure
 }
 
 func same(a, b plc.Operation) bool {

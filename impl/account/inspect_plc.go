@@ -35,7 +35,10 @@ func (n *inspection) plc(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ours := slices.Contains(d.RotationKeys, own)
+	ours, err := n.Accounts.Controls(d)
+	if err != nil {
+		return err
+	}
 	if !ours {
 		n.add(DIDRotationKey, nil, "The rotation keys of the DID do not include that of this server, %s, so this server cannot change "+
 			"the DID. Its owner has to add the key with one of theirs.", own)

@@ -90,7 +90,7 @@ func (v *Verifier) ForeignKeys(ctx context.Context, did syntax.DID) ForeignKeys 
 	if did.Method() != "plc" {
 		return ForeignKeys{}
 	}
-	own, err := v.Accounts.RotationKeys()
+	own, err := v.Accounts.ownKeys()
 	if err != nil {
 		return ForeignKeys{Unknown: true}
 	}

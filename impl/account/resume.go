@@ -38,8 +38,12 @@ func (a *Accounts) Resume(ctx context.Context, abandoned bool) error {
 // CleanUp looks after the DIDs of creations that were given up while the
 // directory's answer was unknown. A DID that turns up there with nothing but our
 // genesis is tombstoned; after the last look, or when an account has the DID, the matter
-// is closed. What the owner of the DID signed is not looked for.
+// is closed. What the owner of the DID signed is not looked for. As long as
+// [Accounts.Standstill] has a reason, nothing is done.
 func (a *Accounts) CleanUp(ctx context.Context) error {
+	if still, err := a.Standstill(ctx); err != nil || still != "" {
+		return err
+	}
 	start := a.Now()
 	return a.round(ctx, "clean up", func(tx *db.Tx, until time.Time) (syntax.DID, work, error) {
 		due, err := tx.ClaimCleanups(ctx, a.Holder, start, until, 1)
@@ -135,7 +139,7 @@ func (a *Accounts) cleanUp(ctx context.Context, c db.Cleanup) error {
 		if err != nil {
 			return err
 		}
-		if err := tombstone.Sign(a.Rotation); err != nil {
+		if err := a.Sign(tombstone, genesis); err != nil {
 			return fmt.Errorf("sign tombstone: %w", err)
 		}
 		if err := a.Directory.Submit(ctx, c.DID, tombstone); err != nil {

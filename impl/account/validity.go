@@ -1,7 +1,6 @@
 package account
 
 import (
-	"fmt"
 	"sync"
 	"time"
 
@@ -79,16 +78,3 @@ func (v *validity) forget(did syntax.DID) {
 // the directory could have learnt of that, whether it says so or not, and before the client
 // is answered.
 func (a *Accounts) DIDChanged(did syntax.DID) { a.validity.forget(did) }
-
-// RotationKey is the did:key of Rotation.
-func (a *Accounts) RotationKey() (string, error) {
-	a.rotation.once.Do(func() {
-		public, err := a.Rotation.PublicKey()
-		if err != nil {
-			a.rotation.err = fmt.Errorf("rotation key: %w", err)
-			return
-		}
-		a.rotation.key = public.DIDKey()
-	})
-	return a.rotation.key, a.rotation.err
-}

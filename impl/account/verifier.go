@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -89,12 +88,12 @@ func (v *Verifier) verifyPLC(ctx context.Context, did syntax.DID, key string) er
 	if err != nil {
 		return err
 	}
-	rotation, err := v.Accounts.RotationKey()
+	ours, err := v.Accounts.Controls(data)
 	if err != nil {
 		return err
 	}
 	switch {
-	case !slices.Contains(data.RotationKeys, rotation):
+	case !ours:
 		return ErrRotationKey
 	case data.Services["atproto_pds"].Endpoint != v.Accounts.Endpoint:
 		return ErrEndpoint

@@ -23,7 +23,7 @@ func (s *Service) GetRecommendedDIDCredentials(ctx context.Context) (*api.GetRec
 		return nil, err
 	}
 	out := new(api.GetRecommendedDIDCredentialsOutput)
-	if out.RotationKeys, err = s.Accounts.RotationKeys(); err != nil {
+	if out.RotationKeys, err = s.Accounts.RotationKeys(ctx); err != nil {
 		return nil, err
 	}
 	if !a.TakenDown() && a.Handle != "" {

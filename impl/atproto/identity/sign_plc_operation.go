@@ -44,7 +44,7 @@ func (s *Service) SignPLCOperation(ctx context.Context, in *api.SignPLCOperation
 		return nil, xrpc.InvalidRequest("Did is tombstoned")
 	}
 	if err == nil {
-		err = op.Sign(s.Accounts.Rotation)
+		err = s.Accounts.Sign(op, last)
 	}
 	if errors.Is(err, plc.ErrOperation) {
 		return nil, xrpc.InvalidRequest("Invalid operation").Because(err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -63,10 +62,6 @@ func (s *Service) SubmitPLCOperation(ctx context.Context, in *api.SubmitPLCOpera
 
 // checkOperation refuses an operation with which the account could not live here.
 func (s *Service) checkOperation(ctx context.Context, a *db.Account, op plc.Operation) error {
-	rotation, err := s.Accounts.RotationKey()
-	if err != nil {
-		return err
-	}
 	key, err := s.DB.SigningKey(ctx, a.DID, account.KeyPurpose)
 	if errors.Is(err, db.ErrNotFound) {
 		return auth.AccountNotFound() // deleted since the token was checked
@@ -75,9 +70,13 @@ func (s *Service) checkOperation(ctx context.Context, a *db.Account, op plc.Oper
 		return err
 	}
 	d, _ := op.Data() // a regular operation has it
+	ours, err := s.Accounts.Controls(d)
+	if err != nil {
+		return err
+	}
 	pds := d.Services["atproto_pds"]
 	switch {
-	case !slices.Contains(d.RotationKeys, rotation):
+	case !ours:
 		return xrpc.InvalidRequest("Rotation keys do not include server's rotation key")
 	case pds.Type != plc.ServiceType:
 		return xrpc.InvalidRequest("Incorrect type on atproto_pds service")

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -44,7 +45,9 @@ type Error struct {
 	Status int
 	// Message is what the directory said, or empty.
 	Message string
-	cause   error
+	// RetryAfter is how long the directory wants not to be asked, 0 if it did not say.
+	RetryAfter time.Duration
+	cause      error
 }
 
 func (e *Error) Error() string {
@@ -330,6 +333,18 @@ func (c *Client) sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// retryAfter is what a header says in seconds; directories give no dates.
+func retryAfter(h http.Header) time.Duration {
+	seconds, err := strconv.Atoi(h.Get("Retry-After"))
+	if err != nil || seconds < 0 || seconds > int(maxRetryAfter/time.Second) {
+		return 0
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+// maxRetryAfter is longer than a directory means who wants to be spared for a while.
+const maxRetryAfter = 24 * time.Hour
+
 func (c *Client) get(ctx context.Context, did syntax.DID, path string, limit int64, into any) error {
 	b, err := c.do(ctx, http.MethodGet, "/"+url.PathEscape(did.String())+path, nil, limit)
 	if err != nil {
@@ -368,7 +383,7 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, limit
 		if json.Unmarshal(b, &said) != nil {
 			said.Message = ""
 		}
-		return nil, &Error{Status: res.StatusCode, Message: said.Message}
+		return nil, &Error{Status: res.StatusCode, Message: said.Message, RetryAfter: retryAfter(res.Header)}
 	}
 	if method == http.MethodPost {
 		return nil, nil // the status is the whole answer

@@ -31,9 +31,9 @@ func unfit(format string, args ...any) error {
 // Terms are what a server demands of the first operation of an account that is to
 // live on it.
 type Terms struct {
-	Handle      syntax.Handle // in lower case
-	Endpoint    string        // of the server
-	RotationKey string        // of the server, a did:key
+	Handle       syntax.Handle // in lower case
+	Endpoint     string        // of the server
+	RotationKeys []string      // of the server, did:keys, one of which is enough
 }
 
 // ParseGenesis reads the first operation that a client signed for its DID, and
@@ -95,7 +95,7 @@ func (t Terms) check(op Operation) (signingKey string, err error) {
 			return "", unfit("invalid plc operation: repeated rotation key")
 		}
 	}
-	if !slices.Contains(d.RotationKeys, t.RotationKey) {
+	if !slices.ContainsFunc(t.RotationKeys, func(own string) bool { return slices.Contains(d.RotationKeys, own) }) {
 		return "", unfit("PLC DID does not include service rotation key")
 	}
 	if _, err := op.Verify(d.RotationKeys); err != nil {

@@ -15,7 +15,7 @@ import (
 )
 
 // terms are those of the server whose rotation key is that of the vector.
-var terms = Terms{Handle: "alice.test", Endpoint: "https://pds.example.com", RotationKey: rotationKey}
+var terms = Terms{Handle: "alice.test", Endpoint: "https://pds.example.com", RotationKeys: []string{rotationKey}}
 
 // own is a rotation key of a client's.
 func own(t testing.TB) (*atcrypto.PrivateKeyK256, string) {

@@ -1,0 +1,453 @@
+package move
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"portico/db"
+	"portico/impl/identity/plc"
+)
+
+const (
+	page    = 500 // rows that are made, and read, at once
+	workers = 4
+	// claim is how long one row may take: far more than the requests in it.
+	claim = 2 * time.Minute
+	// rest is how long an operation may be under way whose sender has given up, and how
+	// long after a turn the accounts are looked for that were made before.
+	rest = time.Minute
+	// firstDelay and maxDelay are between attempts: with them the directory gets fewer
+	// operations for a DID in an hour than it takes.
+	firstDelay, maxDelay = time.Minute, 6 * time.Hour
+	// maxRefusals is how often the directory refuses an operation before its DID is left.
+	maxRefusals = 5
+	// maxFailures ends a run: a directory that is down costs a timeout each time.
+	maxFailures = 5
+	maxReason   = 200 // of the words of a directory
+)
+
+// Run goes on with the move that is under way, if there is one, for up to the time of
+// Slice. It is a job of the scheduler; that it runs twice at once does no harm. Of the
+// errors of single DIDs it returns none: they are tried again later.
+func (m *Moves) Run(ctx context.Context) error {
+	began := m.Now()
+	for {
+		s, err := m.State(ctx)
+		if err != nil {
+			return err
+		}
+		if s == nil || s.Ended() || m.Now().Before(m.paused()) {
+			return nil
+		}
+		kind, ok := m.Kinds[s.Kind]
+		if !ok {
+			return fmt.Errorf("there are no moves of the kind %q", s.Kind)
+		}
+		if err := kind.Ready(s); err != nil {
+			return fmt.Errorf("go on with the move of all DIDs: %w", err)
+		}
+		if err := m.addRows(ctx); err != nil {
+			return err
+		}
+		due, err := m.DB.DueDIDMoves(ctx, m.Now(), page)
+		if err != nil {
+			return err
+		}
+		if len(due) == 0 {
+			return m.advance(ctx, kind, s)
+		}
+		enough, err := m.work(ctx, kind, s, due)
+		if err != nil || enough || m.Now().Sub(began) >= cmp.Or(m.Slice, time.Minute) {
+			return err
+		}
+	}
+}
+
+// addRows makes rows of the accounts that have none.
+func (m *Moves) addRows(ctx context.Context) error {
+	for last := syntax.DID(""); ; {
+		var added []syntax.DID
+		err := m.DB.Write(ctx, func(tx *db.Tx) (err error) {
+			added, err = tx.AddDIDMoves(ctx, last, page, m.Now())
+			return err
+		})
+		if err != nil || len(added) < page {
+			return err
+		}
+		last = slices.Max(added)
+	}
+}
+
+// advance enters the next phase, if no DID waits and the move does not wait for its operator.
+func (m *Moves) advance(ctx context.Context, kind Kind, s *State) error {
+	n, err := m.DB.CountDIDMoves(ctx)
+	if err != nil || n.Waiting > 0 {
+		return err
+	}
+	next := s.Phase
+	switch s.Phase {
+	case Moving:
+		next = Moved
+	case Finishing:
+		next = Finished
+	case Undoing:
+		next = Undone
+	}
+	if next == s.Phase || s.Phase != Moving && m.Now().Before(s.PhaseAt.Add(rest)) {
+		return nil
+	}
+	entered := s.next(next, m.Now())
+	err = m.DB.Write(ctx, func(tx *db.Tx) error {
+		if err := entered.store(ctx, tx); err != nil {
+			return err
+		}
+		return kind.Enter(ctx, tx, entered)
+	})
+	if errors.Is(err, db.ErrStale) {
+		return nil // the operator was faster
+	}
+	if err == nil {
+		m.Log.InfoContext(ctx, "all DIDs were looked at", "kind", s.Kind, "phase", string(next), "done", n.Done, "left", n.Left)
+	}
+	return err
+}
+
+// work takes the rows one after the other, several at a time. It says whether there is
+// reason not to go on now.
+func (m *Moves) work(ctx context.Context, kind Kind, s *State, due []db.DIDMove) (enough bool, err error) {
+	b := &batch{Moves: m, kind: kind, state: s, stored: s}
+	queue := make(chan db.DIDMove)
+	var all sync.WaitGroup
+	for range workers {
+		all.Go(func() {
+			for row := range queue {
+				b.take(ctx, row)
+			}
+		})
+	}
+	for _, row := range due {
+		if b.enough() || ctx.Err() != nil {
+			break
+		}
+		m.wait(ctx)
+		queue <- row
+	}
+	close(queue)
+	all.Wait()
+	if ctx.Err() != nil {
+		return true, ctx.Err()
+	}
+	if b.changed {
+		if err := b.change(ctx); err != nil && !errors.Is(err, db.ErrStale) {
+			return true, err
+		}
+	}
+	return b.enough(), b.err
+}
+
+// wait keeps the rate.
+func (m *Moves) wait(ctx context.Context) {
+	if m.Rate <= 0 {
+		return
+	}
+	t := time.NewTimer(time.Duration(float64(time.Second) / m.Rate))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+func (m *Moves) paused() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.pause
+}
+
+// A batch is some rows that are worked on together.
+type batch struct {
+	*Moves
+	kind  Kind
+	state *State
+
+	mu       sync.Mutex
+	failures int // one after the other
+	stop     bool
+	err      error // of the database
+
+	noting  sync.Mutex
+	stored  *State // state with the last change
+	changed bool   // so that it was noted
+}
+
+// change notes that a DID is changed now. It returns db.ErrStale when the move was changed
+// since the batch began.
+func (b *batch) change(ctx context.Context) error {
+	next := *b.stored
+	next.LastAt = b.Now()
+	if err := b.DB.Write(ctx, func(tx *db.Tx) error { return next.store(ctx, tx) }); err != nil {
+		return err
+	}
+	b.stored = &next
+	return nil
+}
+
+// firstChange is change for the first DID of the batch. With that of its end, and whatever a
+// crash leaves of them, the last change was not long after the one that is noted.
+func (b *batch) firstChange(ctx context.Context) error {
+	b.noting.Lock()
+	defer b.noting.Unlock()
+	if b.changed {
+		return nil
+	}
+	if err := b.change(ctx); err != nil {
+		return err
+	}
+	b.changed = true
+	return nil
+}
+
+func (b *batch) enough() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.stop || b.failures >= maxFailures
+}
+
+// take does one row from beginning to end.
+func (b *batch) take(ctx context.Context, row db.DIDMove) {
+	err := b.DB.Write(ctx, func(tx *db.Tx) error {
+		claimed := row
+		if err := tx.ClaimDIDMove(ctx, &claimed, b.Now().Add(claim)); err != nil {
+			return err
+		}
+		row = claimed
+		return nil
+	})
+	if errors.Is(err, db.ErrNotFound) {
+		return // somebody else has it
+	}
+	var out outcome
+	if err == nil {
+		claimed := row.NextAt
+		if out, err = b.look(ctx, row); err == nil {
+			err = b.settle(ctx, row, out, claimed)
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err != nil {
+		b.err, b.stop = err, true
+	}
+	if out.unanswered {
+		b.failures++
+	} else {
+		b.failures = 0
+	}
+	b.stop = b.stop || out.pause
+}
+
+// outcome is what came of a row.
+type outcome struct {
+	state      string
+	reason     string
+	step       Step
+	delay      time.Duration // of one that waits; 0: by the attempts
+	free       bool          // the attempt does not count
+	unanswered bool          // by the directory
+	pause      bool          // the directory wants to be left alone for the delay
+}
+
+func waits(delay time.Duration, reason string) outcome {
+	return outcome{state: db.DIDWaiting, delay: delay, free: true, reason: reason}
+}
+
+func left(reason string) outcome { return outcome{state: db.DIDLeft, reason: reason} }
+
+// look finds out what is to become of a DID, and posts the operation that it takes. The
+// error is one of the database.
+func (b *batch) look(ctx context.Context, row db.DIDMove) (outcome, error) {
+	a, err := b.DB.StandingByDID(ctx, row.DID)
+	if errors.Is(err, db.ErrNotFound) {
+		return left(LeftNotFound), nil // and so is the row
+	}
+	if err != nil {
+		return outcome{}, err
+	}
+	if a.Creating {
+		return waits(rest, "its creation is under way"), nil
+	}
+	_, err = b.DB.HandleChange(ctx, row.DID)
+	if err == nil {
+		return waits(rest, "a change of its handle is under way"), nil
+	}
+	if !errors.Is(err, db.ErrNotFound) {
+		return outcome{}, err
+	}
+	if row.DID.Method() != "plc" {
+		return left(LeftWeb), nil
+	}
+	last, err := b.Directory.Last(ctx, row.DID)
+	if err != nil {
+		// A 404 without a word comes from something in between.
+		if failed, ok := errors.AsType[*plc.Error](err); ok && errors.Is(err, plc.ErrNotFound) && failed.Message != "" {
+			return left(LeftNotFound), nil
+		}
+		return b.failed(row, err), nil
+	}
+	d, ok := last.Data()
+	if !ok {
+		return left(LeftTombstoned), nil
+	}
+	if ours, err := b.Accounts.Controls(d); err != nil {
+		return outcome{}, err
+	} else if !ours {
+		return left(LeftNoKey), nil
+	}
+	step, err := b.kind.Step(ctx, b.state, a, last)
+	switch {
+	case err != nil:
+		return outcome{}, err
+	case step.Left != "":
+		return left(step.Left), nil
+	case step.Operation == nil:
+		return outcome{state: db.DIDDone, step: step}, nil
+	}
+	return b.post(ctx, row, step, last)
+}
+
+// post sends the operation of a step. Any answer but one that it is accepted says nothing
+// before the directory was asked what it has.
+func (b *batch) post(ctx context.Context, row db.DIDMove, step Step, last plc.Operation) (outcome, error) {
+	if err := b.Accounts.Sign(step.Operation, last); err != nil {
+		return outcome{}, fmt.Errorf("sign operation of %s: %w", row.DID, err)
+	}
+	if err := b.firstChange(ctx); errors.Is(err, db.ErrStale) {
+		out := waits(rest, "the move was changed")
+		out.pause = true
+		return out, nil
+	} else if err != nil {
+		return outcome{}, err
+	}
+	defer b.Accounts.DIDChanged(row.DID)
+	out := outcome{state: db.DIDDone, step: step}
+	failure := b.Directory.Submit(ctx, row.DID, step.Operation)
+	if failure != nil {
+		now, err := b.Directory.Last(ctx, row.DID)
+		switch {
+		case err != nil:
+			out = b.failed(row, err)
+		case same(now, step.Operation):
+		case !same(now, last):
+			out = waits(rest, "another operation came first")
+		default:
+			out = b.failed(row, failure)
+		}
+	}
+	if out.state == db.DIDDone && b.Refresh != nil && documentChanged(last, step.Operation) {
+		b.Refresh(ctx, row.DID)
+	}
+	return out, nil
+}
+
+func same(a, b plc.Operation) bool {
+	x, err := a.CID()
+	if err != nil {
+		return false
+	}
+	y, err := b.CID()
+	return err == nil && x == y
+}
+
+// documentChanged reports whether two operations make different documents: rotation keys
+// are not in there.
+func documentChanged(before, after plc.Operation) bool {
+	x, _ := before.Data()
+	y, _ := after.Data()
+	return !slices.Equal(x.AlsoKnownAs, y.AlsoKnownAs) || !maps.Equal(x.Services, y.Services) ||
+		!maps.Equal(x.VerificationMethods, y.VerificationMethods)
+}
+
+// failed is what a failure of the directory makes of a row.
+func (b *batch) failed(row db.DIDMove, err error) outcome {
+	reason := cut(err.Error())
+	e, _ := errors.AsType[*plc.Error](err)
+	switch {
+	case e == nil || e.Status == 0 || e.Status >= 500 || e.Status == http.StatusNotFound && e.Message == "":
+		return outcome{state: db.DIDWaiting, unanswered: true, reason: reason}
+	case e.Status == http.StatusTooManyRequests:
+		delay := min(max(e.RetryAfter, firstDelay), time.Hour)
+		b.Moves.mu.Lock()
+		b.pause = b.Now().Add(delay)
+		b.Moves.mu.Unlock()
+		out := waits(delay, reason)
+		out.pause = true
+		return out
+	case e.Status == http.StatusRequestTimeout || e.Status == http.StatusTooEarly:
+		return outcome{state: db.DIDWaiting, unanswered: true, reason: reason}
+	}
+	// "To many operations within last hour (max 10)", or day, or week.
+	if _, period, limited := strings.Cut(e.Message, "operations within last "); limited {
+		delay := 24 * time.Hour
+		if strings.HasPrefix(period, "hour") {
+			delay = time.Hour
+		}
+		return waits(delay, reason)
+	}
+	if row.Attempts >= maxRefusals {
+		return left(LeftRefused + ": " + cut(e.Message))
+	}
+	return outcome{state: db.DIDWaiting, reason: reason}
+}
+
+// cut is what is kept of the words of a directory, which repeats whole operations.
+func cut(text string) string {
+	text = strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", ""), "")
+	if len(text) > maxReason {
+		text = strings.ToValidUTF8(text[:maxReason], "") + "…"
+	}
+	return text
+}
+
+// settle stores what came of a row.
+func (b *batch) settle(ctx context.Context, row db.DIDMove, out outcome, claimed time.Time) error {
+	// The operation may be there: a stop of the process does not keep us from writing so.
+	ctx = context.WithoutCancel(ctx)
+	row.State, row.Reason = out.state, out.reason
+	if out.free {
+		row.Attempts--
+	}
+	row.NextAt = b.Now().Add(cmp.Or(out.delay, backoff(row.Attempts)))
+	err := b.DB.Write(ctx, func(tx *db.Tx) error {
+		if err := tx.SettleDIDMove(ctx, row, claimed); err != nil {
+			return err
+		}
+		if row.State != db.DIDDone {
+			return nil
+		}
+		return b.kind.Settle(ctx, tx, b.state, row.DID, out.step)
+	})
+	if errors.Is(err, db.ErrNotFound) {
+		return nil // it took so long that others took it up, or all begins anew
+	}
+	if err != nil {
+		return err
+	}
+	if row.State != db.DIDDone {
+		b.Log.InfoContext(ctx, "DID not moved", "did", row.DID, "state", row.State, "reason", row.Reason)
+	}
+	return nil
+}
+
+func backoff(attempts int) time.Duration {
+	return min(firstDelay<<min(max(attempts-1, 0), 12), maxDelay)
+}
