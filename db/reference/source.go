@@ -200,6 +200,11 @@ func (s *Source) InviteCodeUses(ctx context.Context) iter.Seq2[InviteCodeUse, er
 	return ordered[InviteCodeUse](ctx, s.accounts, "code", "usedBy")
 }
 
+// RepoRoots are the copies of the roots of the stores, in the order of their DIDs.
+func (s *Source) RepoRoots(ctx context.Context) iter.Seq2[RepoRoot, error] {
+	return ordered[RepoRoot](ctx, s.accounts, "did")
+}
+
 // ordered are the rows of a table in the order of columns.
 func ordered[T any](ctx context.Context, d *database, columns ...string) iter.Seq2[T, error] {
 	return rows[T](ctx, d, func() (*bun.SelectQuery, error) {
@@ -231,6 +236,36 @@ func (s *Source) Events(ctx context.Context, after int64) iter.Seq2[Event, error
 		}
 		return q.Where("seq > ?", after).Order("seq"), nil
 	})
+}
+
+// An EventCount says how many events of a kind there are, and how many of those were
+// withdrawn or are older than a time.
+type EventCount struct {
+	Type        string
+	Invalidated bool
+	Older       bool
+	Events      int64
+}
+
+// EventCounts counts the events, with from as the time.
+func (s *Source) EventCounts(ctx context.Context, from time.Time) ([]EventCount, error) {
+	d := s.sequencer
+	found, err := d.db.NewSelect().TableExpr("repo_seq").Column("eventType", "invalidated").
+		ColumnExpr(`"sequencedAt" < ? AS older`, FormatTime(from)).ColumnExpr("count(*) AS events").GroupExpr("1, 2, 3").Rows(ctx)
+	if err != nil {
+		return nil, d.fail("table repo_seq", err)
+	}
+	defer found.Close()
+	var counts []EventCount
+	for found.Next() {
+		var c EventCount
+		err := found.Scan(place{&c.Type, "eventType"}, place{&c.Invalidated, "invalidated"}, place{&c.Older, "sequencedAt"}, place{&c.Events, "events"})
+		if err != nil {
+			return nil, d.fail("table repo_seq", damaged(err))
+		}
+		counts = append(counts, c)
+	}
+	return counts, d.fail("table repo_seq", found.Err())
 }
 
 // LastEvent is the highest number given, whether that event is still there or not, and

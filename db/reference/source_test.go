@@ -189,6 +189,7 @@ func readAll(t *testing.T, s *reference.Source) map[string]int {
 		"invite uses":     len(all(t, s.InviteCodeUses(ctx))),
 		"events":          len(all(t, s.Events(ctx, 0))),
 		"events after 60": len(all(t, s.Events(ctx, 60))),
+		"roots":           len(all(t, s.RepoRoots(ctx))),
 	}
 	grants, err := s.OAuthGrants(ctx)
 	if err != nil {
@@ -236,13 +237,13 @@ func TestRead(t *testing.T) {
 	for name, want := range map[string]map[string]int{
 		referencetest.Stopped: {
 			"actors": 12, "app passwords": 6, "refresh tokens": 24, "email tokens": 5, "invite codes": 6, "invite uses": 13,
-			"events": 83, "events after 60": 27, "grants": 3, "revs": 11, "reserved keys": 2, "stores": 12,
+			"events": 83, "events after 60": 27, "grants": 3, "revs": 11, "reserved keys": 2, "stores": 12, "roots": 12,
 			"blocks": 182, "records": 123, "blobs": 7, "record blobs": 8, "preferences": 5,
 		},
 		// Two posts and a sign-in are in the logs only.
 		referencetest.Crashed: {
 			"actors": 12, "app passwords": 6, "refresh tokens": 26, "email tokens": 5, "invite codes": 6, "invite uses": 13,
-			"events": 85, "events after 60": 29, "grants": 3, "revs": 11, "reserved keys": 2, "stores": 12,
+			"events": 85, "events after 60": 29, "grants": 3, "revs": 11, "reserved keys": 2, "stores": 12, "roots": 12,
 			"blocks": 186, "records": 125, "blobs": 7, "record blobs": 8, "preferences": 5,
 		},
 	} {
@@ -355,6 +356,32 @@ func TestEvents(t *testing.T) {
 	root, err := openStore(t, s, bob).Root(t.Context())
 	if err != nil || root.Rev != "3n3exfo7kqk2v" {
 		t.Errorf("root %v, %v", root, err)
+	}
+}
+
+func TestEventCounts(t *testing.T) {
+	dir := referencetest.Unpack(t, referencetest.Stopped)
+	execute(t, layout(dir).SequencerDB, "UPDATE repo_seq SET eventType = 'handle' WHERE seq = 1", "UPDATE repo_seq SET invalidated = 1 WHERE seq = 88",
+		"UPDATE repo_seq SET sequencedAt = '2020-01-01T00:00:00.000Z' WHERE seq <= 10")
+	counts, err := open(t, dir).EventCounts(t.Context(), time.Date(2021, 1, 1, 0, 0, 0, 0, time.UTC))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all, older, withdrawn, handles int64
+	for _, c := range counts {
+		all += c.Events
+		if c.Older {
+			older += c.Events
+		}
+		if c.Invalidated {
+			withdrawn += c.Events
+		}
+		if c.Type == "handle" {
+			handles += c.Events
+		}
+	}
+	if all != 83 || older != 10 || withdrawn != 1 || handles != 1 {
+		t.Errorf("got %+v", counts)
 	}
 }
 
@@ -604,6 +631,7 @@ func TestLooseTypes(t *testing.T) {
 		{"UPDATE repo_seq SET event = x'' WHERE seq = 40", "", events},
 		{"UPDATE repo_seq SET invalidated = 'x' WHERE seq = 40", "table repo_seq: row 40 of did:", events},
 		{"UPDATE repo_seq SET eventType = x'00' WHERE seq = 40", "table repo_seq: row 40 of did:", events},
+		{"UPDATE repo_seq SET eventType = x'00' WHERE seq = 40", "table repo_seq: file is damaged: column eventType: bytes where text belongs", eventCounts},
 		{"UPDATE repo_seq SET sequencedAt = x'00' WHERE seq = 88", "table repo_seq: file is damaged", lastEvent},
 		{"UPDATE sqlite_sequence SET seq = 'x'", "table sqlite_sequence: file is damaged", lastEvent},
 		{"UPDATE repo_seq SET event = x'a163726576' WHERE did = '" + bob + "'", "table repo_seq, last event of " + bob + ": file is damaged", lastRevs},
@@ -648,6 +676,10 @@ func inviteUses(ctx context.Context, s *reference.Source) error {
 func events(ctx context.Context, s *reference.Source) error { return failure(s.Events(ctx, 0)) }
 func lastEvent(ctx context.Context, s *reference.Source) error {
 	_, _, err := s.LastEvent(ctx)
+	return err
+}
+func eventCounts(ctx context.Context, s *reference.Source) error {
+	_, err := s.EventCounts(ctx, time.Time{})
 	return err
 }
 func lastRevs(ctx context.Context, s *reference.Source) error {

@@ -222,22 +222,35 @@ func (s *Source) reservedKey(name string) ([]byte, error) {
 	return s.key(reservedFolder, name)
 }
 
-// Store opens the store of an account. It returns ErrNoStore, ErrEntryway, ErrUnknownEdition
-// or ErrDamaged. A store that is read in place is not checked, see [Store.Check].
-func (s *Source) Store(ctx context.Context, did string) (*Store, error) {
+// HasStore returns what [Source.Store] would, as far as it is known before the store is
+// opened.
+func (s *Source) HasStore(did string) error {
+	_, err := s.storePath(did)
+	return err
+}
+
+func (s *Source) storePath(did string) (string, error) {
 	if err := s.look(did); err != nil {
-		return nil, err
+		return "", err
 	}
 	switch _, err := os.Lstat(s.path(prefix(did), did, operationFile)); {
 	case err == nil:
-		return nil, fmt.Errorf("%w: account %s has a file %s", ErrEntryway, did, operationFile)
+		return "", fmt.Errorf("%w: account %s has a file %s", ErrEntryway, did, operationFile)
 	case !errors.Is(err, fs.ErrNotExist):
-		return nil, err
+		return "", err
 	}
 	path, err := s.inside(prefix(did), did, storeFile)
 	if errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrDamaged) {
-		return nil, fmt.Errorf("%w: account %s", ErrNoStore, did)
+		return "", fmt.Errorf("%w: account %s", ErrNoStore, did)
 	}
+	return path, err
+}
+
+// Store opens the store of an account. It returns ErrNoStore, ErrEntryway, ErrUnknownEdition
+// or ErrDamaged. A store that is read in place is not looked through: what is damaged in it
+// is met by who reads it.
+func (s *Source) Store(ctx context.Context, did string) (*Store, error) {
+	path, err := s.storePath(did)
 	if err != nil {
 		return nil, err
 	}
@@ -260,10 +273,6 @@ type Store struct {
 }
 
 func (s *Store) Close() error { return s.d.close() }
-
-// Check has SQLite read all of the store, and returns ErrDamaged when it is not whole. The
-// indexes of one larger than 256 MB are not compared with its tables.
-func (s *Store) Check(ctx context.Context) error { return s.d.fail("", s.d.check(ctx)) }
 
 // Root is the row of the root, or ErrDamaged where there is none.
 func (s *Store) Root(ctx context.Context) (*RepoRoot, error) {

@@ -38,8 +38,8 @@ const (
 )
 
 const (
-	// life is how long a code can be used.
-	life = 15 * time.Minute
+	// Life is how long a code can be used.
+	Life = 15 * time.Minute
 	// live is how many codes of a purpose an account has at a time. With one alone,
 	// a stranger who asks for codes would void the owner's with each.
 	live = 3
@@ -171,9 +171,9 @@ func (c *Codes) send(ctx context.Context, tx *db.Tx, a *db.Account, p Purpose) e
 	if err != nil {
 		return err
 	}
-	err = c.Outbox.Post(ctx, tx, a.DID, string(p), c.letter(p, a, text), c.Now().Add(life))
+	err = c.Outbox.Post(ctx, tx, a.DID, string(p), c.letter(p, a, text), c.Now().Add(Life))
 	if errors.Is(err, outbox.ErrFull) {
-		return &budget.Spent{Kind: "outbox", Wait: life}
+		return &budget.Spent{Kind: "outbox", Wait: Life}
 	}
 	return err
 }
@@ -207,7 +207,7 @@ func (c *Codes) issue(ctx context.Context, tx *db.Tx, a *db.Account, p Purpose) 
 	now := c.Now()
 	err = tx.InsertCode(ctx, db.EmailCode{
 		Purpose: string(p), DID: a.DID, Email: a.Email, MAC: c.mac(p, a.DID, text),
-		CreatedAt: now, ExpiresAt: now.Add(life),
+		CreatedAt: now, ExpiresAt: now.Add(Life),
 	}, live)
 	if err != nil {
 		return "", fmt.Errorf("issue %s code: %w", p, err)
@@ -355,10 +355,10 @@ func mac(keys *keyring.Ring, p Purpose, did syntax.DID, text string) []byte {
 func Adopted(keys *keyring.Ring, p Purpose, a *db.Account, text string, sent, now time.Time) (db.EmailCode, bool) {
 	text = code.Normalize(text)
 	known := slices.Contains([]Purpose{ConfirmEmail, UpdateEmail, ResetPassword, DeleteAccount, PLCOperation}, p)
-	if !known || !code.Valid(text) || a.Email == "" || !sent.Add(life).After(now) {
+	if !known || !code.Valid(text) || a.Email == "" || !sent.Add(Life).After(now) {
 		return db.EmailCode{}, false
 	}
 	return db.EmailCode{
-		Purpose: string(p), DID: a.DID, Email: a.Email, MAC: mac(keys, p, a.DID, text), CreatedAt: sent, ExpiresAt: sent.Add(life),
+		Purpose: string(p), DID: a.DID, Email: a.Email, MAC: mac(keys, p, a.DID, text), CreatedAt: sent, ExpiresAt: sent.Add(Life),
 	}, true
 }

@@ -295,13 +295,13 @@ func (w *accountWriter) emailTokens(ctx context.Context) (Count, error) {
 func (w *accountWriter) reservedKeys(ctx context.Context) (Count, error) {
 	c := Count{Of: "reserved keys"}
 	keys, err := w.Source.ReservedKeys()
-	if err != nil {
+	if err != nil && !errors.Is(err, reference.ErrDamaged) { // those are named by [Adoption.plan]
 		return c, err
 	}
 	for _, k := range keys {
 		c.Source++
-		public, err := publicKey(k.Key)
-		if err != nil || strings.HasPrefix(k.Name, "did:key:") && k.Name != public {
+		public, err := reservedPublic(k)
+		if err != nil {
 			c.drop("they are damaged")
 			continue
 		}

@@ -11,16 +11,6 @@ import (
 // server would start with is there.
 var ErrRefused = errors.New("not adopted")
 
-// Plan looks at all of the source, and at what the directory says about its DIDs, and says
-// what would be adopted and what is wrong. It writes nothing and needs no Target.
-func (a *Adoption) Plan(ctx context.Context) (*Report, error) {
-	a.report = new(Report)
-	if err := a.plan(ctx, a.report); err != nil {
-		return a.report, err
-	}
-	return a.report, a.refused()
-}
-
 // Run adopts all that was not adopted yet, looks whether it is as it was, and gives the
 // database the name under which a server opens it; Target is closed then. It is called with
 // what [Begin] has made.
@@ -28,8 +18,9 @@ func (a *Adoption) Plan(ctx context.Context) (*Report, error) {
 // It returns ErrRefused with a report when something grave was found, [reference.ErrInUse],
 // and ErrChanged when the source was written to meanwhile: then all is to begin anew.
 func (a *Adoption) Run(ctx context.Context) (*Report, error) {
-	if r, err := a.Plan(ctx); err != nil {
-		return r, err
+	a.report = new(Report)
+	if err := a.plan(ctx); err != nil {
+		return a.report, err
 	}
 	for _, step := range []struct {
 		name string
@@ -44,12 +35,9 @@ func (a *Adoption) Run(ctx context.Context) (*Report, error) {
 		if err := step.run(ctx); err != nil {
 			return a.report, fmt.Errorf("adopt %s: %w", step.name, err)
 		}
-		if err := ctx.Err(); err != nil {
+		if err := errors.Join(ctx.Err(), a.refused()); err != nil {
 			return a.report, err
 		}
-	}
-	if err := a.refused(); err != nil {
-		return a.report, err
 	}
 	return a.report, a.finish(ctx)
 }
