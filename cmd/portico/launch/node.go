@@ -10,16 +10,19 @@ import (
 	"path/filepath"
 )
 
-// Node installs what package-lock.json of the working directory says, unless that was
-// done, and returns the path of Node: npm's where it is among what is installed, else the
-// machine's. No package runs a script of its own but those that are to be built, which are
-// built for that Node; it need not be the one that runs npm.
-func Node(build ...string) (string, error) {
-	lock, err := os.ReadFile("package-lock.json")
+// Node is NodeIn the working directory.
+func Node(build ...string) (string, error) { return NodeIn(".", build...) }
+
+// NodeIn installs what package-lock.json of a folder says, unless that was done, and
+// returns the path of Node: npm's where it is among what is installed, else the machine's.
+// No package runs a script of its own but those that are to be built, which are built for
+// that Node; it need not be the one that runs npm.
+func NodeIn(dir string, build ...string) (string, error) {
+	lock, err := os.ReadFile(filepath.Join(dir, "package-lock.json"))
 	if err != nil {
 		return "", err
 	}
-	modules, err := filepath.Abs("node_modules")
+	modules, err := filepath.Abs(filepath.Join(dir, "node_modules"))
 	if err != nil {
 		return "", err
 	}
@@ -27,7 +30,7 @@ func Node(build ...string) (string, error) {
 	stamp := filepath.Join(modules, ".portico")
 	want := fmt.Sprintf("%x", sha256.Sum256(lock))
 	if have, err := os.ReadFile(stamp); err != nil || string(have) != want {
-		if err := install(node, build); err != nil {
+		if err := install(dir, node, build); err != nil {
 			return "", err
 		}
 		if err := os.WriteFile(stamp, []byte(want), 0o644); err != nil {
@@ -43,8 +46,8 @@ func Node(build ...string) (string, error) {
 	return exec.LookPath("node")
 }
 
-func install(node string, build []string) error {
-	if err := npm(nil, "ci", "--no-audit", "--no-fund", "--ignore-scripts"); err != nil || build == nil {
+func install(dir, node string, build []string) error {
+	if err := npm(dir, nil, "ci", "--no-audit", "--no-fund", "--ignore-scripts"); err != nil || build == nil {
 		return err
 	}
 	var env []string
@@ -52,11 +55,12 @@ func install(node string, build []string) error {
 		bin := filepath.Dir(node)
 		env = []string{"PATH=" + bin + string(os.PathListSeparator) + os.Getenv("PATH"), "npm_config_nodedir=" + filepath.Dir(bin)}
 	}
-	return npm(env, append([]string{"rebuild", "--ignore-scripts=false"}, build...)...)
+	return npm(dir, env, append([]string{"rebuild", "--ignore-scripts=false"}, build...)...)
 }
 
-func npm(env []string, args ...string) error {
+func npm(dir string, env []string, args ...string) error {
 	cmd := exec.Command("npm", args...)
+	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("npm %s: %w\n%s", args[0], err, out)
