@@ -19,12 +19,13 @@ import (
 
 // Disk is a [Store] in folders, those of the reference: ROOT/DID/CID for permanent blobs,
 // ROOT/tempt/DID/KEY for temporary ones, ROOT/quarantine/DID/CID for those taken down. Its
-// own is ROOT/partial, for copies under way.
+// own are ROOT/partial, for copies under way, and ROOT/removed, see [Disk.Over].
 //
 // A blob becomes permanent by a hard link, or by a copy where the folders are on different
 // file systems or theirs has no links: never by a rename.
 type Disk struct {
 	dirs   [len(areas)]string
+	left   string // see [Disk.Over]; empty: nothing was
 	bounds Bounds
 	under  underWay
 	// making is held while a folder is made and synced, and shared while one is
@@ -64,10 +65,22 @@ func OpenDisk(root, temporary string, bounds Bounds) (*Disk, error) {
 	return d, nil
 }
 
+// FoldersToRead returns the store in some folders, of which each may be empty or not there,
+// for reading alone: nothing is made or written.
+func FoldersToRead(permanent, temporary, quarantine string) *Disk {
+	return &Disk{
+		dirs: [...]string{Permanent: permanent, Temporary: temporary, Quarantine: quarantine, Partial: ""},
+		step: func(string, string) error { return nil },
+	}
+}
+
 // path checks a name: whatever it is, the path is one of its area.
 func (d *Disk) path(n Name) (string, error) {
 	if err := n.check(); err != nil {
 		return "", err
+	}
+	if d.dirs[n.Area] == "" {
+		return "", ErrNotFound
 	}
 	return filepath.Join(d.dirs[n.Area], n.DID.String(), n.Key), nil
 }
@@ -117,12 +130,7 @@ func (d *Disk) create(name Name, write func(io.Writer) error) (err error) {
 			os.Remove(path)
 		}
 	}()
-	if err := write(writerFunc(func(p []byte) (int, error) {
-		if err := d.step("write", path); err != nil {
-			return 0, err
-		}
-		return f.Write(p)
-	})); err != nil {
+	if err := write(fileWriter{d, f}); err != nil {
 		return err
 	}
 	if err := d.step("sync", path); err != nil {
@@ -137,9 +145,27 @@ func (d *Disk) create(name Name, write func(io.Writer) error) (err error) {
 	return d.syncDir(filepath.Dir(path))
 }
 
-type writerFunc func([]byte) (int, error)
+// A fileWriter writes a file of a store.
+type fileWriter struct {
+	d *Disk
+	f *os.File
+}
 
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+func (w fileWriter) Write(p []byte) (int, error) {
+	if err := w.d.step("write", w.f.Name()); err != nil {
+		return 0, err
+	}
+	return w.f.Write(p)
+}
+
+// ReadFrom lets the system copy from another file: where the file system can, both share
+// the bytes then.
+func (w fileWriter) ReadFrom(r io.Reader) (int64, error) {
+	if err := w.d.step("write", w.f.Name()); err != nil {
+		return 0, err
+	}
+	return w.f.ReadFrom(r)
+}
 
 // folder makes the folder that a name is in.
 func (d *Disk) folder(name Name) error {
@@ -185,9 +211,12 @@ func (d *Disk) MakePermanent(ctx context.Context, did syntax.DID, key string, ci
 // also lets a file be had under a second name too, which is of permanent bytes. If only
 // the second is there, nothing is to be done.
 func (d *Disk) also(ctx context.Context, from, to Name) error {
-	source, err := d.path(from)
+	source, left, err := d.locate(from)
 	if err != nil {
 		return err
+	}
+	if left {
+		return d.copy(ctx, from, to)
 	}
 	target, err := d.path(to)
 	if err != nil {
@@ -246,12 +275,12 @@ func (d *Disk) copy(ctx context.Context, from, to Name) error {
 	return d.replace(to, func(w io.Writer) error {
 		_, _, _, err := receive(ctx, w, r, 1<<62)
 		return err
-	})
+	}, nil)
 }
 
 // replace puts what write writes, once it is whole and durable, in the place of what is
-// under a name.
-func (d *Disk) replace(name Name, write func(io.Writer) error) error {
+// under a name. Unless it is nil, check looks at the file before.
+func (d *Disk) replace(name Name, write func(io.Writer) error, check func(path string) error) error {
 	target, err := d.path(name)
 	if err != nil {
 		return err
@@ -266,6 +295,12 @@ func (d *Disk) replace(name Name, write func(io.Writer) error) error {
 	source, err := d.path(partial)
 	if err != nil {
 		return err
+	}
+	if check != nil {
+		if err := check(source); err != nil {
+			os.Remove(source)
+			return err
+		}
 	}
 	err = d.step("rename", target)
 	if err == nil {
@@ -282,7 +317,7 @@ func (d *Disk) replace(name Name, write func(io.Writer) error) error {
 func (d *Disk) Put(ctx context.Context, did syntax.DID, cid dagcbor.CID, r io.Reader, size int64) error {
 	err := d.replace(PermanentName(did, cid), func(w io.Writer) error {
 		return receiveAs(ctx, w, r, cid, size)
-	})
+	}, nil)
 	if err != nil {
 		return fmt.Errorf("put blob %s: %w", cid, err)
 	}
@@ -301,7 +336,7 @@ func receiveAs(ctx context.Context, w io.Writer, r io.Reader, cid dagcbor.CID, s
 // Open implements [Store]. What it gives is an [*os.File], so that it can be sent
 // without going through the process.
 func (d *Disk) Open(_ context.Context, name Name) (io.ReadCloser, File, error) {
-	path, err := d.path(name)
+	path, _, err := d.locate(name)
 	if err != nil {
 		return nil, File{}, err
 	}
@@ -322,7 +357,7 @@ func (d *Disk) Open(_ context.Context, name Name) (io.ReadCloser, File, error) {
 
 // Stat implements [Store].
 func (d *Disk) Stat(_ context.Context, name Name) (File, error) {
-	path, err := d.path(name)
+	path, _, err := d.locate(name)
 	if err != nil {
 		return File{}, err
 	}
@@ -372,6 +407,9 @@ func (d *Disk) Remove(_ context.Context, name Name) error {
 	if err != nil {
 		return err
 	}
+	if err := d.forget(name); err != nil {
+		return err
+	}
 	if err := d.step("remove", path); err != nil {
 		return err
 	}
@@ -386,6 +424,9 @@ func (d *Disk) RemoveAccount(_ context.Context, did syntax.DID) error {
 	if err := checkDID(did); err != nil {
 		return err
 	}
+	if err := d.forgetAccount(did); err != nil {
+		return err
+	}
 	for _, dir := range d.dirs {
 		dir = filepath.Join(dir, did.String())
 		if err := d.step("remove", dir); err != nil {
@@ -398,10 +439,13 @@ func (d *Disk) RemoveAccount(_ context.Context, did syntax.DID) error {
 	return nil
 }
 
-// Files implements [Store].
+// Files implements [Store]. What was left to the store, see [Disk.Over], is not among them.
 func (d *Disk) Files(ctx context.Context, did syntax.DID) iter.Seq2[File, error] {
 	return func(yield func(File, error) bool) {
 		for area, dir := range d.dirs {
+			if dir == "" {
+				continue
+			}
 			accounts := entries(ctx, dir)
 			if did != "" {
 				accounts = func(yield func(string, error) bool) { yield(did.String(), nil) }

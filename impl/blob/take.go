@@ -28,6 +28,20 @@ type Want struct {
 // wherever it is, to the same area, since it may be on its way from one to another. Take
 // returns those of which the other store has no file of that size.
 func (d *Disk) Take(ctx context.Context, from *Disk, did syntax.DID, wants []Want) (missing []Want, err error) {
+	return d.take(ctx, from, did, wants, d.takeFile)
+}
+
+// TakeCopies is Take for files that somebody else may change: they are copied. A copy
+// shares its bytes with the file where the file system can have that.
+func (d *Disk) TakeCopies(ctx context.Context, from *Disk, did syntax.DID, wants []Want) (missing []Want, err error) {
+	return d.take(ctx, from, did, wants, d.takeCopyOf)
+}
+
+// A taker takes one file, if it is there, and reports whether d has it then. It notes the
+// folder that it wrote to, unless that is synced.
+type taker func(ctx context.Context, from *Disk, name Name, w Want, written map[string]bool) (bool, error)
+
+func (d *Disk) take(ctx context.Context, from *Disk, did syntax.DID, wants []Want, taker taker) (missing []Want, err error) {
 	if err := checkDID(did); err != nil {
 		return nil, err
 	}
@@ -39,7 +53,7 @@ func (d *Disk) Take(ctx context.Context, from *Disk, did syntax.DID, wants []Wan
 		}
 		found := false
 		for _, name := range names {
-			if found, err = d.takeFile(ctx, from, name, w, written); err != nil {
+			if found, err = taker(ctx, from, name, w, written); err != nil {
 				return nil, fmt.Errorf("take blob %s of %s: %w", w.CID, did, err)
 			}
 			if found {
@@ -58,24 +72,35 @@ func (d *Disk) Take(ctx context.Context, from *Disk, did syntax.DID, wants []Wan
 	return missing, nil
 }
 
-// takeFile takes one file, and reports whether d has it now.
-func (d *Disk) takeFile(ctx context.Context, from *Disk, name Name, w Want, written map[string]bool) (bool, error) {
+// wanting reports whether d lacks a file that the other store has, or has it.
+func (d *Disk) wanting(ctx context.Context, from *Disk, name Name, w Want) (wanting, has bool, err error) {
 	if err := ctx.Err(); err != nil {
-		return false, err
+		return false, false, err
 	}
 	if there, err := d.Stat(ctx, name); err == nil {
-		return there.Size == w.Size, nil
+		return false, there.Size == w.Size, nil
 	} else if !errors.Is(err, ErrNotFound) {
-		return false, err
+		return false, false, err
 	}
-	if there, err := from.Stat(ctx, name); errors.Is(err, ErrNotFound) || err == nil && there.Size != w.Size {
-		return false, nil
-	} else if err != nil {
-		return false, err
+	there, err := from.Stat(ctx, name)
+	if errors.Is(err, ErrNotFound) {
+		return false, false, nil
 	}
-	source, err := from.path(name)
+	return err == nil && there.Size == w.Size, false, err
+}
+
+// takeFile is a taker that lets d have a second name of the file, if that can be.
+func (d *Disk) takeFile(ctx context.Context, from *Disk, name Name, w Want, written map[string]bool) (bool, error) {
+	wanting, has, err := d.wanting(ctx, from, name, w)
+	if err != nil || !wanting {
+		return has, err
+	}
+	source, left, err := from.locate(name)
 	if err != nil {
 		return false, err
+	}
+	if left {
+		return d.takeCopy(ctx, from, name, w)
 	}
 	target, err := d.path(name)
 	if err != nil {
@@ -94,19 +119,64 @@ func (d *Disk) takeFile(ctx context.Context, from *Disk, name Name, w Want, writ
 	case errors.Is(err, fs.ErrNotExist): // just now
 		return false, nil
 	case errors.Is(err, syscall.EXDEV), errors.Is(err, syscall.EMLINK), errors.Is(err, errors.ErrUnsupported), errors.Is(err, fs.ErrPermission):
-		err = d.takeCopy(ctx, from, name, w)
+		return d.takeCopy(ctx, from, name, w)
 	}
-	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrMismatch) {
+	return false, full(err)
+}
+
+// takeCopyOf is a taker that makes a copy.
+func (d *Disk) takeCopyOf(ctx context.Context, from *Disk, name Name, w Want, _ map[string]bool) (bool, error) {
+	wanting, has, err := d.wanting(ctx, from, name, w)
+	if err != nil || !wanting {
+		return has, err
+	}
+	return d.takeCopy(ctx, from, name, w)
+}
+
+// takeCopy copies a file, and reports whether it was there and is what it should be.
+func (d *Disk) takeCopy(ctx context.Context, from *Disk, name Name, w Want) (bool, error) {
+	r, _, err := from.Open(ctx, name)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer r.Close()
+	err = d.replace(name, func(to io.Writer) error { return pour(ctx, to, r) }, func(path string) error {
+		return sameBytes(path, w)
+	})
+	if errors.Is(err, ErrMismatch) {
 		return false, nil
 	}
 	return err == nil, full(err)
 }
 
-func (d *Disk) takeCopy(ctx context.Context, from *Disk, name Name, w Want) error {
-	r, _, err := from.Open(ctx, name)
+// pour copies r to w, and looks at ctx now and then.
+func pour(ctx context.Context, w io.Writer, r io.Reader) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if _, err := io.CopyN(w, r, 64<<20); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return full(err)
+		}
+	}
+}
+
+// sameBytes returns ErrMismatch unless a file is the blob that is wanted.
+func sameBytes(path string, w Want) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	defer r.Close()
-	return d.replace(name, func(to io.Writer) error { return receiveAs(ctx, to, r, w.CID, w.Size) })
+	defer f.Close()
+	if cid, size, err := Sum(f); err != nil {
+		return err
+	} else if cid != w.CID || size != w.Size {
+		return ErrMismatch
+	}
+	return nil
 }
