@@ -86,7 +86,7 @@ func (s *settings) copyBlobs(ctx context.Context, draft string) (_ *backupBlobs,
 			return b, missing, err
 		}
 		if target == nil {
-			if source, err = blob.OpenDisk(s.BlobFolder, s.BlobTempFolder, blob.Bounds{}); err != nil {
+			if source, err = s.openBlobFolder(); err != nil {
 				return nil, nil, err
 			}
 			if target, err = blob.OpenDisk(filepath.Join(draft, blobsName), "", blob.Bounds{}); err != nil {

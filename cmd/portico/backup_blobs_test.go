@@ -15,6 +15,7 @@ import (
 
 	"portico/db"
 	"portico/impl/blob"
+	"portico/impl/repo/dagcbor"
 	"portico/impl/repo/store"
 )
 
@@ -162,6 +163,53 @@ func TestBackupOfBlobsWhileOthersWrite(t *testing.T) {
 	}
 	if out, _, err := portico(t, []string{"PDS_DATA_DIRECTORY=" + last}, "repo", "verify", alice.DID); err != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// Blobs that another server has left are served from where they are, and are in backups; a
+// record that goes takes nothing along there.
+func TestBlobsLeftInAFolder(t *testing.T) {
+	dir, left := t.TempDir(), filepath.Join(t.TempDir(), "blocks")
+	url, stop := serveIn(t, dir)
+	alice := &poster{url: url}
+	account := `{"handle":"alice.test","email":"alice@example.com","password":"correct-horse"}`
+	if err := alice.ask(t.Context(), "server.createAccount", "application/json", account, alice); err != nil {
+		t.Fatal(err)
+	}
+	texts := map[string]string{"stays": "this one stays", "goes": "this one goes"}
+	for key, text := range texts {
+		if err := alice.post(t.Context(), key, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	if err := os.Rename(filepath.Join(dir, blobsName), left); err != nil {
+		t.Fatal(err)
+	}
+	environ := []string{"PDS_DATA_DIRECTORY=" + dir, "PORTICO_BLOBSTORE_LEFT_LOCATION=" + left}
+	s, _ := startFor(t, environ...)
+	alice.url = s.PublicURL.String()
+	gone := fmt.Sprintf(`{"repo":%q,"collection":"com.example.note","rkey":"goes"}`, alice.DID)
+	if err := alice.ask(t.Context(), "repo.deleteRecord", "application/json", gone, new(struct{})); err != nil {
+		t.Fatal(err)
+	}
+	for key, text := range texts {
+		name := dagcbor.Sum(dagcbor.CodecRaw, []byte(text)).String()
+		var got []byte
+		err := alice.ask(t.Context(), "sync.getBlob?did="+alice.DID+"&cid="+name, "", "", &got)
+		if there := err == nil && string(got) == text; there != (key == "stays") {
+			t.Errorf("%s: %q, %v", key, got, err)
+		}
+		if b, err := os.ReadFile(filepath.Join(left, alice.DID, name)); err != nil || string(b) != text {
+			t.Errorf("%s is left as %q, %v", key, b, err)
+		}
+	}
+	copied := filepath.Join(t.TempDir(), "backup")
+	if _, _, err := portico(t, environ, "backup", copied); err != nil {
+		t.Fatal(err)
+	}
+	if count, missing := checkBlobs(t, copied); count != 1 || len(missing) > 0 {
+		t.Errorf("a backup has %d blobs, and lacks %v", count, missing)
 	}
 }
 

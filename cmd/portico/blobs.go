@@ -29,6 +29,9 @@ func (s *settings) checkBlobs(given func(name string) string, add func(variable,
 	if s.BlobFolder != "" || s.BlobTempFolder != "" {
 		add("PDS_BLOBSTORE_S3_BUCKET", "is set beside PDS_BLOBSTORE_DISK_LOCATION: blobs are in a bucket or in a folder")
 	}
+	if s.BlobLeftFolder != "" {
+		add("PORTICO_BLOBSTORE_LEFT_LOCATION", "is set beside PDS_BLOBSTORE_S3_BUCKET: blobs are in a bucket or in a folder")
+	}
 	if (given("PDS_BLOBSTORE_S3_ACCESS_KEY_ID") == "") != (given("PDS_BLOBSTORE_S3_SECRET_ACCESS_KEY") == "") {
 		add(cmp.Or(missing(given, "PDS_BLOBSTORE_S3_ACCESS_KEY_ID"), "PDS_BLOBSTORE_S3_SECRET_ACCESS_KEY"), "is missing: the two access keys go together")
 	} else if _, err := blob.OpenS3(s.BlobBucket); err != nil {
@@ -43,9 +46,18 @@ func openBlobs(s *settings, store *db.DB, log *slog.Logger) (*rows.Blobs, error)
 	if s.BlobBucket.Bucket != "" {
 		blobs.Store, err = blob.OpenS3(s.BlobBucket)
 	} else {
-		blobs.Store, err = blob.OpenDisk(s.BlobFolder, s.BlobTempFolder, blob.Bounds{})
+		blobs.Store, err = s.openBlobFolder()
 	}
 	return blobs, err
+}
+
+// openBlobFolder opens the store in the folder of blobs.
+func (s *settings) openBlobFolder() (*blob.Disk, error) {
+	d, err := blob.OpenDisk(s.BlobFolder, s.BlobTempFolder, blob.Bounds{})
+	if err != nil || s.BlobLeftFolder == "" {
+		return d, err
+	}
+	return d, d.Over(s.BlobLeftFolder)
 }
 
 // warnOfBucket says in the log when the bucket of blobs does not answer.

@@ -83,6 +83,7 @@ type settings struct {
 	BlobFolder        string        // absolute; empty: in a bucket
 	BlobFolderGiven   bool          // whether a setting names it; else it moves with DataDirectory
 	BlobTempFolder    string        // absolute; empty: in BlobFolder
+	BlobLeftFolder    string        // absolute; empty: nothing was left
 	BlobBucket        blob.S3Config // no bucket: in BlobFolder
 	AccountBlobQuota  int64         // bytes; 0: none
 
@@ -325,6 +326,7 @@ var settingsTable = []settingGroup{
 	{"Blobs", []setting{
 		{name: "PDS_BLOBSTORE_DISK_LOCATION", kind: kindText, shown: "`blobs` in the data directory, without a bucket", about: "Folder of blobs. One that the reference has written to is taken up as it is", store: storeFolder(func(s *settings) *string { return &s.BlobFolder })},
 		{name: "PDS_BLOBSTORE_DISK_TMP_LOCATION", kind: kindText, shown: "`tempt` in the folder of blobs", about: "Folder of blobs that no record mentions yet. On the same disk as the other one nothing is copied", store: storeFolder(func(s *settings) *string { return &s.BlobTempFolder })},
+		{name: "PORTICO_BLOBSTORE_LEFT_LOCATION", kind: kindText, about: "Folder of blobs that a server before this one has left there: they are read from it, and nothing is written to it", store: storeFolder(func(s *settings) *string { return &s.BlobLeftFolder })},
 		{name: "PDS_BLOBSTORE_S3_BUCKET", kind: kindText, about: "S3 bucket of blobs, in the place of a folder: for more than one machine", store: setText(func(s *settings) *string { return &s.BlobBucket.Bucket })},
 		{name: "PDS_BLOBSTORE_S3_REGION", kind: kindText, about: "Its region", store: setText(func(s *settings) *string { return &s.BlobBucket.Region })},
 		{name: "PDS_BLOBSTORE_S3_ENDPOINT", kind: kindText, shown: "Amazon's", about: "URL of the S3 service, without a path", store: setText(func(s *settings) *string { return &s.BlobBucket.Endpoint })},
