@@ -200,6 +200,10 @@ func readBack(t *testing.T, d *db.DB, made func(step string) bool) {
 		all, err := d.HandleDomains(ctx)
 		check("handle domains", all, err, []db.HandleDomain{{Domain: "example.com", InvitePolicy: "invite", At: start}})
 	}
+	if made("0020_adoption") {
+		names, err := d.HostNames(ctx)
+		check("host names", names, err, []db.HostName{{Name: "pds.example.com", Since: start}})
+	}
 	if made("0017_preferences") {
 		list, err := d.Preferences(ctx, "did:plc:one")
 		check("preferences", list, err, []json.RawMessage{[]byte(`{"$type":"app.bsky.actor.defs#adultContentPref","enabled":true}`)})

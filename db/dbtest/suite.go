@@ -37,6 +37,8 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"handle changes", (*suite).handleChanges},
 		{"handle domains", (*suite).handleDomains},
 		{"handles at a domain", (*suite).handlesAt},
+		{"host names", (*suite).hostNames},
+		{"taken handles", (*suite).takenHandles},
 		{"signing keys", (*suite).signingKeys},
 		{"reserved keys", (*suite).reservedKeys},
 		{"repositories", (*suite).repositories},
