@@ -11,6 +11,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
+	"portico/impl/identity/host"
 )
 
 // origins are what of this server stands in the DIDs of its accounts: its rotation key
@@ -20,6 +21,7 @@ type origins struct {
 	store *db.DB
 	log   *slog.Logger
 	parts []origin
+	names *host.Names // nil: no other than these
 }
 
 type origin struct {
@@ -34,10 +36,10 @@ func newOrigins(s *settings, store *db.DB, log *slog.Logger) (*origins, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rotation key: %w", err)
 	}
-	return &origins{store, log, []origin{
+	return &origins{store: store, log: log, parts: []origin{
 		{"rotation key", public.DIDKey(), "the DIDs of accounts from before name the old key, and this server cannot change " +
 			"them without it. If that is not meant, set PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX back"},
-		{"public URL", s.PublicURL.String(), "the DIDs of accounts from before name the old one as their server. " +
+		{host.PublicURLs, s.PublicURL.String(), "the DIDs of accounts from before name the old one as their server. " +
 			"If that is not meant, set PDS_HOSTNAME back (PDS_PORT on a development server)"},
 	}}, nil
 }
@@ -69,12 +71,22 @@ func (o *origins) warn(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("compare %s with that of earlier starts: %w", part.name, err)
 		}
-		if len(before) > 0 {
+		if len(before) > 0 && !o.told(ctx, part) {
 			o.log.WarnContext(ctx, "the "+part.name+" was another one at earlier starts: "+part.meaning,
 				"before", strings.Join(before, " "), "now", part.now)
 		}
 	}
 	return nil
+}
+
+// told reports whether what is to be said of a part was said already, or is what a move to
+// another name is about.
+func (o *origins) told(ctx context.Context, part origin) bool {
+	if part.name != host.PublicURLs || o.names == nil {
+		return false
+	}
+	s := o.names.State(ctx)
+	return s.Disagrees() || s.Move.Open()
 }
 
 // others are the lines of known but for now.
@@ -116,7 +128,7 @@ func (o *origins) settle(ctx context.Context, ask lookUp) error {
 			}
 			open = slices.DeleteFunc(open, func(part origin) bool {
 				named := keys
-				if part.name == "public URL" {
+				if part.name == host.PublicURLs {
 					named = []string{endpoint}
 				}
 				return !slices.Contains(named, part.now) &&
@@ -130,6 +142,9 @@ func (o *origins) settle(ctx context.Context, ask lookUp) error {
 	var all error
 	for _, part := range open {
 		err := o.store.Write(ctx, func(tx *db.Tx) error { return tx.PutMeta(ctx, part.name, []byte(part.now)) })
+		if err == nil && part.name == host.PublicURLs && o.names != nil {
+			err = o.names.Agree(ctx)
+		}
 		if all = errors.Join(all, err); err == nil {
 			o.log.InfoContext(ctx, "the DIDs of all accounts agree with the "+part.name+" now", "now", part.now)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -12,6 +13,8 @@ import (
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/identity/handle"
+	"portico/impl/identity/host"
+	"portico/impl/identity/host/proof"
 )
 
 // pages are the routes beside XRPC.
@@ -19,14 +22,21 @@ type pages struct {
 	settings *settings
 	accounts accountFinder
 	domains  domainReader
+	names    nameReader
+	proof    func(challenge string) []byte // see package proof
 }
 
+// accountFinder is [account.Accounts].
 type accountFinder interface {
 	AccountByHandle(ctx context.Context, h syntax.Handle) (*db.Account, error)
 }
 
 type domainReader interface {
 	Current(ctx context.Context) *handle.Domains
+}
+
+type nameReader interface {
+	State(ctx context.Context) *host.State
 }
 
 const banner = `
@@ -50,7 +60,7 @@ func (p *pages) register(e *echo.Echo) error {
 	if err != nil {
 		return err
 	}
-	e.Pre(p.handleHosts)
+	e.Pre(p.handleHosts, p.prove)
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		e.Add(method, "/", home, vary)
 		e.Add(method, "/robots.txt", text("# Hello!\n\n# Crawling the public API is allowed\nUser-agent: *\nAllow: /"), vary)
@@ -87,16 +97,37 @@ func (p *pages) home() (echo.HandlerFunc, error) {
 // are not this server: what a browser keeps for one, or lets it do, belongs to that
 // person's name. The host that clients know the server by is never one of them, and
 // neither is any other that is under no domain of handles.
+//
+// While the server moves to another name, who reads a page under the handle that somebody
+// had is sent to the one that they have. Not for good: the move may be turned back, and
+// browsers keep what they are told is for good.
 func (p *pages) handleHosts(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
-		host := hostName(xrpc.CallFrom(r.Context()).Host())
-		if r.URL.Path == atprotoDID || strings.EqualFold(host, p.settings.Hostname) || strings.EqualFold(host, "localhost") ||
-			!p.domains.Current(r.Context()).Ours(host) {
+		name := hostName(xrpc.CallFrom(r.Context()).Host())
+		if r.URL.Path == atprotoDID || strings.EqualFold(name, p.settings.Hostname) || strings.EqualFold(name, "localhost") ||
+			!p.domains.Current(r.Context()).Ours(name) || p.names.State(r.Context()).Host(name) {
 			return next(c)
 		}
 		uncached(c)
+		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+			if a, err := p.accounts.AccountByHandle(r.Context(), syntax.Handle(name)); err == nil && a.Active() && a.Handle.String() != name {
+				return c.Redirect(http.StatusTemporaryRedirect, "https://"+a.Handle.String()+r.URL.RequestURI())
+			}
+		}
 		return echo.ErrNotFound
+	}
+}
+
+// prove answers the challenge of who wants to know whether a host leads to this server.
+func (p *pages) prove(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if challenge := c.Request().Header.Get(proof.Challenge); challenge != "" && c.Request().URL.Path == proof.Path {
+			if answer := proof.Sign(p.proof, challenge); answer != "" {
+				c.Response().Header().Set(proof.Answer, answer)
+			}
+		}
+		return next(c)
 	}
 }
 
@@ -126,16 +157,23 @@ func object(c echo.Context, v any) error {
 }
 
 // didDocument is the document of the service's own did:web. It is made from the
-// configuration alone: a Host header must not decide what this server's identity
-// says. Another server's did:web, or a did:plc, is not ours to serve.
+// configuration, and the name that the server had or is to have: a Host header must not
+// decide what this server's identity says, but which of its names is asked for. Another
+// server's did:web, or a did:plc, is not ours to serve.
 func (p *pages) didDocument(c echo.Context) error {
 	s := p.settings
-	if s.ServiceDID.String() != "did:web:"+s.Hostname {
+	did := s.ServiceDID.String()
+	// The names of a move are few, known, and proven to be this server's.
+	name := hostName(xrpc.CallFrom(c.Request().Context()).Host())
+	if implied := host.ServiceDID(name); slices.Contains(p.names.State(c.Request().Context()).Audiences(), implied) {
+		uncached(c)
+		did = implied
+	} else if did != "did:web:"+s.Hostname {
 		return echo.ErrNotFound
 	}
 	return object(c, map[string]any{
 		"@context": []string{"https://www.w3.org/ns/did/v1"},
-		"id":       s.ServiceDID,
+		"id":       did,
 		"service": []map[string]string{{
 			"id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": s.PublicURL.String(),
 		}},
@@ -162,12 +200,12 @@ func (p *pages) protectedResource(c echo.Context) error {
 // handle answers whose handle the host name of the request is.
 func (p *pages) handle(c echo.Context) error {
 	uncached(c)
-	host := hostName(xrpc.CallFrom(c.Request().Context()).Host())
+	name := hostName(xrpc.CallFrom(c.Request().Context()).Host())
 	// A host that is under a domain which was removed is not asked about here.
-	if domains := p.domains.Current(c.Request().Context()); !domains.Ours(host) && !domains.Root(host) {
+	if domains := p.domains.Current(c.Request().Context()); !domains.Ours(name) && !domains.Root(name) {
 		return notFound(c)
 	}
-	a, err := p.accounts.AccountByHandle(c.Request().Context(), syntax.Handle(host))
+	a, err := p.accounts.AccountByHandle(c.Request().Context(), syntax.Handle(name))
 	switch {
 	case errors.Is(err, db.ErrNotFound), err == nil && !a.Active():
 		return notFound(c)
@@ -187,7 +225,7 @@ func (p *pages) tlsCheck(c echo.Context) error {
 	switch {
 	case name == "":
 		return xrpc.InvalidRequest("bad or missing domain query param")
-	case name == strings.ToLower(p.settings.Hostname):
+	case name == strings.ToLower(p.settings.Hostname), p.names.State(ctx).Host(name):
 		return object(c, map[string]bool{"success": true})
 	case !domains.Ours(name):
 		return xrpc.InvalidRequest("handles are not provided on this domain")

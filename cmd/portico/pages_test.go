@@ -19,6 +19,7 @@ import (
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/identity/handle"
+	"portico/impl/identity/host"
 )
 
 type someAccounts map[syntax.Handle]*db.Account
@@ -37,22 +38,27 @@ type someDomains struct{ domains *handle.Domains }
 
 func (s someDomains) Current(context.Context) *handle.Domains { return s.domains }
 
+type someNames struct{ state *host.State }
+
+func (s someNames) State(context.Context) *host.State { return s.state }
+
 func servePages(t *testing.T, o xrpc.Options) *httptest.Server {
 	t.Helper()
 	return servePagesAs(t, "pds.test", o)
 }
 
-// servePagesAs is servePages for a server that clients know as host.
-func servePagesAs(t *testing.T, host string, o xrpc.Options) *httptest.Server {
+// servePagesAs is servePages for a server that clients know by a name.
+func servePagesAs(t *testing.T, name string, o xrpc.Options) *httptest.Server {
 	t.Helper()
 	o.Logger = slog.New(slog.DiscardHandler)
 	e := echo.New()
 	xrpc.NewServer(e, o)
 	err := (&pages{
 		settings: &settings{
-			Hostname: host, PublicURL: &url.URL{Scheme: "https", Host: host}, ServiceDID: syntax.DID("did:web:" + host),
+			Hostname: name, PublicURL: &url.URL{Scheme: "https", Host: name}, ServiceDID: syntax.DID("did:web:" + name),
 		},
-		domains: someDomains{handle.NewDomains(host, handle.Open, []handle.Domain{{Name: "test"}, {Name: "example.com"}}, "gone.example.com")},
+		names:   someNames{host.Only(name)},
+		domains: someDomains{handle.NewDomains(name, handle.Open, []handle.Domain{{Name: "test"}, {Name: "example.com"}}, "gone.example.com")},
 		accounts: someAccounts{
 			"alice.test": {DID: "did:plc:alice"},
 			"away.test":  {DID: "did:plc:away", DeactivatedAt: new(time.Now())},

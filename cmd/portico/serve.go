@@ -45,6 +45,7 @@ import (
 	"portico/impl/identity/directory"
 	"portico/impl/identity/domain"
 	"portico/impl/identity/handle"
+	"portico/impl/identity/host"
 	"portico/impl/identity/plc"
 	"portico/impl/identity/resolve"
 	"portico/impl/job"
@@ -108,9 +109,6 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	if err != nil {
 		return err
 	}
-	if err := origins.warn(ctx); err != nil {
-		return err
-	}
 	directoryURL, stopDirectory := serveDirectory(s, at.directory, store, log)
 	defer stopDirectory()
 
@@ -118,7 +116,10 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	if err != nil {
 		return err
 	}
-	parts.origins = origins
+	origins.names, parts.origins = parts.names, origins
+	if err := origins.warn(ctx); err != nil {
+		return err
+	}
 	collector.Do(func() { tuneCollector(s, parts.hashMemory) })
 	stopStream := background(ctx, parts.stream)
 	defer stopStream()
@@ -363,6 +364,7 @@ type parts struct {
 	store    *db.DB
 	health   *health
 	origins  *origins
+	names    *host.Names
 	hose     *firehose.Firehose
 	crawlers *syncmethods.Crawlers
 	sched    *job.Scheduler
@@ -381,7 +383,12 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	if err != nil {
 		return nil, err
 	}
-	tokens := &token.Issuer{Secret: []byte(s.JWTSecret), ServiceDID: s.ServiceDID.String(), Now: time.Now, Rand: rand.Reader}
+	hosts, err := host.Open(ctx, store, host.Config{Name: s.PublicURL.Host, Now: time.Now, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	others := func() []string { return hosts.State(context.Background()).Audiences() }
+	tokens := &token.Issuer{Secret: []byte(s.JWTSecret), ServiceDID: s.ServiceDID.String(), Others: others, Now: time.Now, Rand: rand.Reader}
 	budgets := &budget.Ledger{DB: store, Keys: keys, Exempt: s.RateLimitBypassIPs, Now: time.Now}
 	if !s.Development {
 		budgets.Hidden = func() { log.Warn(hiddenClients) }
@@ -393,10 +400,11 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 	accounts := &account.Accounts{
 		DB: store, Blobs: blobs, Sessions: sessions, Keys: keys, Budgets: budgets,
-		Directory: &plc.Client{URL: directoryURL, Deadline: account.Patience(s.SignupLease)},
-		Rotation:  s.RotationKey, Recovery: s.RecoveryDIDKey, Endpoint: s.PublicURL.String(), Holder: holder,
+		Rotation: s.RotationKey, Recovery: s.RecoveryDIDKey, Endpoint: s.PublicURL.String(), Hosts: hosts, Holder: holder,
 		Lease: s.SignupLease, CleanupDelays: s.SignupCleanupAfter, Now: time.Now, Rand: rand.Reader, Log: log,
 	}
+	accounts.Directory = &plc.Client{URL: directoryURL, Hold: accounts.MayPublish, Deadline: account.Patience(s.SignupLease)}
+	plcs := &plc.Client{URL: directoryURL, Hold: accounts.MayPublish}
 	strangers := resolve.NewClient(!s.SSRFProtection)
 	documents := &resolve.Cache{
 		Fetch: (&resolve.DIDs{Directory: directoryURL, Web: strangers, Timeout: s.ResolverTimeout}).Fetch,
@@ -409,19 +417,19 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 	gate := &auth.Gate{
 		DB: store, Budgets: budgets, Now: time.Now, Tokens: tokens, AdminPassword: string(s.AdminPassword), ModService: s.ModService.DID,
-		Services: &serviceauth.Verifier{Audiences: []string{s.ServiceDID.String()}, Resolver: documents, Now: time.Now},
+		Services: &serviceauth.Verifier{Audiences: []string{s.ServiceDID.String()}, Others: others, Resolver: documents, Now: time.Now},
 	}
 	letters := &outbox.Outbox{DB: store, Keys: keys, Holder: holder, Now: time.Now, Log: log}
 	if letters.Sender, err = sender(s, log); err != nil {
 		return nil, err
 	}
-	dids := &account.Verifier{Accounts: accounts, Directory: &plc.Client{URL: directoryURL}, Documents: documents}
+	dids := &account.Verifier{Accounts: accounts, Directory: plcs, Documents: documents}
 	passwords := password.NewHasher(password.Config{
 		Rand: rand.Reader, Concurrency: s.HashConcurrency, Queue: s.HashQueue, Memory: int(s.MemoryLimit / 2 >> 10),
 		Params: password.Params{Memory: uint32(s.HashMemory) * 1024, Time: 2, Threads: 1},
 	})
 	domains, err := domain.Open(ctx, store, domain.Config{
-		Configured: s.HandleDomains, InviteRequired: s.InviteRequired, Hostname: s.Hostname, Now: time.Now, Log: log,
+		Configured: s.HandleDomains, InviteRequired: s.InviteRequired, Hostname: s.Hostname, Twin: hosts.Twin, Now: time.Now, Log: log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read domains of handles: %w", err)
@@ -429,7 +437,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	warnOfOpenSignUp(ctx, s, domains, log)
 	rules := &handle.Rules{Reserved: handle.Reserved(s.ReservedHandles, s.UnreservedHandles)}
 	ownDIDs := &account.Identities{
-		Accounts: accounts, Directory: &plc.Client{URL: directoryURL}, Documents: documents, Foreign: handles, Rules: rules,
+		Accounts: accounts, Directory: plcs, Documents: documents, Foreign: handles, Rules: rules,
 		Domains: domains,
 	}
 	codes := &emailcode.Codes{DB: store, Keys: keys, Budgets: budgets, Outbox: letters, Brand: s.brand(), Now: time.Now, Rand: rand.Reader}
@@ -453,7 +461,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 
 	names := &identity.Service{
 		DB: store, Budgets: budgets, Accounts: accounts, Identities: ownDIDs, Codes: codes, Domains: domains,
-		Resolve: identities{handles, documents}, Directory: &plc.Client{URL: directoryURL}, Log: log,
+		Resolve: identities{handles, documents}, Directory: plcs, Log: log,
 	}
 	if s.AppView.URL != nil {
 		names.AppView = identity.NewAppView(s.AppView.URL.String(), s.ResolverTimeout)
@@ -489,6 +497,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 	passing := &proxy.Proxy{
 		Client: upstream.New(s.Proxy), Self: proxy.Service{DID: s.ServiceDID, URL: s.PublicURL.String()},
+		Here:    func(ctx context.Context, url string) bool { return hosts.State(ctx).Serves(url) },
 		AppView: s.AppView.named(proxy.AppViewID), Moderation: s.ModService.named(proxy.LabelerID),
 		Reports: cmp.Or(s.ReportService, s.ModService).named(proxy.LabelerID), Documents: documents, Keys: accounts, Gate: gate,
 		PreferCompressed: s.ProxyPacked, ReuseTokens: s.ProxyReuse, Now: time.Now, Rand: rand.Reader, Log: log,
@@ -514,7 +523,11 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 			Exports: export.New(store, s.DataDirectory, export.Bounds{}), Nodes: nodes,
 		},
 		bsky:  &bsky.Service{DB: store, Proxy: passing, ImageURL: s.AppViewImages, PublicURL: s.PublicURL.String(), Now: time.Now, Log: log},
-		pages: &pages{settings: s, accounts: store, domains: domains},
+		pages: &pages{settings: s, accounts: accounts, domains: domains, names: hosts, proof: tokens.Proof},
+	}
+	crawlers := s.Crawlers
+	if hosts.State(ctx).Disagrees() {
+		crawlers = nil // under this name nobody is to be looked for
 	}
 	methods, err := behind.register(e, options, s.HandleDomains[0])
 	if err != nil {
@@ -527,7 +540,8 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		blobs:   blobs,
 		store:   store, health: health, log: log, retry: cmp.Or(s.SignupRetry, time.Minute), auditKeep: s.AuditKeep,
 		hose: hose, eventKeep: s.BackfillLimit,
-		crawlers: &syncmethods.Crawlers{Hosts: s.Crawlers, Hostname: s.PublicURL.Host, HTTP: crawlerClient, Now: time.Now, Log: log},
+		names:    hosts,
+		crawlers: &syncmethods.Crawlers{Hosts: crawlers, Hostname: s.PublicURL.Host, HTTP: crawlerClient, Now: time.Now, Log: log},
 		sched:    &job.Scheduler{DB: store, Holder: holder, Now: time.Now, Log: log},
 
 		hashMemory: passwords.Memory(),

@@ -37,6 +37,7 @@ import (
 	"portico/impl/audit"
 	"portico/impl/blob/rows"
 	"portico/impl/budget"
+	"portico/impl/identity/host"
 	"portico/impl/identity/plc"
 	"portico/impl/keyring"
 	"portico/impl/repo"
@@ -73,8 +74,10 @@ type Accounts struct {
 	Rotation    atcrypto.PrivateKeyExportable
 	OldRotation atcrypto.PrivateKeyExportable
 	Recovery    string
-	// Endpoint is the public URL that DID documents name.
+	// Endpoint is the public URL that DID documents name. Hosts has all that they may
+	// name; nil: there was never another.
 	Endpoint string
+	Hosts    *host.Names
 	// Holder names this process in leases; no two processes share a name.
 	Holder string
 	// Lease is how long a creation may take before others take it up. One that

@@ -76,7 +76,7 @@ func (i *Identities) GiveHandle(ctx context.Context, did syntax.DID, wanted stri
 		if !c.Local || c.Domain == "" {
 			return nil
 		}
-		d, err := i.Domains.Hold(ctx, tx, c.Domain)
+		d, err := i.Domains.Hold(ctx, tx, c.Domain, c.Handle, did)
 		if err != nil || admin {
 			return err
 		}

@@ -60,6 +60,8 @@ type Proxy struct {
 	Client *upstream.Client
 	// Self is this server. Nothing is passed on to it.
 	Self Service
+	// Here reports whether a URL is this server under another name; nil: it has none.
+	Here func(ctx context.Context, url string) bool
 	// AppView, Moderation and Reports are the configured services; each may be none.
 	AppView, Moderation, Reports Service
 	Documents                    Documents

@@ -62,7 +62,7 @@ func (p *Proxy) find(ctx context.Context, did syntax.DID, id string) (Service, e
 		return Service{}, xrpc.InvalidRequest("could not resolve proxy did service url")
 	}
 	to := Service{DID: did, ID: id, URL: strings.TrimSuffix(u.String(), "/")}
-	if strings.EqualFold(to.URL, p.Self.URL) {
+	if strings.EqualFold(to.URL, p.Self.URL) || p.Here != nil && p.Here(ctx, to.URL) {
 		return Service{}, errSelf
 	}
 	return to, nil

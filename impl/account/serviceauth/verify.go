@@ -56,8 +56,10 @@ const maxAge = time.Minute
 // Verifier verifies tokens that other services send. It may be used concurrently if Resolver and Now may.
 type Verifier struct {
 	Audiences []string // what aud may be: our service DID (and the entryway's)
-	Resolver  Resolver
-	Now       func() time.Time
+	// Others are what it may be beside them: names that the service had. Nil: none.
+	Others   func() []string
+	Resolver Resolver
+	Now      func() time.Time
 }
 
 // Claims is what a verified token says.
@@ -87,7 +89,7 @@ func (v *Verifier) Verify(ctx context.Context, token, method string, issuers ...
 	if err := v.verifySignature(ctx, said, parsed); err != nil {
 		return Claims{}, err
 	}
-	if !slices.Contains(v.Audiences, said.Audience) {
+	if !slices.Contains(v.Audiences, said.Audience) && (v.Others == nil || !slices.Contains(v.Others(), said.Audience)) {
 		return Claims{}, &Error{Name: "BadJwtAudience", Message: "jwt audience does not match service did"}
 	}
 	return said, nil

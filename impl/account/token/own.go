@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"hash"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,7 +56,7 @@ func (i *Issuer) readOwn(token, typ string, allowed Scopes, anyTime bool) (Claim
 	}
 	// None of what is accepted here has anything in it that JSON would escape.
 	did, err := syntax.ParseDID(subject)
-	if err != nil || !allowed.Has(scope) || audience != i.ServiceDID || !strings.HasPrefix(audience, "did:") ||
+	if err != nil || !allowed.Has(scope) || audience != i.ServiceDID && !slices.Contains(i.audiences(), audience) || !strings.HasPrefix(audience, "did:") ||
 		strings.ContainsFunc(id, notBase64) {
 		return Claims{}, false
 	}

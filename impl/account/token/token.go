@@ -51,11 +51,12 @@ const (
 	refreshType = "refresh+jwt"
 )
 
-// Issuer issues and verifies the session tokens of one service. All fields are required; it may be used
-// concurrently once they are set, provided that Now and Rand may.
+// Issuer issues and verifies the session tokens of one service. All fields but Others are required; it may be used
+// concurrently once they are set, provided that those which are called may.
 type Issuer struct {
 	Secret     []byte           // HMAC key
 	ServiceDID string           // the aud claim
+	Others     func() []string  // what aud may be beside it: names that the service had; nil: none
 	Now        func() time.Time // the clock tokens are verified by
 	Rand       io.Reader        // source of token ids
 
@@ -178,7 +179,7 @@ func (i *Issuer) parse(token, typ string, allowed Scopes, anyTime bool) (Claims,
 		// Only HMACs: "none" and the public-key methods, where the secret would be taken for a public key, stay out.
 		jwt.WithValidMethods([]string{"HS256", "HS384", "HS512"}),
 		jwt.WithStrictDecoding(),
-		jwt.WithAudience(i.ServiceDID),
+		jwt.WithAudience(i.audiences()...),
 		// Whole seconds, as tokens are issued.
 		jwt.WithTimeFunc(func() time.Time { return i.Now().Truncate(time.Second) }),
 	)
@@ -205,6 +206,18 @@ func (i *Issuer) parse(token, typ string, allowed Scopes, anyTime bool) (Claims,
 		ExpiresAt: wholeSeconds(c.Expires),
 	}, nil
 }
+
+// audiences are what aud may be.
+func (i *Issuer) audiences() []string {
+	if i.Others == nil {
+		return []string{i.ServiceDID}
+	}
+	return append([]string{i.ServiceDID}, i.Others()...)
+}
+
+// Proof is the answer to a challenge of who wants to know whether a host leads to this service: nobody without the secret
+// can give it.
+func (i *Issuer) Proof(challenge string) []byte { return i.mac("proof of host", challenge) }
 
 // refusal is the error of verification that the parser's comes to. Claims fail with all that is wrong with them; the first
 // counts.

@@ -45,7 +45,7 @@ func (s *Service) resolveHandle(ctx context.Context, h syntax.Handle, elsewhere 
 	h = h.Normalize()
 	domains := s.Domains.Current(ctx)
 	if !domains.Removed(h) {
-		a, err := s.DB.AccountByHandle(ctx, h)
+		a, err := s.Accounts.AccountByHandle(ctx, h)
 		if err == nil && a.Active() {
 			return a.DID, nil
 		}

@@ -47,7 +47,7 @@ var _ api.Service = (*Service)(nil)
 // account returns the account that a client names, in any state, or nil when there is
 // none. Handles are compared as they are.
 func (s *Service) account(ctx context.Context, name syntax.AtIdentifier) (*db.Account, error) {
-	find := func() (*db.Account, error) { return s.DB.AccountByHandle(ctx, syntax.Handle(name)) }
+	find := func() (*db.Account, error) { return s.Accounts.AccountByHandle(ctx, syntax.Handle(name)) }
 	if strings.HasPrefix(name.String(), "did:") {
 		find = func() (*db.Account, error) { return s.DB.AccountByDID(ctx, syntax.DID(name)) }
 	}

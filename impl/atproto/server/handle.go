@@ -39,7 +39,7 @@ func (s *Service) holdDomain(ctx context.Context, tx *db.Tx, c handle.Choice, co
 	if !c.Local {
 		return nil
 	}
-	d, err := s.Domains.Hold(ctx, tx, c.Domain)
+	d, err := s.Domains.Hold(ctx, tx, c.Domain, c.Handle, "")
 	switch {
 	case err != nil:
 		return err

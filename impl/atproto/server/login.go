@@ -68,7 +68,7 @@ func (s *Service) findAccount(ctx context.Context, identifier string) (a *db.Acc
 	} else if did, bad := syntax.ParseDID(identifier); bad == nil {
 		a, err = s.DB.ReadAccount(ctx, did)
 	} else if handle, bad := syntax.ParseHandle(identifier); bad == nil {
-		a, err = s.DB.AccountByHandle(ctx, handle)
+		a, err = s.Accounts.AccountByHandle(ctx, handle)
 	}
 	if errors.Is(err, db.ErrNotFound) {
 		return nil, nil

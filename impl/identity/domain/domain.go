@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
 	"portico/db"
 	"portico/impl/audit"
 	"portico/impl/identity/handle"
@@ -56,8 +58,11 @@ type Config struct {
 	// handles elsewhere.
 	InviteRequired bool
 	Hostname       string // of this server, as clients know it
-	Now            func() time.Time
-	Log            *slog.Logger // nil: slog.Default
+	// Twin returns the handle that goes with another one while the server moves from one
+	// name to another, by what tx sees, or "". Nil: there are none.
+	Twin func(ctx context.Context, tx *db.Tx, handle string) (string, error)
+	Now  func() time.Time
+	Log  *slog.Logger // nil: slog.Default
 }
 
 func (c *Config) policy() handle.Policy {
@@ -139,8 +144,8 @@ func (d *Domains) fresh(r *reading) bool {
 	return !r.stale && 0 <= age && age < MaxAge
 }
 
-// forget makes whoever asks next see what has just been committed.
-func (d *Domains) forget() {
+// Forget makes whoever asks next see what has just been committed.
+func (d *Domains) Forget() {
 	d.turn.Lock() // a reading under way may have begun before the commit
 	defer d.turn.Unlock()
 	r := *d.current.Load()
@@ -182,9 +187,11 @@ func (d *Domains) domain(name string, row db.HandleDomain) handle.Domain {
 	}
 }
 
-// Hold returns the domain of a name as it is now, and keeps it so until tx ends. It
-// returns handle.ErrUnsupportedDomain when there is none.
-func (d *Domains) Hold(ctx context.Context, tx *db.Tx, name string) (handle.Domain, error) {
+// Hold returns the domain of a name as it is now, and keeps it so until tx ends, in which
+// did, "" for a new account, gets the handle h there. It returns handle.ErrUnsupportedDomain
+// when there is no such domain, and db.ErrHandleTaken when another account has h under the
+// other name of a server that moves, and so is to have h.
+func (d *Domains) Hold(ctx context.Context, tx *db.Tx, name string, h syntax.Handle, did syntax.DID) (handle.Domain, error) {
 	if err := tx.HoldHandleDomains(ctx); err != nil {
 		return handle.Domain{}, err
 	}
@@ -196,7 +203,74 @@ func (d *Domains) Hold(ctx context.Context, tx *db.Tx, name string) (handle.Doma
 	if !ok {
 		return handle.Domain{}, handle.ErrUnsupportedDomain
 	}
-	return domain, nil
+	// Of the domains of a move both were decided about.
+	if d.config.Twin == nil || domain.DecidedAt.IsZero() {
+		return domain, nil
+	}
+	twin, err := d.config.Twin(ctx, tx, h.String())
+	if err == nil && twin != "" {
+		err = tx.HandleFree(ctx, syntax.Handle(twin), did)
+	}
+	return domain, err
+}
+
+// Replace lets handles be taken under to instead of from, by the policy that from had,
+// which it returns. Those under from stay, and resolve. It returns ErrUnknown where from is
+// no domain of handles, and ErrInvalid or ErrTopLevel where to cannot be one. After the
+// commit the caller calls [Domains.Forget].
+func (d *Domains) Replace(ctx context.Context, tx *db.Tx, from, to string) (handle.Policy, error) {
+	rows, err := d.lock(ctx, tx)
+	if err != nil {
+		return "", err
+	}
+	old, ok := d.overlay(rows).Named(from)
+	if !ok {
+		return "", ErrUnknown
+	}
+	if _, err := parse(to); err != nil {
+		return "", err
+	}
+	policy := old.Policy
+	return policy, d.exchange(ctx, tx, from, to, policy)
+}
+
+// PutBack is Replace the other way round, with the policy that it returned. Handles are
+// taken under from again, and those under to stay, and resolve.
+func (d *Domains) PutBack(ctx context.Context, tx *db.Tx, from, to string, policy handle.Policy) error {
+	if _, err := d.lock(ctx, tx); err != nil {
+		return err
+	}
+	return d.exchange(ctx, tx, to, from, policy)
+}
+
+func (d *Domains) exchange(ctx context.Context, tx *db.Tx, from, to string, policy handle.Policy) error {
+	now := d.config.Now()
+	for _, row := range []db.HandleDomain{{Domain: to, InvitePolicy: string(policy)}, {Domain: from, InvitePolicy: string(handle.Closed)}} {
+		row.At = now
+		if err := tx.PutHandleDomain(ctx, row); err != nil {
+			return err
+		}
+		if err := audit.Record(ctx, tx, now, "", audit.DomainChanged, row.Domain+", "+row.InvitePolicy); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Retire removes a domain under which no account has a handle any more, and keeps it
+// closed otherwise.
+func (d *Domains) Retire(ctx context.Context, tx *db.Tx, name string) error {
+	if _, err := d.lock(ctx, tx); err != nil {
+		return err
+	}
+	accounts, err := tx.HandlesAt(ctx, name)
+	if err != nil || accounts > 0 {
+		return err
+	}
+	if err := tx.PutHandleDomain(ctx, db.HandleDomain{Domain: name, Removed: true, At: d.config.Now()}); err != nil {
+		return err
+	}
+	return audit.Record(ctx, tx, d.config.Now(), "", audit.DomainRemoved, name)
 }
 
 // Put adds a domain, given with or without a leading dot, or decides its policy.
@@ -240,7 +314,7 @@ func (d *Domains) Put(ctx context.Context, text string, policy handle.Policy) (h
 	if err != nil {
 		return handle.Domain{}, fmt.Errorf("put domain %s: %w", name, err)
 	}
-	d.forget()
+	d.Forget()
 	return put, nil
 }
 
@@ -281,7 +355,7 @@ func (d *Domains) Remove(ctx context.Context, text string, force bool) error {
 	if err != nil {
 		return fmt.Errorf("remove domain %q: %w", name, err)
 	}
-	d.forget()
+	d.Forget()
 	return nil
 }
 

@@ -327,7 +327,7 @@ func TestRaceForHandles(t *testing.T) {
 			take := func() error {
 				did := fmt.Sprintf("did:plc:%024d", round)
 				return store.Write(t.Context(), func(tx *db.Tx) error {
-					if _, err := here.Hold(t.Context(), tx, "a.test"); err != nil {
+					if _, err := here.Hold(t.Context(), tx, "a.test", "alice.a.test", ""); err != nil {
 						return err
 					}
 					r := db.Reservation{Holder: "me", LeaseUntil: servertest.Start, Account: db.Account{CreatedAt: servertest.Start}}

@@ -120,6 +120,9 @@ type Client struct {
 	URL string
 	// HTTP is the client to use; that of [HTTP] if nil.
 	HTTP *http.Client
+	// Hold, unless nil, is asked before anything is changed at the directory. Its error says
+	// why nothing may be now; the operation is not sent then.
+	Hold func(ctx context.Context) error
 	// Timeout is for one request with its answer. The default is 5 seconds.
 	Timeout time.Duration
 	// Deadline is for all of Register. The default is 20 seconds.
@@ -147,12 +150,26 @@ var pooled = &http.Client{Transport: func() *http.Transport {
 // Submit posts op once. When it returns nil the directory has accepted op. After an
 // *Error it may have: a repeated genesis, for one, is answered 400.
 func (c *Client) Submit(ctx context.Context, did syntax.DID, op Operation) error {
+	if err := c.held(ctx); err != nil {
+		return err
+	}
 	body, err := json.Marshal(op)
 	if err != nil {
 		return fmt.Errorf("encode PLC operation: %w", err)
 	}
 	_, err = c.do(ctx, http.MethodPost, "/"+url.PathEscape(did.String()), body, maxAnswer)
 	return err
+}
+
+// held is an *Error and ErrUnreachable while nothing may be changed.
+func (c *Client) held(ctx context.Context) error {
+	if c.Hold == nil {
+		return nil
+	}
+	if err := c.Hold(ctx); err != nil {
+		return &Error{cause: fmt.Errorf("%w: %w", ErrUnreachable, err)}
+	}
+	return nil
 }
 
 // Document returns the DID document, unchecked but valid JSON.
@@ -260,6 +277,9 @@ func (c *Client) Registered(ctx context.Context, did syntax.DID, op Operation) (
 func (c *Client) Register(ctx context.Context, did syntax.DID, op Operation) error {
 	if _, err := op.CID(); err != nil {
 		return err
+	}
+	if err := c.held(ctx); err != nil {
+		return fmt.Errorf("register %s: %w", did, err)
 	}
 	began, deadline := time.Now(), cmp.Or(c.Deadline, 20*time.Second)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadline)

@@ -71,7 +71,7 @@ func (s *Service) holdDomain(ctx context.Context, tx *db.Tx, c handle.Choice) er
 	if c.Domain == "" {
 		return nil // the server's own name
 	}
-	_, err := s.Domains.Hold(ctx, tx, c.Domain)
+	_, err := s.Domains.Hold(ctx, tx, c.Domain, c.Handle, "")
 	return err
 }
 
