@@ -266,7 +266,7 @@ func (a *Accounts) genesis(ctx context.Context, r Request, signing string) (plc.
 	if err != nil {
 		return nil, "", err
 	}
-	op := plc.NewGenesis(append(rotation, own...), signing, r.Handle, a.Endpoint)
+	op := plc.NewGenesis(append(rotation, own...), signing, r.Handle, a.PublicURL(ctx))
 	if err := a.Sign(op, op); err != nil {
 		return nil, "", fmt.Errorf("sign genesis: %w", err)
 	}

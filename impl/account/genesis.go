@@ -42,7 +42,7 @@ func (a *Accounts) AcceptGenesis(ctx context.Context, operation []byte, h syntax
 	if err != nil {
 		return nil, err
 	}
-	op, did, public, err := plc.ParseGenesis(operation, plc.Terms{Handle: h, Endpoint: a.Endpoint, RotationKeys: rotation})
+	op, did, public, err := plc.ParseGenesis(operation, plc.Terms{Handle: h, Endpoint: a.PublicURL(ctx), RotationKeys: rotation})
 	if err != nil {
 		return nil, err
 	}

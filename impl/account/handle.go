@@ -44,7 +44,7 @@ func (i *Identities) change(ctx context.Context, did syntax.DID, h syntax.Handle
 // turn comes: a change that came first is not undone, and a DID that names another
 // server is left alone. Errors are those of change, errNoHandle and errElsewhere.
 func (i *Identities) republishHandle(ctx context.Context, did syntax.DID) error {
-	if err := i.changeHandle(ctx, did, "", noHold, i.here); err != nil {
+	if err := i.changeHandle(ctx, did, "", noHold, i.here(ctx)); err != nil {
 		return fmt.Errorf("publish handle of %s: %w", did, err)
 	}
 	return nil
@@ -290,7 +290,13 @@ const resumePage = 100
 // Resume takes up the changes that their calls did not finish: the directory was
 // away, or the process was. With all it takes up those too whose lease has not run
 // out; that is for a process that has the database to itself, at its start.
+//
+// While no DID may be changed it does nothing: a change whose outcome is unknown is neither
+// finished nor taken back.
 func (i *Identities) Resume(ctx context.Context, all bool) error {
+	if i.Accounts.MayPublish(ctx) != nil {
+		return nil
+	}
 	until := i.Accounts.Now()
 	if all {
 		until = i.Accounts.leaseFrom(until)
@@ -311,6 +317,9 @@ func (i *Identities) Resume(ctx context.Context, all bool) error {
 }
 
 func (i *Identities) resume(ctx context.Context, did syntax.DID, until time.Time) error {
+	if err := i.Accounts.MayPublish(ctx); err != nil {
+		return err
+	}
 	holder, err := i.newHolder()
 	if err != nil {
 		return err

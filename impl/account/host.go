@@ -8,6 +8,7 @@ import (
 
 	"portico/db"
 	"portico/impl/identity/host"
+	"portico/impl/identity/plc"
 )
 
 // Host says under which names this server has its accounts; see [host.State] for which of
@@ -30,6 +31,35 @@ func (a *Accounts) AccountByHandle(ctx context.Context, h syntax.Handle) (*db.Ac
 		return a.DB.AccountByHandle(ctx, syntax.Handle(twin))
 	}
 	return nil, err
+}
+
+// PublicURL is what DIDs are to name as the server of their accounts.
+func (a *Accounts) PublicURL(ctx context.Context) string {
+	if a.Hosts == nil {
+		return a.Endpoint
+	}
+	return a.Host(ctx).Endpoint()
+}
+
+// MayName reports whether an owner may have a DID name an endpoint: the public URL, or that
+// which all DIDs are being given.
+func (a *Accounts) MayName(ctx context.Context, endpoint string) bool {
+	return endpoint == a.PublicURL(ctx) || a.Hosts != nil && endpoint == host.URL(a.Host(ctx).Wanted())
+}
+
+// serves reports whether the DID of an account that is valid here may name an endpoint.
+func (a *Accounts) serves(ctx context.Context, endpoint string) bool {
+	if a.Hosts == nil {
+		return endpoint == a.Endpoint
+	}
+	return a.Host(ctx).Serves(endpoint)
+}
+
+// Named reports whether a DID names this server, under any name that it had, as the one of
+// its account.
+func (a *Accounts) Named(ctx context.Context, d plc.Data) bool {
+	pds := d.Services["atproto_pds"]
+	return pds.Type == plc.ServiceType && (pds.Endpoint == a.Endpoint || a.Host(ctx).Had(pds.Endpoint))
 }
 
 // MayPublish says why no DID may be changed or made now, nil if it may: this process was

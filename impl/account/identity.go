@@ -143,19 +143,18 @@ func anywhere(plc.Operation) error { return nil }
 var errElsewhere = errors.New("the DID names another server")
 
 // here is where the account of a DID is on this server.
-func (i *Identities) here(last plc.Operation) error {
-	d, ok := last.Data()
-	if !ok {
-		return plc.ErrTombstoned
+func (i *Identities) here(ctx context.Context) where {
+	return func(last plc.Operation) error {
+		d, ok := last.Data()
+		if !ok {
+			return plc.ErrTombstoned
+		}
+		if !i.Accounts.Named(ctx, d) {
+			return errElsewhere
+		}
+		return nil
 	}
-	if !i.named(d) {
-		return errElsewhere
-	}
-	return nil
 }
-
-// named reports whether a DID names this server as the one of its account.
-func (i *Identities) named(d plc.Data) bool { return i.Accounts.Named(d) }
 
 // update posts the operation that changes a did:plc as asked.
 func (i *Identities) update(ctx context.Context, did syntax.DID, where where, change func(*plc.Data)) error {

@@ -10,6 +10,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
+	"portico/impl/identity/host"
 	"portico/impl/identity/resolve"
 	"portico/impl/keyring"
 	"portico/impl/repo/dagcbor"
@@ -268,10 +269,17 @@ func (n *inspection) document(ctx context.Context) error {
 		n.unreachable("The host of the document", err)
 		return nil
 	}
-	if got := doc.PDS(); got != n.Accounts.Endpoint {
+	wanted := n.wanted(ctx)
+	if got := doc.PDS(); got != wanted {
+		state, says := n.Accounts.Host(ctx), elsewhere(got)
+		if state.Had(got) {
+			says = fmt.Sprintf("The DID names this server as %s, which is not its name any more.", got)
+		}
 		n.add(DIDEndpoint, nil, "%s If it is to be here, its owner has to write into the document: "+
-			`"service": [{"id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": %q}].`, elsewhere(got), n.Accounts.Endpoint)
-		return nil
+			`"service": [{"id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": %q}].`, says, wanted)
+		if !state.Had(got) {
+			return nil
+		}
 	}
 	if n.key != nil {
 		if key, err := doc.Key("atproto"); err != nil || key.DIDKey() != n.key.Public {
@@ -285,6 +293,14 @@ func (n *inspection) document(ctx context.Context) error {
 			`"alsoKnownAs": ["at://%s"].`, h)
 	}
 	return nil
+}
+
+// wanted is the endpoint that a DID is to name.
+func (n *inspection) wanted(ctx context.Context) string {
+	if n.Accounts.Hosts == nil {
+		return n.Accounts.Endpoint
+	}
+	return host.URL(n.Accounts.Host(ctx).Wanted())
 }
 
 // elsewhere says which server a DID names that does not name this one.

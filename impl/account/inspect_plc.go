@@ -26,7 +26,7 @@ func (n *inspection) plc(ctx context.Context) error {
 		n.add(DIDTombstoned, nil, "The DID was ended with a tombstone, which a stronger rotation key can take back for 72 hours.")
 		return nil
 	}
-	if !n.named(d) {
+	if !n.Accounts.Named(ctx, d) {
 		// What else it says is the business of the other server then.
 		n.add(DIDEndpoint, nil, "%s This is not changed unasked: if it is to be here, its owner has to move it back.", elsewhere(d.Services["atproto_pds"].Endpoint))
 		return nil
@@ -42,6 +42,13 @@ func (n *inspection) plc(ctx context.Context) error {
 	if !ours {
 		n.add(DIDRotationKey, nil, "The rotation keys of the DID do not include that of this server, %s, so this server cannot change "+
 			"the DID. Its owner has to add the key with one of theirs.", own)
+	}
+	if wanted, got := n.wanted(ctx), d.Services["atproto_pds"].Endpoint; got != wanted {
+		var mend func(context.Context) error
+		if ours {
+			mend = n.mendEndpoint
+		}
+		n.add(DIDEndpoint, mend, "The DID names this server as %s, and is to name it as %s.", got, wanted)
 	}
 	if n.key != nil && d.VerificationMethods["atproto"] != n.key.Public {
 		var mend func(context.Context) error

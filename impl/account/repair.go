@@ -10,6 +10,7 @@ import (
 
 	"portico/db"
 	"portico/impl/audit"
+	"portico/impl/identity/plc"
 	"portico/impl/repo"
 	"portico/impl/repo/event"
 )
@@ -82,7 +83,7 @@ func (n *inspection) mendChange(ctx context.Context) error {
 }
 
 func (n *inspection) mendKey(ctx context.Context) error {
-	if err := n.changeSigningKey(ctx, n.did, n.key.Public, n.here); err != nil {
+	if err := n.changeSigningKey(ctx, n.did, n.key.Public, n.here(ctx)); err != nil {
 		return err
 	}
 	return n.record(ctx, DIDSigningKey)
@@ -93,6 +94,28 @@ func (n *inspection) mendHandle(ctx context.Context) error {
 		return err
 	}
 	return n.record(ctx, DIDHandle)
+}
+
+// mendEndpoint gives a DID that names this server under another name the one of today.
+func (n *inspection) mendEndpoint(ctx context.Context) error {
+	wanted := n.wanted(ctx)
+	err := n.update(ctx, n.did, n.here(ctx), func(d *plc.Data) {
+		d.Services["atproto_pds"] = plc.Service{Type: plc.ServiceType, Endpoint: wanted}
+	})
+	if err != nil {
+		return err
+	}
+	n.refresh(ctx, n.did)
+	err = n.Accounts.DB.Write(ctx, func(tx *db.Tx) error {
+		if _, err := tx.LockAccount(ctx, n.did); err != nil {
+			return err
+		}
+		return tx.AppendEvents(ctx, Events(n.did, event.Identity(n.did, ""))...)
+	})
+	if err != nil {
+		return err
+	}
+	return n.record(ctx, DIDEndpoint)
 }
 
 // newCommit is what the network is told of a commit that changes nothing in the tree.

@@ -59,12 +59,6 @@ func (a *Accounts) ownKeys() ([]string, error) {
 	return slices.DeleteFunc([]string{a.Recovery, r.key, r.old}, func(key string) bool { return key == "" }), r.err
 }
 
-// Named reports whether a DID names this server as the one of its account.
-func (a *Accounts) Named(d plc.Data) bool {
-	pds := d.Services["atproto_pds"]
-	return pds.Endpoint == a.Endpoint && pds.Type == plc.ServiceType
-}
-
 // Controls reports whether this server can change a DID of did:plc that says d.
 func (a *Accounts) Controls(d plc.Data) (bool, error) {
 	r := a.readRotation()

@@ -51,6 +51,9 @@ func (a *Accounts) unsettled(ctx context.Context) (string, error) {
 			return "a move of all DIDs to another " + state.Kind + " is unfinished", nil
 		}
 	}
+	if err := a.MayPublish(ctx); err != nil {
+		return err.Error(), nil
+	}
 	adoption, err := a.meta(ctx, AdoptionState)
 	if err != nil {
 		return "", err

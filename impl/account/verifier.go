@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -95,7 +94,7 @@ func (v *Verifier) verifyPLC(ctx context.Context, did syntax.DID, key string) er
 	switch {
 	case !ours:
 		return ErrRotationKey
-	case data.Services["atproto_pds"].Endpoint != v.Accounts.Endpoint:
+	case !v.Accounts.serves(ctx, data.Services["atproto_pds"].Endpoint):
 		return ErrEndpoint
 	case data.VerificationMethods["atproto"] != key:
 		return ErrSigningKey
@@ -108,7 +107,7 @@ func (v *Verifier) verifyDocument(ctx context.Context, did syntax.DID, key strin
 	if err != nil {
 		return errors.Join(ErrUnresolved, err)
 	}
-	if doc.PDS() != v.Accounts.Endpoint {
+	if !v.Accounts.serves(ctx, doc.PDS()) {
 		return ErrEndpoint
 	}
 	for _, k := range doc.Keys {
@@ -123,12 +122,11 @@ func (v *Verifier) verifyDocument(ctx context.Context, did syntax.DID, key strin
 }
 
 // namesUs reports whether the DID document, as it is now, has this server for its
-// PDS, be it by a service of an odd type. An error means that nobody could tell.
+// PDS, under whatever name it ever had and be it by a service of an odd type. An error means that nobody could tell.
 func (v *Verifier) namesUs(ctx context.Context, did syntax.DID) (bool, error) {
 	doc, err := v.Documents.Resolve(ctx, did, true)
 	if err != nil {
 		return false, err
 	}
-	plain := func(url string) string { return strings.TrimRight(strings.ToLower(url), "/") }
-	return plain(doc.ServiceEndpoint("atproto_pds", "")) == plain(v.Accounts.Endpoint), nil
+	return v.Accounts.Host(ctx).Here(doc.ServiceEndpoint("atproto_pds", "")), nil
 }

@@ -30,6 +30,7 @@ const (
 	KindSignInCodeOff   = "sign_in_code_off"
 	KindGuessed         = "guessed"
 	KindDeletionDue     = "deletion_due"
+	KindHostMoved       = "host_moved"
 	KindAccountDeleted  = "account_deleted"
 )
 
@@ -264,6 +265,18 @@ func (b Brand) Guessed(to, handle string, until time.Time) Letter {
 			"Apps that are signed in go on working, and so do app passwords and the places where you have been. A password reset opens the account to you at once.",
 		},
 		Small: []string{"Nothing needs to be done if your password is long and used nowhere else. This email comes once a day at most."},
+	})
+}
+
+// HostMoved tells the owner of an account whose identity only they can change that the
+// server has another address.
+func (b Brand) HostMoved(to, handle, did, before, now string) Letter {
+	return b.compose(to, "Your Server Has a New Address", content{
+		Title:   "Your server has a new address",
+		Preview: "Only you can write the new address into your identity.",
+		Lead: []string{"The server of " + named(handle) + " was " + before + " and is " + now + " now. Your identity, " + did +
+			", names the old address, and only you can change it. Your account works as before, as long as the old address is kept for it."},
+		After: []string{"In the DID document, make " + now + " the serviceEndpoint of #atproto_pds when you can. If you do not know how, ask whoever made your identity, or the operator of this server."},
 	})
 }
 

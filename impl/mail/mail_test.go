@@ -54,6 +54,7 @@ func letters(b Brand) map[string]Letter {
 		"email_changed_2fa":   b.EmailChanged(to, handle, noon, true),
 		KindSignInCodeOn:      b.SignInCodeOn(to, handle, noon),
 		KindSignInCodeOff:     b.SignInCodeOff(to, handle, noon),
+		KindHostMoved:         b.HostMoved(to, handle, "did:web:alice.example", "https://old.example.com", "https://new.example.com"),
 		KindDeletionDue:       b.DeletionDue(to, handle, noon),
 		KindAccountDeleted:    b.AccountDeleted(to, handle, noon),
 		"confirm_email_plain": Brand{ServiceName: "localhost PDS", DisableConfirmationLink: true}.Confirm(to, testCode),

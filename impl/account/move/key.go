@@ -110,9 +110,9 @@ func later(a, b time.Time) time.Time {
 }
 
 // Step is [Kind]'s.
-func (k *KeyMove) Step(_ context.Context, s *State, _ *db.Standing, last plc.Operation) (Step, error) {
+func (k *KeyMove) Step(ctx context.Context, s *State, _ *db.Standing, last plc.Operation) (Step, error) {
 	d, _ := last.Data()
-	if !k.Accounts.Named(d) {
+	if !k.Accounts.Named(ctx, d) {
 		return Step{Left: LeftElsewhere}, nil
 	}
 	keys := rotated(d.RotationKeys, s)

@@ -32,6 +32,6 @@ func (s *Service) GetRecommendedDIDCredentials(ctx context.Context) (*api.GetRec
 	if out.VerificationMethods, err = object(map[string]string{"atproto": key.Public}); err != nil {
 		return nil, err
 	}
-	out.Services, err = object(map[string]plc.Service{"atproto_pds": {Type: plc.ServiceType, Endpoint: s.Accounts.Endpoint}})
+	out.Services, err = object(map[string]plc.Service{"atproto_pds": {Type: plc.ServiceType, Endpoint: s.Accounts.PublicURL(ctx)}})
 	return out, err
 }

@@ -80,7 +80,7 @@ func (s *Service) checkOperation(ctx context.Context, a *db.Account, op plc.Oper
 		return xrpc.InvalidRequest("Rotation keys do not include server's rotation key")
 	case pds.Type != plc.ServiceType:
 		return xrpc.InvalidRequest("Incorrect type on atproto_pds service")
-	case pds.Endpoint != s.Accounts.Endpoint:
+	case !s.Accounts.MayName(ctx, pds.Endpoint):
 		return xrpc.InvalidRequest("Incorrect endpoint on atproto_pds service")
 	case d.VerificationMethods["atproto"] != key.Public:
 		return xrpc.InvalidRequest("Incorrect signing key")

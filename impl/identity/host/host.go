@@ -79,9 +79,9 @@ func (m *Move) Leaves() string {
 // State is what is known of the names at a moment. It does not change.
 //
 //	question                                        names for which it is yes
-//	is the account here? nothing may be deleted     every name that the server ever had (Here)
-//	or taken for moved away if it is; repairs,
-//	inspection, clean-up of abandoned moves
+//	is the account here? nothing may be deleted     every name that the server ever had (Here, Had)
+//	or taken for moved away if it is: clean-up of
+//	abandoned moves, repairs, inspection, moves
 //	is the DID valid for an account here?           the one it goes by; while a move is under
 //	activation, checkAccountStatus                  way both; afterwards the one that was left,
 //	                                                if accounts had to stay there (Serves)
@@ -139,6 +139,12 @@ func (s *State) Endpoint() string { return URL(s.Name) }
 func (s *State) Here(endpoint string) bool {
 	name := Of(endpoint)
 	return name != "" && (slices.Contains(s.known, name) || name == s.Process)
+}
+
+// Had reports whether an endpoint is exactly what this server publishes under one of these
+// names.
+func (s *State) Had(endpoint string) bool {
+	return s.Here(endpoint) && URL(Of(endpoint)) == endpoint
 }
 
 // Serves reports whether an endpoint is one that a valid DID of an account may name.

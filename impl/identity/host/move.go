@@ -85,6 +85,18 @@ func (n *Names) End(ctx context.Context, tx *db.Tx, left bool) error {
 	})
 }
 
+// Move returns the move that is under way, by what tx sees, or ErrNoMove.
+func (n *Names) Move(ctx context.Context, tx *db.Tx) (*Move, error) {
+	s, err := n.read(ctx, tx)
+	if err == nil && !s.Move.Open() {
+		err = ErrNoMove
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.Move, nil
+}
+
 func (n *Names) step(ctx context.Context, tx *db.Tx, change func(s *State) error) error {
 	s, err := n.read(ctx, tx)
 	if err == nil && !s.Move.Open() {
