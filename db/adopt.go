@@ -63,7 +63,7 @@ func (tx *Tx) AdoptAccount(ctx context.Context, a Account, k SigningKey) error {
 
 // AdoptSession stores a session at its place in a family, which is the id of the first.
 func (tx *Tx) AdoptSession(ctx context.Context, s Session, family []byte, generation int64) error {
-	_, err := tx.exec(ctx, insertSession, values(&link{Session: s, Family: family, Generation: generation})...)
+	_, err := tx.exec(ctx, insertSession, values(&LinkedSession{Session: s, Family: family, Generation: generation})...)
 	return wrap(err, "adopt session of %s", s.DID)
 }
 

@@ -23,8 +23,8 @@ type Session struct {
 	NextID      []byte     `bun:"next_id"` // of the successor, once refreshed
 }
 
-// link is a session with its place among those that came from each other.
-type link struct {
+// A LinkedSession is a session with its place among those that came from each other.
+type LinkedSession struct {
 	Session `bun:",extend"`
 
 	Family     []byte `bun:"family"`     // the id of the one that was opened with a password
@@ -32,16 +32,16 @@ type link struct {
 }
 
 var (
-	insertSession = prepared(func(b *builder) bun.Query { return b.insert(new(link)) })
+	insertSession = prepared(func(b *builder) bun.Query { return b.insert(new(LinkedSession)) })
 	// Refreshing twice gives the same successor, which may be there.
-	insertSuccessor = prepared(func(b *builder) bun.Query { return b.insert(new(link)).On("CONFLICT (id) DO NOTHING") })
+	insertSuccessor = prepared(func(b *builder) bun.Query { return b.insert(new(LinkedSession)).On("CONFLICT (id) DO NOTHING") })
 	// All that are too many go each time, which is one as a rule.
 	deleteOldFamilies = prepared(func(b *builder) bun.Query {
 		did := b.p()
-		old := b.NewSelect().Model((*link)(nil)).Column("family").
+		old := b.NewSelect().Model((*LinkedSession)(nil)).Column("family").
 			Where("did = ?", did).Where("next_id IS NULL").Where("(app_password IS NULL) = ?", b.p()).
 			OrderExpr("created_at DESC LIMIT 100 OFFSET ?", b.p())
-		return b.NewDelete().Model((*link)(nil)).Where("did = ?", did).Where("family IN (?)", old)
+		return b.NewDelete().Model((*LinkedSession)(nil)).Where("did = ?", did).Where("family IN (?)", old)
 	})
 	// FOR KEY SHARE is what a successor's foreign key asks for anyhow.
 	lockOwnerOfSession = prepared(func(b *builder) bun.Query {
@@ -50,7 +50,7 @@ var (
 	})
 	lockSession = prepared(func(b *builder) bun.Query {
 		address, id := b.p(), b.p()
-		s := b.NewSelect().Model((*link)(nil)).ColumnExpr("?TableColumns")
+		s := b.NewSelect().Model((*LinkedSession)(nil)).ColumnExpr("?TableColumns")
 		for _, f := range fields(reflect.TypeFor[Account](), nil) {
 			s = s.ColumnExpr("a.?", bun.Ident(f.Name))
 		}
@@ -65,10 +65,10 @@ var (
 		return b.NewUpdate().Model((*Session)(nil)).Set("expires_at = ?", b.p()).Set("next_id = ?", b.p()).Where("id = ?", b.p())
 	})
 	deleteOldGenerations = prepared(func(b *builder) bun.Query {
-		return b.NewDelete().Model((*link)(nil)).Where("did = ?", b.p()).Where("family = ?", b.p()).Where("generation <= ?", b.p())
+		return b.NewDelete().Model((*LinkedSession)(nil)).Where("did = ?", b.p()).Where("family = ?", b.p()).Where("generation <= ?", b.p())
 	})
 	deleteFamily = prepared(func(b *builder) bun.Query {
-		return b.NewDelete().Model((*link)(nil)).Where("did = ?", b.p()).Where("family = ?", b.p())
+		return b.NewDelete().Model((*LinkedSession)(nil)).Where("did = ?", b.p()).Where("family = ?", b.p())
 	})
 	deleteSessions = prepared(func(b *builder) bun.Query {
 		return b.NewDelete().Model((*Session)(nil)).Where("did = ?", b.p())
@@ -77,7 +77,10 @@ var (
 		return b.NewSelect().Model((*Session)(nil)).Where("id = ?", b.p())
 	})
 	selectFamily = prepared(func(b *builder) bun.Query {
-		return b.NewSelect().Model((*link)(nil)).Column("did", "family").Where("id = ?", b.p())
+		return b.NewSelect().Model((*LinkedSession)(nil)).Column("did", "family").Where("id = ?", b.p())
+	})
+	selectLinkedSessions = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*LinkedSession)(nil)).Where("did = ?", b.p()).Order("created_at", "id")
 	})
 	selectSessions = prepared(func(b *builder) bun.Query {
 		return b.NewSelect().Model((*Session)(nil)).Where("did = ?", b.p()).Order("created_at DESC", "id")
@@ -97,7 +100,7 @@ const (
 // InsertSession stores a session that begins a family, and ends the oldest families of
 // the account when it has too many. It returns ErrNotFound when the account is gone.
 func (tx *Tx) InsertSession(ctx context.Context, s Session) error {
-	_, err := tx.exec(ctx, insertSession, values(&link{Session: s, Family: s.ID})...)
+	_, err := tx.exec(ctx, insertSession, values(&LinkedSession{Session: s, Family: s.ID})...)
 	if err == nil {
 		_, err = tx.exec(ctx, deleteOldFamilies, s.DID, s.AppPassword == nil, maxFamilies)
 	}
@@ -108,13 +111,13 @@ func (tx *Tx) InsertSession(ctx context.Context, s Session) error {
 // among those that came from each other: family is the id of the first of them, and
 // generation how many exchanges lie between. It returns ErrNotFound when the account is gone.
 func (tx *Tx) InsertAdoptedSession(ctx context.Context, s Session, family []byte, generation int64) error {
-	_, err := tx.exec(ctx, insertSession, values(&link{Session: s, Family: family, Generation: generation})...)
+	_, err := tx.exec(ctx, insertSession, values(&LinkedSession{Session: s, Family: family, Generation: generation})...)
 	return wrap(err, "store session of %s", s.DID)
 }
 
 // A LockedSession is a session with what decides how it goes on.
 type LockedSession struct {
-	link
+	LinkedSession
 	Account Account
 	// Privileged says whether the app password that the session was opened with is; nil:
 	// there is none.
@@ -141,7 +144,7 @@ func (tx *Tx) lockSession(ctx context.Context, id []byte, address string, now ti
 	read := read{lockSession, []any{address, id}, func(row scanner) error {
 		s := new(LockedSession)
 		var seen time.Time
-		dest := append(places(&s.link), places(&s.Account)...)
+		dest := append(places(&s.LinkedSession), places(&s.Account)...)
 		if err := row.Scan(append(dest, &s.Privileged, (*stamp)(&seen), &s.oldest)...); err != nil {
 			return err
 		}
@@ -195,7 +198,7 @@ func (tx *Tx) exchange(
 			return nil, err
 		}
 	}
-	next := link{
+	next := LinkedSession{
 		Session:    Session{ID: nextID, DID: s.DID, AppPassword: s.AppPassword, CreatedAt: stored(now), ExpiresAt: stored(now.Add(life))},
 		Family:     s.Family,
 		Generation: s.Generation + 1,
@@ -260,5 +263,11 @@ func (q *queries) Session(ctx context.Context, id []byte) (*Session, error) {
 // Sessions returns the sessions of an account, the newest first.
 func (q *queries) Sessions(ctx context.Context, did syntax.DID) ([]Session, error) {
 	sessions, err := many[Session](ctx, q, selectSessions, did)
+	return sessions, wrap(err, "list sessions of %s", did)
+}
+
+// LinkedSessions returns the sessions of an account, the oldest first.
+func (q *queries) LinkedSessions(ctx context.Context, did syntax.DID) ([]LinkedSession, error) {
+	sessions, err := many[LinkedSession](ctx, q, selectLinkedSessions, did)
 	return sessions, wrap(err, "list sessions of %s", did)
 }

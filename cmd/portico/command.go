@@ -134,6 +134,7 @@ These are the settings: environment variables, or lines of the file that
 			budgetCommand(o, envFile),
 			mailCommand(config, envFile, stdout, stderr),
 			backupCommand(config, envFile, stdout),
+			exportCommand(config, envFile, stdout),
 			routesCommand(stdout),
 			{
 				Name:  "version",

@@ -2,6 +2,7 @@ package dbtest
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -125,6 +126,13 @@ func (s *suite) adoptedSessions() {
 	s.equal("successor", string(next.ID), "b")
 	_, err = s.rotate("c", "d", at)
 	s.ok(err)
+	linked, err := s.db.LinkedSessions(ctx, did(1))
+	s.ok(err)
+	var got []string
+	for _, l := range linked {
+		got = append(got, fmt.Sprintf("%s: %s %d, %s", l.ID, l.Family, l.Generation, l.NextID))
+	}
+	s.equal("linked", got, []string{"a: a 0, b", "b: a 1, ", "c: a 2, d", "other: other 0, ", "d: a 3, "})
 	s.must(func(tx *db.Tx) error { return tx.EndSession(ctx, []byte("b")) })
 	left, err := s.db.Sessions(ctx, did(1))
 	s.ok(err)
