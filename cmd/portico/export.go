@@ -73,15 +73,15 @@ Settings are found as "portico serve" finds them.`,
 	}
 }
 
-// exported says what was written and where.
-type exported struct {
+// exportedDirectory says what was written and where.
+type exportedDirectory struct {
 	Directory string `json:"directory"`
 	*export.Report
 }
 
 // exportReference writes the data directory of a reference PDS to folder. After an error
 // there is nothing of it.
-func (c configuration) exportReference(ctx context.Context, folder string) (_ *exported, err error) {
+func (c configuration) exportReference(ctx context.Context, folder string) (_ *exportedDirectory, err error) {
 	s, err := c.read()
 	if err != nil {
 		return nil, err
@@ -129,7 +129,7 @@ func (c configuration) exportReference(ctx context.Context, folder string) (_ *e
 		return nil, err
 	}
 	report, err := x.Run(ctx)
-	return &exported{folder, report}, err
+	return &exportedDirectory{folder, report}, err
 }
 
 // readKeys makes the key ring of a database that is only read.
@@ -209,7 +209,7 @@ func (c configuration) referenceSettings(ctx context.Context, s *settings, store
 const printedFindings = 20
 
 // text is what the command says.
-func (r *exported) text() string {
+func (r *exportedDirectory) text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s is the data directory of a reference PDS. It has:\n\n", r.Directory)
 	for _, c := range r.Counts {
