@@ -25,6 +25,7 @@ var (
 		prepared(func(b *builder) bun.Query { return forget(b, (*AppPassword)(nil)) }),
 		prepared(func(b *builder) bun.Query { return forget(b, (*EmailCode)(nil)) }),
 		prepared(func(b *builder) bun.Query { return forget(b, (*Invite)(nil)) }),
+		prepared(func(b *builder) bun.Query { return forget(b, (*AdoptedSecret)(nil)) }),
 		prepared(func(b *builder) bun.Query { return forget(b, (*ReservedKey)(nil)) }),
 	}
 	countAdopted = []*statement{
@@ -59,12 +60,6 @@ func (tx *Tx) AdoptAccount(ctx context.Context, a Account, k SigningKey) error {
 		err = tx.PutSigningKey(ctx, k)
 	}
 	return wrap(err, "adopt account %s", a.DID)
-}
-
-// AdoptSession stores a session at its place in a family, which is the id of the first.
-func (tx *Tx) AdoptSession(ctx context.Context, s Session, family []byte, generation int64) error {
-	_, err := tx.exec(ctx, insertSession, values(&LinkedSession{Session: s, Family: family, Generation: generation})...)
-	return wrap(err, "adopt session of %s", s.DID)
 }
 
 // AdoptInvite stores a code with its uses, also those of accounts that are gone.

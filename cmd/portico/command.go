@@ -135,6 +135,7 @@ These are the settings: environment variables, or lines of the file that
 			mailCommand(config, envFile, stdout, stderr),
 			backupCommand(config, envFile, stdout),
 			exportCommand(config, envFile, stdout),
+			adoptCommand(config, envFile, stdout, stderr),
 			routesCommand(stdout),
 			{
 				Name:  "version",

@@ -193,8 +193,8 @@ func (c configuration) read() (*settings, error) {
 		s.PublicURL = &url.URL{Scheme: "http", Host: "localhost:" + strconv.Itoa(s.Port)}
 	}
 	if found := s.foreignData(); found != "" {
-		problems = append(problems, problem{"PDS_DATA_DIRECTORY", "has the data of a reference PDS (" + found + "), which this server can't go on with: " +
-			"name a new folder and leave that one as it is. If this server takes over its host name, PORTICO_SEQUENCE_START has to be above the number of its last event"})
+		problems = append(problems, problem{"PDS_DATA_DIRECTORY", "has the data of a reference PDS (" + found + "): leave that folder as it is. To take its accounts over, " +
+			"stop that server and run \"portico adopt " + s.DataDirectory + " --into FOLDER\", with a new folder; to begin anew, name a new folder here"})
 	}
 	problems = append(problems, s.check(func(name string) string { return given[name].value })...)
 	if !s.Development && s.SMTPURL == nil {

@@ -58,6 +58,7 @@ import (
 	"portico/impl/proxy"
 	"portico/impl/proxy/upstream"
 	"portico/impl/records"
+	"portico/impl/reference/adopt"
 	"portico/impl/repo/export"
 	"portico/impl/repo/firehose"
 	"portico/impl/repo/importer"
@@ -85,6 +86,9 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 		log.Warn(warning)
 	}
 	defer explainHangups(log)()
+	if err := checkAdopted(ctx, s); err != nil {
+		return err
+	}
 	at, err := listen(s)
 	if err != nil {
 		return err
@@ -129,6 +133,9 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	h := &http.Server{
 		Handler: parts.echo, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	if err := adopt.Forget(s.DataDirectory); err != nil {
+		return fmt.Errorf("remember the first start after the adoption: %w", err)
 	}
 	announce(stdout, s, directoryURL)
 	debug.FreeOSMemory() // most of what the start took

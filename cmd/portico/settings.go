@@ -94,6 +94,7 @@ type settings struct {
 
 	// Secrets.
 	JWTSecret           secret
+	AcceptWeakJWTSecret bool
 	AdminPassword       secret
 	RotationKey         *atcrypto.PrivateKeyK256
 	KeyEncryptionKey    []byte   // 32 bytes
@@ -341,6 +342,7 @@ var settingsTable = []settingGroup{
 	}},
 	{"Secrets", []setting{
 		{name: "PDS_JWT_SECRET", kind: kindText, shown: "**required**", secret: true, worldly: true, fromFile: fileDevelopment, about: "Key of the session tokens, at least 32 characters (`openssl rand -hex 32`)", store: setSecret(func(s *settings) *secret { return &s.JWTSecret })},
+		{name: "PORTICO_ACCEPT_WEAK_JWT_SECRET", kind: kindBoolean, def: "false", about: "Start with a `PDS_JWT_SECRET` that is short or easy to guess, as a server that was adopted with one does so that its sessions go on. Who guesses it can log in as anybody", store: setBoolean(func(s *settings) *bool { return &s.AcceptWeakJWTSecret })},
 		{name: "PDS_ADMIN_PASSWORD", kind: kindText, shown: "**required**", secret: true, worldly: true, fromFile: fileDevelopment, about: "Password of the admin methods, at least 12 characters", store: setSecret(func(s *settings) *secret { return &s.AdminPassword })},
 		{name: "PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX", kind: kindText, shown: "**required**", secret: true, worldly: true, fromFile: fileDevelopment, about: "Key that signs the DID operations of new accounts: 32 bytes in hex. Who loses it can no longer change those DIDs", store: storeRotationKey},
 		{name: "PORTICO_KEY_ENCRYPTION_KEY", kind: kindText, shown: "**required** with Postgres, otherwise made at the first start", secret: true, fromFile: fileSQLite, about: "Key that encrypts what must not lie open in the database, signing keys above all: 32 bytes in hex", store: func(s *settings, v string) (err error) {
@@ -956,6 +958,8 @@ func (s *settings) check(given func(name string) string) []problem {
 	}
 	if v := given("PDS_JWT_SECRET"); v != "" {
 		switch {
+		case s.AcceptWeakJWTSecret && weakSecret(v):
+			s.Warnings = append(s.Warnings, "PDS_JWT_SECRET is weak, which PORTICO_ACCEPT_WEAK_JWT_SECRET accepts: who guesses it can log in as anybody")
 		case len(v) < 32:
 			add("PDS_JWT_SECRET", "is too short: who guesses it can log in as anybody; at least 32 characters, `openssl rand -hex 32` makes some")
 		case distinct(v) < 8:
@@ -993,6 +997,9 @@ func (s *settings) check(given func(name string) string) []problem {
 	}
 	return problems
 }
+
+// weakSecret reports whether a secret can be guessed by who tries long enough.
+func weakSecret(v string) bool { return len(v) < 32 || distinct(v) < 8 }
 
 // namedService is another service that is configured, and by which variable.
 type namedService struct {

@@ -25,7 +25,7 @@ func (s *suite) adoption() {
 			}
 			for i, id := range []string{"a", "b"} {
 				session := db.Session{ID: []byte(id), DID: did(1), CreatedAt: at, ExpiresAt: start0.Add(time.Hour)}
-				if err := tx.AdoptSession(ctx, session, []byte("a"), int64(i)); err != nil {
+				if err := tx.InsertAdoptedSession(ctx, session, []byte("a"), int64(i)); err != nil {
 					return err
 				}
 			}

@@ -13,6 +13,7 @@ import (
 	"portico/db"
 	"portico/db/reference"
 	"portico/impl/account"
+	adoptedsecret "portico/impl/account/adopted"
 	"portico/impl/mail/email"
 	"portico/impl/mail/emailcode"
 )
@@ -80,7 +81,7 @@ func (w *accountWriter) actors(ctx context.Context) (Count, error) {
 			return c, err
 		}
 		if account.PasswordHash != "" {
-			if err := w.sealPassword(ctx, w.tx, account.DID, account.PasswordHash); err != nil {
+			if err := w.keep(ctx)(adoptedsecret.Password(w.Keys, account.DID, account.PasswordHash)); err != nil {
 				return c, err
 			}
 		}
@@ -91,6 +92,16 @@ func (w *accountWriter) actors(ctx context.Context) (Count, error) {
 		}
 	}
 	return c, w.removeOthers(ctx)
+}
+
+// keep stores what the old server can use once more, for the way back.
+func (w *accountWriter) keep(ctx context.Context) func(db.AdoptedSecret, error) error {
+	return func(s db.AdoptedSecret, err error) error {
+		if err != nil {
+			return err
+		}
+		return w.tx.PutAdoptedSecrets(ctx, []db.AdoptedSecret{s})
+	}
 }
 
 // drop counts one that is not taken over.
@@ -210,7 +221,7 @@ func (w *accountWriter) appPasswords(ctx context.Context) (Count, error) {
 		if err := w.tx.InsertAppPassword(ctx, p); err != nil {
 			return c, err
 		}
-		if err := w.sealAppPassword(ctx, w.tx, did, p.Name, p.Scrypt); err != nil {
+		if err := w.keep(ctx)(adoptedsecret.AppPassword(w.Keys, did, p.Name, p.Scrypt)); err != nil {
 			return c, err
 		}
 		c.Adopted++

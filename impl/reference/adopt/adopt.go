@@ -12,6 +12,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,6 +54,12 @@ type Adoption struct {
 	// DeleteAfterMin is how long deactivated accounts that wait for their deletion have at
 	// least, from now.
 	DeleteAfterMin time.Duration
+	// Confirm is asked whether to go on although the DIDs of some accounts lack this server's
+	// rotation key or the account's key. With none it is nobody that is asked about: their
+	// DIDs were not looked at. Nil says no.
+	Confirm func(unmanaged []syntax.DID) bool
+	// Found is what the caller found before.
+	Found []Finding
 	// SkipBroken finishes the deletion of accounts whose store is gone.
 	SkipBroken bool
 	Progress   func(Progress)
@@ -107,4 +114,9 @@ type Report struct {
 	// the account's signing key.
 	Unmanaged []syntax.DID `json:"unmanaged"`
 	LastEvent int64        `json:"lastEvent"`
+}
+
+// Refused reports whether something grave was found.
+func (r *Report) Refused() bool {
+	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Grave })
 }

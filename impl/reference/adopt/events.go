@@ -37,12 +37,14 @@ func (a *Adoption) events(ctx context.Context) error {
 	}
 	w := &eventWriter{Adoption: a, rows: Count{Of: "events"}, last: last}
 	if a.Window > 0 {
-		w.from = a.Now().Add(-a.Window)
+		if w.outdated, err = a.Source.LastBefore(ctx, a.Now().Add(-a.Window)); err != nil {
+			return err
+		}
 	}
 	if err := a.Target.WriteAlone(ctx, func(tx *db.Tx) error { return tx.ForgetEvents(ctx) }); err != nil {
 		return err
 	}
-	for row, err := range a.Source.Events(ctx, 0) {
+	for row, err := range a.Source.Events(ctx, w.outdated) {
 		if err == nil {
 			err = w.take(ctx, row)
 		}
@@ -54,7 +56,7 @@ func (a *Adoption) events(ctx context.Context) error {
 		return err
 	}
 	a.report.LastEvent = last
-	a.count(w.rows)
+	w.tell()
 	return a.Target.WriteAlone(ctx, func(tx *db.Tx) error {
 		if err := tx.SetLastEvent(ctx, last, at, w.outdated); err != nil {
 			return err
@@ -66,9 +68,8 @@ func (a *Adoption) events(ctx context.Context) error {
 // eventWriter writes events, some MB in a transaction.
 type eventWriter struct {
 	*Adoption
-	rows     Count
-	from     time.Time // older events are left out
-	outdated int64     // the last that was, because of its age
+	rows     Count // but for those that are left out because of their age
+	outdated int64 // the last of these
 	last     int64
 
 	page []db.Event
@@ -83,11 +84,6 @@ func (w *eventWriter) take(ctx context.Context, row reference.Event) error {
 	}
 	kind, known := kinds[row.Type]
 	switch {
-	// Times rise with numbers: what follows one that is taken is taken too.
-	case w.rows.Adopted == 0 && at.Before(w.from):
-		w.outdated = row.Seq
-		w.rows.drop("they are older than what is kept")
-		return nil
 	case row.Invalidated:
 		w.rows.drop("they were withdrawn")
 		return nil
@@ -124,6 +120,19 @@ func (w *eventWriter) flush(ctx context.Context) error {
 	clear(w.page)
 	w.page, w.size = w.page[:0], 0
 	return err
+}
+
+// tell puts into the report what became of the events. How many there are of those that
+// are too old the plan has counted.
+func (w *eventWriter) tell() {
+	for _, c := range w.report.Counts {
+		if c.Of == w.rows.Of && c.Source > w.rows.Source {
+			w.rows.drop("they are older than what is kept")
+			w.rows.Dropped += c.Source - w.rows.Source - 1
+			w.rows.Source = c.Source
+		}
+	}
+	w.count(w.rows)
 }
 
 // announce appends what relays do not know: that an active repository stands further than

@@ -25,8 +25,9 @@ const (
 	ReportName = "adoption.json"
 )
 
-// sourceValue is the meta value that says what a database was adopted from: a [Mark].
-const sourceValue = "adopted from"
+// sourceValue is the meta value that says what a database was adopted from, a [Mark], until
+// the operator says that it is finished: while it is there deletions stand still.
+const sourceValue = "adoption"
 
 // A Mark says of what directory an adoption is, and how that was when it began.
 type Mark struct {

@@ -32,6 +32,8 @@ import (
 //	reserved-key-damaged    a key that waits for its account is left behind
 //	space-short             the disk has less room than is needed
 //	identities-not-asked    the directory was not asked
+//	identities-unknown*     nor does the caller go on without
+//	unmanaged*              accounts have DIDs that this server cannot change, and the caller does not go on
 //	identity-unknown        the directory gave no answer about a DID
 //	identity-not-found      the directory does not know a DID, or it has ended
 //	identity-elsewhere      the document of a DID names another server
@@ -41,11 +43,8 @@ import (
 //
 // What else there is about records and blobs is named where they are read.
 func (a *Adoption) Plan(ctx context.Context) (*Report, error) {
-	a.report = new(Report)
-	if _, err := a.look(ctx); err != nil {
-		return a.report, err
-	}
-	return a.report, a.refused()
+	a.start()
+	return a.report, a.plan(ctx)
 }
 
 // plan looks at what can be seen without opening all stores, and returns ErrRefused when
@@ -54,6 +53,7 @@ func (a *Adoption) plan(ctx context.Context) error {
 	if _, err := a.look(ctx); err != nil {
 		return err
 	}
+	a.confirm()
 	return a.refused()
 }
 

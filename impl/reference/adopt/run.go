@@ -5,11 +5,36 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
 )
 
 // ErrRefused says that something grave was found, which the report names: nothing that a
 // server would start with is there.
 var ErrRefused = errors.New("not adopted")
+
+// start begins a report with what the caller has found.
+func (a *Adoption) start() {
+	a.report = &Report{Counts: []Count{}, Findings: slices.Clone(a.Found), Unmanaged: []syntax.DID{}}
+	if a.report.Findings == nil {
+		a.report.Findings = []Finding{}
+	}
+}
+
+// confirm asks about the accounts whose DIDs this server could not change, unless there is
+// something grave anyhow.
+func (a *Adoption) confirm() {
+	r := a.report
+	if r.Refused() || a.Directory != nil && len(r.Unmanaged) == 0 || a.Confirm != nil && a.Confirm(r.Unmanaged) {
+		return
+	}
+	f := Finding{Name: "unmanaged", Grave: true, Text: fmt.Sprintf("%d accounts have DIDs that lack this server's rotation key or the account's key: "+
+		"it cannot change them, and they are listed. If that is as it should be, --accept-unmanaged goes on", len(r.Unmanaged))}
+	if a.Directory == nil {
+		f.Name, f.Text = "identities-unknown", "the PLC directory was not asked whether this server may change the DIDs: --accept-unmanaged goes on all the same"
+	}
+	a.found(f)
+}
 
 // Run adopts all that was not adopted yet, looks whether it is as it was, and gives the
 // database the name under which a server opens it; Target is closed then. It is called with
@@ -18,7 +43,7 @@ var ErrRefused = errors.New("not adopted")
 // It returns ErrRefused with a report when something grave was found, [reference.ErrInUse],
 // and ErrChanged when the source was written to meanwhile: then all is to begin anew.
 func (a *Adoption) Run(ctx context.Context) (*Report, error) {
-	a.report = new(Report)
+	a.start()
 	if err := a.plan(ctx); err != nil {
 		return a.report, err
 	}
@@ -46,7 +71,7 @@ func (a *Adoption) Run(ctx context.Context) (*Report, error) {
 func (a *Adoption) refused() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if slices.ContainsFunc(a.report.Findings, func(f Finding) bool { return f.Grave }) {
+	if a.report.Refused() {
 		return ErrRefused
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 
 	"portico/db"
 	"portico/db/reference"
+	adoptedsecret "portico/impl/account/adopted"
 	"portico/impl/account/session"
 	"portico/impl/account/token"
 )
@@ -122,8 +123,8 @@ func (w *accountWriter) session(ctx context.Context, chains *tokenChains, t refr
 		next = *t.NextID
 		s.NextID = w.Tokens.HashID(next)
 	}
-	if err := w.tx.AdoptSession(ctx, s, w.Tokens.HashID(first), generation); err != nil {
+	if err := w.tx.InsertAdoptedSession(ctx, s, w.Tokens.HashID(first), generation); err != nil {
 		return err
 	}
-	return w.sealSession(ctx, w.tx, s.DID, s.ID, t.ID, next)
+	return w.keep(ctx)(adoptedsecret.Session(w.Keys, w.Tokens, s.DID, t.ID, next))
 }
