@@ -209,7 +209,7 @@ func TestDataOfAReferencePDS(t *testing.T) {
 		}
 		before := contents(t, dir)
 		err := failStart(t, with(production, "PDS_DATA_DIRECTORY="+dir)...)
-		want := "PDS_DATA_DIRECTORY has the data of a reference PDS (" + strings.TrimSuffix(name, "/") + "), which this server can't go on with: name a new folder and leave that one as it is."
+		want := "PDS_DATA_DIRECTORY has the data of a reference PDS (" + strings.TrimSuffix(name, "/") + "): leave that folder as it is. To take its accounts over, stop that server and run \"portico adopt " + dir + " --into FOLDER\""
 		if err == nil || !strings.Contains(err.Error(), want) || exitStatus(err) != 78 {
 			t.Errorf("%s: ends with %d: %v", name, exitStatus(err), err)
 		}
