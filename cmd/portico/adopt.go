@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -190,18 +191,16 @@ func realPath(path string) (string, error) {
 	return filepath.EvalSymlinks(path)
 }
 
-// given are the settings that go before the old ones. The folder among them is where to
-// write to, unless an option names one.
+// given are the settings that go before the old ones; an empty one unsets. The folder among
+// them is where to write to, unless an option names one.
 func (a *adopter) given() ([]envPair, error) {
 	var given []envPair
 	set := func(name, value string, over bool) {
 		i := slices.IndexFunc(given, func(p envPair) bool { return p.name == name })
 		switch {
-		case !ours(name) || value == "":
+		case !ours(name):
 		case name == "PDS_DATA_DIRECTORY":
-			if a.into == "" || over && a.into == value {
-				a.into = value
-			}
+			a.into = cmp.Or(a.into, value)
 		case i < 0:
 			given = append(given, envPair{name, value})
 		case over:
@@ -338,6 +337,11 @@ func (a *adopter) stopped(ctx context.Context) error {
 			return fmt.Errorf("%w: %s/xrpc/_health answers", reference.ErrInUse, url)
 		}
 	}
+	if l, err := net.Listen("tcp", a.settings.listenAddress()); err != nil {
+		a.found = append(a.found, adopt.Finding{Name: "port-taken", Text: fmt.Sprintf("the new server could not listen now (PDS_PORT): %v", err)})
+	} else {
+		_ = l.Close()
+	}
 	return nil
 }
 
@@ -408,10 +412,11 @@ func (a *adopter) run(ctx context.Context) (err error) {
 		return err
 	}
 	scratch := filepath.Join(a.into, scratchName)
-	if err := errors.Join(os.RemoveAll(scratch), os.MkdirAll(scratch, 0o700)); err != nil {
+	release, err := adopt.Scratch(scratch)
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	defer func() { err = errors.Join(err, release()) }()
 	source, err := reference.Open(ctx, a.layout, scratch)
 	if err != nil {
 		return err

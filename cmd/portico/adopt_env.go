@@ -170,7 +170,9 @@ var meantOtherwise = []string{
 func (e *referenceEnv) takenOver(given []envPair, folder, leftBlobs string) (pairs []envPair, left []string) {
 	set := func(name, value string) {
 		pairs = slices.DeleteFunc(pairs, func(p envPair) bool { return p.name == name })
-		pairs = append(pairs, envPair{name, value})
+		if value != "" {
+			pairs = append(pairs, envPair{name, value})
+		}
 	}
 	for _, p := range e.pairs {
 		row := settingOf(p.name)

@@ -80,9 +80,9 @@ func TestReferenceLayout(t *testing.T) {
 
 // The file that is written says what the old one did, but for what means something else.
 func TestAdoptedSettings(t *testing.T) {
-	old := oldSettings(t, `PDS_SERVICE_NAME=It's "ours" \ $HOME`, "PDS_DPOP_SECRET=abc", "NODE_OPTIONS=--max", "PDS_HOME_URL=https://old.example.com",
+	old := oldSettings(t, `PDS_SERVICE_NAME=It's "ours" \ $HOME`, "PDS_DPOP_SECRET=abc", "NODE_OPTIONS=--max", "PDS_HOME_URL=https://old.example.com", "PDS_CRAWLERS=https://bsky.network",
 		"PDS_SQLITE_DISABLE_WAL_AUTO_CHECKPOINT=true", "PDS_ACCOUNT_DB_LOCATION=/pds/account.sqlite")
-	pairs, left := old.takenOver([]envPair{{"PDS_HOME_URL", "https://new.example.com"}}, "/var/lib/portico", "/srv/pds/blocks")
+	pairs, left := old.takenOver([]envPair{{"PDS_HOME_URL", "https://new.example.com"}, {"PDS_CRAWLERS", ""}}, "/var/lib/portico", "/srv/pds/blocks")
 	f, err := parseEnvFile([]byte(envText(pairs)))
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"portico/db"
@@ -62,13 +63,7 @@ func ReadMark(folder string) (m Mark, done bool, err error) {
 
 // Forget removes the mark of an adoption that is done: the server has started.
 func Forget(folder string) error {
-	var errs []error
-	for _, name := range []string{markName, doneName} {
-		if err := os.Remove(filepath.Join(folder, name)); !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
+	return errors.Join(removeIfThere(filepath.Join(folder, markName)), removeIfThere(filepath.Join(folder, doneName)))
 }
 
 // Begin makes folder, which is there, the one of an adoption of m, or finds that it is one
@@ -76,9 +71,11 @@ func Forget(folder string) error {
 // is removed: again says why, empty otherwise. Blobs stay: they are what their names say.
 // It returns db.ErrLocked when another process has the folder.
 func Begin(folder string, m Mark) (again string, err error) {
-	before, _, err := ReadMark(folder)
+	before, done, err := ReadMark(folder)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+	case err == nil && done:
+		again = "the database that was adopted before is gone"
 	case err != nil:
 		again = "the mark of the adoption cannot be read"
 	case before.Source != m.Source:
@@ -96,7 +93,46 @@ func Begin(folder string, m Mark) (again string, err error) {
 	if err != nil {
 		return "", err
 	}
-	return again, writeFile(filepath.Join(folder, markName), append(b, '\n'))
+	if err := writeFile(filepath.Join(folder, markName), append(b, '\n')); err != nil {
+		return again, err
+	}
+	return again, removeIfThere(filepath.Join(folder, doneName))
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Scratch makes an empty folder for copies of databases, which no other process uses until
+// release is called, and removes it then. It returns db.ErrLocked when one does.
+func Scratch(path string) (release func() error, err error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		err = fmt.Errorf("%w: %s", db.ErrLocked, path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	// Copies that a process has left that was killed.
+	left, err := f.Readdirnames(-1)
+	for _, name := range left {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(path, name)))
+	}
+	release = func() error { return errors.Join(os.RemoveAll(path), f.Close()) }
+	if err != nil {
+		return nil, errors.Join(err, release())
+	}
+	return release, nil
 }
 
 // writeFile puts a file in the place of what has its name, whole and on the disk.

@@ -91,7 +91,8 @@ func newPlan(t *testing.T, name string) *plan {
 			Temporary: filepath.Join(p.dir, "blocks", "tempt"), Quarantine: filepath.Join(p.dir, "blocks", "quarantine"),
 		},
 		How: adopt.CopyBlobs, Directory: p.directory, Rotation: rotation, Endpoint: "https://pds.adopt.test",
-		Now: func() time.Time { return world.MadeAt },
+		Now:     func() time.Time { return world.MadeAt },
+		Confirm: func([]syntax.DID) bool { return true },
 	}
 	return p
 }
@@ -326,6 +327,23 @@ func TestPlanDirectory(t *testing.T) {
 	p = newPlan(t, referencetest.Stopped)
 	p.Directory = nil
 	if _, found := p.run(t); !slices.Equal(found, []string{"identities-not-asked"}) {
+		t.Errorf("without a directory: %q", found)
+	}
+}
+
+// Who does not say that it may be goes no further with DIDs that this server cannot change.
+func TestUnconfirmed(t *testing.T) {
+	p := newPlan(t, referencetest.Stopped)
+	for did := range p.directory.data {
+		p.directory.silent[did] = plc.ErrUnreachable
+	}
+	asked := 0
+	p.Confirm = func(unmanaged []syntax.DID) bool { asked = len(unmanaged); return false }
+	if _, found := p.run(t); !slices.Contains(found, "unmanaged*") || asked != 6 {
+		t.Errorf("after a no: %q, asked about %d", found, asked)
+	}
+	p.Directory, p.Confirm = nil, nil
+	if _, found := p.run(t); !slices.Equal(found, []string{"identities-not-asked", "identities-unknown*"}) {
 		t.Errorf("without a directory: %q", found)
 	}
 }
