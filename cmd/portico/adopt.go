@@ -66,6 +66,10 @@ of accounts and events, all signing keys, the settings. Remove it once all is we
 "portico serve" does not start there for the first time while the old server answers. If
 what answers is something else, remove FOLDER/adopted and start it again.
 
+While it may be that you go back ("portico export --reference"), the hashes of the old
+passwords are kept beside the new ones, and no account is deleted. Stop the server and run
+"portico adopt --finish --env-file FOLDER/` + adoptedEnv + `" once you stay.
+
 Ends with 1 when something grave was found, which has to be mended first, or waived by
 the option that is named.`,
 		Flags: []cli.Flag{
@@ -78,9 +82,14 @@ the option that is named.`,
 			&cli.BoolFlag{Name: "accept-unmanaged", Usage: "go on though the DIDs of some accounts lack this server's rotation key or the account's key"},
 			&cli.StringFlag{Name: "check-token", Usage: "verify `TOKEN`, a session token that an app has, with PDS_JWT_SECRET: a wrong secret signs everybody out"},
 			&cli.BoolFlag{Name: "offline", Usage: "ask nobody: neither the host name whether the old server runs, nor the PLC directory about the DIDs"},
+			&cli.BoolFlag{Name: "finish", Usage: "end the way back: delete what is kept of the old server's passwords and sessions for it, and let deletions go on"},
+			&cli.BoolFlag{Name: "yes", Usage: "finish without asking"},
 			envFile, jsonFlag(),
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
+			if c.Bool("finish") {
+				return finishAdoption(ctx, config(c), c, stdout, stderr)
+			}
 			if c.Args().Len() != 1 || c.Args().First() == "" {
 				return usage("adopt takes the data directory of the old server")
 			}
@@ -105,6 +114,53 @@ the option that is named.`,
 			return explained(err)
 		},
 	}
+}
+
+// finishAdoption ends the way back of the database that the settings name.
+func finishAdoption(ctx context.Context, config configuration, c *cli.Command, out, errs io.Writer) (err error) {
+	if c.Args().Present() {
+		return usage("adopt --finish takes no directory: the settings name the database, see --env-file")
+	}
+	s, err := config.read()
+	if err != nil {
+		return err
+	}
+	if file := s.databaseFile(); file != "" && !exists(file) {
+		return fmt.Errorf("%s does not exist: name the settings of the server with --env-file", file)
+	}
+	if !c.Bool("yes") && !confirmed(c.Root().Reader, errs, "There is no way back to the old server then that keeps its passwords and sessions. Go on? [y/N] ") {
+		return errors.New("not confirmed: --yes finishes without asking")
+	}
+	store, err := openData(ctx, config, s, slog.New(slog.DiscardHandler))
+	if errors.Is(err, db.ErrLocked) {
+		return fmt.Errorf("%w: stop the server for a moment", err)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	n, err := adopt.Finish(ctx, store)
+	if err != nil {
+		return fmt.Errorf("finish the adoption: %w", err)
+	}
+	con := &console{out: out}
+	if c.Bool("json") {
+		return con.printJSON(struct {
+			Deleted int64 `json:"deleted"`
+		}{n})
+	}
+	return con.say("The adoption is finished: %d old passwords and sessions were deleted. What the old server had is in %s still, with all signing keys: remove it.",
+		n, filepath.Join(s.DataDirectory, beforeName))
+}
+
+// confirmed asks who sits at a terminal.
+func confirmed(in io.Reader, out io.Writer, question string) bool {
+	if !isTerminal(in) {
+		return false
+	}
+	fmt.Fprint(out, question)
+	answer, _ := bufio.NewReader(in).ReadString('\n')
+	return strings.EqualFold(strings.TrimSpace(answer), "y")
 }
 
 // explained is err with what to do about it.
@@ -370,9 +426,7 @@ func (a *adopter) confirm(unmanaged []syntax.DID) bool {
 	for _, did := range unmanaged {
 		fmt.Fprintln(a.errs, "  "+did)
 	}
-	fmt.Fprintf(a.errs, "%d accounts have DIDs that lack this server's rotation key or the account's key: this server cannot change them. Go on? [y/N] ", len(unmanaged))
-	answer, _ := bufio.NewReader(a.in).ReadString('\n')
-	return strings.EqualFold(strings.TrimSpace(answer), "y")
+	return confirmed(a.in, a.errs, fmt.Sprintf("%d accounts have DIDs that lack this server's rotation key or the account's key: this server cannot change them. Go on? [y/N] ", len(unmanaged)))
 }
 
 // dryRun says what an adoption would do.

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"portico/cmd/portico/launch"
+	"portico/db"
+	"portico/impl/identity/directory"
+	"portico/impl/reference/adopt"
+	"portico/impl/reference/referencetest"
+)
+
+// surround gives the server of the tests a PLC directory and what else it asks, and returns
+// the settings by which it does.
+func surround(t *testing.T, w *referencetest.World) (environ []string) {
+	t.Helper()
+	store, err := db.Open(t.Context(), db.Config{Dir: t.TempDir(), Synchronous: "OFF", Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	plc := httptest.NewServer(directory.New(plcStore{store}, time.Now, "test", slog.New(slog.DiscardHandler)))
+	t.Cleanup(plc.Close)
+	w.Surround(t, plc.URL)
+	port, err := launch.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{
+		"PDS_DID_PLC_URL=" + plc.URL, "PDS_DISABLE_SSRF_PROTECTION=true", "PDS_REPO_BACKFILL_LIMIT_MS=315360000000", "PDS_CRAWLERS=",
+		fmt.Sprintf("PDS_PORT=%d", port), "PORTICO_BIND=127.0.0.1", "PORTICO_LOG_LEVEL=error",
+	}
+}
+
+// serveAdopted starts a server with the settings that an adoption has written.
+func serveAdopted(t *testing.T, folder string) (url string) {
+	t.Helper()
+	c := configuration{EnvFile: filepath.Join(folder, adoptedEnv), Rand: rand.Reader, Now: time.Now}
+	s, err := c.read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	out := &starting{ready: make(chan struct{})}
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, c, s, out) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	select {
+	case <-out.ready:
+	case err := <-ended:
+		ended <- nil
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("http://127.0.0.1:%d", s.Port)
+}
+
+// Whoever had an account there has it here, and nothing there has changed.
+func TestAdopt(t *testing.T) {
+	pds, into := referencetest.Unpack(t, referencetest.Stopped), filepath.Join(t.TempDir(), "new")
+	w := referencetest.Read(t, referencetest.Stopped)
+	before := contents(t, pds)
+	environ := surround(t, w)
+	out, errs, err := portico(t, environ, "adopt", pds, "--into", into, "--accept-unmanaged", "--check-token", liveToken(t))
+	if err != nil || !strings.Contains(out, "portico serve --env-file "+into+"/portico.env") {
+		t.Fatalf("%v\n%s%s", err, out, errs)
+	}
+	if diff := cmp.Diff(before, contents(t, pds)); diff != "" {
+		t.Errorf("the old directory changed: %s", diff)
+	}
+	for _, name := range []string{scratchName, "adopting", databaseName + ".adopting"} {
+		if exists(filepath.Join(into, name)) {
+			t.Errorf("%s is left", name)
+		}
+	}
+	for _, name := range []string{adopt.ReportName, beforeName, secretsName, databaseName, "adopted"} {
+		if !exists(filepath.Join(into, name)) {
+			t.Errorf("%s is not there", name)
+		}
+	}
+	again, _, err := portico(t, environ, "adopt", pds, "--into", into)
+	if err != nil || again != out {
+		t.Errorf("a second time: %v\n%s", err, again)
+	}
+	url := serveAdopted(t, into)
+	if exists(filepath.Join(into, "adopted")) {
+		t.Error("the first start is not remembered")
+	}
+	(&referencetest.Check{World: w, URL: url, Now: time.Now()}).Run(t)
+}
+
+// Finishing deletes what is kept for the way back, once.
+func TestAdoptFinish(t *testing.T) {
+	pds, into := referencetest.Unpack(t, referencetest.Stopped), filepath.Join(t.TempDir(), "new")
+	environ := surround(t, referencetest.Read(t, referencetest.Stopped))
+	if out, errs, err := portico(t, environ, "adopt", pds, "--into", into, "--accept-unmanaged"); err != nil {
+		t.Fatalf("%v\n%s%s", err, out, errs)
+	}
+	finish := []string{"adopt", "--finish", "--env-file", filepath.Join(into, adoptedEnv)}
+	if _, _, err := portico(t, nil, finish...); err == nil || !strings.Contains(err.Error(), "not confirmed") {
+		t.Errorf("without a yes: %v", err)
+	}
+	finish = append(finish, "--yes", "--json")
+	// 11 passwords, 5 app passwords and 22 sessions; two of those that were used are over.
+	out, _, err := portico(t, nil, finish...)
+	var answer struct{ Deleted int }
+	if err != nil || json.Unmarshal([]byte(out), &answer) != nil || answer.Deleted < 11+5+20 {
+		t.Errorf("%v: %s", err, out)
+	}
+	if _, _, err := portico(t, nil, finish...); err == nil || !strings.Contains(err.Error(), "no adoption is under way") {
+		t.Errorf("a second time: %v", err)
+	}
+}
+
+// What a crash has left is named, and adopted only when it is said what becomes of it.
+func TestAdoptAfterACrash(t *testing.T) {
+	pds, into := referencetest.Unpack(t, referencetest.Crashed), filepath.Join(t.TempDir(), "new")
+	w := referencetest.Read(t, referencetest.Crashed)
+	environ := surround(t, w)
+	before := contents(t, pds)
+	for _, args := range [][]string{{"--dry-run"}, nil} {
+		out, _, err := portico(t, environ, append([]string{"adopt", pds, "--into", into, "--accept-unmanaged"}, args...)...)
+		if err == nil || exitStatus(err) != 1 || !strings.Contains(out, "store-missing did:plc:pdjqvg4tyf7ffkhnswvn3t5z") {
+			t.Errorf("%q: %v\n%s", args, err, out)
+		}
+		if exists(filepath.Join(into, databaseName)) || args != nil && exists(into) {
+			t.Errorf("%q: something was adopted", args)
+		}
+	}
+	out, errs, err := portico(t, environ, "adopt", pds, "--into", into, "--accept-unmanaged", "--skip-broken")
+	if err != nil {
+		t.Fatalf("%v\n%s%s", err, out, errs)
+	}
+	if diff := cmp.Diff(before, contents(t, pds)); diff != "" {
+		t.Errorf("the old directory changed: %s", diff)
+	}
+	(&referencetest.Check{World: w, URL: serveAdopted(t, into), Now: time.Now()}).Run(t)
+}
