@@ -128,6 +128,7 @@ These are the settings: environment variables, or lines of the file that
 			accountCommand(o, envFile),
 			inviteCommand(o, envFile),
 			domainCommand(o, envFile),
+			keysCommand(o, envFile),
 			repoCommand(o, envFile),
 			blobCommand(o, envFile),
 			logCommand(o, envFile),

@@ -11,6 +11,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
+	"portico/impl/account/move"
 	"portico/impl/identity/host"
 )
 
@@ -27,6 +28,7 @@ type origins struct {
 type origin struct {
 	name    string // of the value of db.Meta that has a line for each
 	now     string
+	also    string // another that is meant to be there, "" for none
 	meaning string
 }
 
@@ -36,10 +38,19 @@ func newOrigins(s *settings, store *db.DB, log *slog.Logger) (*origins, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rotation key: %w", err)
 	}
+	also := ""
+	if s.OldRotationKey != nil {
+		old, err := s.OldRotationKey.PublicKey()
+		if err != nil {
+			return nil, fmt.Errorf("old rotation key: %w", err)
+		}
+		also = old.DIDKey()
+	}
 	return &origins{store: store, log: log, parts: []origin{
-		{"rotation key", public.DIDKey(), "the DIDs of accounts from before name the old key, and this server cannot change " +
-			"them without it. If that is not meant, set PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX back"},
-		{host.PublicURLs, s.PublicURL.String(), "the DIDs of accounts from before name the old one as their server. " +
+		{move.RotationKeys, public.DIDKey(), also, "the DIDs of accounts from before name the old key, and this server cannot change " +
+			"them without it. If that is not meant, set PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX back; if it is, put the old " +
+			"one into PORTICO_PLC_ROTATION_KEY_OLD, and see portico keys rotate-plc"},
+		{host.PublicURLs, s.PublicURL.String(), "", "the DIDs of accounts from before name the old one as their server. " +
 			"If that is not meant, set PDS_HOSTNAME back (PDS_PORT on a development server)"},
 	}}, nil
 }
@@ -71,6 +82,7 @@ func (o *origins) warn(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("compare %s with that of earlier starts: %w", part.name, err)
 		}
+		before = slices.DeleteFunc(before, func(line string) bool { return line == part.also })
 		if len(before) > 0 && !o.told(ctx, part) {
 			o.log.WarnContext(ctx, "the "+part.name+" was another one at earlier starts: "+part.meaning,
 				"before", strings.Join(before, " "), "now", part.now)

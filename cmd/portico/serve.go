@@ -21,6 +21,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/labstack/echo/v4"
 
 	"portico/api/xrpc"
@@ -28,6 +29,7 @@ import (
 	"portico/impl/account"
 	"portico/impl/account/auth"
 	"portico/impl/account/invite"
+	"portico/impl/account/move"
 	"portico/impl/account/password"
 	"portico/impl/account/serviceauth"
 	"portico/impl/account/session"
@@ -367,6 +369,7 @@ type parts struct {
 	letters  *outbox.Outbox
 	guesses  *account.Guesses
 	deletes  *account.Deletions
+	moves    *move.Moves
 	blobs    *rows.Blobs
 	store    *db.DB
 	health   *health
@@ -409,6 +412,9 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		DB: store, Blobs: blobs, Sessions: sessions, Keys: keys, Budgets: budgets,
 		Rotation: s.RotationKey, Recovery: s.RecoveryDIDKey, Endpoint: s.PublicURL.String(), Hosts: hosts, Holder: holder,
 		Lease: s.SignupLease, CleanupDelays: s.SignupCleanupAfter, Now: time.Now, Rand: rand.Reader, Log: log,
+	}
+	if s.OldRotationKey != nil {
+		accounts.OldRotation = s.OldRotationKey
 	}
 	accounts.Directory = &plc.Client{URL: directoryURL, Hold: accounts.MayPublish, Deadline: account.Patience(s.SignupLease)}
 	plcs := &plc.Client{URL: directoryURL, Hold: accounts.MayPublish}
@@ -483,6 +489,14 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		Passwords: passwords, PasswordMinLength: s.PasswordMinLength,
 	}
 
+	retry := cmp.Or(s.SignupRetry, time.Minute)
+	operators.Moves = &move.Moves{
+		DB: store, Accounts: accounts, Directory: &plc.Client{URL: directoryURL}, Now: time.Now, Log: log,
+		Kinds:   map[string]move.Kind{move.Key: &move.KeyMove{Accounts: accounts, Now: time.Now}},
+		Refresh: func(ctx context.Context, did syntax.DID) { _, _ = documents.Resolve(ctx, did, true) },
+		Rate:    float64(s.PLCRate), Slice: retry,
+	}
+
 	hose := firehose.New(firehose.Stored(store), log, firehose.Options{})
 	nodes := tree.NewCache(nodeCache)
 	repositories := &repo.Service{
@@ -544,8 +558,8 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		echo: e, methods: methods, accounts: accounts, dids: ownDIDs, letters: letters,
 		guesses: &account.Guesses{DB: store, Outbox: letters, Brand: s.brand(), Now: time.Now},
 		deletes: &account.Deletions{Accounts: accounts, DIDs: dids, Outbox: letters, Brand: s.brand(), Min: s.DeleteAfterMin},
-		blobs:   blobs,
-		store:   store, health: health, log: log, retry: cmp.Or(s.SignupRetry, time.Minute), auditKeep: s.AuditKeep,
+		blobs:   blobs, moves: operators.Moves,
+		store: store, health: health, log: log, retry: retry, auditKeep: s.AuditKeep,
 		hose: hose, eventKeep: s.BackfillLimit,
 		names:    hosts,
 		crawlers: &syncmethods.Crawlers{Hosts: crawlers, Hostname: s.PublicURL.Host, HTTP: crawlerClient, Now: time.Now, Log: log},
@@ -610,6 +624,7 @@ func (p *parts) runJobs(ctx context.Context) {
 		job.Job{Name: "changes of handles", Every: p.retry, Run: func(ctx context.Context) error {
 			return p.dids.Resume(ctx, false)
 		}},
+		job.Job{Name: "move of all DIDs", Every: p.retry, Run: p.moves.Run},
 		job.Job{Name: "clean-up", Every: p.retry, Run: p.accounts.CleanUp},
 		job.Job{Name: "guesses", Every: p.retry, Run: p.guesses.Run},
 		job.Job{Name: "changed origin", Every: time.Hour, Run: func(ctx context.Context) error {

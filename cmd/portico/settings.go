@@ -97,12 +97,14 @@ type settings struct {
 	AcceptWeakJWTSecret bool
 	AdminPassword       secret
 	RotationKey         *atcrypto.PrivateKeyK256
-	KeyEncryptionKey    []byte   // 32 bytes
-	OldKeyEncryptionKey [][]byte // 32 bytes each; what they sealed is still opened
+	OldRotationKey      *atcrypto.PrivateKeyK256 // nil: none
+	KeyEncryptionKey    []byte                   // 32 bytes
+	OldKeyEncryptionKey [][]byte                 // 32 bytes each; what they sealed is still opened
 
 	// Identity.
 	PLCURL            *url.URL // nil: the embedded directory
 	PLCPort           int      // of the embedded directory; 0: any free one
+	PLCRate           int      // DIDs a second in a move of all
 	RecoveryDIDKey    string   // did:key; empty: none
 	HandleDomains     []string // each begins with a dot
 	BackupNameservers []string // host:port
@@ -345,6 +347,16 @@ var settingsTable = []settingGroup{
 		{name: "PORTICO_ACCEPT_WEAK_JWT_SECRET", kind: kindBoolean, def: "false", about: "Start with a `PDS_JWT_SECRET` that is short or easy to guess, as a server that was adopted with one does so that its sessions go on. Who guesses it can log in as anybody", store: setBoolean(func(s *settings) *bool { return &s.AcceptWeakJWTSecret })},
 		{name: "PDS_ADMIN_PASSWORD", kind: kindText, shown: "**required**", secret: true, worldly: true, fromFile: fileDevelopment, about: "Password of the admin methods, at least 12 characters", store: setSecret(func(s *settings) *secret { return &s.AdminPassword })},
 		{name: "PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX", kind: kindText, shown: "**required**", secret: true, worldly: true, fromFile: fileDevelopment, about: "Key that signs the DID operations of new accounts: 32 bytes in hex. Who loses it can no longer change those DIDs", store: storeRotationKey},
+		{name: "PORTICO_PLC_ROTATION_KEY_OLD", kind: kindText, secret: true, about: "Rotation key from before, until no DID needs it: see `portico keys rotate-plc`", store: func(s *settings, v string) error {
+			raw, err := key32(v)
+			if err != nil {
+				return err
+			}
+			if s.OldRotationKey, err = atcrypto.ParsePrivateBytesK256(raw); err != nil {
+				return errors.New("is not a secp256k1 key")
+			}
+			return nil
+		}},
 		{name: "PORTICO_KEY_ENCRYPTION_KEY", kind: kindText, shown: "**required** with Postgres, otherwise made at the first start", secret: true, fromFile: fileSQLite, about: "Key that encrypts what must not lie open in the database, signing keys above all: 32 bytes in hex", store: func(s *settings, v string) (err error) {
 			s.KeyEncryptionKey, err = key32(v)
 			return err
@@ -368,6 +380,7 @@ var settingsTable = []settingGroup{
 			s.PLCURL, err = parseURL(v, "http", "https")
 			return err
 		}},
+		{name: "PORTICO_PLC_RATE", kind: kindInteger, def: "2", about: "While the DIDs of all accounts get another rotation key or host name, so many of them a second are looked at in the PLC directory, with up to three requests each", store: setInteger(func(s *settings) *int { return &s.PLCRate }, 1, 1000)},
 		{name: "PORTICO_PLC_PORT", kind: kindInteger, def: "2582", about: "Port of the embedded PLC directory on loopback; 0: any free one", store: setInteger(func(s *settings) *int { return &s.PLCPort }, 0, 65535)},
 		{name: "PDS_RECOVERY_DID_KEY", kind: kindText, about: "Another rotation key of new DIDs, above the server's: a `did:key`", store: setText(func(s *settings) *string { return &s.RecoveryDIDKey }, func(v string) error {
 			if _, err := atcrypto.ParsePublicDIDKey(v); err != nil {
@@ -982,6 +995,9 @@ func (s *settings) check(given func(name string) string) []problem {
 		if v := given(name); len(v) == 64 && distinct(v) < 5 {
 			add(name, "is not random; `openssl rand -hex 32` makes a good one")
 		}
+	}
+	if v := given("PORTICO_PLC_ROTATION_KEY_OLD"); v != "" && v == given("PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX") {
+		add("PORTICO_PLC_ROTATION_KEY_OLD", "must differ from PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX")
 	}
 	if v := given("PORTICO_KEY_ENCRYPTION_KEY"); v != "" && v == given("PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX") {
 		add("PORTICO_KEY_ENCRYPTION_KEY", "must differ from PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX")

@@ -102,6 +102,6 @@ func (s *Server) post(did syntax.DID, next func(plc.Operation) (plc.Operation, e
 	s.Check(err)
 	op, err := next(last)
 	s.Check(err)
-	s.Check(op.Sign(s.Rotation))
+	s.Check(s.Server.Accounts.Sign(op, last))
 	s.Check(s.PLC.Submit(s.Context(), did, op))
 }

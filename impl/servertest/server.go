@@ -42,6 +42,7 @@ import (
 	"portico/db/dbtest"
 	"portico/impl/account"
 	"portico/impl/account/auth"
+	"portico/impl/account/move"
 	"portico/impl/account/password"
 	"portico/impl/account/serviceauth"
 	"portico/impl/account/session"
@@ -114,6 +115,7 @@ type Server struct {
 	Sync     *syncmethods.Service
 	Blobs    *rows.Blobs
 	Temp     *temp.Service
+	Moves    *move.Moves
 
 	Proxy      *proxy.Proxy
 	Bsky       *bsky.Service
@@ -233,6 +235,11 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		DB: s.DB, Blobs: s.Blobs, Accounts: accounts, Handles: rules, Budgets: s.Budgets, Identities: identities, Credentials: s.Admin.Credentials, Domains: s.Domains, DIDs: dids, Passwords: passwords,
 		PasswordMinLength: o.Config.PasswordMinLength,
 	}
+	s.Moves = &move.Moves{
+		DB: s.DB, Accounts: accounts, Directory: client, Now: s.Now, Log: log,
+		Kinds: map[string]move.Kind{move.Key: &move.KeyMove{Accounts: accounts, Now: s.Now}},
+	}
+	s.Operator.Moves = s.Moves
 	s.Sync = &syncmethods.Service{
 		DB: s.DB, Blobs: s.Blobs, Firehose: firehose.New(firehose.Stored(s.DB), log, firehose.Options{}), Hostname: o.Config.Hostname, Now: s.Now,
 		Exports: export.New(s.DB, t.TempDir(), export.Bounds{}),
@@ -291,6 +298,23 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	t.Cleanup(h.Close)
 	s.URL = h.URL
 	return s
+}
+
+// Rotate has the server start anew with another rotation key, beside the one that it had.
+func (s *Server) Rotate() {
+	s.Helper()
+	was := s.Server.Accounts
+	s.Rotation = Must(keyring.NewKey(rand.Reader))
+	now := &account.Accounts{
+		DB: was.DB, Blobs: was.Blobs, Directory: was.Directory, Sessions: was.Sessions, Keys: was.Keys, Budgets: was.Budgets,
+		Rotation: s.Rotation, OldRotation: was.Rotation, Recovery: was.Recovery, Endpoint: was.Endpoint, Holder: was.Holder,
+		Lease: was.Lease, CleanupDelays: was.CleanupDelays, Now: was.Now, Rand: was.Rand, Log: was.Log,
+	}
+	s.Server.Accounts, s.Server.DIDs.Accounts = now, now
+	s.Identity.Accounts, s.Identity.Identities.Accounts = now, now
+	s.Admin.Accounts, s.Operator.Accounts, s.Repo.Accounts = now, now, now
+	s.Moves.Accounts = now
+	s.Moves.Kinds[move.Key] = &move.KeyMove{Accounts: now, Now: s.Now}
 }
 
 // stream streams events until the test ends.

@@ -163,6 +163,114 @@ var logEntry = xrpc.Object(
 // Schema is what the lexicon says about LogEntry.
 func (*LogEntry) Schema() *xrpc.Schema { return logEntry }
 
+// Values of Move.Kind known to the lexicon. Others may occur.
+const (
+	MoveKindKey  = "key"
+	MoveKindHost = "host"
+)
+
+// Values of Move.Phase known to the lexicon. Others may occur.
+const (
+	MovePhaseMoving    = "moving"
+	MovePhaseMoved     = "moved"
+	MovePhaseFinishing = "finishing"
+	MovePhaseFinished  = "finished"
+	MovePhaseUndoing   = "undoing"
+	MovePhaseUndone    = "undone"
+)
+
+// Move is alt.portico.operator.defs#move.
+//
+// A move of the DIDs of all accounts to another rotation key of the server, or
+// to another host name.
+type Move struct {
+	Kind string `json:"kind"`
+	// A did:key, or a host name.
+	From string `json:"from"`
+	// A did:key, or a host name.
+	To string `json:"to"`
+	// How far it is: DIDs get what is new, all have it or were left, they lose
+	// what is old, it is over; or they lose what is new, and it is over.
+	Phase   string          `json:"phase"`
+	BegunAt syntax.Datetime `json:"begunAt"`
+	// When it entered the phase.
+	PhaseAt syntax.Datetime `json:"phaseAt"`
+	// When DIDs were last changed.
+	LastAt *syntax.Datetime `json:"lastAt,omitzero"`
+	// When the server became the new host name.
+	SwitchedAt *syntax.Datetime `json:"switchedAt,omitzero"`
+	// When it can be finished at the earliest, once that is known.
+	FinishableAt *syntax.Datetime `json:"finishableAt,omitzero"`
+	// DIDs that are to be looked at in this phase.
+	Waiting int64 `json:"waiting"`
+	// DIDs that say what they are to say in this phase, as far as they have
+	// room for it.
+	Done int64 `json:"done"`
+	// DIDs that are not changed.
+	Left int64 `json:"left"`
+}
+
+var move = xrpc.Object(
+	xrpc.Required("kind", xrpc.String()),
+	xrpc.Required("from", xrpc.String()),
+	xrpc.Required("to", xrpc.String()),
+	xrpc.Required("phase", xrpc.String()),
+	xrpc.Required("begunAt", xrpc.String(xrpc.FormatDatetime)),
+	xrpc.Required("phaseAt", xrpc.String(xrpc.FormatDatetime)),
+	xrpc.Optional("lastAt", xrpc.String(xrpc.FormatDatetime)),
+	xrpc.Optional("switchedAt", xrpc.String(xrpc.FormatDatetime)),
+	xrpc.Optional("finishableAt", xrpc.String(xrpc.FormatDatetime)),
+	xrpc.Required("waiting", xrpc.Integer()),
+	xrpc.Required("done", xrpc.Integer()),
+	xrpc.Required("left", xrpc.Integer()),
+)
+
+// Schema is what the lexicon says about Move.
+func (*Move) Schema() *xrpc.Schema { return move }
+
+// Values of MovedDID.State known to the lexicon. Others may occur.
+const (
+	MovedDIDStateWaiting = "waiting"
+	MovedDIDStateDone    = "done"
+	MovedDIDStateLeft    = "left"
+)
+
+// Values of MovedDID.Reason known to the lexicon. Others may occur.
+const (
+	MovedDIDReasonDIDWeb     = "did_web"
+	MovedDIDReasonNotFound   = "not_found"
+	MovedDIDReasonTombstoned = "tombstoned"
+	MovedDIDReasonElsewhere  = "elsewhere"
+	MovedDIDReasonNoKey      = "no_key"
+)
+
+// MovedDID is alt.portico.operator.defs#movedDid.
+//
+// A DID in a move of all.
+type MovedDID struct {
+	DID      syntax.DID `json:"did"`
+	State    string     `json:"state"`
+	Attempts int64      `json:"attempts"`
+	// When one that waits is looked at next.
+	NextAt *syntax.Datetime `json:"nextAt,omitzero"`
+	// Why it was left: it is a did:web, the directory does not know it, it has
+	// ended, it names another server, or none of its rotation keys is the
+	// server's; or "refused: " and the words of the directory. Of one that
+	// waits, why the last attempt came to nothing.
+	Reason *string `json:"reason,omitzero"`
+}
+
+var movedDID = xrpc.Object(
+	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
+	xrpc.Required("state", xrpc.String()),
+	xrpc.Required("attempts", xrpc.Integer()),
+	xrpc.Optional("nextAt", xrpc.String(xrpc.FormatDatetime)),
+	xrpc.Optional("reason", xrpc.String()),
+)
+
+// Schema is what the lexicon says about MovedDID.
+func (*MovedDID) Schema() *xrpc.Schema { return movedDID }
+
 // Values of Finding.Name known to the lexicon. Others may occur.
 const (
 	FindingNameCreationUnfinished    = "creation_unfinished"

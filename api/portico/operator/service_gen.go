@@ -56,6 +56,11 @@ type Service interface {
 	// List what was done and by whom, the newest first. That an operator
 	// deleted an account is still told of it.
 	GetLog(ctx context.Context, params *GetLogParams) (*GetLogOutput, error)
+	// GetMove is the query alt.portico.operator.getMove.
+	//
+	// Say how far the move of all DIDs is that is under way, or how the last
+	// one ended, and list the DIDs that were left as they are, in their order.
+	GetMove(ctx context.Context, params *GetMoveParams) (*GetMoveOutput, error)
 	// GetRepo is the query alt.portico.operator.getRepo.
 	//
 	// Say where the repository of an account stands, whatever the state of
@@ -134,6 +139,22 @@ type Service interface {
 	// Declared errors: [ErrResetPasswordAccountNotFound],
 	// [ErrResetPasswordInvalidPassword].
 	ResetPassword(ctx context.Context, in *ResetPasswordInput) error
+	// StartMove is the procedure alt.portico.operator.startMove.
+	//
+	// Begin to change the DIDs of all accounts in the background: to the
+	// rotation key that the server was started with, or to another host name.
+	// There is one move at a time.
+	//
+	// Declared errors: [ErrStartMoveMoveRefused].
+	StartMove(ctx context.Context, in *StartMoveInput) (*StartMoveOutput, error)
+	// UpdateMove is the procedure alt.portico.operator.updateMove.
+	//
+	// Have the move that is under way go on otherwise: undo it, have the server
+	// be the new host name, look again at the DIDs that were left, or finish
+	// it, which takes what is old out of the DIDs and cannot be undone.
+	//
+	// Declared errors: [ErrUpdateMoveMoveRefused].
+	UpdateMove(ctx context.Context, in *UpdateMoveInput) (*UpdateMoveOutput, error)
 	// VerifyRepo is the query alt.portico.operator.verifyRepo.
 	//
 	// Go through the whole repository of an account: its commit and signature,
@@ -153,6 +174,7 @@ type Policy interface {
 	GetAccount() xrpc.Policy[GetAccountParams]
 	GetBudgets() xrpc.Policy[GetBudgetsParams]
 	GetLog() xrpc.Policy[GetLogParams]
+	GetMove() xrpc.Policy[GetMoveParams]
 	GetRepo() xrpc.Policy[GetRepoParams]
 	ImportRepo() xrpc.Policy[xrpc.Args[ImportRepoParams, xrpc.Body]]
 	InspectAccount() xrpc.Policy[InspectAccountParams]
@@ -163,6 +185,8 @@ type Policy interface {
 	RemoveDomain() xrpc.Policy[RemoveDomainInput]
 	RepairAccount() xrpc.Policy[RepairAccountInput]
 	ResetPassword() xrpc.Policy[ResetPasswordInput]
+	StartMove() xrpc.Policy[StartMoveInput]
+	UpdateMove() xrpc.Policy[UpdateMoveInput]
 	VerifyRepo() xrpc.Policy[VerifyRepoParams]
 }
 
@@ -176,6 +200,7 @@ func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
 	r.GET("/xrpc/alt.portico.operator.getAccount", xrpc.Handle(&getAccount, p.GetAccount(), svc.GetAccount))
 	r.GET("/xrpc/alt.portico.operator.getBudgets", xrpc.Handle(&getBudgets, p.GetBudgets(), svc.GetBudgets))
 	r.GET("/xrpc/alt.portico.operator.getLog", xrpc.Handle(&getLog, p.GetLog(), svc.GetLog))
+	r.GET("/xrpc/alt.portico.operator.getMove", xrpc.Handle(&getMove, p.GetMove(), svc.GetMove))
 	r.GET("/xrpc/alt.portico.operator.getRepo", xrpc.Handle(&getRepo, p.GetRepo(), svc.GetRepo))
 	r.POST("/xrpc/alt.portico.operator.importRepo", xrpc.Handle(&importRepo, p.ImportRepo(), xrpc.WithParamsWithoutOutput(svc.ImportRepo)))
 	r.GET("/xrpc/alt.portico.operator.inspectAccount", xrpc.Handle(&inspectAccount, p.InspectAccount(), svc.InspectAccount))
@@ -186,6 +211,8 @@ func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
 	r.POST("/xrpc/alt.portico.operator.removeDomain", xrpc.Handle(&removeDomain, p.RemoveDomain(), xrpc.WithoutOutput(svc.RemoveDomain)))
 	r.POST("/xrpc/alt.portico.operator.repairAccount", xrpc.Handle(&repairAccount, p.RepairAccount(), svc.RepairAccount))
 	r.POST("/xrpc/alt.portico.operator.resetPassword", xrpc.Handle(&resetPassword, p.ResetPassword(), xrpc.WithoutOutput(svc.ResetPassword)))
+	r.POST("/xrpc/alt.portico.operator.startMove", xrpc.Handle(&startMove, p.StartMove(), svc.StartMove))
+	r.POST("/xrpc/alt.portico.operator.updateMove", xrpc.Handle(&updateMove, p.UpdateMove(), svc.UpdateMove))
 	r.GET("/xrpc/alt.portico.operator.verifyRepo", xrpc.Handle(&verifyRepo, p.VerifyRepo(), svc.VerifyRepo))
 	return r.Err()
 }
@@ -225,6 +252,11 @@ func (c *Client) GetBudgets(ctx context.Context, params *GetBudgetsParams) (*Get
 // GetLog calls alt.portico.operator.getLog.
 func (c *Client) GetLog(ctx context.Context, params *GetLogParams) (*GetLogOutput, error) {
 	return xrpc.Do[GetLogParams, GetLogOutput](ctx, &c.Client, &getLog, params)
+}
+
+// GetMove calls alt.portico.operator.getMove.
+func (c *Client) GetMove(ctx context.Context, params *GetMoveParams) (*GetMoveOutput, error) {
+	return xrpc.Do[GetMoveParams, GetMoveOutput](ctx, &c.Client, &getMove, params)
 }
 
 // GetRepo calls alt.portico.operator.getRepo.
@@ -278,6 +310,16 @@ func (c *Client) RepairAccount(ctx context.Context, in *RepairAccountInput) (*Re
 func (c *Client) ResetPassword(ctx context.Context, in *ResetPasswordInput) error {
 	_, err := xrpc.Do[ResetPasswordInput, xrpc.None](ctx, &c.Client, &resetPassword, in)
 	return err
+}
+
+// StartMove calls alt.portico.operator.startMove.
+func (c *Client) StartMove(ctx context.Context, in *StartMoveInput) (*StartMoveOutput, error) {
+	return xrpc.Do[StartMoveInput, StartMoveOutput](ctx, &c.Client, &startMove, in)
+}
+
+// UpdateMove calls alt.portico.operator.updateMove.
+func (c *Client) UpdateMove(ctx context.Context, in *UpdateMoveInput) (*UpdateMoveOutput, error) {
+	return xrpc.Do[UpdateMoveInput, UpdateMoveOutput](ctx, &c.Client, &updateMove, in)
 }
 
 // VerifyRepo calls alt.portico.operator.verifyRepo.

@@ -33,6 +33,9 @@ func (p Policy) GetLog() xrpc.Policy[api.GetLogParams] {
 func (p Policy) GetRepo() xrpc.Policy[api.GetRepoParams] {
 	return admin[api.GetRepoParams](p)
 }
+func (p Policy) GetMove() xrpc.Policy[api.GetMoveParams] {
+	return admin[api.GetMoveParams](p)
+}
 func (p Policy) ImportRepo() xrpc.Policy[xrpc.Args[api.ImportRepoParams, xrpc.Body]] {
 	policy := admin[xrpc.Args[api.ImportRepoParams, xrpc.Body]](p)
 	policy.MaxBody = anySize
@@ -61,6 +64,12 @@ func (p Policy) RepairAccount() xrpc.Policy[api.RepairAccountInput] {
 }
 func (p Policy) ResetPassword() xrpc.Policy[api.ResetPasswordInput] {
 	return admin[api.ResetPasswordInput](p)
+}
+func (p Policy) StartMove() xrpc.Policy[api.StartMoveInput] {
+	return admin[api.StartMoveInput](p)
+}
+func (p Policy) UpdateMove() xrpc.Policy[api.UpdateMoveInput] {
+	return admin[api.UpdateMoveInput](p)
 }
 func (p Policy) VerifyRepo() xrpc.Policy[api.VerifyRepoParams] {
 	return admin[api.VerifyRepoParams](p)

@@ -9,6 +9,7 @@ import (
 	api "portico/api/portico/operator"
 	"portico/db"
 	"portico/impl/account"
+	"portico/impl/account/move"
 	"portico/impl/account/password"
 	"portico/impl/blob/rows"
 	"portico/impl/budget"
@@ -30,6 +31,7 @@ type Service struct {
 	DIDs        *account.Verifier
 	Passwords   *password.Hasher
 	Imports     *importer.Importer
+	Moves       *move.Moves
 	// PasswordMinLength is in UTF-16 code units.
 	PasswordMinLength int
 }

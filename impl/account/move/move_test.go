@@ -1,0 +1,528 @@
+package move_test
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/google/go-cmp/cmp"
+
+	"portico/db"
+	"portico/impl/account"
+	"portico/impl/account/move"
+	"portico/impl/identity/plc"
+	"portico/impl/keyring"
+	"portico/impl/servertest"
+)
+
+const nsid = "alt.portico.operator."
+
+// A rotation is a server before and after it was given another rotation key.
+type rotation struct {
+	*servertest.Server
+	old, new string // did:keys
+}
+
+// rotate starts the server anew with another key beside the one that it had.
+func rotate(s *servertest.Server) *rotation {
+	r := &rotation{Server: s, old: servertest.DIDKey(s.Rotation)}
+	s.Rotate()
+	r.new = servertest.DIDKey(s.Rotation)
+	return r
+}
+
+func (r *rotation) begin() {
+	r.Helper()
+	r.Accepted(r.ask("startMove", fmt.Sprintf(`{"kind":"key","to":%q}`, account.KeyFingerprint(r.new))))
+}
+
+func (r *rotation) ask(method, body string) servertest.Answer {
+	r.Helper()
+	return r.Post(nsid+method, body, servertest.Admin)
+}
+
+// run lets the job run until nothing is due, minutes apart, and returns the phase then.
+func (r *rotation) run() move.Phase {
+	r.Helper()
+	for range 3 {
+		r.Check(r.Moves.Run(r.Context()))
+		r.Advance(time.Minute)
+	}
+	return r.phase()
+}
+
+func (r *rotation) phase() move.Phase {
+	r.Helper()
+	st := servertest.Must(r.Moves.State(r.Context()))
+	return st.Phase
+}
+
+// keys are the rotation keys of a DID, ours by their names.
+func (r *rotation) keys(did syntax.DID) []string {
+	r.Helper()
+	last := servertest.Must(r.PLC.Last(r.Context(), did))
+	d, ok := last.Data()
+	if !ok {
+		return []string{"tombstone"}
+	}
+	for i, key := range d.RotationKeys {
+		switch key {
+		case r.old:
+			d.RotationKeys[i] = "old"
+		case r.new:
+			d.RotationKeys[i] = "new"
+		default:
+			d.RotationKeys[i] = "foreign"
+		}
+	}
+	return d.RotationKeys
+}
+
+func (r *rotation) has(did syntax.DID, want ...string) {
+	r.Helper()
+	if diff := cmp.Diff(want, r.keys(did)); diff != "" {
+		r.Errorf("rotation keys of %s (-want +got):\n%s", did, diff)
+	}
+}
+
+// left are the DIDs that were left, and why.
+func (r *rotation) left() map[syntax.DID]string {
+	r.Helper()
+	reasons := map[syntax.DID]string{}
+	for _, row := range servertest.Must(r.DB.DIDMoves(r.Context(), db.DIDLeft, "", 100)) {
+		reasons[row.DID] = row.Reason
+	}
+	return reasons
+}
+
+func key(t testing.TB) string {
+	t.Helper()
+	return servertest.DIDKey(servertest.Must(keyring.NewKey(rand.Reader)))
+}
+
+// People in every state: each DID gets the key, or is left, and nothing else changes.
+func TestRotation(t *testing.T) {
+	servertest.Engines(t, func(t *testing.T, s *servertest.Server) {
+		alice, off, down := s.SignUp("alice"), s.SignUp("off"), s.SignUp("down")
+		s.Deactivate(off.DID)
+		s.TakeDown(down.DID)
+		own := servertest.Must(keyring.NewKey(rand.Reader))
+		strong, five, foreign, away, ended := s.SignUp("strong"), s.SignUp("five"), s.SignUp("foreign"), s.SignUp("away"), s.SignUp("ended")
+		s.ChangeDID(strong.DID, func(d *plc.Data) { d.RotationKeys = append([]string{key(t)}, d.RotationKeys...) })
+		s.ChangeDID(five.DID, func(d *plc.Data) {
+			d.RotationKeys = []string{key(t), d.RotationKeys[0], key(t), key(t), key(t)}
+		})
+		s.ChangeDID(foreign.DID, func(d *plc.Data) { d.RotationKeys = []string{servertest.DIDKey(own)} })
+		s.ChangeDID(away.DID, func(d *plc.Data) {
+			d.Services["atproto_pds"] = plc.Service{Type: plc.ServiceType, Endpoint: "https://elsewhere.example"}
+		})
+		s.Tombstone(ended.DID)
+		const web = "did:web:web.example"
+		creating := reserve(s, "creating.test")
+		s.Write(func(tx *db.Tx) error { return tx.ReserveAccount(s.Context(), reservation(s, web, "web.test")) })
+		s.Write(func(tx *db.Tx) error { return tx.FinishAccount(s.Context(), web, "gone") })
+
+		before := servertest.Must(s.PLC.Last(s.Context(), alice.DID))
+		r := rotate(s)
+		new := r.SignUp("new")
+		r.has(new.DID, "new", "old")
+		r.begin()
+		if phase := r.run(); phase != move.Moving {
+			t.Errorf("phase %s with an account under creation", phase)
+		}
+		s.Check(s.Server.Accounts.Resume(s.Context(), true))
+		if phase := r.run(); phase != move.Moved {
+			t.Errorf("phase %s, want moved", phase)
+		}
+		both := func() {
+			t.Helper()
+			for _, did := range []syntax.DID{alice.DID, off.DID, down.DID, new.DID, creating} {
+				r.has(did, "new", "old")
+			}
+			r.has(strong.DID, "foreign", "new", "old")
+			r.has(five.DID, "foreign", "old", "foreign", "foreign", "foreign")
+		}
+		both()
+		untouched := func() {
+			t.Helper()
+			r.has(foreign.DID, "foreign")
+			r.has(away.DID, "old")
+			r.has(ended.DID, "tombstone")
+			want := map[syntax.DID]string{
+				foreign.DID: move.LeftNoKey, away.DID: move.LeftElsewhere, ended.DID: move.LeftTombstoned, web: move.LeftWeb,
+			}
+			if diff := cmp.Diff(want, r.left()); diff != "" {
+				t.Errorf("left (-want +got):\n%s", diff)
+			}
+		}
+		untouched()
+		is := servertest.Must(s.PLC.Last(s.Context(), alice.DID))
+		x, _ := before.Data()
+		y, _ := is.Data()
+		x.RotationKeys, y.RotationKeys = nil, nil
+		if diff := cmp.Diff(x, y); diff != "" {
+			t.Errorf("more of the DID has changed than its keys:\n%s", diff)
+		}
+
+		// Finishing waits for 72 hours after the last change, and for a word about those left.
+		r.Refused(r.ask("updateMove", `{"action":"finish"}`), 400, "MoveRefused", "4 DIDs were left as they are: see which, and say that they are to stay so")
+		a := r.ask("updateMove", `{"action":"finish","acceptLeft":true}`)
+		if a.Status != 400 || !strings.Contains(string(a.Body), "72 hours after the last DID was changed") {
+			t.Errorf("finished at once: %d %s", a.Status, a.Body)
+		}
+		r.Advance(move.Hold - 5*time.Minute)
+		late := r.SignUp("late") // needs no change, and so does not put it off
+		if phase := r.run(); phase != move.Moved {
+			t.Errorf("phase %s, want moved", phase)
+		}
+		r.Advance(5 * time.Minute)
+		r.Accepted(r.ask("updateMove", `{"action":"finish","acceptLeft":true}`))
+		last := r.SignUp("last")
+		r.has(last.DID, "new")
+		if phase := r.run(); phase != move.Finished {
+			t.Errorf("phase %s, want finished", phase)
+		}
+		for _, did := range []syntax.DID{alice.DID, off.DID, down.DID, new.DID, creating, late.DID, last.DID} {
+			r.has(did, "new")
+		}
+		r.has(strong.DID, "foreign", "new")
+		r.has(five.DID, "foreign", "new", "foreign", "foreign", "foreign")
+		untouched()
+		r.Refused(r.ask("updateMove", `{"action":"undo"}`), 400, "MoveRefused", "there is nothing to undo: the move is finished")
+	})
+}
+
+// An undo half-way takes the new key out of those that have it, and changes no other.
+func TestUndo(t *testing.T) {
+	servertest.Engines(t, func(t *testing.T, s *servertest.Server) {
+		people := []servertest.User{s.SignUp("a"), s.SignUp("b"), s.SignUp("c"), s.SignUp("d")}
+		r := rotate(s)
+		r.begin()
+		var posts atomic.Int32
+		r.PLC.Spoil(func(w http.ResponseWriter, q *http.Request) bool {
+			if q.Method == http.MethodPost && posts.Add(1) > 2 {
+				return servertest.Says("", 503, "")(w, q)
+			}
+			return false
+		})
+		r.Check(r.Moves.Run(r.Context()))
+		r.PLC.Spoil(nil)
+		with := 0
+		for _, u := range people {
+			if slices.Contains(r.keys(u.DID), "new") {
+				with++
+			}
+		}
+		if with != 2 {
+			t.Fatalf("%d have the new key, want 2", with)
+		}
+		r.Accepted(r.ask("updateMove", `{"action":"undo"}`))
+		during := r.SignUp("during")
+		r.has(during.DID, "old")
+		r.Refused(r.ask("startMove", fmt.Sprintf(`{"kind":"key","to":%q}`, account.KeyFingerprint(r.new))), 400, "MoveRefused",
+			"a move to another key is under way: undoing")
+		if phase := r.run(); phase != move.Undone {
+			t.Errorf("phase %s, want undone", phase)
+		}
+		for _, u := range append(people, during) {
+			r.has(u.DID, "old")
+		}
+		// And once more, to the end.
+		r.begin()
+		if phase := r.run(); phase != move.Moved {
+			t.Errorf("phase %s, want moved", phase)
+		}
+		for _, u := range append(people, during) {
+			r.has(u.DID, "new", "old")
+		}
+	})
+}
+
+// Whatever the directory does, every DID has each change once in the end.
+func TestDirectoryFails(t *testing.T) {
+	lost := func(real string) servertest.Fault {
+		return func(w http.ResponseWriter, q *http.Request) bool {
+			if q.Method != http.MethodPost {
+				return false
+			}
+			forward(real, q)
+			return servertest.HangsUp(w, q)
+		}
+	}
+	for name, fault := range map[string]func(real string) servertest.Fault{
+		"answers are lost":   lost,
+		"500":                func(string) servertest.Fault { return servertest.Says("", 500, `{"message":"Internal Server Error"}`) },
+		"500 to operations":  func(string) servertest.Fault { return servertest.Says("POST", 500, "") },
+		"404 from elsewhere": func(string) servertest.Fault { return servertest.Says("", 404, "") },
+		"429": func(string) servertest.Fault {
+			return func(w http.ResponseWriter, q *http.Request) bool {
+				w.Header().Set("Retry-After", "600")
+				return servertest.Says("", 429, "")(w, q)
+			}
+		},
+		"too many operations": func(string) servertest.Fault {
+			return servertest.Says("POST", 400, `{"message":"To many operations within last hour (max 10)"}`)
+		},
+		"hangs up": func(string) servertest.Fault { return servertest.HangsUp },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := servertest.New(t)
+			var people []servertest.User
+			for n := range 8 {
+				people = append(people, s.SignUp(fmt.Sprintf("user%d", n)))
+			}
+			r := rotate(s)
+			r.begin()
+			r.PLC.Spoil(fault(r.PLC.URL))
+			r.run()
+			if left := r.left(); len(left) > 0 {
+				t.Errorf("left: %v", left)
+			}
+			r.PLC.Spoil(nil)
+			r.Advance(2 * time.Hour)
+			if phase := r.run(); phase != move.Moved {
+				t.Errorf("phase %s, want moved", phase)
+			}
+			for _, u := range people {
+				r.has(u.DID, "new", "old")
+				if log := servertest.Must(r.PLC.Audit(r.Context(), u.DID)); len(log) != 2 {
+					t.Errorf("%s has %d operations, want 2", u.Handle, len(log))
+				}
+			}
+		})
+	}
+}
+
+// forward sends a request on, and drops the answer.
+func forward(real string, q *http.Request) {
+	res, err := http.Post(real+q.URL.EscapedPath(), q.Header.Get("Content-Type"), q.Body)
+	if err == nil {
+		_, _ = io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+	}
+}
+
+// A directory that wants to be left alone is not asked until its time is over.
+func TestRetryAfter(t *testing.T) {
+	s := servertest.New(t)
+	for n := range 6 {
+		s.SignUp(fmt.Sprintf("user%d", n))
+	}
+	r := rotate(s)
+	r.begin()
+	r.PLC.Spoil(func(w http.ResponseWriter, q *http.Request) bool {
+		w.Header().Set("Retry-After", "600")
+		return servertest.Says("", 429, "")(w, q)
+	})
+	r.PLC.Asked()
+	r.Check(r.Moves.Run(r.Context()))
+	if asked := r.PLC.Asked(); len(asked) > 5 { // one, and those that were on their way
+		t.Errorf("asked on: %v", asked)
+	}
+	r.PLC.Spoil(nil)
+	r.Advance(9 * time.Minute)
+	r.Check(r.Moves.Run(r.Context()))
+	if asked := r.PLC.Asked(); len(asked) > 0 {
+		t.Errorf("asked before the time: %v", asked)
+	}
+	r.Advance(time.Minute)
+	r.Check(r.Moves.Run(r.Context()))
+	if phase := r.phase(); phase != move.Moved {
+		t.Errorf("phase %s, want moved", phase)
+	}
+}
+
+// An operation that the directory does not take is tried a few times; then the DID is left,
+// with the words of the directory, until the operator asks for it.
+func TestRefused(t *testing.T) {
+	s := servertest.New(t)
+	alice := s.SignUp("alice")
+	r := rotate(s)
+	r.begin()
+	r.PLC.Spoil(servertest.Says("POST", 400, `{"message":"Not today"}`))
+	for range 6 {
+		r.run()
+		r.Advance(time.Hour)
+	}
+	if diff := cmp.Diff(map[syntax.DID]string{alice.DID: "refused: Not today"}, r.left()); diff != "" {
+		t.Errorf("left (-want +got):\n%s", diff)
+	}
+	r.PLC.Spoil(nil)
+	r.Accepted(r.ask("updateMove", `{"action":"retry"}`))
+	r.run()
+	r.has(alice.DID, "new", "old")
+}
+
+// A process that is killed at whatever request or statement leaves what the next one ends.
+func TestKilled(t *testing.T) {
+	s := servertest.New(t)
+	var people []servertest.User
+	for n := range 3 {
+		people = append(people, s.SignUp(fmt.Sprintf("user%d", n)))
+	}
+	r := rotate(s)
+	r.begin()
+	for n := 1; r.phase() == move.Moving; n++ {
+		if n > 100 {
+			t.Fatal("it does not end")
+		}
+		ctx, kill := context.WithCancel(r.Context())
+		var calls atomic.Int32
+		r.PLC.Spoil(func(w http.ResponseWriter, q *http.Request) bool {
+			if calls.Add(1) == int32(n%5) {
+				kill()
+			}
+			return false
+		})
+		if err := r.Moves.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		kill()
+		r.Advance(3 * time.Minute)
+	}
+	for _, u := range people {
+		r.has(u.DID, "new", "old")
+	}
+}
+
+// While both keys are there, the owner can change the handle, and so can two processes with
+// different settings: none takes back what another did.
+func TestBothKeysLive(t *testing.T) {
+	s := servertest.New(t)
+	alice := s.SignUp("alice")
+	r := rotate(s)
+	r.begin()
+	r.run()
+	r.has(alice.DID, "new", "old")
+	r.Accepted(r.Post("com.atproto.identity.updateHandle", `{"handle":"other.test"}`, alice.Access))
+	r.Accepted(r.Get("com.atproto.server.checkAccountStatus", alice.Access))
+	log := servertest.Must(r.PLC.Audit(r.Context(), alice.DID))
+	for i, entry := range log {
+		if entry.Nullified {
+			t.Errorf("operation %d was taken back", i)
+		}
+		if i == 0 {
+			continue
+		}
+		if _, err := entry.Operation.Verify([]string{r.old}); err != nil {
+			t.Errorf("operation %d is not signed with the old key", i)
+		}
+	}
+	var out struct{ RotationKeys []string }
+	r.Accepted(r.Get("com.atproto.identity.getRecommendedDidCredentials", alice.Access)).Decode(t, &out)
+	if !slices.Equal(out.RotationKeys, []string{r.new, r.old}) {
+		t.Errorf("recommended keys %v", out.RotationKeys)
+	}
+	var status struct{ ValidDid bool }
+	r.Accepted(r.Get("com.atproto.server.checkAccountStatus", alice.Access)).Decode(t, &status)
+	if !status.ValidDid {
+		t.Error("the DID is not valid")
+	}
+}
+
+// Without the old key, with another new one, and with a key that was never there, nothing
+// begins.
+func TestBegin(t *testing.T) {
+	s := servertest.New(t)
+	s.SignUp("alice")
+	start := func(print string) servertest.Answer {
+		return s.Post(nsid+"startMove", fmt.Sprintf(`{"kind":"key","to":%q}`, print), servertest.Admin)
+	}
+	current := account.KeyFingerprint(servertest.DIDKey(s.Rotation))
+	s.Refused(start(current), 400, "MoveRefused", "PORTICO_PLC_ROTATION_KEY_OLD is not set: this server does not have the old rotation key")
+	s.Write(func(tx *db.Tx) error { return tx.PutMeta(s.Context(), move.RotationKeys, []byte(key(t))) })
+	r := rotate(s)
+	s.Refused(start(current), 400, "MoveRefused", "the rotation key of this server has the fingerprint "+account.KeyFingerprint(r.new)+
+		": was it restarted with the new key?")
+	s.Refused(start(account.KeyFingerprint(r.new)), 400, "MoveRefused", "PORTICO_PLC_ROTATION_KEY_OLD, with the fingerprint "+
+		current+", was never the rotation key of this server")
+	s.Write(func(tx *db.Tx) error { return tx.PutMeta(s.Context(), move.RotationKeys, []byte(r.old+"\n"+r.new)) })
+	s.Accepted(start(account.KeyFingerprint(r.new)))
+	// A process that lacks one of the two does nothing, and says so.
+	r.Rotate()
+	if err := r.Moves.Run(r.Context()); err == nil || !strings.Contains(err.Error(), "needs the two keys that the move began with") {
+		t.Errorf("run with other keys: %v", err)
+	}
+}
+
+// Nothing is deleted or ended for good as long as a move is unfinished.
+func TestStandstill(t *testing.T) {
+	s := servertest.New(t)
+	alice := s.SignUp("alice")
+	s.Check(s.Server.Accounts.Deactivate(s.Context(), alice.DID, s.Now().Add(time.Hour)))
+	deletions := &account.Deletions{Accounts: s.Server.Accounts, DIDs: s.Server.DIDs, Outbox: s.Outbox}
+	s.Advance(24 * time.Hour)
+	r := rotate(s)
+	deletions.Accounts = s.Server.Accounts
+	r.begin()
+	for range 20 {
+		r.Check(deletions.Run(r.Context()))
+		r.Advance(24 * time.Hour)
+		r.run()
+	}
+	if r.Account(alice.DID).DeleteAnnouncedAt != nil {
+		t.Error("the deletion was announced")
+	}
+	var out struct{ Standstill string }
+	r.Accepted(r.Get(nsid+"getMove", servertest.Admin)).Decode(t, &out)
+	if out.Standstill != "a move of all DIDs to another key is unfinished" {
+		t.Errorf("standstill %q", out.Standstill)
+	}
+	r.Accepted(r.ask("updateMove", `{"action":"finish"}`))
+	if phase := r.run(); phase != move.Finished {
+		t.Errorf("phase %s, want finished", phase)
+	}
+	r.Check(deletions.Run(r.Context()))
+	if r.Account(alice.DID).DeleteAnnouncedAt == nil {
+		t.Error("the deletion was not announced")
+	}
+	r.Advance(8 * 24 * time.Hour)
+	r.Check(deletions.Run(r.Context()))
+	if _, err := r.DB.AccountByDID(r.Context(), alice.DID); !errors.Is(err, db.ErrNotFound) {
+		t.Errorf("account after its time: %v", err)
+	}
+}
+
+// reservation is that of an account whose process is gone.
+func reservation(s *servertest.Server, did syntax.DID, handle syntax.Handle) db.Reservation {
+	s.Helper()
+	return reservationWith(s, did, handle, servertest.Must(keyring.NewKey(rand.Reader)))
+}
+
+func reservationWith(s *servertest.Server, did syntax.DID, handle syntax.Handle, key *atcrypto.PrivateKeyK256) db.Reservation {
+	return db.Reservation{
+		Account: db.Account{DID: did, Handle: handle, Email: handle.String() + "@example.com", PasswordHash: "$", CreatedAt: s.Now()},
+		Key: db.SigningKey{
+			DID: did, Purpose: account.KeyPurpose, Public: servertest.DIDKey(key),
+			Sealed: servertest.Must(s.Keys.Seal(account.KeyPurpose, did.String(), key.Bytes())),
+		},
+		Holder: "gone", LeaseUntil: s.Now().Add(time.Minute),
+	}
+}
+
+// reserve leaves an account under creation whose DID is in the directory.
+func reserve(s *servertest.Server, handle syntax.Handle) syntax.DID {
+	s.Helper()
+	key := servertest.Must(keyring.NewKey(rand.Reader))
+	op := plc.NewGenesis([]string{servertest.DIDKey(s.Rotation)}, servertest.DIDKey(key), handle, servertest.Endpoint)
+	s.Check(op.Sign(s.Rotation))
+	did := servertest.Must(plc.DID(op))
+	r := reservationWith(s, did, handle, key)
+	r.Genesis = servertest.Must(jsonOf(op))
+	s.Write(func(tx *db.Tx) error { return tx.ReserveAccount(s.Context(), r) })
+	s.Check(s.PLC.Submit(s.Context(), did, op))
+	return did
+}
+
+func jsonOf(op plc.Operation) ([]byte, error) { return json.Marshal(op) }
