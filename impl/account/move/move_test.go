@@ -114,11 +114,11 @@ func key(t testing.TB) string {
 // People in every state: each DID gets the key, or is left, and nothing else changes.
 func TestRotation(t *testing.T) {
 	servertest.Engines(t, func(t *testing.T, s *servertest.Server) {
-		alice, off, down := s.SignUp("alice"), s.SignUp("off"), s.SignUp("down")
+		alice, off, down := s.SignUp("alice"), s.SignUp("user-off"), s.SignUp("user-down")
 		s.Deactivate(off.DID)
 		s.TakeDown(down.DID)
 		own := servertest.Must(keyring.NewKey(rand.Reader))
-		strong, five, foreign, away, ended := s.SignUp("strong"), s.SignUp("five"), s.SignUp("foreign"), s.SignUp("away"), s.SignUp("ended")
+		strong, five, foreign, away, ended := s.SignUp("user-strong"), s.SignUp("user-five"), s.SignUp("user-foreign"), s.SignUp("user-away"), s.SignUp("user-ended")
 		s.ChangeDID(strong.DID, func(d *plc.Data) { d.RotationKeys = append([]string{key(t)}, d.RotationKeys...) })
 		s.ChangeDID(five.DID, func(d *plc.Data) {
 			d.RotationKeys = []string{key(t), d.RotationKeys[0], key(t), key(t), key(t)}
@@ -129,13 +129,13 @@ func TestRotation(t *testing.T) {
 		})
 		s.Tombstone(ended.DID)
 		const web = "did:web:web.example"
-		creating := reserve(s, "creating.test")
-		s.Write(func(tx *db.Tx) error { return tx.ReserveAccount(s.Context(), reservation(s, web, "web.test")) })
+		creating := reserve(s, "user-creating.test")
+		s.Write(func(tx *db.Tx) error { return tx.ReserveAccount(s.Context(), reservation(s, web, "user-web.test")) })
 		s.Write(func(tx *db.Tx) error { return tx.FinishAccount(s.Context(), web, "gone") })
 
 		before := servertest.Must(s.PLC.Last(s.Context(), alice.DID))
 		r := rotate(s)
-		new := r.SignUp("new")
+		new := r.SignUp("user-new")
 		r.has(new.DID, "new", "old")
 		r.begin()
 		if phase := r.run(); phase != move.Moving {
@@ -182,13 +182,13 @@ func TestRotation(t *testing.T) {
 			t.Errorf("finished at once: %d %s", a.Status, a.Body)
 		}
 		r.Advance(move.Hold - 5*time.Minute)
-		late := r.SignUp("late") // needs no change, and so does not put it off
+		late := r.SignUp("user-late") // needs no change, and so does not put it off
 		if phase := r.run(); phase != move.Moved {
 			t.Errorf("phase %s, want moved", phase)
 		}
 		r.Advance(5 * time.Minute)
 		r.Accepted(r.ask("updateMove", `{"action":"finish","acceptLeft":true}`))
-		last := r.SignUp("last")
+		last := r.SignUp("user-last")
 		r.has(last.DID, "new")
 		if phase := r.run(); phase != move.Finished {
 			t.Errorf("phase %s, want finished", phase)
@@ -206,7 +206,7 @@ func TestRotation(t *testing.T) {
 // An undo half-way takes the new key out of those that have it, and changes no other.
 func TestUndo(t *testing.T) {
 	servertest.Engines(t, func(t *testing.T, s *servertest.Server) {
-		people := []servertest.User{s.SignUp("a"), s.SignUp("b"), s.SignUp("c"), s.SignUp("d")}
+		people := []servertest.User{s.SignUp("user1"), s.SignUp("user2"), s.SignUp("user3"), s.SignUp("user4")}
 		r := rotate(s)
 		r.begin()
 		var posts atomic.Int32
@@ -228,7 +228,7 @@ func TestUndo(t *testing.T) {
 			t.Fatalf("%d have the new key, want 2", with)
 		}
 		r.Accepted(r.ask("updateMove", `{"action":"undo"}`))
-		during := r.SignUp("during")
+		during := r.SignUp("user-during")
 		r.has(during.DID, "old")
 		r.Refused(r.ask("startMove", fmt.Sprintf(`{"kind":"key","to":%q}`, account.KeyFingerprint(r.new))), 400, "MoveRefused",
 			"a move to another key is under way: undoing")
@@ -405,7 +405,7 @@ func TestBothKeysLive(t *testing.T) {
 	r.begin()
 	r.run()
 	r.has(alice.DID, "new", "old")
-	r.Accepted(r.Post("com.atproto.identity.updateHandle", `{"handle":"other.test"}`, alice.Access))
+	r.Accepted(r.Post("com.atproto.identity.updateHandle", `{"handle":"alicia.test"}`, alice.Access))
 	r.Accepted(r.Get("com.atproto.server.checkAccountStatus", alice.Access))
 	log := servertest.Must(r.PLC.Audit(r.Context(), alice.DID))
 	for i, entry := range log {
