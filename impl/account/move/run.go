@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -382,9 +381,9 @@ func (b *batch) failed(row db.DIDMove, err error) outcome {
 	reason := cut(err.Error())
 	e, _ := errors.AsType[*plc.Error](err)
 	switch {
-	case e == nil || e.Status == 0 || e.Status >= 500 || e.Status == http.StatusNotFound && e.Message == "":
+	case e == nil || e.Unanswered():
 		return outcome{state: db.DIDWaiting, unanswered: true, reason: reason}
-	case e.Status == http.StatusTooManyRequests:
+	case e.TooMany():
 		delay := min(max(e.RetryAfter, firstDelay), time.Hour)
 		b.Moves.mu.Lock()
 		b.pause = b.Now().Add(delay)
@@ -392,8 +391,6 @@ func (b *batch) failed(row db.DIDMove, err error) outcome {
 		out := waits(delay, reason)
 		out.pause = true
 		return out
-	case e.Status == http.StatusRequestTimeout || e.Status == http.StatusTooEarly:
-		return outcome{state: db.DIDWaiting, unanswered: true, reason: reason}
 	}
 	// "To many operations within last hour (max 10)", or day, or week.
 	if _, period, limited := strings.Cut(e.Message, "operations within last "); limited {

@@ -69,6 +69,15 @@ func (e *Error) Is(target error) bool {
 	return target == ErrNotFound && (e.Status == http.StatusNotFound || e.Status == http.StatusGone)
 }
 
+// Unanswered reports whether the directory may not have been there, or had no time: what was
+// asked of it was not turned down.
+func (e *Error) Unanswered() bool {
+	return e.Status == 0 || e.Status >= 500 || !conclusive(e.Status) && !e.TooMany() || e.Status == http.StatusNotFound && e.Message == ""
+}
+
+// TooMany reports whether the directory wants to be asked less.
+func (e *Error) TooMany() bool { return e.Status == http.StatusTooManyRequests }
+
 // A Refused is an operation that the directory has not accepted and, not having been
 // sent again, will not accept.
 type Refused struct {
