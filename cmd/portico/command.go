@@ -129,6 +129,7 @@ These are the settings: environment variables, or lines of the file that
 			inviteCommand(o, envFile),
 			domainCommand(o, envFile),
 			keysCommand(o, envFile),
+			moveHostCommand(o, envFile),
 			repoCommand(o, envFile),
 			blobCommand(o, envFile),
 			logCommand(o, envFile),

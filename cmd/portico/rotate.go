@@ -321,8 +321,8 @@ func (con *console) moveFacts(m *operatorapi.Move) error {
 		return err
 	}
 	switch {
-	case m.Kind != operatorapi.StartMoveInputKindKey:
-		return nil
+	case m.Kind == operatorapi.StartMoveInputKindHost:
+		return con.sayOfHost(m)
 	case m.Phase == "finished" && m.Left == 0:
 		return con.say("%s can be taken out of the settings now.", oldRotationKeyName)
 	case m.Phase == "finished":

@@ -48,6 +48,7 @@ import (
 	"portico/impl/identity/domain"
 	"portico/impl/identity/handle"
 	"portico/impl/identity/host"
+	"portico/impl/identity/host/proof"
 	"portico/impl/identity/plc"
 	"portico/impl/identity/resolve"
 	"portico/impl/job"
@@ -490,9 +491,13 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 
 	retry := cmp.Or(s.SignupRetry, time.Minute)
+	operators.Hosts = &move.HostMove{
+		Accounts: accounts, Domains: domains, Outbox: letters, Brand: s.brand(), ServiceDID: s.ServiceDID.String(),
+		Prove: (&proof.Prover{Client: strangers, MAC: tokens.Proof, Rand: rand.Reader}).Prove,
+	}
 	operators.Moves = &move.Moves{
-		DB: store, Accounts: accounts, Directory: &plc.Client{URL: directoryURL}, Now: time.Now, Log: log,
-		Kinds:   map[string]move.Kind{move.Key: &move.KeyMove{Accounts: accounts, Now: time.Now}},
+		DB: store, Accounts: accounts, Directory: plcs, Now: time.Now, Log: log,
+		Kinds:   map[string]move.Kind{move.Key: &move.KeyMove{Accounts: accounts, Now: time.Now}, move.Host: operators.Hosts},
 		Refresh: func(ctx context.Context, did syntax.DID) { _, _ = documents.Resolve(ctx, did, true) },
 		Rate:    float64(s.PLCRate), Slice: retry,
 	}

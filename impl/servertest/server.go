@@ -60,6 +60,7 @@ import (
 	"portico/impl/budget"
 	"portico/impl/identity/domain"
 	"portico/impl/identity/handle"
+	"portico/impl/identity/host"
 	"portico/impl/identity/plc"
 	"portico/impl/keyring"
 	"portico/impl/mail"
@@ -116,6 +117,9 @@ type Server struct {
 	Blobs    *rows.Blobs
 	Temp     *temp.Service
 	Moves    *move.Moves
+	Hosts    *host.Names
+	// Unproven is why other host names do not lead to this server; they do if it is nil.
+	Unproven error
 
 	Proxy      *proxy.Proxy
 	Bsky       *bsky.Service
@@ -190,12 +194,14 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.Keys = Must(keyring.New(rand.Reader, bytes.Repeat([]byte{7}, 32)))
 	s.Check(s.Keys.Unlock(Must(s.Keys.NewCanary())))
 
+	s.Hosts = Must(host.Open(context.Background(), s.DB, host.Config{Name: host.Of(Endpoint), Now: s.Now, Log: log}))
 	// A directory that failed once is not waited for.
 	client := &plc.Client{URL: directoryURL, Sleep: func(context.Context, time.Duration) error {
 		return context.DeadlineExceeded
 	}}
 	s.Tokens = &token.Issuer{
 		Secret: []byte("a secret of thirty-two characters"), ServiceDID: o.Config.ServiceDID.String(), Now: s.Now, Rand: rand.Reader,
+		Others: s.audiences,
 	}
 	s.Budgets = &budget.Ledger{DB: s.DB, Keys: s.Keys, Exempt: o.Exempt, Now: s.Now}
 	s.Internet.Pay = func(ctx context.Context) error { return auth.LookUp(ctx, s.Budgets) }
@@ -205,14 +211,16 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	t.Cleanup(func() { s.Check(s.Blobs.Wait(context.Background())) })
 	accounts := &account.Accounts{
 		DB: s.DB, Blobs: s.Blobs, Directory: client, Sessions: sessions, Keys: s.Keys, Budgets: s.Budgets, Rotation: s.Rotation, Recovery: o.RecoveryKey,
-		Endpoint: Endpoint, Holder: "test", Lease: time.Minute, CleanupDelays: account.DefaultCleanupDelays, Now: s.Now, Rand: rand.Reader, Log: log,
+		Endpoint: Endpoint, Hosts: s.Hosts, Holder: "test", Lease: time.Minute, CleanupDelays: account.DefaultCleanupDelays, Now: s.Now, Rand: rand.Reader, Log: log,
 	}
+	client.Hold = accounts.MayPublish
 	dids := &account.Verifier{Accounts: accounts, Directory: client, Documents: s.Internet}
 	// The cheapest hash there is: what it costs is not what these tests are about.
 	passwords := password.NewHasher(password.Config{Rand: rand.Reader, Params: password.Params{Memory: 64, Time: 1, Threads: 1}})
 	rules := &handle.Rules{Reserved: handle.Reserved(nil, nil)}
 	s.Domains = Must(domain.Open(context.Background(), s.DB, domain.Config{
 		Configured: o.HandleDomains, InviteRequired: o.InviteRequired, Hostname: o.Config.Hostname, Now: s.Now, Log: log,
+		Twin: func(ctx context.Context, tx *db.Tx, h string) (string, error) { return s.Hosts.Twin(ctx, tx, h) },
 	}))
 	identities := &account.Identities{Accounts: accounts, Directory: client, Documents: s.Internet, Foreign: s.Internet, Rules: rules, Domains: s.Domains}
 	brand := mail.Brand{ServiceName: "Test PDS"}
@@ -235,9 +243,13 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		DB: s.DB, Blobs: s.Blobs, Accounts: accounts, Handles: rules, Budgets: s.Budgets, Identities: identities, Credentials: s.Admin.Credentials, Domains: s.Domains, DIDs: dids, Passwords: passwords,
 		PasswordMinLength: o.Config.PasswordMinLength,
 	}
+	s.Operator.Hosts = &move.HostMove{
+		Accounts: accounts, Domains: s.Domains, Outbox: s.Outbox, Brand: brand, ServiceDID: o.Config.ServiceDID.String(),
+		Prove: func(context.Context, string, string) error { return s.Unproven },
+	}
 	s.Moves = &move.Moves{
 		DB: s.DB, Accounts: accounts, Directory: client, Now: s.Now, Log: log,
-		Kinds: map[string]move.Kind{move.Key: &move.KeyMove{Accounts: accounts, Now: s.Now}},
+		Kinds: map[string]move.Kind{move.Key: &move.KeyMove{Accounts: accounts, Now: s.Now}, move.Host: s.Operator.Hosts},
 	}
 	s.Operator.Moves = s.Moves
 	s.Sync = &syncmethods.Service{
@@ -259,7 +271,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 
 	gate := &auth.Gate{
 		DB: s.DB, Budgets: s.Budgets, Now: s.Now, Tokens: s.Tokens, AdminPassword: AdminPassword, ModService: o.ModService,
-		Services: &serviceauth.Verifier{Audiences: []string{o.Config.ServiceDID.String()}, Resolver: s.Internet, Now: s.Now},
+		Services: &serviceauth.Verifier{Audiences: []string{o.Config.ServiceDID.String()}, Others: s.audiences, Resolver: s.Internet, Now: s.Now},
 	}
 	s.Proxy = &proxy.Proxy{
 		Client: upstream.New(upstream.Options{Private: true}), Self: proxy.Service{DID: DID, URL: Endpoint},
@@ -300,6 +312,21 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	return s
 }
 
+// audiences are those of the names that the server has beside its own.
+func (s *Server) audiences() []string { return s.Hosts.State(context.Background()).Audiences() }
+
+// Rename has the server start anew with another host name in its settings.
+func (s *Server) Rename(name string) {
+	s.Helper()
+	s.Hosts = Must(host.Open(context.Background(), s.DB, host.Config{Name: name, Now: s.Now, Log: s.Server.Log}))
+	did := syntax.DID(host.ServiceDID(name))
+	s.Server.Accounts.Hosts, s.Server.Accounts.Endpoint = s.Hosts, host.URL(name)
+	s.Server.Config.ServiceDID, s.Server.Config.Hostname = did, name
+	s.Tokens.ServiceDID, s.Operator.Hosts.ServiceDID = did.String(), did.String()
+	s.Proxy.Self = proxy.Service{DID: did, URL: host.URL(name)}
+	s.Proxy.Gate.Services.Audiences = []string{did.String()}
+}
+
 // Rotate has the server start anew with another rotation key, beside the one that it had.
 func (s *Server) Rotate() {
 	s.Helper()
@@ -307,13 +334,13 @@ func (s *Server) Rotate() {
 	s.Rotation = Must(keyring.NewKey(rand.Reader))
 	now := &account.Accounts{
 		DB: was.DB, Blobs: was.Blobs, Directory: was.Directory, Sessions: was.Sessions, Keys: was.Keys, Budgets: was.Budgets,
-		Rotation: s.Rotation, OldRotation: was.Rotation, Recovery: was.Recovery, Endpoint: was.Endpoint, Holder: was.Holder,
+		Rotation: s.Rotation, OldRotation: was.Rotation, Recovery: was.Recovery, Endpoint: was.Endpoint, Hosts: was.Hosts, Holder: was.Holder,
 		Lease: was.Lease, CleanupDelays: was.CleanupDelays, Now: was.Now, Rand: was.Rand, Log: was.Log,
 	}
 	s.Server.Accounts, s.Server.DIDs.Accounts = now, now
 	s.Identity.Accounts, s.Identity.Identities.Accounts = now, now
 	s.Admin.Accounts, s.Operator.Accounts, s.Repo.Accounts = now, now, now
-	s.Moves.Accounts = now
+	s.Moves.Accounts, s.Operator.Hosts.Accounts = now, now
 	s.Moves.Kinds[move.Key] = &move.KeyMove{Accounts: now, Now: s.Now}
 }
 

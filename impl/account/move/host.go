@@ -93,7 +93,10 @@ func (h *HostMove) Enter(ctx context.Context, tx *db.Tx, s *State) error {
 		if s.SwitchedAt.IsZero() {
 			return refuse("the server does not go by %s yet: switch it first", s.To)
 		}
-		return h.write(ctx, tx, s)
+		if process := h.Accounts.Host(ctx).Process; process != s.To {
+			return refuse("the server was started with PDS_HOSTNAME=%s: set it to %s and start again first", process, s.To)
+		}
+		return nil
 	case Undoing:
 		if err := names.Undo(ctx, tx); err != nil {
 			return err
@@ -157,7 +160,13 @@ func (h *HostMove) end(ctx context.Context, tx *db.Tx, s *State) error {
 		return err
 	}
 	stay := false
-	err = eachLeft(ctx, tx, func(db.DIDMove) error { stay = true; return nil })
+	err = eachLeft(ctx, tx, func(row db.DIDMove) error {
+		stay = true
+		if s.Phase == Undone {
+			return nil
+		}
+		return h.write(ctx, tx, s, row.DID)
+	})
 	if err != nil {
 		return err
 	}
@@ -192,20 +201,18 @@ func eachLeft(ctx context.Context, tx *db.Tx, f func(db.DIDMove) error) error {
 	}
 }
 
-// write tells the owners of what is left what they can do. It is in the transaction that
-// enters the phase, so each is told once.
-func (h *HostMove) write(ctx context.Context, tx *db.Tx, s *State) error {
-	return eachLeft(ctx, tx, func(row db.DIDMove) error {
-		a, err := tx.AccountByDID(ctx, row.DID)
-		if errors.Is(err, db.ErrNotFound) {
-			return nil
-		}
-		if err != nil || a.Email == "" {
-			return err
-		}
-		letter := h.Brand.HostMoved(a.Email, outbox.Named(a), row.DID.String(), host.URL(s.From), host.URL(s.To))
-		return h.Outbox.Post(ctx, tx, row.DID, mail.KindHostMoved, letter, h.Accounts.Now().Add(letterLife))
-	})
+// write tells the owner of a DID that is left what they can do. It is in the transaction
+// that ends the move, so each is told once.
+func (h *HostMove) write(ctx context.Context, tx *db.Tx, s *State, did syntax.DID) error {
+	a, err := tx.AccountByDID(ctx, did)
+	if errors.Is(err, db.ErrNotFound) {
+		return nil
+	}
+	if err != nil || a.Email == "" {
+		return err
+	}
+	letter := h.Brand.HostMoved(a.Email, outbox.Named(a), did.String(), host.URL(s.From), host.URL(s.To))
+	return h.Outbox.Post(ctx, tx, did, mail.KindHostMoved, letter, h.Accounts.Now().Add(letterLife))
 }
 
 // Step is [Kind]'s.

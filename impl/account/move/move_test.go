@@ -373,9 +373,18 @@ func TestKilled(t *testing.T) {
 	}
 	r := rotate(s)
 	r.begin()
-	for n := 1; r.phase() == move.Moving; n++ {
+	r.killed(move.Moving)
+	for _, u := range people {
+		r.has(u.DID, "new", "old")
+	}
+}
+
+// killed lets the job run, killed at one request after the other, until a phase is over.
+func (r *rotation) killed(phase move.Phase) {
+	r.Helper()
+	for n := 1; r.phase() == phase; n++ {
 		if n > 100 {
-			t.Fatal("it does not end")
+			r.Fatal("it does not end")
 		}
 		ctx, kill := context.WithCancel(r.Context())
 		var calls atomic.Int32
@@ -386,13 +395,10 @@ func TestKilled(t *testing.T) {
 			return false
 		})
 		if err := r.Moves.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
-			t.Fatal(err)
+			r.Fatal(err)
 		}
 		kill()
 		r.Advance(3 * time.Minute)
-	}
-	for _, u := range people {
-		r.has(u.DID, "new", "old")
 	}
 }
 

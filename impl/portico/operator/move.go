@@ -22,6 +22,8 @@ func (s *Service) StartMove(ctx context.Context, in *api.StartMoveInput) (*api.S
 	switch in.Kind {
 	case move.Key:
 		_, err = s.Moves.BeginKey(ctx, in.To)
+	case move.Host:
+		_, err = s.Hosts.BeginHost(ctx, s.Moves, in.To)
 	default:
 		err = move.Refuse("moves to another %s are not begun here", in.Kind)
 	}

@@ -32,6 +32,7 @@ type Service struct {
 	Passwords   *password.Hasher
 	Imports     *importer.Importer
 	Moves       *move.Moves
+	Hosts       *move.HostMove
 	// PasswordMinLength is in UTF-16 code units.
 	PasswordMinLength int
 }
