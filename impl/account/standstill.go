@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"portico/db"
+	"portico/impl/identity/host"
 )
 
 // Values of db.Meta that say whether this server is settled.
@@ -18,8 +19,6 @@ const (
 	// AdoptionState is there as long as the server that this one was adopted from may be
 	// gone back to.
 	AdoptionState = "adoption"
-	// PublicURLs has a line for each public URL that DIDs of accounts may name.
-	PublicURLs = "public URL"
 )
 
 // Standstill says why nothing may be ended for good now, neither an account nor a DID, "" if
@@ -61,7 +60,7 @@ func (a *Accounts) unsettled(ctx context.Context) (string, error) {
 	if adoption != nil {
 		return "the adoption is unfinished", nil
 	}
-	urls, err := a.meta(ctx, PublicURLs)
+	urls, err := a.meta(ctx, host.PublicURLs)
 	if err != nil {
 		return "", err
 	}
