@@ -238,8 +238,7 @@ func (s *Source) Events(ctx context.Context, after int64) iter.Seq2[Event, error
 	})
 }
 
-// An EventCount says how many events of a kind there are, and how many of those were
-// withdrawn or are older than a time.
+// An EventCount is how many events there are that have all this in common.
 type EventCount struct {
 	Type        string
 	Invalidated bool
@@ -247,11 +246,11 @@ type EventCount struct {
 	Events      int64
 }
 
-// EventCounts counts the events, with from as the time.
-func (s *Source) EventCounts(ctx context.Context, from time.Time) ([]EventCount, error) {
+// EventCounts counts the events. Older ones have numbers up to last.
+func (s *Source) EventCounts(ctx context.Context, last int64) ([]EventCount, error) {
 	d := s.sequencer
 	found, err := d.db.NewSelect().TableExpr("repo_seq").Column("eventType", "invalidated").
-		ColumnExpr(`"sequencedAt" < ? AS older`, FormatTime(from)).ColumnExpr("count(*) AS events").GroupExpr("1, 2, 3").Rows(ctx)
+		ColumnExpr("seq <= ? AS older", last).ColumnExpr("count(*) AS events").GroupExpr("1, 2, 3").Rows(ctx)
 	if err != nil {
 		return nil, d.fail("table repo_seq", err)
 	}
@@ -259,7 +258,7 @@ func (s *Source) EventCounts(ctx context.Context, from time.Time) ([]EventCount,
 	var counts []EventCount
 	for found.Next() {
 		var c EventCount
-		err := found.Scan(place{&c.Type, "eventType"}, place{&c.Invalidated, "invalidated"}, place{&c.Older, "sequencedAt"}, place{&c.Events, "events"})
+		err := found.Scan(place{&c.Type, "eventType"}, place{&c.Invalidated, "invalidated"}, place{&c.Older, "seq"}, place{&c.Events, "events"})
 		if err != nil {
 			return nil, d.fail("table repo_seq", damaged(err))
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"portico/db"
 	"portico/db/reference"
 	"portico/impl/mail/emailcode"
 )
@@ -28,6 +29,7 @@ import (
 //	key-damaged*            the signing key is missing, or no key
 //	wrong-rotation-key*     no DID that names this server has its rotation key
 //	store-without-account   a sign-up was cut off: nobody can sign in there
+//	deletion-waits          a deactivated account is to be deleted, from a day on
 //	stray-file              something lies among the stores that is of no account
 //	reserved-key-damaged    a key that waits for its account is left behind
 //	space-short             the disk has less room than is needed
@@ -158,8 +160,12 @@ func (p *planner) actor(row reference.Actor) (*planned, error) {
 	account, err := (&accountWriter{Adoption: p.Adoption, now: p.now}).account(row)
 	if err != nil {
 		grave("account-damaged", err)
-	} else {
-		one.handle = account.Handle
+		account = new(db.Account)
+	}
+	one.handle = account.Handle
+	if account.DeleteAfter != nil {
+		p.found(Finding{Name: "deletion-waits", DID: did, Text: "the account is deactivated, to be deleted: the old server has never done that of itself, this one does from " +
+			account.DeleteAfter.UTC().Format(time.RFC3339) + " on"})
 	}
 	switch err := p.Source.HasStore(row.DID); {
 	case err == nil:
@@ -353,11 +359,14 @@ func (p *planner) grants(ctx context.Context) error {
 }
 
 func (p *planner) events(ctx context.Context) error {
-	var from time.Time
+	after := int64(0)
 	if p.Window > 0 {
-		from = p.now.Add(-p.Window)
+		var err error
+		if after, err = p.Source.LastBefore(ctx, p.now.Add(-p.Window)); err != nil {
+			return err
+		}
 	}
-	groups, err := p.Source.EventCounts(ctx, from)
+	groups, err := p.Source.EventCounts(ctx, after)
 	if err != nil {
 		return err
 	}

@@ -177,13 +177,21 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// always is what every look at the fixture finds: heidi has not moved in yet.
-const always = "identity-elsewhere heidi"
+// always is what every look at the fixture finds: heidi has not moved in yet, and two are
+// to be deleted.
+var always = []string{"deletion-waits dave", "deletion-waits heidi", "identity-elsewhere heidi"}
+
+// besides are findings besides those there are always, in order.
+func besides(names ...string) []string {
+	names = append(names, always...)
+	slices.Sort(names)
+	return names
+}
 
 func TestPlan(t *testing.T) {
 	for name, want := range map[string][]string{
-		referencetest.Stopped: {always},
-		referencetest.Crashed: {always, "store-missing* carol", "store-without-account peggy"},
+		referencetest.Stopped: besides(),
+		referencetest.Crashed: besides("store-missing* carol", "store-without-account peggy"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlan(t, name)
@@ -206,7 +214,7 @@ func TestPlanCounts(t *testing.T) {
 	p.in(t, p.Layout.AccountDB, "UPDATE refresh_token SET expiresAt = '2026-11-28T12:00:00.000Z' WHERE rowid = 1",
 		"UPDATE email_token SET requestedAt = '2026-11-28T12:00:00.000Z' WHERE rowid = 1")
 	report, found := p.run(t)
-	if want := []string{always, "store-missing carol", "store-without-account peggy"}; !slices.Equal(found, want) {
+	if want := besides("store-missing carol", "store-without-account peggy"); !slices.Equal(found, want) {
 		t.Errorf("found %q", found)
 	}
 	for _, want := range []adopt.Count{
@@ -288,8 +296,7 @@ func TestFindings(t *testing.T) {
 		t.Run(tt.want, func(t *testing.T) {
 			p := newPlan(t, referencetest.Stopped)
 			tt.change(t, p)
-			want := []string{tt.want, always}
-			slices.Sort(want)
+			want := besides(tt.want)
 			report, found := p.run(t)
 			if !slices.Equal(found, want) {
 				t.Errorf("found %q, want %q", found, want)
@@ -326,7 +333,7 @@ func TestPlanDirectory(t *testing.T) {
 
 	p = newPlan(t, referencetest.Stopped)
 	p.Directory = nil
-	if _, found := p.run(t); !slices.Equal(found, []string{"identities-not-asked"}) {
+	if _, found := p.run(t); !slices.Equal(found, []string{always[0], always[1], "identities-not-asked"}) {
 		t.Errorf("without a directory: %q", found)
 	}
 }
