@@ -25,13 +25,22 @@ import (
 //	account-damaged*        an account has what no account can have, such as a name that is no DID
 //	entryway*               accounts live on another server, of which this is a part
 //	store-missing*          an account has no store; SkipBroken finishes its deletion
-//	store-damaged*          a store is reached by a link that leaves the folder of the stores
+//	store-damaged*          a store is not whole, lacks its root, or is reached by a link
+//	                        that leaves the folder of the stores
+//	block-missing*          a block that the root leads to is not there
+//	block-damaged*          a block is not what its name says
+//	tree-damaged*           the tree of a repository is not the one tree of its keys
+//	commit-damaged*         the root leads to what is no commit
+//	records-differ*         the table of records has not what the tree has
 //	key-damaged*            the signing key is missing, or no key
 //	wrong-rotation-key*     no DID that names this server has its rotation key
+//	root-lags               account.sqlite has another root than the store, which counts
+//	event-missing           the last commits were not announced; they are, by a #sync
 //	store-without-account   a sign-up was cut off: nobody can sign in there
 //	deletion-waits          a deactivated account is to be deleted, from a day on
 //	stray-file              something lies among the stores that is of no account
 //	reserved-key-damaged    a key that waits for its account is left behind
+//	blob-missing            files of blobs are not there
 //	space-short             the disk has less room than is needed
 //	identities-not-asked    the directory was not asked
 //	identities-unknown*     nor does the caller go on without
@@ -46,7 +55,15 @@ import (
 // What else there is about records and blobs is named where they are read.
 func (a *Adoption) Plan(ctx context.Context) (*Report, error) {
 	a.start()
-	return a.report, a.plan(ctx)
+	p, err := a.look(ctx)
+	if err == nil {
+		err = p.stores(ctx)
+	}
+	if err != nil {
+		return a.report, err
+	}
+	a.confirm()
+	return a.report, a.refused()
 }
 
 // plan looks at what can be seen without opening all stores, and returns ErrRefused when

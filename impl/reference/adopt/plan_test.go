@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,9 +28,11 @@ import (
 type directory struct {
 	data   map[syntax.DID]plc.Data
 	silent map[syntax.DID]error
+	asked  atomic.Int64
 }
 
 func (d *directory) Data(_ context.Context, did syntax.DID) (plc.Data, error) {
+	d.asked.Add(1)
 	if err := d.silent[did]; err != nil {
 		return plc.Data{}, err
 	}
@@ -75,7 +78,7 @@ func newPlan(t *testing.T, name string) *plan {
 	}
 	p := &plan{
 		dir:       referencetest.Unpack(t, name),
-		directory: &directory{make(map[syntax.DID]plc.Data), make(map[syntax.DID]error)},
+		directory: &directory{data: make(map[syntax.DID]plc.Data), silent: make(map[syntax.DID]error)},
 		names:     map[string]string{"did:plc:6tm5tjpmh5ie7k4vtcx6emk4": "peggy"}, dids: make(map[string]string),
 	}
 	for _, o := range world.PLC.Operations {
@@ -138,7 +141,7 @@ func (p *plan) run(t *testing.T) (*adopt.Report, []string) {
 // in runs statements on a database of the directory.
 func (p *plan) in(t *testing.T, path string, statements ...string) {
 	t.Helper()
-	d, err := sql.Open("sqlite", "file:"+strings.ReplaceAll(path, "%", "%25"))
+	d, err := sql.Open("sqlite", path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,6 +163,11 @@ func (p *plan) file(t *testing.T, account, name string) string {
 		t.Fatal(found, err)
 	}
 	return filepath.Join(found[0], name)
+}
+
+func (p *plan) store(t *testing.T, account string, statements ...string) {
+	t.Helper()
+	p.in(t, p.file(t, account, "store.sqlite"), statements...)
 }
 
 // data changes what the directory says about an account.
@@ -191,7 +199,7 @@ func besides(names ...string) []string {
 func TestPlan(t *testing.T) {
 	for name, want := range map[string][]string{
 		referencetest.Stopped: besides(),
-		referencetest.Crashed: besides("store-missing* carol", "store-without-account peggy"),
+		referencetest.Crashed: besides("event-missing bob", "root-lags bob", "store-missing* carol", "store-without-account peggy"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlan(t, name)
@@ -214,7 +222,7 @@ func TestPlanCounts(t *testing.T) {
 	p.in(t, p.Layout.AccountDB, "UPDATE refresh_token SET expiresAt = '2026-11-28T12:00:00.000Z' WHERE rowid = 1",
 		"UPDATE email_token SET requestedAt = '2026-11-28T12:00:00.000Z' WHERE rowid = 1")
 	report, found := p.run(t)
-	if want := besides("store-missing carol", "store-without-account peggy"); !slices.Equal(found, want) {
+	if want := besides("event-missing bob", "root-lags bob", "store-missing carol", "store-without-account peggy"); !slices.Equal(found, want) {
 		t.Errorf("found %q", found)
 	}
 	for _, want := range []adopt.Count{
@@ -254,15 +262,38 @@ func TestFindings(t *testing.T) {
 		}},
 		{"entryway* bob", func(t *testing.T, p *plan) { must(t, os.WriteFile(p.file(t, "bob", "did-op"), nil, 0o600)) }},
 		{"store-missing* bob", func(t *testing.T, p *plan) { must(t, os.RemoveAll(p.file(t, "bob", ""))) }},
+		{"store-damaged* bob", func(t *testing.T, p *plan) { p.store(t, "bob", "DELETE FROM repo_root") }},
+		{"store-damaged* bob", func(t *testing.T, p *plan) { must(t, os.Truncate(p.file(t, "bob", "store.sqlite"), 30000)) }},
 		{"store-damaged* bob", func(t *testing.T, p *plan) {
 			elsewhere := filepath.Join(t.TempDir(), "x")
 			must(t, os.Rename(p.file(t, "bob", "store.sqlite"), elsewhere))
 			must(t, os.Symlink(elsewhere, p.file(t, "bob", "store.sqlite")))
 		}},
+		{"block-missing* bob", func(t *testing.T, p *plan) {
+			p.store(t, "bob", "DELETE FROM repo_block WHERE cid = (SELECT cid FROM repo_root)")
+		}},
+		{"block-missing* bob", func(t *testing.T, p *plan) {
+			p.store(t, "bob", "DELETE FROM repo_block WHERE cid = (SELECT cid FROM record LIMIT 1)")
+		}},
+		{"block-damaged* bob", func(t *testing.T, p *plan) {
+			p.store(t, "bob", "UPDATE repo_block SET content = x'a0' WHERE cid = (SELECT cid FROM record LIMIT 1)")
+		}},
+		{"block-damaged* bob", func(t *testing.T, p *plan) {
+			p.store(t, "bob", "UPDATE repo_block SET content = x'a0' WHERE cid = (SELECT cid FROM repo_root)")
+		}},
+		{"records-differ* bob", func(t *testing.T, p *plan) {
+			p.store(t, "bob", "DELETE FROM record WHERE rowid = (SELECT rowid FROM record LIMIT 1)")
+		}},
 		{"key-damaged* bob", func(t *testing.T, p *plan) { must(t, os.Remove(p.file(t, "bob", "key"))) }},
 		{"key-damaged* bob", func(t *testing.T, p *plan) { must(t, os.Truncate(p.file(t, "bob", "key"), 31)) }},
 		{"key-damaged* bob", func(t *testing.T, p *plan) {
 			must(t, os.WriteFile(p.file(t, "bob", "key"), make([]byte, 32), 0o600))
+		}},
+		{"root-lags bob", func(t *testing.T, p *plan) {
+			p.in(t, p.Layout.AccountDB, "DELETE FROM repo_root WHERE did = '"+p.dids["bob"]+"'")
+		}},
+		{"event-missing kim", func(t *testing.T, p *plan) {
+			p.in(t, p.Layout.SequencerDB, "UPDATE repo_seq SET event = x'a1637265766133' WHERE did = '"+p.dids["kim"]+"' AND eventType IN ('append', 'sync')")
 		}},
 		{"store-without-account judy", func(t *testing.T, p *plan) {
 			must(t, os.MkdirAll(filepath.Join(p.Layout.Actors, "35", p.dids["judy"]), 0o700))
@@ -273,6 +304,13 @@ func TestFindings(t *testing.T) {
 		}},
 		{"reserved-key-damaged", func(t *testing.T, p *plan) {
 			must(t, os.WriteFile(filepath.Join(p.Layout.Actors, "reserved_keys", "did:key:z"), []byte(strings.Repeat("x", 32)), 0o600))
+		}},
+		{"blob-missing alice", func(t *testing.T, p *plan) { must(t, os.RemoveAll(filepath.Join(p.Layout.Blobs, p.dids["alice"]))) }},
+		{"blob-missing bob", func(t *testing.T, p *plan) {
+			must(t, os.RemoveAll(filepath.Join(p.Layout.Quarantine, p.dids["bob"])))
+		}},
+		{"blob-missing alice", func(t *testing.T, p *plan) {
+			must(t, os.RemoveAll(filepath.Join(p.Layout.Temporary, p.dids["alice"])))
 		}},
 		{"identity-unknown bob", func(t *testing.T, p *plan) {
 			p.directory.silent[syntax.DID(p.dids["bob"])] = plc.ErrUnreachable
@@ -331,6 +369,18 @@ func TestPlanDirectory(t *testing.T) {
 		t.Errorf("out of reach: %d unknown, unmanaged %v", n, report.Unmanaged)
 	}
 
+	// Of a hundred more it is not asked.
+	p.in(t, p.Layout.AccountDB, `WITH RECURSIVE n(i) AS (SELECT 100 UNION SELECT i + 1 FROM n WHERE i < 199)
+		INSERT INTO actor (did, createdAt) SELECT 'did:plc:a' || i, '2026-11-28T12:00:00.000Z' FROM n`)
+	p.directory.asked.Store(0)
+	for i := range 100 {
+		p.directory.silent[syntax.DID(fmt.Sprint("did:plc:a", 100+i))] = plc.ErrUnreachable
+	}
+	report, _ = p.run(t)
+	if n := p.directory.asked.Load(); n < 20 || n > 30 || len(report.Unmanaged) != 106 {
+		t.Errorf("asked %d times, %d are unmanaged", n, len(report.Unmanaged))
+	}
+
 	p = newPlan(t, referencetest.Stopped)
 	p.Directory = nil
 	if _, found := p.run(t); !slices.Equal(found, []string{always[0], always[1], "identities-not-asked"}) {
@@ -350,7 +400,7 @@ func TestUnconfirmed(t *testing.T) {
 		t.Errorf("after a no: %q, asked about %d", found, asked)
 	}
 	p.Directory, p.Confirm = nil, nil
-	if _, found := p.run(t); !slices.Equal(found, []string{"identities-not-asked", "identities-unknown*"}) {
+	if _, found := p.run(t); !slices.Equal(found, []string{always[0], always[1], "identities-not-asked", "identities-unknown*"}) {
 		t.Errorf("without a directory: %q", found)
 	}
 }
@@ -365,5 +415,18 @@ func TestSpace(t *testing.T) {
 		if got, err := p.Space(t.Context()); err != nil || got != want {
 			t.Errorf("%s: %d, %v", how, got, err)
 		}
+	}
+}
+
+func TestPlanCanceled(t *testing.T) {
+	p := newPlan(t, referencetest.Stopped)
+	ctx, cancel := context.WithCancel(t.Context())
+	p.Progress = func(adopt.Progress) { cancel() }
+	source, err := reference.Open(t.Context(), p.Layout, t.TempDir())
+	must(t, err)
+	defer source.Close()
+	p.Source = source
+	if _, err := p.Plan(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -221,6 +221,13 @@ func (w *repositoryWriter) broken(ctx context.Context, did syntax.DID, err error
 	if errors.Is(err, reference.ErrNoStore) && w.a.SkipBroken {
 		return nil
 	}
+	w.a.found(storeFinding(did, err))
+	w.grave++
+	return nil
+}
+
+// storeFinding says what is wrong with a store that could not be read.
+func storeFinding(did syntax.DID, err error) Finding {
 	f := Finding{Name: "store-damaged", DID: did, Grave: true, Text: err.Error()}
 	for _, kind := range []struct {
 		err        error
@@ -240,7 +247,5 @@ func (w *repositoryWriter) broken(ctx context.Context, did syntax.DID, err error
 			break
 		}
 	}
-	w.a.found(f)
-	w.grave++
-	return nil
+	return f
 }
