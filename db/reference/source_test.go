@@ -2,6 +2,7 @@ package reference_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -690,4 +691,39 @@ func eventCounts(ctx context.Context, s *reference.Source) error {
 func lastRevs(ctx context.Context, s *reference.Source) error {
 	_, err := s.LastRevs(ctx)
 	return err
+}
+
+// What a killed process had begun to write, and had not committed, is undone in a copy.
+func TestBegunTransaction(t *testing.T) {
+	dir, killed := referencetest.Unpack(t, referencetest.Stopped), referencetest.Unpack(t, referencetest.Stopped)
+	path := layout(dir).SequencerDB
+	d, err := sql.Open("sqlite", path)
+	must(t, err)
+	defer d.Close()
+	conn, err := d.Conn(t.Context())
+	must(t, err)
+	for _, s := range []string{"PRAGMA journal_mode = DELETE", "PRAGMA cache_size = 1", "BEGIN", "UPDATE repo_seq SET invalidated = 1"} {
+		_, err := conn.ExecContext(t.Context(), s)
+		must(t, err)
+	}
+	unchanged, err := os.ReadFile(layout(killed).SequencerDB)
+	must(t, err)
+	for _, suffix := range []string{"", "-journal"} {
+		b, err := os.ReadFile(path + suffix)
+		must(t, err)
+		must(t, os.WriteFile(layout(killed).SequencerDB+suffix, b, 0o600))
+		if len(b) == 0 || bytes.Equal(b[len(b)/2:], unchanged[len(unchanged)/2:]) {
+			t.Fatal("nothing was written before the process was killed")
+		}
+	}
+	before := traces(t, killed)
+	events := all(t, open(t, killed).Events(t.Context(), 0))
+	for _, e := range events {
+		if e.Invalidated {
+			t.Fatalf("event %d was withdrawn", e.Seq)
+		}
+	}
+	if len(events) != 83 || !maps.Equal(traces(t, killed), before) {
+		t.Errorf("%d events, or the directory has changed", len(events))
+	}
 }

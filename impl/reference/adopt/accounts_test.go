@@ -336,7 +336,7 @@ func standIn(ctx context.Context, a *Adoption, ahead syntax.DID) error {
 			r := db.Repo{Rev: known[acct.DID.String()], CommitCID: []byte{1}, CommitBlock: []byte{1}, DataCID: []byte{1}}
 			if acct.DID == ahead {
 				r.Rev = "3zzzzzzzzzzzz"
-				r.CommitCID = slices.Concat([]byte{1, 0x71, 0x12, 32}, sum(r.CommitBlock))
+				r.CommitCID = slices.Concat([]byte{1, 0x71, 0x12, 32}, digest(r.CommitBlock))
 			}
 			if err := tx.InsertRepo(ctx, acct.DID, r); err != nil {
 				return err
@@ -346,7 +346,7 @@ func standIn(ctx context.Context, a *Adoption, ahead syntax.DID) error {
 	})
 }
 
-func sum(b []byte) []byte {
+func digest(b []byte) []byte {
 	h := sha256.Sum256(b)
 	return h[:]
 }
@@ -386,8 +386,8 @@ func TestEvents(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got[i].Seq != want.Seq || hex.EncodeToString(sum(frame)) != want.SHA256 {
-			t.Errorf("event %d: got %d %x", want.Seq, got[i].Seq, sum(frame))
+		if got[i].Seq != want.Seq || hex.EncodeToString(digest(frame)) != want.SHA256 {
+			t.Errorf("event %d: got %d %x", want.Seq, got[i].Seq, digest(frame))
 		}
 	}
 	if last := got[len(got)-1]; last.Seq != 89 || last.Kind != "#sync" || last.DID != alice {
