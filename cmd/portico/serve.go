@@ -636,7 +636,12 @@ func (p *parts) runJobs(ctx context.Context) {
 			return p.origins.settle(ctx, p.dids.Published)
 		}},
 		job.Job{Name: "deletions", Every: time.Hour, Run: p.deletes.Run},
-		job.Job{Name: "blobs", Every: time.Hour, Run: func(ctx context.Context) error { return cleanBlobs(ctx, p.blobs, p.log) }},
+		job.Job{Name: "blobs", Every: time.Hour, Run: func(ctx context.Context) error {
+			if still, err := p.accounts.Standstill(ctx); err != nil || still != "" {
+				return err
+			}
+			return cleanBlobs(ctx, p.blobs, p.log)
+		}},
 		job.Job{Name: "expired rows", Every: time.Hour, Run: func(ctx context.Context) error {
 			now := time.Now()
 			return p.store.Write(ctx, func(tx *db.Tx) error {

@@ -93,10 +93,7 @@ type Process struct {
 func Start(ctx context.Context, ready, dir string, env []string, path string, args ...string) (*Process, error) {
 	p := &Process{cmd: exec.Command(path, args...), done: make(chan struct{})}
 	p.cmd.Dir = dir
-	p.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
-		return strings.HasPrefix(v, "PDS_") || strings.HasPrefix(v, "PORTICO_")
-	})
-	p.cmd.Env = append(p.cmd.Env, env...)
+	p.cmd.Env = append(Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", filepath.Base(path), err)
@@ -110,6 +107,13 @@ func Start(ctx context.Context, ready, dir string, env []string, path string, ar
 		return nil, fmt.Errorf("start %s: %w; it wrote\n%s", filepath.Base(path), err, p.Log())
 	}
 	return p, nil
+}
+
+// Environ is the environment without any setting of portico's.
+func Environ() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "PDS_") || strings.HasPrefix(v, "PORTICO_")
+	})
 }
 
 func (p *Process) answers(ctx context.Context, url string) error {

@@ -66,6 +66,9 @@ func Forget(folder string) error {
 	return errors.Join(removeIfThere(filepath.Join(folder, markName)), removeIfThere(filepath.Join(folder, doneName)))
 }
 
+// MarkDraft is a file that Begin may leave when it is killed, alone in the folder.
+const MarkDraft = markName + draftEnding
+
 // Begin makes folder, which is there, the one of an adoption of m, or finds that it is one
 // already. What an adoption of something else, or of an earlier state of it, has left there
 // is removed: again says why, empty otherwise. Blobs stay: they are what their names say.
@@ -135,9 +138,11 @@ func Scratch(path string) (release func() error, err error) {
 	return release, nil
 }
 
+const draftEnding = ".new"
+
 // writeFile puts a file in the place of what has its name, whole and on the disk.
 func writeFile(path string, b []byte) (err error) {
-	draft := path + ".new"
+	draft := path + draftEnding
 	defer func() {
 		if err != nil {
 			_ = os.Remove(draft)
