@@ -34,7 +34,6 @@ type takeover struct {
 	*testing.T
 	world             *referencetest.World
 	source, directory string
-	env               []string
 	volatile          map[string]bool // columns that differ between adoptions, table.column
 	want              map[string][]string
 }
@@ -66,7 +65,7 @@ func TestAdoptionsKilled(t *testing.T) {
 		}
 		a.run(target)
 		a.same(target)
-		if i%10 == 0 {
+		if i%25 == 0 {
 			a.serves(target)
 		}
 		os.RemoveAll(target)
