@@ -69,6 +69,7 @@ type Adoption struct {
 
 	mu     sync.Mutex
 	report *Report
+	lost   *lostBlobs // by the last call of blobs
 }
 
 // Blobs is what becomes of the files of blobs.

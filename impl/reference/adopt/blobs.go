@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -45,7 +49,7 @@ func (a *Adoption) blobs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	lost := &lostBlobs{of: make(map[syntax.DID]*lostOf)}
+	a.lost = &lostBlobs{of: make(map[syntax.DID]*lostOf)}
 	var after db.StoredBlob
 	for done := int64(0); ; {
 		page, err := a.Target.StoredBlobs(ctx, after, blobPage)
@@ -59,9 +63,15 @@ func (a *Adoption) blobs(ctx context.Context) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.SetLimit(blobWorkers)
 		for did, wants := range wanted(page) {
+			if err := a.inside(did); errors.Is(err, errOutside) {
+				a.found(Finding{Name: "link-outside", DID: did, Grave: true, Text: err.Error()})
+				return fmt.Errorf("%w: %w", ErrRefused, err)
+			} else if err != nil {
+				return err
+			}
 			g.Go(func() error {
 				missing, err := take(ctx, from, did, wants)
-				lost.add(did, missing)
+				a.lost.add(did, missing)
 				return err
 			})
 		}
@@ -71,10 +81,41 @@ func (a *Adoption) blobs(ctx context.Context) error {
 		done += int64(len(page))
 		a.progress("blobs", done, totals.Blobs)
 	}
-	for _, f := range lost.findings() {
+	for _, f := range a.lost.findings() {
 		a.found(f)
 	}
 	return a.spareFiles(ctx, from)
+}
+
+var errOutside = errors.New("folder of an account leads elsewhere")
+
+// inside returns errOutside when the folder of an account is a link to somewhere else than
+// below the one of all accounts, which may be a link itself.
+func (a *Adoption) inside(did syntax.DID) error {
+	for _, root := range []string{a.Layout.Blobs, a.Layout.Temporary, a.Layout.Quarantine} {
+		folder := filepath.Join(root, did.String())
+		info, err := os.Lstat(folder)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if info.Mode()&fs.ModeSymlink == 0 {
+			continue
+		}
+		real, err := filepath.EvalSymlinks(folder)
+		if err != nil {
+			return err
+		}
+		if root, err = filepath.EvalSymlinks(root); err != nil {
+			return err
+		}
+		if !strings.HasPrefix(real, root+string(filepath.Separator)) {
+			return fmt.Errorf("%w: %s is %s", errOutside, folder, real)
+		}
+	}
+	return nil
 }
 
 // filesOfSource are the folders of the source.
@@ -123,6 +164,14 @@ func (l *lostBlobs) add(did syntax.DID, missing []blob.Want) {
 		l.order = append(l.order, did)
 	}
 	of.count += len(missing)
+}
+
+// count is how many blobs of an account were lost.
+func (l *lostBlobs) count(did syntax.DID) int {
+	if l == nil || l.of[did] == nil {
+		return 0
+	}
+	return l.of[did].count
 }
 
 func (l *lostBlobs) findings() (all []Finding) {

@@ -161,20 +161,27 @@ func commitProblem(c *repo.Commit, did syntax.DID, key atcrypto.PublicKey) strin
 	return ""
 }
 
-// checkBlobs hashes the blobs of an account. Which have no file is known by then.
+// checkBlobs hashes the blobs of an account. Those that the source has no file of are told
+// already.
 func (a *Adoption) checkBlobs(ctx context.Context, did syntax.DID, blobs *rows.Blobs) error {
 	var after []byte
+	missing, last := 0, ""
 	for {
 		page, err := a.Target.Blobs(ctx, did, after, blobPage)
-		if err != nil || len(page) == 0 {
+		if err != nil {
 			return err
+		}
+		if len(page) == 0 {
+			break
 		}
 		for i := range page {
 			after = page[i].CID
 			switch err := blobs.Verify(ctx, did, &page[i]); {
 			case errors.Is(err, rows.ErrOtherBytes):
 				a.found(Finding{Name: "blob-damaged", DID: did, Text: fmt.Sprintf("blob %s: %v", store.CID(after), err)})
-			case err != nil && !errors.Is(err, rows.ErrNoBytes):
+			case errors.Is(err, rows.ErrNoBytes):
+				missing, last = missing+1, store.CID(after).String()
+			case err != nil:
 				return err
 			}
 			if err := ctx.Err(); err != nil {
@@ -182,6 +189,10 @@ func (a *Adoption) checkBlobs(ctx context.Context, did syntax.DID, blobs *rows.B
 			}
 		}
 	}
+	if missing > a.lost.count(did) {
+		a.found(Finding{Name: "blob-missing", DID: did, Text: fmt.Sprintf("%d blobs have no file where it belongs, %s last", missing, last)})
+	}
+	return nil
 }
 
 // checkCounts compares what was read of the stores with the rows that there are.
