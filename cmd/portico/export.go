@@ -19,7 +19,6 @@ import (
 	"portico/db"
 	"portico/db/reference"
 	"portico/impl/account/token"
-	"portico/impl/blob"
 	"portico/impl/keyring"
 	"portico/impl/reference/export"
 )
@@ -109,7 +108,7 @@ func (c configuration) exportReference(ctx context.Context, folder string) (_ *e
 		return nil, err
 	}
 	if s.BlobBucket.Bucket == "" {
-		if x.Blobs, err = blob.OpenDisk(s.BlobFolder, s.BlobTempFolder, blob.Bounds{}); err != nil {
+		if x.Blobs, err = s.openBlobFolder(); err != nil {
 			return nil, err
 		}
 	}
