@@ -82,7 +82,9 @@ func (a *Adoption) blobs(ctx context.Context) error {
 		a.progress("blobs", done, totals.Blobs)
 	}
 	for _, f := range a.lost.findings() {
-		a.found(f)
+		if !a.told(f.Name, f.DID) { // by the plan
+			a.found(f)
+		}
 	}
 	return a.spareFiles(ctx, from)
 }

@@ -77,11 +77,20 @@ func (a *Adoption) refused() error {
 	return nil
 }
 
-// found adds to the report. Several goroutines may call it.
+// found adds to the report, unless that is there: what the plan has found is found again.
+// Several goroutines may call it.
 func (a *Adoption) found(f Finding) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.report.Findings = append(a.report.Findings, f)
+	if !slices.Contains(a.report.Findings, f) {
+		a.report.Findings = append(a.report.Findings, f)
+	}
+}
+
+// told reports whether something of this name is in the report of an account. It is not for
+// several goroutines.
+func (a *Adoption) told(name string, did syntax.DID) bool {
+	return slices.ContainsFunc(a.report.Findings, func(f Finding) bool { return f.Name == name && f.DID == did })
 }
 
 // count puts a line into the report, in the place of the one there is of the same.
