@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -125,7 +126,7 @@ func signInTo(t *testing.T, url string, w *referencetest.World) {
 			if password == "" {
 				continue
 			}
-			status, out, err := callServer(t.Context(), url, "createSession", "", fmt.Sprintf(`{"identifier":%q,"password":%q}`, a.DID, password))
+			status, out, err := callServer(t.Context(), url, "createSession", "", fmt.Sprintf(`{"identifier":%q,"password":%q}`, a.Handle, password))
 			if err != nil || status != http.StatusOK || out.Handle != a.Handle {
 				t.Errorf("%s: sign-in: %d %+v %v", a.Name, status, out, err)
 			}
@@ -171,6 +172,13 @@ func TestAdoptAfterACrash(t *testing.T) {
 	pds, into := referencetest.Unpack(t, referencetest.Crashed), filepath.Join(t.TempDir(), "new")
 	w := referencetest.Read(t, referencetest.Crashed)
 	environ := surround(t, w)
+	old, err := os.ReadFile(filepath.Join(referencetest.Unpack(t, referencetest.Stopped), "pds.env"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(pds, "pds.env"), old, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	before := contents(t, pds)
 	for _, args := range [][]string{{"--dry-run"}, nil} {
 		out, _, err := portico(t, environ, append([]string{"adopt", pds, "--into", into, "--accept-unmanaged"}, args...)...)

@@ -55,7 +55,6 @@ type accountWriter struct {
 	now     time.Time
 	adopted map[syntax.DID]bool
 	counts  []Count
-	uses    int64 // of invite codes
 }
 
 func (w *accountWriter) actors(ctx context.Context) (Count, error) {
