@@ -43,9 +43,9 @@ of an adopted server come along, also when they were used here, until "portico a
 the password. Second factors, phone numbers, codes that were mailed, mails that wait,
 budgets and the audit log stay behind. What was left out is told, and of which accounts.
 
-Blobs on the same disk are second names of the same files: copy DIRECTORY to have them
-twice. Blobs in a bucket stay there. pds.env names the path of DIRECTORY: change it there
-when you move the directory, to /pds for the reference's image.
+Blobs in a folder are copied, and share their bytes with the copies where the file system
+can have that; blobs in a bucket stay there. pds.env names the path of DIRECTORY: change
+it there when you move the directory, to /pds for the reference's image.
 
 Settings are found as "portico serve" finds them.`,
 		Flags: []cli.Flag{

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/google/go-cmp/cmp"
 
 	"portico/db"
@@ -59,9 +60,12 @@ func thereAndBack(t *testing.T, pds string) (folder string, r *export.Report) {
 	tokens := &token.Issuer{Secret: []byte("8b8c5db6e13a84a33641018730c8cccd"), ServiceDID: "did:web:pds.adopt.test", Now: now, Rand: rand.Reader}
 	a := &adopt.Adoption{
 		Source: source, Layout: l, Target: target, Folder: ours, Keys: keys, Blobs: disk, How: adopt.CopyBlobs, Tokens: tokens, Now: now, Rand: rand.Reader, Log: log,
+		Confirm: func([]syntax.DID) bool { return true }, // nobody was asked about them
 	}
-	_, err = a.Run(t.Context())
-	check(err)
+	adopted, err := a.Run(t.Context())
+	if err != nil {
+		t.Fatalf("%v: %+v", err, adopted)
+	}
 
 	store, err := db.Open(t.Context(), db.Config{Dir: ours, ReadOnly: true, Now: now, Logger: log})
 	check(err)

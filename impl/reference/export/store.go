@@ -173,12 +173,13 @@ func (x *Export) openFiles() error {
 	return err
 }
 
-// takeFiles takes the files of an account's blobs along.
+// takeFiles copies the files of an account's blobs: the reference writes to a file that is
+// there already, so that it must be no second name of ours.
 func (x *Export) takeFiles(ctx context.Context, did syntax.DID, wants []blob.Want) error {
 	if x.files == nil || len(wants) == 0 {
 		return nil
 	}
-	missing, err := x.files.Take(ctx, x.Blobs, did, wants)
+	missing, err := x.files.TakeCopies(ctx, x.Blobs, did, wants)
 	if err != nil {
 		return err
 	}
@@ -194,5 +195,5 @@ func (x *Export) closeFiles(context.Context) error {
 	if x.files == nil {
 		return nil
 	}
-	return os.Remove(filepath.Join(x.Target.Layout().Blobs, "partial"))
+	return os.RemoveAll(filepath.Join(x.Target.Layout().Blobs, "partial"))
 }
