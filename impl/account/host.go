@@ -27,7 +27,10 @@ func (a *Accounts) AccountByHandle(ctx context.Context, h syntax.Handle) (*db.Ac
 	if !errors.Is(err, db.ErrNotFound) {
 		return found, err
 	}
-	if twin := a.Host(ctx).Twin(h.String()); twin != "" {
+	if a.Hosts == nil {
+		return nil, err
+	}
+	if twin := a.Hosts.Last().Twin(h.String()); twin != "" {
 		return a.DB.AccountByHandle(ctx, syntax.Handle(twin))
 	}
 	return nil, err
