@@ -163,9 +163,18 @@ others, but the command ends with 1 then.`,
 				Name: "repair", ArgsUsage: "ACCOUNT",
 				Usage: "say what an account lacks, and mend what can be mended",
 				Description: `Looks at its rows, signing key and repository here and at its DID in the
-directory. Ends with 1 when something is wrong still.`,
-				Flags:  []cli.Flag{&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "change nothing"}, yes},
-				Action: o.action(one, 1, 1, repairAccount),
+directory. Ends with 1 when something is wrong still. With --all every account is
+looked at, one after the other, and those are told that something is wrong with.`,
+				Flags: []cli.Flag{
+					&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "change nothing"},
+					&cli.BoolFlag{Name: "all", Usage: "all accounts, in place of ACCOUNT"}, yes,
+				},
+				Action: func(ctx context.Context, c *cli.Command) error {
+					if c.Bool("all") {
+						return o.action("", 0, 0, repairAccounts)(ctx, c)
+					}
+					return o.action(one, 1, 1, repairAccount)(ctx, c)
+				},
 			},
 			{
 				Name: "log", ArgsUsage: "ACCOUNT",
@@ -697,6 +706,94 @@ func repairAccount(ctx context.Context, con *console, c *cli.Command) error {
 		err = con.repaired(out)
 	}
 	return errors.Join(err, stillWrong(len(out.Remaining)))
+}
+
+// repairedAccount is an account that something was wrong with.
+type repairedAccount struct {
+	DID       syntax.DID            `json:"did"`
+	Handle    syntax.Handle         `json:"handle"`
+	Repaired  []operatorapi.Finding `json:"repaired"`
+	Remaining []operatorapi.Finding `json:"remaining"`
+}
+
+// repairAccounts is repairAccount for all.
+func repairAccounts(ctx context.Context, con *console, c *cli.Command) error {
+	dry := c.Bool("dry-run")
+	if !dry {
+		if err := con.confirm(ctx, c.Bool("yes"), "Mend what can be mended of all accounts? [y/N] ", ""); err != nil {
+			return err
+		}
+	}
+	wrong, remaining := []repairedAccount{}, 0
+	for cursor := (*string)(nil); ; {
+		page, err := con.operator.ListAccounts(ctx, &operatorapi.ListAccountsParams{Cursor: cursor, Limit: 500})
+		if err != nil {
+			return err
+		}
+		for i := range page.Accounts {
+			r, err := con.repairOne(ctx, &page.Accounts[i], dry)
+			if err != nil {
+				return err
+			}
+			if r == nil {
+				continue
+			}
+			remaining += len(r.Remaining)
+			if con.json {
+				wrong = append(wrong, *r)
+			} else if err := con.tellRepaired(r, dry); err != nil {
+				return err
+			}
+		}
+		if cursor = page.Cursor; cursor == nil {
+			break
+		}
+	}
+	var err error
+	if con.json {
+		err = con.printJSON(struct {
+			Accounts []repairedAccount `json:"accounts"`
+		}{wrong})
+	} else if remaining == 0 {
+		err = con.say("Nothing is wrong with any account.")
+	}
+	return errors.Join(err, stillWrong(remaining))
+}
+
+// repairOne mends what can be mended of an account, unless dry, and returns nil for one with
+// which nothing is wrong, or that is gone.
+func (con *console) repairOne(ctx context.Context, a *operatorapi.Account, dry bool) (*repairedAccount, error) {
+	found, err := con.patient().InspectAccount(ctx, &operatorapi.InspectAccountParams{DID: a.DID})
+	if errors.Is(err, operatorapi.ErrInspectAccountAccountNotFound) || err == nil && len(found.Findings) == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := &repairedAccount{DID: a.DID, Handle: a.Handle, Repaired: []operatorapi.Finding{}, Remaining: found.Findings}
+	if dry || !slices.ContainsFunc(found.Findings, func(f operatorapi.Finding) bool { return f.Repairable }) {
+		return r, nil
+	}
+	out, err := con.patient().RepairAccount(ctx, &operatorapi.RepairAccountInput{DID: a.DID})
+	if errors.Is(err, operatorapi.ErrRepairAccountAccountNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	out.Normalize()
+	r.Repaired, r.Remaining = out.Repaired, out.Remaining
+	return r, nil
+}
+
+func (con *console) tellRepaired(r *repairedAccount, dry bool) error {
+	if err := con.say("%s, %s:", r.DID, r.Handle); err != nil {
+		return err
+	}
+	if dry {
+		return con.findings("", r.Remaining)
+	}
+	return con.repaired(&operatorapi.RepairAccountOutput{Repaired: r.Repaired, Remaining: r.Remaining})
 }
 
 func (con *console) findings(none string, findings []operatorapi.Finding) error {

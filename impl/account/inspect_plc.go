@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 
+	"portico/db"
 	"portico/impl/identity/plc"
 )
 
@@ -50,6 +51,9 @@ func (n *inspection) plc(ctx context.Context) error {
 		}
 		n.add(DIDEndpoint, mend, "The DID names this server as %s, and is to name it as %s.", got, wanted)
 	}
+	if err := n.oldKey(ctx, d); err != nil {
+		return err
+	}
 	if n.key != nil && d.VerificationMethods["atproto"] != n.key.Public {
 		var mend func(context.Context) error
 		if ours && n.private != nil {
@@ -65,6 +69,41 @@ func (n *inspection) plc(ctx context.Context) error {
 		}
 		n.add(DIDHandle, mend, "The DID names %s as the handle of the account, which is %s.", cmp.Or(d.Handle(), "nothing"), h)
 	}
+	return nil
+}
+
+// oldKey looks whether the DID has been left with the old rotation key of this server, when
+// the others were given that of today.
+func (n *inspection) oldKey(ctx context.Context, d plc.Data) error {
+	key, err := n.Accounts.RotationKey()
+	if err != nil {
+		return err
+	}
+	old, err := n.Accounts.OldRotationKey()
+	if err != nil || old == "" || !slices.Contains(d.RotationKeys, old) || slices.Contains(d.RotationKeys, key) {
+		return err
+	}
+	given, err := n.Accounts.accountKeys(ctx)
+	if err != nil || !slices.Contains(given, key) {
+		return err
+	}
+	retired := !slices.Contains(given, old)
+	if !retired {
+		row, err := n.Accounts.DB.DIDMove(ctx, n.did)
+		if errors.Is(err, db.ErrNotFound) || err == nil && row.State != db.DIDLeft || len(d.RotationKeys) >= MaxRotationKeys {
+			return nil // its turn comes, or there is no room before the end
+		}
+		if err != nil {
+			return err
+		}
+	}
+	n.add(DIDRotationKey, func(ctx context.Context) error {
+		err := n.update(ctx, n.did, n.here, func(d *plc.Data) { d.RotationKeys = WithKey(d.RotationKeys, old, key, retired) })
+		if err != nil {
+			return err
+		}
+		return n.record(ctx, DIDRotationKey)
+	}, "The DID has the old rotation key of this server, %s, and not that of today, %s.", old, key)
 	return nil
 }
 

@@ -120,6 +120,23 @@ func (a *Accounts) accountKeys(ctx context.Context) ([]string, error) {
 	return []string{r.key, r.old}, nil
 }
 
+// MaxRotationKeys is how many rotation keys a DID has at most.
+const MaxRotationKeys = 5
+
+// WithKey is keys with one of this server's rotation keys right before another, or in the
+// place of that one. Keys that have it, or have not the other, stay as they are.
+func WithKey(keys []string, beside, key string, inPlace bool) []string {
+	at := slices.Index(keys, beside)
+	if at < 0 || slices.Contains(keys, key) {
+		return keys
+	}
+	keys = slices.Insert(slices.Clone(keys), at, key)
+	if inPlace {
+		keys = slices.DeleteFunc(keys, func(k string) bool { return k == beside })
+	}
+	return keys
+}
+
 // KeyFingerprint is what people compare of a did:key: four groups of four hexadecimal
 // digits.
 func KeyFingerprint(didKey string) string {

@@ -26,9 +26,6 @@ type KeyMove struct {
 	Now      func() time.Time
 }
 
-// maxKeys is how many rotation keys a DID has at most.
-const maxKeys = 5
-
 // RotationKeys is the value of db.Meta that has a line for each rotation key, a did:key, that
 // DIDs of accounts may have.
 const RotationKeys = "rotation key"
@@ -124,7 +121,7 @@ func (k *KeyMove) Step(ctx context.Context, s *State, _ *db.Standing, last plc.O
 		return Step{}, err
 	}
 	if encoded, err := op.Encode(); err != nil || len(encoded)+sizeOfSignature > plc.MaxBytes && len(keys) > len(d.RotationKeys) {
-		return Step{}, err // there is no room for both keys, as with maxKeys
+		return Step{}, err // there is no room for both keys, as where there are five
 	}
 	return Step{Operation: op}, nil
 }
@@ -140,21 +137,16 @@ func rotated(keys []string, s *State) []string {
 		goes, stays = s.To, s.From
 	case Finishing:
 	default:
-		at := slices.Index(keys, s.From)
-		if at < 0 || slices.Contains(keys, s.To) || len(keys) >= maxKeys {
+		if len(keys) >= account.MaxRotationKeys {
 			return keys
 		}
-		return slices.Insert(slices.Clone(keys), at, s.To)
+		return account.WithKey(keys, s.From, s.To, false)
 	}
-	at := slices.Index(keys, goes)
-	if at < 0 {
-		return keys
+	keys = account.WithKey(keys, goes, stays, true)
+	if slices.Contains(keys, stays) {
+		keys = slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return key == goes })
 	}
-	keys = slices.Clone(keys)
-	if !slices.Contains(keys, stays) {
-		keys[at] = stays
-	}
-	return slices.DeleteFunc(keys, func(key string) bool { return key == goes })
+	return keys
 }
 
 // Settle is [Kind]'s: nothing here depends on the keys of a DID.

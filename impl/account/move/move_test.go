@@ -364,6 +364,52 @@ func TestRefused(t *testing.T) {
 	r.has(alice.DID, "new", "old")
 }
 
+// What was left with the old key, repair mends.
+func TestRepair(t *testing.T) {
+	s := servertest.New(t)
+	alice := s.SignUp("alice")
+	r := rotate(s)
+	inspect := func(want string) {
+		t.Helper()
+		var out struct {
+			Findings []struct {
+				Name       string
+				Repairable bool
+			}
+		}
+		r.Accepted(r.Get(nsid+"inspectAccount?did="+alice.DID.String(), servertest.Admin)).Decode(t, &out)
+		got := ""
+		for _, f := range out.Findings {
+			if strings.HasPrefix(f.Name, "did_") {
+				got += fmt.Sprint(f.Name, " ", f.Repairable)
+			}
+		}
+		if got != want {
+			t.Errorf("found %q, want %q", got, want)
+		}
+	}
+	inspect("")
+	r.begin()
+	inspect("") // its turn comes
+	r.PLC.Spoil(servertest.Says("POST", 400, `{"message":"Not today"}`))
+	for range 6 {
+		r.run()
+		r.Advance(time.Hour)
+	}
+	r.PLC.Spoil(nil)
+	inspect("did_rotation_key true")
+	r.Accepted(r.ask("repairAccount", fmt.Sprintf(`{"did":%q}`, alice.DID)))
+	r.has(alice.DID, "new", "old")
+	inspect("")
+	// And after the end, in place of the old one.
+	r.Advance(move.Hold)
+	r.ChangeDID(alice.DID, func(d *plc.Data) { d.RotationKeys = []string{r.old} })
+	r.Write(func(tx *db.Tx) error { return tx.PutMeta(r.Context(), account.RetiredKey, []byte(r.old)) })
+	inspect("did_rotation_key true")
+	r.Accepted(r.ask("repairAccount", fmt.Sprintf(`{"did":%q}`, alice.DID)))
+	r.has(alice.DID, "new")
+}
+
 // A process that is killed at whatever request or statement leaves what the next one ends.
 func TestKilled(t *testing.T) {
 	s := servertest.New(t)
@@ -497,6 +543,66 @@ func TestStandstill(t *testing.T) {
 	r.Check(deletions.Run(r.Context()))
 	if _, err := r.DB.AccountByDID(r.Context(), alice.DID); !errors.Is(err, db.ErrNotFound) {
 		t.Errorf("account after its time: %v", err)
+	}
+}
+
+// An unfinished adoption and a public URL that DIDs do not name are reasons to delete
+// nothing, too; what a creation left behind is not ended then.
+func TestOtherStandstills(t *testing.T) {
+	s := servertest.New(t)
+	accounts := s.Server.Accounts
+	for name, value := range map[string]string{
+		account.AdoptionState: `{"source":"/pds"}`, account.PublicURLs: "https://old.test\n" + servertest.Endpoint,
+	} {
+		if still, err := accounts.Standstill(s.Context()); err != nil || still != "" {
+			t.Errorf("before %s: %q, %v", name, still, err)
+		}
+		s.Write(func(tx *db.Tx) error { return tx.PutMeta(s.Context(), name, []byte(value)) })
+		if still, err := accounts.Standstill(s.Context()); err != nil || still == "" {
+			t.Errorf("with %s: %q, %v", name, still, err)
+		}
+		given := reserve(s, "given-up.test")
+		s.Write(func(tx *db.Tx) error { return tx.AbortAccount(s.Context(), given, "gone", s.Now()) })
+		s.Check(accounts.CleanUp(s.Context()))
+		if last := servertest.Must(s.PLC.Last(s.Context(), given)); last.Type() == plc.TypeTombstone {
+			t.Errorf("with %s: tombstoned", name)
+		}
+		s.Write(func(tx *db.Tx) error { return tx.DeleteMeta(s.Context(), name) })
+		s.Check(accounts.CleanUp(s.Context()))
+		if last := servertest.Must(s.PLC.Last(s.Context(), given)); last.Type() != plc.TypeTombstone {
+			t.Errorf("without %s: not tombstoned", name)
+		}
+	}
+}
+
+// An operation of the server's that crosses another is made anew after it, and takes nothing
+// back.
+func TestCrossing(t *testing.T) {
+	s := servertest.New(t)
+	alice := s.SignUp("alice")
+	r := rotate(s)
+	r.begin()
+	// The move comes between what a change of the handle reads and what it posts.
+	var crossed atomic.Bool
+	r.PLC.Spoil(func(w http.ResponseWriter, q *http.Request) bool {
+		if q.Method == http.MethodPost && !crossed.Swap(true) {
+			last := servertest.Must(r.PLC.Last(r.Context(), alice.DID))
+			op := servertest.Must(plc.Update(last, func(d *plc.Data) { d.RotationKeys = []string{r.new, r.old} }))
+			r.Check(r.Server.Server.Accounts.Sign(op, last))
+			r.Check(r.PLC.Submit(r.Context(), alice.DID, op))
+		}
+		return false
+	})
+	r.Accepted(r.Post("com.atproto.identity.updateHandle", `{"handle":"alicia.test"}`, alice.Access))
+	r.has(alice.DID, "new", "old")
+	d := servertest.Must(r.PLC.Data(r.Context(), alice.DID))
+	if d.Handle() != "alicia.test" {
+		t.Errorf("the DID names %s", d.Handle())
+	}
+	for i, entry := range servertest.Must(r.PLC.Audit(r.Context(), alice.DID)) {
+		if entry.Nullified {
+			t.Errorf("operation %d was taken back", i)
+		}
 	}
 }
 
