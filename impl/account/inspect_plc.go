@@ -98,7 +98,7 @@ func (n *inspection) oldKey(ctx context.Context, d plc.Data) error {
 		}
 	}
 	n.add(DIDRotationKey, func(ctx context.Context) error {
-		err := n.update(ctx, n.did, n.here, func(d *plc.Data) { d.RotationKeys = WithKey(d.RotationKeys, old, key, retired) })
+		err := n.update(ctx, n.did, n.here(ctx), func(d *plc.Data) { d.RotationKeys = WithKey(d.RotationKeys, old, key, retired) })
 		if err != nil {
 			return err
 		}

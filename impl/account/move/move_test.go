@@ -21,6 +21,7 @@ import (
 	"portico/db"
 	"portico/impl/account"
 	"portico/impl/account/move"
+	"portico/impl/identity/host"
 	"portico/impl/identity/plc"
 	"portico/impl/keyring"
 	"portico/impl/servertest"
@@ -552,7 +553,7 @@ func TestOtherStandstills(t *testing.T) {
 	s := servertest.New(t)
 	accounts := s.Server.Accounts
 	for name, value := range map[string]string{
-		account.AdoptionState: `{"source":"/pds"}`, account.PublicURLs: "https://old.test\n" + servertest.Endpoint,
+		account.AdoptionState: `{"source":"/pds"}`, host.PublicURLs: "https://old.test\n" + servertest.Endpoint,
 	} {
 		if still, err := accounts.Standstill(s.Context()); err != nil || still != "" {
 			t.Errorf("before %s: %q, %v", name, still, err)
