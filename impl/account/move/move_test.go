@@ -344,6 +344,29 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
+// A run ends when its time is over, wherever it is: its lease does, too.
+func TestSlice(t *testing.T) {
+	s := servertest.New(t)
+	for n := range 20 {
+		s.SignUp(fmt.Sprintf("user%d", n))
+	}
+	r := rotate(s)
+	r.begin()
+	r.PLC.Spoil(func(http.ResponseWriter, *http.Request) bool {
+		r.Advance(5 * time.Second)
+		return false
+	})
+	r.Check(r.Moves.Run(r.Context()))
+	n := servertest.Must(r.DB.CountDIDMoves(r.Context()))
+	if n.Done == 0 || n.Done > 12 || n.Done+n.Waiting != 20 {
+		t.Errorf("after a minute at 10 seconds each: %+v", n)
+	}
+	r.PLC.Spoil(nil)
+	if phase := r.run(); phase != move.Moved {
+		t.Errorf("phase %s, want moved", phase)
+	}
+}
+
 // An operation that the directory does not take is tried a few times; then the DID is left,
 // with the words of the directory, until the operator asks for it.
 func TestRefused(t *testing.T) {

@@ -39,7 +39,7 @@ const (
 // Slice. It is a job of the scheduler; that it runs twice at once does no harm. Of the
 // errors of single DIDs it returns none: they are tried again later.
 func (m *Moves) Run(ctx context.Context) error {
-	began := m.Now()
+	until := m.Now().Add(cmp.Or(m.Slice, time.Minute))
 	for {
 		s, err := m.State(ctx)
 		if err != nil {
@@ -65,8 +65,8 @@ func (m *Moves) Run(ctx context.Context) error {
 		if len(due) == 0 {
 			return m.advance(ctx, kind, s)
 		}
-		enough, err := m.work(ctx, kind, s, due)
-		if err != nil || enough || m.Now().Sub(began) >= cmp.Or(m.Slice, time.Minute) {
+		enough, err := m.work(ctx, kind, s, due, until)
+		if err != nil || enough {
 			return err
 		}
 	}
@@ -121,9 +121,9 @@ func (m *Moves) advance(ctx context.Context, kind Kind, s *State) error {
 	return err
 }
 
-// work takes the rows one after the other, several at a time. It says whether there is
-// reason not to go on now.
-func (m *Moves) work(ctx context.Context, kind Kind, s *State, due []db.DIDMove) (enough bool, err error) {
+// work takes the rows one after the other, several at a time, until a time. It says whether
+// that has come, or there is another reason not to go on now.
+func (m *Moves) work(ctx context.Context, kind Kind, s *State, due []db.DIDMove, until time.Time) (enough bool, err error) {
 	b := &batch{Moves: m, kind: kind, state: s, stored: s}
 	queue := make(chan db.DIDMove)
 	var all sync.WaitGroup
@@ -135,7 +135,7 @@ func (m *Moves) work(ctx context.Context, kind Kind, s *State, due []db.DIDMove)
 		})
 	}
 	for _, row := range due {
-		if b.enough() || ctx.Err() != nil {
+		if enough = b.enough() || !m.Now().Before(until); enough || ctx.Err() != nil {
 			break
 		}
 		m.wait(ctx)
@@ -151,7 +151,7 @@ func (m *Moves) work(ctx context.Context, kind Kind, s *State, due []db.DIDMove)
 			return true, err
 		}
 	}
-	return b.enough(), b.err
+	return enough || b.enough(), b.err
 }
 
 // wait keeps the rate.
