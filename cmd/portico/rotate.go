@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	operatorapi "portico/api/portico/operator"
+	"portico/api/xrpc"
 	"portico/impl/account"
 )
 
@@ -290,7 +291,7 @@ func showMove(ctx context.Context, con *console, c *cli.Command) error {
 	}
 	rows := make([][]string, len(dids))
 	for i, d := range dids {
-		rows[i] = []string{d.DID.String(), deref(d.Reason)}
+		rows[i] = []string{d.DID.String(), xrpc.ValueOf(d.Reason)}
 	}
 	if err := con.table("", "LEFT BECAUSE", rows); err != nil {
 		return err
@@ -299,13 +300,6 @@ func showMove(ctx context.Context, con *console, c *cli.Command) error {
 		return con.say("There are more: --all, or --cursor %s", *next)
 	}
 	return nil
-}
-
-func deref(text *string) string {
-	if text == nil {
-		return ""
-	}
-	return *text
 }
 
 func (con *console) moveFacts(m *operatorapi.Move) error {

@@ -245,7 +245,7 @@ const maxOvertaken = 3
 // could come there.
 func (i *Identities) overtaken(ctx context.Context, did syntax.DID, last plc.Operation) bool {
 	now, err := i.Directory.Last(ctx, did)
-	return err == nil && !same(now, last)
+	return err == nil && !now.Same(last)
 }
 
 // publishAfterLast is one try of publishHandle. It returns the operation that was the last.

@@ -164,7 +164,7 @@ func (i *Identities) update(ctx context.Context, did syntax.DID, where where, ch
 	}
 	for tries := 1; ; tries++ {
 		now, err := i.updateAfter(ctx, did, last, where, change)
-		if now == nil || same(now, last) || tries == maxOvertaken {
+		if now == nil || now.Same(last) || tries == maxOvertaken {
 			return err
 		}
 		last = now // another came first
@@ -194,19 +194,10 @@ func (i *Identities) updateAfter(ctx context.Context, did syntax.DID, last plc.O
 		return nil, failure
 	}
 	// An answer that was lost is no refusal.
-	if same(now, op) {
+	if now.Same(op) {
 		return nil, nil
 	}
 	return now, failure
-}
-
-func same(a, b plc.Operation) bool {
-	x, err := a.CID()
-	if err != nil {
-		return false
-	}
-	y, err := b.CID()
-	return err == nil && x == y
 }
 
 // refresh lets this server, too, see what a DID says now.

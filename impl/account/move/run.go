@@ -345,8 +345,8 @@ func (b *batch) post(ctx context.Context, row db.DIDMove, step Step, last plc.Op
 		switch {
 		case err != nil:
 			out = b.failed(row, err)
-		case same(now, step.Operation):
-		case !same(now, last):
+		case now.Same(step.Operation):
+		case !now.Same(last):
 			out = waits(rest, "another operation came first")
 		default:
 			out = b.failed(row, failure)
@@ -356,15 +356,6 @@ func (b *batch) post(ctx context.Context, row db.DIDMove, step Step, last plc.Op
 		b.Refresh(ctx, row.DID)
 	}
 	return out, nil
-}
-
-func same(a, b plc.Operation) bool {
-	x, err := a.CID()
-	if err != nil {
-		return false
-	}
-	y, err := b.CID()
-	return err == nil && x == y
 }
 
 // documentChanged reports whether two operations make different documents: rotation keys

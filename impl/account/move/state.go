@@ -52,9 +52,6 @@ type State struct {
 // Ended says that nothing of the move is left to do.
 func (s *State) Ended() bool { return s.Phase == Finished || s.Phase == Undone }
 
-// Works says that DIDs are looked at in this phase.
-func (s *State) Works() bool { return !s.Ended() }
-
 // Back says that DIDs are to be as they were before the move.
 func (s *State) Back() bool { return s.Phase == Undoing }
 

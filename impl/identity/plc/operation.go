@@ -434,6 +434,16 @@ func (op Operation) CID() (dagcbor.CID, error) {
 	return dagcbor.Sum(dagcbor.CodecDAGCBOR, b), nil
 }
 
+// Same reports whether both are one signed operation.
+func (op Operation) Same(other Operation) bool {
+	a, err := op.CID()
+	if err != nil {
+		return false
+	}
+	b, err := other.CID()
+	return err == nil && a == b
+}
+
 var didEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
 // DID returns the DID that the signed first operation op makes. It returns
