@@ -111,7 +111,7 @@ func (p *pages) handleHosts(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		uncached(c)
 		if r.Method == http.MethodGet || r.Method == http.MethodHead {
-			if a, err := p.accounts.AccountByHandle(r.Context(), syntax.Handle(name)); err == nil && a.Active() && a.Handle.String() != name {
+			if a, err := p.accounts.AccountByHandle(r.Context(), syntax.Handle(name)); err == nil && a.Active() && a.Handle != "" && a.Handle.String() != name {
 				return c.Redirect(http.StatusTemporaryRedirect, "https://"+a.Handle.String()+r.URL.RequestURI())
 			}
 		}
