@@ -70,7 +70,7 @@ build: ## build one static binary, bin/portico
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.release=$$(git describe --tags --always --dirty 2>/dev/null)" -o bin/portico ./cmd/portico
 
 interop: build ## run the official clients against bin/portico (needs Node 20 or newer, npm and Chromium)
-	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags interop -count 1 $(TESTFLAGS) ./cmd/portico/interop
+	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags interop -count 1 -timeout 30m $(TESTFLAGS) ./cmd/portico/interop
 
 compare: build ## hold bin/portico's answers against the reference PDS's (needs npm; the first time takes minutes)
 	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags compare -count 1 -timeout 30m $(TESTFLAGS) ./cmd/portico/compare
