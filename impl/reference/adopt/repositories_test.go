@@ -463,7 +463,10 @@ func TestRepositoriesGoOn(t *testing.T) {
 
 // A store of any size is read without being held.
 func TestLargeRepository(t *testing.T) {
-	const records = 50_000
+	records := 50_000
+	if raced {
+		records = 2_000
+	}
 	pds := referencetest.Unpack(t, referencetest.Stopped)
 	fill(t, pds, bobDID, records, 400)
 	a := adoptionOf(t, pds, t.TempDir(), nil)
