@@ -65,7 +65,7 @@ func (a *Accounts) unsettled(ctx context.Context) (string, error) {
 		return "", err
 	}
 	for line := range strings.SplitSeq(string(urls), "\n") {
-		if line != "" && line != a.Endpoint {
+		if line != "" && line != a.Endpoint && !host.BothLocal(host.Of(line), host.Of(a.Endpoint)) {
 			return "DIDs of accounts name " + line + " as their server, which is " + a.Endpoint, nil
 		}
 	}

@@ -128,6 +128,10 @@ func local(name string) bool {
 	return host == "localhost"
 }
 
+// BothLocal says that two names are those of servers of a developer, which share a database
+// under the ports that they have: each goes by its own, and disagrees with none.
+func BothLocal(a, b string) bool { return local(a) && local(b) }
+
 // ServiceDID is the DID of the service that a name implies.
 func ServiceDID(name string) string { return "did:web:" + strings.ReplaceAll(name, ":", "%3A") }
 
@@ -256,7 +260,7 @@ func Open(ctx context.Context, store *db.DB, c Config) (*Names, error) {
 		if err != nil {
 			return err
 		}
-		if i := current(rows); len(accounts) == 0 || i < 0 || local(rows[i].Name) && local(c.Name) {
+		if i := current(rows); len(accounts) == 0 || i < 0 || BothLocal(rows[i].Name, c.Name) {
 			return n.rename(ctx, tx, c.Name)
 		}
 		return nil
@@ -394,6 +398,9 @@ func (n *Names) read(ctx context.Context, q interface {
 		if row.Until == nil {
 			s.Name = row.Name
 		}
+	}
+	if BothLocal(s.Name, s.Process) {
+		s.Name = s.Process
 	}
 	value, err := q.Meta(ctx, moveName)
 	if errors.Is(err, db.ErrNotFound) {

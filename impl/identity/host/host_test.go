@@ -123,13 +123,17 @@ func TestNameByMistake(t *testing.T) {
 // A development server changes its port without more ado.
 func TestLocalNames(t *testing.T) {
 	names(t, func(w *world) {
-		w.open("localhost:2583")
+		first := w.open("localhost:2583")
 		w.account()
 		s := w.open("localhost:2584").State(t.Context())
 		if s.Disagrees() || s.Endpoint() != "http://localhost:2584" || !s.Here("http://localhost:2583") || s.Serves("http://localhost:2583") {
 			t.Errorf("state %+v", s)
 		}
 		w.warned("")
+		s, err := first.Read(t.Context()) // which shares the database with the other
+		if err != nil || s.Disagrees() || s.Endpoint() != "http://localhost:2583" || !s.Here("http://localhost:2584") {
+			t.Errorf("state of the first %+v, %v", s, err)
+		}
 		if s := w.open("a.test").State(t.Context()); !s.Disagrees() {
 			t.Errorf("state %+v", s)
 		}
