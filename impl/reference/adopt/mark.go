@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"portico/db"
+	"portico/impl/account"
 )
 
 // ErrChanged says that the source was written to since the adoption began.
@@ -28,7 +29,7 @@ const (
 
 // sourceValue is the meta value that says what a database was adopted from, a [Mark], until
 // the operator says that it is finished: while it is there deletions stand still.
-const sourceValue = "adoption"
+const sourceValue = account.AdoptionState
 
 // A Mark says of what directory an adoption is, and how that was when it began.
 type Mark struct {
