@@ -180,20 +180,20 @@ func (p *pages) didDocument(c echo.Context) error {
 	})
 }
 
-// protectedResource says who issues OAuth tokens for this server: itself.
+// protectedResource describes this server as what OAuth tokens are for (RFC 9728). It names
+// no authorization server: there is none yet, and a client that reads so much says that
+// this host has no OAuth, where one that is sent on fails at a page which is not there.
 func (p *pages) protectedResource(c echo.Context) error {
 	return object(c, struct {
-		Resource             string   `json:"resource"`
-		AuthorizationServers []string `json:"authorization_servers"`
-		Scopes               []string `json:"scopes_supported"`
-		Methods              []string `json:"bearer_methods_supported"`
-		Documentation        string   `json:"resource_documentation"`
+		Resource      string   `json:"resource"`
+		Scopes        []string `json:"scopes_supported"`
+		Methods       []string `json:"bearer_methods_supported"`
+		Documentation string   `json:"resource_documentation"`
 	}{
-		Resource:             p.settings.PublicURL.String(),
-		AuthorizationServers: []string{p.settings.PublicURL.String()},
-		Scopes:               []string{},
-		Methods:              []string{"header"},
-		Documentation:        "https://atproto.com",
+		Resource:      p.settings.PublicURL.String(),
+		Scopes:        []string{},
+		Methods:       []string{"header"},
+		Documentation: "https://atproto.com",
 	})
 }
 

@@ -224,7 +224,7 @@ func TestPages(t *testing.T) {
 	if status, _, body := fetch(t, s, "/robots.txt", "pds.test"); status != 200 || body != robots {
 		t.Errorf("/robots.txt answers %d %q", status, body)
 	}
-	const resource = `{"resource":"https://pds.test","authorization_servers":["https://pds.test"],"scopes_supported":[],"bearer_methods_supported":["header"],"resource_documentation":"https://atproto.com"}`
+	const resource = `{"resource":"https://pds.test","scopes_supported":[],"bearer_methods_supported":["header"],"resource_documentation":"https://atproto.com"}`
 	status, kind, body = fetch(t, s, "/.well-known/oauth-protected-resource", "evil.example")
 	if status != 200 || kind != "application/json; charset=utf-8" || strings.TrimSpace(body) != resource {
 		t.Errorf("/.well-known/oauth-protected-resource answers %d %s %s", status, kind, body)
