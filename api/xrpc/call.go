@@ -141,6 +141,7 @@ func (c *Call) value(text string) []string {
 // Header values that most answers have; nobody writes to them.
 var (
 	allowAny          = []string{"*"}
+	crossOrigin       = []string{"cross-origin"}
 	private           = []string{"private"}
 	varyEncoding      = []string{"Accept-Encoding"}
 	varyAuthorization = []string{"Authorization"}

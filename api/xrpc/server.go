@@ -186,6 +186,13 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 			preflight(c.header, r)
 			return e.NoContent(http.StatusNoContent)
 		}
+		if below(r.URL.Path) {
+			c.header["Cross-Origin-Resource-Policy"] = crossOrigin
+			if err := refuseBrowser(r); err != nil {
+				s.writeError(err, e)
+				return nil
+			}
+		}
 		s.recognize(c, r.URL)
 		if err := recovered(next, e, c); err != nil {
 			half := w.Committed
