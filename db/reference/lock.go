@@ -30,34 +30,43 @@ func inUse(path string) error {
 		return err
 	}
 	for _, r := range []lockRange{sharedBytes, indexByte} {
-		pid, err := r.holder(path)
+		holder, err := r.holder(path)
 		if err != nil {
 			return err
 		}
-		if pid != 0 {
-			return fmt.Errorf("%w: process %d has %s open", ErrInUse, pid, path)
+		if holder != "" {
+			return fmt.Errorf("%w: %s has %s open", ErrInUse, holder, path)
 		}
 	}
 	return nil
 }
 
-// holder is the number of a process with a lock, 0 when there is none or no such file. It
-// is -1 for a lock that belongs to no single process.
-func (r lockRange) holder(path string) (int, error) {
+// holder says which process has a lock, "" when there is none or no such file.
+func (r lockRange) holder(path string) (string, error) {
 	f, err := os.Open(path + r.suffix)
 	if r.suffix != "" && errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+		return "", nil
 	}
 	if err != nil {
-		return 0, err
+		return "", err
 	}
 	defer f.Close()
 	lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: 0, Start: r.start, Len: r.length}
 	if err := unix.FcntlFlock(f.Fd(), unix.F_GETLK, &lock); err != nil {
-		return 0, fmt.Errorf("ask who locks %s: %w", f.Name(), err)
+		return "", fmt.Errorf("ask who locks %s: %w", f.Name(), err)
 	}
-	if lock.Type == unix.F_UNLCK {
-		return 0, nil
+	return holderOf(lock), nil
+}
+
+// holderOf says which process has the lock that the system answered with. One without a
+// number here is in another container, whose processes are not seen from this one, or the
+// lock is of no single process.
+func holderOf(lock unix.Flock_t) string {
+	switch {
+	case lock.Type == unix.F_UNLCK:
+		return ""
+	case lock.Pid <= 0:
+		return "a process of another container"
 	}
-	return int(lock.Pid), nil
+	return fmt.Sprintf("process %d", lock.Pid)
 }

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"portico/db/reference"
 )
@@ -36,13 +37,12 @@ func BackUp(ctx context.Context, l reference.Layout, folder, scratch, fingerprin
 	if err := errors.Join(os.RemoveAll(folder), os.Mkdir(folder, 0o700)); err != nil {
 		return err
 	}
-	for _, file := range []struct{ from, name string }{
-		{l.AccountDB, accountName}, {l.AccountDB + "-wal", accountName + "-wal"},
-		{l.SequencerDB, eventsName}, {l.SequencerDB + "-wal", eventsName + "-wal"},
-		{l.Settings, envName},
-	} {
-		if err := backUpFile(ctx, file.from, filepath.Join(folder, file.name)); err != nil {
-			return fmt.Errorf("back up %s: %w", file.from, err)
+	if err := backUpFile(ctx, l.Settings, filepath.Join(folder, envName)); err != nil {
+		return fmt.Errorf("back up %s: %w", l.Settings, err)
+	}
+	for from, name := range map[string]string{l.AccountDB: accountName, l.SequencerDB: eventsName} {
+		if err := backUpDatabase(ctx, from, filepath.Join(folder, name)); err != nil {
+			return fmt.Errorf("back up %s: %w", from, err)
 		}
 	}
 	if err := backUpKeys(ctx, l.Actors, filepath.Join(folder, keysName)); err != nil {
@@ -59,6 +59,21 @@ func BackUp(ctx context.Context, l reference.Layout, folder, scratch, fingerprin
 		return err
 	}
 	return writeFile(filepath.Join(folder, forName), []byte(fingerprint))
+}
+
+// backUpDatabase copies a database with its logs, which are beside the file itself where the
+// path is a link.
+func backUpDatabase(ctx context.Context, from, to string) error {
+	from, err := filepath.EvalSymlinks(from)
+	if err != nil {
+		return err
+	}
+	for _, suffix := range []string{"", "-wal", "-journal"} {
+		if err := backUpFile(ctx, from+suffix, to+suffix); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // backUpFile copies a file, if it is there, and compares the copy.
@@ -123,10 +138,15 @@ func compareFile(ctx context.Context, path string, want []byte) error {
 	return nil
 }
 
-// backUpKeys puts the files of keys below a folder into an archive.
+// backUpKeys puts the files of keys below a folder into an archive. What a link leads to
+// outside of the folder is none: it may be anything that this process can read.
 func backUpKeys(ctx context.Context, actors, to string) error {
+	root, err := filepath.EvalSymlinks(actors)
+	if err != nil {
+		return err
+	}
 	sum := sha256.New()
-	err := create(to, func(f *os.File) error {
+	err = create(to, func(f *os.File) error {
 		w := tar.NewWriter(io.MultiWriter(f, sum))
 		for _, pattern := range []string{"*/*/key", "reserved_keys/*"} {
 			paths, err := filepath.Glob(filepath.Join(globQuoted(actors), pattern))
@@ -135,6 +155,13 @@ func backUpKeys(ctx context.Context, actors, to string) error {
 			}
 			for _, path := range paths {
 				if err := ctx.Err(); err != nil {
+					return err
+				}
+				real, err := filepath.EvalSymlinks(path)
+				if errors.Is(err, fs.ErrNotExist) || err == nil && !strings.HasPrefix(real, root+string(filepath.Separator)) {
+					continue
+				}
+				if err != nil {
 					return err
 				}
 				if err := addFile(w, actors, path); err != nil {

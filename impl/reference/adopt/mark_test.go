@@ -148,6 +148,51 @@ func TestBackUp(t *testing.T) {
 	}
 }
 
+// A database that is on another disk has its log there. What a link among the keys leads to
+// outside of their folder is nobody's key.
+func TestBackUpOfLinks(t *testing.T) {
+	a := begin(t, referencetest.Crashed, made)
+	elsewhere := t.TempDir()
+	for _, path := range []string{a.Layout.AccountDB, a.Layout.SequencerDB} {
+		for _, suffix := range []string{"", "-wal"} {
+			if err := os.Rename(path+suffix, filepath.Join(elsewhere, filepath.Base(path)+suffix)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Symlink(filepath.Join(elsewhere, filepath.Base(path)), path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys, err := filepath.Glob(filepath.Join(a.Layout.Actors, "*", "*", "key"))
+	if err != nil || len(keys) == 0 {
+		t.Fatal(keys, err)
+	}
+	secret := filepath.Join(elsewhere, "secret")
+	if err := errors.Join(os.WriteFile(secret, []byte("of somebody else"), 0o600), os.Remove(keys[0]), os.Symlink(secret, keys[0])); err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Join(t.TempDir(), "before")
+	if err := BackUp(t.Context(), a.Layout, folder, t.TempDir(), "one"); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"account.sqlite", "account.sqlite-wal", "sequencer.sqlite", "sequencer.sqlite-wal"} {
+		want, missing := os.ReadFile(filepath.Join(elsewhere, name))
+		got, err := os.ReadFile(filepath.Join(folder, name))
+		if err := errors.Join(missing, err); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s has %d bytes, want %d, %v", name, len(got), len(want), err)
+		}
+	}
+	backedUp := keysIn(t, filepath.Join(folder, "keys.tar"))
+	for name, content := range backedUp {
+		if content == "of somebody else" {
+			t.Errorf("%s is in the backup", name)
+		}
+	}
+	if len(backedUp) < 10 {
+		t.Errorf("%d keys are in the backup", len(backedUp))
+	}
+}
+
 func keysIn(t *testing.T, path string) map[string]string {
 	t.Helper()
 	f, err := os.Open(path)

@@ -16,6 +16,10 @@ import (
 func (a *Adoption) Space(ctx context.Context) (int64, error) {
 	var stores, copied int64
 	for _, path := range []string{a.Layout.AccountDB, a.Layout.SequencerDB} {
+		path, err := filepath.EvalSymlinks(path) // its log is beside the file itself
+		if err != nil {
+			return 0, err
+		}
 		for _, suffix := range []string{"", "-wal"} {
 			info, err := os.Stat(path + suffix)
 			if err == nil {
