@@ -62,6 +62,9 @@ var (
 		return b.NewUpdate().Model((*DIDMove)(nil)).Set("state = ?", b.p()).Set("next_at = ?", b.p()).Set("reason = ?", b.p()).
 			Set("attempts = ?", b.p()).Where("did = ?", b.p()).Where("state = 'waiting'").Where("next_at = ?", b.p())
 	})
+	hastenDIDMoves = prepared(func(b *builder) bun.Query {
+		return b.NewUpdate().Model((*DIDMove)(nil)).Set("next_at = ?", b.p()).Where("state = 'waiting'").Where("next_at > ?", b.p())
+	})
 	restartDIDMoves = prepared(func(b *builder) bun.Query {
 		return b.NewUpdate().Model((*DIDMove)(nil)).Set("state = 'waiting'").Set("next_at = ?", b.p()).Set("attempts = 0").
 			Set("reason = NULL").Where(anyDIDMove)
@@ -135,6 +138,12 @@ func (tx *Tx) SettleDIDMove(ctx context.Context, m DIDMove, claimed time.Time) e
 	}
 	err := found(tx.exec(ctx, settleDIDMove, m.State, m.NextAt, reason, m.Attempts, m.DID, claimed))
 	return wrap(err, "store the move of %s", m.DID)
+}
+
+// HastenDIDMoves has the DIDs whose turn would come after a time wait for it at another.
+func (tx *Tx) HastenDIDMoves(ctx context.Context, after, at time.Time) error {
+	_, err := tx.exec(ctx, hastenDIDMoves, at, after)
+	return wrap(err, "hasten the move of DIDs")
 }
 
 // RestartDIDMoves has all DIDs wait for their turn at a time. What is claimed is not any

@@ -84,6 +84,12 @@ func (s *suite) didMoves() {
 	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.SettleDIDMove(ctx, claimed, minute(9)) })
 	due(8, waiting(0, 8), waiting(1, 8), waiting(2, 8), waiting(3, 8))
 
+	// Those whose turn is far off come sooner.
+	s.must(func(tx *db.Tx) error { return tx.HastenDIDMoves(ctx, minute(8), minute(3)) })
+	due(3)
+	s.must(func(tx *db.Tx) error { return tx.HastenDIDMoves(ctx, minute(7), minute(3)) })
+	due(3, waiting(0, 3), waiting(1, 3), waiting(2, 3), waiting(3, 3))
+
 	// Of an account that is gone there is no row.
 	s.must(func(tx *db.Tx) error { return tx.DeleteAccount(ctx, did(2)) })
 	_, err = s.db.DIDMove(ctx, did(2))

@@ -39,6 +39,7 @@ const (
 	EmailChanged          = "email_changed"
 	EmailConfirmed        = "email_confirmed"
 	EmailSent             = "email_sent" // by a moderator
+	EndpointChanged       = "endpoint_changed"
 	HandleChanged         = "handle_changed"
 	InviteCodesCreated    = "invite_codes_created"
 	InviteCodesDisabled   = "invite_codes_disabled"
@@ -53,6 +54,7 @@ const (
 	RecordTakenDown       = "record_taken_down"
 	Repaired              = "repaired"
 	RepositoryImported    = "repository_imported"
+	RotationKeysChanged   = "rotation_keys_changed"
 	SignedIn              = "signed_in"
 	SignInCodeOff         = "sign_in_code_off"
 	SignInCodeOn          = "sign_in_code_on"

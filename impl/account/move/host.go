@@ -294,9 +294,14 @@ func (h *HostMove) Settle(ctx context.Context, tx *db.Tx, s *State, did syntax.D
 	if err != nil {
 		return err
 	}
+	if step.changed() {
+		if err := audit.Record(ctx, tx, h.Accounts.Now(), did, audit.EndpointChanged, "to "+host.URL(s.goal())); err != nil {
+			return err
+		}
+	}
 	goal := handleOf(names, s, a.Handle, a.Handle)
 	if goal == a.Handle {
-		if step.Operation == nil {
+		if !step.changed() {
 			return nil
 		}
 		return tx.AppendEvents(ctx, account.Events(did, event.Identity(did, ""))...)

@@ -11,6 +11,7 @@ import (
 
 	"portico/db"
 	"portico/impl/account"
+	"portico/impl/audit"
 	"portico/impl/identity/plc"
 )
 
@@ -149,8 +150,20 @@ func rotated(keys []string, s *State) []string {
 	return keys
 }
 
-// Settle is [Kind]'s: nothing here depends on the keys of a DID.
-func (k *KeyMove) Settle(context.Context, *db.Tx, *State, syntax.DID, Step) error { return nil }
+// Settle is [Kind]'s.
+func (k *KeyMove) Settle(ctx context.Context, tx *db.Tx, s *State, did syntax.DID, step Step) error {
+	if !step.changed() {
+		return nil
+	}
+	detail := "with " + account.KeyFingerprint(s.To)
+	switch s.Phase {
+	case Undoing:
+		detail = "without " + account.KeyFingerprint(s.To)
+	case Finishing:
+		detail = "without " + account.KeyFingerprint(s.From)
+	}
+	return audit.RecordOfAccount(ctx, tx, k.Now(), did, audit.RotationKeysChanged, detail)
+}
 
 // FinishableAt is when a move of keys can be finished at the earliest, the zero time when
 // that is not known yet or there is nothing to wait for.

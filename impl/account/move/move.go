@@ -56,7 +56,13 @@ type Step struct {
 	Operation plc.Operation
 	// Left is why the DID is not changed, one of the reasons below or a text, "" if it is.
 	Left string
+	// tried says of a DID that says what it is to say that an earlier attempt may have
+	// changed it, of which nobody knew what came.
+	tried bool
 }
+
+// changed reports whether the move has changed the DID, or may have.
+func (s Step) changed() bool { return s.Operation != nil || s.tried }
 
 // Why a DID is left. The texts are for machines, and so never change.
 const (

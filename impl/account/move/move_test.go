@@ -275,7 +275,8 @@ func TestDirectoryFails(t *testing.T) {
 		"too many operations": func(string) servertest.Fault {
 			return servertest.Says("POST", 400, `{"message":"To many operations within last hour (max 10)"}`)
 		},
-		"hangs up": func(string) servertest.Fault { return servertest.HangsUp },
+		"accepts and loses": func(string) servertest.Fault { return servertest.Says("POST", 200, "{}") },
+		"hangs up":          func(string) servertest.Fault { return servertest.HangsUp },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := servertest.New(t)
@@ -386,6 +387,109 @@ func TestRefused(t *testing.T) {
 	r.Accepted(r.ask("updateMove", `{"action":"retry"}`))
 	r.run()
 	r.has(alice.DID, "new", "old")
+}
+
+// What the directory accepts and loses is not taken for done: it is tried a few times, and
+// then the DID is left.
+func TestAcceptedAndLost(t *testing.T) {
+	s := servertest.New(t)
+	alice := s.SignUp("alice")
+	r := rotate(s)
+	r.begin()
+	r.PLC.Spoil(servertest.Says("POST", 200, "{}"))
+	if phase := r.run(); phase != move.Moving {
+		t.Errorf("phase %s, want moving", phase)
+	}
+	for range 6 {
+		r.run()
+		r.Advance(time.Hour)
+	}
+	want := map[syntax.DID]string{alice.DID: "refused: the directory has accepted the operation, and does not have it"}
+	if diff := cmp.Diff(want, r.left()); diff != "" {
+		t.Errorf("left (-want +got):\n%s", diff)
+	}
+	if audited := r.audited(alice.DID); len(audited) > 0 {
+		t.Errorf("audit log: %q", audited)
+	}
+	r.PLC.Spoil(nil)
+	r.Accepted(r.ask("updateMove", `{"action":"retry"}`))
+	r.run()
+	r.has(alice.DID, "new", "old")
+}
+
+// audited are the changes of a DID that the audit log has, the latest first.
+func (r *rotation) audited(did syntax.DID) (found []string) {
+	r.Helper()
+	for _, e := range servertest.Must(r.DB.Audit(r.Context(), did, 100)) {
+		if e.Event == "rotation_keys_changed" || e.Event == "endpoint_changed" {
+			found = append(found, e.Event+" by "+e.Actor+": "+e.Detail)
+		}
+	}
+	return found
+}
+
+// Each change is in the audit log of its account, also one whose answer was lost.
+func TestAudit(t *testing.T) {
+	s := servertest.New(t)
+	alice := s.SignUp("alice")
+	r := rotate(s)
+	r.begin()
+	real := r.PLC.URL
+	lost := false
+	r.PLC.Spoil(func(w http.ResponseWriter, q *http.Request) bool {
+		switch {
+		case q.Method == http.MethodPost:
+			forward(real, q)
+			lost = true
+			return servertest.HangsUp(w, q)
+		case lost:
+			return servertest.Says("", 503, "")(w, q)
+		}
+		return false
+	})
+	r.Check(r.Moves.Run(r.Context()))
+	r.PLC.Spoil(nil)
+	r.Advance(time.Minute)
+	if phase := r.run(); phase != move.Moved {
+		t.Errorf("phase %s, want moved", phase)
+	}
+	r.run() // does nothing
+	r.Advance(move.Hold)
+	r.Accepted(r.ask("updateMove", `{"action":"finish"}`))
+	r.run()
+	want := []string{
+		"rotation_keys_changed by server: without " + account.KeyFingerprint(r.old),
+		"rotation_keys_changed by server: with " + account.KeyFingerprint(r.new),
+	}
+	if diff := cmp.Diff(want, r.audited(alice.DID)); diff != "" {
+		t.Errorf("audit log (-want +got):\n%s", diff)
+	}
+}
+
+// What was noted by a clock that was years ahead keeps no DID waiting, and no phase from
+// ending, once the clock is right again.
+func TestClockWasAhead(t *testing.T) {
+	const ahead = 10 * 365 * 24 * time.Hour
+	s := servertest.New(t)
+	alice := s.SignUp("alice")
+	r := rotate(s)
+	r.begin()
+	r.PLC.Spoil(servertest.Says("", 503, ""))
+	r.Advance(ahead)
+	r.Check(r.Moves.Run(r.Context()))
+	r.Advance(-ahead)
+	r.PLC.Spoil(nil)
+	if phase := r.run(); phase != move.Moved {
+		t.Errorf("phase %s, want moved", phase)
+	}
+	r.has(alice.DID, "new", "old")
+	r.Advance(ahead)
+	r.Accepted(r.ask("updateMove", `{"action":"undo"}`))
+	r.Advance(-ahead)
+	if phase := r.run(); phase != move.Undone {
+		t.Errorf("phase %s, want undone", phase)
+	}
+	r.has(alice.DID, "old")
 }
 
 // What was left with the old key, repair mends.

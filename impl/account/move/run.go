@@ -28,6 +28,9 @@ const (
 	// firstDelay and maxDelay are between attempts: with them the directory gets fewer
 	// operations for a DID in an hour than it takes.
 	firstDelay, maxDelay = time.Minute, 6 * time.Hour
+	// maxWait is longer than a row waits for its turn: one whose turn is later still was noted
+	// by a clock that was wrong.
+	maxWait = 25 * time.Hour
 	// maxRefusals is how often the directory refuses an operation before its DID is left.
 	maxRefusals = 5
 	// maxFailures ends a run: a directory that is down costs a timeout each time.
@@ -90,8 +93,11 @@ func (m *Moves) addRows(ctx context.Context) error {
 // advance enters the next phase, if no DID waits and the move does not wait for its operator.
 func (m *Moves) advance(ctx context.Context, kind Kind, s *State) error {
 	n, err := m.DB.CountDIDMoves(ctx)
-	if err != nil || n.Waiting > 0 {
+	if err != nil {
 		return err
+	}
+	if n.Waiting > 0 {
+		return m.DB.Write(ctx, func(tx *db.Tx) error { return tx.HastenDIDMoves(ctx, m.Now().Add(maxWait), m.Now()) })
 	}
 	next := s.Phase
 	switch s.Phase {
@@ -102,7 +108,9 @@ func (m *Moves) advance(ctx context.Context, kind Kind, s *State) error {
 	case Undoing:
 		next = Undone
 	}
-	if next == s.Phase || s.Phase != Moving && m.Now().Before(s.PhaseAt.Add(rest)) {
+	// A time that is to come was noted by a clock that was wrong.
+	since := m.Now().Sub(s.PhaseAt)
+	if next == s.Phase || s.Phase != Moving && since < rest && since > -rest {
 		return nil
 	}
 	entered := s.next(next, m.Now())
@@ -319,13 +327,15 @@ func (b *batch) look(ctx context.Context, row db.DIDMove) (outcome, error) {
 	case step.Left != "":
 		return left(step.Left), nil
 	case step.Operation == nil:
+		step.tried = row.Attempts > 1
 		return outcome{state: db.DIDDone, step: step}, nil
 	}
 	return b.post(ctx, row, step, last)
 }
 
-// post sends the operation of a step. Any answer but one that it is accepted says nothing
-// before the directory was asked what it has.
+// post sends the operation of a step, and asks the directory what it has then, whatever it
+// answered: where an operation was accepted and lost, a DID would count as moved that is not,
+// and the key be thrown away that it needs.
 func (b *batch) post(ctx context.Context, row db.DIDMove, step Step, last plc.Operation) (outcome, error) {
 	if err := b.Accounts.Sign(step.Operation, last); err != nil {
 		return outcome{}, fmt.Errorf("sign operation of %s: %w", row.DID, err)
@@ -340,23 +350,28 @@ func (b *batch) post(ctx context.Context, row db.DIDMove, step Step, last plc.Op
 	defer b.Accounts.DIDChanged(row.DID)
 	out := outcome{state: db.DIDDone, step: step}
 	failure := b.Directory.Submit(ctx, row.DID, step.Operation)
-	if failure != nil {
-		now, err := b.Directory.Last(ctx, row.DID)
-		switch {
-		case err != nil:
-			out = b.failed(row, err)
-		case now.Same(step.Operation):
-		case !now.Same(last):
-			out = waits(rest, "another operation came first")
-		default:
-			out = b.failed(row, failure)
-		}
+	now, err := b.Directory.Last(ctx, row.DID)
+	switch {
+	case err != nil:
+		out = b.failed(row, err)
+	case now.Same(step.Operation):
+	case !now.Same(last):
+		out = waits(rest, "another operation came first")
+	case failure != nil:
+		out = b.failed(row, failure)
+	case row.Attempts >= maxRefusals:
+		out = left(LeftRefused + ": " + notThere)
+	default:
+		out = outcome{state: db.DIDWaiting, reason: notThere}
 	}
 	if out.state == db.DIDDone && b.Refresh != nil && documentChanged(last, step.Operation) {
 		b.Refresh(ctx, row.DID)
 	}
 	return out, nil
 }
+
+// notThere is what there is to say of a directory that lost what it accepted.
+const notThere = "the directory has accepted the operation, and does not have it"
 
 // documentChanged reports whether two operations make different documents: rotation keys
 // are not in there.
