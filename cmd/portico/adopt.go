@@ -351,7 +351,26 @@ func (a *adopter) check() error {
 	if len(a.left) > 0 {
 		a.found = append(a.found, adopt.Finding{Name: "settings-left", Text: "settings without effect here, which are not taken over: " + strings.Join(a.left, ", ")})
 	}
+	if err := a.checkAmbiguous(); err != nil {
+		return err
+	}
 	return a.checkToken()
+}
+
+// checkAmbiguous tells of values that may mean something else than they say. Of a secret
+// that signed the tokens nobody would notice before everybody is signed out.
+func (a *adopter) checkAmbiguous() error {
+	names := a.old.ambiguous()
+	if slices.Contains(names, "PDS_JWT_SECRET") && a.token == "" {
+		return fmt.Errorf("PDS_JWT_SECRET in %s has a $, a comment or a blank, which docker compose replaces and docker run takes as they are: "+
+			"which one it was shows a token that an app has, see --check-token; where it was docker compose, write a copy of the file with the value "+
+			"that the old server had, and name it with --reference-env", a.old.path)
+	}
+	if len(names) > 0 {
+		a.found = append(a.found, adopt.Finding{Name: "settings-ambiguous", Text: "settings with a $, a comment or a blank in their values, which docker compose replaces " +
+			"and docker run takes as they are: they are taken as they are; look whether that is right: " + strings.Join(names, ", ")})
+	}
+	return nil
 }
 
 // checkToken verifies the token that an app has with the secret.
@@ -389,8 +408,8 @@ func (a *adopter) stopped(ctx context.Context) error {
 		a.found = append(a.found, adopt.Finding{Name: "offline", Text: "neither the host name nor the PLC directory was asked: whether the old server runs on another machine, and what the DIDs say, is not known"})
 	}
 	for _, url := range urls {
-		if answersHealth(ctx, url) {
-			return fmt.Errorf("%w: %s/xrpc/_health answers", reference.ErrInUse, url)
+		if does := signOfLife(ctx, healthClient, url); does != "" {
+			return fmt.Errorf("%w: what is at %s/xrpc/_health %s", reference.ErrInUse, url, does)
 		}
 	}
 	if l, err := net.Listen("tcp", a.settings.listenAddress()); err != nil {
@@ -471,6 +490,10 @@ func (a *adopter) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, release()) }()
+	// Another run may have come to its end before the folder was this one's alone.
+	if finished, err := a.claim(); err != nil || finished {
+		return err
+	}
 	source, err := reference.Open(ctx, a.layout, scratch)
 	if err != nil {
 		return err

@@ -61,6 +61,18 @@ func readReferenceEnv(path string) (*referenceEnv, error) {
 	return e, nil
 }
 
+// ambiguous are the names of the variables whose values docker run takes as they are, as is
+// done here, and docker compose does not: it replaces what begins with $, and takes blanks
+// and comments away. No way of writing them is the same to both.
+func (e *referenceEnv) ambiguous() (names []string) {
+	for _, p := range e.pairs {
+		if strings.Contains(p.value, "$") || strings.Contains(p.value, " #") || strings.Contains(p.value, "\t#") || strings.TrimLeft(p.value, " \t") != p.value {
+			names = append(names, p.name)
+		}
+	}
+	return names
+}
+
 // value is that of a variable, "" for none.
 func (e *referenceEnv) value(name string) string {
 	for _, p := range e.pairs {

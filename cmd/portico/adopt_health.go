@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"time"
 
 	"portico/impl/reference/adopt"
@@ -16,25 +19,44 @@ import (
 // healthTimeout is how long a server may take to say that it runs.
 const healthTimeout = 5 * time.Second
 
-// answersHealth reports whether an account server answers at a URL. A proxy in front of one
-// that is stopped does not answer so.
-func answersHealth(ctx context.Context, url string) bool {
-	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/xrpc/_health", nil)
+// healthClient asks servers whether they run. Nothing secret is sent, so that a certificate
+// which has expired, or which this machine cannot check, hides no server. The proxy of the
+// environment is used, without which another machine may be out of reach.
+var healthClient = &http.Client{
+	Timeout:       healthTimeout,
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	Transport: &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		TLSClientConfig:        &tls.Config{InsecureSkipVerify: true},
+		DisableKeepAlives:      true,
+		MaxResponseHeaderBytes: 32 << 10,
+	},
+}
+
+// signOfLife says what an account server does at a URL, "" when there is none. A proxy in
+// front of one that is stopped does not answer as one, and one that has lost its database
+// does. On this machine, who takes a connection and says nothing may be one that is paused.
+func signOfLife(ctx context.Context, client *http.Client, at string) string {
+	connected := false
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }}
+	request, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), http.MethodGet, at+"/xrpc/_health", nil)
 	if err != nil {
-		return false
+		return ""
 	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return false
+	response, err := client.Do(request)
+	if err == nil {
+		defer response.Body.Close()
+		var health struct {
+			Version string `json:"version"`
+		}
+		if err = json.NewDecoder(io.LimitReader(response.Body, 4096)).Decode(&health); err == nil && health.Version != "" {
+			return "answers"
+		}
 	}
-	defer response.Body.Close()
-	var health struct {
-		Version string `json:"version"`
+	if slow, ok := errors.AsType[net.Error](err); ok && slow.Timeout() && connected && isLoopback(request.URL.Hostname()) {
+		return "takes connections and does not answer"
 	}
-	err = json.NewDecoder(io.LimitReader(response.Body, 4096)).Decode(&health)
-	return err == nil && response.StatusCode == http.StatusOK && health.Version != ""
+	return ""
 }
 
 // checkAdopted returns an error when the data directory is of an adoption that is not done,
@@ -53,9 +75,9 @@ func checkAdopted(ctx context.Context, s *settings) error {
 			mark.Source, s.DataDirectory, mark.Source, s.DataDirectory))
 	}
 	for _, url := range mark.Old {
-		if answersHealth(ctx, url) {
-			return fmt.Errorf("the server that this one was adopted from still answers at %s: two servers must not be one. Stop it, and see to it that "+
-				"nothing starts it again. If what answers is another one, remove %s/adopted, and start again", url, s.DataDirectory)
+		if does := signOfLife(ctx, healthClient, url); does != "" {
+			return fmt.Errorf("the server that this one was adopted from still %s at %s: two servers must not be one. Stop it, and see to it that "+
+				"nothing starts it again. If what answers is another one, remove %s/adopted, and start again", does, url, s.DataDirectory)
 		}
 	}
 	return nil

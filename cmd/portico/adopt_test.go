@@ -1,14 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -52,6 +55,29 @@ func TestReferenceEnv(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), path+":1: ") || strings.Contains(err.Error(), "0f1e2d") {
 			t.Errorf("%q: %v", line, err)
 		}
+	}
+}
+
+// What docker compose would make something else of is told, and of the secret of the tokens
+// it is to be shown that it is meant.
+func TestReferenceEnvAmbiguous(t *testing.T) {
+	e := oldSettings(t, "PDS_SERVICE_NAME=A # of us", "PDS_PORT=3000", "PDS_ADMIN_PASSWORD=pa$$word0123456789", "PDS_HOME_URL= https://new.example.com",
+		"PDS_LOGO_URL=https://new.example.com/#logo")
+	want := []string{"PDS_SERVICE_NAME", "PDS_ADMIN_PASSWORD", "PDS_HOME_URL"}
+	if diff := cmp.Diff(want, e.ambiguous()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	a := &adopter{old: e}
+	if err := a.checkAmbiguous(); err != nil || len(a.found) != 1 || !strings.HasSuffix(a.found[0].Text, ": PDS_SERVICE_NAME, PDS_ADMIN_PASSWORD, PDS_HOME_URL") {
+		t.Errorf("found %+v, %v", a.found, err)
+	}
+	a = &adopter{old: oldSettings(t, "PDS_JWT_SECRET=0f1e2d3c4b5a6978$8796a5b4c3d2e1f0")}
+	if err := a.checkAmbiguous(); err == nil || !strings.HasPrefix(err.Error(), "PDS_JWT_SECRET in ") || strings.Contains(err.Error(), "0f1e2d") {
+		t.Errorf("a secret that may be another: %v", err)
+	}
+	a.token = "of an app"
+	if err := a.checkAmbiguous(); err != nil || len(a.found) != 1 {
+		t.Errorf("a secret that is shown to be the one: %+v, %v", a.found, err)
 	}
 }
 
@@ -259,5 +285,68 @@ func TestServeBesideTheOldServer(t *testing.T) {
 	answering = true // by now it is this one
 	if err := checkAdopted(t.Context(), s); err != nil {
 		t.Errorf("after the first start: %v", err)
+	}
+}
+
+// Whatever is a server that may run is taken for one: a mistake in that direction costs
+// another look, and in the other two servers are one.
+func TestSignOfLife(t *testing.T) {
+	release := make(chan struct{})
+	answer := func(w http.ResponseWriter, r *http.Request) {
+		switch r.Host {
+		case "well.test":
+			w.Write([]byte(`{"version":"0.4.219"}`))
+		case "without-database.test":
+			w.WriteHeader(http.StatusServiceUnavailable)
+			w.Write([]byte(`{"version":"0.4.219","error":"Service Unavailable"}`))
+		case "proxy.test":
+			http.Error(w, "Bad Gateway", http.StatusBadGateway)
+		case "redirect.test":
+			http.Redirect(w, r, "http://well.test/xrpc/_health", http.StatusFound)
+		case "page.test":
+			w.Write([]byte("<!doctype html>"))
+		case "endless.test":
+			w.Write(bytes.Repeat([]byte(" "), 1<<20))
+			w.Write([]byte(`{"version":"0.4.219"}`))
+		case "silent.test", "localhost":
+			<-release
+		}
+	}
+	plain, encrypted := httptest.NewServer(http.HandlerFunc(answer)), httptest.NewTLSServer(http.HandlerFunc(answer))
+	defer plain.Close()
+	defer encrypted.Close()
+	defer close(release)
+	// Every name leads to one of the two.
+	transport := healthClient.Transport.(*http.Transport).Clone()
+	transport.Proxy = nil
+	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		to := plain.Listener.Addr().String()
+		if strings.HasSuffix(address, ":443") {
+			to = encrypted.Listener.Addr().String()
+		}
+		return new(net.Dialer).DialContext(ctx, network, to)
+	}
+	client := *healthClient
+	client.Transport, client.Timeout = transport, time.Minute
+	for at, want := range map[string]string{
+		"http://well.test": "answers", "https://well.test": "answers", // with a certificate of nobody's
+		"http://without-database.test": "answers", "http://proxy.test": "", "http://redirect.test": "", "http://page.test": "", "http://endless.test": "",
+	} {
+		if got := signOfLife(t.Context(), &client, at); got != want {
+			t.Errorf("%s: %q, want %q", at, got, want)
+		}
+	}
+	client.Timeout = time.Second / 5
+	for at, want := range map[string]string{
+		"http://silent.test": "", "http://localhost": "takes connections and does not answer",
+	} {
+		if got := signOfLife(t.Context(), &client, at); got != want {
+			t.Errorf("%s: %q, want %q", at, got, want)
+		}
+	}
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if got := signOfLife(canceled, &client, "http://localhost"); got != "" {
+		t.Errorf("given up: %q", got)
 	}
 }
