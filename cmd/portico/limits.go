@@ -30,18 +30,21 @@ type redisLimiter struct {
 	client *redis.Client
 	prefix string // of all keys, so that servers may share one Redis
 	now    func() time.Time
+	// patience is how long counting may take.
+	patience time.Duration
 }
 
 var _ xrpc.Limiter = (*redisLimiter)(nil)
 
 // newRedisLimiter returns the limiter of the server that serviceDID names. It
-// connects when it is first used, and again whenever the connection was lost.
-func newRedisLimiter(address, password, serviceDID string, now func() time.Time) *redisLimiter {
+// connects when it is first used, and again whenever the connection was lost. patience is
+// [redisTimeout] but where a test has another.
+func newRedisLimiter(address, password, serviceDID string, now func() time.Time, patience time.Duration) *redisLimiter {
 	logging.Disable() // the client's own log; whatever goes wrong is returned, too
 	return &redisLimiter{
 		client: redis.NewClient(&redis.Options{
 			Addr: address, Password: password,
-			DialTimeout: redisTimeout, ReadTimeout: redisTimeout, WriteTimeout: redisTimeout, PoolTimeout: redisTimeout,
+			DialTimeout: patience, ReadTimeout: patience, WriteTimeout: patience, PoolTimeout: patience,
 			ContextTimeoutEnabled: true,
 			// A request whose answer was lost may have been counted: asking again would count
 			// it twice.
@@ -49,8 +52,9 @@ func newRedisLimiter(address, password, serviceDID string, now func() time.Time)
 			DisableIdentity:          true,
 			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		}),
-		prefix: "portico|" + serviceDID + "|",
-		now:    now,
+		prefix:   "portico|" + serviceDID + "|",
+		now:      now,
+		patience: patience,
 	}
 }
 
@@ -88,10 +92,10 @@ for i, key in ipairs(KEYS) do
 end
 return windows`)
 
-// Take implements [xrpc.Limiter]. It fails after [redisTimeout] at the latest;
+// Take implements [xrpc.Limiter]. It fails when its patience is over;
 // the request may then have been counted or not.
 func (l *redisLimiter) Take(ctx context.Context, counters []xrpc.Counter) ([]xrpc.Window, error) {
-	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	ctx, cancel := context.WithTimeout(ctx, l.patience)
 	defer cancel()
 	keys := make([]string, len(counters))
 	arguments := make([]any, 3*len(counters))
@@ -134,7 +138,7 @@ func openLimiter(ctx context.Context, s *settings, log *slog.Logger) (xrpc.Limit
 	case s.RedisAddress == "":
 		return xrpc.NewMemoryLimiter(time.Now), nothing, nil
 	}
-	shared := newRedisLimiter(s.RedisAddress, string(s.RedisPassword), s.ServiceDID.String(), time.Now)
+	shared := newRedisLimiter(s.RedisAddress, string(s.RedisPassword), s.ServiceDID.String(), time.Now, redisTimeout)
 	if err := shared.check(ctx, log); err != nil {
 		return nil, nothing, errors.Join(err, shared.Close())
 	}
@@ -145,7 +149,7 @@ func openLimiter(ctx context.Context, s *settings, log *slog.Logger) (xrpc.Limit
 // their users. Only a Redis that refuses us is an error; one that is away may come
 // back.
 func (l *redisLimiter) check(ctx context.Context, log *slog.Logger) error {
-	ctx, cancel := context.WithTimeout(ctx, 4*redisTimeout)
+	ctx, cancel := context.WithTimeout(ctx, 4*l.patience)
 	defer cancel()
 	err := l.client.Ping(ctx).Err()
 	switch {
