@@ -326,13 +326,17 @@ func TestUnreachable(t *testing.T) {
 // client too, so that it does not take a part for the whole.
 func TestAnswersThatBreakOff(t *testing.T) {
 	w := newWorld(t)
-	w.Proxy.Client = upstream.New(upstream.Options{Private: true, BodyTimeout: 100 * time.Millisecond, MaxAnswer: 1 << 20})
 	for name, says := range map[string]func(rw http.ResponseWriter, r *http.Request){
 		"breaks off":  func(rw http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) },
 		"silent":      func(rw http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 		"without end": func(rw http.ResponseWriter, r *http.Request) { io.Copy(rw, zeros{}) },
 	} {
 		w.sub(t, name, func(t *testing.T) {
+			o := upstream.Options{Private: true, MaxAnswer: 1 << 20}
+			if name == "silent" {
+				o.BodyTimeout = time.Second
+			}
+			w.Proxy.Client = upstream.New(o)
 			w.AppView.Says(func(rw http.ResponseWriter, r *http.Request) {
 				io.WriteString(rw, "half")
 				rw.(http.Flusher).Flush()
