@@ -48,8 +48,10 @@ func TestAdoptionsKilled(t *testing.T) {
 	first := t.TempDir()
 	a.run(first)
 	whole := time.Since(began)
+	began = time.Now()
 	second := t.TempDir()
 	a.run(second)
+	whole = min(whole, time.Since(began)) // the first may be slow, and kills would come after the end
 	a.learn(first, second)
 
 	kills, late := 0, 0

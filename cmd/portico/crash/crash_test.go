@@ -47,7 +47,7 @@ var (
 	lease  = 5 * time.Second
 	looks  = []time.Duration{time.Second, 3 * time.Second, 6 * time.Second}
 	retry  = 500 * time.Millisecond
-	settle = lease + looks[len(looks)-1] + 4*retry
+	settle = lease + looks[len(looks)-1] + 10*retry
 )
 
 // asDirectory is set in the process that is the directory.
@@ -250,7 +250,8 @@ func (r *round) signUp(ctx context.Context, p *signUp) {
 
 // try calls a method until one of the first servers says something.
 func (r *round) try(ctx context.Context, servers int, method string, in, out any) (status int, answer string) {
-	for attempt := range 200 {
+	deadline := time.Now().Add(launch.Patience)
+	for attempt := 0; time.Now().Before(deadline); attempt++ {
 		url := r.server(attempt%servers).URL + "/xrpc/com.atproto.server." + method
 		status, answer, err := post(ctx, url, in, out)
 		if err == nil {
@@ -298,7 +299,7 @@ func newKey(t *testing.T) *atcrypto.PrivateKeyK256 {
 	return key
 }
 
-var client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: concurrency}}
+var client = &http.Client{Timeout: launch.Patience, Transport: &http.Transport{MaxIdleConnsPerHost: concurrency}}
 
 // post sends JSON and returns the status and the body, read into out when it is
 // 200. An error means that no whole answer came.

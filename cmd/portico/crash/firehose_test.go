@@ -15,6 +15,8 @@ import (
 
 	comatproto "github.com/bluesky-social/indigo/api/atproto"
 	"github.com/coder/websocket"
+
+	"portico/cmd/portico/launch"
 )
 
 // kind is how a consumer of the firehose behaves.
@@ -166,7 +168,7 @@ func decode(b []byte) (*comatproto.SyncSubscribeRepos_Commit, int64, error) {
 
 // log reads the events from the first to the one with number last.
 func (h *host) log(last int64) (all []frame) {
-	ctx, cancel := context.WithTimeout(h.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(h.Context(), launch.Patience)
 	defer cancel()
 	conn, err := h.subscribe(ctx, 0, "?cursor=0")
 	if err != nil {

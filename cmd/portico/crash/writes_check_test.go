@@ -19,13 +19,14 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/ipfs/go-cid"
 
+	"portico/cmd/portico/launch"
 	"portico/db"
 )
 
 // check looks for what must never be, once all have written.
 func (h *host) check() {
 	last := h.lastEvent()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(launch.Patience)
 	for _, c := range h.consumers {
 		for c.kind != live && c.last() < last && time.Now().Before(deadline) {
 			time.Sleep(10 * time.Millisecond)

@@ -26,6 +26,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"portico/cmd/portico/launch"
 	"portico/db"
 	"portico/db/dbtest"
 )
@@ -243,7 +244,7 @@ func (w *writer) send(p *person, method string, in any, changes ...change) {
 		}
 		clear = false
 	}
-	for range 400 {
+	for deadline := time.Now().Add(launch.Patience); time.Now().Before(deadline); {
 		var out struct {
 			Commit *struct {
 				Rev string `json:"rev"`
@@ -376,7 +377,7 @@ func (w *writer) upload(p *person, size int) json.RawMessage {
 	for i := range body {
 		body[i] = byte(w.random.Uint32())
 	}
-	for range 400 {
+	for deadline := time.Now().Add(launch.Patience); time.Now().Before(deadline); {
 		var out struct {
 			Blob json.RawMessage `json:"blob"`
 		}
