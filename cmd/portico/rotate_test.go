@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"portico/cmd/portico/launch"
 )
 
 // An operator makes a key, restarts with it, confirms it and follows the move.
@@ -74,7 +76,7 @@ func TestRotateKeys(t *testing.T) {
 	if out, err := ask("--confirm", made.Fingerprint, "--yes"); err != nil {
 		t.Fatal(out, err)
 	}
-	for deadline := time.Now().Add(time.Minute); ; {
+	for deadline := time.Now().Add(launch.Patience); ; {
 		out, err = ask("--status")
 		if err != nil || time.Now().After(deadline) {
 			t.Fatal(out, err)

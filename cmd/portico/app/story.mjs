@@ -22,7 +22,7 @@ async function turn(path, body) {
  * it holds for look.
  */
 async function until(ask, look) {
-  const deadline = Date.now() + 60_000
+  const deadline = Date.now() + 180_000
   for (;;) {
     try {
       const got = await ask()

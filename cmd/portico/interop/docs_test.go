@@ -136,7 +136,7 @@ func startBrowser(t *testing.T) *browser {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		cmd.Wait()
 		// Its other processes end in their own time, and write to the profile until then.
-		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		for deadline := time.Now().Add(launch.Patience); ; time.Sleep(50 * time.Millisecond) {
 			err := os.RemoveAll(profile)
 			if err == nil {
 				return
@@ -148,7 +148,7 @@ func startBrowser(t *testing.T) *browser {
 		}
 	})
 	var port string
-	for deadline := time.Now().Add(30 * time.Second); port == ""; {
+	for deadline := time.Now().Add(launch.Patience); port == ""; {
 		if text, err := os.ReadFile(filepath.Join(profile, "DevToolsActivePort")); err == nil && strings.Contains(string(text), "\n") {
 			port, _, _ = strings.Cut(string(text), "\n")
 		} else if time.Now().After(deadline) {
@@ -194,7 +194,7 @@ func (b *browser) call(method string, params any) json.RawMessage {
 			Result json.RawMessage
 			Error  json.RawMessage
 		}
-		b.conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+		b.conn.SetReadDeadline(time.Now().Add(launch.Patience))
 		if err := websocket.JSON.Receive(b.conn, &m); err != nil {
 			b.t.Fatalf("%s: %v", method, err)
 		}
@@ -250,7 +250,7 @@ func (b *browser) picture(name string) {
 // until waits for an expression to be true.
 func (b *browser) until(what, expression string) {
 	b.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(launch.Patience); ; time.Sleep(50 * time.Millisecond) {
 		var answer struct{ Result struct{ Value any } }
 		b.result(b.call("Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true}), &answer)
 		if answer.Result.Value == true {

@@ -12,11 +12,11 @@ import (
 	"strconv"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
+	"portico/cmd/portico/launch"
 	"portico/impl/blob"
 	"portico/impl/blob/blobtest"
 )
@@ -56,7 +56,7 @@ func TestS3Store(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	up, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	up, cancel := context.WithTimeout(t.Context(), launch.Patience)
 	defer cancel()
 	for _, err := client.ListBuckets(up); err != nil; _, err = client.ListBuckets(up) {
 		if up.Err() != nil {

@@ -23,7 +23,7 @@ import (
 )
 
 // Patience is how long a start or a stop may take on a busy machine.
-const Patience = time.Minute
+const Patience = 3 * time.Minute
 
 // Binary is the path of the portico binary to test: PORTICO_BINARY, or else one
 // that it builds in dir the way make build does.

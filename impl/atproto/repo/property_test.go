@@ -369,7 +369,7 @@ func (m *model) nodes() (nodes []dagcbor.CID) {
 
 func (m *model) frame() []byte {
 	m.Helper()
-	ctx, cancel := context.WithTimeout(m.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(m.Context(), 2*time.Minute)
 	defer cancel()
 	_, b, err := m.events.Read(ctx)
 	m.server.Check(err)

@@ -59,7 +59,7 @@ type message struct {
 
 // frame reads the next frame. A closed connection is an error with its code and reason.
 func (c *consumer) frame() ([]byte, error) {
-	ctx, cancel := context.WithTimeout(c.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(c.Context(), 2*time.Minute)
 	defer cancel()
 	kind, b, err := c.conn.Read(ctx)
 	if err == nil && kind != websocket.MessageBinary {

@@ -32,7 +32,7 @@ func (s *Server) Mailbox() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /next", func(w http.ResponseWriter, r *http.Request) {
 		to := r.FormValue("to")
-		deadline := time.After(10 * time.Second)
+		deadline := time.After(patience)
 		m := next(to)
 		for ; m == nil; m = next(to) {
 			select {

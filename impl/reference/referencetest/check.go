@@ -558,7 +558,7 @@ func (c *Check) repository(a *Account, takenDown bool) {
 
 // firehose finds the frames of all events in their order; others may be among them.
 func (c *Check) firehose() {
-	ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), 2*time.Minute)
 	defer cancel()
 	conn, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(c.URL, "http")+"/xrpc/com.atproto.sync.subscribeRepos?cursor=0", nil)
 	if err != nil {

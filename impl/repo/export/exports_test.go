@@ -122,7 +122,7 @@ func TestSlowClientsHoldNoConnection(t *testing.T) {
 		}
 		// All of them have been read from the database, and all its connections are free.
 		e.Idle()
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		var together sync.WaitGroup
 		var entered atomic.Int32
