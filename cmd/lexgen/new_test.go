@@ -20,7 +20,7 @@ import (
 // that a new project needs is there once Portico was built.
 func environment(t *testing.T, home string) []string {
 	t.Helper()
-	env := append(os.Environ(), "HOME="+home, "GOPROXY=off", "GOFLAGS=-mod=readonly", "GOWORK=off")
+	env := append(os.Environ(), "HOME="+home, "GOPROXY=off", "GOFLAGS="+os.Getenv("GOFLAGS")+" -mod=readonly", "GOWORK=off")
 	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH"} {
 		out, err := exec.Command("go", "env", name).Output()
 		if err != nil {
