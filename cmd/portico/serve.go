@@ -493,7 +493,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	retry := cmp.Or(s.SignupRetry, time.Minute)
 	operators.Hosts = &move.HostMove{
 		Accounts: accounts, Domains: domains, Outbox: letters, Brand: s.brand(), ServiceDID: s.ServiceDID.String(),
-		Prove: (&proof.Prover{Client: strangers, MAC: tokens.Proof, Rand: rand.Reader}).Prove,
+		Prove: (&proof.Prover{Client: resolve.Through(http.ProxyFromEnvironment, strangers), MAC: tokens.Proof, Rand: rand.Reader}).Prove,
 	}
 	operators.Moves = &move.Moves{
 		DB: store, Accounts: accounts, Directory: plcs, Now: time.Now, Log: log,

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"syscall"
 	"time"
 )
@@ -61,6 +62,26 @@ func newClient(dialer *net.Dialer) *http.Client {
 		MaxResponseHeaderBytes: 32 << 10,
 	}}
 }
+
+// Through returns a client for URLs that the operator chooses. Where proxy names one for a request, as
+// [http.ProxyFromEnvironment] does on machines that have no other way out, it is that which connects, and decides where; where it
+// names none, straight does.
+func Through(proxy func(*http.Request) (*url.URL, error), straight *http.Client) *http.Client {
+	through := http.DefaultTransport.(*http.Transport).Clone()
+	through.Proxy = proxy
+	client := *straight
+	client.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+		if by, err := proxy(r); by == nil && err == nil {
+			return straight.Transport.RoundTrip(r)
+		}
+		return through.RoundTrip(r)
+	})
+	return &client
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // special are the parts of the unicast space that are not the public Internet, beyond what netip can tell
 // (https://www.iana.org/assignments/iana-ipv4-special-registry, https://www.iana.org/assignments/iana-ipv6-special-registry).

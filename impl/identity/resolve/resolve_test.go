@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -74,6 +75,37 @@ func TestGuard(t *testing.T) {
 		t.Fatalf("unguarded: %v", err)
 	}
 	res.Body.Close()
+}
+
+// What a proxy is named for goes through it, wherever it is; the rest is guarded as ever.
+func TestThrough(t *testing.T) {
+	by := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "through to ", r.URL) }))
+	defer by.Close()
+	there, _ := url.Parse(by.URL)
+	broken := errors.New("no proxy")
+	client := Through(func(r *http.Request) (*url.URL, error) {
+		switch r.URL.Hostname() {
+		case "new.example":
+			return there, nil
+		case "broken.example":
+			return nil, broken
+		}
+		return nil, nil
+	}, NewClient(false))
+	res, err := client.Get("http://new.example/x?y=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if body, err := io.ReadAll(res.Body); err != nil || string(body) != "through to http://new.example/x?y=1" {
+		t.Errorf("%q %v", body, err)
+	}
+	if _, err := client.Get("http://broken.example"); !errors.Is(err, broken) {
+		t.Errorf("with a proxy that is none: %v", err)
+	}
+	if _, err := client.Get(by.URL); !errors.Is(err, ErrForbiddenAddress) {
+		t.Errorf("straight to the inside: %v", err)
+	}
 }
 
 func TestFetch(t *testing.T) {

@@ -50,7 +50,7 @@ func Sign(mac func(challenge string) []byte, challenge string) string {
 
 // A Prover asks hosts. It is safe for concurrent use if its fields are.
 type Prover struct {
-	Client *http.Client // connects to no address that it must not; see resolve.NewClient
+	Client *http.Client // connects to no address that it must not; see resolve.NewClient and resolve.Through
 	MAC    func(challenge string) []byte
 	Rand   io.Reader
 }
