@@ -551,10 +551,6 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		bsky:  &bsky.Service{DB: store, Proxy: passing, ImageURL: s.AppViewImages, PublicURL: s.PublicURL.String(), Now: time.Now, Log: log},
 		pages: &pages{settings: s, accounts: accounts, domains: domains, names: hosts, proof: tokens.Proof},
 	}
-	crawlers := s.Crawlers
-	if hosts.State(ctx).Disagrees() {
-		crawlers = nil // under this name nobody is to be looked for
-	}
 	methods, err := behind.register(e, options, s.HandleDomains[0])
 	if err != nil {
 		return nil, err
@@ -567,7 +563,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		store: store, health: health, log: log, retry: retry, auditKeep: s.AuditKeep,
 		hose: hose, eventKeep: s.BackfillLimit,
 		names:    hosts,
-		crawlers: &syncmethods.Crawlers{Hosts: crawlers, Hostname: s.PublicURL.Host, HTTP: crawlerClient, Now: time.Now, Log: log},
+		crawlers: &syncmethods.Crawlers{Hosts: s.Crawlers, Hostname: nameForCrawlers(hosts), HTTP: crawlerClient, Now: time.Now, Log: log},
 		sched:    &job.Scheduler{DB: store, Holder: holder, Now: time.Now, Log: log},
 
 		hashMemory: passwords.Memory(),
@@ -580,6 +576,18 @@ func (o otherService) named(id string) proxy.Service {
 		return proxy.Service{}
 	}
 	return proxy.Service{DID: o.DID, ID: id, URL: strings.TrimSuffix(o.URL.String(), "/")}
+}
+
+// nameForCrawlers is the name that the server goes by, which a move may have changed a
+// moment ago: relays take accounts only from the host that their DIDs name.
+func nameForCrawlers(hosts *host.Names) func(context.Context) string {
+	return func(ctx context.Context) string {
+		s := hosts.State(ctx)
+		if s.Disagrees() {
+			return "" // under the one nothing is to be found, and under the other nobody else
+		}
+		return s.Name
+	}
 }
 
 // crawlerClient reaches private addresses too: the operator chose the relays, and no host

@@ -63,9 +63,15 @@ func (h *HostMove) BeginHost(ctx context.Context, m *Moves, to string) (*State, 
 	if err != nil {
 		return nil, err
 	}
+	return s, h.Look(ctx)
+}
+
+// Look has this process see at once which names a step of a move has left it with, after the
+// commit; others see it within [host.MaxAge].
+func (h *HostMove) Look(ctx context.Context) error {
 	h.Domains.Forget()
-	_, err = h.Accounts.Hosts.Read(ctx)
-	return s, err
+	_, err := h.Accounts.Hosts.Read(ctx)
+	return err
 }
 
 // Ready is [Kind]'s.

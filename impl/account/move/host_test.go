@@ -127,7 +127,9 @@ func TestHostMove(t *testing.T) {
 		// Tokens of before are good after the switch, and the other way round.
 		r.Refused(r.ask("updateMove", `{"action":"finish","acceptLeft":true}`), 400, "MoveRefused", "the server does not go by new.test yet: switch it first")
 		r.Accepted(r.ask("updateMove", `{"action":"switch"}`))
-		r.Advance(2 * time.Second)
+		if name := s.Hosts.Last().Name; name != "new.test" {
+			t.Errorf("the server that was asked to switch goes by %s", name)
+		}
 		r.Refused(r.ask("updateMove", `{"action":"finish","acceptLeft":true}`), 400, "MoveRefused",
 			"the server was started with PDS_HOSTNAME=pds.test: set it to new.test and start again first")
 		r.Rename("new.test")

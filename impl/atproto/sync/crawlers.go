@@ -21,34 +21,41 @@ const (
 // Crawlers are the relays that are told that there is something to read here. One
 // goroutine at a time may call its methods.
 type Crawlers struct {
-	Hosts    []string // base URLs
-	Hostname string   // of this server
+	Hosts []string // base URLs
+	// Hostname is the name that this server goes by now, "" as long as nobody is to look
+	// for it under any.
+	Hostname func(ctx context.Context) string
 	HTTP     *http.Client
 	Now      func() time.Time
 	Log      *slog.Logger
 
 	last  time.Time
+	name  string // that they were told then
 	under sync.WaitGroup
 }
 
-// Notify tells all of them, unless they were told within 20 minutes, and does not wait for
-// their answers, which end with ctx. One that cannot be told is told of a later event.
+// Notify tells all of them, unless they were told the same name within 20 minutes, and does
+// not wait for their answers, which end with ctx. One that cannot be told is told of a
+// later event.
 func (c *Crawlers) Notify(ctx context.Context) {
-	now := c.Now()
-	if !c.last.IsZero() && now.Sub(c.last) < noticeEvery {
+	if len(c.Hosts) == 0 {
 		return
 	}
-	c.last = now
+	now, name := c.Now(), c.Hostname(ctx)
+	if name == "" || name == c.name && now.Sub(c.last) < noticeEvery {
+		return
+	}
+	c.last, c.name = now, name
 	for _, host := range c.Hosts {
-		c.under.Go(func() { c.notify(ctx, host) })
+		c.under.Go(func() { c.notify(ctx, host, name) })
 	}
 }
 
-func (c *Crawlers) notify(ctx context.Context, host string) {
+func (c *Crawlers) notify(ctx context.Context, host, name string) {
 	ctx, cancel := context.WithTimeout(ctx, noticeTimeout)
 	defer cancel()
 	client := api.Client{Client: xrpc.Client{Host: host, HTTP: c.HTTP}}
-	if err := client.RequestCrawl(ctx, &api.RequestCrawlInput{Hostname: c.Hostname}); err != nil && ctx.Err() != context.Canceled {
+	if err := client.RequestCrawl(ctx, &api.RequestCrawlInput{Hostname: name}); err != nil && ctx.Err() != context.Canceled {
 		c.Log.WarnContext(ctx, "crawler was not told of new events", "crawler", host, "error", err)
 	}
 }

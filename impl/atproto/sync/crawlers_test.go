@@ -1,6 +1,7 @@
 package sync_test
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"net/http"
@@ -14,7 +15,7 @@ import (
 )
 
 // Relays are told at once, and then of new events, but not more often than every 20
-// minutes; what one of them answers keeps no other from being told.
+// minutes, unless the server goes by another name; what one of them answers keeps no other from being told.
 func TestCrawlers(t *testing.T) {
 	told := make(chan string, 10)
 	relay := func(status int) string {
@@ -26,17 +27,18 @@ func TestCrawlers(t *testing.T) {
 		t.Cleanup(s.Close)
 		return s.URL
 	}
+	name := "pds.test"
 	clock, log := servertest.NewClock(), new(servertest.Log)
 	gone := relay(200)
 	c := &sync.Crawlers{
-		Hosts: []string{relay(500), relay(200), strings.Replace(gone, "127.0.0.1", "nowhere.invalid", 1)}, Hostname: "pds.test", HTTP: http.DefaultClient, Now: clock.Now,
-		Log: slog.New(slog.NewTextHandler(log, nil)),
+		Hosts: []string{relay(500), relay(200), strings.Replace(gone, "127.0.0.1", "nowhere.invalid", 1)}, HTTP: http.DefaultClient, Now: clock.Now,
+		Hostname: func(context.Context) string { return name }, Log: slog.New(slog.NewTextHandler(log, nil)),
 	}
 	expect := func(n int) {
 		t.Helper()
 		c.Notify(t.Context())
 		c.Wait()
-		const want = `POST /xrpc/com.atproto.sync.requestCrawl application/json {"hostname":"pds.test"}`
+		want := `POST /xrpc/com.atproto.sync.requestCrawl application/json {"hostname":"` + name + `"}`
 		for range n {
 			if got := <-told; got != want {
 				t.Errorf("told %q, want %q", got, want)
@@ -52,7 +54,15 @@ func TestCrawlers(t *testing.T) {
 	expect(0)
 	clock.Advance(1)
 	expect(2)
-	if n := strings.Count(log.String(), "crawler was not told of new events"); n != 4 {
+	name = "new.test"
+	expect(2)
+	expect(0)
+	name = ""
+	clock.Advance(20 * time.Minute)
+	expect(0)
+	name = "new.test"
+	expect(2)
+	if n := strings.Count(log.String(), "crawler was not told of new events"); n != 8 {
 		t.Errorf("%d lines in the log:\n%s", n, log)
 	}
 }

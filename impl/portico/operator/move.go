@@ -52,6 +52,9 @@ func (s *Service) UpdateMove(ctx context.Context, in *api.UpdateMoveInput) (*api
 	if refused, ok := errors.AsType[*move.Refusal](err); ok {
 		return nil, api.ErrUpdateMoveMoveRefused.New(http.StatusBadRequest, refused.Message)
 	}
+	if err == nil {
+		err = s.Hosts.Look(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
