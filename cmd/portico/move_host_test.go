@@ -96,6 +96,48 @@ func TestPagesOfAMove(t *testing.T) {
 	}
 }
 
+// A name that is to be the server's may be under a domain of handles, whose hosts are asked
+// for nothing else.
+func TestProofUnderADomainOfHandles(t *testing.T) {
+	e := echo.New()
+	xrpc.NewServer(e, xrpc.Options{Logger: slog.New(slog.DiscardHandler)})
+	e.GET("/xrpc/com.atproto.server.describeServer", func(c echo.Context) error { return c.NoContent(http.StatusOK) })
+	err := (&pages{
+		settings: &settings{
+			Hostname: "example.net", PublicURL: &url.URL{Scheme: "https", Host: "example.net"}, ServiceDID: "did:web:example.net",
+		},
+		names:    someNames{host.Only("example.net")},
+		domains:  someDomains{handle.NewDomains("example.net", handle.Open, []handle.Domain{{Name: "example.net"}})},
+		accounts: someAccounts{},
+		proof:    func(challenge string) []byte { return []byte(challenge) },
+	}).register(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		method, path, challenge string
+		status                  int
+		answer                  string
+	}{
+		{"GET", "/xrpc/com.atproto.server.describeServer", "abc", 200, "YWJj"},
+		{"GET", "/xrpc/com.atproto.server.describeServer", "", 404, ""},
+		{"GET", "/xrpc/com.atproto.server.getSession", "abc", 404, ""},
+		{"POST", "/xrpc/com.atproto.server.describeServer", "abc", 404, ""},
+		{"GET", "/", "abc", 404, ""},
+	} {
+		r := httptest.NewRequest(tt.method, tt.path, nil)
+		r.Host = "pds.example.net"
+		if tt.challenge != "" {
+			r.Header.Set("Portico-Challenge", tt.challenge)
+		}
+		w := httptest.NewRecorder()
+		e.ServeHTTP(w, r)
+		if w.Code != tt.status || w.Header().Get("Portico-Answer") != tt.answer {
+			t.Errorf("%s %s with %q: %d %q, want %d %q", tt.method, tt.path, tt.challenge, w.Code, w.Header().Get("Portico-Answer"), tt.status, tt.answer)
+		}
+	}
+}
+
 // A server proves that it is itself, and an operator is told what a name lacks.
 func TestMoveHost(t *testing.T) {
 	common := []string{"PDS_DATA_DIRECTORY=" + t.TempDir(), "PORTICO_SIGNUP_RETRY=20ms"}

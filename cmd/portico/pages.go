@@ -98,6 +98,9 @@ func (p *pages) home() (echo.HandlerFunc, error) {
 // person's name. The host that clients know the server by is never one of them, and
 // neither is any other that is under no domain of handles.
 //
+// Who asks any of them with a challenge whether it is this server is answered: the name
+// that the server is to have may be one under a domain of handles.
+//
 // While the server moves to another name, who reads a page under the handle that somebody
 // had is sent to the one that they have. Not for good: the move may be turned back, and
 // browsers keep what they are told is for good.
@@ -105,7 +108,7 @@ func (p *pages) handleHosts(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
 		name := hostName(xrpc.CallFrom(r.Context()).Host())
-		if r.URL.Path == atprotoDID || strings.EqualFold(name, p.settings.Hostname) || strings.EqualFold(name, "localhost") ||
+		if r.URL.Path == atprotoDID || challengeOf(r) != "" || strings.EqualFold(name, p.settings.Hostname) || strings.EqualFold(name, "localhost") ||
 			!p.domains.Current(r.Context()).Ours(name) || p.names.State(r.Context()).Host(name) {
 			return next(c)
 		}
@@ -122,13 +125,19 @@ func (p *pages) handleHosts(next echo.HandlerFunc) echo.HandlerFunc {
 // prove answers the challenge of who wants to know whether a host leads to this server.
 func (p *pages) prove(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		if challenge := c.Request().Header.Get(proof.Challenge); challenge != "" && c.Request().URL.Path == proof.Path {
-			if answer := proof.Sign(p.proof, challenge); answer != "" {
-				c.Response().Header().Set(proof.Answer, answer)
-			}
+		if answer := proof.Sign(p.proof, challengeOf(c.Request())); answer != "" {
+			c.Response().Header().Set(proof.Answer, answer)
 		}
 		return next(c)
 	}
+}
+
+// challengeOf is the challenge of a request that asks for a proof, else "".
+func challengeOf(r *http.Request) string {
+	if r.Method != http.MethodGet || r.URL.Path != proof.Path {
+		return ""
+	}
+	return r.Header.Get(proof.Challenge)
 }
 
 // uncached keeps caches from giving to others what is answered by the name of a host,
