@@ -61,7 +61,7 @@ func installTools() (string, error) {
 func TestRelayAndTap(t *testing.T) {
 	t.Logf("-seed %d", *seed)
 	n := startNetwork(t)
-	l := newLoad(t, n)
+	l := newLoad(t, n, "test")
 
 	began := time.Now()
 	l.signUp()
