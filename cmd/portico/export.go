@@ -14,10 +14,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/urfave/cli/v3"
 
 	"portico/db"
 	"portico/db/reference"
+	"portico/impl/account/move"
 	"portico/impl/account/token"
 	"portico/impl/keyring"
 	"portico/impl/reference/export"
@@ -43,6 +45,11 @@ of an adopted server come along, also when they were used here, until "portico a
 the password. Second factors, phone numbers, codes that were mailed, mails that wait,
 budgets and the audit log stay behind. What was left out is told, and of which accounts.
 
+While the DIDs move to another rotation key or host name (portico keys rotate-plc, portico
+move-host) nothing is exported: the reference has one key and one name, and some of the
+DIDs the other. Finish the move, or undo it. Where that cannot be, --unfinished-move goes
+on all the same; pds.env has the key then that is in all DIDs.
+
 Blobs in a folder are copied, and share their bytes with the copies where the file system
 can have that; blobs in a bucket stay there. pds.env names the path of DIRECTORY: change
 it there when you move the directory, to /pds for the reference's image.
@@ -50,13 +57,14 @@ it there when you move the directory, to /pds for the reference's image.
 Settings are found as "portico serve" finds them.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "reference", Usage: "write the data directory of a reference PDS to `DIRECTORY`", TakesFile: true},
+			&cli.BoolFlag{Name: "unfinished-move", Usage: "go on although the DIDs are moving to another rotation key or host name"},
 			envFile, jsonFlag(),
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if c.Args().Present() || c.String("reference") == "" {
 				return usage("export takes --reference and the directory to write")
 			}
-			r, err := config(c).exportReference(ctx, c.String("reference"))
+			r, err := config(c).exportReference(ctx, c.String("reference"), c.Bool("unfinished-move"))
 			if ctx.Err() != nil && err != nil {
 				return errors.New("interrupted: there is no directory")
 			}
@@ -78,9 +86,9 @@ type exportedDirectory struct {
 	*export.Report
 }
 
-// exportReference writes the data directory of a reference PDS to folder. After an error
-// there is nothing of it.
-func (c configuration) exportReference(ctx context.Context, folder string) (_ *exportedDirectory, err error) {
+// exportReference writes the data directory of a reference PDS to folder, also while DIDs
+// move if moving. After an error there is nothing of it.
+func (c configuration) exportReference(ctx context.Context, folder string, moving bool) (_ *exportedDirectory, err error) {
 	s, err := c.read()
 	if err != nil {
 		return nil, err
@@ -112,7 +120,11 @@ func (c configuration) exportReference(ctx context.Context, folder string) (_ *e
 			return nil, err
 		}
 	}
-	lines, err := c.referenceSettings(ctx, s, store, folder)
+	rotation, err := s.exportedRotationKey(ctx, store, moving)
+	if err != nil {
+		return nil, err
+	}
+	lines, err := c.referenceSettings(ctx, s, store, folder, rotation)
 	if err != nil {
 		return nil, err
 	}
@@ -129,6 +141,28 @@ func (c configuration) exportReference(ctx context.Context, folder string) (_ *e
 	}
 	report, err := x.Run(ctx)
 	return &exportedDirectory{folder, report}, err
+}
+
+// exportedRotationKey is the rotation key with which the DIDs of all accounts can be changed.
+// While they are moved it is an error unless moving: then it is the one that is in all of
+// them, which is the old one until the move is being finished.
+func (s *settings) exportedRotationKey(ctx context.Context, store *db.DB, moving bool) (*atcrypto.PrivateKeyK256, error) {
+	state, err := (&move.Moves{DB: store}).State(ctx)
+	if err != nil || state == nil || state.Ended() {
+		return s.RotationKey, err
+	}
+	if !moving {
+		how := "portico keys rotate-plc"
+		if state.Kind == move.Host {
+			how = "portico move-host"
+		}
+		return nil, fmt.Errorf("the DIDs of all accounts are moving to another %s, and some would not be those of the server that this is exported for: "+
+			"finish that, or undo it (%s --status says how far it is); --unfinished-move exports all the same", state.Kind, how)
+	}
+	if state.Kind == move.Key && state.Phase != move.Finishing && s.OldRotationKey != nil {
+		return s.OldRotationKey, nil
+	}
+	return s.RotationKey, nil
 }
 
 // readKeys makes the key ring of a database that is only read.
@@ -156,7 +190,7 @@ var oursAlone = []string{
 
 // referenceSettings are the lines of a settings file with which a reference PDS goes on in
 // folder: what was set here and it knows too, and what it needs.
-func (c configuration) referenceSettings(ctx context.Context, s *settings, store *db.DB, folder string) (string, error) {
+func (c configuration) referenceSettings(ctx context.Context, s *settings, store *db.DB, folder string, rotation *atcrypto.PrivateKeyK256) (string, error) {
 	lines := make(map[string]string)
 	if c.EnvFile != "" {
 		file, err := readEnvFile(c.EnvFile)
@@ -177,7 +211,7 @@ func (c configuration) referenceSettings(ctx context.Context, s *settings, store
 	lines["PDS_HOSTNAME"] = s.Hostname
 	lines["PDS_JWT_SECRET"] = string(s.JWTSecret)
 	lines["PDS_ADMIN_PASSWORD"] = string(s.AdminPassword)
-	lines["PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX"] = hex.EncodeToString(s.RotationKey.Bytes())
+	lines["PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX"] = hex.EncodeToString(rotation.Bytes())
 	lines["PDS_DATA_DIRECTORY"] = folder
 	if s.BlobBucket.Bucket == "" {
 		lines["PDS_BLOBSTORE_DISK_LOCATION"] = filepath.Join(folder, "blocks")

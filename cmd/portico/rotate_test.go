@@ -90,6 +90,18 @@ func TestRotateKeys(t *testing.T) {
 			t.Errorf("%q is not in\n%s", line, out)
 		}
 	}
+	exported := filepath.Join(t.TempDir(), "pds")
+	local := append(environ, "PDS_HOSTNAME=localhost")
+	_, _, err = portico(t, local, "export", "--reference", exported)
+	if err == nil || !strings.Contains(err.Error(), "are moving to another key") || !strings.Contains(err.Error(), "keys rotate-plc --status") || exists(exported) {
+		t.Errorf("exported in the midst of it: %v", err)
+	}
+	if _, _, err := portico(t, local, "export", "--reference", exported, "--unfinished-move"); err != nil {
+		t.Error(err)
+	}
+	if env, err := readSecrets(filepath.Join(exported, "pds.env")); err != nil || env[rotationKeyName] != lines[oldRotationKeyName] {
+		t.Errorf("exported with the key %q, %v; want the old one, which is in all DIDs", env[rotationKeyName], err)
+	}
 	if _, err := ask("--finish", "--yes"); err == nil || exitStatus(err) != statusRefused || !strings.Contains(err.Error(), "72 hours after the last DID was changed") {
 		t.Errorf("finished at once: %v", err)
 	}
