@@ -162,5 +162,8 @@ func ParseTime(s string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, fmt.Errorf("date %q: %w", s, err)
 	}
-	return t.UTC(), nil
+	if t = t.UTC(); t.IsZero() {
+		return t, fmt.Errorf("date %q: out of range", s)
+	}
+	return t, nil
 }

@@ -188,9 +188,9 @@ func (n Name) check() error {
 	case Permanent, Quarantine:
 		ok = isCID(n.Key)
 	case Temporary:
-		ok = isKey(n.Key)
+		ok = IsKey(n.Key)
 	case Partial: // a copy on disk, or an upload in parts to S3 under either kind of key
-		ok = isCID(n.Key) || isKey(n.Key)
+		ok = isCID(n.Key) || IsKey(n.Key)
 	}
 	if !ok {
 		return fmt.Errorf("%w: key %q", ErrName, n.Key)
@@ -210,7 +210,8 @@ func isCID(s string) bool {
 	return err == nil && c[1] == dagcbor.CodecRaw
 }
 
-func isKey(s string) bool {
+// IsKey reports whether a temporary blob can be under a key.
+func IsKey(s string) bool {
 	if len(s) != 52 {
 		return false
 	}

@@ -124,7 +124,7 @@ func (w *accountWriter) account(row reference.Actor) (*db.Account, error) {
 	for _, t := range []struct {
 		text *string
 		to   **time.Time
-	}{{row.DeactivatedAt, &a.DeactivatedAt}, {row.DeleteAfter, &a.DeleteAfter}, {row.EmailConfirmedAt, &a.EmailConfirmedAt}} {
+	}{{row.DeactivatedAt, &a.DeactivatedAt}, {row.EmailConfirmedAt, &a.EmailConfirmedAt}} {
 		if t.text == nil {
 			continue
 		}
@@ -134,20 +134,36 @@ func (w *accountWriter) account(row reference.Actor) (*db.Account, error) {
 		}
 		*t.to = &at
 	}
-	if row.Handle != nil && *row.Handle != syntax.HandleInvalid.String() {
-		a.Handle = syntax.Handle(strings.ToLower(*row.Handle))
-	}
+	a.Handle, _ = handleOf(row)
 	if row.Email != nil {
 		a.Email = email.ToLower(*row.Email)
 	}
 	if row.PasswordScrypt != nil {
 		a.PasswordHash = *row.PasswordScrypt
 	}
-	// The reference has never deleted anybody of itself, however long ago they wished it.
-	if least := w.now.Add(w.DeleteAfterMin); a.DeleteAfter != nil && a.DeleteAfter.Before(least) {
-		a.DeleteAfter = &least
+	// The reference has never deleted anybody of itself, however long ago they wished it. It
+	// has the day as the owner wrote it, also one that is in no calendar.
+	if row.DeleteAfter != nil {
+		at, err := reference.ParseTime(*row.DeleteAfter)
+		if least := w.now.Add(w.DeleteAfterMin); err != nil || at.Before(least) {
+			at = least
+		}
+		a.DeleteAfter = &at
 	}
 	return a, nil
+}
+
+// handleOf is the handle of an account, "" if it has none. What is no handle is none either,
+// and not ok.
+func handleOf(row reference.Actor) (h syntax.Handle, ok bool) {
+	if row.Handle == nil || *row.Handle == syntax.HandleInvalid.String() {
+		return "", true
+	}
+	h, err := syntax.ParseHandle(strings.ToLower(*row.Handle))
+	if err != nil {
+		return "", false
+	}
+	return h, true
 }
 
 // key is the sealed signing key of an account.

@@ -320,6 +320,21 @@ func TestBrokenAccounts(t *testing.T) {
 	}
 }
 
+// The day of a deletion is as its owner wrote it, and the old server takes days that are in
+// no calendar: whoever wrote one keeps nobody from being adopted.
+func TestDayOfNoCalendar(t *testing.T) {
+	w := &accountWriter{Adoption: &Adoption{DeleteAfterMin: month}, now: made}
+	for day, want := range map[string]time.Time{
+		"2030-02-30T00:00:00Z": made.Add(month), "0010-01-01T00:00:00Z": made.Add(month),
+		"2030-02-28T23:30:00.12345678901234567890+23:30": time.Date(2030, 2, 28, 0, 0, 0, 123456789, time.UTC),
+	} {
+		got, err := w.account(reference.Actor{DID: string(carol), CreatedAt: "2026-11-28T12:00:00.000Z", DeleteAfter: &day})
+		if err != nil || !got.DeleteAfter.Equal(want) {
+			t.Errorf("%s: %+v, %v", day, got, err)
+		}
+	}
+}
+
 // standIn stores repositories that stand where relays were told of, but for that of ahead,
 // which is one commit further.
 func standIn(ctx context.Context, a *Adoption, ahead syntax.DID) error {

@@ -37,6 +37,7 @@ import (
 //	root-lags               account.sqlite has another root than the store, which counts
 //	event-missing           the last commits were not announced; they are, by a #sync
 //	store-without-account   a sign-up was cut off: nobody can sign in there
+//	handle-malformed        an account has a handle that can be nobody's, and loses it
 //	deletion-waits          a deactivated account is to be deleted, from a day on
 //	stray-file              something lies among the stores that is of no account
 //	reserved-key-damaged    a key that waits for its account is left behind
@@ -180,6 +181,9 @@ func (p *planner) actor(row reference.Actor) (*planned, error) {
 		account = new(db.Account)
 	}
 	one.handle = account.Handle
+	if _, ok := handleOf(row); !ok {
+		p.found(Finding{Name: "handle-malformed", DID: did, Text: fmt.Sprintf("%q is no handle: the account comes along without one", *row.Handle)})
+	}
 	if account.DeleteAfter != nil {
 		p.found(Finding{Name: "deletion-waits", DID: did, Text: "the account is deactivated, to be deleted: the old server has never done that of itself, this one does from " +
 			account.DeleteAfter.UTC().Format(time.RFC3339) + " on"})
@@ -405,9 +409,14 @@ func (p *planner) events(ctx context.Context) error {
 		c.Dropped += g.Events - 1
 	}
 	p.count(c)
-	p.report.LastEvent, _, err = p.Source.LastEvent(ctx)
+	if p.report.LastEvent, _, err = p.Source.LastEvent(ctx); err == nil && p.report.LastEvent > lastNumber {
+		err = fmt.Errorf("%w: the last event has the number %d, and there are none after it", reference.ErrDamaged, p.report.LastEvent)
+	}
 	return err
 }
+
+// lastNumber is up to where numbers of events are the same to everybody who reads them.
+const lastNumber = 1<<53 - 1
 
 // unmanaged lists an account that the server cannot act for.
 func (p *planner) unmanaged(one planned) {

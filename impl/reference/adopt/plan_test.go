@@ -257,6 +257,18 @@ func TestFindings(t *testing.T) {
 		{"account-damaged* bob", func(t *testing.T, p *plan) {
 			p.in(t, p.Layout.AccountDB, "UPDATE actor SET createdAt = 'yesterday' WHERE did = '"+p.dids["bob"]+"'")
 		}},
+		{"account-damaged* bob", func(t *testing.T, p *plan) {
+			p.in(t, p.Layout.AccountDB, "UPDATE actor SET createdAt = '0001-01-01T00:00:00.000Z' WHERE did = '"+p.dids["bob"]+"'")
+		}},
+		{"row-damaged*", func(t *testing.T, p *plan) {
+			p.in(t, p.Layout.SequencerDB, "UPDATE repo_seq SET seq = 9223372036854775807 WHERE seq = (SELECT max(seq) FROM repo_seq)")
+		}},
+		{"handle-malformed bob", func(t *testing.T, p *plan) {
+			p.in(t, p.Layout.AccountDB, "UPDATE actor SET handle = 'bob..test' WHERE did = '"+p.dids["bob"]+"'")
+		}},
+		{"deletion-waits bob", func(t *testing.T, p *plan) {
+			p.in(t, p.Layout.AccountDB, "UPDATE actor SET deactivatedAt = '2026-11-28T12:00:00.000Z', deleteAfter = '2030-02-30T00:00:00Z' WHERE did = '"+p.dids["bob"]+"'")
+		}},
 		{"account-damaged*", func(t *testing.T, p *plan) {
 			p.in(t, p.Layout.AccountDB, "INSERT INTO actor (did, createdAt) VALUES ('x', '2026-11-28T12:00:00.000Z')")
 		}},

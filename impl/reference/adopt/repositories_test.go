@@ -380,9 +380,11 @@ func TestBrokenRepositories(t *testing.T) {
 		{"date", "UPDATE record SET indexedAt = 'today' WHERE cid = " + record, "store-damaged!"},
 		{"date of a blob", "UPDATE blob SET createdAt = 'today'", "store-damaged!"},
 		{"preference", "INSERT INTO account_pref (name, valueJson) VALUES ('a', '{')", "store-damaged!"},
+		{"preference of another kind", "INSERT INTO account_pref (name, valueJson) VALUES ('a', ' [1]')", "preference-left"},
 		{"name of a block", "UPDATE repo_block SET cid = 'b' || cid WHERE cid = " + node, "store-damaged!"},
 		{"spare block", "INSERT INTO repo_block VALUES ('bafyreib2rxk3rybk3aobmv5cjuql3bm2twh4jo5uxgf5kpqcsgz7soitae', '3', 1, x'a0')", ""},
 		{"name of a blob", "INSERT INTO blob VALUES ('b', 'a/b', 1, NULL, NULL, NULL, '2026-11-28T14:53:22.073Z', NULL)", "blob-name"},
+		{"key of a blob that waits", "UPDATE blob SET tempKey = '../../../../etc/passwd' WHERE rowid = (SELECT rowid FROM blob WHERE tempKey IS NOT NULL)", "blob-name"},
 		{"mention of no record", "INSERT INTO record_blob SELECT cid, 'at://' || did || '/a.b.c/d' FROM repo_root", "mentions-differ"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

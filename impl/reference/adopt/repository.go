@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
 	"portico/db/reference"
+	"portico/impl/blob"
 	"portico/impl/repo"
 	"portico/impl/repo/car"
 	"portico/impl/repo/dagcbor"
@@ -402,10 +404,10 @@ func (r *reading) index(row *db.Record) {
 		return
 	}
 	row.LinkTo = index.LinkTo
-	for _, blob := range index.Blobs {
-		r.rows.mentions = append(r.rows.mentions, db.RecordBlob{Path: row.Path, CID: blob[:]})
-		r.rows.grow(len(row.Path) + len(blob))
-		r.valued.add(row.Path, blob[:])
+	for _, name := range index.Blobs {
+		r.rows.mentions = append(r.rows.mentions, db.RecordBlob{Path: row.Path, CID: name[:]})
+		r.rows.grow(len(row.Path) + len(name))
+		r.valued.add(row.Path, name[:])
 	}
 }
 
@@ -444,6 +446,11 @@ func (r *reading) blobs(ctx context.Context) error {
 		row := db.Blob{CID: name[:], MIME: b.MimeType, Size: b.Size, CreatedAt: at, TakedownRef: takedown(b.TakedownRef)}
 		if b.TempKey != nil {
 			row.TempKey = *b.TempKey
+			if !blob.IsKey(row.TempKey) {
+				r.figures.BlobsDropped++
+				r.find("blob-name", fmt.Sprintf("blob %s waits under %q, where none can be, and is left behind", b.CID, row.TempKey))
+				continue
+			}
 		}
 		r.rows.blobs = append(r.rows.blobs, row)
 		r.rows.grow(100)
@@ -495,6 +502,11 @@ func (r *reading) prefer(ctx context.Context) error {
 		}
 		if !json.Valid([]byte(p.ValueJSON)) {
 			return fmt.Errorf("%w: preference %d is not JSON", errRow, p.ID)
+		}
+		// What is no object may keep all of them from their owner.
+		if !strings.HasPrefix(strings.TrimLeft(p.ValueJSON, " \t\r\n"), "{") {
+			r.find("preference-left", fmt.Sprintf("preference %d is no object, and is left behind", p.ID))
+			continue
 		}
 		r.preferences = append(r.preferences, json.RawMessage(p.ValueJSON))
 		r.figures.Preferences++
