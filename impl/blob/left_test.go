@@ -211,3 +211,33 @@ func TestTakeCopies(t *testing.T) {
 		t.Errorf("%d files; were\n%sare\n%s", n, before, after)
 	}
 }
+
+// A name that leads elsewhere, or to another program, is no blob: what is behind it stays
+// there.
+func TestLeftLinks(t *testing.T) {
+	left, secret := t.TempDir(), filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("of somebody else"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Join(left, alice.String())
+	link, pipe := rawCID("link"), rawCID("pipe")
+	for _, err := range []error{
+		os.Mkdir(folder, 0o700), os.Symlink(secret, filepath.Join(folder, link.String())), syscall.Mkfifo(filepath.Join(folder, pipe.String()), 0o600),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, err := blob.OpenDisk(t.TempDir(), "", blob.Bounds{})
+	if err == nil {
+		err = d.Over(left)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cid := range []dagcbor.CID{link, pipe} {
+		if r, _, err := d.Open(t.Context(), blob.PermanentName(alice, cid)); !errors.Is(err, blob.ErrNotFound) {
+			t.Errorf("%v was opened: %v", r, err)
+		}
+	}
+}
