@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-const (
-	lockName     = "portico.lock"
-	servesPrefix = "serving "
-)
+// LockName is the file in a data directory that who uses it has locked. It stays there.
+const LockName = "portico.lock"
+
+const servesPrefix = "serving "
 
 // dirLock keeps a second process out of a data directory. The kernel drops it
 // with the process, however that ends; the file's text only says whose it is.
@@ -21,7 +21,7 @@ type dirLock struct{ file *os.File }
 
 // lockDir locks dir for a process that serves at the URL serves, if it does.
 func lockDir(dir, serves string) (*dirLock, error) {
-	path := filepath.Join(dir, lockName)
+	path := filepath.Join(dir, LockName)
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock file: %w", err)
@@ -67,7 +67,7 @@ func hostname() string {
 // ServedAt is the URL, "" for none, at which a process of this machine serves the data
 // directory, as far as is known: one that was killed has left its own behind.
 func ServedAt(dir string) string {
-	text, err := os.ReadFile(filepath.Join(dir, lockName))
+	text, err := os.ReadFile(filepath.Join(dir, LockName))
 	if err != nil {
 		return ""
 	}

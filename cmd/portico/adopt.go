@@ -567,7 +567,9 @@ func (a *adopter) claim() (finished bool, err error) {
 		return false, nil
 	}
 	// What was killed before there was a mark has left no more than this.
-	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == scratchName || e.Name() == adopt.MarkDraft })
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool {
+		return slices.Contains([]string{scratchName, db.LockName, adopt.MarkDraft}, e.Name())
+	})
 	if err == nil && len(entries) > 0 {
 		err = fmt.Errorf("%s is not empty, and not of an adoption: name a new folder with --into", a.into)
 	}

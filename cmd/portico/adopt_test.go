@@ -350,3 +350,26 @@ func TestSignOfLife(t *testing.T) {
 		t.Errorf("given up: %q", got)
 	}
 }
+
+// What is killed before there is a mark is gone on with, too.
+func TestAdoptKilledBeforeItsMark(t *testing.T) {
+	into := t.TempDir()
+	for _, name := range []string{"scratch/copy-1/copy.sqlite", "portico.lock", "adopting.new"} {
+		path := filepath.Join(into, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if finished, err := (&adopter{directory: "/pds", into: into}).claim(); err != nil || finished {
+			t.Errorf("with %s: %v, %v", name, finished, err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(into, "secrets.env"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (&adopter{directory: "/pds", into: into}).claim(); err == nil || !strings.Contains(err.Error(), "is not empty, and not of an adoption") {
+		t.Errorf("with secrets of somebody: %v", err)
+	}
+}

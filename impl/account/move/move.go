@@ -149,6 +149,9 @@ func (m *Moves) Begin(ctx context.Context, kind, from, to string) (*State, error
 		}
 		return k.Enter(ctx, tx, begun)
 	})
+	if errors.Is(err, db.ErrStale) {
+		err = refuse("another move has just begun: look at it")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("begin to move: %w", err)
 	}

@@ -67,7 +67,8 @@ func Forget(folder string) error {
 	return errors.Join(removeIfThere(filepath.Join(folder, markName)), removeIfThere(filepath.Join(folder, doneName)))
 }
 
-// MarkDraft is a file that Begin may leave when it is killed, alone in the folder.
+// MarkDraft is a file that Begin may leave when it is killed, in a folder that has nothing
+// else but a lock.
 const MarkDraft = markName + draftEnding
 
 // Begin makes folder, which is there, the one of an adoption of m, or finds that it is one
