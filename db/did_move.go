@@ -24,7 +24,7 @@ type DIDMove struct {
 	State    string     `bun:"state"`
 	NextAt   time.Time  `bun:"next_at"` // of one that waits: when its turn comes, or who works on it gives up
 	Attempts int        `bun:"attempts"`
-	Reason   string     `bun:"reason,nullzero"` // why it was left, or what the last attempt failed with
+	Reason   string     `bun:"reason,nullzero"` // why it was left, or what the last attempt failed with, none during one
 }
 
 // DIDMoveCounts says how many DIDs are in each state.
@@ -56,7 +56,7 @@ var (
 	})
 	claimDIDMove = prepared(func(b *builder) bun.Query {
 		return b.NewUpdate().Model((*DIDMove)(nil)).Set("next_at = ?", b.p()).Set("attempts = attempts + 1").
-			Where("did = ?", b.p()).Where("state = 'waiting'").Where("next_at = ?", b.p())
+			Set("reason = NULL").Where("did = ?", b.p()).Where("state = 'waiting'").Where("next_at = ?", b.p())
 	})
 	settleDIDMove = prepared(func(b *builder) bun.Query {
 		return b.NewUpdate().Model((*DIDMove)(nil)).Set("state = ?", b.p()).Set("next_at = ?", b.p()).Set("reason = ?", b.p()).
@@ -64,6 +64,11 @@ var (
 	})
 	hastenDIDMoves = prepared(func(b *builder) bun.Query {
 		return b.NewUpdate().Model((*DIDMove)(nil)).Set("next_at = ?", b.p()).Where("state = 'waiting'").Where("next_at > ?", b.p())
+	})
+	// Of those that wait, one with an attempt and no reason is claimed.
+	releaseDIDMoves = prepared(func(b *builder) bun.Query {
+		return b.NewUpdate().Model((*DIDMove)(nil)).Set("next_at = ?", b.p()).
+			Where("state = 'waiting'").Where("attempts > 0").Where("reason IS NULL")
 	})
 	restartDIDMoves = prepared(func(b *builder) bun.Query {
 		return b.NewUpdate().Model((*DIDMove)(nil)).Set("state = 'waiting'").Set("next_at = ?", b.p()).Set("attempts = 0").
@@ -124,7 +129,7 @@ func (tx *Tx) ClaimDIDMove(ctx context.Context, m *DIDMove, until time.Time) err
 	if err := found(tx.exec(ctx, claimDIDMove, until, m.DID, m.NextAt)); err != nil {
 		return wrap(err, "claim the move of %s", m.DID)
 	}
-	m.NextAt, m.Attempts = until, m.Attempts+1
+	m.NextAt, m.Attempts, m.Reason = until, m.Attempts+1, ""
 	return nil
 }
 
@@ -144,6 +149,14 @@ func (tx *Tx) SettleDIDMove(ctx context.Context, m DIDMove, claimed time.Time) e
 func (tx *Tx) HastenDIDMoves(ctx context.Context, after, at time.Time) error {
 	_, err := tx.exec(ctx, hastenDIDMoves, at, after)
 	return wrap(err, "hasten the move of DIDs")
+}
+
+// ReleaseDIDMoves has the DIDs that are claimed wait for their turn at a time, for a process
+// that knows that nobody works on them; see [DB.Exclusive]. The attempts count. It returns
+// how many there are.
+func (tx *Tx) ReleaseDIDMoves(ctx context.Context, at time.Time) (int, error) {
+	n, err := tx.exec(ctx, releaseDIDMoves, at)
+	return int(n), wrap(err, "release claims of the move")
 }
 
 // RestartDIDMoves has all DIDs wait for their turn at a time. What is claimed is not any

@@ -491,6 +491,10 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 
 	retry := cmp.Or(s.SignupRetry, time.Minute)
+	var rest time.Duration
+	if len(s.SignupCleanupAfter) > 0 {
+		rest = s.SignupCleanupAfter[0] // that much later what was on its way is found, or is no more
+	}
 	operators.Hosts = &move.HostMove{
 		Accounts: accounts, Domains: domains, Outbox: letters, Brand: s.brand(), ServiceDID: s.ServiceDID.String(),
 		Prove: (&proof.Prover{Client: resolve.Through(http.ProxyFromEnvironment, strangers), MAC: tokens.Proof, Rand: rand.Reader}).Prove,
@@ -499,7 +503,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		DB: store, Accounts: accounts, Directory: plcs, Now: time.Now, Log: log,
 		Kinds:   map[string]move.Kind{move.Key: &move.KeyMove{Accounts: accounts, Now: time.Now}, move.Host: operators.Hosts},
 		Refresh: func(ctx context.Context, did syntax.DID) { _, _ = documents.Resolve(ctx, did, true) },
-		Rate:    float64(s.PLCRate), Slice: retry,
+		Rate:    float64(s.PLCRate), Slice: retry, Rest: rest,
 	}
 
 	hose := firehose.New(firehose.Stored(store), log, firehose.Options{})
@@ -623,6 +627,9 @@ func (p *parts) runJobs(ctx context.Context) {
 		}
 		if err := p.dids.Resume(ctx, true); err != nil && ctx.Err() == nil {
 			p.log.ErrorContext(ctx, "resume changes of handles", "error", err)
+		}
+		if err := p.moves.Resume(ctx); err != nil && ctx.Err() == nil {
+			p.log.ErrorContext(ctx, "resume the move of all DIDs", "error", err)
 		}
 	}
 	var worker sync.WaitGroup

@@ -436,7 +436,7 @@ var settingsTable = []settingGroup{
 		{name: "PORTICO_AUDIT_KEEP", kind: kindDuration, def: "365d", about: "How long it is kept what was done to accounts, by whom and from where (`portico account log`); at least 1 day", store: storeAuditKeep},
 		{name: "PORTICO_SIGNUP_LEASE", kind: kindDuration, def: "2m", about: "A sign-up that its process does not finish in this time is taken up by another. The PLC directory has half of it, at most 20 s, to take the operation", store: setDuration(func(s *settings) *time.Duration { return &s.SignupLease })},
 		{name: "PORTICO_SIGNUP_RETRY", kind: kindDuration, def: "1m", about: "How often unfinished sign-ups are looked for", store: setDuration(func(s *settings) *time.Duration { return &s.SignupRetry })},
-		{name: "PORTICO_SIGNUP_CLEANUP_AFTER", kind: kindList, def: "1m,1h,24h", about: "When a sign-up was given up, the PLC directory is searched for its DID after each of these times", store: storeCleanupAfter},
+		{name: "PORTICO_SIGNUP_CLEANUP_AFTER", kind: kindList, def: "1m,1h,24h", about: "When a sign-up was given up, the PLC directory is searched for its DID after each of these times. A move of all DIDs that is turned back or finished rests for the first of them, from 5 seconds to a minute, for what may be on its way", store: storeCleanupAfter},
 	}},
 	{"Mail", []setting{
 		{name: "PDS_EMAIL_SMTP_URL", kind: kindText, worldly: true, shown: "mails stay in the outbox", secret: true, about: "Mail server: `smtps://user:password@host:port` or `smtp://…`", store: setSMTP("PDS_EMAIL_SMTP_URL", func(s *settings) **url.URL { return &s.SMTPURL })},

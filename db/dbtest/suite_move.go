@@ -31,6 +31,14 @@ func (s *suite) didMoves() {
 		s.ok(err)
 		s.equal("due", all, want)
 	}
+	release := func(at, want int) {
+		s.Helper()
+		s.must(func(tx *db.Tx) error {
+			n, err := tx.ReleaseDIDMoves(ctx, minute(at))
+			s.equal("released", n, want)
+			return err
+		})
+	}
 	counts(0, 0, 0)
 	add("", 10, 0)
 	for n := range 3 {
@@ -81,6 +89,7 @@ func (s *suite) didMoves() {
 	claimed := waiting(0, 7)
 	s.must(func(tx *db.Tx) error { return tx.ClaimDIDMove(ctx, &claimed, minute(9)) })
 	s.must(func(tx *db.Tx) error { return tx.RestartDIDMoves(ctx, minute(8)) })
+	release(7, 0)
 	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.SettleDIDMove(ctx, claimed, minute(9)) })
 	due(8, waiting(0, 8), waiting(1, 8), waiting(2, 8), waiting(3, 8))
 
@@ -89,6 +98,23 @@ func (s *suite) didMoves() {
 	due(3)
 	s.must(func(tx *db.Tx) error { return tx.HastenDIDMoves(ctx, minute(7), minute(3)) })
 	due(3, waiting(0, 3), waiting(1, 3), waiting(2, 3), waiting(3, 3))
+
+	// What is claimed is released, and nothing else: not one that has failed, nor one that
+	// has just been started anew.
+	s.must(func(tx *db.Tx) error { return tx.RestartDIDMoves(ctx, minute(8)) })
+	claimed = waiting(0, 8)
+	failed := waiting(1, 8)
+	s.must(func(tx *db.Tx) error { return tx.ClaimDIDMove(ctx, &claimed, minute(10)) })
+	s.must(func(tx *db.Tx) error { return tx.ClaimDIDMove(ctx, &failed, minute(10)) })
+	failed.NextAt, failed.Reason = minute(9), "no answer"
+	s.must(func(tx *db.Tx) error { return tx.SettleDIDMove(ctx, failed, minute(10)) })
+	release(7, 1)
+	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.SettleDIDMove(ctx, claimed, minute(10)) })
+	claimed.NextAt = minute(7)
+	due(9, claimed, waiting(2, 8), waiting(3, 8), failed)
+	s.must(func(tx *db.Tx) error { return tx.ClaimDIDMove(ctx, &failed, minute(10)) })
+	s.equal("claimed again", failed, db.DIDMove{DID: did(1), State: db.DIDWaiting, NextAt: minute(10), Attempts: 2})
+	release(9, 2)
 
 	// Of an account that is gone there is no row.
 	s.must(func(tx *db.Tx) error { return tx.DeleteAccount(ctx, did(2)) })

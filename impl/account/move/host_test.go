@@ -318,3 +318,55 @@ func TestHostByMistake(t *testing.T) {
 		r.says(alice.DID, "https://pds.test", "alicia.pds.test")
 	}, underPDS)
 }
+
+// The network is told of every DID that names another host, also of one whose handle stays
+// and whose operation came through when nobody saw it.
+func TestHostMoveAnnounces(t *testing.T) {
+	for name, after := range map[string]servertest.Fault{
+		"no answer":         servertest.HangsUp,
+		"too many requests": servertest.Says("GET", 429, ""),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := servertest.New(t, underPDS)
+			r := &rotation{Server: s}
+			own := s.SignUp("user-own.pds")
+			s.SetAccount(own.DID, func(a *db.Account) { a.Handle = "own.example" })
+			s.ChangeDID(own.DID, func(d *plc.Data) { d.SetHandle("own.example") })
+			told := func() (n int) {
+				for _, e := range servertest.Must(s.DB.Events(s.Context(), 0, 1000)) {
+					if e.DID == own.DID && e.Kind == "#identity" {
+						n++
+					}
+				}
+				return n
+			}
+			before := told()
+			r.Accepted(beginHost(s, "new.test"))
+			var posted atomic.Bool
+			r.PLC.Spoil(func(w http.ResponseWriter, q *http.Request) bool {
+				if q.Method == http.MethodPost {
+					posted.Store(true)
+					forward(r.PLC.URL, q)
+					return servertest.HangsUp(w, q)
+				}
+				return posted.Load() && after(w, q)
+			})
+			r.Check(r.Moves.Run(r.Context()))
+			if !posted.Load() {
+				t.Fatal("nothing was posted")
+			}
+			r.PLC.Spoil(nil)
+			r.Advance(2 * time.Minute)
+			if phase := r.run(); phase != move.Moved {
+				t.Errorf("phase %s, want moved", phase)
+			}
+			r.says(own.DID, "https://new.test", "own.example")
+			if n := told() - before; n != 1 {
+				t.Errorf("the network was told %d times, want once", n)
+			}
+			if log := servertest.Must(r.PLC.Audit(r.Context(), own.DID)); len(log) != 3 {
+				t.Errorf("%d operations, want 3", len(log))
+			}
+		})
+	}
+}

@@ -15,8 +15,9 @@
 // Accounts in every state have a row, made anew as accounts appear. A row is claimed for a
 // time, the last operation of its DID is read from the directory, what follows from that is
 // signed and posted, and the row says what came of it. A process that dies in between leaves
-// a claim that runs out, and whoever takes the row up reads what the directory says now: so
-// the same step twice changes nothing twice.
+// a claim that runs out, or that the next process gives back where it has the database to
+// itself, and whoever takes the row up reads what the directory says now: so the same step
+// twice changes nothing twice.
 package move
 
 import (
@@ -108,8 +109,12 @@ type Moves struct {
 	Rate float64
 	// Slice is how long a run takes at most. The default is a minute.
 	Slice time.Duration
-	Now   func() time.Time
-	Log   *slog.Logger
+	// Rest is how long an operation may be under way whose sender has given up, and how long
+	// after a turn the accounts are looked for that were made before. The default is a
+	// minute, which is the most, too. It is not less than five seconds.
+	Rest time.Duration
+	Now  func() time.Time
+	Log  *slog.Logger
 
 	mu    sync.Mutex
 	pause time.Time // until then the directory is not to be asked
@@ -190,7 +195,7 @@ func (m *Moves) Undo(ctx context.Context) (*State, error) {
 			return nil, refuse("there is nothing to undo: the move is %s", s.Phase)
 		}
 		// What is on its way to the directory comes to rest first.
-		return s.next(Undoing, m.Now()), tx.RestartDIDMoves(ctx, m.Now().Add(rest))
+		return s.next(Undoing, m.Now()), tx.RestartDIDMoves(ctx, m.Now().Add(m.rest()))
 	})
 }
 

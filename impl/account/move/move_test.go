@@ -766,3 +766,80 @@ func reserve(s *servertest.Server, handle syntax.Handle) syntax.DID {
 }
 
 func jsonOf(op plc.Operation) ([]byte, error) { return json.Marshal(op) }
+
+// What a process was at when it died, the next one takes up at once, where it has the
+// database to itself. What rests after a turn is not disturbed.
+func TestResume(t *testing.T) {
+	servertest.Engines(t, func(t *testing.T, s *servertest.Server) {
+		people := []servertest.User{s.SignUp("user1"), s.SignUp("user2")}
+		r := rotate(s)
+		r.Check(r.Moves.Resume(r.Context())) // there is no move yet
+		r.begin()
+		dies := func() {
+			t.Helper()
+			r.Write(func(tx *db.Tx) error {
+				if _, err := tx.AddDIDMoves(r.Context(), "", 10, r.Now()); err != nil {
+					return err
+				}
+				row, err := tx.DIDMove(r.Context(), people[0].DID)
+				if err != nil {
+					return err
+				}
+				return tx.ClaimDIDMove(r.Context(), row, r.Now().Add(2*time.Minute))
+			})
+		}
+		run := func(want move.Phase) {
+			t.Helper()
+			r.Check(r.Moves.Run(r.Context()))
+			if phase := r.phase(); phase != want {
+				t.Errorf("phase %s, want %s", phase, want)
+			}
+		}
+		dies()
+		run(move.Moving)
+		r.has(people[0].DID, "old")
+		r.Check(r.Moves.Resume(r.Context()))
+		run(move.Moved)
+		r.has(people[0].DID, "new", "old")
+
+		r.Accepted(r.ask("updateMove", `{"action":"undo"}`))
+		r.Check(r.Moves.Resume(r.Context()))
+		run(move.Undoing)
+		r.has(people[0].DID, "new", "old")
+		r.Advance(time.Minute)
+		dies()
+		run(move.Undoing)
+		r.has(people[0].DID, "new", "old")
+		r.has(people[1].DID, "old")
+		r.Check(r.Moves.Resume(r.Context()))
+		run(move.Undone)
+		r.has(people[0].DID, "old")
+	})
+}
+
+// The rest after a turn is what it is set to, between what a request may take and a minute.
+func TestRest(t *testing.T) {
+	for _, tt := range []struct{ set, want time.Duration }{
+		{0, time.Minute}, {time.Second, 5 * time.Second}, {10 * time.Second, 10 * time.Second}, {time.Hour, time.Minute},
+	} {
+		t.Run(tt.set.String(), func(t *testing.T) {
+			s := servertest.New(t)
+			alice := s.SignUp("alice")
+			r := rotate(s)
+			r.Moves.Rest = tt.set
+			r.begin()
+			r.Check(r.Moves.Run(r.Context()))
+			r.has(alice.DID, "new", "old")
+			r.Accepted(r.ask("updateMove", `{"action":"undo"}`))
+			r.Advance(tt.want - 1)
+			r.Check(r.Moves.Run(r.Context()))
+			r.has(alice.DID, "new", "old")
+			r.Advance(1)
+			r.Check(r.Moves.Run(r.Context()))
+			r.has(alice.DID, "old")
+			if phase := r.phase(); phase != move.Undone {
+				t.Errorf("phase %s, want undone", phase)
+			}
+		})
+	}
+}

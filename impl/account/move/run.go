@@ -22,9 +22,9 @@ const (
 	workers = 4
 	// claim is how long one row may take: far more than the requests in it.
 	claim = 2 * time.Minute
-	// rest is how long an operation may be under way whose sender has given up, and how
-	// long after a turn the accounts are looked for that were made before.
-	rest = time.Minute
+	// minRest is longer than a request to the directory, and than the names of before may
+	// be in use after a turn: see [host.MaxAge].
+	minRest, maxRest = 5 * time.Second, time.Minute
 	// firstDelay and maxDelay are between attempts: with them the directory gets fewer
 	// operations for a DID in an hour than it takes.
 	firstDelay, maxDelay = time.Minute, 6 * time.Hour
@@ -75,6 +75,25 @@ func (m *Moves) Run(ctx context.Context) error {
 	}
 }
 
+// Resume has the DIDs looked at at once that the last process was at when it died. It is for
+// a process that has the database to itself, before its first Run: see [db.DB.Exclusive].
+//
+// An operation of that process may still be on its way. What follows from what the directory
+// says now is the same operation as long as the move goes the same way, so the one that comes
+// later is not accepted; and where it was turned meanwhile, its rows rest all the same.
+func (m *Moves) Resume(ctx context.Context) error {
+	s, err := m.State(ctx)
+	if err != nil || s == nil || s.Ended() {
+		return err
+	}
+	return m.DB.Write(ctx, func(tx *db.Tx) error {
+		_, err := tx.ReleaseDIDMoves(ctx, m.Now())
+		return err
+	})
+}
+
+func (m *Moves) rest() time.Duration { return min(max(cmp.Or(m.Rest, maxRest), minRest), maxRest) }
+
 // addRows makes rows of the accounts that have none.
 func (m *Moves) addRows(ctx context.Context) error {
 	for last := syntax.DID(""); ; {
@@ -110,7 +129,7 @@ func (m *Moves) advance(ctx context.Context, kind Kind, s *State) error {
 	}
 	// A time that is to come was noted by a clock that was wrong.
 	since := m.Now().Sub(s.PhaseAt)
-	if next == s.Phase || s.Phase != Moving && since < rest && since > -rest {
+	if next == s.Phase || s.Phase != Moving && since < m.rest() && since > -m.rest() {
 		return nil
 	}
 	entered := s.next(next, m.Now())
@@ -291,11 +310,11 @@ func (b *batch) look(ctx context.Context, row db.DIDMove) (outcome, error) {
 		return outcome{}, err
 	}
 	if a.Creating {
-		return waits(rest, "its creation is under way"), nil
+		return waits(b.rest(), "its creation is under way"), nil
 	}
 	_, err = b.DB.HandleChange(ctx, row.DID)
 	if err == nil {
-		return waits(rest, "a change of its handle is under way"), nil
+		return waits(b.rest(), "a change of its handle is under way"), nil
 	}
 	if !errors.Is(err, db.ErrNotFound) {
 		return outcome{}, err
@@ -327,7 +346,9 @@ func (b *batch) look(ctx context.Context, row db.DIDMove) (outcome, error) {
 	case step.Left != "":
 		return left(step.Left), nil
 	case step.Operation == nil:
-		step.tried = row.Attempts > 1
+		if step.tried = row.Attempts > 1; step.tried && b.Refresh != nil {
+			b.Refresh(ctx, row.DID)
+		}
 		return outcome{state: db.DIDDone, step: step}, nil
 	}
 	return b.post(ctx, row, step, last)
@@ -341,7 +362,7 @@ func (b *batch) post(ctx context.Context, row db.DIDMove, step Step, last plc.Op
 		return outcome{}, fmt.Errorf("sign operation of %s: %w", row.DID, err)
 	}
 	if err := b.firstChange(ctx); errors.Is(err, db.ErrStale) {
-		out := waits(rest, "the move was changed")
+		out := waits(b.rest(), "the move was changed")
 		out.pause = true
 		return out, nil
 	} else if err != nil {
@@ -353,10 +374,13 @@ func (b *batch) post(ctx context.Context, row db.DIDMove, step Step, last plc.Op
 	now, err := b.Directory.Last(ctx, row.DID)
 	switch {
 	case err != nil:
+		// The operation may be there, which the next attempt is to know.
 		out = b.failed(row, err)
+		out.free = false
 	case now.Same(step.Operation):
 	case !now.Same(last):
-		out = waits(rest, "another operation came first")
+		out = waits(b.rest(), "another operation came first, or after")
+		out.free = false
 	case failure != nil:
 		out = b.failed(row, failure)
 	case row.Attempts >= maxRefusals:
