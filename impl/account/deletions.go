@@ -30,8 +30,8 @@ const (
 // and afterwards there is a new letter.
 //
 // One that was brought here and never activated is cleared when its time is over,
-// but only if the document of its DID, read then, names another server: otherwise
-// this would be the only copy.
+// but only if the document of its DID, read then, names another server, and this one has no
+// key in it: otherwise this might be the only copy.
 type Deletions struct {
 	Accounts *Accounts
 	DIDs     *Verifier
@@ -119,7 +119,7 @@ func (d *Deletions) handle(ctx context.Context, listed *db.Account) error {
 		return nil
 	}
 	if todo == clearOut {
-		if ours, err := d.DIDs.namesUs(ctx, did); err != nil || ours {
+		if ours, err := d.DIDs.mayBeOurs(ctx, did); err != nil || ours {
 			return err
 		}
 	}

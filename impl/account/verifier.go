@@ -121,12 +121,22 @@ func (v *Verifier) verifyDocument(ctx context.Context, did syntax.DID, key strin
 	return ErrSigningKey
 }
 
-// namesUs reports whether the DID document, as it is now, has this server for its
-// PDS, under whatever name it ever had and be it by a service of an odd type. An error means that nobody could tell.
-func (v *Verifier) namesUs(ctx context.Context, did syntax.DID) (bool, error) {
+// mayBeOurs reports whether the DID, as it is now, may be that of an account which lives
+// here and nowhere else: its document has this server for its PDS, under whatever name it
+// ever had and be it by a service of an odd type, or this server can change it. The latter is
+// all that there is to see of a name that was given to the server after the backup from which
+// it was restored. An error means that nobody could tell.
+func (v *Verifier) mayBeOurs(ctx context.Context, did syntax.DID) (bool, error) {
 	doc, err := v.Documents.Resolve(ctx, did, true)
 	if err != nil {
 		return false, err
 	}
-	return v.Accounts.Host(ctx).Here(doc.ServiceEndpoint("atproto_pds", "")), nil
+	if here := v.Accounts.Host(ctx).Here(doc.ServiceEndpoint("atproto_pds", "")); here || did.Method() != "plc" {
+		return here, nil
+	}
+	data, err := v.Directory.Data(ctx, did)
+	if err != nil {
+		return false, err
+	}
+	return v.Accounts.Controls(data)
 }

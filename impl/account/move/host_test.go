@@ -370,3 +370,49 @@ func TestHostMoveAnnounces(t *testing.T) {
 		})
 	}
 }
+
+// A backup of before the move, restored after it, knows nothing of the other name: nothing is
+// done to the DIDs until the operator begins anew, and then the accounts are as their DIDs say.
+func TestHostMoveAfterBackup(t *testing.T) {
+	servertest.Engines(t, func(t *testing.T, s *servertest.Server) {
+		r := &rotation{Server: s}
+		alice, own := s.SignUp("alice.pds"), s.SignUp("user-own.pds")
+		s.SetAccount(own.DID, func(a *db.Account) { a.Handle = "own.example" })
+		moved := func(handle syntax.Handle) func(d *plc.Data) {
+			return func(d *plc.Data) {
+				d.Services["atproto_pds"] = plc.Service{Type: plc.ServiceType, Endpoint: "https://new.test"}
+				d.SetHandle(handle)
+			}
+		}
+		s.ChangeDID(alice.DID, moved("alice.new.test"))
+		s.ChangeDID(own.DID, moved("own.example"))
+		// Of those that were not activated yet, one had come as far as to name this server.
+		came, gaveUp := s.SignUp("came.pds"), s.SignUp("gave-up.pds")
+		for _, u := range []servertest.User{came, gaveUp} {
+			s.SetAccount(u.DID, func(a *db.Account) { a.DeactivatedAt, a.DeleteAfter = new(a.CreatedAt), new(a.CreatedAt) })
+			s.ChangeDID(u.DID, moved(syntax.Handle(strings.Replace(u.Handle, ".pds.", ".new.", 1))))
+		}
+		s.ChangeDID(gaveUp.DID, func(d *plc.Data) { d.RotationKeys = []string{key(t)} })
+		s.Advance(60 * 24 * time.Hour)
+		s.Check((&account.Deletions{Accounts: s.Server.Accounts, DIDs: s.Server.DIDs, Outbox: s.Outbox}).Run(s.Context()))
+		s.Account(came.DID)
+		if _, err := s.DB.AccountByDID(s.Context(), gaveUp.DID); !errors.Is(err, db.ErrNotFound) {
+			t.Errorf("a move here that was given up: %v", err)
+		}
+		s.PLC.Asked()
+		r.Accepted(beginHost(s, "new.test"))
+		if phase := r.run(); phase != move.Moved {
+			t.Errorf("phase %s, want moved", phase)
+		}
+		for _, asked := range s.PLC.Asked() {
+			if strings.HasPrefix(asked, "POST") {
+				t.Errorf("written: %s", asked)
+			}
+		}
+		if left := r.left(); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+		r.says(alice.DID, "https://new.test", "alice.new.test")
+		r.says(own.DID, "https://new.test", "own.example")
+	}, underPDS)
+}
