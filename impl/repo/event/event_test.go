@@ -286,3 +286,45 @@ func BenchmarkFrame(b *testing.B) {
 		}
 	}
 }
+
+// Where a body is cut, the frame is a map that has seq and time and all else as it was, or
+// the body is refused: those of another server may be anything.
+func FuzzCuts(f *testing.F) {
+	f.Add(Identity(did, "alice.test").Body)
+	f.Add(Account(did, "deleted").Body)
+	f.Add([]byte{0xa0})
+	f.Add([]byte{0xa1, 0x63, 's', 'e', 'q', 0x01})
+	f.Add([]byte{0xbb, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, stored []byte) {
+		cut1, cut2, err := Cuts(stored)
+		if err != nil {
+			return
+		}
+		frame, err := Frame(Event{Kind: "#account", Body: stored, Cut1: cut1, Cut2: cut2}, 42, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const header = "\xa2\x61t\x68#account\x62op\x01"
+		sent, ok := strings.CutPrefix(string(frame), header)
+		if !ok {
+			t.Fatalf("header of %x", frame)
+		}
+		before, err := dagcbor.Entries(stored)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := dagcbor.Entries([]byte(sent))
+		if err != nil || len(after) != len(before)+2 {
+			t.Fatalf("%x was sent as %x: %v", stored, sent, err)
+		}
+		for _, e := range after {
+			if e.Key == "seq" || e.Key == "time" {
+				continue
+			}
+			if before[0].Key != e.Key || !bytes.Equal(before[0].Value, e.Value) {
+				t.Fatalf("%x was sent as %x", stored, sent)
+			}
+			before = before[1:]
+		}
+	})
+}
