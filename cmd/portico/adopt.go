@@ -60,8 +60,9 @@ FOLDER/` + adopt.ReportName + `. Interrupted, be it by a power cut, it is run ag
 Settings are those of DIRECTORY/pds.env; the environment and --env-file go before them,
 but for those that the accounts hang on. All go to FOLDER/` + adoptedEnv + `. The key that
 encrypts the signing keys is made in FOLDER/` + secretsName + `: keep a copy of both files, without
-which no backup is of use. Whose accounts they are is in FOLDER/` + beforeName + ` as it was: databases
-of accounts and events, all signing keys, the settings. Remove it once all is well.
+which no backup is of use. Whose accounts they are is in FOLDER/` + beforeName + ` as it was: the database
+of accounts, all signing keys, the settings, and the number of the last event. Remove it
+once all is well.
 
 "portico serve" does not start there for the first time while the old server answers. If
 what answers is something else, remove FOLDER/adopted and start it again.
@@ -513,7 +514,7 @@ func (a *adopter) run(ctx context.Context) (err error) {
 	if err := a.writeSettings(); err != nil {
 		return err
 	}
-	if err := adopt.BackUp(ctx, a.layout, filepath.Join(a.into, beforeName), scratch, mark.Fingerprint); err != nil {
+	if err := adopt.BackUp(ctx, source, a.layout, filepath.Join(a.into, beforeName), scratch, mark.Fingerprint); err != nil {
 		return err
 	}
 	return a.fill(ctx, source, mark)

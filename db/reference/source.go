@@ -87,16 +87,34 @@ func Open(ctx context.Context, l Layout, scratch string) (_ *Source, err error) 
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if s.accounts, err = openChecked(ctx, l.AccountDB, scratch, accountMigrations); err != nil {
-		return nil, err
-	}
-	if err := s.accounts.need("actor", "account", "app_password", "refresh_token", "email_token", "invite_code", "invite_code_use"); err != nil {
+	if s.accounts, err = openAccounts(ctx, l.AccountDB, scratch); err != nil {
 		return nil, err
 	}
 	if s.sequencer, err = openChecked(ctx, l.SequencerDB, scratch, otherMigrations); err != nil {
 		return nil, err
 	}
 	return s, s.sequencer.need("repo_seq")
+}
+
+// CheckAccounts returns an error unless a database of accounts, with the log beside it, can
+// be opened and passes SQLite's check.
+func CheckAccounts(ctx context.Context, path, scratch string) error {
+	d, err := openAccounts(ctx, path, scratch)
+	if err != nil {
+		return err
+	}
+	return d.close()
+}
+
+func openAccounts(ctx context.Context, path, scratch string) (*database, error) {
+	d, err := openChecked(ctx, path, scratch, accountMigrations)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.need("actor", "account", "app_password", "refresh_token", "email_token", "invite_code", "invite_code_use"); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
 }
 
 func openChecked(ctx context.Context, path, scratch string, known []string) (*database, error) {

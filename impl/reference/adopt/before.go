@@ -16,21 +16,26 @@ import (
 	"portico/db/reference"
 )
 
-// What a backup of a source has: the databases with their logs, the settings, and all
-// private keys in one archive, under the paths that they have in the folder of stores.
+// What a backup of a source has: the database of accounts with its log, the settings, the
+// number of the last event, and all private keys in one archive, under the paths that they
+// have in the folder of stores.
 const (
 	keysName    = "keys.tar"
 	forName     = "of" // has the fingerprint of the source; written last
 	accountName = "account.sqlite"
-	eventsName  = "sequencer.sqlite"
+	lastName    = "last-event"
 	envName     = "pds.env"
 )
 
 // BackUp copies what of a source cannot be had again, and is small, to a new folder: who
 // loses the source and the adoption still has the identities of all accounts. It reads the
-// copies again, and opens the databases. A backup that is there of the same source stays;
+// copies again, and opens the database. A backup that is there of the same source stays;
 // scratch is a folder for other copies.
-func BackUp(ctx context.Context, l reference.Layout, folder, scratch, fingerprint string) error {
+//
+// Events are not copied, which may be most of a source: they repeat what repositories and
+// accounts have. Only that numbers never come again is known nowhere else, so the last one
+// is kept.
+func BackUp(ctx context.Context, source *reference.Source, l reference.Layout, folder, scratch, fingerprint string) error {
 	if of, err := os.ReadFile(filepath.Join(folder, forName)); err == nil && string(of) == fingerprint {
 		return nil
 	}
@@ -40,23 +45,22 @@ func BackUp(ctx context.Context, l reference.Layout, folder, scratch, fingerprin
 	if err := backUpFile(ctx, l.Settings, filepath.Join(folder, envName)); err != nil {
 		return fmt.Errorf("back up %s: %w", l.Settings, err)
 	}
-	for from, name := range map[string]string{l.AccountDB: accountName, l.SequencerDB: eventsName} {
-		if err := backUpDatabase(ctx, from, filepath.Join(folder, name)); err != nil {
-			return fmt.Errorf("back up %s: %w", from, err)
-		}
+	if err := backUpDatabase(ctx, l.AccountDB, filepath.Join(folder, accountName)); err != nil {
+		return fmt.Errorf("back up %s: %w", l.AccountDB, err)
+	}
+	last, _, err := source.LastEvent(ctx)
+	if err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(folder, lastName), fmt.Appendln(nil, last)); err != nil {
+		return err
 	}
 	if err := backUpKeys(ctx, l.Actors, filepath.Join(folder, keysName)); err != nil {
 		return fmt.Errorf("back up signing keys: %w", err)
 	}
-	// Read from copies of the copies where there are logs: opening would fold those in.
-	copied, err := reference.Open(ctx, reference.Layout{
-		AccountDB: filepath.Join(folder, accountName), SequencerDB: filepath.Join(folder, eventsName), Actors: l.Actors,
-	}, scratch)
-	if err != nil {
+	// Read from a copy of the copy where there is a log: opening would fold that in.
+	if err := reference.CheckAccounts(ctx, filepath.Join(folder, accountName), scratch); err != nil {
 		return fmt.Errorf("check backup: %w", err)
-	}
-	if err := copied.Close(); err != nil {
-		return err
 	}
 	return writeFile(filepath.Join(folder, forName), []byte(fingerprint))
 }

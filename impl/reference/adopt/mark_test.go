@@ -129,18 +129,24 @@ func TestBackUp(t *testing.T) {
 	for _, name := range []string{referencetest.Stopped, referencetest.Crashed} {
 		a := begin(t, name, made)
 		folder := filepath.Join(t.TempDir(), "before")
-		if err := BackUp(t.Context(), a.Layout, folder, t.TempDir(), "one"); err != nil {
+		if err := BackUp(t.Context(), a.Source, a.Layout, folder, t.TempDir(), "one"); err != nil {
 			t.Fatal(err)
 		}
 		for file, from := range map[string]string{
-			"account.sqlite": a.Layout.AccountDB, "sequencer.sqlite": a.Layout.SequencerDB, "pds.env": a.Layout.Settings,
-			"account.sqlite-wal": a.Layout.AccountDB + "-wal", "sequencer.sqlite-wal": a.Layout.SequencerDB + "-wal",
+			"account.sqlite": a.Layout.AccountDB, "account.sqlite-wal": a.Layout.AccountDB + "-wal", "pds.env": a.Layout.Settings,
 		} {
 			want, missing := os.ReadFile(from)
 			got, err := os.ReadFile(filepath.Join(folder, file))
 			if !bytes.Equal(got, want) || (err == nil) != (missing == nil) {
 				t.Errorf("%s: %s has %d bytes, want %d, %v", name, file, len(got), len(want), err)
 			}
+		}
+		number, err := os.ReadFile(filepath.Join(folder, "last-event"))
+		if want := map[string]string{referencetest.Stopped: "88\n", referencetest.Crashed: "90\n"}[name]; err != nil || string(number) != want {
+			t.Errorf("%s: last event %q, %v; want %q", name, number, err, want)
+		}
+		if _, err := os.Stat(filepath.Join(folder, "sequencer.sqlite")); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: events are copied", name)
 		}
 		if diff := different(t, a.Layout.Actors, keysIn(t, filepath.Join(folder, "keys.tar"))); diff != "" {
 			t.Errorf("%s: keys: %s", name, diff)
@@ -172,10 +178,10 @@ func TestBackUpOfLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	folder := filepath.Join(t.TempDir(), "before")
-	if err := BackUp(t.Context(), a.Layout, folder, t.TempDir(), "one"); err != nil {
+	if err := BackUp(t.Context(), a.Source, a.Layout, folder, t.TempDir(), "one"); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"account.sqlite", "account.sqlite-wal", "sequencer.sqlite", "sequencer.sqlite-wal"} {
+	for _, name := range []string{"account.sqlite", "account.sqlite-wal"} {
 		want, missing := os.ReadFile(filepath.Join(elsewhere, name))
 		got, err := os.ReadFile(filepath.Join(folder, name))
 		if err := errors.Join(missing, err); err != nil || !bytes.Equal(got, want) {
@@ -247,11 +253,11 @@ func TestBackUpAgain(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "before")
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := BackUp(ended, a.Layout, folder, t.TempDir(), "one"); !errors.Is(err, context.Canceled) {
+	if err := BackUp(ended, a.Source, a.Layout, folder, t.TempDir(), "one"); !errors.Is(err, context.Canceled) {
 		t.Fatalf("cut off: %v", err)
 	}
 	for range 2 {
-		if err := BackUp(t.Context(), a.Layout, folder, t.TempDir(), "one"); err != nil {
+		if err := BackUp(t.Context(), a.Source, a.Layout, folder, t.TempDir(), "one"); err != nil {
 			t.Fatal(err)
 		}
 		// The second time nothing is written.
@@ -265,7 +271,7 @@ func TestBackUpAgain(t *testing.T) {
 	if err := os.WriteFile(a.Layout.AccountDB, slices.Repeat([]byte("x"), 8192), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := BackUp(t.Context(), a.Layout, folder, t.TempDir(), "two"); err == nil {
+	if err := BackUp(t.Context(), a.Source, a.Layout, folder, t.TempDir(), "two"); err == nil {
 		t.Error("backed up what is no database")
 	}
 	if _, err := os.Stat(filepath.Join(folder, forName)); !errors.Is(err, fs.ErrNotExist) {
