@@ -49,8 +49,9 @@ one again is the way back.
 
 Accounts with their passwords and sessions, repositories, blobs, preferences, invites
 and the events go to the folder that --into names (or PDS_DATA_DIRECTORY). In the end
-all of it is checked: counts, the signature of every repository, the hash of every blob,
-what the PLC directory says of every DID. What was found is told, and written to
+all of it is checked: counts, the signature of every repository, the hash of every blob
+(of those in an S3 bucket, too, unless --skip-bucket), what the PLC directory says of
+every DID. What was found is told, and written to
 FOLDER/` + adopt.ReportName + `. Interrupted, be it by a power cut, it is run again and goes on.
 
   portico adopt /pds --into /var/lib/portico --dry-run
@@ -78,11 +79,12 @@ the option that is named.`,
 			&cli.BoolFlag{Name: "dry-run", Usage: "look at everything, say what would be done and what is wrong, and write nothing"},
 			&cli.StringFlag{Name: "reference-env", Usage: "read the old settings from `FILE` instead of DIRECTORY/pds.env", TakesFile: true},
 			&cli.StringFlag{Name: "blobs", Value: string(adopt.CopyBlobs), Usage: "`HOW` files of blobs come along: copy, link (second names of the same files) or leave (they are read where they are)"},
+			&cli.BoolFlag{Name: "skip-bucket", Usage: "do not read the blobs that stay in an S3 bucket: hashing them takes long where there are many, and the provider may charge for it"},
 			&cli.BoolFlag{Name: "all-events", Usage: "take all events, also those that are older than PDS_REPO_BACKFILL_LIMIT_MS, after which a server deletes them"},
 			&cli.BoolFlag{Name: "skip-broken", Usage: "leave out accounts whose repository is gone, and finish their deletion"},
 			&cli.BoolFlag{Name: "accept-unmanaged", Usage: "go on though the DIDs of some accounts lack this server's rotation key or the account's key"},
 			&cli.StringFlag{Name: "check-token", Usage: "verify `TOKEN`, a session token that an app has, with PDS_JWT_SECRET: a wrong secret signs everybody out"},
-			&cli.BoolFlag{Name: "offline", Usage: "ask nobody: neither the host name whether the old server runs, nor the PLC directory about the DIDs"},
+			&cli.BoolFlag{Name: "offline", Usage: "ask nobody: neither the host name whether the old server runs, nor the PLC directory about the DIDs, nor a bucket for its blobs"},
 			&cli.BoolFlag{Name: "finish", Usage: "end the way back: delete what is kept of the old server's passwords and sessions for it, and let deletions go on"},
 			&cli.BoolFlag{Name: "yes", Usage: "finish without asking"},
 			envFile, jsonFlag(),
@@ -100,7 +102,7 @@ the option that is named.`,
 			}
 			a := &adopter{
 				config: config(c), directory: c.Args().First(), into: c.String("into"), oldEnv: c.String("reference-env"), token: c.String("check-token"),
-				blobs: how, allEvents: c.Bool("all-events"), skipBroken: c.Bool("skip-broken"), accept: c.Bool("accept-unmanaged"),
+				blobs: how, allEvents: c.Bool("all-events"), skipBucket: c.Bool("skip-bucket"), skipBroken: c.Bool("skip-broken"), accept: c.Bool("accept-unmanaged"),
 				offline: c.Bool("offline"), json: c.Bool("json"), in: c.Root().Reader, out: stdout, errs: stderr,
 			}
 			err := a.prepare()
@@ -185,12 +187,14 @@ func explained(err error) error {
 
 // adopter is one run of the command.
 type adopter struct {
-	config                                       configuration
-	directory, into, oldEnv, token               string
-	blobs                                        adopt.Blobs
-	allEvents, skipBroken, accept, offline, json bool
-	in                                           io.Reader
-	out, errs                                    io.Writer
+	config                         configuration
+	directory, into, oldEnv, token string
+	blobs                          adopt.Blobs
+	allEvents, skipBucket          bool
+	skipBroken, accept             bool
+	offline, json                  bool
+	in                             io.Reader
+	out, errs                      io.Writer
 
 	old      *referenceEnv
 	layout   reference.Layout
@@ -422,7 +426,7 @@ func (a *adopter) stopped(ctx context.Context) error {
 }
 
 // adoption is what does the work, of source.
-func (a *adopter) adoption(source *reference.Source, show func(adopt.Progress)) *adopt.Adoption {
+func (a *adopter) adoption(source *reference.Source, show func(adopt.Progress)) (_ *adopt.Adoption, err error) {
 	s := a.settings
 	ad := &adopt.Adoption{
 		Source: source, Layout: a.layout, Folder: a.into, Tokens: a.issuer(), How: a.blobs, Rotation: s.RotationKey, Endpoint: s.PublicURL.String(),
@@ -435,7 +439,10 @@ func (a *adopter) adoption(source *reference.Source, show func(adopt.Progress)) 
 	if !a.offline && s.PLCURL != nil {
 		ad.Directory = &plc.Client{URL: s.PLCURL.String()}
 	}
-	return ad
+	if s.BlobBucket.Bucket != "" && !a.offline && !a.skipBucket {
+		ad.Bucket, err = blob.OpenS3(s.BlobBucket)
+	}
+	return ad, err
 }
 
 // confirm asks whether to go on although DIDs of accounts lack keys.
@@ -465,7 +472,11 @@ func (a *adopter) dryRun(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
 	show, done := a.shower()
-	r, err := a.adoption(source, show).Plan(ctx)
+	ad, err := a.adoption(source, show)
+	if err != nil {
+		return err
+	}
+	r, err := ad.Plan(ctx)
 	done()
 	if r == nil || err != nil && !errors.Is(err, adopt.ErrRefused) {
 		return err
@@ -585,7 +596,10 @@ func (a *adopter) fill(ctx context.Context, source *reference.Source, mark adopt
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	show, done := a.shower()
-	ad := a.adoption(source, show)
+	ad, err := a.adoption(source, show)
+	if err != nil {
+		return err
+	}
 	ad.Target = store
 	if ad.Keys, err = openKeys(ctx, a.settings, store); err != nil {
 		return err

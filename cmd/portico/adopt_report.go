@@ -111,7 +111,7 @@ func (p *progressLine) show(at adopt.Progress) {
 	if p.terminal {
 		wait = progressOnTerminal
 	}
-	if now.Sub(p.told) < wait {
+	if now.Sub(p.told) < wait && at.Done != at.Total {
 		return
 	}
 	p.told = now

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +20,7 @@ import (
 
 	"portico/cmd/portico/launch"
 	"portico/db"
+	"portico/impl/blob/blobtest"
 	"portico/impl/identity/directory"
 	"portico/impl/reference/adopt"
 	"portico/impl/reference/referencetest"
@@ -141,6 +143,68 @@ func signInTo(t *testing.T, url string, w *referencetest.World) {
 	}
 	if tried < 10 {
 		t.Errorf("only %d passwords were tried", tried)
+	}
+}
+
+// Blobs in a bucket stay there: they are read and hashed, and served from it. Without it
+// nothing is adopted, unless it is said to be left alone.
+func TestAdoptBucket(t *testing.T) {
+	pds, folder := referencetest.Unpack(t, referencetest.Stopped), t.TempDir()
+	server := blobtest.StartS3(t)
+	referencetest.PutIntoBucket(t, pds, server.Put)
+	if err := os.RemoveAll(filepath.Join(pds, "blocks")); err != nil {
+		t.Fatal(err)
+	}
+	old, err := os.ReadFile(filepath.Join(pds, "pds.env"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(string(old), "PDS_BLOBSTORE_DISK_LOCATION=/pds/blocks\n", "", 1) + "PDS_BLOBSTORE_S3_BUCKET=" + server.Bucket +
+		"\nPDS_BLOBSTORE_S3_REGION=us-east-1\nPDS_BLOBSTORE_S3_ENDPOINT=" + server.URL +
+		"\nPDS_BLOBSTORE_S3_FORCE_PATH_STYLE=true\nPDS_BLOBSTORE_S3_ACCESS_KEY_ID=key\nPDS_BLOBSTORE_S3_SECRET_ACCESS_KEY=secret\n"
+	if err := os.WriteFile(filepath.Join(pds, "pds.env"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := referencetest.Read(t, referencetest.Stopped)
+	environ := surround(t, w)
+	const unusable = "bucket-unusable: blobs are in a bucket that cannot be read: bucket elsewhere: no such bucket. --skip-bucket goes on without it"
+	const skipped = "bucket-skipped: 7 blobs stay in the bucket, and were not looked at: portico blob verify reads those of an account"
+	const whole = "bucket-read: 7 blobs stay in the bucket, and all were read there and hashed"
+	for _, tt := range []struct {
+		name   string
+		bucket string
+		args   []string
+		status int
+		want   string
+	}{
+		{"no bucket, looked at first", "elsewhere", []string{"--dry-run"}, 1, unusable},
+		{"no bucket", "elsewhere", nil, 1, unusable},
+		{"no bucket, and left alone", "elsewhere", []string{"--skip-bucket"}, 0, skipped},
+		{"nobody is asked", "elsewhere", []string{"--offline"}, 0, skipped},
+		{"looked at first", server.Bucket, []string{"--dry-run"}, 0, ""},
+		{"adopted", server.Bucket, nil, 0, whole},
+	} {
+		into := filepath.Join(folder, tt.name)
+		args := append([]string{"adopt", pds, "--into", into, "--accept-unmanaged"}, tt.args...)
+		out, errs, err := portico(t, with(environ, "PDS_BLOBSTORE_S3_BUCKET="+tt.bucket), args...)
+		if (err != nil) != (tt.status != 0) || err != nil && exitStatus(err) != tt.status || !strings.Contains(out, tt.want) || strings.Contains(out, "blob-") {
+			t.Errorf("%s: %v\n%s%s", tt.name, err, out, errs)
+		}
+		if exists(filepath.Join(into, databaseName)) != (tt.status == 0 && !slices.Contains(tt.args, "--dry-run")) {
+			t.Errorf("%s: adopted, or not", tt.name)
+		}
+		if tt.want == whole && (!strings.Contains(errs, "identities 11 of 11\n") || !strings.Contains(errs, "blobs in the bucket 7 of 7\n")) {
+			t.Errorf("progress:\n%s", errs)
+		}
+	}
+	url := serveAdopted(t, filepath.Join(folder, "adopted"))
+	answer, err := http.Get(url + "/xrpc/com.atproto.sync.getBlob?did=did:plc:u7qzys5wcqoclfwvcd6dp6fl&cid=bafkreigpmk2l33yfexd535e52hswycveieccrhgczyr5qaz4xe2kpnovcy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if b, err := io.ReadAll(answer.Body); err != nil || answer.StatusCode != http.StatusOK || len(b) != 72 {
+		t.Errorf("a blob in the bucket: %d, %d bytes, %v", answer.StatusCode, len(b), err)
 	}
 }
 

@@ -56,6 +56,20 @@ func (s *S3) Keys() []string {
 	return slices.Sorted(maps.Keys(s.objects))
 }
 
+// Put stores an object, as somebody else's client does.
+func (s *S3) Put(key string, data []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.put(key, data)
+}
+
+// Delete removes an object that is there.
+func (s *S3) Delete(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.objects, key)
+}
+
 // UnderWay is how many uploads in parts were begun and neither completed nor given up.
 func (s *S3) UnderWay() int {
 	s.mu.Lock()

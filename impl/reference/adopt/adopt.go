@@ -43,6 +43,9 @@ type Adoption struct {
 	// Blobs takes the files, nil: they stay in the bucket that both servers use.
 	Blobs *blob.Disk
 	How   Blobs
+	// Bucket is read in the end when it is where blobs stay. Nil: they are not looked at, and
+	// the report says so.
+	Bucket *blob.S3
 	// Directory is asked what the did:plc say, at a bounded rate. Nil: nothing is asked, and
 	// the report says so.
 	Directory interface {
@@ -83,7 +86,7 @@ const (
 
 // Progress is how far a part of an adoption has come.
 type Progress struct {
-	Part        string // "accounts", "repositories", "events", "blobs", "checks", "identities"
+	Part        string // "accounts", "repositories", "events", "blobs", "checks", "blobs in the bucket", "identities"
 	Done, Total int64
 }
 

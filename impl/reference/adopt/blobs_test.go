@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -14,6 +18,7 @@ import (
 
 	"portico/db"
 	"portico/impl/blob"
+	"portico/impl/blob/blobtest"
 	"portico/impl/reference/referencetest"
 	"portico/impl/repo/dagcbor"
 )
@@ -125,14 +130,114 @@ func TestBrokenBlobs(t *testing.T) {
 	}
 }
 
+func bucketOf(t *testing.T, server *blobtest.S3) *blob.S3 {
+	t.Helper()
+	s, err := blob.OpenS3(blob.S3Config{
+		Bucket: server.Bucket, Region: "us-east-1", Endpoint: server.URL, ForcePathStyle: true, AccessKeyID: "key", SecretAccessKey: "secret", Spool: t.TempDir(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Blobs that stay in a bucket are read there, wherever in it they are.
 func TestBlobsInBucket(t *testing.T) {
-	a := adoptionOf(t, referencetest.Unpack(t, referencetest.Stopped), t.TempDir(), nil)
-	a.Blobs = nil
+	const avatar = "blocks/did:plc:u7qzys5wcqoclfwvcd6dp6fl/bafkreigpmk2l33yfexd535e52hswycveieccrhgczyr5qaz4xe2kpnovcy"
+	const missing = ": 1 blobs are not in the bucket, CID among them: they are served as little as before, until their owner uploads them again"
+	const damaged = ": 1 blobs in the bucket are not what was uploaded, CID among them"
+	const whole = "bucket-read: 7 blobs stay in the bucket, and all were read there and hashed"
+	for _, tt := range []struct {
+		name   string
+		change func(*blobtest.S3)
+		want   []string
+	}{
+		{"whole", func(*blobtest.S3) {}, []string{whole}},
+		{"gone", func(s *blobtest.S3) { s.Delete(avatar) }, []string{"blob-missing did:plc:u7qzys5wcqoclfwvcd6dp6fl" + missing, whole}},
+		{"other bytes", func(s *blobtest.S3) { s.Put(avatar, make([]byte, 72)) }, []string{"blob-damaged did:plc:u7qzys5wcqoclfwvcd6dp6fl" + damaged, whole}},
+		{"cut short", func(s *blobtest.S3) { s.Put(avatar, nil) }, []string{"blob-damaged did:plc:u7qzys5wcqoclfwvcd6dp6fl" + damaged, whole}},
+		{"a temporary one is gone", deleteOne("tmp/" + string(aliceDID)), []string{"blob-missing " + string(aliceDID) + missing, whole}},
+		{"one that was taken down is gone", deleteOne("quarantine/"), []string{"blob-missing " + string(bobDID) + missing, whole}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			pds, server := referencetest.Unpack(t, referencetest.Stopped), blobtest.StartS3(t)
+			referencetest.PutIntoBucket(t, pds, server.Put)
+			tt.change(server)
+			a := adoptionOf(t, pds, t.TempDir(), nil)
+			a.Blobs, a.Bucket = nil, bucketOf(t, server)
+			var mu sync.Mutex
+			var read []int64
+			a.Progress = func(p Progress) {
+				if p.Part == "blobs in the bucket" {
+					mu.Lock()
+					defer mu.Unlock()
+					read = append(read, p.Done)
+				}
+			}
+			if err := a.adoptAll(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, bucketFindings(a)); diff != "" {
+				t.Errorf("findings (-want +got):\n%s", diff)
+			}
+			if slices.Sort(read); !slices.Equal(read, []int64{1, 2, 3, 4, 5, 6, 7}) {
+				t.Errorf("progress: %d", read)
+			}
+		})
+	}
+}
+
+var cidPattern = regexp.MustCompile(`bafkrei[a-z2-7]{52}`)
+
+// deleteOne deletes the only object whose key has a prefix.
+func deleteOne(prefix string) func(*blobtest.S3) {
+	return func(s *blobtest.S3) {
+		for _, key := range s.Keys() {
+			if strings.HasPrefix(key, prefix) {
+				s.Delete(key)
+			}
+		}
+	}
+}
+
+// bucketFindings are those about blobs, with CID in the place of CIDs.
+func bucketFindings(a *Adoption) (found []string) {
+	for _, f := range a.report.Findings {
+		if strings.HasPrefix(f.Name, "blob-") || strings.HasPrefix(f.Name, "bucket-") {
+			found = append(found, strings.TrimSpace(f.Name+" "+f.DID.String())+": "+cidPattern.ReplaceAllString(f.Text, "CID"))
+		}
+	}
+	return found
+}
+
+// A bucket that nobody asks is said to be so, and one that fails ends the adoption, which can
+// be gone on with.
+func TestBucketIsNotRead(t *testing.T) {
+	pds, server := referencetest.Unpack(t, referencetest.Stopped), blobtest.StartS3(t)
+	referencetest.PutIntoBucket(t, pds, server.Put)
+	server.Fail = func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "u7qzys5wcqoclfwvcd6dp6fl") {
+			return false
+		}
+		w.Header().Set("Content-Type", "application/xml")
+		w.WriteHeader(http.StatusForbidden)
+		io.WriteString(w, "<Error><Code>AccessDenied</Code><Message>not you</Message></Error>")
+		return true
+	}
+	a := adoptionOf(t, pds, t.TempDir(), nil)
+	a.Blobs, a.Bucket = nil, bucketOf(t, server)
+	err := a.adoptAll(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "of did:plc:u7qzys5wcqoclfwvcd6dp6fl in the bucket: not you") {
+		t.Errorf("denied: %v", err)
+	}
+	a.Bucket = nil
+	a.start()
 	if err := a.adoptAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if names := a.names(); names[0] != "blobs-in-bucket" {
-		t.Error(names)
+	want := []string{"bucket-skipped: 7 blobs stay in the bucket, and were not looked at: portico blob verify reads those of an account"}
+	if diff := cmp.Diff(want, bucketFindings(a)); diff != "" {
+		t.Errorf("findings (-want +got):\n%s", diff)
 	}
 }
 

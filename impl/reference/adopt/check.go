@@ -61,7 +61,10 @@ func (a *Adoption) check(ctx context.Context, r *Report) error {
 	if err := a.checkCounts(ctx); err != nil {
 		return err
 	}
-	return a.checkEvents(ctx)
+	if err := a.checkEvents(ctx); err != nil {
+		return err
+	}
+	return a.checkBucket(ctx) // last, since it takes longest
 }
 
 // checkAccount checks the repository of an account and its blobs.

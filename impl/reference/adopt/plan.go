@@ -42,6 +42,7 @@ import (
 //	stray-file              something lies among the stores that is of no account
 //	reserved-key-damaged    a key that waits for its account is left behind
 //	blob-missing            files of blobs are not there
+//	bucket-unusable*        the bucket that blobs are in cannot be read
 //	space-short             the disk has less room than is needed
 //	identities-not-asked    the directory was not asked
 //	identities-unknown*     nor does the caller go on without
@@ -102,7 +103,7 @@ func (a *Adoption) look(ctx context.Context) (*planner, error) {
 	}
 	a.report.Edition = edition(a.Source.Migrations())
 	for _, step := range []func(context.Context) error{
-		p.actors, p.folders, p.reservedKeys, p.appPasswords, p.sessions, p.codes, p.invites, p.grants, p.events, p.space, p.identities,
+		p.actors, p.folders, p.reservedKeys, p.appPasswords, p.sessions, p.codes, p.invites, p.grants, p.events, p.space, p.bucket, p.identities,
 	} {
 		if err := step(ctx); err != nil && !p.damaged(err) {
 			return nil, err
