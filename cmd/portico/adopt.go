@@ -534,7 +534,9 @@ func (a *adopter) run(ctx context.Context) (err error) {
 // mark is what tells this adoption from others.
 func (a *adopter) mark(source *reference.Source) (adopt.Mark, error) {
 	fingerprint, err := source.Fingerprint()
-	return adopt.Mark{Source: a.directory, Fingerprint: fingerprint, Began: time.Now().UTC().Truncate(time.Second), Old: a.oldURLs()}, err
+	return adopt.Mark{
+		Source: a.directory, Fingerprint: fingerprint, Began: time.Now().UTC().Truncate(time.Second), Old: a.oldURLs(), Layout: a.layout,
+	}, err
 }
 
 // writeSettings makes the secrets and the settings file, before anything is written that
@@ -562,6 +564,8 @@ func (a *adopter) claim() (finished bool, err error) {
 	}
 	database := exists(filepath.Join(a.into, databaseName))
 	switch {
+	case err == nil && database && mark.Source == a.directory && mark.Changed():
+		return false, fmt.Errorf("%s was written to since all of it was adopted into %s: remove that folder, from which no server has started yet, and run this again", a.directory, a.into)
 	case err == nil && database && mark.Source == a.directory:
 		if !done {
 			if err := adopt.Settle(a.into); err != nil {

@@ -60,8 +60,9 @@ func signOfLife(ctx context.Context, client *http.Client, at string) string {
 }
 
 // checkAdopted returns an error when the data directory is of an adoption that is not done,
-// or the server that it was adopted from still answers. It is asked at the first start only:
-// later it is this server that answers there.
+// or the server that it was adopted from still answers, or has run since: what was written
+// there would be lost. It is asked at the first start only: later it is this server that
+// answers there.
 func checkAdopted(ctx context.Context, s *settings) error {
 	mark, _, err := adopt.ReadMark(s.DataDirectory)
 	if errors.Is(err, fs.ErrNotExist) || s.DatabaseURL != "" {
@@ -79,6 +80,10 @@ func checkAdopted(ctx context.Context, s *settings) error {
 			return fmt.Errorf("the server that this one was adopted from still %s at %s: two servers must not be one. Stop it, and see to it that "+
 				"nothing starts it again. If what answers is another one, remove %s/adopted, and start again", does, url, s.DataDirectory)
 		}
+	}
+	if mark.Changed() {
+		return unfit(fmt.Errorf("%s was written to since it was adopted: what happened there since would be lost. Adopt it again, into a new folder. "+
+			"If nothing did, remove %s/adopted, and start again", mark.Source, s.DataDirectory))
 	}
 	return nil
 }

@@ -109,6 +109,43 @@ func TestAdopt(t *testing.T) {
 	signInTo(t, url, w)
 }
 
+// Who went back before the first start, and writes there, does not lose that by starting here
+// all the same.
+func TestAdoptedIsOutOfDate(t *testing.T) {
+	pds, into := referencetest.Unpack(t, referencetest.Stopped), filepath.Join(t.TempDir(), "new")
+	environ := surround(t, referencetest.Read(t, referencetest.Stopped))
+	if out, errs, err := portico(t, environ, "adopt", pds, "--into", into, "--accept-unmanaged"); err != nil {
+		t.Fatalf("%v\n%s%s", err, out, errs)
+	}
+	real, err := filepath.EvalSymlinks(pds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, log := range []string{"sequencer.sqlite-wal", "account.sqlite-wal"} {
+		if err := os.WriteFile(filepath.Join(pds, log), []byte("a post"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = portico(t, environ, "adopt", pds, "--into", into, "--accept-unmanaged")
+		if want := real + " was written to since all of it was adopted into " + into +
+			": remove that folder, from which no server has started yet, and run this again"; err == nil || err.Error() != want || exitStatus(err) != 1 {
+			t.Errorf("adopted again: %v", err)
+		}
+		_, _, err = portico(t, nil, "serve", "--env-file", filepath.Join(into, adoptedEnv))
+		if want := real + " was written to since it was adopted: what happened there since would be lost. Adopt it again, into a new folder. " +
+			"If nothing did, remove " + into + "/adopted, and start again"; err == nil || err.Error() != want || exitStatus(err) != 78 {
+			t.Errorf("started: %v", err)
+		}
+		if err := os.Remove(filepath.Join(pds, log)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What was put aside cannot be compared, and hinders nobody.
+	if err := os.Rename(pds, filepath.Join(t.TempDir(), "aside")); err != nil {
+		t.Fatal(err)
+	}
+	serveAdopted(t, into)
+}
+
 // signInTo signs in to every account that can be, with its password and its app passwords,
 // and goes on with the session that it signed up with.
 func signInTo(t *testing.T, url string, w *referencetest.World) {

@@ -158,11 +158,15 @@ func (s *Source) InUse() error {
 // Migrations are the names of the migrations that were run on account.sqlite.
 func (s *Source) Migrations() []string { return slices.Clone(s.accounts.migrations) }
 
+// Fingerprint is that of the layout.
+func (s *Source) Fingerprint() (string, error) { return s.layout.Fingerprint() }
+
 // Fingerprint changes with the sizes and times of the two databases, their logs and the
-// settings file: one of an earlier time is the same when nothing has been written since.
-func (s *Source) Fingerprint() (string, error) {
-	files := []string{s.layout.Settings}
-	for _, path := range []string{s.layout.AccountDB, s.layout.SequencerDB} {
+// settings file: one of an earlier time is the same when nothing has been written since. It
+// opens none of them.
+func (l Layout) Fingerprint() (string, error) {
+	files := []string{l.Settings}
+	for _, path := range []string{l.AccountDB, l.SequencerDB} {
 		path, err := filepath.EvalSymlinks(path)
 		if err != nil {
 			return "", err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"portico/db"
+	"portico/db/reference"
 	"portico/impl/account"
 )
 
@@ -38,6 +39,18 @@ type Mark struct {
 	Began       time.Time `json:"began"`
 	// Old is where the old server answers when it is started again: base URLs.
 	Old []string `json:"old"`
+	// Layout is where the fingerprint comes from.
+	Layout reference.Layout `json:"layout"`
+}
+
+// Changed reports whether the source was written to since. One that is gone, or that this
+// process must not look at, counts as unchanged.
+func (m Mark) Changed() bool {
+	if m.Layout.AccountDB == "" {
+		return false
+	}
+	now, err := m.Layout.Fingerprint()
+	return err == nil && now != m.Fingerprint
 }
 
 // same reports whether both are of one state of one directory.
