@@ -316,9 +316,6 @@ func (a *adopter) agree(given []envPair) error {
 			!(p.name == "PDS_SERVICE_DID" && was == "" && p.value == "did:web:"+a.old.value("PDS_HOSTNAME")) {
 			problems = append(problems, problem{p.name, "differs from that in " + a.old.path + ": the accounts, their tokens or DIDs hang on it"})
 		}
-		if p.name == "PORTICO_DATABASE_URL" {
-			problems = append(problems, problem{p.name, "is set: an adoption writes to SQLite, in the folder that --into names"})
-		}
 	}
 	if problems != nil {
 		return problems
@@ -342,6 +339,9 @@ func (a *adopter) acceptSecret() {
 func (a *adopter) check() error {
 	environ := make([]string, len(a.pairs))
 	for i, p := range a.pairs {
+		if p.name == "PORTICO_DATABASE_URL" { // wherever it stands: the server would serve another, empty database
+			return settingsError{{p.name, "is set: an adoption writes to SQLite, in the folder that --into names, and the server goes on with that"}}
+		}
 		environ[i] = p.name + "=" + p.value
 	}
 	a.config.Environ, a.config.EnvFile = environ, ""

@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -20,12 +22,19 @@ func (a *adopter) print(r *adopt.Report, dry bool) error {
 	var b strings.Builder
 	writeReport(&b, r, dry)
 	if !dry && !r.Refused() {
-		fmt.Fprintf(&b, "\nAll of it is in %s. Keep copies of %s and %s in there.\nStart the server:\n\n  portico serve --env-file %s/%s\n",
-			a.into, secretsName, adoptedEnv, a.into, adoptedEnv)
+		fmt.Fprintf(&b, "\nAll of it is in %s. Keep copies of %s and %s in there.\nThe user that the server runs as has to own it.\n", a.into, secretsName, adoptedEnv)
+		if a.settings.BlobLeftFolder != "" {
+			fmt.Fprintf(&b, "Blobs are read in %s: that user has to be able to.\n", a.settings.BlobLeftFolder)
+		}
+		fmt.Fprintf(&b, "Start the server:\n\n  portico serve --env-file %s/%s\n", a.into, adoptedEnv)
 	}
 	_, err := io.WriteString(a.out, b.String())
 	return err
 }
+
+// listedFindings is how many findings of one name are told: where all accounts have one, the
+// others would not be seen among them.
+const listedFindings = 20
 
 func writeReport(b *strings.Builder, r *adopt.Report, dry bool) {
 	adopted := "ADOPTED"
@@ -51,8 +60,12 @@ func writeReport(b *strings.Builder, r *adopt.Report, dry bool) {
 		if grave {
 			title = "to be mended first"
 		}
+		listed := make(map[string]int)
 		for _, f := range r.Findings {
 			if f.Grave != grave {
+				continue
+			}
+			if listed[f.Name]++; listed[f.Name] > listedFindings {
 				continue
 			}
 			if title != "" {
@@ -64,6 +77,11 @@ func writeReport(b *strings.Builder, r *adopt.Report, dry bool) {
 				b.WriteString(" " + string(f.DID))
 			}
 			b.WriteString(": " + printable(f.Text) + "\n")
+		}
+		for _, name := range slices.Sorted(maps.Keys(listed)) {
+			if more := listed[name] - listedFindings; more > 0 {
+				fmt.Fprintf(b, "  %s: %d more, which --json lists\n", name, more)
+			}
 		}
 	}
 	if len(r.Unmanaged) > 0 {

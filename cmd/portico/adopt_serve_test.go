@@ -234,14 +234,8 @@ func TestAdoptBucket(t *testing.T) {
 			t.Errorf("progress:\n%s", errs)
 		}
 	}
-	url := serveAdopted(t, filepath.Join(folder, "adopted"))
-	answer, err := http.Get(url + "/xrpc/com.atproto.sync.getBlob?did=did:plc:u7qzys5wcqoclfwvcd6dp6fl&cid=bafkreigpmk2l33yfexd535e52hswycveieccrhgczyr5qaz4xe2kpnovcy")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	if b, err := io.ReadAll(answer.Body); err != nil || answer.StatusCode != http.StatusOK || len(b) != 72 {
-		t.Errorf("a blob in the bucket: %d, %d bytes, %v", answer.StatusCode, len(b), err)
+	if n := blobAt(t, serveAdopted(t, filepath.Join(folder, "adopted"))); n != 72 {
+		t.Errorf("a blob in the bucket: %d bytes", n)
 	}
 }
 
@@ -301,4 +295,58 @@ func TestAdoptAfterACrash(t *testing.T) {
 	}
 	w.Accounts = slices.DeleteFunc(w.Accounts, func(a referencetest.Account) bool { return a.Name == "carol" })
 	signInTo(t, serveAdopted(t, into), w)
+}
+
+// Where all accounts have the same oddity the others are still seen, and all are listed in
+// JSON.
+func TestAdoptTellsMuch(t *testing.T) {
+	pds := referencetest.Unpack(t, referencetest.Stopped)
+	environ := surround(t, referencetest.Read(t, referencetest.Stopped))
+	for n := range 25 {
+		if err := os.WriteFile(filepath.Join(pds, "actors", fmt.Sprintf("stray%d", n)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	args := []string{"adopt", pds, "--into", filepath.Join(t.TempDir(), "new"), "--accept-unmanaged", "--dry-run"}
+	out, errs, err := portico(t, environ, args...)
+	if err != nil || strings.Count(out, "\n  stray-file: ") != 21 || !strings.HasSuffix(out, "\n  stray-file: 5 more, which --json lists\n") {
+		t.Errorf("%v\n%s%s", err, out, errs)
+	}
+	out, _, err = portico(t, environ, append(args, "--json")...)
+	if err != nil || strings.Count(out, `"name": "stray-file"`) != 25 {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// Blobs that are left where they are are served from there, and who starts the server is told
+// that it has to be able to read them.
+func TestAdoptLeaveBlobs(t *testing.T) {
+	pds, into := referencetest.Unpack(t, referencetest.Stopped), filepath.Join(t.TempDir(), "new")
+	environ := surround(t, referencetest.Read(t, referencetest.Stopped))
+	out, errs, err := portico(t, environ, "adopt", pds, "--into", into, "--accept-unmanaged", "--blobs", "leave")
+	real, linkErr := filepath.EvalSymlinks(pds)
+	if err != nil || linkErr != nil {
+		t.Fatalf("%v, %v\n%s%s", err, linkErr, out, errs)
+	}
+	if want := "The user that the server runs as has to own it.\nBlobs are read in " + real + "/blocks: that user has to be able to.\n"; !strings.Contains(out, want) {
+		t.Errorf("printed:\n%s", out)
+	}
+	if n := blobAt(t, serveAdopted(t, into)); n != 72 {
+		t.Errorf("a blob that was left: %d bytes", n)
+	}
+}
+
+// blobAt reads a picture of an adopted account, and returns how many bytes it has.
+func blobAt(t *testing.T, url string) int {
+	t.Helper()
+	answer, err := http.Get(url + "/xrpc/com.atproto.sync.getBlob?did=did:plc:u7qzys5wcqoclfwvcd6dp6fl&cid=bafkreigpmk2l33yfexd535e52hswycveieccrhgczyr5qaz4xe2kpnovcy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	b, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatalf("getBlob: %d, %v", answer.StatusCode, err)
+	}
+	return len(b)
 }

@@ -167,7 +167,7 @@ func (x *Export) sessions(ctx context.Context, s *db.Snapshot, a *db.Account, ke
 		}
 		jti := known[string(one.ID)]
 		if jti == "" {
-			x.count("sessions", 0, 1, "they were begun here")
+			x.count("sessions", 0, 1, "they were begun here, or what they began with is not kept any more")
 			continue
 		}
 		err := reference.InsertAccounts(ctx, x.Target, reference.RefreshToken{
