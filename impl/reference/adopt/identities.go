@@ -39,6 +39,9 @@ type answer struct {
 // one of which that is not known is as one that the server cannot act for.
 func (p *planner) identities(ctx context.Context) error {
 	asked := slices.DeleteFunc(slices.Clone(p.accounts), func(one planned) bool { return one.did.Method() != "plc" })
+	if p.Directory != nil {
+		p.ownersAlone()
+	}
 	if len(asked) == 0 {
 		return nil
 	}
@@ -75,6 +78,17 @@ func (p *planner) identities(ctx context.Context) error {
 			Text: "no DID has the rotation key " + rotation.DIDKey() + ": PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX is of another server"})
 	}
 	return nil
+}
+
+// ownersAlone names the active accounts whose documents the directory has not. They are where
+// their owners put them, who alone can change them, and are not asked for from here.
+func (p *planner) ownersAlone() {
+	for _, one := range p.accounts {
+		if one.active && one.did.Method() == "web" {
+			p.found(Finding{Name: "identity-of-owner", DID: one.did, Text: "the document is its owner's to keep, and was not looked at: " +
+				"it has to name " + p.Endpoint + " as the server, and " + one.public + " as the signing key"})
+		}
+	}
 }
 
 // ask asks the directory about accounts, at a bounded rate and those without an answer

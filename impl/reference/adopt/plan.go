@@ -45,6 +45,7 @@ import (
 //	bucket-unusable*        the bucket that blobs are in cannot be read
 //	space-short             the disk has less room than is needed
 //	identities-not-asked    the directory was not asked
+//	identity-of-owner       an active account is of did:web, whose document is not looked at
 //	identities-unknown*     nor does the caller go on without
 //	unmanaged*              accounts have DIDs that this server cannot change, and the caller does not go on
 //	identity-unknown        the directory gave no answer about a DID

@@ -185,9 +185,10 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// always is what every look at the fixture finds: heidi has not moved in yet, and two are
+// always is what every look at the fixture finds: heidi has not moved in yet, ivan has a DID of
+// his own, and two are
 // to be deleted.
-var always = []string{"deletion-waits dave", "deletion-waits heidi", "identity-elsewhere heidi"}
+var always = []string{"deletion-waits dave", "deletion-waits heidi", "identity-elsewhere heidi", "identity-of-owner ivan"}
 
 // besides are findings besides those there are always, in order.
 func besides(names ...string) []string {
