@@ -98,7 +98,7 @@ func newWorld(t testing.TB, c *clock, d *db.DB) *world {
 	real := directory.New(directory.NewMemory(), c.Now, "test", slog.New(slog.DiscardHandler))
 	honest := httptest.NewServer(real)
 	t.Cleanup(honest.Close)
-	w.directory = &plc.Client{URL: honest.URL}
+	w.directory = &plc.Client{URL: honest.URL, Timeout: time.Minute}
 	between := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		_, path, _ := strings.Cut(r.URL.Path[1:], "/")
 		w.mu.Lock()
@@ -219,7 +219,7 @@ func (crashes) Read([]byte) (int, error) { panic(errCrash) }
 
 func (w *world) server(name string) *server {
 	// A client that has looked three times takes it that its deadline is over.
-	client := &plc.Client{URL: w.url}
+	client := &plc.Client{URL: w.url, Timeout: time.Minute, Deadline: time.Minute}
 	var mu sync.Mutex
 	pauses := 0
 	client.Sleep = func(context.Context, time.Duration) error {

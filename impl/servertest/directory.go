@@ -35,7 +35,7 @@ func newDirectory(t testing.TB, now func() time.Time, log *slog.Logger) (d *Dire
 	sound := directory.New(directory.NewMemory(), now, "test", log)
 	honest := httptest.NewServer(sound)
 	t.Cleanup(honest.Close)
-	d = &Directory{Client: &plc.Client{URL: honest.URL}}
+	d = &Directory{Client: &plc.Client{URL: honest.URL, Timeout: time.Minute}}
 	between := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, path, _ := strings.Cut(r.URL.Path[1:], "/")
 		d.mu.Lock()

@@ -36,7 +36,7 @@ type Internet struct {
 
 func newInternet(directoryURL string, now func() time.Time, log *slog.Logger) *Internet {
 	i := &Internet{handles: map[syntax.Handle]syntax.DID{}, documents: map[syntax.DID]*resolve.Document{}}
-	elsewhere := (&resolve.DIDs{Directory: directoryURL, Web: resolve.NewClient(true)}).Fetch
+	elsewhere := (&resolve.DIDs{Directory: directoryURL, Web: resolve.NewClient(true), Timeout: time.Minute}).Fetch
 	i.Cache = &resolve.Cache{
 		Store: resolve.NewMemory(1000), Now: now, Log: log,
 		StaleAfter: resolve.ExpireAfter, // so that nothing is refreshed in the background

@@ -195,8 +195,8 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.Check(s.Keys.Unlock(Must(s.Keys.NewCanary())))
 
 	s.Hosts = Must(host.Open(context.Background(), s.DB, host.Config{Name: host.Of(Endpoint), Now: s.Now, Log: log}))
-	// A directory that failed once is not waited for.
-	client := &plc.Client{URL: directoryURL, Sleep: func(context.Context, time.Duration) error {
+	// A directory that failed once is not waited for; one that a busy machine makes slow is.
+	client := &plc.Client{URL: directoryURL, Timeout: time.Minute, Deadline: time.Minute, Sleep: func(context.Context, time.Duration) error {
 		return context.DeadlineExceeded
 	}}
 	s.Tokens = &token.Issuer{
