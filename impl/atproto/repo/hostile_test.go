@@ -392,14 +392,23 @@ func TestConsumersThatStall(t *testing.T) {
 	}
 	reader := dial()
 	peak := watchHeap(t)
+	// Who reads does it meanwhile: after half a minute without it they would stall, too.
+	read := make(chan error, 1)
+	go func() {
+		for range 4 + writes {
+			if _, _, err := reader.Read(t.Context()); err != nil {
+				read <- err
+				return
+			}
+		}
+		read <- nil
+	}()
 	text := strings.Repeat("x", 500_000)
 	for i := range writes {
 		s.Accepted(s.Post("createRecord", fmt.Sprintf(`{"repo":%q,"collection":"com.example.thing","record":{"i":%d,"text":%q}}`, alice.DID, i, text), alice.Access))
 	}
-	for range 4 + writes {
-		if _, _, err := reader.Read(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+	if err := <-read; err != nil {
+		t.Fatal(err)
 	}
 	grown := peak()
 	t.Logf("%d consumers, %d events of 500 kB: %d MB", consumers, writes, grown>>20)
