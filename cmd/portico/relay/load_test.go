@@ -86,24 +86,26 @@ func (l *load) signUp() {
 	l.each(l.resynced)
 }
 
-// noticed lets everybody write until the relay has heard of them: it comes when it is told
-// of a server, and does not ask what was before.
+// noticed waits until the relay has heard of everybody. It hears of nothing that was before
+// it came: who is missing after a while writes once more. Not at once, since tap may lose
+// what it is told just as it has read a repository.
 func (l *load) noticed() {
 	l.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+	const patience = 10 * time.Second
+	wrote := time.Now()
+	for deadline := wrote.Add(2 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
 		heard := l.n.query(l.n.relayDatabase(), `SELECT did FROM account`)
-		missing := 0
-		for _, p := range l.people {
-			if !slices.Contains(heard, p.did) {
-				missing++
+		missing := slices.DeleteFunc(slices.Clone(l.people), func(p *person) bool { return slices.Contains(heard, p.did) })
+		switch now := time.Now(); {
+		case len(missing) == 0:
+			return
+		case now.After(deadline):
+			l.Fatalf("the relay has not heard of %d of %d", len(missing), len(l.people))
+		case now.Sub(wrote) > patience:
+			for _, p := range missing {
 				l.write(p, "createRecord", p.create(post, p.key()))
 			}
-		}
-		if missing == 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			l.Fatalf("the relay has not heard of %d of %d", missing, len(l.people))
+			wrote = now
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -83,6 +85,19 @@ func (n *network) lead(front *launch.Front, name, to string) {
 	n.Helper()
 	if err := front.Lead(name, to); err != nil {
 		n.Fatal(err)
+	}
+}
+
+// requestCrawl asks the relay to read a host, as anybody can.
+func (n *network) requestCrawl(host string) {
+	n.Helper()
+	resp, err := http.Post(n.relayAt+"/xrpc/com.atproto.sync.requestCrawl", "application/json", strings.NewReader(`{"hostname":"`+host+`"}`))
+	if err != nil {
+		n.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+		n.Fatalf("the relay does not read %s: %d %s %v", host, resp.StatusCode, body, err)
 	}
 }
 
@@ -203,6 +218,8 @@ func TestAdoption(t *testing.T) {
 	t.Cleanup(reference.Kill)
 	n.server.Store(&launch.Server{Process: reference, URL: url})
 
+	// The reference tells the relay of its first event, which reads what comes after that.
+	n.requestCrawl(adopted)
 	l := newLoad(t, n, adopted)
 	l.signUp()
 	l.plain = true
