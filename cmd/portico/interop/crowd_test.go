@@ -114,7 +114,7 @@ type latecomer struct {
 	registered bool // with the directory
 }
 
-func newCrowd(t *testing.T, command ...string) *crowd {
+func newCrowd(t *testing.T, env []string, command ...string) *crowd {
 	t.Helper()
 	t.Logf("-move-seed %d", *moveSeed)
 	directory := startDirectory(t)
@@ -122,13 +122,12 @@ func newCrowd(t *testing.T, command ...string) *crowd {
 		T: t, command: command, random: rand.New(rand.NewPCG(*moveSeed, 0)), name: oldHost, lobby: startLobby(t, directory),
 		keys: []string{"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=" + rotationKey},
 	}
-	c.env = []string{
-		"PORTICO_BIND=127.0.0.1", "PDS_DID_PLC_URL=" + c.lobby.URL, "PDS_ADMIN_PASSWORD=operator of the crowd",
+	c.env = append(env,
+		"PORTICO_BIND=127.0.0.1", "PDS_DID_PLC_URL="+c.lobby.URL, "PDS_ADMIN_PASSWORD=operator of the crowd",
 		"PDS_JWT_SECRET=f27f9ac1e1a17cd56cf6a3f1f5c2f8b3", "PDS_INVITE_REQUIRED=false", "PDS_DISABLE_SSRF_PROTECTION=true",
-		"PDS_RATE_LIMIT_BYPASS_IPS=127.0.0.1,::1", "PDS_SERVICE_HANDLE_DOMAINS=." + oldHost + ",." + otherDomain,
+		"PDS_RATE_LIMIT_BYPASS_IPS=127.0.0.1,::1", "PDS_SERVICE_HANDLE_DOMAINS=."+oldHost+",."+otherDomain,
 		"PORTICO_SIGNUP_LEASE=10s", "PORTICO_SIGNUP_RETRY=1s", "PORTICO_SIGNUP_CLEANUP_AFTER=5s,24h", fmt.Sprint("PORTICO_PLC_RATE=", *moveRate),
-		"PORTICO_KEY_ENCRYPTION_KEY=00112233445566778899aabbccddeeff0123456789abcdef0123456789abcdee",
-	}
+		"PORTICO_KEY_ENCRYPTION_KEY=00112233445566778899aabbccddeeff0123456789abcdef0123456789abcdee")
 	for range *moveServers {
 		port, err := launch.FreePort()
 		if err != nil {

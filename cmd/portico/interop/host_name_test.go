@@ -3,17 +3,12 @@
 package interop
 
 import (
-	"context"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
-	ours "portico/impl/account"
-	"portico/impl/account/move"
-	"portico/impl/identity/domain"
-	"portico/impl/identity/host"
+	"portico/cmd/portico/launch"
 	"portico/impl/identity/plc"
 )
 
@@ -21,8 +16,16 @@ import (
 // turned back half-way, begun again it comes to its end. Every DID that is the server's to
 // change is changed once in each phase, and no other is, whatever state the account is in.
 func TestHostNameChanges(t *testing.T) {
-	c := newCrowd(t, "move-host")
-	c.begin()
+	front, err := launch.NewFront(t.TempDir(), newHost, "*."+newHost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(front.Close)
+	c := newCrowd(t, front.Environ(), "move-host")
+	if err := front.Lead(newHost, c.place.url); err != nil {
+		t.Fatal(err)
+	}
+	c.move(newHost, "--yes")
 	c.until("some are done", func(m moveState) bool { return m.Done >= int64(*movers/4) })
 	c.move("--switch", "--yes")
 	c.again(func() { c.name = newHost })
@@ -31,7 +34,7 @@ func TestHostNameChanges(t *testing.T) {
 	c.killedUntil("undone", true)
 	c.check(true, func(d *plc.Data) { renameHost(d, newHost, oldHost) })
 
-	c.begin()
+	c.move(newHost, "--yes")
 	c.killedUntil("moved", true)
 	c.check(false, func(d *plc.Data) { renameHost(d, oldHost, newHost) })
 	c.move("--switch", "--yes")
@@ -60,28 +63,4 @@ func renamed(h syntax.Handle, from, to string) syntax.Handle {
 		return syntax.Handle(front + "." + to)
 	}
 	return h
-}
-
-// begin begins the move as portico move-host does, but for the question whether the new name
-// leads to the server: nobody on this machine finds it by DNS.
-func (c *crowd) begin() {
-	c.Helper()
-	c.again(func() {
-		store := c.open()
-		defer store.Close()
-		hosts, err := host.Open(c.Context(), store, host.Config{Name: c.name, Now: time.Now, Log: c.config.Logger})
-		if err != nil {
-			c.Fatal(err)
-		}
-		domains, err := domain.Open(c.Context(), store, domain.Config{Configured: []string{oldHost, otherDomain}, Hostname: c.name, Twin: hosts.Twin, Now: time.Now, Log: c.config.Logger})
-		if err != nil {
-			c.Fatal(err)
-		}
-		accounts := &ours.Accounts{DB: store, Rotation: rotation(c.T), Endpoint: "https://" + c.name, Hosts: hosts, Now: time.Now, Log: c.config.Logger}
-		kind := &move.HostMove{Accounts: accounts, Domains: domains, Prove: func(context.Context, string, string) error { return nil }}
-		moves := &move.Moves{DB: store, Accounts: accounts, Kinds: map[string]move.Kind{move.Host: kind}, Now: time.Now, Log: c.config.Logger}
-		if _, err := kind.BeginHost(c.Context(), moves, newHost); err != nil {
-			c.Fatal(err)
-		}
-	})
 }

@@ -16,7 +16,7 @@ import (
 // Every DID that is the server's to change is changed once in each phase, and no other is,
 // whatever state the account is in.
 func TestRotationKeyChanges(t *testing.T) {
-	c := newCrowd(t, "keys", "rotate-plc")
+	c := newCrowd(t, nil, "keys", "rotate-plc")
 	backup := filepath.Join(t.TempDir(), "backup")
 	if *moveServers == 1 {
 		c.portico("backup", backup)
