@@ -47,13 +47,13 @@ func NodeIn(dir string, build ...string) (string, error) {
 }
 
 func install(dir, node string, build []string) error {
-	if err := npm(dir, nil, "ci", "--no-audit", "--no-fund", "--ignore-scripts"); err != nil || build == nil {
+	if err := npm(dir, nil, "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=5"); err != nil || build == nil {
 		return err
 	}
-	var env []string
+	env := []string{"CFLAGS=-O0", "CXXFLAGS=-O0"} // what tests run is not worth a minute of the compiler's
 	if _, err := os.Stat(node); err == nil {
 		bin := filepath.Dir(node)
-		env = []string{"PATH=" + bin + string(os.PathListSeparator) + os.Getenv("PATH"), "npm_config_nodedir=" + filepath.Dir(bin)}
+		env = append(env, "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"), "npm_config_nodedir="+filepath.Dir(bin))
 	}
 	return npm(dir, env, append([]string{"rebuild", "--ignore-scripts=false"}, build...)...)
 }
