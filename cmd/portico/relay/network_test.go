@@ -267,8 +267,8 @@ func (n *network) heardTwice(msg, host, err, reason string) bool {
 		return err == "identity not found in cache after coalesce returned"
 	case "skipping commit signature validation":
 		return reason == "ident unavailable"
-	case "dropping commit with old rev":
-		return true
+	case "dropping commit with old rev", "commit with miss-matching prevData", "commit with miss-matching since":
+		return true // what comes by both names is taken in no order, and the older may be written down last
 	}
 	return false
 }
