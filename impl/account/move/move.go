@@ -124,7 +124,9 @@ type Moves struct {
 // as who has a stronger key can take an operation back.
 const Hold = 72 * time.Hour
 
-// Begin begins a move from one did:key or host name to another. It returns a [*Refusal].
+// Begin begins a move from one did:key or host name to another. It returns a [*Refusal], also
+// as long as the server may be gone back to that this one was adopted from: it has the key
+// and the name of then.
 func (m *Moves) Begin(ctx context.Context, kind, from, to string) (*State, error) {
 	k, ok := m.Kinds[kind]
 	if !ok {
@@ -142,6 +144,12 @@ func (m *Moves) Begin(ctx context.Context, kind, from, to string) (*State, error
 				return refuse("a move to another %s is under way: %s", last.Kind, last.Phase)
 			}
 			begun.raw = last.raw
+		}
+		switch _, err := tx.Meta(ctx, account.AdoptionState); {
+		case err == nil:
+			return refuse("the adoption is unfinished, and the way back to the server from before would be lost: finish it first, with portico adopt --finish")
+		case !errors.Is(err, db.ErrNotFound):
+			return err
 		}
 		if err := k.Ready(begun); err != nil {
 			return err

@@ -628,6 +628,15 @@ func TestBegin(t *testing.T) {
 	s.Refused(start(account.KeyFingerprint(r.new)), 400, "MoveRefused", "PORTICO_PLC_ROTATION_KEY_OLD, with the fingerprint "+
 		current+", was never the rotation key of this server")
 	s.Write(func(tx *db.Tx) error { return tx.PutMeta(s.Context(), move.RotationKeys, []byte(r.old+"\n"+r.new)) })
+	// Nor does a move begin as long as there is a server to go back to.
+	s.Write(func(tx *db.Tx) error {
+		return tx.PutMeta(s.Context(), account.AdoptionState, []byte(`{"source":"/pds"}`))
+	})
+	for _, asked := range []servertest.Answer{start(account.KeyFingerprint(r.new)), beginHost(s, "new.test")} {
+		s.Refused(asked, 400, "MoveRefused",
+			"the adoption is unfinished, and the way back to the server from before would be lost: finish it first, with portico adopt --finish")
+	}
+	s.Write(func(tx *db.Tx) error { return tx.DeleteMeta(s.Context(), account.AdoptionState) })
 	s.Accepted(start(account.KeyFingerprint(r.new)))
 	// A process that lacks one of the two does nothing, and says so.
 	r.Rotate()
