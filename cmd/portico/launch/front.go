@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -38,13 +39,20 @@ type Front struct {
 	connect *http.Server
 
 	mu    sync.Mutex
-	leads map[string]http.Handler
+	leads map[string]lead
+}
+
+// A lead is where a name leads, until it does not any more.
+type lead struct {
+	http.Handler
+	until context.Context
+	end   context.CancelFunc
 }
 
 // NewFront starts a front with a certificate for names, which may begin with "*.", in a
 // file of a folder. None of them leads anywhere yet.
 func NewFront(dir string, names ...string) (*Front, error) {
-	f := &Front{CertificateFile: filepath.Join(dir, "authority.pem"), leads: map[string]http.Handler{}}
+	f := &Front{CertificateFile: filepath.Join(dir, "authority.pem"), leads: map[string]lead{}}
 	certificate, err := f.certify(names)
 	if err != nil {
 		return nil, fmt.Errorf("make a certificate: %w", err)
@@ -106,19 +114,18 @@ func (f *Front) Listen(address string) (string, error) {
 }
 
 // Lead passes on to base, the URL of a server, what is asked of a name, and of the names
-// under it that lead nowhere themselves. With "" it leads nowhere.
+// under it that lead nowhere themselves. With "" it leads nowhere. What was under way to
+// where the name led before is cut off.
 func (f *Front) Lead(name, base string) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.leads, name)
 	if base == "" {
+		f.LeadTo(name, nil)
 		return nil
 	}
 	to, err := url.Parse(base)
 	if err != nil {
 		return err
 	}
-	f.leads[name] = &httputil.ReverseProxy{
+	f.LeadTo(name, &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(to)
 			r.Out.Host = r.In.Host
@@ -126,42 +133,52 @@ func (f *Front) Lead(name, base string) error {
 		},
 		FlushInterval: -1,
 		ErrorHandler:  func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
-	}
+	})
 	return nil
 }
 
-// LeadTo is Lead to a handler in this process.
+// LeadTo is Lead to a handler in this process, nil for nowhere.
 func (f *Front) LeadTo(name string, h http.Handler) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.leads[name] = h
+	if before, ok := f.leads[name]; ok {
+		before.end()
+		delete(f.leads, name)
+	}
+	if h != nil {
+		until, end := context.WithCancel(context.Background())
+		f.leads[name] = lead{h, until, end}
+	}
 }
 
-// of is where a host leads, nil for nowhere.
-func (f *Front) of(host string) http.Handler {
+// of is where a host leads.
+func (f *Front) of(host string) (l lead, ok bool) {
 	name, _, _ := strings.Cut(strings.ToLower(host), ":")
 	_, parent, _ := strings.Cut(name, ".")
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if h := f.leads[name]; h != nil {
-		return h
+	if l, ok = f.leads[name]; !ok {
+		l, ok = f.leads[parent]
 	}
-	return f.leads[parent]
+	return l, ok
 }
 
 // ServeHTTP passes a request on.
 func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h := f.of(r.Host)
-	if h == nil {
+	l, ok := f.of(r.Host)
+	if !ok {
 		http.Error(w, "no server here", http.StatusMisdirectedRequest)
 		return
 	}
-	h.ServeHTTP(w, r)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(l.until, cancel)()
+	l.ServeHTTP(w, r.WithContext(ctx))
 }
 
 // tunnel is the way to a name's port 443 for who finds no names by DNS.
 func (f *Front) tunnel(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodConnect || !strings.HasSuffix(r.Host, ":443") || f.of(r.Host) == nil {
+	if _, ok := f.of(r.Host); !ok || r.Method != http.MethodConnect || !strings.HasSuffix(r.Host, ":443") {
 		http.Error(w, "no such host", http.StatusBadGateway)
 		return
 	}

@@ -38,10 +38,11 @@ type network struct {
 	plc    string // URL of the directory
 
 	relay, tap   *launch.Process
-	relayAt      string   // URL
-	asTheWorld   []string // environment in which relay and tap find the server
-	left         string   // the name that the server has left, by which the relay hears of it too
-	hostOfRecord string   // of the server, as relays know it; "" for that of its URL
+	relayAt      string    // URL
+	asTheWorld   []string  // environment in which relay and tap find the server
+	left         string    // the name that the server has left, by which the relay hears of it too
+	leftUntil    time.Time // when that name was given up
+	hostOfRecord string    // of the server, as relays know it; "" for that of its URL
 
 	// before is the number of the last event that there was when the server was started
 	// anew. The relay asks again for some of what it has.
@@ -229,6 +230,7 @@ func (n *network) complaints() (lines []string) {
 			var said struct {
 				Level, Msg, Host, Err, Reason string
 				Seq                           int64
+				Time                          time.Time
 			}
 			if err := json.Unmarshal([]byte(line), &said); err != nil {
 				continue // what it says before it logs
@@ -239,7 +241,7 @@ func (n *network) complaints() (lines []string) {
 			case said.Msg == "dialing failed", said.Msg == "host connection failed": // the server went away
 			case said.Msg == "resync failed" && strings.Contains(line, "connection refused"):
 			case said.Msg == "dropping commit with old rev" && said.Seq <= n.before:
-			case n.heardTwice(said.Msg, said.Host, said.Err, said.Reason):
+			case said.Time.Before(n.leftUntil) && n.heardTwice(said.Msg, said.Host, said.Err, said.Reason):
 			default:
 				lines = append(lines, name+": "+strings.TrimSpace(line))
 			}
@@ -257,9 +259,6 @@ func (n *network) complaints() (lines []string) {
 // out where an account is it forgets its DID and asks anew, which another event of the same
 // account may notice. Nothing is lost: what tap has is compared.
 func (n *network) heardTwice(msg, host, err, reason string) bool {
-	if n.left == "" {
-		return false
-	}
 	switch msg {
 	case "failed handling event":
 		return host == n.left && strings.HasPrefix(err, "new account from a different host: ")
