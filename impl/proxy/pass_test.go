@@ -198,6 +198,7 @@ func TestAnswers(t *testing.T) {
 		{"what is not", "GET", 200, http.Header{
 			"Content-Type": {"a/b"}, "Set-Cookie": {"a=b"}, "Cache-Control": {"public"}, "Etag": {"x"}, "Ratelimit-Limit": {"1"}, "Vary": {"Origin"}, "Www-Authenticate": {"x"},
 			"Access-Control-Allow-Origin": {"https://a"}, "Strict-Transport-Security": {"x"}, "Server": {"x"}, "Location": {"/"}, "Content-Security-Policy": {"x"},
+			"Cross-Origin-Resource-Policy":  {"same-origin"},
 			"Access-Control-Expose-Headers": {"x"}, "Link": {"x"}, "Content-Disposition": {"x"}, "X-Atproto-A": {"b"}, "Dpop-Nonce": {"x"},
 		}, "body", "Content-Length: 4\nContent-Type: a/b\n", "body"},
 		{"HEAD", "HEAD", 200, http.Header{"Content-Type": {"a/b"}, "Content-Length": {"1000"}}, "", "Content-Length: 1000\nContent-Type: a/b\n", ""},
@@ -221,6 +222,7 @@ func TestAnswers(t *testing.T) {
 			h := response.Header
 			for name, want := range map[string]string{
 				"Cache-Control": "private", "Vary": "Authorization, Accept-Encoding", "Access-Control-Allow-Origin": "*",
+				"Cross-Origin-Resource-Policy": "cross-origin",
 			} {
 				if got := strings.Join(h[name], " | "); got != want {
 					t.Errorf("%s: %q, want %q", name, got, want)
