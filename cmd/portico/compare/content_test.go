@@ -30,11 +30,22 @@ const carType = "application/vnd.ipld.car"
 // quiet is how long nothing comes over a stream of which all has come that was there.
 const quiet = time.Second
 
+// caughtUp is how long the reference, which polls its database, may take to see what was
+// written before somebody came who wants to hear of what comes after.
+const caughtUp = 3 * time.Second
+
 // frames connects to a subscription and reads what it says until it has been quiet
 // for a while or is closed.
 func (s *side) frames(ctx context.Context, st step) (*answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, launch.Patience)
 	defer cancel()
+	if !strings.Contains(st.path, "?") {
+		select {
+		case <-time.After(caughtUp):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 	conn, resp, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(s.url, "http")+st.path, nil)
 	if err != nil {
 		if resp == nil {
