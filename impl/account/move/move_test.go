@@ -435,14 +435,14 @@ func TestAudit(t *testing.T) {
 	r := rotate(s)
 	r.begin()
 	real := r.PLC.URL
-	lost := false
+	var lost atomic.Bool
 	r.PLC.Spoil(func(w http.ResponseWriter, q *http.Request) bool {
 		switch {
 		case q.Method == http.MethodPost:
 			forward(real, q)
-			lost = true
+			lost.Store(true)
 			return servertest.HangsUp(w, q)
-		case lost:
+		case lost.Load():
 			return servertest.Says("", 503, "")(w, q)
 		}
 		return false
