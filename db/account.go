@@ -31,6 +31,8 @@ type Account struct {
 	InvitesDisabled   bool       `bun:"invites_disabled"`
 	// TokensValidFrom ends the access tokens that were issued before it.
 	TokensValidFrom time.Time `bun:"tokens_valid_from"`
+	// HeldAt is since when the account is held in quarantine, see [Account.Held].
+	HeldAt *time.Time `bun:"held_at"`
 }
 
 var (
@@ -115,6 +117,11 @@ func (a *Account) TakenDown() bool { return a.TakedownRef != nil }
 
 // Deactivated reports whether the account is switched off; it may be taken down too.
 func (a *Account) Deactivated() bool { return a.DeactivatedAt != nil }
+
+// Held reports whether the account is in quarantine: to all but the sessions of its own and
+// the operator it does not exist. Whoever answers anybody else about it answers as about
+// one that is not there.
+func (a *Account) Held() bool { return a.HeldAt != nil }
 
 // Status is what clients are told: "takendown", "deactivated", or "" when active.
 func (a *Account) Status() string {
@@ -249,10 +256,15 @@ func (tx *Tx) UpdateAccount(ctx context.Context, a *Account) error {
 // DeleteAccount removes every row of an account but its events, see
 // [Tx.EraseEvents]. Mails that were queued for it go too, so one that announces
 // the deletion is queued afterwards. Codes that it owned stay valid and lose its
-// name; uses it made of others' codes stay counted. It returns ErrNotFound.
+// name; uses it made of others' codes stay counted. Of one that was held in quarantine the
+// network is told nothing: events that the transaction appends for it are not stored. It
+// returns ErrNotFound.
 func (tx *Tx) DeleteAccount(ctx context.Context, did syntax.DID) error {
 	if _, err := tx.LockAccount(ctx, did); err != nil {
 		return err
+	}
+	if err := tx.hush(ctx, did); err != nil {
+		return wrap(err, "delete account %s", did)
 	}
 	for _, s := range deleteAccount {
 		if _, err := tx.exec(ctx, s, did); err != nil {

@@ -23,6 +23,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect"
 )
@@ -266,6 +267,8 @@ type Tx struct {
 	postgres bool
 	mailed   bool
 	events   []Event // that were appended
+
+	hushed map[syntax.DID]bool // accounts of which no event is stored, see [Tx.hush]
 }
 
 // queries has the reading methods and what all methods are made of.

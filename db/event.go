@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -58,14 +59,17 @@ var (
 	// One statement counts and inserts; a counter that is missing is an error (seq IS NULL).
 	insertEvents = prepared(func(b *builder) bun.Query { // Postgres'
 		now, dids := b.p(), b.p()
-		count := b.NewUpdate().Model((*eventCounter)(nil)).Set("last = last + cardinality(?::text[])", dids).
+		quiet := b.NewSelect().Model((*Quarantined)(nil)).ColumnExpr("1").Where("q.did = given.did").Where(silent)
+		audible := b.NewSelect().ColumnExpr("did, kind, body, cut1, cut2, row_number() OVER (ORDER BY n) AS n").
+			TableExpr("unnest(?::text[], ?::text[], ?::bytea[], ?::int[], ?::int[]) WITH ORDINALITY AS given (did, kind, body, cut1, cut2, n)",
+				dids, b.p(), b.p(), b.p(), b.p()).Where("NOT EXISTS (?)", quiet)
+		count := b.NewUpdate().Model((*eventCounter)(nil)).Set("last = last + (SELECT count(*) FROM audible)").
 			Set("time = CASE WHEN time < ? THEN ? ELSE time END", now, now).Where("id = 1").Returning("last, time")
 		numbered := b.NewSelect().
-			ColumnExpr("(SELECT last FROM counted) - cardinality(?::text[]) + n AS seq", dids).
+			ColumnExpr("(SELECT last FROM counted) - (SELECT count(*) FROM audible) + n AS seq").
 			ColumnExpr("did, kind, body, cut1, cut2").ColumnExpr("(SELECT time FROM counted) AS time").
-			TableExpr("unnest(?::text[], ?::text[], ?::bytea[], ?::int[], ?::int[]) WITH ORDINALITY AS given (did, kind, body, cut1, cut2, n)",
-				dids, b.p(), b.p(), b.p(), b.p())
-		return b.NewInsert().With("counted", count).Model((*Event)(nil)).Column("seq", "did", "kind", "body", "cut1", "cut2", "time").
+			TableExpr("audible")
+		return b.NewInsert().With("audible", audible).With("counted", count).Model((*Event)(nil)).Column("seq", "did", "kind", "body", "cut1", "cut2", "time").
 			TableExpr("(?) AS numbered", numbered).Returning("NULL")
 	})
 	selectEvents = prepared(func(b *builder) bun.Query {
@@ -146,7 +150,8 @@ func (tx *Tx) leaveBackup(ctx context.Context) error {
 // AppendEvents appends events to the log when the transaction commits, in the order of the
 // calls; numbers and times are given to them then, and those in e are not looked at.
 // Numbers have no gaps, and events become visible in the order of their numbers; times never
-// go back. So the transaction itself does not see them yet.
+// go back. So the transaction itself does not see them yet. Those of accounts that are held
+// in quarantine at the end of the transaction are dropped, and take no number.
 func (tx *Tx) AppendEvents(_ context.Context, e ...Event) error {
 	tx.events = append(tx.events, e...)
 	return nil
@@ -161,6 +166,9 @@ func (tx *Tx) storeEvents(ctx context.Context) error {
 	if !tx.postgres {
 		return tx.storeEventsSingly(ctx)
 	}
+	if tx.hushed != nil {
+		tx.events = slices.DeleteFunc(tx.events, func(e Event) bool { return tx.hushed[e.DID] })
+	}
 	n := len(tx.events)
 	dids, kinds, bodies := make([]string, n), make([]string, n), make([][]byte, n)
 	cuts1, cuts2 := make([]int, n), make([]int, n)
@@ -174,11 +182,15 @@ func (tx *Tx) storeEvents(ctx context.Context) error {
 func (tx *Tx) storeEventsSingly(ctx context.Context) error {
 	var last int64
 	var now time.Time
-	if err := tx.get(ctx, countEvents, []any{len(tx.events), tx.now()}, &last, &now); err != nil {
+	audible, err := tx.audible(ctx, tx.events)
+	if err != nil || len(audible) == 0 {
+		return err
+	}
+	if err := tx.get(ctx, countEvents, []any{len(audible), tx.now()}, &last, &now); err != nil {
 		return wrap(err, "count events")
 	}
-	for i, e := range tx.events {
-		e.Seq, e.Time = last-int64(len(tx.events)-1-i), now
+	for i, e := range audible {
+		e.Seq, e.Time = last-int64(len(audible)-1-i), now
 		if _, err := tx.exec(ctx, insertEvent, values(&e)...); err != nil {
 			return wrap(err, "append event of %s", e.DID)
 		}

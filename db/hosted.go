@@ -23,10 +23,11 @@ var selectHostedRepos = prepared(func(b *builder) bun.Query {
 	return b.limit(b.hosted().Where("(a.created_at, a.did) > (?, ?)", b.p(), b.p()), "a.created_at, a.did")
 })
 
-// hosted selects the accounts that have a repository, but those under creation.
+// hosted selects the accounts that have a repository, but those under creation and those
+// that are held in quarantine.
 func (b *builder) hosted() *bun.SelectQuery {
 	return b.NewSelect().Model((*HostedRepo)(nil)).ColumnExpr("a.did, a.created_at, a.status, r.commit_cid, r.rev").
-		Join("JOIN repo AS r ON r.did = a.did").Where("a.state = 'ready'")
+		Join("JOIN repo AS r ON r.did = a.did").Where("a.state = 'ready'").Where("a.held_at IS NULL")
 }
 
 // HostedRepos returns up to limit repositories in the order of the creation of their

@@ -204,6 +204,13 @@ func readBack(t *testing.T, d *db.DB, made func(step string) bool) {
 		names, err := d.HostNames(ctx)
 		check("host names", names, err, []db.HostName{{Name: "pds.example.com", Since: start}})
 	}
+	if made("0021_quarantine") {
+		h, err := d.Quarantined(ctx, "did:plc:one")
+		check("account in quarantine", h, err, &db.Quarantined{
+			DID: "did:plc:one", Rule: db.HeldUntilConfirmed, State: db.Held, Since: start, Address: "198.51.100.0/24", MailDomain: "mail.test",
+			Genesis: []byte("{}"), NextAt: start, Attempts: 1, Reason: "the directory does not answer",
+		})
+	}
 	if made("0017_preferences") {
 		list, err := d.Preferences(ctx, "did:plc:one")
 		check("preferences", list, err, []json.RawMessage{[]byte(`{"$type":"app.bsky.actor.defs#adultContentPref","enabled":true}`)})

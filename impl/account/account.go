@@ -16,6 +16,9 @@
 // lease that runs out, and [Accounts.Resume] takes the account up from what the
 // directory says. At no moment is there a DID without an account or a clean-up
 // that will find it, nor a handle taken by nobody.
+//
+// An account that is to be held in a [Quarantine] is reserved and completed in one
+// transaction, and registered at its release.
 package account
 
 import (
@@ -80,6 +83,8 @@ type Accounts struct {
 	Hosts    *host.Names
 	// Holder names this process in leases; no two processes share a name.
 	Holder string
+	// Quarantine is what becomes of those who sign up.
+	Quarantine Quarantine
 	// Lease is how long a creation may take before others take it up. One that
 	// runs out too early costs its sign-up and nothing else, so the directory is
 	// best given the time of [Patience]. The default is [DefaultLease].
@@ -131,6 +136,10 @@ type Request struct {
 	Hold func(ctx context.Context, tx *db.Tx) error
 	// NoSession says that whoever asks is not the owner, who signs in later.
 	NoSession bool
+	// Quarantine is the rule by which the account is held in quarantine, "" for none; see
+	// [Quarantine]. Then AddressRange is that of the caller, see [Accounts.AddressRange].
+	Quarantine   string
+	AddressRange string
 }
 
 // Created is an account and its first session.
@@ -162,16 +171,16 @@ func (a *Accounts) Create(ctx context.Context, r Request) (*Created, error) {
 			return nil, err
 		}
 	}
-	d, err := a.reserve(ctx, r)
+	d, reservation, err := a.draft(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	if d.genesis != nil {
-		if err := a.register(ctx, d); err != nil {
-			return nil, err
-		}
+	var tokens *session.Tokens
+	if d.account.Held() {
+		tokens, err = a.createHeld(ctx, d, r, *reservation)
+	} else {
+		tokens, err = a.createKnown(ctx, d, r, *reservation)
 	}
-	tokens, err := a.finish(ctx, d, !r.NoSession)
 	if err != nil {
 		return nil, err
 	}
@@ -182,6 +191,43 @@ func (a *Accounts) Create(ctx context.Context, r Request) (*Created, error) {
 	return created, nil
 }
 
+// createKnown makes an account that everybody may know of.
+func (a *Accounts) createKnown(ctx context.Context, d *draft, r Request, reservation db.Reservation) (*session.Tokens, error) {
+	err := a.DB.Write(ctx, func(tx *db.Tx) error { return a.reserve(ctx, tx, r, reservation) })
+	if err != nil {
+		return nil, fmt.Errorf("reserve account %s: %w", r.Handle, err)
+	}
+	if d.genesis != nil {
+		if err := a.register(ctx, d); err != nil {
+			return nil, err
+		}
+	}
+	return a.finish(ctx, d, !r.NoSession)
+}
+
+// createHeld makes an account in quarantine: nothing lies between its reservation and its
+// completion.
+func (a *Accounts) createHeld(ctx context.Context, d *draft, r Request, reservation db.Reservation) (*session.Tokens, error) {
+	s, err := a.Sessions.Draft(&d.account, nil)
+	if err != nil {
+		return nil, err
+	}
+	completion, err := a.completion(d, s)
+	if err != nil {
+		return nil, err
+	}
+	err = a.DB.Write(ctx, func(tx *db.Tx) error {
+		if err := a.reserve(ctx, tx, r, reservation); err != nil {
+			return err
+		}
+		return completion(ctx, tx)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create account %s in quarantine: %w", r.Handle, err)
+	}
+	return &s.Tokens, nil
+}
+
 // ErrDirectory says that the PLC directory could not be brought to an answer.
 var ErrDirectory = errors.New("PLC directory did not answer")
 
@@ -190,16 +236,18 @@ type draft struct {
 	account db.Account
 	key     *atcrypto.PrivateKeyK256
 	genesis plc.Operation // nil for a brought DID
+	held    *db.Quarantined
 }
 
-func (a *Accounts) reserve(ctx context.Context, r Request) (*draft, error) {
+// draft is the account that r asks for, and what is reserved for it.
+func (a *Accounts) draft(ctx context.Context, r Request) (*draft, *db.Reservation, error) {
 	key, err := a.signingKey(r)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	public, err := key.PublicKey()
 	if err != nil {
-		return nil, fmt.Errorf("signing key: %w", err)
+		return nil, nil, fmt.Errorf("signing key: %w", err)
 	}
 	now := a.Now()
 	d := &draft{key: key, account: db.Account{
@@ -211,42 +259,44 @@ func (a *Accounts) reserve(ctx context.Context, r Request) (*draft, error) {
 	case r.DID == "":
 		d.genesis, d.account.DID, err = a.genesis(ctx, r, public.DIDKey())
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	default:
 		d.account.DeactivatedAt, d.account.DeleteAfter = new(now), new(now.Add(abandonAfter))
 		// The DID may have lived here before: tokens of that time are not its.
 		d.account.TokensValidFrom = session.ValidFrom(now, time.Time{})
 	}
+	if d.held, err = a.hold(d, r); err != nil {
+		return nil, nil, err
+	}
 	sealed, err := a.Keys.Seal(KeyPurpose, d.account.DID.String(), key.Bytes())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	reservation := db.Reservation{
+	reservation := &db.Reservation{
 		Account: d.account, InviteCode: r.InviteCode, Phone: r.Phone, Holder: a.Holder, LeaseUntil: a.leaseFrom(now),
 		ClientSigned: r.Genesis != nil,
 		Key:          db.SigningKey{DID: d.account.DID, Purpose: KeyPurpose, Public: public.DIDKey(), Sealed: sealed},
 	}
 	if d.genesis != nil {
 		if reservation.Genesis, err = json.Marshal(d.genesis); err != nil {
-			return nil, fmt.Errorf("encode genesis: %w", err)
+			return nil, nil, fmt.Errorf("encode genesis: %w", err)
 		}
 	}
-	err = a.DB.Write(ctx, func(tx *db.Tx) error {
-		if r.Hold != nil {
-			if err := r.Hold(ctx, tx); err != nil {
-				return err
-			}
-		}
-		if err := tx.ReserveAccount(ctx, reservation); err != nil || r.Genesis == nil {
+	return d, reservation, nil
+}
+
+// reserve takes what the account needs and others may want too.
+func (a *Accounts) reserve(ctx context.Context, tx *db.Tx, r Request, reservation db.Reservation) error {
+	if r.Hold != nil {
+		if err := r.Hold(ctx, tx); err != nil {
 			return err
 		}
-		return takeKey(ctx, tx, r.Genesis.key)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("reserve account %s: %w", r.Handle, err)
 	}
-	return d, nil
+	if err := tx.ReserveAccount(ctx, reservation); err != nil || r.Genesis == nil {
+		return err
+	}
+	return takeKey(ctx, tx, r.Genesis.key)
 }
 
 // signingKey is a new one, or that which a client's genesis names.
@@ -342,12 +392,24 @@ func (a *Accounts) finish(ctx context.Context, d *draft, signedIn bool) (*sessio
 // starts no session: that is how Resume completes what a crash left, and what an
 // operator asked for.
 func (a *Accounts) complete(ctx context.Context, d *draft, s *session.Draft) error {
+	completion, err := a.completion(d, s)
+	if err != nil {
+		return err
+	}
+	if err := a.DB.Write(ctx, func(tx *db.Tx) error { return completion(ctx, tx) }); err != nil {
+		return fmt.Errorf("complete account %s: %w", d.account.DID, err)
+	}
+	return nil
+}
+
+// completion is the transaction that completes an account, or the part of one.
+func (a *Accounts) completion(d *draft, s *session.Draft) (func(ctx context.Context, tx *db.Tx) error, error) {
 	genesis, err := repo.Genesis(d.account.DID, d.key, a.Now())
 	if err != nil {
-		return fmt.Errorf("make repository of %s: %w", d.account.DID, err)
+		return nil, fmt.Errorf("make repository of %s: %w", d.account.DID, err)
 	}
 	events := creationEvents(&d.account, genesis)
-	err = a.DB.Write(ctx, func(tx *db.Tx) error {
+	return func(ctx context.Context, tx *db.Tx) error {
 		if err := tx.FinishAccount(ctx, d.account.DID, a.Holder); err != nil {
 			return err
 		}
@@ -356,6 +418,11 @@ func (a *Accounts) complete(ctx context.Context, d *draft, s *session.Draft) err
 		}
 		if err := tx.DeleteReservedKeys(ctx, d.account.DID); err != nil {
 			return err
+		}
+		if d.held != nil {
+			if err := tx.Quarantine(ctx, *d.held); err != nil {
+				return err
+			}
 		}
 		if s != nil {
 			if err := tx.InsertSession(ctx, s.Row); err != nil {
@@ -369,11 +436,7 @@ func (a *Accounts) complete(ctx context.Context, d *draft, s *session.Draft) err
 			return err
 		}
 		return tx.AppendEvents(ctx, events...)
-	})
-	if err != nil {
-		return fmt.Errorf("complete account %s: %w", d.account.DID, err)
-	}
-	return nil
+	}, nil
 }
 
 // creationEvents are what the network hears of a new account, in the order it

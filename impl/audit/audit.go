@@ -48,6 +48,8 @@ const (
 	PasswordChanged       = "password_changed"
 	PLCOperationSigned    = "plc_operation_signed"
 	PLCOperationSubmitted = "plc_operation_submitted"
+	QuarantineApproved    = "quarantine_approved"
+	Released              = "released" // from quarantine
 	BlobTakedownLifted    = "blob_takedown_lifted"
 	BlobTakenDown         = "blob_taken_down"
 	RecordTakedownLifted  = "record_takedown_lifted"

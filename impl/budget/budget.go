@@ -140,6 +140,10 @@ var (
 	// whether they have accounts.
 	NumbersFrom = Budget{"numbers-from", 200, day,
 		"who has an account from being asked by number", Callers}
+	// ReleasesOfDomain counts the accounts that are let out of quarantine, without the
+	// operator, whose addresses are at one mail domain.
+	ReleasesOfDomain = Budget{"releases-of-domain", 10, day,
+		"the network from one who has all addresses of a domain", Recipients}
 	// PhoneCodes counts the codes that are tried for one phone number, right or wrong: of
 	// a million they are few.
 	PhoneCodes = Budget{"phone-codes", 20, time.Hour,
@@ -157,11 +161,18 @@ func SignUpsADay(most int) Budget {
 	return Budget{"sign-ups-a-day", most, day, "the server from accounts that nobody wants", Servers}
 }
 
+// Releases counts the accounts that are let out of quarantine; most is the operator's
+// choice.
+func Releases(most int) Budget {
+	return Budget{"releases", most, time.Hour, "relays, which take only so many accounts of a server", Servers}
+}
+
 // All are the budgets that there are.
 var All = []Budget{
 	WrongPasswordsFrom, FailedPasswords, HiddenPasswords, WrongCodes, WrongResetCodes, WrongAdminPasswords, Mails, OwnMails,
 	MailsFrom, MailsToStrangers, MailsOfAppsToStrangers, Announcements, AddressesGiven, AddressesNamed, IdentityChanges, LookUps,
 	SignUps, SignUpsADay(1), HandlesAsked, ReservedKeys, TextsTo, TextsToInADay, TextsFrom, NumbersFrom, PhoneCodes, Texts(1),
+	Releases(1), ReleasesOfDomain,
 }
 
 // For returns a budget of the same size that is spent apart from b and from those

@@ -132,17 +132,16 @@ func (l *Ledger) CountIn(ctx context.Context, tx *db.Tx, b Budget, p Payer) erro
 
 // Refund takes back one Spend of p, if the window is still open.
 func (l *Ledger) Refund(ctx context.Context, b Budget, p Payer) error {
+	return l.DB.Write(ctx, func(tx *db.Tx) error { return l.RefundIn(ctx, tx, b, p) })
+}
+
+// RefundIn is Refund within the caller's transaction.
+func (l *Ledger) RefundIn(ctx context.Context, tx *db.Tx, b Budget, p Payer) error {
 	now := l.Now()
-	err := l.DB.Write(ctx, func(tx *db.Tx) error {
-		for _, r := range l.rows(b, p) {
-			if err := tx.GiveBudgetBack(ctx, r.kind, r.key, now); err != nil {
-				return err
-			}
+	for _, r := range l.rows(b, p) {
+		if err := tx.GiveBudgetBack(ctx, r.kind, r.key, now); err != nil {
+			return fmt.Errorf("refund budget %s: %w", r.kind, err)
 		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("refund: %w", err)
 	}
 	return nil
 }

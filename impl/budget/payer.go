@@ -53,6 +53,9 @@ func mailbox(address string) string {
 // Number is a telephone; mac stands for its number.
 func Number(mac []byte) Payer { return Payer{who: "number " + string(mac)} }
 
+// MailDomain is all mailboxes of a domain, in lower case.
+func MailDomain(domain string) Payer { return Payer{who: "mail domain " + domain} }
+
 // Server is the whole server.
 func Server() Payer { return Payer{who: "server"} }
 

@@ -1,0 +1,35 @@
+-- Accounts in quarantine: they are not there for anybody but their owner and the operator.
+ALTER TABLE account ADD COLUMN held_at BIGINT;
+
+CREATE TABLE quarantine (
+  did           TEXT COLLATE "C" PRIMARY KEY REFERENCES account (did) ON DELETE CASCADE,
+  rule          TEXT NOT NULL CHECK (rule IN ('confirmed', 'approved')),
+  state         TEXT NOT NULL CHECK (state IN ('held', 'sent', 'shown', 'brought')),
+  since         BIGINT NOT NULL,
+  address       TEXT,
+  mail_domain   TEXT,
+  genesis       BYTEA,
+  client_signed BOOLEAN NOT NULL DEFAULT false,
+  approved_at   BIGINT,
+  next_at       BIGINT NOT NULL,
+  holder        TEXT,
+  attempts      INTEGER NOT NULL DEFAULT 0,
+  reason        TEXT
+);
+CREATE INDEX quarantine_since ON quarantine (since, did);
+CREATE INDEX quarantine_next_at ON quarantine (next_at);
+
+-- Who is signed in to the pages of this server with a browser.
+CREATE TABLE browser_session (
+  id         BYTEA PRIMARY KEY,
+  kind       TEXT NOT NULL CHECK (kind IN ('account', 'console')),
+  did        TEXT COLLATE "C" REFERENCES account (did) ON DELETE CASCADE,
+  created_at BIGINT NOT NULL,
+  seen_at    BIGINT NOT NULL,
+  proved_at  BIGINT NOT NULL,
+  expires_at BIGINT NOT NULL,
+  address    TEXT NOT NULL,
+  agent      TEXT NOT NULL
+);
+CREATE INDEX browser_session_did ON browser_session (did) WHERE did IS NOT NULL;
+CREATE INDEX browser_session_expires_at ON browser_session (expires_at);
