@@ -636,6 +636,7 @@ func (p *parts) runJobs(ctx context.Context) {
 	defer worker.Wait()
 	worker.Go(func() { p.letters.Run(ctx) })
 	worker.Go(func() { p.health.run(ctx) })
+	worker.Go(func() { p.releaseSoon(ctx) })
 	worker.Go(func() { warnOfBucket(ctx, p.blobs, p.log) })
 	p.sched.Run(ctx,
 		job.Job{Name: "unfinished accounts", Every: p.retry, Run: func(ctx context.Context) error {
@@ -645,6 +646,8 @@ func (p *parts) runJobs(ctx context.Context) {
 			return p.dids.Resume(ctx, false)
 		}},
 		job.Job{Name: "move of all DIDs", Every: p.retry, Run: p.moves.Run},
+		job.Job{Name: "releases from quarantine", Every: p.retry, Run: p.accounts.Release},
+		job.Job{Name: "unconfirmed in quarantine", Every: time.Hour, Run: p.accounts.ExpireHeld},
 		job.Job{Name: "clean-up", Every: p.retry, Run: p.accounts.CleanUp},
 		job.Job{Name: "guesses", Every: p.retry, Run: p.guesses.Run},
 		job.Job{Name: "changed origin", Every: time.Hour, Run: func(ctx context.Context) error {
@@ -667,6 +670,20 @@ func (p *parts) runJobs(ctx context.Context) {
 			return firehose.DropBefore(ctx, p.store, time.Now().Add(-p.eventKeep))
 		}},
 	)
+}
+
+// releaseSoon releases accounts as soon as their owners have done what they are held for.
+func (p *parts) releaseSoon(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.accounts.ReleasesDue():
+			if err := p.accounts.Release(ctx); err != nil && ctx.Err() == nil {
+				p.log.ErrorContext(ctx, "release accounts from quarantine", "error", err)
+			}
+		}
+	}
 }
 
 // stream streams the events until ctx is done, and tells the crawlers that there are some.

@@ -87,10 +87,9 @@ func (a *Accounts) hold(d *draft, r Request) (*db.Quarantined, error) {
 	if r.Quarantine == "" || d.genesis == nil && r.Quarantine != db.HeldUntilApproved {
 		return nil, nil
 	}
-	_, domain, _ := strings.Cut(r.Email, "@")
 	h := &db.Quarantined{
 		DID: d.account.DID, Rule: r.Quarantine, State: db.Held, Since: d.account.CreatedAt, NextAt: d.account.CreatedAt,
-		Address: r.AddressRange, MailDomain: domain, ClientSigned: r.Genesis != nil,
+		Address: r.AddressRange, MailDomain: mailDomain(r.Email), ClientSigned: r.Genesis != nil,
 	}
 	if d.genesis == nil {
 		h.State = db.HeldBrought
@@ -103,6 +102,8 @@ func (a *Accounts) hold(d *draft, r Request) (*db.Quarantined, error) {
 	}
 	return h, nil
 }
+
+func mailDomain(address string) string { return address[strings.LastIndexByte(address, '@')+1:] }
 
 // Approve lets an account out of quarantine whatever its rule: it is released as soon as
 // releases are metered out to it, one that was brought may be activated. It returns
@@ -163,6 +164,23 @@ func (a *Accounts) Waiting(ctx context.Context, acct *db.Account) (*Waiting, err
 		w.Estimate = time.Minute + time.Duration(w.Place)*time.Hour/time.Duration(a.releases())
 	}
 	return w, nil
+}
+
+// HeldDocument is the DID document that a held account will have, as its genesis makes it.
+// It returns db.ErrNotFound when the account is not in quarantine, or its DID was brought.
+func (a *Accounts) HeldDocument(ctx context.Context, did syntax.DID) (json.RawMessage, error) {
+	h, err := a.DB.Quarantined(ctx, did)
+	if err != nil {
+		return nil, err
+	}
+	if h.Genesis == nil {
+		return nil, db.ErrNotFound
+	}
+	genesis, err := plc.Parse(h.Genesis)
+	if err != nil {
+		return nil, fmt.Errorf("stored genesis of %s: %w", did, err)
+	}
+	return plc.Document(did, genesis), nil
 }
 
 // ReleaseSoon has the release of accounts begin at once where somebody waits on
@@ -285,6 +303,7 @@ func (a *Accounts) beginRelease(ctx context.Context, read db.Quarantined) (h *db
 			if err := a.Budgets.SpendIn(ctx, tx, budget.Releases(a.releases()), budget.Server()); err != nil {
 				return err
 			}
+			now.MailDomain = mailDomain(acct.Email) // another one since, perhaps
 			full, err := a.domainFull(ctx, tx, now)
 			if err != nil {
 				return err

@@ -160,6 +160,8 @@ type Options struct {
 	// AppView and Reports let the server have an app view, and a service that moderates and
 	// takes reports.
 	AppView, Reports bool
+	// Quarantine is the rule by which those who sign up are held, "" for none.
+	Quarantine string
 	// Exempt are addresses that budgets count as nobody's.
 	Exempt []netip.Addr
 }
@@ -213,6 +215,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		DB: s.DB, Blobs: s.Blobs, Directory: client, Sessions: sessions, Keys: s.Keys, Budgets: s.Budgets, Rotation: s.Rotation, Recovery: o.RecoveryKey,
 		Endpoint: Endpoint, Hosts: s.Hosts, Holder: "test", Lease: time.Minute, CleanupDelays: account.DefaultCleanupDelays, Now: s.Now, Rand: rand.Reader, Log: log,
 	}
+	accounts.Quarantine.Rule = o.Quarantine
 	client.Hold = accounts.MayPublish
 	dids := &account.Verifier{Accounts: accounts, Directory: client, Documents: s.Internet}
 	// The cheapest hash there is: what it costs is not what these tests are about.

@@ -38,6 +38,9 @@ func (s *Service) ConfirmEmail(ctx context.Context, in *api.ConfirmEmailInput) e
 	case errors.Is(err, db.ErrNotFound):
 		return api.ErrConfirmEmailAccountNotFound.New(http.StatusBadRequest, "user not found")
 	}
+	if err == nil && caller.Account.Held() {
+		s.Accounts.ReleaseSoon()
+	}
 	return answer.Code(err)
 }
 

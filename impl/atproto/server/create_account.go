@@ -27,7 +27,8 @@ var errAlreadyExists = xrpc.Undeclared("AlreadyExists")
 
 // CreateAccount signs up. With the caller's own DID, proven by a service token,
 // the account starts deactivated and waits for its migration. A new DID is made by this
-// server, or by an operation that the client signed.
+// server, or by an operation that the client signed. Where the server has a quarantine, the
+// account is there for its owner alone until it is released.
 func (s *Service) CreateAccount(ctx context.Context, in *api.CreateAccountInput) (*api.CreateAccountOutput, error) {
 	request, err := s.signUp(ctx, in)
 	if err != nil {
@@ -115,6 +116,7 @@ func (s *Service) signUp(ctx context.Context, in *api.CreateAccountInput) (*acco
 	}
 	r := &account.Request{
 		Handle: choice.Handle, Email: email.Normalize(address), InviteCode: code, RecoveryKey: xrpc.ValueOf(in.RecoveryKey), DID: did, Genesis: genesis,
+		Quarantine: s.Accounts.Quarantine.Rule, AddressRange: s.Accounts.AddressRange(xrpc.CallFrom(ctx).IP),
 		Hold: func(ctx context.Context, tx *db.Tx) error {
 			if err := s.countSignUp(ctx, tx, code); err != nil {
 				return err

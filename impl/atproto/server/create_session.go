@@ -45,7 +45,7 @@ func (s *Service) CreateSession(ctx context.Context, in *api.CreateSessionInput)
 	a := login.account
 	return &api.CreateSessionOutput{
 		AccessJWT: tokens.Access, RefreshJWT: tokens.Refresh,
-		DID: a.DID, Handle: shownHandle(a), DIDDoc: s.sessionDocument(ctx, a.DID),
+		DID: a.DID, Handle: shownHandle(a), DIDDoc: s.sessionDocument(ctx, a),
 		Email: shownEmail(a), EmailConfirmed: new(a.EmailConfirmedAt != nil), EmailAuthFactor: xrpc.NonZero(a.EmailAuthFactor),
 		Active: new(a.Active()), Status: shownStatus(a),
 	}, nil

@@ -17,7 +17,7 @@ func (s *Service) GetSession(ctx context.Context) (*api.GetSessionOutput, error)
 		return nil, xrpc.InvalidRequest("Could not find user info for account: " + caller.DID.String())
 	}
 	return &api.GetSessionOutput{
-		DID: a.DID, Handle: shownHandle(a), DIDDoc: s.sessionDocument(ctx, a.DID),
+		DID: a.DID, Handle: shownHandle(a), DIDDoc: s.sessionDocument(ctx, a),
 		Email: shownEmail(a), EmailConfirmed: new(a.EmailConfirmedAt != nil), EmailAuthFactor: xrpc.NonZero(a.EmailAuthFactor),
 		Active: new(a.Active()), Status: shownStatus(a),
 	}, nil

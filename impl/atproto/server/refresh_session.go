@@ -28,7 +28,7 @@ func (s *Service) RefreshSession(ctx context.Context) (*api.RefreshSessionOutput
 	}
 	return &api.RefreshSessionOutput{
 		AccessJWT: tokens.Access, RefreshJWT: tokens.Refresh,
-		DID: a.DID, Handle: shownHandle(a), DIDDoc: s.sessionDocument(ctx, a.DID),
+		DID: a.DID, Handle: shownHandle(a), DIDDoc: s.sessionDocument(ctx, a),
 		Email: shownEmail(a), EmailConfirmed: new(a.EmailConfirmedAt != nil), EmailAuthFactor: xrpc.NonZero(a.EmailAuthFactor),
 		Active: new(a.Active()), Status: shownStatus(a),
 	}, nil

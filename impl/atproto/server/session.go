@@ -35,14 +35,21 @@ func shownStatus(a *db.Account) *string {
 
 // sessionDocument is the DID document of an answer with a session, where the
 // operator wants one there. A document that cannot be had is left out: the
-// session does not depend on it.
-func (s *Service) sessionDocument(ctx context.Context, did syntax.DID) json.RawMessage {
+// session does not depend on it. Nobody is asked about an account that is held.
+func (s *Service) sessionDocument(ctx context.Context, a *db.Account) json.RawMessage {
 	if !s.Config.DocumentInSessions {
 		return nil
 	}
-	doc, err := s.Resolve.Resolve(ctx, did, false)
+	if a.Held() {
+		doc, err := s.Accounts.HeldDocument(ctx, a.DID)
+		if err != nil {
+			s.Log.WarnContext(ctx, "session without DID document", "did", a.DID, "error", err)
+		}
+		return doc
+	}
+	doc, err := s.Resolve.Resolve(ctx, a.DID, false)
 	if err != nil {
-		s.Log.DebugContext(ctx, "session without DID document", "did", did, "error", err)
+		s.Log.DebugContext(ctx, "session without DID document", "did", a.DID, "error", err)
 		return nil
 	}
 	return doc.JSON
