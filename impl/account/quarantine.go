@@ -354,6 +354,9 @@ func (a *Accounts) release(ctx context.Context, h *db.Quarantined) error {
 		if err := a.show(ctx, h); err != nil {
 			return err
 		}
+		if a.shown != nil {
+			a.shown()
+		}
 	}
 	return a.announceReleased(ctx, h)
 }
