@@ -52,6 +52,16 @@ var (
 	selectMails = prepared(func(b *builder) bun.Query {
 		return b.limit(b.NewSelect().Model((*Mail)(nil)).Where("id < ?", b.p()), "id DESC")
 	})
+	selectMailsIn = prepared(func(b *builder) bun.Query {
+		return b.limit(b.NewSelect().Model((*Mail)(nil)).Where("id < ?", b.p()).Where("state = ?", b.p()), "id DESC")
+	})
+	lockMail = prepared(func(b *builder) bun.Query {
+		return b.lock("UPDATE", b.NewSelect().Model((*Mail)(nil)).Where("id = ?", b.p()))
+	})
+	hastenMail = prepared(func(b *builder) bun.Query {
+		return b.NewUpdate().Model((*Mail)(nil)).Set("next_at = ?", b.p()).Where("id = ?", b.p()).Where("state = 'queued'")
+	})
+	deleteMail        = prepared(func(b *builder) bun.Query { return b.NewDelete().Model((*Mail)(nil)).Where("id = ?", b.p()) })
 	selectSealedMails = prepared(func(b *builder) bun.Query {
 		return b.limit(b.NewSelect().Model((*Mail)(nil)).Where("id > ?", b.p()).Where("sealed IS NOT NULL"), "id")
 	})
@@ -118,12 +128,39 @@ func (tx *Tx) QueueMail(ctx context.Context, m *Mail) error {
 	if err := tx.get(ctx, insertMail, values(m, unsent...), &m.ID); err != nil {
 		return wrap(err, "queue mail")
 	}
+	return tx.announceMail(ctx)
+}
+
+// announceMail wakes the workers when the transaction commits.
+func (tx *Tx) announceMail(ctx context.Context) error {
 	tx.mailed = true
 	var err error
 	if tx.postgres {
 		_, err = tx.exec(ctx, notifyMail)
 	}
 	return wrap(err, "announce mail")
+}
+
+// LockMail returns a mail and keeps others from changing it, or returns ErrNotFound.
+func (tx *Tx) LockMail(ctx context.Context, id int64) (*Mail, error) {
+	m, err := one[Mail](ctx, &tx.queries, lockMail, id)
+	return m, wrap(err, "lock mail %d", id)
+}
+
+// HastenMail makes a mail that is queued due now, and wakes the workers when the
+// transaction commits. It returns ErrNotFound when there is no such mail, or it is not
+// queued.
+func (tx *Tx) HastenMail(ctx context.Context, id int64) error {
+	if err := found(tx.exec(ctx, hastenMail, tx.now(), id)); err != nil {
+		return wrap(err, "hasten mail %d", id)
+	}
+	return tx.announceMail(ctx)
+}
+
+// DeleteMail removes a mail, whatever its state. It returns ErrNotFound.
+func (tx *Tx) DeleteMail(ctx context.Context, id int64) error {
+	err := found(tx.exec(ctx, deleteMail, id))
+	return wrap(err, "delete mail %d", id)
 }
 
 // SealedMails returns up to limit mails whose bodies are not erased, in the order of
@@ -256,6 +293,15 @@ func (q *queries) Mails(ctx context.Context, before int64, limit int) ([]Mail, e
 	}
 	mails, err := many[Mail](ctx, q, selectMails, before, limit)
 	return mails, wrap(err, "list mails")
+}
+
+// MailsIn is Mails of those in a state.
+func (q *queries) MailsIn(ctx context.Context, state string, before int64, limit int) ([]Mail, error) {
+	if before <= 0 {
+		before = math.MaxInt64
+	}
+	mails, err := many[Mail](ctx, q, selectMailsIn, before, state, limit)
+	return mails, wrap(err, "list %s mails", state)
 }
 
 // MailByID returns a mail, or ErrNotFound.

@@ -85,6 +85,8 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	signal.Ignore(syscall.SIGPIPE) // the server outlives whoever reads its log
 	log, closeLog := logging.New(os.Stderr, s.LogLevel, s.LogFormat == "json")
 	defer closeLog()
+	notices := new(logging.Notices)
+	log = notices.Keep(log)
 	for _, warning := range s.Warnings {
 		log.Warn(warning)
 	}
@@ -123,6 +125,7 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	if err != nil {
 		return err
 	}
+	parts.operators.Health.Notices = notices
 	origins.names, parts.origins = parts.names, origins
 	if err := origins.warn(ctx); err != nil {
 		return err
@@ -363,24 +366,25 @@ Sign up:
 
 // parts are the wired services that run needs to know.
 type parts struct {
-	echo     *echo.Echo
-	methods  *xrpc.Server
-	accounts *account.Accounts
-	dids     *account.Identities
-	letters  *outbox.Outbox
-	guesses  *account.Guesses
-	deletes  *account.Deletions
-	moves    *move.Moves
-	blobs    *rows.Blobs
-	store    *db.DB
-	health   *health
-	origins  *origins
-	names    *host.Names
-	hose     *firehose.Firehose
-	crawlers *syncmethods.Crawlers
-	sched    *job.Scheduler
-	retry    time.Duration
-	log      *slog.Logger
+	echo      *echo.Echo
+	methods   *xrpc.Server
+	accounts  *account.Accounts
+	dids      *account.Identities
+	letters   *outbox.Outbox
+	guesses   *account.Guesses
+	deletes   *account.Deletions
+	moves     *move.Moves
+	blobs     *rows.Blobs
+	operators *operator.Service
+	store     *db.DB
+	health    *health
+	origins   *origins
+	names     *host.Names
+	hose      *firehose.Firehose
+	crawlers  *syncmethods.Crawlers
+	sched     *job.Scheduler
+	retry     time.Duration
+	log       *slog.Logger
 
 	hashMemory int64 // bytes that password hashes take at most
 
@@ -487,7 +491,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 	operators := &operator.Service{
 		DB: store, Blobs: blobs, Accounts: accounts, Handles: rules, Budgets: budgets, Identities: ownDIDs, Credentials: administration.Credentials, Domains: domains, DIDs: dids,
-		Passwords: passwords, PasswordMinLength: s.PasswordMinLength,
+		Passwords: passwords, PasswordMinLength: s.PasswordMinLength, Now: time.Now,
 	}
 
 	retry := cmp.Or(s.SignupRetry, time.Minute)
@@ -507,6 +511,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 
 	hose := firehose.New(firehose.Stored(store), log, firehose.Options{})
+	operators.Firehose = hose
 	nodes := tree.NewCache(nodeCache)
 	repositories := &repo.Service{
 		DB: store, Blobs: blobs, Keys: record.NewKeys(time.Now, mathrand.UintN(32)), Documents: documents, Accounts: accounts,
@@ -534,6 +539,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 	repositories.Proxy = passing
 	health := newHealth(store)
+	operators.Health = operator.Health{Version: s.Version, Began: time.Now(), Check: health.check, Notices: new(logging.Notices)}
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	options := xrpc.Options{
@@ -563,7 +569,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		echo: e, methods: methods, accounts: accounts, dids: ownDIDs, letters: letters,
 		guesses: &account.Guesses{DB: store, Outbox: letters, Brand: s.brand(), Now: time.Now},
 		deletes: &account.Deletions{Accounts: accounts, DIDs: dids, Outbox: letters, Brand: s.brand(), Min: s.DeleteAfterMin},
-		blobs:   blobs, moves: operators.Moves,
+		blobs:   blobs, moves: operators.Moves, operators: operators,
 		store: store, health: health, log: log, retry: retry, auditKeep: s.AuditKeep,
 		hose: hose, eventKeep: s.BackfillLimit,
 		names:    hosts,
@@ -691,6 +697,7 @@ func (p *parts) stream(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() { p.hose.Run(ctx) })
+	running.Go(func() { p.hose.Watch(ctx) })
 	defer p.crawlers.Wait()
 	for {
 		p.crawlers.Notify(ctx)

@@ -45,6 +45,8 @@ const (
 	InviteCodesDisabled   = "invite_codes_disabled"
 	InvitesDisabled       = "invites_disabled"
 	InvitesEnabled        = "invites_enabled"
+	MailDeleted           = "mail_deleted"
+	MailRetried           = "mail_retried"
 	PasswordChanged       = "password_changed"
 	PLCOperationSigned    = "plc_operation_signed"
 	PLCOperationSubmitted = "plc_operation_submitted"

@@ -63,6 +63,7 @@ import (
 	"portico/impl/identity/host"
 	"portico/impl/identity/plc"
 	"portico/impl/keyring"
+	"portico/impl/logging"
 	"portico/impl/mail"
 	"portico/impl/mail/email"
 	"portico/impl/mail/emailcode"
@@ -120,6 +121,8 @@ type Server struct {
 	Hosts    *host.Names
 	// Unproven is why other host names do not lead to this server; they do if it is nil.
 	Unproven error
+	// Unwell is what is wrong with the server as its health tells.
+	Unwell error
 
 	Proxy      *proxy.Proxy
 	Bsky       *bsky.Service
@@ -188,7 +191,8 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	if s.DB == nil {
 		s.DB = dbtest.Open(t, func(c *db.Config) { c.Now = s.Now })
 	}
-	log := slog.New(slog.NewTextHandler(s.Logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	notices := new(logging.Notices)
+	log := notices.Keep(slog.New(slog.NewTextHandler(s.Logged, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	var directoryURL string
 	s.PLC, directoryURL = newDirectory(t, s.Now, log)
 	s.Internet = newInternet(directoryURL, s.Now, log)
@@ -246,6 +250,8 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		DB: s.DB, Blobs: s.Blobs, Accounts: accounts, Handles: rules, Budgets: s.Budgets, Identities: identities, Credentials: s.Admin.Credentials, Domains: s.Domains, DIDs: dids, Passwords: passwords,
 		PasswordMinLength: o.Config.PasswordMinLength,
 	}
+	s.Operator.Health = operator.Health{Version: "test", Began: Start, Check: func(context.Context) error { return s.Unwell }, Notices: notices}
+	s.Operator.Now = s.Now
 	s.Operator.Hosts = &move.HostMove{
 		Accounts: accounts, Domains: s.Domains, Outbox: s.Outbox, Brand: brand, ServiceDID: o.Config.ServiceDID.String(),
 		Prove: func(context.Context, string, string) error { return s.Unproven },
@@ -259,6 +265,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		DB: s.DB, Blobs: s.Blobs, Firehose: firehose.New(firehose.Stored(s.DB), log, firehose.Options{}), Hostname: o.Config.Hostname, Now: s.Now,
 		Exports: export.New(s.DB, t.TempDir(), export.Bounds{}),
 	}
+	s.Operator.Firehose = s.Sync.Firehose
 	if o.Firehose {
 		s.stream()
 	}

@@ -136,6 +136,153 @@ var account = xrpc.Object(
 // Schema is what the lexicon says about Account.
 func (*Account) Schema() *xrpc.Schema { return account }
 
+// Values of Mail.State known to the lexicon. Others may occur.
+const (
+	MailStateQueued  = "queued"
+	MailStateSending = "sending"
+	MailStateSent    = "sent"
+	MailStateFailed  = "failed"
+	MailStateExpired = "expired"
+)
+
+// Mail is alt.portico.operator.defs#mail.
+//
+// A mail of the outbox, without what is in it.
+type Mail struct {
+	ID int64 `json:"id"`
+	// Empty once a mail is over that concerns no account.
+	To string `json:"to"`
+	// What it is for.
+	Kind string `json:"kind"`
+	// The account that it concerns.
+	DID      *syntax.DID     `json:"did,omitzero"`
+	State    string          `json:"state"`
+	Attempts int64           `json:"attempts"`
+	QueuedAt syntax.Datetime `json:"queuedAt"`
+	// When it is tried next, while it waits.
+	NextAt *syntax.Datetime `json:"nextAt,omitzero"`
+	// When it is given up, while it waits.
+	ExpiresAt *syntax.Datetime `json:"expiresAt,omitzero"`
+	SentAt    *syntax.Datetime `json:"sentAt,omitzero"`
+	// Why the last attempt failed, in the words of the mail server.
+	LastError *string `json:"lastError,omitzero"`
+}
+
+var mail = xrpc.Object(
+	xrpc.Required("id", xrpc.Integer()),
+	xrpc.Required("to", xrpc.String()),
+	xrpc.Required("kind", xrpc.String()),
+	xrpc.Optional("did", xrpc.String(xrpc.FormatDID)),
+	xrpc.Required("state", xrpc.String()),
+	xrpc.Required("attempts", xrpc.Integer()),
+	xrpc.Required("queuedAt", xrpc.String(xrpc.FormatDatetime)),
+	xrpc.Optional("nextAt", xrpc.String(xrpc.FormatDatetime)),
+	xrpc.Optional("expiresAt", xrpc.String(xrpc.FormatDatetime)),
+	xrpc.Optional("sentAt", xrpc.String(xrpc.FormatDatetime)),
+	xrpc.Optional("lastError", xrpc.String()),
+)
+
+// Schema is what the lexicon says about Mail.
+func (*Mail) Schema() *xrpc.Schema { return mail }
+
+// Values of Warning.Level known to the lexicon. Others may occur.
+const (
+	WarningLevelWarning = "warning"
+	WarningLevelError   = "error"
+)
+
+// Warning is alt.portico.operator.defs#warning.
+//
+// A warning or an error of the log.
+type Warning struct {
+	// When it came last.
+	At      syntax.Datetime `json:"at"`
+	Level   string          `json:"level"`
+	Message string          `json:"message"`
+	// What the log says besides.
+	Detail *string `json:"detail,omitzero"`
+	// How often it came.
+	Count int64 `json:"count"`
+}
+
+var warning = xrpc.Object(
+	xrpc.Required("at", xrpc.String(xrpc.FormatDatetime)),
+	xrpc.Required("level", xrpc.String()),
+	xrpc.Required("message", xrpc.String()),
+	xrpc.Optional("detail", xrpc.String()),
+	xrpc.Required("count", xrpc.Integer()),
+)
+
+// Schema is what the lexicon says about Warning.
+func (*Warning) Schema() *xrpc.Schema { return warning }
+
+// Consumer is alt.portico.operator.defs#consumer.
+//
+// Somebody who follows the events, a relay most of the time.
+type Consumer struct {
+	// Of the network.
+	Address *string         `json:"address,omitzero"`
+	Since   syntax.Datetime `json:"since"`
+	// The number of the last event that was sent.
+	Seq int64 `json:"seq"`
+	// How many numbers that is behind the last event.
+	Lag int64 `json:"lag"`
+}
+
+var consumer = xrpc.Object(
+	xrpc.Optional("address", xrpc.String()),
+	xrpc.Required("since", xrpc.String(xrpc.FormatDatetime)),
+	xrpc.Required("seq", xrpc.Integer()),
+	xrpc.Required("lag", xrpc.Integer()),
+)
+
+// Schema is what the lexicon says about Consumer.
+func (*Consumer) Schema() *xrpc.Schema { return consumer }
+
+// Lag is alt.portico.operator.defs#lag.
+//
+// How far behind those were who followed the events at a time.
+type Lag struct {
+	At        syntax.Datetime `json:"at"`
+	Consumers int64           `json:"consumers"`
+	// The lag of the one who was furthest behind.
+	Most int64 `json:"most"`
+}
+
+var lag = xrpc.Object(
+	xrpc.Required("at", xrpc.String(xrpc.FormatDatetime)),
+	xrpc.Required("consumers", xrpc.Integer()),
+	xrpc.Required("most", xrpc.Integer()),
+)
+
+// Schema is what the lexicon says about Lag.
+func (*Lag) Schema() *xrpc.Schema { return lag }
+
+// SignUps is alt.portico.operator.defs#signUps.
+//
+// The accounts of a day.
+type SignUps struct {
+	// Such as 2026-01-31.
+	Day string `json:"day"`
+	// Accounts that were made on it and are there still, those that moved here
+	// among them.
+	Made int64 `json:"made"`
+	// Those of them that are in quarantine.
+	Held int64 `json:"held"`
+	// Accounts that were deleted on it, as long as the record tells.
+	Deleted int64 `json:"deleted"`
+}
+
+var signUps = xrpc.Object(
+	xrpc.Required("day", xrpc.String()),
+	xrpc.Required("made", xrpc.Integer()),
+	xrpc.Required("held", xrpc.Integer()),
+	xrpc.Required("deleted", xrpc.Integer()),
+)
+
+// Schema is what the lexicon says about SignUps.
+func (*SignUps) Schema() *xrpc.Schema { return signUps }
+
 // LogEntry is alt.portico.operator.defs#logEntry.
 //
 // Something that was done, or tried.

@@ -29,6 +29,13 @@ type Service interface {
 	// [ErrCreateAccountUnsupportedDomain], [ErrCreateAccountInvalidPassword],
 	// [ErrCreateAccountInvalidInviteCode].
 	CreateAccount(ctx context.Context, in *CreateAccountInput) (*CreateAccountOutput, error)
+	// DeleteMail is the procedure alt.portico.operator.deleteMail.
+	//
+	// Delete a mail, which is not sent then if it still waited.
+	//
+	// Declared errors: [ErrDeleteMailMailNotFound],
+	// [ErrDeleteMailMailBeingSent].
+	DeleteMail(ctx context.Context, in *DeleteMailInput) error
 	// DisableAuthFactor is the procedure
 	// alt.portico.operator.disableAuthFactor.
 	//
@@ -51,6 +58,16 @@ type Service interface {
 	//
 	// Declared errors: [ErrGetBudgetsInvalidPayer].
 	GetBudgets(ctx context.Context, params *GetBudgetsParams) (*GetBudgetsOutput, error)
+	// GetFirehose is the query alt.portico.operator.getFirehose.
+	//
+	// List who follows the events of this server, and how far behind they are
+	// now and were during the last day. Of several processes on one database it
+	// is told of the one that is asked.
+	GetFirehose(ctx context.Context) (*GetFirehoseOutput, error)
+	// GetHealth is the query alt.portico.operator.getHealth.
+	//
+	// Say how the server is, and what it has warned of since it was started.
+	GetHealth(ctx context.Context) (*GetHealthOutput, error)
 	// GetLog is the query alt.portico.operator.getLog.
 	//
 	// List what was done and by whom, the newest first. That an operator
@@ -68,6 +85,11 @@ type Service interface {
 	//
 	// Declared errors: [ErrGetRepoRepoNotFound].
 	GetRepo(ctx context.Context, params *GetRepoParams) (*GetRepoOutput, error)
+	// GetSignUps is the query alt.portico.operator.getSignUps.
+	//
+	// Count the accounts that were made on each of the last days, in UTC, today
+	// among them.
+	GetSignUps(ctx context.Context, params *GetSignUpsParams) (*GetSignUpsOutput, error)
 	// ImportRepo is the procedure alt.portico.operator.importRepo.
 	//
 	// Put an archive in the place of the repository of an account, as
@@ -104,6 +126,11 @@ type Service interface {
 	// List the domains under which the server gives handles, in the order that
 	// describeServer tells them, closed ones included.
 	ListDomains(ctx context.Context) (*ListDomainsOutput, error)
+	// ListMails is the query alt.portico.operator.listMails.
+	//
+	// List the mails of the outbox, the newest first. What is in them is not
+	// told, for they have codes.
+	ListMails(ctx context.Context, params *ListMailsParams) (*ListMailsOutput, error)
 	// PutDomain is the procedure alt.portico.operator.putDomain.
 	//
 	// Add a domain for handles, or change who may sign up under one. It holds
@@ -139,6 +166,13 @@ type Service interface {
 	// Declared errors: [ErrResetPasswordAccountNotFound],
 	// [ErrResetPasswordInvalidPassword].
 	ResetPassword(ctx context.Context, in *ResetPasswordInput) error
+	// RetryMail is the procedure alt.portico.operator.retryMail.
+	//
+	// Try to send a mail that waits now, not when its time comes.
+	//
+	// Declared errors: [ErrRetryMailMailNotFound],
+	// [ErrRetryMailMailNotWaiting].
+	RetryMail(ctx context.Context, in *RetryMailInput) error
 	// StartMove is the procedure alt.portico.operator.startMove.
 	//
 	// Begin to change the DIDs of all accounts in the background: to the
@@ -170,21 +204,27 @@ type Service interface {
 type Policy interface {
 	ClearBudgets() xrpc.Policy[ClearBudgetsInput]
 	CreateAccount() xrpc.Policy[CreateAccountInput]
+	DeleteMail() xrpc.Policy[DeleteMailInput]
 	DisableAuthFactor() xrpc.Policy[DisableAuthFactorInput]
 	GetAccount() xrpc.Policy[GetAccountParams]
 	GetBudgets() xrpc.Policy[GetBudgetsParams]
+	GetFirehose() xrpc.Policy[xrpc.None]
+	GetHealth() xrpc.Policy[xrpc.None]
 	GetLog() xrpc.Policy[GetLogParams]
 	GetMove() xrpc.Policy[GetMoveParams]
 	GetRepo() xrpc.Policy[GetRepoParams]
+	GetSignUps() xrpc.Policy[GetSignUpsParams]
 	ImportRepo() xrpc.Policy[xrpc.Args[ImportRepoParams, xrpc.Body]]
 	InspectAccount() xrpc.Policy[InspectAccountParams]
 	ListAccounts() xrpc.Policy[ListAccountsParams]
 	ListBlobs() xrpc.Policy[ListBlobsParams]
 	ListDomains() xrpc.Policy[xrpc.None]
+	ListMails() xrpc.Policy[ListMailsParams]
 	PutDomain() xrpc.Policy[PutDomainInput]
 	RemoveDomain() xrpc.Policy[RemoveDomainInput]
 	RepairAccount() xrpc.Policy[RepairAccountInput]
 	ResetPassword() xrpc.Policy[ResetPasswordInput]
+	RetryMail() xrpc.Policy[RetryMailInput]
 	StartMove() xrpc.Policy[StartMoveInput]
 	UpdateMove() xrpc.Policy[UpdateMoveInput]
 	VerifyRepo() xrpc.Policy[VerifyRepoParams]
@@ -196,21 +236,27 @@ func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
 	r := s.On(e)
 	r.POST("/xrpc/alt.portico.operator.clearBudgets", xrpc.Handle(&clearBudgets, p.ClearBudgets(), xrpc.WithoutOutput(svc.ClearBudgets)))
 	r.POST("/xrpc/alt.portico.operator.createAccount", xrpc.Handle(&createAccount, p.CreateAccount(), svc.CreateAccount))
+	r.POST("/xrpc/alt.portico.operator.deleteMail", xrpc.Handle(&deleteMail, p.DeleteMail(), xrpc.WithoutOutput(svc.DeleteMail)))
 	r.POST("/xrpc/alt.portico.operator.disableAuthFactor", xrpc.Handle(&disableAuthFactor, p.DisableAuthFactor(), xrpc.WithoutOutput(svc.DisableAuthFactor)))
 	r.GET("/xrpc/alt.portico.operator.getAccount", xrpc.Handle(&getAccount, p.GetAccount(), svc.GetAccount))
 	r.GET("/xrpc/alt.portico.operator.getBudgets", xrpc.Handle(&getBudgets, p.GetBudgets(), svc.GetBudgets))
+	r.GET("/xrpc/alt.portico.operator.getFirehose", xrpc.Handle(&getFirehose, p.GetFirehose(), xrpc.WithoutInput(svc.GetFirehose)))
+	r.GET("/xrpc/alt.portico.operator.getHealth", xrpc.Handle(&getHealth, p.GetHealth(), xrpc.WithoutInput(svc.GetHealth)))
 	r.GET("/xrpc/alt.portico.operator.getLog", xrpc.Handle(&getLog, p.GetLog(), svc.GetLog))
 	r.GET("/xrpc/alt.portico.operator.getMove", xrpc.Handle(&getMove, p.GetMove(), svc.GetMove))
 	r.GET("/xrpc/alt.portico.operator.getRepo", xrpc.Handle(&getRepo, p.GetRepo(), svc.GetRepo))
+	r.GET("/xrpc/alt.portico.operator.getSignUps", xrpc.Handle(&getSignUps, p.GetSignUps(), svc.GetSignUps))
 	r.POST("/xrpc/alt.portico.operator.importRepo", xrpc.Handle(&importRepo, p.ImportRepo(), xrpc.WithParamsWithoutOutput(svc.ImportRepo)))
 	r.GET("/xrpc/alt.portico.operator.inspectAccount", xrpc.Handle(&inspectAccount, p.InspectAccount(), svc.InspectAccount))
 	r.GET("/xrpc/alt.portico.operator.listAccounts", xrpc.Handle(&listAccounts, p.ListAccounts(), svc.ListAccounts))
 	r.GET("/xrpc/alt.portico.operator.listBlobs", xrpc.Handle(&listBlobs, p.ListBlobs(), svc.ListBlobs))
 	r.GET("/xrpc/alt.portico.operator.listDomains", xrpc.Handle(&listDomains, p.ListDomains(), xrpc.WithoutInput(svc.ListDomains)))
+	r.GET("/xrpc/alt.portico.operator.listMails", xrpc.Handle(&listMails, p.ListMails(), svc.ListMails))
 	r.POST("/xrpc/alt.portico.operator.putDomain", xrpc.Handle(&putDomain, p.PutDomain(), svc.PutDomain))
 	r.POST("/xrpc/alt.portico.operator.removeDomain", xrpc.Handle(&removeDomain, p.RemoveDomain(), xrpc.WithoutOutput(svc.RemoveDomain)))
 	r.POST("/xrpc/alt.portico.operator.repairAccount", xrpc.Handle(&repairAccount, p.RepairAccount(), svc.RepairAccount))
 	r.POST("/xrpc/alt.portico.operator.resetPassword", xrpc.Handle(&resetPassword, p.ResetPassword(), xrpc.WithoutOutput(svc.ResetPassword)))
+	r.POST("/xrpc/alt.portico.operator.retryMail", xrpc.Handle(&retryMail, p.RetryMail(), xrpc.WithoutOutput(svc.RetryMail)))
 	r.POST("/xrpc/alt.portico.operator.startMove", xrpc.Handle(&startMove, p.StartMove(), svc.StartMove))
 	r.POST("/xrpc/alt.portico.operator.updateMove", xrpc.Handle(&updateMove, p.UpdateMove(), svc.UpdateMove))
 	r.GET("/xrpc/alt.portico.operator.verifyRepo", xrpc.Handle(&verifyRepo, p.VerifyRepo(), svc.VerifyRepo))
@@ -233,6 +279,12 @@ func (c *Client) CreateAccount(ctx context.Context, in *CreateAccountInput) (*Cr
 	return xrpc.Do[CreateAccountInput, CreateAccountOutput](ctx, &c.Client, &createAccount, in)
 }
 
+// DeleteMail calls alt.portico.operator.deleteMail.
+func (c *Client) DeleteMail(ctx context.Context, in *DeleteMailInput) error {
+	_, err := xrpc.Do[DeleteMailInput, xrpc.None](ctx, &c.Client, &deleteMail, in)
+	return err
+}
+
 // DisableAuthFactor calls alt.portico.operator.disableAuthFactor.
 func (c *Client) DisableAuthFactor(ctx context.Context, in *DisableAuthFactorInput) error {
 	_, err := xrpc.Do[DisableAuthFactorInput, xrpc.None](ctx, &c.Client, &disableAuthFactor, in)
@@ -249,6 +301,16 @@ func (c *Client) GetBudgets(ctx context.Context, params *GetBudgetsParams) (*Get
 	return xrpc.Do[GetBudgetsParams, GetBudgetsOutput](ctx, &c.Client, &getBudgets, params)
 }
 
+// GetFirehose calls alt.portico.operator.getFirehose.
+func (c *Client) GetFirehose(ctx context.Context) (*GetFirehoseOutput, error) {
+	return xrpc.Do[xrpc.None, GetFirehoseOutput](ctx, &c.Client, &getFirehose, nil)
+}
+
+// GetHealth calls alt.portico.operator.getHealth.
+func (c *Client) GetHealth(ctx context.Context) (*GetHealthOutput, error) {
+	return xrpc.Do[xrpc.None, GetHealthOutput](ctx, &c.Client, &getHealth, nil)
+}
+
 // GetLog calls alt.portico.operator.getLog.
 func (c *Client) GetLog(ctx context.Context, params *GetLogParams) (*GetLogOutput, error) {
 	return xrpc.Do[GetLogParams, GetLogOutput](ctx, &c.Client, &getLog, params)
@@ -262,6 +324,11 @@ func (c *Client) GetMove(ctx context.Context, params *GetMoveParams) (*GetMoveOu
 // GetRepo calls alt.portico.operator.getRepo.
 func (c *Client) GetRepo(ctx context.Context, params *GetRepoParams) (*GetRepoOutput, error) {
 	return xrpc.Do[GetRepoParams, GetRepoOutput](ctx, &c.Client, &getRepo, params)
+}
+
+// GetSignUps calls alt.portico.operator.getSignUps.
+func (c *Client) GetSignUps(ctx context.Context, params *GetSignUpsParams) (*GetSignUpsOutput, error) {
+	return xrpc.Do[GetSignUpsParams, GetSignUpsOutput](ctx, &c.Client, &getSignUps, params)
 }
 
 // ImportRepo calls alt.portico.operator.importRepo.
@@ -290,6 +357,11 @@ func (c *Client) ListDomains(ctx context.Context) (*ListDomainsOutput, error) {
 	return xrpc.Do[xrpc.None, ListDomainsOutput](ctx, &c.Client, &listDomains, nil)
 }
 
+// ListMails calls alt.portico.operator.listMails.
+func (c *Client) ListMails(ctx context.Context, params *ListMailsParams) (*ListMailsOutput, error) {
+	return xrpc.Do[ListMailsParams, ListMailsOutput](ctx, &c.Client, &listMails, params)
+}
+
 // PutDomain calls alt.portico.operator.putDomain.
 func (c *Client) PutDomain(ctx context.Context, in *PutDomainInput) (*PutDomainOutput, error) {
 	return xrpc.Do[PutDomainInput, PutDomainOutput](ctx, &c.Client, &putDomain, in)
@@ -309,6 +381,12 @@ func (c *Client) RepairAccount(ctx context.Context, in *RepairAccountInput) (*Re
 // ResetPassword calls alt.portico.operator.resetPassword.
 func (c *Client) ResetPassword(ctx context.Context, in *ResetPasswordInput) error {
 	_, err := xrpc.Do[ResetPasswordInput, xrpc.None](ctx, &c.Client, &resetPassword, in)
+	return err
+}
+
+// RetryMail calls alt.portico.operator.retryMail.
+func (c *Client) RetryMail(ctx context.Context, in *RetryMailInput) error {
+	_, err := xrpc.Do[RetryMailInput, xrpc.None](ctx, &c.Client, &retryMail, in)
 	return err
 }
 

@@ -238,7 +238,7 @@ func TestEveryActionIsRecorded(t *testing.T) {
 		}
 
 		// The others act on no account.
-		for _, method := range []string{own + "putDomain", own + "removeDomain", own + "clearBudgets", own + "startMove", own + "updateMove"} {
+		for _, method := range []string{own + "putDomain", own + "removeDomain", own + "clearBudgets", own + "deleteMail", own + "retryMail", own + "startMove", own + "updateMove"} {
 			tried[method] = true
 		}
 		for _, namespace := range []string{server, identity, admin, own} {

@@ -18,6 +18,9 @@ func (p Policy) ClearBudgets() xrpc.Policy[api.ClearBudgetsInput] {
 func (p Policy) CreateAccount() xrpc.Policy[api.CreateAccountInput] {
 	return admin[api.CreateAccountInput](p)
 }
+func (p Policy) DeleteMail() xrpc.Policy[api.DeleteMailInput] {
+	return admin[api.DeleteMailInput](p)
+}
 func (p Policy) DisableAuthFactor() xrpc.Policy[api.DisableAuthFactorInput] {
 	return admin[api.DisableAuthFactorInput](p)
 }
@@ -27,6 +30,12 @@ func (p Policy) GetAccount() xrpc.Policy[api.GetAccountParams] {
 func (p Policy) GetBudgets() xrpc.Policy[api.GetBudgetsParams] {
 	return admin[api.GetBudgetsParams](p)
 }
+func (p Policy) GetFirehose() xrpc.Policy[xrpc.None] {
+	return admin[xrpc.None](p)
+}
+func (p Policy) GetHealth() xrpc.Policy[xrpc.None] {
+	return admin[xrpc.None](p)
+}
 func (p Policy) GetLog() xrpc.Policy[api.GetLogParams] {
 	return admin[api.GetLogParams](p)
 }
@@ -35,6 +44,9 @@ func (p Policy) GetRepo() xrpc.Policy[api.GetRepoParams] {
 }
 func (p Policy) GetMove() xrpc.Policy[api.GetMoveParams] {
 	return admin[api.GetMoveParams](p)
+}
+func (p Policy) GetSignUps() xrpc.Policy[api.GetSignUpsParams] {
+	return admin[api.GetSignUpsParams](p)
 }
 func (p Policy) ImportRepo() xrpc.Policy[xrpc.Args[api.ImportRepoParams, xrpc.Body]] {
 	policy := admin[xrpc.Args[api.ImportRepoParams, xrpc.Body]](p)
@@ -53,6 +65,9 @@ func (p Policy) ListBlobs() xrpc.Policy[api.ListBlobsParams] {
 func (p Policy) ListDomains() xrpc.Policy[xrpc.None] {
 	return admin[xrpc.None](p)
 }
+func (p Policy) ListMails() xrpc.Policy[api.ListMailsParams] {
+	return admin[api.ListMailsParams](p)
+}
 func (p Policy) PutDomain() xrpc.Policy[api.PutDomainInput] {
 	return admin[api.PutDomainInput](p)
 }
@@ -64,6 +79,9 @@ func (p Policy) RepairAccount() xrpc.Policy[api.RepairAccountInput] {
 }
 func (p Policy) ResetPassword() xrpc.Policy[api.ResetPasswordInput] {
 	return admin[api.ResetPasswordInput](p)
+}
+func (p Policy) RetryMail() xrpc.Policy[api.RetryMailInput] {
+	return admin[api.RetryMailInput](p)
 }
 func (p Policy) StartMove() xrpc.Policy[api.StartMoveInput] {
 	return admin[api.StartMoveInput](p)

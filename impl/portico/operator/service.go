@@ -6,6 +6,8 @@
 package operator
 
 import (
+	"time"
+
 	api "portico/api/portico/operator"
 	"portico/db"
 	"portico/impl/account"
@@ -15,6 +17,7 @@ import (
 	"portico/impl/budget"
 	"portico/impl/identity/domain"
 	"portico/impl/identity/handle"
+	"portico/impl/repo/firehose"
 	"portico/impl/repo/importer"
 )
 
@@ -33,6 +36,9 @@ type Service struct {
 	Imports     *importer.Importer
 	Moves       *move.Moves
 	Hosts       *move.HostMove
+	Firehose    *firehose.Firehose
+	Health      Health
+	Now         func() time.Time
 	// PasswordMinLength is in UTF-16 code units.
 	PasswordMinLength int
 }

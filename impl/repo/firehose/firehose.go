@@ -89,6 +89,7 @@ type Firehose struct {
 	done  chan struct{} // closed when Run has ended
 	slots chan struct{} // taken while a page is read
 	pages atomic.Int64  // held by consumers
+	followers
 }
 
 // New returns a firehose of the events in log. It streams once [Firehose.Run] runs. To
@@ -191,10 +192,13 @@ func (f *Firehose) frame(ctx context.Context, b []byte, e Event) []byte {
 // behind the cursor is not kept any more, it says so first and sends the rest. It waits
 // for send, which must neither change nor keep the frame.
 //
+// While it runs, [Firehose.Consumers] tells of it, and of the address of who acts in ctx.
+//
 // It returns nil when the firehose ends, ErrFutureCursor, ErrConsumerTooSlow, the error
 // of send as it is, or that of ctx. While the log fails it waits.
 func (f *Firehose) Follow(ctx context.Context, cursor *int64, send func(ctx context.Context, frame []byte) error) error {
 	c := consumer{Firehose: f, sendFrame: send}
+	defer f.join(ctx, &c)()
 	if err := c.follow(ctx, cursor); err != errEnded {
 		return err
 	}
@@ -211,6 +215,8 @@ type consumer struct {
 	at        int64 // number of the last event that it has, or will not get
 	begun     bool  // it was sent an event
 	told      bool  // that its cursor was outdated
+
+	shown atomic.Int64 // at, for others to read; negative before it is known where to begin
 }
 
 func (c *consumer) follow(ctx context.Context, cursor *int64) error {
@@ -248,12 +254,14 @@ func (c *consumer) start(ctx context.Context, cursor *int64) error {
 	}
 	if cursor == nil {
 		c.at = last
+		c.shown.Store(c.at)
 		return nil
 	}
 	if *cursor > last {
 		return ErrFutureCursor
 	}
 	c.at = max(*cursor, 0)
+	c.shown.Store(c.at)
 	through, err := retry(ctx, c.Firehose, "look up the last outdated event", func() (int64, error) { return c.log.LastOutdated(ctx) })
 	if err != nil {
 		return err
@@ -280,7 +288,9 @@ func (c *consumer) skip(ctx context.Context, through int64) error {
 
 func (c *consumer) send(ctx context.Context, seq int64, frame []byte) error {
 	c.at, c.begun = seq, true
-	return c.sendFrame(ctx, frame)
+	err := c.sendFrame(ctx, frame)
+	c.shown.Store(seq)
+	return err
 }
 
 // backfill sends c the next page of the log. The ring began behind from before it is read:

@@ -61,6 +61,16 @@ func (r *ring) after(at int64) (e entry, p place, changed <-chan struct{}) {
 	return entry{}, ahead, r.changed
 }
 
+// last is the number of the last event that came.
+func (r *ring) last() int64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if n := len(r.entries); n > 0 {
+		return r.entries[n-1].seq
+	}
+	return r.from
+}
+
 // begin opens the ring behind the number at.
 func (r *ring) begin(at int64) {
 	r.mu.Lock()
