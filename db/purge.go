@@ -24,6 +24,9 @@ var purges = []struct {
 	back time.Duration
 }{
 	{purge((*Session)(nil), "expires_at"), 0},
+	{purge((*BrowserSession)(nil), "expires_at"), 0},
+	{forgetOrigins, 0},
+	{forgetOriginAddresses, knownFor},
 	{purge((*Spending)(nil), "reset_at"), 0},
 	{purge((*knownAddress)(nil), "seen_at"), knownFor},
 	{purge((*GuessedAccount)(nil), "since"), guessedFor},
@@ -55,7 +58,7 @@ func purge(model any, column string) *statement {
 	})
 }
 
-// Purge removes what is over at now: sessions, budgets, reserved keys, codes sent to
+// Purge removes what is over at now: sessions and where they were opened, budgets, reserved keys, codes sent to
 // phones, numbers that are spent; emailed codes a day later. Mails that were not delivered
 // in time become expired and lose their bodies; a mail that needs no more attempts is
 // forgotten 30 days after it was queued, or when 100,000 came after it.

@@ -243,12 +243,15 @@ func (tx *Tx) endSession(ctx context.Context, id []byte) error {
 	return err
 }
 
-// EndSessions ends all sessions of an account. It returns ErrNotFound when there
-// is no account.
+// EndSessions ends all sessions of an account, those of browsers too. It returns
+// ErrNotFound when there is no account.
 func (tx *Tx) EndSessions(ctx context.Context, did syntax.DID) error {
 	_, err := tx.LockAccount(ctx, did)
 	if err == nil {
 		_, err = tx.exec(ctx, deleteSessions, did)
+	}
+	if err == nil {
+		_, err = tx.exec(ctx, deleteBrowserSessionsOf, did)
 	}
 	return wrap(err, "end sessions of %s", did)
 }

@@ -66,6 +66,9 @@ type Options struct {
 	Health func(context.Context) error
 	// Version is what /xrpc/_health answers.
 	Version string
+	// Pages are paths at and below which e has pages that no other origin may read:
+	// what is answered there allows none, preflights and errors too.
+	Pages []string
 }
 
 // Server serves XRPC methods on an echo instance. Methods are put on it with
@@ -175,18 +178,22 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 			c.answer.begin()
 		}
 		w.Writer = &c.answer
-		c.header["Access-Control-Allow-Origin"] = allowAny
+		method := below(r.URL.Path)
+		page := !method && s.isPage(r.URL.Path)
+		if !page {
+			c.header["Access-Control-Allow-Origin"] = allowAny
+		}
 		defer func() {
 			for i := len(c.atEnd) - 1; i >= 0; i-- { // slices.Backward takes memory
 				c.atEnd[i]()
 			}
 			s.log(c, e)
 		}()
-		if r.Method == http.MethodOptions {
+		if r.Method == http.MethodOptions && !page {
 			preflight(c.header, r)
 			return e.NoContent(http.StatusNoContent)
 		}
-		if below(r.URL.Path) {
+		if method {
 			c.header["Cross-Origin-Resource-Policy"] = crossOrigin
 			if err := refuseBrowser(r); err != nil {
 				s.writeError(err, e)
@@ -203,6 +210,16 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		return nil
 	}
+}
+
+// isPage reports whether a path is one of Options.Pages or below one.
+func (s *Server) isPage(path string) bool {
+	for _, p := range s.o.Pages {
+		if strings.HasPrefix(path, p) && (len(path) == len(p) || path[len(p)] == '/') {
+			return true
+		}
+	}
+	return false
 }
 
 // recovered makes an error of a panic: one that says nothing to a client, whatever it was.

@@ -38,9 +38,11 @@ const (
 	// published is what lexgen pull fetches and verifies published lexicons with.
 	published = "github.com/bluesky-social/indigo/atproto/identity github.com/bluesky-social/indigo/atproto/atcrypto github.com/bluesky-social/indigo/atproto/atdata"
 	// namespaces are the packages of impl that serve generated methods, and what
-	// those share: who a caller is, and what all answer alike. All others there are
-	// the domain.
-	namespaces = "portico/impl/atproto/** portico/impl/portico/** portico/impl/bsky portico/impl/proxy portico/impl/account/auth portico/impl/answer"
+	// those share: who a caller is, and what all answer alike. With them are the pages of
+	// browsers, which speak HTTP as they do, know who is signed in, and call what they serve.
+	// All others there are the domain.
+	namespaces = "portico/impl/atproto/** portico/impl/portico/** portico/impl/bsky portico/impl/proxy portico/impl/account/auth portico/impl/answer " +
+		"portico/impl/page portico/impl/owner portico/impl/console"
 	// network is what a package of the domain that uses the network imports of
 	// the standard library and others.
 	network = "net net/http net/smtp github.com/wneessen/go-mail github.com/minio/minio-go/v7"
@@ -54,8 +56,9 @@ var floors = [][]string{
 	{"identity", "mail", "records"},
 	{"account"},
 	{"answer", "reference"},
-	{"proxy"},
-	{"atproto", "bsky", "portico"},
+	{"proxy", "page"},
+	// The pages call methods as clients do, by what is generated: none is below another.
+	{"atproto", "bsky", "portico", "owner", "console"},
 	{"servertest"},
 }
 

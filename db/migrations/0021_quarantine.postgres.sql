@@ -29,7 +29,19 @@ CREATE TABLE browser_session (
   proved_at  BIGINT NOT NULL,
   expires_at BIGINT NOT NULL,
   address    TEXT NOT NULL,
-  agent      TEXT NOT NULL
+  agent      TEXT NOT NULL,
+  bound      BYTEA
 );
 CREATE INDEX browser_session_did ON browser_session (did) WHERE did IS NOT NULL;
 CREATE INDEX browser_session_expires_at ON browser_session (expires_at);
+
+-- Where the sessions of apps were opened. Beside them, so that to refresh one costs no more.
+CREATE TABLE session_origin (
+  did       TEXT COLLATE "C" NOT NULL REFERENCES account (did) ON DELETE CASCADE,
+  family    BYTEA NOT NULL,
+  opened_at BIGINT NOT NULL,
+  address   TEXT,
+  agent     TEXT NOT NULL,
+  PRIMARY KEY (did, family)
+);
+CREATE INDEX session_origin_opened_at ON session_origin (opened_at);

@@ -29,7 +29,19 @@ CREATE TABLE browser_session (
   proved_at  INTEGER NOT NULL,
   expires_at INTEGER NOT NULL,
   address    TEXT NOT NULL,
-  agent      TEXT NOT NULL
+  agent      TEXT NOT NULL,
+  bound      BLOB
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX browser_session_did ON browser_session (did) WHERE did IS NOT NULL;
 CREATE INDEX browser_session_expires_at ON browser_session (expires_at);
+
+-- Where the sessions of apps were opened. Beside them, so that to refresh one costs no more.
+CREATE TABLE session_origin (
+  did       TEXT NOT NULL REFERENCES account (did) ON DELETE CASCADE,
+  family    BLOB NOT NULL,
+  opened_at INTEGER NOT NULL,
+  address   TEXT,
+  agent     TEXT NOT NULL,
+  PRIMARY KEY (did, family)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX session_origin_opened_at ON session_origin (opened_at);
