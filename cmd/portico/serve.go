@@ -417,6 +417,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		DB: store, Blobs: blobs, Sessions: sessions, Keys: keys, Budgets: budgets,
 		Rotation: s.RotationKey, Recovery: s.RecoveryDIDKey, Endpoint: s.PublicURL.String(), Hosts: hosts, Holder: holder,
 		Lease: s.SignupLease, CleanupDelays: s.SignupCleanupAfter, Now: time.Now, Rand: rand.Reader, Log: log,
+		Quarantine: account.Quarantine{Rule: s.Quarantine, Releases: s.ReleasesPerHour, LargeMailDomains: s.LargeMailDomains},
 	}
 	if s.OldRotationKey != nil {
 		accounts.OldRotation = s.OldRotationKey

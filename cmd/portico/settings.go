@@ -120,7 +120,10 @@ type settings struct {
 	DeleteAfterMin     time.Duration
 	AuditKeep          time.Duration
 	InviteRequired     bool
-	SignUpsPerDay      int           // 0: no cap
+	SignUpsPerDay      int    // 0: no cap
+	Quarantine         string // rule by which new accounts are held; empty: they are not
+	ReleasesPerHour    int
+	LargeMailDomains   []string      // in lower case, beside those that are known
 	RecordQuota        int           // records of an account; 0: any number
 	InviteInterval     time.Duration // 0: accounts earn no codes
 	InviteEpoch        time.Time
@@ -421,6 +424,9 @@ var settingsTable = []settingGroup{
 	{"Accounts", []setting{
 		{name: "PDS_INVITE_REQUIRED", kind: kindBoolean, def: "true", dev: "false", about: "Sign-up needs an invite code, where the domain of the handle does not say otherwise", store: setBoolean(func(s *settings) *bool { return &s.InviteRequired })},
 		{name: "PORTICO_SIGNUPS_PER_DAY", kind: kindInteger, def: "0", shown: "no cap", about: "Accounts that are made in a day without an invite code, from wherever. Beyond it sign-up is refused until the next", store: setInteger(func(s *settings) *int { return &s.SignUpsPerDay }, 0, 1000000)},
+		{name: "PORTICO_SIGNUP_QUARANTINE", kind: kindText, def: quarantineOff, about: "Who signs up can sign in and write, but to everybody else the account does not exist until its owner has `confirmed` the email address, or you have `approved` it. Those that wait when it is `off` again go on waiting", store: storeQuarantine},
+		{name: "PORTICO_RELEASES_PER_HOUR", kind: kindInteger, def: "20", about: "Accounts that are let out of quarantine in an hour: relays take only so many of a server", store: setInteger(func(s *settings) *int { return &s.ReleasesPerHour }, 1, 1000000)},
+		{name: "PORTICO_LARGE_MAIL_DOMAINS", kind: kindList, about: "Domains of mail that everybody has addresses at, beside the built-in list. Of any other, 10 accounts a day are let out of quarantine, and the rest waits for you", store: storeLargeMailDomains},
 		{name: "PORTICO_ACCOUNT_RECORD_QUOTA", kind: kindInteger, def: "0", shown: "any number", about: "Records that an account may have. What would make them more is refused; those of an account that has more stay", store: setInteger(func(s *settings) *int { return &s.RecordQuota }, 0, 1<<31-1)},
 		{name: "PDS_INVITE_INTERVAL", kind: kindMillis, shown: "no codes", about: "An account earns an invite code in every such time", store: setMillis(func(s *settings) *time.Duration { return &s.InviteInterval })},
 		{name: "PDS_INVITE_EPOCH", kind: kindMillis, def: "0", about: "Codes are earned from this time on, counted since 1970", store: func(s *settings, v string) error {
@@ -931,6 +937,7 @@ func (s *settings) check(given func(name string) string) []problem {
 	}
 	s.checkBlobs(given, add)
 	s.checkMail(add)
+	s.checkQuarantine(add)
 	s.checkPhone(given, add)
 	if s.DatabaseURL != "" && given("PORTICO_KEY_ENCRYPTION_KEY") == "" {
 		add("PORTICO_KEY_ENCRYPTION_KEY", "is missing: with Postgres every machine needs the same one; `openssl rand -hex 32` makes one")
