@@ -93,15 +93,18 @@ var (
 			Where("q.since < ? OR (q.since = ? AND q.did < ?)", since, since, did)
 	})
 	selectHeldPage = prepared(func(b *builder) bun.Query {
-		rule, address, domain, since := b.p(), b.p(), b.p(), b.p()
-		afterSince, afterDID := b.p(), b.p()
-		s := b.NewSelect().Model((*Quarantined)(nil)).ColumnExpr("?TableColumns").
-			ColumnExpr("a.handle, a.email, a.email_confirmed_at, a.status").
-			Join("JOIN account AS a ON a.did = q.did").
-			Where("? = '' OR q.rule = ?", rule, rule).Where("? = '' OR q.address = ?", address, address).
-			Where("? = '' OR q.mail_domain = ?", domain, domain).Where("q.since >= ?", since).
-			Where("(q.since, q.did) > (?, ?)", afterSince, afterDID)
+		s := b.heldAccounts().ColumnExpr("?TableColumns").ColumnExpr("a.handle, a.email, a.email_confirmed_at, a.status").
+			Where("(q.since, q.did) > (?, ?)", b.p(), b.p())
 		return b.limit(s, "q.since, q.did")
+	})
+	countHeld = prepared(func(b *builder) bun.Query {
+		return b.heldAccounts().ColumnExpr("count(*), count(a.email_confirmed_at)")
+	})
+	selectSomeQuarantined = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*Quarantined)(nil)).Where("?", b.among("q.did", "text"))
+	})
+	heldSinceBefore = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*Quarantined)(nil)).ColumnExpr("count(*)").Where("q.state IN ('held', 'sent')").Where("q.since < ?", b.p())
 	})
 )
 
@@ -174,6 +177,33 @@ type HeldFilter struct {
 	Address    string // as stored
 	MailDomain string // lower case
 	Since      time.Time
+	// Waiting are those that nothing but the operator's approval releases, Unconfirmed those
+	// whose address is not confirmed.
+	Waiting     bool
+	Unconfirmed bool
+	// Undecided are those that nobody else was told of and that the operator has not approved.
+	Undecided bool
+}
+
+// heldAccounts selects the accounts in quarantine that the first parameters, see
+// [HeldFilter.args], mean.
+func (b *builder) heldAccounts() *bun.SelectQuery {
+	rule, address, domain, since := b.p(), b.p(), b.p(), b.p()
+	waiting, unconfirmed, undecided := b.p(), b.p(), b.p()
+	return b.NewSelect().Model((*Quarantined)(nil)).Join("JOIN account AS a ON a.did = q.did").
+		Where("? = '' OR q.rule = ?", rule, rule).Where("? = '' OR q.address = ?", address, address).
+		Where("? = '' OR q.mail_domain = ?", domain, domain).Where("q.since >= ?", since).
+		Where("NOT ? OR (q.rule = 'approved' AND q.approved_at IS NULL AND q.state IN ('held', 'brought'))", waiting).
+		Where("NOT ? OR a.email_confirmed_at IS NULL", unconfirmed).
+		Where("NOT ? OR (q.approved_at IS NULL AND q.state IN ('held', 'brought'))", undecided)
+}
+
+func (f *HeldFilter) args() []any {
+	return []any{f.Rule, f.Address, f.MailDomain, f.Since.UnixMicro(), f.Waiting, f.Unconfirmed, f.Undecided}
+}
+
+func (f *HeldFilter) storable() bool {
+	return storable(f.Rule) && storable(f.Address) && storable(f.MailDomain)
 }
 
 // A HeldAccount is an account in quarantine as the operator sees it.
@@ -189,11 +219,11 @@ type HeldAccount struct {
 // HeldAccounts returns up to limit accounts in quarantine that f means, in the order of the
 // time since when, and then of their DIDs: those behind the account since after with a DID.
 func (q *queries) HeldAccounts(ctx context.Context, f HeldFilter, after time.Time, did syntax.DID, limit int) ([]HeldAccount, error) {
-	if !storable(f.Rule) || !storable(f.Address) || !storable(f.MailDomain) || !storable(string(did)) {
+	if !f.storable() || !storable(string(did)) {
 		return nil, nil
 	}
 	var all []HeldAccount
-	args := []any{f.Rule, f.Address, f.MailDomain, f.Since.UnixMicro(), after.UnixMicro(), did, limit}
+	args := append(f.args(), after.UnixMicro(), did, limit)
 	err := q.each(ctx, selectHeldPage, args, func(row scanner) error {
 		var h HeldAccount
 		handle, email := orEmpty{(*string)(&h.Handle)}, orEmpty{&h.Email}
@@ -202,6 +232,34 @@ func (q *queries) HeldAccounts(ctx context.Context, f HeldFilter, after time.Tim
 		return err
 	})
 	return all, wrap(err, "list accounts in quarantine")
+}
+
+// CountHeld counts the accounts in quarantine that f means, and those of them whose address
+// is confirmed.
+func (q *queries) CountHeld(ctx context.Context, f HeldFilter) (all, confirmed int, err error) {
+	if !f.storable() {
+		return 0, 0, nil
+	}
+	err = q.get(ctx, countHeld, f.args(), &all, &confirmed)
+	return all, confirmed, wrap(err, "count accounts in quarantine")
+}
+
+// QuarantinedOf returns the rows of those of the accounts that are in quarantine.
+func (q *queries) QuarantinedOf(ctx context.Context, dids ...syntax.DID) (map[syntax.DID]Quarantined, error) {
+	found, err := many[Quarantined](ctx, q, selectSomeQuarantined, list(q, dids))
+	rows := make(map[syntax.DID]Quarantined, len(found))
+	for _, h := range found {
+		rows[h.DID] = h
+	}
+	return rows, wrap(err, "read quarantine of %d accounts", len(dids))
+}
+
+// HeldSinceBefore counts the accounts held since before a time whose DIDs are not known to
+// be in the directory.
+func (q *queries) HeldSinceBefore(ctx context.Context, at time.Time) (int, error) {
+	var n int
+	err := q.get(ctx, heldSinceBefore, []any{at}, &n)
+	return n, wrap(err, "count accounts in quarantine")
 }
 
 // hush keeps the events of an account that is being deleted, and of which nobody was told

@@ -71,6 +71,11 @@ func (a *Accounts) AddressRange(ip netip.Addr) string {
 	if a.Budgets.Nobody(ip) {
 		return ""
 	}
+	return RangeOf(ip)
+}
+
+// RangeOf is AddressRange for an address that is somebody's.
+func RangeOf(ip netip.Addr) string {
 	ip, bits := ip.Unmap().WithZone(""), 24
 	if ip.Is6() {
 		bits = 48
@@ -135,6 +140,33 @@ func (a *Accounts) Approve(ctx context.Context, did syntax.DID) error {
 		return fmt.Errorf("approve %s: %w", did, err)
 	}
 	a.Quarantine.ready.wake()
+	return nil
+}
+
+// DeleteHeld deletes an account in quarantine of which nobody else was told anything, so that
+// nothing of it is left and its handle and address are free. It returns db.ErrNotFound when
+// there is none any more: it is gone, was released, or its release is under way.
+func (a *Accounts) DeleteHeld(ctx context.Context, did syntax.DID) error {
+	err := a.DB.Write(ctx, func(tx *db.Tx) error {
+		if _, err := tx.LockAccount(ctx, did); err != nil {
+			return err
+		}
+		h, err := tx.LockQuarantined(ctx, did)
+		if err != nil {
+			return err
+		}
+		if h.State != db.Held && h.State != db.HeldBrought {
+			return db.ErrNotFound
+		}
+		if err := a.remove(ctx, tx, did); err != nil {
+			return err
+		}
+		return audit.Record(ctx, tx, a.Now(), did, audit.AccountDeleted, "in quarantine")
+	})
+	if err != nil {
+		return fmt.Errorf("delete %s from quarantine: %w", did, err)
+	}
+	a.Forget(ctx, did)
 	return nil
 }
 
@@ -353,9 +385,6 @@ func (a *Accounts) release(ctx context.Context, h *db.Quarantined) error {
 		}
 		if err := a.show(ctx, h); err != nil {
 			return err
-		}
-		if a.shown != nil {
-			a.shown()
 		}
 	}
 	return a.announceReleased(ctx, h)
