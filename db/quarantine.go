@@ -279,7 +279,7 @@ func (tx *Tx) hush(ctx context.Context, did syntax.DID) error {
 	if h.State == Held || h.ClientSigned {
 		return nil
 	}
-	_, err = tx.exec(ctx, insertCleanup, did, h.Genesis, tx.now(), tx.now().Add(time.Minute))
+	_, err = tx.exec(ctx, insertCleanup, did, h.Genesis, tx.now(), tx.now())
 	return err
 }
 

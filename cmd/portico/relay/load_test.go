@@ -75,6 +75,13 @@ func (l *load) each(f func(*person)) {
 }
 
 func (l *load) signUp() {
+	l.create()
+	l.noticed()
+	l.each(l.resynced)
+}
+
+// create makes everybody an account.
+func (l *load) create() {
 	l.each(func(p *person) {
 		var out struct{ DID, AccessJWT string }
 		l.post(p, "com.atproto.server.createAccount", map[string]any{
@@ -82,8 +89,6 @@ func (l *load) signUp() {
 		}, &out)
 		p.did, p.access = out.DID, out.AccessJWT
 	})
-	l.noticed()
-	l.each(l.resynced)
 }
 
 // noticed waits until the relay has heard of everybody. It hears of nothing that was before
@@ -454,7 +459,7 @@ func (l *load) try(p *person, verb, method, kind string, body []byte) (answer []
 			req.Header.Set("Content-Type", kind)
 		}
 		switch {
-		case strings.HasPrefix(method, "com.atproto.admin."):
+		case strings.HasPrefix(method, "com.atproto.admin."), strings.HasPrefix(method, "alt.portico.operator."):
 			req.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("admin:"+adminPassword)))
 		case p.access != "":
 			req.Header.Set("Authorization", "Bearer "+p.access)

@@ -52,10 +52,11 @@ type network struct {
 
 func (n *network) pds() *launch.Server { return n.server.Load() }
 
-func startNetwork(t *testing.T) *network {
+// startNetwork starts a server with settings of its own, and who reads it.
+func startNetwork(t *testing.T, settings ...string) *network {
 	n := newNetwork(t)
 	port := freePort(t)
-	n.env = append(n.env, "PDS_PORT="+port)
+	n.env = append(append(n.env, "PDS_PORT="+port), settings...)
 	n.serve()
 
 	// The relay takes no host on loopback, not even from its admin.
