@@ -43,15 +43,18 @@ func accountCommand(o operators, envFile cli.Flag) *cli.Command {
 				Usage:   "list accounts",
 				Description: `In the order of their DIDs, or with --email in that of their addresses. Accounts
 in any state are listed, with how many records and blobs they have and how many
-bytes of these; "account show" tells more of one.`,
-				Flags: []cli.Flag{
+bytes of these; "account show" tells more of one.
+
+With --quarantined it is those in quarantine alone, the oldest first, with the range
+of addresses that each signed up from and what it waits for.`,
+				Flags: append([]cli.Flag{
 					&cli.StringFlag{Name: "status", Usage: "only accounts in this `STATE`: active, deactivated, takendown, or creating while a sign-up is under way"},
 					&cli.StringFlag{Name: "email", Usage: "only accounts whose email address begins with `TEXT`"},
 					&cli.StringFlag{Name: "domain", Usage: "only accounts whose handle is one label under a `DOMAIN`"},
 					&cli.BoolFlag{Name: "unconfirmed", Usage: "only accounts whose email address was never confirmed"},
 					&cli.StringFlag{Name: "since", Usage: "only accounts made since `TIME`: 2026-01-31, 2026-01-31T12:00:00Z, or 36h or 7d ago"},
 					limitFlag(100), allFlag(), cursorFlag(),
-				},
+				}, heldFlags()...),
 				Action: o.action("", 0, 0, listAccounts),
 			},
 			{
@@ -145,6 +148,15 @@ told by mail, also of rotation keys of the DID that are not the server's, which
 				}),
 			},
 			{
+				Name: "approve", ArgsUsage: "[ACCOUNT...]",
+				Usage: "let accounts out of quarantine",
+				Description: `They are released whether or not their addresses are confirmed, so many an hour as
+PORTICO_RELEASES_PER_HOUR says: then everybody sees them. With --quarantined it is
+all that the other flags mean, after you have confirmed how many these are.`,
+				Flags:  append(chosenFlags(), yes),
+				Action: o.action("accounts, or --quarantined", 0, 500, approveAccounts),
+			},
+			{
 				Name: "delete", Aliases: []string{"rm"}, ArgsUsage: "[ACCOUNT]",
 				Usage: "delete accounts for good",
 				Description: `Asks for its handle to be typed first. Its DID stays in the directory.
@@ -152,12 +164,16 @@ told by mail, also of rotation keys of the DID that are not the server's, which
 A file has an account a line; what is behind it on the line, and behind a #, is not
 read, so that "account list" makes such files. All of them are looked up before the
 first is deleted, and each is told of. One that can't be deleted does not keep the
-others, but the command ends with 1 then.`,
-				Flags: []cli.Flag{
+others, but the command ends with 1 then.
+
+With --quarantined it is all accounts in quarantine that the other flags mean, after
+you have confirmed how many these are, but for those that you have approved. Nobody
+else ever knew of them, and nothing is left, in the directory or elsewhere.`,
+				Flags: append([]cli.Flag{
 					&cli.StringFlag{Name: "from", TakesFile: true, Usage: "delete those that `FILE` names; - is standard input"},
 					yes,
-				},
-				Action: o.action(one+", or --from", 0, 1, deleteAccounts),
+				}, chosenFlags()...),
+				Action: o.action(one+", or --from, or --quarantined", 0, 1, deleteAccounts),
 			},
 			{
 				Name: "repair", ArgsUsage: "ACCOUNT",
@@ -213,6 +229,12 @@ func listAccounts(ctx context.Context, con *console, c *cli.Command) error {
 	most, err := limit(c)
 	if err != nil {
 		return err
+	}
+	if f, err := con.heldFilter(c); err != nil || f != nil {
+		if err != nil {
+			return err
+		}
+		return listHeld(ctx, con, c, f)
 	}
 	status := c.String("status")
 	states := []string{
@@ -322,6 +344,8 @@ func showAccount(ctx context.Context, con *console, c *cli.Command) error {
 		"did", a.DID.String(),
 		"handle", a.Handle.String(),
 		"state", stateWords(a.Status),
+		"quarantine", quarantineWords(a),
+		"signed up from", signedUpFrom(a),
 		"takedown ref", optional(a.TakedownRef),
 		"deactivated", when(a.DeactivatedAt),
 		"deleted after", when(a.DeleteAfter),

@@ -17,13 +17,19 @@ import (
 )
 
 func deleteAccounts(ctx context.Context, con *console, c *cli.Command) error {
+	f, err := con.heldFilter(c, "since", "unconfirmed", "dry-run")
+	if err != nil {
+		return err
+	}
 	switch from := c.String("from"); {
+	case f != nil:
+		return deleteHeld(ctx, con, c, f)
 	case from != "" && c.Args().Present():
 		return usage("account delete takes one account, or --from, not both")
 	case from != "":
 		return deleteListed(ctx, con, c, from)
 	case !c.Args().Present():
-		return usage("account delete takes one account, or --from")
+		return usage("account delete takes one account, or --from, or --quarantined")
 	}
 	a, err := con.ready(ctx, c.Args().First())
 	if err != nil {

@@ -111,6 +111,8 @@ type Account struct {
 	Blobs *int64 `json:"blobs,omitzero"`
 	// How many bytes these have.
 	BlobBytes *int64 `json:"blobBytes,omitzero"`
+	// Absent where it is in none.
+	Quarantine *Quarantine `json:"quarantine,omitzero"`
 }
 
 var account = xrpc.Object(
@@ -131,6 +133,7 @@ var account = xrpc.Object(
 	xrpc.Optional("records", xrpc.Integer()),
 	xrpc.Optional("blobs", xrpc.Integer()),
 	xrpc.Optional("blobBytes", xrpc.Integer()),
+	xrpc.Optional("quarantine", quarantine),
 )
 
 // Schema is what the lexicon says about Account.
@@ -282,6 +285,139 @@ var signUps = xrpc.Object(
 
 // Schema is what the lexicon says about SignUps.
 func (*SignUps) Schema() *xrpc.Schema { return signUps }
+
+// Values of Quarantine.Rule known to the lexicon. Others may occur.
+const (
+	QuarantineRuleConfirmed = "confirmed"
+	QuarantineRuleApproved  = "approved"
+)
+
+// Values of Quarantine.State known to the lexicon. Others may occur.
+const (
+	QuarantineStateHeld    = "held"
+	QuarantineStateSent    = "sent"
+	QuarantineStateShown   = "shown"
+	QuarantineStateBrought = "brought"
+)
+
+// Quarantine is alt.portico.operator.defs#quarantine.
+//
+// Why and since when an account is in quarantine: to all but its own sessions
+// and the operator it does not exist.
+type Quarantine struct {
+	Since syntax.Datetime `json:"since"`
+	// What releases it: a confirmed address, or the operator's approval alone.
+	Rule string `json:"rule"`
+	// How far its release is: nobody was told of it (held), the directory may
+	// have its DID (sent), it is there for everybody and the network is told
+	// (shown). A DID that its owner brought waits for its activation (brought),
+	// which an approval allows.
+	State string `json:"state"`
+	// The range of addresses that it signed up from; absent where that is not
+	// known.
+	AddressRange *string `json:"addressRange,omitzero"`
+	// What its email address is at.
+	MailDomain *string `json:"mailDomain,omitzero"`
+	// When the operator approved it.
+	ApprovedAt *syntax.Datetime `json:"approvedAt,omitzero"`
+	// Why it waits where it could be released otherwise.
+	Reason *string `json:"reason,omitzero"`
+}
+
+var quarantine = xrpc.Object(
+	xrpc.Required("since", xrpc.String(xrpc.FormatDatetime)),
+	xrpc.Required("rule", xrpc.String()),
+	xrpc.Required("state", xrpc.String()),
+	xrpc.Optional("addressRange", xrpc.String()),
+	xrpc.Optional("mailDomain", xrpc.String()),
+	xrpc.Optional("approvedAt", xrpc.String(xrpc.FormatDatetime)),
+	xrpc.Optional("reason", xrpc.String()),
+)
+
+// Schema is what the lexicon says about Quarantine.
+func (*Quarantine) Schema() *xrpc.Schema { return quarantine }
+
+// Values of QuarantinedAccount.Status known to the lexicon. Others may occur.
+const (
+	QuarantinedAccountStatusActive      = "active"
+	QuarantinedAccountStatusDeactivated = "deactivated"
+	QuarantinedAccountStatusTakendown   = "takendown"
+)
+
+// QuarantinedAccount is alt.portico.operator.defs#quarantinedAccount.
+//
+// An account in quarantine.
+type QuarantinedAccount struct {
+	DID    syntax.DID    `json:"did"`
+	Handle syntax.Handle `json:"handle"`
+	// A takedown goes before a deactivation.
+	Status           string           `json:"status"`
+	Email            *string          `json:"email,omitzero"`
+	EmailConfirmedAt *syntax.Datetime `json:"emailConfirmedAt,omitzero"`
+	Quarantine       Quarantine       `json:"quarantine"`
+	// How many records its repository has.
+	Records *int64 `json:"records,omitzero"`
+	// How many blobs it has uploaded.
+	Blobs *int64 `json:"blobs,omitzero"`
+	// How many bytes these have.
+	BlobBytes *int64 `json:"blobBytes,omitzero"`
+}
+
+var quarantinedAccount = xrpc.Object(
+	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
+	xrpc.Required("handle", xrpc.String(xrpc.FormatHandle)),
+	xrpc.Required("status", xrpc.String()),
+	xrpc.Optional("email", xrpc.String()),
+	xrpc.Optional("emailConfirmedAt", xrpc.String(xrpc.FormatDatetime)),
+	xrpc.Required("quarantine", quarantine),
+	xrpc.Optional("records", xrpc.Integer()),
+	xrpc.Optional("blobs", xrpc.Integer()),
+	xrpc.Optional("blobBytes", xrpc.Integer()),
+)
+
+// Schema is what the lexicon says about QuarantinedAccount.
+func (*QuarantinedAccount) Schema() *xrpc.Schema { return quarantinedAccount }
+
+// Values of QuarantineFilter.Rule.
+const (
+	QuarantineFilterRuleConfirmed = "confirmed"
+	QuarantineFilterRuleApproved  = "approved"
+)
+
+// QuarantineFilter is alt.portico.operator.defs#quarantineFilter.
+//
+// Accounts in quarantine. What is given goes together; at least one thing has
+// to be.
+type QuarantineFilter struct {
+	// All of them, where nothing else is given.
+	All *bool `json:"all,omitzero"`
+	// Only accounts that are released by this rule.
+	Rule *string `json:"rule,omitzero"`
+	// Only accounts that signed up from this range of addresses: an address in
+	// it, or the range as the list has it, a /24 of IPv4 or a /48 of IPv6.
+	AddressRange *string `json:"addressRange,omitzero"`
+	// Only accounts whose email address is at this domain.
+	MailDomain *string `json:"mailDomain,omitzero"`
+	// Only accounts that were made at this time or later.
+	Since *syntax.Datetime `json:"since,omitzero"`
+	// Only accounts that nothing but an approval releases.
+	Waiting *bool `json:"waiting,omitzero"`
+	// Only accounts whose address was not confirmed.
+	Unconfirmed *bool `json:"unconfirmed,omitzero"`
+}
+
+var quarantineFilter = xrpc.Object(
+	xrpc.Optional("all", xrpc.Boolean()),
+	xrpc.Optional("rule", xrpc.String(xrpc.Enum("confirmed", "approved"))),
+	xrpc.Optional("addressRange", xrpc.String(xrpc.MaxLength(64))),
+	xrpc.Optional("mailDomain", xrpc.String(xrpc.MaxLength(254))),
+	xrpc.Optional("since", xrpc.String(xrpc.FormatDatetime)),
+	xrpc.Optional("waiting", xrpc.Boolean()),
+	xrpc.Optional("unconfirmed", xrpc.Boolean()),
+)
+
+// Schema is what the lexicon says about QuarantineFilter.
+func (*QuarantineFilter) Schema() *xrpc.Schema { return quarantineFilter }
 
 // LogEntry is alt.portico.operator.defs#logEntry.
 //

@@ -11,6 +11,13 @@ import (
 
 // Service is the behaviour of alt.portico.operator; [Client] has it over HTTP.
 type Service interface {
+	// ApproveQuarantined is the procedure
+	// alt.portico.operator.approveQuarantined.
+	//
+	// Let accounts out of quarantine whatever their rule: each is released as
+	// soon as releases are metered out to it, and one whose DID was brought may
+	// be activated. filter means those that were not approved yet.
+	ApproveQuarantined(ctx context.Context, in *ApproveQuarantinedInput) (*ApproveQuarantinedOutput, error)
 	// ClearBudgets is the procedure alt.portico.operator.clearBudgets.
 	//
 	// Forget what somebody has spent of the security budgets, as if the time
@@ -36,6 +43,14 @@ type Service interface {
 	// Declared errors: [ErrDeleteMailMailNotFound],
 	// [ErrDeleteMailMailBeingSent].
 	DeleteMail(ctx context.Context, in *DeleteMailInput) error
+	// DeleteQuarantined is the procedure
+	// alt.portico.operator.deleteQuarantined.
+	//
+	// Delete accounts in quarantine of which nobody else was told anything, so
+	// that nothing of them is left and handles and addresses are free. An
+	// account that was released meanwhile, or whose release is under way, is
+	// not deleted; filter does not mean those that were approved either.
+	DeleteQuarantined(ctx context.Context, in *DeleteQuarantinedInput) (*DeleteQuarantinedOutput, error)
 	// DisableAuthFactor is the procedure
 	// alt.portico.operator.disableAuthFactor.
 	//
@@ -131,6 +146,11 @@ type Service interface {
 	// List the mails of the outbox, the newest first. What is in them is not
 	// told, for they have codes.
 	ListMails(ctx context.Context, params *ListMailsParams) (*ListMailsOutput, error)
+	// ListQuarantined is the query alt.portico.operator.listQuarantined.
+	//
+	// List the accounts in quarantine, those first that are there for the
+	// longest time. Filters go together.
+	ListQuarantined(ctx context.Context, params *ListQuarantinedParams) (*ListQuarantinedOutput, error)
 	// PutDomain is the procedure alt.portico.operator.putDomain.
 	//
 	// Add a domain for handles, or change who may sign up under one. It holds
@@ -202,9 +222,11 @@ type Service interface {
 // Policy decides, for every method, who may call it, how often, and how large a
 // request may be.
 type Policy interface {
+	ApproveQuarantined() xrpc.Policy[ApproveQuarantinedInput]
 	ClearBudgets() xrpc.Policy[ClearBudgetsInput]
 	CreateAccount() xrpc.Policy[CreateAccountInput]
 	DeleteMail() xrpc.Policy[DeleteMailInput]
+	DeleteQuarantined() xrpc.Policy[DeleteQuarantinedInput]
 	DisableAuthFactor() xrpc.Policy[DisableAuthFactorInput]
 	GetAccount() xrpc.Policy[GetAccountParams]
 	GetBudgets() xrpc.Policy[GetBudgetsParams]
@@ -220,6 +242,7 @@ type Policy interface {
 	ListBlobs() xrpc.Policy[ListBlobsParams]
 	ListDomains() xrpc.Policy[xrpc.None]
 	ListMails() xrpc.Policy[ListMailsParams]
+	ListQuarantined() xrpc.Policy[ListQuarantinedParams]
 	PutDomain() xrpc.Policy[PutDomainInput]
 	RemoveDomain() xrpc.Policy[RemoveDomainInput]
 	RepairAccount() xrpc.Policy[RepairAccountInput]
@@ -234,9 +257,11 @@ type Policy interface {
 // group of it, or names every method whose policy is incomplete.
 func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
 	r := s.On(e)
+	r.POST("/xrpc/alt.portico.operator.approveQuarantined", xrpc.Handle(&approveQuarantined, p.ApproveQuarantined(), svc.ApproveQuarantined))
 	r.POST("/xrpc/alt.portico.operator.clearBudgets", xrpc.Handle(&clearBudgets, p.ClearBudgets(), xrpc.WithoutOutput(svc.ClearBudgets)))
 	r.POST("/xrpc/alt.portico.operator.createAccount", xrpc.Handle(&createAccount, p.CreateAccount(), svc.CreateAccount))
 	r.POST("/xrpc/alt.portico.operator.deleteMail", xrpc.Handle(&deleteMail, p.DeleteMail(), xrpc.WithoutOutput(svc.DeleteMail)))
+	r.POST("/xrpc/alt.portico.operator.deleteQuarantined", xrpc.Handle(&deleteQuarantined, p.DeleteQuarantined(), svc.DeleteQuarantined))
 	r.POST("/xrpc/alt.portico.operator.disableAuthFactor", xrpc.Handle(&disableAuthFactor, p.DisableAuthFactor(), xrpc.WithoutOutput(svc.DisableAuthFactor)))
 	r.GET("/xrpc/alt.portico.operator.getAccount", xrpc.Handle(&getAccount, p.GetAccount(), svc.GetAccount))
 	r.GET("/xrpc/alt.portico.operator.getBudgets", xrpc.Handle(&getBudgets, p.GetBudgets(), svc.GetBudgets))
@@ -252,6 +277,7 @@ func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
 	r.GET("/xrpc/alt.portico.operator.listBlobs", xrpc.Handle(&listBlobs, p.ListBlobs(), svc.ListBlobs))
 	r.GET("/xrpc/alt.portico.operator.listDomains", xrpc.Handle(&listDomains, p.ListDomains(), xrpc.WithoutInput(svc.ListDomains)))
 	r.GET("/xrpc/alt.portico.operator.listMails", xrpc.Handle(&listMails, p.ListMails(), svc.ListMails))
+	r.GET("/xrpc/alt.portico.operator.listQuarantined", xrpc.Handle(&listQuarantined, p.ListQuarantined(), svc.ListQuarantined))
 	r.POST("/xrpc/alt.portico.operator.putDomain", xrpc.Handle(&putDomain, p.PutDomain(), svc.PutDomain))
 	r.POST("/xrpc/alt.portico.operator.removeDomain", xrpc.Handle(&removeDomain, p.RemoveDomain(), xrpc.WithoutOutput(svc.RemoveDomain)))
 	r.POST("/xrpc/alt.portico.operator.repairAccount", xrpc.Handle(&repairAccount, p.RepairAccount(), svc.RepairAccount))
@@ -268,6 +294,11 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// ApproveQuarantined calls alt.portico.operator.approveQuarantined.
+func (c *Client) ApproveQuarantined(ctx context.Context, in *ApproveQuarantinedInput) (*ApproveQuarantinedOutput, error) {
+	return xrpc.Do[ApproveQuarantinedInput, ApproveQuarantinedOutput](ctx, &c.Client, &approveQuarantined, in)
+}
+
 // ClearBudgets calls alt.portico.operator.clearBudgets.
 func (c *Client) ClearBudgets(ctx context.Context, in *ClearBudgetsInput) error {
 	_, err := xrpc.Do[ClearBudgetsInput, xrpc.None](ctx, &c.Client, &clearBudgets, in)
@@ -283,6 +314,11 @@ func (c *Client) CreateAccount(ctx context.Context, in *CreateAccountInput) (*Cr
 func (c *Client) DeleteMail(ctx context.Context, in *DeleteMailInput) error {
 	_, err := xrpc.Do[DeleteMailInput, xrpc.None](ctx, &c.Client, &deleteMail, in)
 	return err
+}
+
+// DeleteQuarantined calls alt.portico.operator.deleteQuarantined.
+func (c *Client) DeleteQuarantined(ctx context.Context, in *DeleteQuarantinedInput) (*DeleteQuarantinedOutput, error) {
+	return xrpc.Do[DeleteQuarantinedInput, DeleteQuarantinedOutput](ctx, &c.Client, &deleteQuarantined, in)
 }
 
 // DisableAuthFactor calls alt.portico.operator.disableAuthFactor.
@@ -360,6 +396,11 @@ func (c *Client) ListDomains(ctx context.Context) (*ListDomainsOutput, error) {
 // ListMails calls alt.portico.operator.listMails.
 func (c *Client) ListMails(ctx context.Context, params *ListMailsParams) (*ListMailsOutput, error) {
 	return xrpc.Do[ListMailsParams, ListMailsOutput](ctx, &c.Client, &listMails, params)
+}
+
+// ListQuarantined calls alt.portico.operator.listQuarantined.
+func (c *Client) ListQuarantined(ctx context.Context, params *ListQuarantinedParams) (*ListQuarantinedOutput, error) {
+	return xrpc.Do[ListQuarantinedParams, ListQuarantinedOutput](ctx, &c.Client, &listQuarantined, params)
 }
 
 // PutDomain calls alt.portico.operator.putDomain.

@@ -32,6 +32,11 @@ func (s *Service) GetAccount(ctx context.Context, p *api.GetAccountParams) (*api
 		return nil, err
 	}
 	setSize(&out, sizes[found.DID])
+	held, err := s.DB.QuarantinedOf(ctx, found.DID)
+	if err != nil {
+		return nil, err
+	}
+	setQuarantine(&out, held)
 	out.Sessions, out.AppPasswords = new(int64(found.Sessions)), new(int64(found.AppPasswords))
 	return &out, nil
 }
@@ -49,6 +54,12 @@ func accountOf(a *db.Standing) api.Account {
 
 func setSize(a *api.Account, s db.Size) {
 	a.Records, a.Blobs, a.BlobBytes = new(int64(s.Records)), new(int64(s.Blobs)), new(s.Bytes)
+}
+
+func setQuarantine(a *api.Account, held map[syntax.DID]db.Quarantined) {
+	if h, ok := held[a.DID]; ok {
+		a.Quarantine = quarantineOf(&h)
+	}
 }
 
 // find returns the account that a text names, or db.ErrNotFound. A handle may have

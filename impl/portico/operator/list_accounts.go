@@ -47,9 +47,14 @@ func (s *Service) ListAccounts(ctx context.Context, p *api.ListAccountsParams) (
 	if err != nil {
 		return nil, err
 	}
+	held, err := s.DB.QuarantinedOf(ctx, dids...)
+	if err != nil {
+		return nil, err
+	}
 	for i := range found {
 		a := accountOf(&found[i])
 		setSize(&a, sizes[a.DID])
+		setQuarantine(&a, held)
 		out.Accounts = append(out.Accounts, a)
 	}
 	return out, nil

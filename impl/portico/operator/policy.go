@@ -12,6 +12,9 @@ type Policy struct{ Gate *auth.Gate }
 
 var _ api.Policy = Policy{}
 
+func (p Policy) ApproveQuarantined() xrpc.Policy[api.ApproveQuarantinedInput] {
+	return admin[api.ApproveQuarantinedInput](p)
+}
 func (p Policy) ClearBudgets() xrpc.Policy[api.ClearBudgetsInput] {
 	return admin[api.ClearBudgetsInput](p)
 }
@@ -20,6 +23,9 @@ func (p Policy) CreateAccount() xrpc.Policy[api.CreateAccountInput] {
 }
 func (p Policy) DeleteMail() xrpc.Policy[api.DeleteMailInput] {
 	return admin[api.DeleteMailInput](p)
+}
+func (p Policy) DeleteQuarantined() xrpc.Policy[api.DeleteQuarantinedInput] {
+	return admin[api.DeleteQuarantinedInput](p)
 }
 func (p Policy) DisableAuthFactor() xrpc.Policy[api.DisableAuthFactorInput] {
 	return admin[api.DisableAuthFactorInput](p)
@@ -67,6 +73,9 @@ func (p Policy) ListDomains() xrpc.Policy[xrpc.None] {
 }
 func (p Policy) ListMails() xrpc.Policy[api.ListMailsParams] {
 	return admin[api.ListMailsParams](p)
+}
+func (p Policy) ListQuarantined() xrpc.Policy[api.ListQuarantinedParams] {
+	return admin[api.ListQuarantinedParams](p)
 }
 func (p Policy) PutDomain() xrpc.Policy[api.PutDomainInput] {
 	return admin[api.PutDomainInput](p)
