@@ -99,6 +99,7 @@ type Accounts struct {
 	validity validity
 	rotation rotation
 	still    atomic.Pointer[string] // what Standstill said last
+	shown    func()                 // of tests: between the last steps of a release
 }
 
 // DefaultLease is far more than any sign-up takes.

@@ -201,18 +201,28 @@ func (a *Accounts) Waiting(ctx context.Context, acct *db.Account) (*Waiting, err
 // HeldDocument is the DID document that a held account will have, as its genesis makes it.
 // It returns db.ErrNotFound when the account is not in quarantine, or its DID was brought.
 func (a *Accounts) HeldDocument(ctx context.Context, did syntax.DID) (json.RawMessage, error) {
+	genesis, err := a.heldGenesis(ctx, did)
+	if err != nil {
+		return nil, err
+	}
+	return plc.Document(did, genesis), nil
+}
+
+// heldGenesis is the operation that the directory will be sent for an account that is held.
+// It returns db.ErrNotFound when it may have it by now, or there is none.
+func (a *Accounts) heldGenesis(ctx context.Context, did syntax.DID) (plc.Operation, error) {
 	h, err := a.DB.Quarantined(ctx, did)
 	if err != nil {
 		return nil, err
 	}
-	if h.Genesis == nil {
+	if h.State != db.Held {
 		return nil, db.ErrNotFound
 	}
 	genesis, err := plc.Parse(h.Genesis)
 	if err != nil {
 		return nil, fmt.Errorf("stored genesis of %s: %w", did, err)
 	}
-	return plc.Document(did, genesis), nil
+	return genesis, nil
 }
 
 // ReleaseSoon has the release of accounts begin at once where somebody waits on
@@ -385,6 +395,9 @@ func (a *Accounts) release(ctx context.Context, h *db.Quarantined) error {
 		}
 		if err := a.show(ctx, h); err != nil {
 			return err
+		}
+		if a.shown != nil {
+			a.shown()
 		}
 	}
 	return a.announceReleased(ctx, h)

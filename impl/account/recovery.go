@@ -96,7 +96,7 @@ func (v *Verifier) ForeignKeys(ctx context.Context, did syntax.DID) ForeignKeys 
 	}
 	ctx, cancel := context.WithTimeout(ctx, keysPatience)
 	defer cancel()
-	data, err := v.Directory.Data(ctx, did)
+	data, err := v.data(ctx, did)
 	if errors.Is(err, plc.ErrNotFound) {
 		return ForeignKeys{} // tombstoned: nothing changes it any more
 	}

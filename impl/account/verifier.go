@@ -7,6 +7,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"portico/db"
 	"portico/impl/identity/plc"
 	"portico/impl/identity/resolve"
 )
@@ -42,7 +43,8 @@ type Verifier struct {
 // Verify returns nil when the DID of an account is under this server's control
 // and names it with the account's key. It returns a *DIDError when the DID says
 // something else, a *plc.Error when the directory does not say, and db.ErrNotFound
-// when there is no such account. It asks the network every time.
+// when there is no such account. It asks the network every time, but about accounts that
+// are held in quarantine.
 func (v *Verifier) Verify(ctx context.Context, did syntax.DID) error {
 	known := &v.Accounts.validity
 	state, at := known.state(), v.Accounts.Now()
@@ -74,7 +76,11 @@ func (v *Verifier) FoundValid(did syntax.DID, key string) bool {
 func (v *Verifier) VerifyKnown(ctx context.Context, did syntax.DID) error {
 	key, err := v.Accounts.DB.SigningKey(ctx, did, KeyPurpose)
 	if err == nil {
-		err = v.verifyDocument(ctx, did, key.Public, false)
+		if _, none := v.Accounts.heldGenesis(ctx, did); none == nil {
+			err = v.verifyPLC(ctx, did, key.Public)
+		} else {
+			err = v.verifyDocument(ctx, did, key.Public, false)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("verify %s: %w", did, err)
@@ -82,8 +88,22 @@ func (v *Verifier) VerifyKnown(ctx context.Context, did syntax.DID) error {
 	return nil
 }
 
+// data is what the directory says of a DID, or will say once an account is released that is
+// held in quarantine: of one such nobody is asked.
+func (v *Verifier) data(ctx context.Context, did syntax.DID) (plc.Data, error) {
+	genesis, err := v.Accounts.heldGenesis(ctx, did)
+	if err == nil {
+		data, _ := genesis.Data()
+		return data, nil
+	}
+	if !errors.Is(err, db.ErrNotFound) {
+		return plc.Data{}, err
+	}
+	return v.Directory.Data(ctx, did)
+}
+
 func (v *Verifier) verifyPLC(ctx context.Context, did syntax.DID, key string) error {
-	data, err := v.Directory.Data(ctx, did)
+	data, err := v.data(ctx, did)
 	if err != nil {
 		return err
 	}

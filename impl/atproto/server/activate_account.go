@@ -27,6 +27,9 @@ func (s *Service) ActivateAccount(ctx context.Context) error {
 	if err := s.Accounts.Activate(ctx, caller.DID); err != nil {
 		return answer.Activation(err)
 	}
+	if caller.Account.Held() {
+		return nil // nobody is asked about it
+	}
 	// The cached document may still name the server that the account came from,
 	// and clients go to the one that their session's document names.
 	if _, err := s.Resolve.Resolve(ctx, caller.DID, true); err != nil {

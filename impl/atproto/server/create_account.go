@@ -17,9 +17,11 @@ import (
 	"portico/impl/account/password"
 	"portico/impl/answer"
 	"portico/impl/audit"
+	"portico/impl/budget"
 	"portico/impl/identity/handle"
 	"portico/impl/identity/plc"
 	"portico/impl/mail/email"
+	"portico/impl/mail/emailcode"
 )
 
 // Names that the lexicon does not declare for createAccount.
@@ -54,6 +56,7 @@ func (s *Service) CreateAccount(ctx context.Context, in *api.CreateAccountInput)
 	if request.InviteCode != "" {
 		s.forgiveSignUp(ctx)
 	}
+	s.askToConfirm(ctx, created.Account)
 	document := created.Document
 	if request.DID != "" {
 		document = s.broughtDocument(ctx, request.DID)
@@ -62,6 +65,18 @@ func (s *Service) CreateAccount(ctx context.Context, in *api.CreateAccountInput)
 		DID: created.Account.DID, Handle: created.Account.Handle, DIDDoc: document,
 		AccessJWT: created.Tokens.Access, RefreshJWT: created.Tokens.Refresh,
 	}, nil
+}
+
+// askToConfirm mails the code that lets an account out of quarantine: clients ask for one
+// when it suits them, and until then nobody else would know of it.
+func (s *Service) askToConfirm(ctx context.Context, a *db.Account) {
+	if !a.Held() || a.Email == "" || s.Accounts.Quarantine.Rule != db.HeldUntilConfirmed || !s.Config.SendsMail {
+		return
+	}
+	// The account is there, whatever becomes of this, and its owner can ask again.
+	if err := s.Codes.Mail(context.WithoutCancel(ctx), a.DID, emailcode.ConfirmEmail, budget.Account(a.DID)); err != nil {
+		s.Log.WarnContext(ctx, "mail a code to who signed up", "did", a.DID, "error", err)
+	}
 }
 
 // signUp refuses what can be refused before anything is tried: first what is wrong by
