@@ -163,6 +163,9 @@ func eachChosen(ctx context.Context, con *console, c *cli.Command, f *operatorap
 	if con.json {
 		return con.printJSON(all)
 	}
+	if all.Accounts == 1 {
+		return con.say("1 account is %s.", done)
+	}
 	return con.say("%d accounts are %s.", all.Accounts, done)
 }
 

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -46,9 +48,10 @@ func inviteCommand(o operators, envFile cli.Flag) *cli.Command {
 // createInvites is the command that makes codes, under a name.
 func createInvites(o operators, name string) *cli.Command {
 	return &cli.Command{
-		Name:        name,
-		Usage:       "make invite codes",
-		Description: `Prints the codes, a line each.`,
+		Name:  name,
+		Usage: "make invite codes",
+		Description: `Prints the codes, a line each, and on standard error the links at which people sign up
+with them.`,
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "uses", Value: 1, Usage: "each lets in `N` accounts"},
 			&cli.IntFlag{Name: "count", Value: 1, Usage: "make `N` codes"},
@@ -80,9 +83,45 @@ func createInvites(o operators, name string) *cli.Command {
 					}
 				}
 			}
+			con.inviteLinks(ctx, out.Codes)
 			return nil
 		}),
 	}
+}
+
+// inviteLinks tells a person where those whom they give a code can sign up with it. They are
+// not among the output, which is codes alone.
+func (con *console) inviteLinks(ctx context.Context, owned []api.CreateInviteCodesAccountCodes) {
+	site, err := con.publicURL(ctx)
+	if err != nil {
+		return // the codes are of use all the same
+	}
+	fmt.Fprintln(con.errs, "Who is to have one can sign up at:")
+	for _, o := range owned {
+		for _, code := range o.Codes {
+			fmt.Fprintf(con.errs, "  %s/invite/%s\n", site, printable(url.PathEscape(code)))
+		}
+	}
+}
+
+// publicURL is where the server is for everybody, which may not be where it is asked here.
+func (con *console) publicURL(ctx context.Context) (string, error) {
+	asked, err := url.Parse(con.target.host)
+	if err != nil || asked.Scheme == "https" {
+		return con.target.host, err
+	}
+	out, err := con.server.DescribeServer(ctx)
+	if err != nil {
+		return "", err
+	}
+	name, ok := strings.CutPrefix(out.DID.String(), "did:web:")
+	switch {
+	case !ok:
+		return con.target.host, nil
+	case name == "localhost":
+		return "http://" + net.JoinHostPort(name, asked.Port()), nil
+	}
+	return "https://" + strings.ReplaceAll(name, "%3A", ":"), nil
 }
 
 // invites reads the codes of the server.
