@@ -24,6 +24,7 @@ type pages struct {
 	domains  domainReader
 	names    nameReader
 	proof    func(challenge string) []byte // see package proof
+	console  http.Handler                  // nil: it is not on the public origin
 }
 
 // accountFinder is [account.Accounts].
@@ -69,6 +70,7 @@ func (p *pages) register(e *echo.Echo) error {
 		e.Add(method, "/.well-known/oauth-protected-resource", p.protectedResource, vary)
 		e.Add(method, "/tls-check", p.tlsCheck, vary)
 	}
+	p.consoleRoutes(e)
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	mathrand "math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -44,6 +45,7 @@ import (
 	"portico/impl/blob/rows"
 	"portico/impl/bsky"
 	"portico/impl/budget"
+	webconsole "portico/impl/console"
 	"portico/impl/identity/directory"
 	"portico/impl/identity/domain"
 	"portico/impl/identity/handle"
@@ -130,6 +132,11 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	if err := origins.warn(ctx); err != nil {
 		return err
 	}
+	stopConsole, err := serveConsole(s, at.console, parts, keys, log)
+	if err != nil {
+		return err
+	}
+	defer stopConsole()
 	collector.Do(func() { tuneCollector(s, parts.hashMemory) })
 	stopStream := background(ctx, parts.stream)
 	defer stopStream()
@@ -178,6 +185,7 @@ type listeners struct {
 	server    net.Listener
 	directory net.Listener // of the embedded PLC directory, nil without one
 	metrics   net.Listener // of what is for the operator alone, nil without one
+	console   net.Listener // of the operator's pages, nil without one
 }
 
 func listen(s *settings) (l listeners, err error) {
@@ -200,12 +208,17 @@ func listen(s *settings) (l listeners, err error) {
 			return l, fmt.Errorf("listen (PORTICO_METRICS_BIND): %w", err)
 		}
 	}
+	if s.ConsoleBind.IsValid() {
+		if l.console, err = net.Listen("tcp", s.ConsoleBind.String()); err != nil {
+			return l, fmt.Errorf("listen (PORTICO_CONSOLE_BIND): %w", err)
+		}
+	}
 	return l, nil
 }
 
 // close ends what was not ended yet.
 func (l listeners) close() {
-	for _, listener := range []net.Listener{l.server, l.directory, l.metrics} {
+	for _, listener := range []net.Listener{l.server, l.directory, l.metrics, l.console} {
 		if listener != nil {
 			_ = listener.Close()
 		}
@@ -346,6 +359,9 @@ func serveDirectory(s *settings, listener net.Listener, store *db.DB, log *slog.
 // announce says where everything is.
 func announce(w io.Writer, s *settings, directoryURL string) {
 	fmt.Fprintf(w, "Portico %s listens on %s as %s\n", s.Version, s.listenAddress(), s.PublicURL)
+	if s.ConsoleBind.IsValid() {
+		fmt.Fprintf(w, "  console    http://%s%s\n", s.ConsoleBind, webconsole.Home)
+	}
 	if !s.Development {
 		return
 	}
@@ -561,6 +577,11 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		},
 		bsky:  &bsky.Service{DB: store, Proxy: passing, ImageURL: s.AppViewImages, PublicURL: s.PublicURL.String(), Now: time.Now, Log: log},
 		pages: &pages{settings: s, accounts: accounts, domains: domains, names: hosts, proof: tokens.Proof},
+	}
+	if s.PublicConsole {
+		if behind.pages.console, err = newConsole(s, netip.AddrPort{}, e, store, keys, log); err != nil {
+			return nil, err
+		}
 	}
 	methods, err := behind.register(e, options, s.HandleDomains[0])
 	if err != nil {

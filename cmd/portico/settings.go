@@ -66,6 +66,8 @@ type settings struct {
 	SlowStatement  time.Duration
 	MetricsBind    netip.AddrPort // zero: no listener for operators
 	Profiling      bool           // it serves profiles; it is on loopback then
+	ConsoleBind    netip.AddrPort // of loopback; zero: no listener for the console
+	PublicConsole  bool           // the console is on the public origin
 	MemoryLimit    int64          // bytes; 0: none
 
 	// What clients are told.
@@ -305,6 +307,17 @@ var settingsTable = []settingGroup{
 			return nil
 		}},
 		{name: "PORTICO_PROFILING", kind: kindBoolean, def: "false", about: "Serve profiles of the running server below `/debug/pprof/` of `PORTICO_METRICS_BIND`, which must be an address of loopback then", store: setBoolean(func(s *settings) *bool { return &s.Profiling })},
+		{name: "PORTICO_CONSOLE_BIND", kind: kindText, shown: "no listener", about: "Address of loopback and port, such as `127.0.0.1:9101`, at which the operator's console is, without TLS: through a tunnel (`ssh -L 9101:127.0.0.1:9101 HOST`) a browser elsewhere reaches it at `http://127.0.0.1:9101/console`. It asks for the admin password", store: func(s *settings, v string) (err error) {
+			s.ConsoleBind, err = netip.ParseAddrPort(v)
+			if err != nil || s.ConsoleBind.Port() == 0 || !s.ConsoleBind.Addr().IsLoopback() {
+				return errors.New("is not an address of loopback and a port, such as 127.0.0.1:9101")
+			}
+			return nil
+		}},
+		{name: "PORTICO_CONSOLE", kind: kindText, def: "off", about: "`public` has the console at `/console` of the public URL too, for everybody who knows the admin password; `off`: there is nothing", store: func(s *settings, v string) error {
+			s.PublicConsole = v == consolePublic
+			return oneOf(v, "off", consolePublic)
+		}},
 		{name: "PORTICO_MEMORY_LIMIT", kind: kindSize, shown: "none", about: "Memory that the server tries to stay within, such as `512MiB`; at least `64MiB`. Garbage is collected more often when it comes near, and password hashes take at most half of it: fewer at a time. Nothing is refused where that is not enough. Page caches of SQLite and what the system keeps of the program itself, together some 40 MB, are not counted. `GOGC` and `GOMEMLIMIT`, the variables of Go's runtime, go before it", store: storeMemoryLimit},
 	}},
 	{"What clients are told", []setting{

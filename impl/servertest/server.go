@@ -17,6 +17,7 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"strings"
@@ -93,7 +94,8 @@ type Server struct {
 	// TB is the test that fails when something does. A subtest may put itself here.
 	testing.TB
 	*Clock
-	URL      string // without a slash at the end
+	URL      string       // without a slash at the end
+	Handler  http.Handler // what answers there
 	DB       *db.DB
 	PLC      *Directory
 	Internet *Internet
@@ -316,6 +318,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.Check(moderationapi.Register(e, routes, s.Moderation, moderation.Policy{Gate: gate}))
 	s.Check(bskyapi.Register(e, routes, s.Bsky, bsky.Policy{Gate: gate, AppView: o.AppView}))
 	s.routes = routes.Methods()
+	s.Handler = e
 	h := httptest.NewServer(e)
 	t.Cleanup(h.Close)
 	s.URL = h.URL

@@ -192,13 +192,17 @@ func (f *Firehose) frame(ctx context.Context, b []byte, e Event) []byte {
 // behind the cursor is not kept any more, it says so first and sends the rest. It waits
 // for send, which must neither change nor keep the frame.
 //
-// While it runs, [Firehose.Consumers] tells of it, and of the address of who acts in ctx.
-//
 // It returns nil when the firehose ends, ErrFutureCursor, ErrConsumerTooSlow, the error
 // of send as it is, or that of ctx. While the log fails it waits.
 func (f *Firehose) Follow(ctx context.Context, cursor *int64, send func(ctx context.Context, frame []byte) error) error {
+	return f.FollowFrom(ctx, "", cursor, send)
+}
+
+// FollowFrom is Follow for a consumer at an address of the network, of which
+// [Firehose.Consumers] tells meanwhile.
+func (f *Firehose) FollowFrom(ctx context.Context, address string, cursor *int64, send func(ctx context.Context, frame []byte) error) error {
 	c := consumer{Firehose: f, sendFrame: send}
-	defer f.join(ctx, &c)()
+	defer f.join(&c, address)()
 	if err := c.follow(ctx, cursor); err != errEnded {
 		return err
 	}

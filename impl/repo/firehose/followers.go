@@ -5,8 +5,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"portico/impl/audit"
 )
 
 // A Consumer is one that follows the firehose now.
@@ -45,8 +43,8 @@ type following struct {
 }
 
 // join counts c among the consumers until leave is called.
-func (f *Firehose) join(ctx context.Context, c *consumer) (leave func()) {
-	one := &following{c, audit.From(ctx).Address, time.Now()}
+func (f *Firehose) join(c *consumer, address string) (leave func()) {
+	one := &following{c, address, time.Now()}
 	c.shown.Store(-1)
 	f.followers.mu.Lock()
 	defer f.followers.mu.Unlock()
