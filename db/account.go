@@ -45,6 +45,9 @@ var (
 		creating := b.NewSelect().Model((*creation)(nil)).ColumnExpr("count(*)")
 		return b.NewSelect().Model((*Account)(nil)).ColumnExpr("count(*) - (?)", creating)
 	})
+	countHidden = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*Quarantined)(nil)).ColumnExpr("count(*)").Where("q.state IN ('held', 'sent')")
+	})
 	selectDueDeletions = prepared(func(b *builder) bun.Query {
 		return b.limit(b.accounts().Where("a.delete_after <= ?", b.p()), "a.delete_after")
 	})
@@ -107,6 +110,17 @@ func (q *queries) CountAccounts(ctx context.Context) (int64, error) {
 	var n int64
 	err := q.get(ctx, countAccounts, nil, &n)
 	return n, wrap(err, "count accounts")
+}
+
+// CountShown is CountAccounts without those that are held in quarantine.
+func (q *queries) CountShown(ctx context.Context) (int64, error) {
+	n, err := q.CountAccounts(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var held int64
+	err = q.get(ctx, countHidden, nil, &held)
+	return max(0, n-held), wrap(err, "count accounts in quarantine")
 }
 
 // Active reports whether the account is neither taken down nor deactivated.

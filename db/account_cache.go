@@ -127,7 +127,9 @@ func (db *DB) AccountByDID(ctx context.Context, did syntax.DID) (*Account, error
 		if err != nil {
 			return nil, err
 		}
-		db.accounts.put(did, version, cachedRows{account: a})
+		if !a.Held() { // of one that is, it takes as long to say that it is not there as of any
+			db.accounts.put(did, version, cachedRows{account: a})
+		}
 		known.account = a
 	} else if err := ctx.Err(); err != nil {
 		return nil, wrap(err, "read account %s", did)

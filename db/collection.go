@@ -31,7 +31,7 @@ var (
 	})
 	selectByCollection = prepared(func(b *builder) bun.Query {
 		return b.limit(b.NewSelect().Model((*collection)(nil)).Column("did").
-			Where("collection = ?", b.p()).Where("did > ?", b.p()), "did")
+			Where("collection = ?", b.p()).Where("did > ?", b.p()).Where("NOT EXISTS (?)", b.heldAccount("c.did")), "did")
 	})
 )
 
@@ -45,7 +45,7 @@ func (q *queries) Collections(ctx context.Context, did syntax.DID) ([]string, er
 	return all, wrap(err, "list collections of %s", did)
 }
 
-// AccountsByCollection returns up to limit accounts, in any state, that have records of a
+// AccountsByCollection returns up to limit accounts, in any state but quarantine, that have records of a
 // collection, in the order of their DIDs, those after the given one.
 func (q *queries) AccountsByCollection(ctx context.Context, collection string, after syntax.DID, limit int) ([]syntax.DID, error) {
 	if !storable(collection) || !storable(string(after)) {

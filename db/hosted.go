@@ -30,6 +30,11 @@ func (b *builder) hosted() *bun.SelectQuery {
 		Join("JOIN repo AS r ON r.did = a.did").Where("a.state = 'ready'").Where("a.held_at IS NULL")
 }
 
+// heldAccount selects the account with a DID if it is held in quarantine.
+func (b *builder) heldAccount(did string) *bun.SelectQuery {
+	return b.NewSelect().TableExpr("account AS held").ColumnExpr("1").Where("held.did = " + did).Where("held.held_at IS NOT NULL")
+}
+
 // HostedRepos returns up to limit repositories in the order of the creation of their
 // accounts and then of their DIDs: those after the account that was created at after and
 // has a DID, be it there or not.

@@ -58,6 +58,11 @@ func (q *queries) invites(into any) *bun.SelectQuery {
 
 func newestUseFirst(q *bun.SelectQuery) *bun.SelectQuery { return q.Order("used_at DESC", "used_by") }
 
+// shownUses leaves out what the owner of a code does not get to know.
+func shownUses(q *bun.SelectQuery) *bun.SelectQuery {
+	return newestUseFirst(q).Where("NOT EXISTS (SELECT 1 FROM account AS held WHERE held.did = used_by AND held.held_at IS NOT NULL)")
+}
+
 // InsertInvites stores new codes; their uses are not looked at.
 func (tx *Tx) InsertInvites(ctx context.Context, invites ...Invite) error {
 	for i := range invites {
@@ -97,10 +102,10 @@ func (q *queries) Invited(ctx context.Context, did syntax.DID) (bool, error) {
 }
 
 // InvitesFor returns the codes that an account owns, the oldest first, each with
-// its uses. Those of the operator are listed by [queries.RecentInvites] alone.
+// its uses by accounts that are not held in quarantine. Those of the operator are listed by [queries.RecentInvites] alone.
 func (q *queries) InvitesFor(ctx context.Context, account string) ([]Invite, error) {
 	var all []Invite
-	err := q.invites(&all).Where("for_account = ?", account).Where(inviteOwned).Order("created_at", "code").Scan(ctx)
+	err := q.run.bun().NewSelect().Model(&all).Relation("Used", shownUses).Where("for_account = ?", account).Where(inviteOwned).Order("created_at", "code").Scan(ctx)
 	return all, wrap(sentinel(err), "list invite codes of %s", account)
 }
 

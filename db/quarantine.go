@@ -92,6 +92,12 @@ var (
 		return b.NewSelect().Model((*Quarantined)(nil)).ColumnExpr("count(*)").Where(silent).
 			Where("q.since < ? OR (q.since = ? AND q.did < ?)", since, since, did)
 	})
+	sumHeld = prepared(func(b *builder) bun.Query {
+		blobs := b.NewSelect().Model((*Blob)(nil)).ColumnExpr("coalesce(sum(b.size), 0)").Where("b.did = a.did")
+		values := b.NewSelect().Model((*Record)(nil)).ColumnExpr("coalesce(sum(length(r.value)), 0)").Where("r.did = a.did")
+		return b.NewSelect().Model((*Account)(nil)).ColumnExpr("CAST((?) + (?) AS BIGINT)", blobs, values).
+			Where("a.did = ?", b.p()).Where("a.held_at IS NOT NULL")
+	})
 	selectHeldPage = prepared(func(b *builder) bun.Query {
 		s := b.heldAccounts().ColumnExpr("?TableColumns").ColumnExpr("a.handle, a.email, a.email_confirmed_at, a.status").
 			Where("(q.since, q.did) > (?, ?)", b.p(), b.p())
@@ -162,6 +168,17 @@ func (q *queries) UnconfirmedHeld(ctx context.Context, before time.Time, limit i
 		return err
 	})
 	return all, wrap(err, "list unconfirmed accounts in quarantine")
+}
+
+// HeldBytes returns how many bytes the blobs of an account, temporary ones too, and the values
+// of its records have together if it is held. It reports false, and counts nothing, if it is
+// not.
+func (q *queries) HeldBytes(ctx context.Context, did syntax.DID) (bytes int64, held bool, err error) {
+	err = q.get(ctx, sumHeld, []any{did}, &bytes)
+	if errors.Is(err, ErrNotFound) {
+		return 0, false, nil
+	}
+	return bytes, err == nil, wrap(err, "sum what %s has in quarantine", did)
 }
 
 // HeldBefore counts the accounts that are held since before h, or since the same time.

@@ -143,9 +143,12 @@ func callerOf(auth string) (caller, error) {
 	switch {
 	case auth == "public":
 		return caller{[]map[string][]string{}, "Anybody."}, nil
+	case strings.HasPrefix(auth, "public; what is in quarantine: session("):
+		return caller{[]map[string][]string{{}, one("session"), one("admin")},
+			"Anybody. While the account is in quarantine, its owner, signed in, and the operator, with the admin password."}, nil
 	case strings.HasPrefix(auth, "anonymous, session("):
 		return caller{[]map[string][]string{{}, one("session"), one("admin")},
-			"Anybody. While the account is taken down or deactivated, its owner, signed in, and the operator, with the admin password."}, nil
+			"Anybody. While the account is taken down, deactivated or in quarantine, its owner, signed in, and the operator, with the admin password."}, nil
 	case strings.HasPrefix(auth, "service token or session("):
 		words, err := sessionWords(strings.TrimPrefix(auth, "service token or "))
 		return caller{[]map[string][]string{one("session"), one("service")},
@@ -201,12 +204,16 @@ func sessionWords(auth string) (string, error) {
 			return "", fmt.Errorf("describe the methods: no words are known for the scope %q", scope)
 		}
 	}
+	condition, free := strings.CutSuffix(condition, ", not in quarantine")
 	switch condition {
 	case "", ", exists":
 	case ", not taken down":
 		also += "; not while the account is taken down"
 	default:
 		return "", fmt.Errorf("describe the methods: no words are known for the condition %q", condition)
+	}
+	if free {
+		also += "; not while the account is in quarantine"
 	}
 	return words + also + ".", nil
 }

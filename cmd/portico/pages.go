@@ -29,7 +29,7 @@ type pages struct {
 
 // accountFinder is [account.Accounts].
 type accountFinder interface {
-	AccountByHandle(ctx context.Context, h syntax.Handle) (*db.Account, error)
+	ShownByHandle(ctx context.Context, h syntax.Handle) (*db.Account, error)
 }
 
 type domainReader interface {
@@ -116,7 +116,7 @@ func (p *pages) handleHosts(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		uncached(c)
 		if r.Method == http.MethodGet || r.Method == http.MethodHead {
-			if a, err := p.accounts.AccountByHandle(r.Context(), syntax.Handle(name)); err == nil && a.Active() && a.Handle != "" && a.Handle.String() != name {
+			if a, err := p.accounts.ShownByHandle(r.Context(), syntax.Handle(name)); err == nil && a.Active() && a.Handle != "" && a.Handle.String() != name {
 				return c.Redirect(http.StatusTemporaryRedirect, "https://"+a.Handle.String()+r.URL.RequestURI())
 			}
 		}
@@ -216,7 +216,7 @@ func (p *pages) handle(c echo.Context) error {
 	if domains := p.domains.Current(c.Request().Context()); !domains.Ours(name) && !domains.Root(name) {
 		return notFound(c)
 	}
-	a, err := p.accounts.AccountByHandle(c.Request().Context(), syntax.Handle(name))
+	a, err := p.accounts.ShownByHandle(c.Request().Context(), syntax.Handle(name))
 	switch {
 	case errors.Is(err, db.ErrNotFound), err == nil && !a.Active():
 		return notFound(c)
@@ -241,7 +241,7 @@ func (p *pages) tlsCheck(c echo.Context) error {
 	case !domains.Ours(name):
 		return xrpc.InvalidRequest("handles are not provided on this domain")
 	}
-	a, err := p.accounts.AccountByHandle(ctx, syntax.Handle(name))
+	a, err := p.accounts.ShownByHandle(ctx, syntax.Handle(name))
 	switch {
 	case errors.Is(err, db.ErrNotFound), err == nil && !a.Active():
 		return errNoHandle.New(http.StatusNotFound, "handle not found for this domain")

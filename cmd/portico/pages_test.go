@@ -24,7 +24,7 @@ import (
 
 type someAccounts map[syntax.Handle]*db.Account
 
-func (s someAccounts) AccountByHandle(_ context.Context, h syntax.Handle) (*db.Account, error) {
+func (s someAccounts) ShownByHandle(_ context.Context, h syntax.Handle) (*db.Account, error) {
 	if h == "broken.test" {
 		return nil, errors.New("the disk is on fire")
 	}

@@ -567,7 +567,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	behind := &services{
 		server: service, identity: names, admin: administration, operator: operators,
 		temp: &temp.Service{
-			DB: store, Phones: phones, Budgets: budgets, Handles: rules, Domains: domains, Emails: service.Emails, Now: time.Now, Rand: rand.Reader,
+			DB: store, Accounts: accounts, Phones: phones, Budgets: budgets, Handles: rules, Domains: domains, Emails: service.Emails, Now: time.Now, Rand: rand.Reader,
 		},
 		repo: repositories, gate: gate, appView: s.AppView.URL != nil,
 		report: &moderation.Service{Proxy: passing, CheckOutput: s.DevMode}, maxBlob: s.BlobUploadLimit, maxImport: s.MaxImportSize,

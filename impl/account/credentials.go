@@ -70,7 +70,8 @@ func (c Credentials) forgetVisitors(ctx context.Context, tx *db.Tx, a *db.Accoun
 // mailed stop working, and so does signing in with emailed codes when the address is
 // new; the owner is told at the old one.
 //
-// It returns db.ErrEmailTaken.
+// It returns db.ErrEmailTaken, and a [*budget.Spent] when an account in quarantine has caused
+// as many mails as it may.
 func (c Credentials) SetEmail(ctx context.Context, tx *db.Tx, a *db.Account, address string) error {
 	old, confirmed := a.Email, a.EmailConfirmedAt != nil
 	factorOff := a.EmailAuthFactor && address != old
@@ -102,10 +103,15 @@ func (c Credentials) SetEmail(ctx context.Context, tx *db.Tx, a *db.Account, add
 	if address == old {
 		return nil
 	}
-	tell := old != ""
-	if tell && !confirmed && audit.From(ctx).Actor != audit.Admin {
+	tell, operator := old != "", audit.From(ctx).Actor == audit.Admin
+	if tell && !confirmed && !operator {
 		var err error
 		if tell, err = c.mayTell(ctx, tx, a, old); err != nil {
+			return err
+		}
+	}
+	if tell && confirmed && !operator {
+		if err := c.Budgets.SpendHeld(ctx, tx, a, budget.Account(a.DID)); err != nil {
 			return err
 		}
 	}
@@ -139,5 +145,9 @@ func (c Credentials) mayTell(ctx context.Context, tx *db.Tx, a *db.Account, old 
 			return false, err
 		}
 	}
-	return true, nil
+	err := c.Budgets.SpendHeld(ctx, tx, a, budget.Account(a.DID))
+	if _, spent := errors.AsType[*budget.Spent](err); spent {
+		return false, nil
+	}
+	return err == nil, err
 }

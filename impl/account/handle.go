@@ -135,6 +135,9 @@ func (i *Identities) beginHandle(ctx context.Context, did syntax.DID, h syntax.H
 		if err != nil {
 			return err
 		}
+		if a.Held() {
+			return ErrHeld // the genesis, and with it the DID, says the handle that it has
+		}
 		c, err = i.takeUp(ctx, tx, a, holder, i.Accounts.Now())
 		if err != nil || c != nil {
 			return err

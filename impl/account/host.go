@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -34,6 +35,16 @@ func (a *Accounts) AccountByHandle(ctx context.Context, h syntax.Handle) (*db.Ac
 		return a.DB.AccountByHandle(ctx, syntax.Handle(twin))
 	}
 	return nil, err
+}
+
+// ShownByHandle is AccountByHandle for pages that anybody reads: an account that is held in
+// quarantine is not there.
+func (a *Accounts) ShownByHandle(ctx context.Context, h syntax.Handle) (*db.Account, error) {
+	found, err := a.AccountByHandle(ctx, h)
+	if err == nil && found.Held() {
+		return nil, fmt.Errorf("look for handle %s: %w", h, db.ErrNotFound)
+	}
+	return found, err
 }
 
 // PublicURL is what DIDs are to name as the server of their accounts.

@@ -13,7 +13,6 @@ import (
 	"portico/impl/identity/domain"
 	"portico/impl/identity/handle"
 	"portico/impl/identity/plc"
-	"portico/impl/identity/resolve"
 	"portico/impl/repo/event"
 )
 
@@ -29,9 +28,7 @@ type Identities struct {
 		Submit(ctx context.Context, did syntax.DID, op plc.Operation) error
 	}
 	// Documents are those of all DIDs, and past the cache; *resolve.Cache is one.
-	Documents interface {
-		Resolve(ctx context.Context, did syntax.DID, fresh bool) (*resolve.Document, error)
-	}
+	Documents Documents
 	// Foreign says whose the handles outside this server's domains are.
 	Foreign interface {
 		ResolveHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error)
@@ -56,7 +53,7 @@ var (
 // a handle that the rules refuse to everybody.
 //
 // It returns the *handle.Error that refuses the handle, *budget.Spent, db.ErrNotFound,
-// db.ErrHandleTaken, ErrHandleNotInDocument, ErrUnresolved, ErrHandleChanging,
+// db.ErrHandleTaken, ErrHeld, ErrHandleNotInDocument, ErrUnresolved, ErrHandleChanging,
 // plc.ErrTombstoned, *plc.Error, *plc.Refused or plc.ErrUnreachable; then the account
 // has the handle that it had. With ErrDirectory nobody knows yet: the change is
 // finished later, see [Identities.Resume].
@@ -213,7 +210,7 @@ func (i *Identities) refresh(ctx context.Context, did syntax.DID) {
 // comes first: a failure in between leaves the DID ahead of the account, and doing
 // the same again mends it.
 //
-// It returns db.ErrNotFound, ErrKeyUnknown, ErrSigningKey for a DID that only its
+// It returns db.ErrNotFound, ErrHeld, ErrKeyUnknown, ErrSigningKey for a DID that only its
 // owner can change and that names another key, plc.ErrTombstoned, or a *plc.Error.
 func (i *Identities) ChangeSigningKey(ctx context.Context, did syntax.DID, public string) error {
 	return i.changeSigningKey(ctx, did, public, anywhere)
@@ -221,7 +218,11 @@ func (i *Identities) ChangeSigningKey(ctx context.Context, did syntax.DID, publi
 
 func (i *Identities) changeSigningKey(ctx context.Context, did syntax.DID, public string, where where) error {
 	a := i.Accounts
-	if _, err := a.DB.AccountByDID(ctx, did); err != nil {
+	acct, err := a.DB.AccountByDID(ctx, did)
+	if err == nil && acct.Held() {
+		err = ErrHeld
+	}
+	if err != nil {
 		return fmt.Errorf("change signing key: %w", err)
 	}
 	reserved, err := i.keyFor(ctx, did, public)

@@ -128,6 +128,9 @@ func (n *inspection) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if n.account.Held() {
+		return nil // nobody else has heard of the DID
+	}
 	if n.did.Method() == "plc" {
 		err = n.plc(ctx)
 	} else {

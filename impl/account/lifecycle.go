@@ -36,7 +36,8 @@ func (a *Accounts) PayForChange(ctx context.Context, payer budget.Payer) error {
 //
 // Whether the DID names this server is not its business, see [Verifier].
 //
-// It returns ErrTakenDown, ErrImportUnfinished or db.ErrNotFound.
+// It returns ErrTakenDown, ErrHeld for an account that the operator has to approve first,
+// ErrImportUnfinished or db.ErrNotFound.
 func (a *Accounts) Activate(ctx context.Context, did syntax.DID) error {
 	var movedEmpty bool
 	err := a.DB.Write(ctx, func(tx *db.Tx) error {
@@ -46,6 +47,11 @@ func (a *Accounts) Activate(ctx context.Context, did syntax.DID) error {
 		}
 		if acct.TakenDown() {
 			return ErrTakenDown
+		}
+		if acct.Deactivated() {
+			if err := mayActivate(tx.LockQuarantined(ctx, did)); err != nil {
+				return err
+			}
 		}
 		unfinished, err := tx.UnfinishedImport(ctx, did)
 		if err != nil {

@@ -198,16 +198,6 @@ func (a *Accounts) Waiting(ctx context.Context, acct *db.Account) (*Waiting, err
 	return w, nil
 }
 
-// HeldDocument is the DID document that a held account will have, as its genesis makes it.
-// It returns db.ErrNotFound when the account is not in quarantine, or its DID was brought.
-func (a *Accounts) HeldDocument(ctx context.Context, did syntax.DID) (json.RawMessage, error) {
-	genesis, err := a.heldGenesis(ctx, did)
-	if err != nil {
-		return nil, err
-	}
-	return plc.Document(did, genesis), nil
-}
-
 // heldGenesis is the operation that the directory will be sent for an account that is held.
 // It returns db.ErrNotFound when it may have it by now, or there is none.
 func (a *Accounts) heldGenesis(ctx context.Context, did syntax.DID) (plc.Operation, error) {

@@ -9,7 +9,6 @@ import (
 
 	"portico/db"
 	"portico/impl/identity/plc"
-	"portico/impl/identity/resolve"
 )
 
 // A DIDError says what of a DID does not fit an account that lives here. Its
@@ -35,9 +34,7 @@ type Verifier struct {
 		Data(ctx context.Context, did syntax.DID) (plc.Data, error)
 	}
 	// Documents is asked for other DIDs, and past its cache; *resolve.Cache is one.
-	Documents interface {
-		Resolve(ctx context.Context, did syntax.DID, fresh bool) (*resolve.Document, error)
-	}
+	Documents Documents
 }
 
 // Verify returns nil when the DID of an account is under this server's control

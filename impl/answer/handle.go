@@ -9,6 +9,7 @@ import (
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/account"
+	"portico/impl/account/auth"
 	"portico/impl/budget"
 	"portico/impl/identity/handle"
 	"portico/impl/identity/plc"
@@ -48,6 +49,9 @@ func Handle(err error, wanted syntax.Handle) error {
 func DID(err error) error {
 	if wrong, ok := errors.AsType[*account.DIDError](err); ok {
 		return xrpc.InvalidRequest(wrong.Message)
+	}
+	if errors.Is(err, account.ErrHeld) {
+		return auth.Quarantined()
 	}
 	if errors.Is(err, plc.ErrTombstoned) {
 		return xrpc.InvalidRequest("Did is tombstoned")

@@ -55,11 +55,11 @@ func (p Policy) FeedGetTimeline() xrpc.Policy[api.FeedGetTimelineParams] {
 }
 
 func (p Policy) NotificationRegisterPush() xrpc.Policy[api.NotificationRegisterPushInput] {
-	return withAppView[api.NotificationRegisterPushInput](p, p.Gate.Session(token.Standard.With(token.SignupQueued), auth.NotTakenDown))
+	return withAppView[api.NotificationRegisterPushInput](p, p.Gate.Session(token.Standard.With(token.SignupQueued), auth.NotTakenDown, auth.NotHeld))
 }
 
 func (p Policy) NotificationUnregisterPush() xrpc.Policy[api.NotificationUnregisterPushInput] {
-	return session[api.NotificationUnregisterPushInput](p)
+	return withAppView[api.NotificationUnregisterPushInput](p, p.Gate.Session(token.Standard, auth.NotTakenDown, auth.NotHeld))
 }
 
 // withAppView has no limit of its own beside the global one. Without an app view the method

@@ -94,6 +94,12 @@ var (
 		"mailboxes of others from an account that says they are its own", Accounts}
 	MailsOfAppsToStrangers = Budget{"mails-of-apps-to-strangers", 10, day,
 		"mailboxes of others from an account that says they are its own", Accounts}
+	// HeldMails counts the mails that the sessions of an account in quarantine cause, and
+	// HeldMailsOfApps those of them that its app passwords do: they leave most to the owner.
+	HeldMails = Budget{"held-mails", 5, day,
+		"mailboxes of others from who signs up many times", Accounts}
+	HeldMailsOfApps = Budget{"held-mails-of-apps", 2, day,
+		"the mails of an account in quarantine from its apps", Accounts}
 	// Announcements counts what an account announces to an address that is not confirmed as
 	// its own; [RecipientOf] pays.
 	Announcements = Budget{"announcements", 1, day,
@@ -170,7 +176,7 @@ func Releases(most int) Budget {
 // All are the budgets that there are.
 var All = []Budget{
 	WrongPasswordsFrom, FailedPasswords, HiddenPasswords, WrongCodes, WrongResetCodes, WrongAdminPasswords, Mails, OwnMails,
-	MailsFrom, MailsToStrangers, MailsOfAppsToStrangers, Announcements, AddressesGiven, AddressesNamed, IdentityChanges, LookUps,
+	MailsFrom, MailsToStrangers, MailsOfAppsToStrangers, HeldMails, HeldMailsOfApps, Announcements, AddressesGiven, AddressesNamed, IdentityChanges, LookUps,
 	SignUps, SignUpsADay(1), HandlesAsked, ReservedKeys, TextsTo, TextsToInADay, TextsFrom, NumbersFrom, PhoneCodes, Texts(1),
 	Releases(1), ReleasesOfDomain,
 }

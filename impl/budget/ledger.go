@@ -121,6 +121,20 @@ func (l *Ledger) SpendIn(ctx context.Context, tx *db.Tx, b Budget, p Payer) erro
 	return nil
 }
 
+// SpendHeld is SpendIn for a mail that a session of a causes, which pays: [Account] or [App].
+// It takes something only while a is held in quarantine.
+func (l *Ledger) SpendHeld(ctx context.Context, tx *db.Tx, a *db.Account, p Payer) error {
+	if !a.Held() {
+		return nil
+	}
+	if p == App(a.DID) {
+		if err := l.SpendIn(ctx, tx, HeldMailsOfApps, p); err != nil {
+			return err
+		}
+	}
+	return l.SpendIn(ctx, tx, HeldMails, Account(a.DID))
+}
+
 // CountIn is SpendIn for what has happened, whether there was something left or not.
 func (l *Ledger) CountIn(ctx context.Context, tx *db.Tx, b Budget, p Payer) error {
 	err := l.SpendIn(ctx, tx, b, p)

@@ -9,16 +9,21 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/api/xrpc"
+	"portico/impl/account/auth"
 	"portico/impl/proxy/upstream"
 )
 
 // Call makes a call of the server's own: of a query with params, or with the JSON input of
 // a procedure, in the name of did; "" is nobody. It returns the JSON that was answered, nil
 // for none. Its errors are answers (contract §8). ctx is that of the handler for whose
-// client it is made; it ends when that hangs up.
+// client it is made; it ends when that hangs up. As to an account in quarantine, see PassOn.
 func (p *Proxy) Call(ctx context.Context, to Service, did syntax.DID, method string, params url.Values, input []byte) ([]byte, error) {
 	if to == (Service{}) {
 		return nil, errNoService(method)
+	}
+	nameless := held(ctx, did)
+	if nameless && input != nil {
+		return nil, auth.Quarantined()
 	}
 	c := xrpc.CallFrom(ctx)
 	leave, err := p.enter(ctx, c, did)
@@ -30,7 +35,7 @@ func (p *Proxy) Call(ctx context.Context, to Service, did syntax.DID, method str
 	if len(params) > 0 {
 		call.URL += "?" + params.Encode()
 	}
-	if did != "" {
+	if did != "" && !nameless {
 		if call.Token, err = p.token(ctx, did, Token{to.DID, method}); err != nil {
 			return nil, err
 		}

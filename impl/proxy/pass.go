@@ -11,6 +11,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/api/xrpc"
+	"portico/impl/account/auth"
 	"portico/impl/proxy/upstream"
 )
 
@@ -18,6 +19,9 @@ import (
 // the answer to it; its errors are answers, too (contract §2.6). "" is nobody: no token is
 // sent. The token is for the method of c at the service, unless of says otherwise. ctx is
 // the handler's. The request ends when the client hangs up.
+//
+// The name of an account in quarantine goes nowhere: its queries are passed on without a
+// token, and nothing else is.
 func (p *Proxy) PassOn(ctx context.Context, c *xrpc.Call, to Service, did syntax.DID, of ...Token) (*xrpc.Response, error) {
 	t := Token{to.DID, c.NSID}
 	if len(of) > 0 {
@@ -34,6 +38,10 @@ func (p *Proxy) send(ctx context.Context, c *xrpc.Call, to Service, did syntax.D
 	if !to.isOrigin() {
 		return nil, upstreamError(fmt.Errorf("%s is at %q", to, to.URL), "UpstreamFailure", unreachable)
 	}
+	nameless := held(ctx, did)
+	if nameless && c.Request.Method != http.MethodGet && c.Request.Method != http.MethodHead {
+		return nil, auth.Quarantined()
+	}
 	c.PassedTo(to.String())
 	leave, err := p.enter(ctx, c, did)
 	if err != nil {
@@ -42,7 +50,7 @@ func (p *Proxy) send(ctx context.Context, c *xrpc.Call, to Service, did syntax.D
 	r := &upstream.Request{
 		Verb: c.Request.Method, URL: to.URL + target(c.Request), Header: c.Request.Header, Encodings: encodings,
 	}
-	if did != "" {
+	if did != "" && !nameless {
 		if r.Token, err = p.token(ctx, did, of); err != nil {
 			leave()
 			return nil, err

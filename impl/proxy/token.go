@@ -46,6 +46,12 @@ type kept struct {
 	expires time.Time
 }
 
+// held reports whether did is the caller's account, and in quarantine.
+func held(ctx context.Context, did syntax.DID) bool {
+	caller, ok := auth.SignedIn(ctx)
+	return ok && did != "" && caller.DID == did && caller.Account != nil && caller.Account.Held()
+}
+
 // token returns a token of did. Its key is asked for each time, so that nothing is sent in
 // the name of an account that is deleted or has another key by now.
 func (p *Proxy) token(ctx context.Context, did syntax.DID, of Token) (string, error) {

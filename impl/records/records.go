@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -35,6 +36,9 @@ var (
 	// ErrQuota says that an account has as many records as it may.
 	ErrQuota = errors.New("account may have no more records")
 )
+
+// HeldRecords is how many records an account in quarantine may have.
+const HeldRecords = 50
 
 // A SwapError is a condition that did not hold.
 type SwapError struct {
@@ -111,24 +115,48 @@ const attempts = 10
 // [tree.Tree.Apply] (tree.ErrExists, tree.ErrNotFound, tree.ErrTooWide), repo.ErrTooLarge,
 // or a *rows.MentionError.
 func (w *Writer) Write(ctx context.Context, did syntax.DID, swap *string, writes ...Write) (*Result, error) {
-	leave, err := w.turns.take(ctx, did)
+	return w.turn(ctx, job{did, swap, writes, w.Quota, false})
+}
+
+// WriteHeld is Write for an account that is held in quarantine: it may have [HeldRecords],
+// and no more bytes than [rows.HeldBytes]; beyond those it returns a *rows.QuotaError.
+func (w *Writer) WriteHeld(ctx context.Context, did syntax.DID, swap *string, writes ...Write) (*Result, error) {
+	quota := HeldRecords
+	if w.Quota > 0 {
+		quota = min(quota, w.Quota)
+	}
+	return w.turn(ctx, job{did, swap, writes, quota, true})
+}
+
+// A job is what is to be written.
+type job struct {
+	did    syntax.DID
+	swap   *string
+	writes []Write
+	quota  int  // of records; 0: any number
+	held   bool // the account, in quarantine
+}
+
+// turn does a job when it is its turn.
+func (w *Writer) turn(ctx context.Context, j job) (*Result, error) {
+	leave, err := w.turns.take(ctx, j.did)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
 	for attempt := 1; ; attempt++ {
-		result, err := w.write(ctx, did, swap, writes)
+		result, err := w.write(ctx, j)
 		if !errors.Is(err, db.ErrStale) || attempt == attempts {
 			return result, err
 		}
 	}
 }
 
-func (w *Writer) write(ctx context.Context, did syntax.DID, swap *string, writes []Write) (*Result, error) {
-	blobs, err := w.prepareBlobs(ctx, did, writes)
+func (w *Writer) write(ctx context.Context, j job) (*Result, error) {
+	blobs, err := w.prepareBlobs(ctx, j.did, j.writes)
 	if err != nil {
 		// What else is wrong with the writes comes first.
-		if draft, result, wrong := w.draftOutside(ctx, did, swap, writes); draft == nil || wrong != nil {
+		if draft, result, wrong := w.draftOutside(ctx, j); draft == nil || wrong != nil {
 			return result, wrong
 		}
 		return nil, err
@@ -136,25 +164,25 @@ func (w *Writer) write(ctx context.Context, did syntax.DID, swap *string, writes
 	var draft *store.Draft
 	var result *Result
 	if w.DB.Exclusive() {
-		if draft, result, err = w.draftOutside(ctx, did, swap, writes); draft == nil || err != nil {
+		if draft, result, err = w.draftOutside(ctx, j); draft == nil || err != nil {
 			return result, err
 		}
-		err = w.DB.Write(ctx, func(tx *db.Tx) error { return w.store(ctx, tx, did, draft, blobs, writes) })
+		err = w.DB.Write(ctx, func(tx *db.Tx) error { return w.store(ctx, tx, j, draft, blobs) })
 		if err != nil {
-			w.heads.drop(did)
+			w.heads.drop(j.did)
 		} else {
-			w.heads.put(did, draft.Row())
+			w.heads.put(j.did, draft.Row())
 		}
 	} else {
 		err = w.DB.Write(ctx, func(tx *db.Tx) (err error) {
-			row, key, err := tx.LockRepoAndKey(ctx, did, keyring.Repository)
+			row, key, err := tx.LockRepoAndKey(ctx, j.did, keyring.Repository)
 			if err != nil {
 				return err
 			}
-			if draft, result, err = w.draft(ctx, tx, did, row, key, swap, writes); draft == nil || err != nil {
+			if draft, result, err = w.draft(ctx, tx, j, row, key); draft == nil || err != nil {
 				return err
 			}
-			return w.store(ctx, tx, did, draft, blobs, writes)
+			return w.store(ctx, tx, j, draft, blobs)
 		})
 	}
 	if err != nil {
@@ -176,48 +204,46 @@ type reader interface {
 // draftOutside is draft outside of a transaction, after the commit that this process made
 // last, if that is known. It returns db.ErrStale when no commit came of it because of what
 // came in between: a draft is looked at again when it is stored.
-func (w *Writer) draftOutside(ctx context.Context, did syntax.DID, swap *string, writes []Write) (*store.Draft, *Result, error) {
-	row := w.heads.get(did)
+func (w *Writer) draftOutside(ctx context.Context, j job) (*store.Draft, *Result, error) {
+	row := w.heads.get(j.did)
 	guessed := row != nil
 	if !guessed {
 		var err error
-		if row, err = w.DB.Repo(ctx, did); err != nil {
+		if row, err = w.DB.Repo(ctx, j.did); err != nil {
 			return nil, nil, err
 		}
 	}
-	draft, result, err := w.draft(ctx, w.DB, did, row, nil, swap, writes)
+	draft, result, err := w.draft(ctx, w.DB, j, row, nil)
 	if err == nil && (draft != nil || !guessed) {
 		return draft, result, nil
 	}
-	now, lost := w.DB.Repo(ctx, did)
+	now, lost := w.DB.Repo(ctx, j.did)
 	if lost == nil && now.Same(row) {
 		return nil, result, err
 	}
-	w.heads.drop(did)
+	w.heads.drop(j.did)
 	return nil, nil, errors.Join(db.ErrStale, err)
 }
 
 // draft makes the commit, or none when nothing changes. The row of the repository was read
 // before all else: whoever gives an account another key makes a commit, too. A key that is
 // nil is read.
-func (w *Writer) draft(
-	ctx context.Context, r reader, did syntax.DID, row *db.Repo, sealed *db.SigningKey, swap *string, writes []Write,
-) (*store.Draft, *Result, error) {
+func (w *Writer) draft(ctx context.Context, r reader, j job, row *db.Repo, sealed *db.SigningKey) (*store.Draft, *Result, error) {
 	result := &Result{Commit: store.CID(row.CommitCID), Rev: syntax.TID(row.Rev)}
-	steps, err := w.steps(ctx, r, did, row, swap, writes)
+	steps, err := w.steps(ctx, r, j, row)
 	if err != nil || len(steps) == 0 {
 		return nil, result, err
 	}
-	key, err := w.signingKey(ctx, r, did, sealed)
+	key, err := w.signingKey(ctx, r, j.did, sealed)
 	if err != nil {
 		return nil, nil, err
 	}
-	draft, err := store.Prepare(ctx, r, did, row, key, w.Now(), w.Cache, steps)
+	draft, err := store.Prepare(ctx, r, j.did, row, key, w.Now(), w.Cache, steps)
 	if draft == nil || err != nil {
 		return nil, result, err
 	}
-	if w.Quota > 0 && draft.More > 0 && draft.Records > w.Quota {
-		return nil, nil, fmt.Errorf("%d records of %s: %w", draft.Records, did, ErrQuota)
+	if j.quota > 0 && draft.More > 0 && draft.Records > j.quota {
+		return nil, nil, fmt.Errorf("%d records of %s: %w", draft.Records, j.did, ErrQuota)
 	}
 	return draft, &Result{draft.Event.Commit, draft.Event.Rev, true}, nil
 }
@@ -237,13 +263,11 @@ func (w *Writer) signingKey(ctx context.Context, r reader, did syntax.DID, row *
 }
 
 // steps are what writes come to in the tree as it is, once their conditions hold.
-func (w *Writer) steps(
-	ctx context.Context, r reader, did syntax.DID, row *db.Repo, swap *string, writes []Write,
-) ([]tree.Write, error) {
-	stored := store.Tree(r, did, row, w.Cache)
+func (w *Writer) steps(ctx context.Context, r reader, j job, row *db.Repo) ([]tree.Write, error) {
+	stored := store.Tree(r, j.did, row, w.Cache)
 	var left []tree.Write
 	var wrong error // about a record
-	for _, w := range writes {
+	for _, w := range j.writes {
 		var was dagcbor.CID
 		if w.Was != nil || w.Action >= Put {
 			var err error
@@ -259,7 +283,7 @@ func (w *Writer) steps(
 			wrong = &SwapError{"Record", at}
 		}
 		if w.Replace && w.Record.LinkTo != "" {
-			others, err := r.RecordsByLink(ctx, did, w.Collection.String(), w.Record.LinkTo, Max-len(writes))
+			others, err := r.RecordsByLink(ctx, j.did, w.Collection.String(), w.Record.LinkTo, Max-len(j.writes))
 			if err != nil {
 				return nil, err
 			}
@@ -269,10 +293,10 @@ func (w *Writer) steps(
 		}
 		left = append(left, step)
 	}
-	if len(left) == 0 && len(writes) > 0 {
+	if len(left) == 0 && len(j.writes) > 0 {
 		return nil, nil
 	}
-	if at := store.CID(row.CommitCID).String(); swap != nil && *swap != at {
+	if at := store.CID(row.CommitCID).String(); j.swap != nil && *j.swap != at {
 		return nil, &SwapError{"Commit", at}
 	}
 	return left, wrong
@@ -313,13 +337,18 @@ func text(c dagcbor.CID) string {
 }
 
 // store stores the commit and tells the network of it.
-func (w *Writer) store(ctx context.Context, tx *db.Tx, did syntax.DID, d *store.Draft, blobs *rows.Prepared, writes []Write) error {
+func (w *Writer) store(ctx context.Context, tx *db.Tx, j job, d *store.Draft, blobs *rows.Prepared) error {
 	if err := d.Store(ctx, tx); err != nil {
 		return err
 	}
-	if err := applyBlobs(ctx, tx, d, blobs, writes); err != nil {
+	if err := applyBlobs(ctx, tx, d, blobs, j.writes); err != nil {
 		return err
 	}
+	if j.held && slices.ContainsFunc(j.writes, func(w Write) bool { return w.Record != nil }) {
+		if err := rows.HeldRoom(ctx, tx, j.did); err != nil {
+			return err
+		}
+	}
 	e := d.Event.Event()
-	return tx.AppendEvents(ctx, db.Event{DID: did, Kind: e.Kind, Body: e.Body, Cut1: e.Cut1, Cut2: e.Cut2})
+	return tx.AppendEvents(ctx, db.Event{DID: j.did, Kind: e.Kind, Body: e.Body, Cut1: e.Cut1, Cut2: e.Cut2})
 }

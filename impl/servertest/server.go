@@ -272,7 +272,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		s.stream()
 	}
 	s.Temp = &temp.Service{
-		DB: s.DB, Budgets: s.Budgets, Handles: rules, Domains: s.Domains, Emails: s.Server.Emails, Now: s.Now, Rand: rand.Reader,
+		DB: s.DB, Accounts: accounts, Budgets: s.Budgets, Handles: rules, Domains: s.Domains, Emails: s.Server.Emails, Now: s.Now, Rand: rand.Reader,
 	}
 	s.Repo = &repo.Service{
 		DB: s.DB, Blobs: s.Blobs, Keys: record.NewKeys(s.Now, 1), Documents: s.Internet, Accounts: accounts,

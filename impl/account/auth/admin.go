@@ -26,23 +26,31 @@ func (a *admin) Authenticate(ctx context.Context, c *xrpc.Call) (context.Context
 	if err != nil || kind != basic {
 		return nil, xrpc.AuthenticationRequired("Authentication Required")
 	}
-	err = a.gate.Budgets.Left(ctx, budget.WrongAdminPasswords, a.gate.Budgets.Caller(c.IP))
+	if err := a.verify(ctx, c, text); err != nil {
+		return nil, err
+	}
+	return acting(ctx, c, audit.Admin), nil
+}
+
+// verify returns nil when a text is name and password of the operator.
+func (a *admin) verify(ctx context.Context, c *xrpc.Call, text string) error {
+	err := a.gate.Budgets.Left(ctx, budget.WrongAdminPasswords, a.gate.Budgets.Caller(c.IP))
 	if spent, ok := errors.AsType[*budget.Spent](err); ok {
-		return nil, xrpc.RateLimitExceeded(spent.Wait).Because(err)
+		return xrpc.RateLimitExceeded(spent.Wait).Because(err)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	// The whole pair is compared, so that nothing tells a wrong name from a wrong
 	// password.
 	pair, err := base64.StdEncoding.DecodeString(text)
 	if err == nil && subtle.ConstantTimeCompare(pair, []byte("admin:"+a.gate.AdminPassword)) == 1 {
-		return acting(ctx, c, audit.Admin), nil
+		return nil
 	}
 	if err := a.countFailure(context.WithoutCancel(ctx), c); err != nil {
-		return nil, err
+		return err
 	}
-	return nil, xrpc.AuthenticationRequired("Authentication Required")
+	return xrpc.AuthenticationRequired("Authentication Required")
 }
 
 // countFailure takes a wrong password from what the caller's address has, and records it:

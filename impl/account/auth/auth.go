@@ -73,6 +73,7 @@ const (
 	issuerKey
 	readingKey
 	moderatesKey
+	presentedKey
 )
 
 // Caller returns the account behind the access token of the request.
@@ -188,16 +189,22 @@ const (
 	NotTakenDown
 	// NotDeactivated demands Exists, and that its owner has not deactivated it.
 	NotDeactivated
+	// NotHeld demands that it is not held in quarantine: what the method does would leave it.
+	NotHeld
 )
 
 func (c Check) String() string {
-	return [...]string{"exists", "not taken down", "not deactivated"}[c]
+	return [...]string{"exists", "not taken down", "not deactivated", "not in quarantine"}[c]
 }
 
 // Verify returns the answer to somebody whose account does not meet c; a may be nil, for
 // none.
 func (c Check) Verify(a *db.Account) error {
 	switch {
+	case c == NotHeld:
+		if a != nil && a.Held() {
+			return Quarantined()
+		}
 	case a == nil:
 		return AccountNotFound()
 	case c == NotTakenDown && a.TakenDown():
@@ -247,26 +254,35 @@ func (s *session) Authenticate(ctx context.Context, c *xrpc.Call) (context.Conte
 		// DPoP is known but no such token has been issued by this server.
 		return nil, xrpc.InvalidToken("Unexpected authorization type")
 	}
+	p, err := s.verify(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	return &signedIn{acting(ctx, c, p.DID.String()), p}, nil
+}
+
+// verify returns whose access token a text is.
+func (s *session) verify(ctx context.Context, text string) (Principal, error) {
 	access, err := s.gate.Tokens.VerifyAccess(text, s.scopes)
 	if err != nil {
-		return nil, tokenError(err)
+		return Principal{}, tokenError(err)
 	}
 	p := Principal{DID: access.DID, Scope: access.Scope, issued: access.IssuedAt}
 	p.Account, err = s.gate.account(ctx, access.DID)
 	if err != nil {
-		return nil, err
+		return Principal{}, err
 	}
 	if p.Account != nil {
 		if err := p.StillSignedIn(p.Account); err != nil {
-			return nil, err
+			return Principal{}, err
 		}
 	}
 	for _, check := range s.checks {
 		if err := check.Verify(p.Account); err != nil {
-			return nil, err
+			return Principal{}, err
 		}
 	}
-	return &signedIn{acting(ctx, c, p.DID.String()), p}, nil
+	return p, nil
 }
 
 // account is the account of did, or nil when there is none.

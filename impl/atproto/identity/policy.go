@@ -16,16 +16,16 @@ type Policy struct{ Gate *auth.Gate }
 
 var _ api.Policy = Policy{}
 
-// Anyone.
+// Anyone, and of an account in quarantine itself and the operator alone.
 
 func (p Policy) ResolveHandle() xrpc.Policy[api.ResolveHandleParams] {
-	return unlimited[api.ResolveHandleParams](xrpc.Public)
+	return unlimited[api.ResolveHandleParams](p.Gate.Anybody(reading))
 }
 func (p Policy) ResolveDID() xrpc.Policy[api.ResolveDIDParams] {
-	return unlimited[api.ResolveDIDParams](xrpc.Public)
+	return unlimited[api.ResolveDIDParams](p.Gate.Anybody(reading))
 }
 func (p Policy) ResolveIdentity() xrpc.Policy[api.ResolveIdentityParams] {
-	return unlimited[api.ResolveIdentityParams](xrpc.Public)
+	return unlimited[api.ResolveIdentityParams](p.Gate.Anybody(reading))
 }
 
 // Any session.
@@ -37,28 +37,31 @@ func (p Policy) GetRecommendedDIDCredentials() xrpc.Policy[xrpc.None] {
 // SubmitPLCOperation is open to a taken-down account too: what it submits names
 // this server, or is refused.
 func (p Policy) SubmitPLCOperation() xrpc.Policy[api.SubmitPLCOperationInput] {
-	return unlimited[api.SubmitPLCOperationInput](p.Gate.Session(token.Standard, auth.Exists))
+	return unlimited[api.SubmitPLCOperationInput](p.Gate.Session(token.Standard, auth.Exists, auth.NotHeld))
 }
 
 // UpdateHandle makes the server ask strangers and write to the directory.
 func (p Policy) UpdateHandle() xrpc.Policy[api.UpdateHandleInput] {
-	return perAccount[api.UpdateHandleInput](p.Gate.Session(token.Standard, auth.NotTakenDown))
+	return perAccount[api.UpdateHandleInput](p.Gate.Session(token.Standard, auth.NotTakenDown, auth.NotHeld))
 }
 
 // RefreshIdentity goes past every cache, so it is for those whom this server knows.
 func (p Policy) RefreshIdentity() xrpc.Policy[api.RefreshIdentityInput] {
-	return perAccount[api.RefreshIdentityInput](p.Gate.Session(token.Standard, auth.NotTakenDown))
+	return perAccount[api.RefreshIdentityInput](p.Gate.Session(token.Standard, auth.NotTakenDown, auth.NotHeld))
 }
 
 // Sessions with the account password only, be it that of a taken-down account:
 // these two are how one moves away.
 
 func (p Policy) RequestPLCOperationSignature() xrpc.Policy[xrpc.None] {
-	return unlimited[xrpc.None](p.Gate.Session(token.Full.With(token.Takendown)))
+	return unlimited[xrpc.None](p.Gate.Session(token.Full.With(token.Takendown), auth.NotHeld))
 }
 func (p Policy) SignPLCOperation() xrpc.Policy[api.SignPLCOperationInput] {
-	return unlimited[api.SignPLCOperationInput](p.Gate.Session(token.Full.With(token.Takendown), auth.Exists))
+	return unlimited[api.SignPLCOperationInput](p.Gate.Session(token.Full.With(token.Takendown), auth.Exists, auth.NotHeld))
 }
+
+// reading is what sessions read with: any.
+var reading = token.Standard.With(token.Takendown)
 
 // unlimited has no limit of its own beside the global one.
 func unlimited[In any](who xrpc.Authenticator) xrpc.Policy[In] {

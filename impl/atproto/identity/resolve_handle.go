@@ -40,12 +40,14 @@ var (
 
 // resolveHandle returns errNotHere or errNotThere when h names no DID. Who has a
 // handle under a domain of this server is never asked elsewhere, and under one that
-// was removed never said here.
+// was removed never said here. An account in quarantine has its handle for those alone
+// who may know of it.
 func (s *Service) resolveHandle(ctx context.Context, h syntax.Handle, elsewhere HandleResolver) (syntax.DID, error) {
 	h = h.Normalize()
 	domains := s.Domains.Current(ctx)
 	if !domains.Removed(h) {
 		a, err := s.Accounts.AccountByHandle(ctx, h)
+		a, err = auth.Seen(ctx, a, err)
 		if err == nil && a.Active() {
 			return a.DID, nil
 		}

@@ -38,7 +38,7 @@ func (s *Service) identity(ctx context.Context, id syntax.AtIdentifier, fresh bo
 			return nil, err
 		}
 	}
-	doc, err := s.Resolve.Resolve(ctx, did, fresh)
+	doc, err := s.document(ctx, did, fresh)
 	if err != nil {
 		return nil, documentError(did, err, names.didNotFound, names.didDeactivated)
 	}

@@ -29,7 +29,7 @@ func (s *Service) ApplyWrites(ctx context.Context, in *api.ApplyWritesInput) (*a
 			return nil, err
 		}
 	}
-	result, err := s.write(ctx, a.DID, in.SwapCommit, api.ErrApplyWritesInvalidSwap, all...)
+	result, err := s.write(ctx, a, in.SwapCommit, api.ErrApplyWritesInvalidSwap, all...)
 	if err != nil {
 		return nil, err
 	}

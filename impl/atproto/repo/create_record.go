@@ -28,7 +28,7 @@ func (s *Service) CreateRecord(ctx context.Context, in *api.CreateRecordInput) (
 		Action: records.Create, Collection: in.Collection, Key: draft.Key, Record: r,
 		Replace: in.Validate == nil || *in.Validate,
 	}
-	result, err := s.write(ctx, a.DID, in.SwapCommit, api.ErrCreateRecordInvalidSwap, w)
+	result, err := s.write(ctx, a, in.SwapCommit, api.ErrCreateRecordInvalidSwap, w)
 	if err != nil {
 		return nil, err
 	}

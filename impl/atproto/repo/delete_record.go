@@ -13,7 +13,7 @@ func (s *Service) DeleteRecord(ctx context.Context, in *api.DeleteRecordInput) (
 	if err != nil {
 		return nil, err
 	}
-	result, err := s.write(ctx, a.DID, in.SwapCommit, api.ErrDeleteRecordInvalidSwap, records.Write{
+	result, err := s.write(ctx, a, in.SwapCommit, api.ErrDeleteRecordInvalidSwap, records.Write{
 		Action: records.Remove, Collection: in.Collection, Key: in.Rkey, Was: (*string)(in.SwapRecord),
 	})
 	if err != nil || !result.Changed {

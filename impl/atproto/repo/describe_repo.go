@@ -25,7 +25,7 @@ func (s *Service) DescribeRepo(ctx context.Context, p *api.DescribeRepoParams) (
 	if err := answer.RepoUnavailable(a); err != nil {
 		return nil, err
 	}
-	doc, err := s.Documents.Resolve(ctx, a.DID, false)
+	doc, err := s.Accounts.Document(ctx, a, false, s.Documents)
 	if err != nil {
 		return nil, documentError(a.DID, err)
 	}

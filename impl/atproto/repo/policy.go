@@ -23,16 +23,16 @@ type Policy struct {
 
 var _ api.Policy = Policy{}
 
-// Anyone.
+// Anyone, and of an account in quarantine itself and the operator alone.
 
 func (p Policy) DescribeRepo() xrpc.Policy[api.DescribeRepoParams] {
-	return unlimited[api.DescribeRepoParams](xrpc.Public)
+	return unlimited[api.DescribeRepoParams](p.Gate.Anybody(reading))
 }
 func (p Policy) GetRecord() xrpc.Policy[api.GetRecordParams] {
-	return unlimited[api.GetRecordParams](xrpc.Public)
+	return unlimited[api.GetRecordParams](p.Gate.Anybody(reading))
 }
 func (p Policy) ListRecords() xrpc.Policy[api.ListRecordsParams] {
-	return unlimited[api.ListRecordsParams](xrpc.Public)
+	return unlimited[api.ListRecordsParams](p.Gate.Anybody(reading))
 }
 
 // Any session, of which the method looks whether it is that of the repository's account.
@@ -84,6 +84,9 @@ func writes[In any](gate *auth.Gate, maxBody int64, points func(*In) int) xrpc.P
 	}
 }
 
+// reading is what sessions read with: any.
+var reading = token.Standard.With(token.Takendown)
+
 // anySize stands for no limit.
 const anySize = 1 << 50
 
@@ -108,7 +111,7 @@ func (p Policy) UploadBlob() xrpc.Policy[xrpc.Body] {
 
 func (p Policy) ImportRepo() xrpc.Policy[xrpc.Body] {
 	return xrpc.Policy[xrpc.Body]{
-		Auth: p.Gate.Session(token.Full, auth.NotTakenDown), Limits: xrpc.GlobalLimitOnly[xrpc.Body](), MaxBody: cmp.Or(p.MaxImport, anySize),
+		Auth: p.Gate.Session(token.Full, auth.NotTakenDown, auth.NotHeld), Limits: xrpc.GlobalLimitOnly[xrpc.Body](), MaxBody: cmp.Or(p.MaxImport, anySize),
 	}
 }
 

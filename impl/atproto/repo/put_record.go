@@ -33,7 +33,7 @@ func (s *Service) PutRecord(ctx context.Context, in *api.PutRecordInput) (*api.P
 	if in.SwapRecord.Set {
 		w.Was = new(xrpc.ValueOf(in.SwapRecord.Value).String())
 	}
-	result, err := s.write(ctx, a.DID, in.SwapCommit, api.ErrPutRecordInvalidSwap, w)
+	result, err := s.write(ctx, a, in.SwapCommit, api.ErrPutRecordInvalidSwap, w)
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	api "portico/api/atproto/repo"
 	"portico/db"
 	"portico/impl/account"
+	"portico/impl/account/auth"
 	"portico/impl/blob/rows"
 	"portico/impl/identity/resolve"
 	"portico/impl/proxy"
@@ -45,13 +46,14 @@ type Documents interface {
 var _ api.Service = (*Service)(nil)
 
 // account returns the account that a client names, in any state, or nil when there is
-// none. Handles are compared as they are.
+// none that the caller may know of. Handles are compared as they are.
 func (s *Service) account(ctx context.Context, name syntax.AtIdentifier) (*db.Account, error) {
 	find := func() (*db.Account, error) { return s.Accounts.AccountByHandle(ctx, syntax.Handle(name)) }
 	if strings.HasPrefix(name.String(), "did:") {
 		find = func() (*db.Account, error) { return s.DB.AccountByDID(ctx, syntax.DID(name)) }
 	}
 	a, err := find()
+	a, err = auth.Seen(ctx, a, err)
 	if errors.Is(err, db.ErrNotFound) {
 		return nil, nil
 	}

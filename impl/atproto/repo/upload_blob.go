@@ -24,12 +24,12 @@ func (s *Service) UploadBlob(ctx context.Context, in *xrpc.Body) (*api.UploadBlo
 	did := auth.Caller(ctx).DID
 	// A body that there is no room for is not read to the end of it.
 	if err := s.Blobs.Room(ctx, did, max(in.Size, 0)); err != nil {
-		return nil, s.uploadError(err)
+		return nil, uploadError(err)
 	}
 	// How many bytes there may be, reading the body tells.
 	up, err := s.Blobs.Upload(ctx, did, in, anySize, in.ContentType)
 	if err != nil {
-		return nil, s.uploadError(err)
+		return nil, uploadError(err)
 	}
 	ref, err := link(up.CID)
 	if err != nil {
@@ -42,15 +42,16 @@ func (s *Service) UploadBlob(ctx context.Context, in *xrpc.Body) (*api.UploadBlo
 const uploadAgain = 10 * time.Second
 
 // uploadError is the answer to an upload that failed.
-func (s *Service) uploadError(err error) error {
+func uploadError(err error) error {
 	if refused, ok := errors.AsType[*xrpc.Error](err); ok {
 		return refused // in reading the body
+	}
+	if full, ok := errors.AsType[*rows.QuotaError](err); ok {
+		return xrpc.InvalidRequest(fmt.Sprintf("The blobs of an account may have %d bytes together, and this one is too much", full.Bytes))
 	}
 	switch {
 	case errors.Is(err, rows.ErrTakenDown):
 		return xrpc.InvalidRequest("Blob has been takendown, cannot re-upload")
-	case errors.Is(err, rows.ErrQuota):
-		return xrpc.InvalidRequest(fmt.Sprintf("The blobs of an account may have %d bytes together, and this one is too much", s.Blobs.Quota))
 	case errors.Is(err, blob.ErrBusy), errors.Is(err, blob.ErrFull):
 		return xrpc.NotEnoughResources(uploadAgain).Because(err)
 	case errors.Is(err, blob.ErrTimeout):

@@ -48,9 +48,13 @@ func (s *Service) owner(ctx context.Context, name syntax.AtIdentifier) (*db.Acco
 // write writes, and answers what cannot be. An unmet condition has the name that the
 // method declares.
 func (s *Service) write(
-	ctx context.Context, did syntax.DID, swap *syntax.CID, invalidSwap *xrpc.DeclaredError, writes ...records.Write,
+	ctx context.Context, a *db.Account, swap *syntax.CID, invalidSwap *xrpc.DeclaredError, writes ...records.Write,
 ) (*records.Result, error) {
-	result, err := s.Records.Write(ctx, did, (*string)(swap), writes...)
+	write := s.Records.Write
+	if a.Held() {
+		write = s.Records.WriteHeld
+	}
+	result, err := write(ctx, a.DID, (*string)(swap), writes...)
 	if failed, ok := errors.AsType[*records.SwapError](err); ok {
 		return nil, invalidSwap.New(http.StatusBadRequest, failed.Of+" was at "+cmp.Or(failed.At, "null"))
 	}
@@ -68,7 +72,7 @@ func (s *Service) write(
 		return nil, xrpc.InvalidRequest("Too many record keys of the same place in the tree").Because(err)
 	case errors.Is(err, repo.ErrTooLarge):
 		return nil, xrpc.InvalidRequest("Too many writes. Max event size: 2MB").Because(err)
-	case errors.Is(err, records.ErrQuota):
+	case errors.Is(err, records.ErrQuota), errors.Is(err, rows.ErrQuota):
 		return nil, xrpc.InvalidRequest("Account has as many records as this server allows").Because(err)
 	case errors.Is(err, db.ErrNotFound): // deleted since the token was checked
 		return nil, auth.AccountNotFound()

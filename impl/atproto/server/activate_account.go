@@ -12,11 +12,15 @@ import (
 )
 
 // ActivateAccount switches the caller's account on, once its DID names this
-// server. It tells the network so also when the account was on already.
+// server. It tells the network so also when the account was on already. One that was
+// brought while the operator approves accounts waits for that.
 func (s *Service) ActivateAccount(ctx context.Context) error {
 	caller := auth.Caller(ctx)
 	if caller.Account == nil {
 		return auth.AccountNotFound()
+	}
+	if err := s.Accounts.MayActivate(ctx, caller.Account); err != nil {
+		return answer.Activation(err)
 	}
 	if err := s.Accounts.PayForChange(ctx, caller.Payer()); err != nil {
 		return answer.Spent(err)

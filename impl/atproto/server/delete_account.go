@@ -30,6 +30,11 @@ func (s *Service) DeleteAccount(ctx context.Context, in *api.DeleteAccountInput)
 	if err != nil {
 		return err
 	}
+	if there, err := s.admitsTo(ctx, a, in.Token); err != nil {
+		return err
+	} else if !there {
+		return errNoAccount()
+	}
 	if err := s.checkPassword(ctx, a, in.Password); err != nil {
 		return loginError(err, wrong)
 	}
@@ -52,6 +57,15 @@ func (s *Service) DeleteAccount(ctx context.Context, in *api.DeleteAccountInput)
 	s.Accounts.Forget(ctx, a.DID)
 	s.Log.InfoContext(ctx, "deleted an account", "did", a.DID)
 	return nil
+}
+
+// admitsTo reports whether the account a is there for the caller: one in quarantine is for
+// whoever is signed in to it, or has the code that was mailed to its owner.
+func (s *Service) admitsTo(ctx context.Context, a *db.Account, typed string) (bool, error) {
+	if there, err := auth.Sees(ctx, a); there || err != nil {
+		return there, err
+	}
+	return s.Codes.Usable(ctx, emailcode.DeleteAccount, a, typed)
 }
 
 func errNoAccount() error { return xrpc.InvalidRequest("account not found") }

@@ -15,7 +15,8 @@ import (
 )
 
 // GetAccountInviteCodes lists the caller's codes, and first makes those that the
-// account has earned since it last asked.
+// account has earned since it last asked, unless it is in quarantine. Who used one and is in
+// quarantine is not told, but that somebody did.
 func (s *Service) GetAccountInviteCodes(
 	ctx context.Context, p *api.GetAccountInviteCodesParams,
 ) (*api.GetAccountInviteCodesOutput, error) {
@@ -27,7 +28,7 @@ func (s *Service) GetAccountInviteCodes(
 	if err != nil {
 		return nil, err
 	}
-	if p.CreateAvailable && s.Domains.Current(ctx).CodesWanted() {
+	if p.CreateAvailable && !a.Held() && s.Domains.Current(ctx).CodesWanted() {
 		earned, err := s.earnInvites(ctx, a, codes)
 		if err != nil {
 			return nil, err

@@ -48,7 +48,9 @@ func (p Policy) ResetPassword() xrpc.Policy[api.ResetPasswordInput] {
 
 // DeleteAccount asks for password and emailed code in the body instead.
 func (p Policy) DeleteAccount() xrpc.Policy[api.DeleteAccountInput] {
-	return public(xrpc.Limit[api.DeleteAccountInput]{Points: 50, Per: 5 * time.Minute})
+	policy := public(xrpc.Limit[api.DeleteAccountInput]{Points: 50, Per: 5 * time.Minute})
+	policy.Auth = p.Gate.Anybody(token.Standard.With(token.Takendown))
+	return policy
 }
 
 // Anyone, or the owner of a DID that moves here.
@@ -93,7 +95,7 @@ func (p Policy) RequestEmailConfirmation() xrpc.Policy[xrpc.None] {
 // GetServiceAuth lets a taken-down account through: the handler allows it the
 // one token that it needs to move away.
 func (p Policy) GetServiceAuth() xrpc.Policy[api.GetServiceAuthParams] {
-	return unlimited[api.GetServiceAuthParams](p.Gate.Session(token.Standard.With(token.Takendown), auth.Exists))
+	return unlimited[api.GetServiceAuthParams](p.Gate.Session(token.Standard.With(token.Takendown), auth.Exists, auth.NotHeld))
 }
 
 // Sessions with the account password only.

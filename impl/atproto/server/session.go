@@ -40,14 +40,7 @@ func (s *Service) sessionDocument(ctx context.Context, a *db.Account) json.RawMe
 	if !s.Config.DocumentInSessions {
 		return nil
 	}
-	if a.Held() {
-		doc, err := s.Accounts.HeldDocument(ctx, a.DID)
-		if err != nil {
-			s.Log.WarnContext(ctx, "session without DID document", "did", a.DID, "error", err)
-		}
-		return doc
-	}
-	doc, err := s.Resolve.Resolve(ctx, a.DID, false)
+	doc, err := s.Accounts.Document(ctx, a, false, s.Resolve)
 	if err != nil {
 		s.Log.DebugContext(ctx, "session without DID document", "did", a.DID, "error", err)
 		return nil

@@ -11,9 +11,11 @@ import (
 	"portico/impl/answer"
 )
 
-// account returns an account in any state, or the error that says that it is not here.
+// account returns an account in any state, or the error that says that it is not here, or
+// not for the caller.
 func (s *Service) account(ctx context.Context, did syntax.DID) (*db.Account, error) {
 	a, err := s.DB.AccountByDID(ctx, did)
+	a, err = auth.Seen(ctx, a, err)
 	if errors.Is(err, db.ErrNotFound) {
 		return nil, answer.RepoNotFound(did)
 	}

@@ -19,7 +19,7 @@ func (s *Service) GetHostStatus(ctx context.Context, p *api.GetHostStatusParams)
 	if err != nil {
 		return nil, err
 	}
-	accounts, err := s.accounts.count(s.Now(), func() (int64, error) { return s.DB.CountAccounts(ctx) })
+	accounts, err := s.accounts.count(s.Now(), func() (int64, error) { return s.DB.CountShown(ctx) })
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	api "portico/api/atproto/sync"
 	"portico/api/xrpc"
 	"portico/db"
+	"portico/impl/account/auth"
 )
 
 // ListRepos lists the repositories that are here, also those of accounts that are not
@@ -54,6 +55,7 @@ func (s *Service) listedUpTo(ctx context.Context, cursor string) (time.Time, syn
 		return time.Time{}, "", xrpc.InvalidRequest("Malformed cursor")
 	}
 	a, err := s.DB.AccountByDID(ctx, syntax.DID(did))
+	a, err = auth.Seen(ctx, a, err)
 	switch {
 	case err == nil && a.CreatedAt.UnixMilli() == at:
 		return a.CreatedAt, a.DID, nil

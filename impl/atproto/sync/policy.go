@@ -23,9 +23,6 @@ func (p Policy) GetHostStatus() xrpc.Policy[api.GetHostStatusParams] {
 func (p Policy) SubscribeRepos() xrpc.Policy[api.SubscribeReposParams] {
 	return unlimited[api.SubscribeReposParams](xrpc.Public)
 }
-func (p Policy) GetRepoStatus() xrpc.Policy[api.GetRepoStatusParams] {
-	return unlimited[api.GetRepoStatusParams](xrpc.Public)
-}
 func (p Policy) ListRepos() xrpc.Policy[api.ListReposParams] {
 	return unlimited[api.ListReposParams](xrpc.Public)
 }
@@ -33,6 +30,12 @@ func (p Policy) ListRepos() xrpc.Policy[api.ListReposParams] {
 // ListReposByCollection is no part of the reference.
 func (p Policy) ListReposByCollection() xrpc.Policy[api.ListReposByCollectionParams] {
 	return unlimited[api.ListReposByCollectionParams](xrpc.Public)
+}
+
+// Anyone, and of an account in quarantine itself and the operator alone.
+
+func (p Policy) GetRepoStatus() xrpc.Policy[api.GetRepoStatusParams] {
+	return unlimited[api.GetRepoStatusParams](p.Gate.Anybody(token.Standard.With(token.Takendown)))
 }
 
 // Anyone, and owner and operator also of a repository that is not given to others.

@@ -10,6 +10,7 @@ import (
 
 	api "portico/api/atproto/temp"
 	"portico/db"
+	"portico/impl/account"
 	"portico/impl/account/phone"
 	"portico/impl/budget"
 	"portico/impl/identity/domain"
@@ -19,9 +20,10 @@ import (
 
 // Service is the behaviour of com.atproto.temp. It is safe for concurrent use.
 type Service struct {
-	DB      *db.DB
-	Phones  *phone.Verification // nil: phones are not verified
-	Budgets *budget.Ledger
+	DB       *db.DB
+	Accounts *account.Accounts
+	Phones   *phone.Verification // nil: phones are not verified
+	Budgets  *budget.Ledger
 	// Handles, Domains and Emails are those of sign-up.
 	Handles *handle.Rules
 	Domains *domain.Domains

@@ -29,9 +29,26 @@ var (
 	ErrNotFound = errors.New("no such blob")
 	// ErrTakenDown says that a blob which is uploaded is taken down.
 	ErrTakenDown = errors.New("blob is taken down")
-	// ErrQuota says that an account has as many bytes as it may.
+	// ErrQuota says that an account has as many bytes as it may: a *QuotaError.
 	ErrQuota = errors.New("account has no room for the blob")
 )
+
+// HeldBytes is how many bytes the blobs of an account in quarantine may have, temporary ones
+// too, together with the values of its records.
+const HeldBytes = 10_000_000
+
+// A QuotaError is [ErrQuota].
+type QuotaError struct {
+	Bytes int64 // that the account may have
+}
+
+// Error is for logs.
+func (e *QuotaError) Error() string {
+	return fmt.Sprintf("%v: it may have %d bytes", ErrQuota, e.Bytes)
+}
+
+// Is makes it ErrQuota.
+func (e *QuotaError) Is(target error) bool { return target == ErrQuota }
 
 // Blobs are those of all accounts: a database and a store. It is safe for concurrent use.
 type Blobs struct {
@@ -82,10 +99,30 @@ func (b *Blobs) Room(ctx context.Context, did syntax.DID, size int64) error {
 	return b.room(ctx, b.DB, did, size)
 }
 
-func (b *Blobs) room(ctx context.Context, r interface {
-	BlobSums(context.Context, ...syntax.DID) (map[syntax.DID]db.BlobSum, error)
-}, did syntax.DID, size int64,
-) error {
+// HeldRoom returns ErrQuota when an account that is in quarantine has more by now than it
+// may, nil for any other.
+func HeldRoom(ctx context.Context, tx *db.Tx, did syntax.DID) error {
+	return heldRoom(ctx, tx, did, 0)
+}
+
+// sums is a *db.DB or a *db.Tx.
+type sums interface {
+	BlobSums(ctx context.Context, dids ...syntax.DID) (map[syntax.DID]db.BlobSum, error)
+	HeldBytes(ctx context.Context, did syntax.DID) (int64, bool, error)
+}
+
+func heldRoom(ctx context.Context, r sums, did syntax.DID, size int64) error {
+	bytes, held, err := r.HeldBytes(ctx, did)
+	if err == nil && held && bytes+size > HeldBytes {
+		err = &QuotaError{HeldBytes}
+	}
+	return err
+}
+
+func (b *Blobs) room(ctx context.Context, r sums, did syntax.DID, size int64) error {
+	if err := heldRoom(ctx, r, did, size); err != nil {
+		return err
+	}
 	if b.Quota == 0 {
 		return nil
 	}
@@ -94,7 +131,7 @@ func (b *Blobs) room(ctx context.Context, r interface {
 		return err
 	}
 	if sums[did].Bytes+size > b.Quota {
-		return ErrQuota
+		return &QuotaError{b.Quota}
 	}
 	return nil
 }

@@ -69,7 +69,8 @@ type Codes struct {
 // or a [*budget.Spent].
 //
 // To an address that nobody has confirmed the session is a stranger: what is sent there
-// is bounded more narrowly, and while codes are alive there may be none.
+// is bounded more narrowly, and while codes are alive there may be none. Most narrowly
+// bounded is what an account in quarantine may cause.
 func (c *Codes) Mail(ctx context.Context, did syntax.DID, p Purpose, payer budget.Payer) error {
 	return c.DB.Write(ctx, func(tx *db.Tx) error {
 		a, err := tx.LockAccount(ctx, did)
@@ -86,6 +87,9 @@ func (c *Codes) MailIn(ctx context.Context, tx *db.Tx, a *db.Account, p Purpose,
 		return ErrNoEmail
 	}
 	if err := c.Budgets.SpendIn(ctx, tx, budget.OwnMails.For(string(p)), payer); err != nil {
+		return err
+	}
+	if err := c.Budgets.SpendHeld(ctx, tx, a, payer); err != nil {
 		return err
 	}
 	if a.EmailConfirmedAt != nil {
@@ -290,6 +294,16 @@ func (c *Codes) ResetOf(ctx context.Context, typed string) (syntax.DID, error) {
 		return "", err
 	}
 	return found.DID, nil
+}
+
+// Usable reports whether a code that was typed could be used now for a purpose of a. It spends
+// nothing, and whoever relies on it still calls Use.
+func (c *Codes) Usable(ctx context.Context, p Purpose, a *db.Account, typed string) (bool, error) {
+	found, err := c.DB.EmailCode(ctx, string(p), a.DID, c.mac(p, a.DID, code.Normalize(typed)))
+	if errors.Is(err, db.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && found.Email == a.Email && c.Now().Before(found.ExpiresAt), err
 }
 
 // spend runs use in a transaction with the code that was typed as it was issued,
