@@ -92,7 +92,7 @@ func New(c Config) (http.Handler, error) {
 	con.site, err = page.New(page.Config{
 		Name: "console", Origins: c.Origins, Direct: c.Direct, Strict: true, Title: "Console of " + hostOf(c.PublicURL), Home: Home,
 		Nav: []page.Link{
-			{Path: Home, Text: "Overview"}, {Path: Home + "/accounts", Text: "Accounts"},
+			{Path: Home, Text: "Overview"}, {Path: Home + "/accounts", Text: "Accounts"}, {Path: Home + "/quarantine", Text: "Quarantine"},
 			{Path: Home + "/invites", Text: "Invites"}, {Path: Home + "/domains", Text: "Domains"}, {Path: Home + "/mails", Text: "Mails"},
 			{Path: Home + "/log", Text: "Log"}, {Path: Home + "/budgets", Text: "Budgets"},
 		},
@@ -140,6 +140,12 @@ func (c *console) pages() map[string]func(*page.Visit) error {
 		"POST /domains":        c.putDomain,
 		"GET /domains/remove":  c.askRemoveDomain,
 		"POST /domains/remove": c.removeDomain,
+
+		"GET /quarantine":          c.quarantine,
+		"GET /quarantine/approve":  c.askVerdict(verdicts["approve"]),
+		"POST /quarantine/approve": c.carryOut(verdicts["approve"]),
+		"GET /quarantine/delete":   c.askVerdict(verdicts["delete"]),
+		"POST /quarantine/delete":  c.carryOut(verdicts["delete"]),
 
 		"GET /mails":              c.mails,
 		"POST /mails/{id}/retry":  c.retryMail,

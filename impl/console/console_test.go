@@ -27,6 +27,7 @@ func everyPage(did syntax.DID) []string {
 		account + "/takedown", account + "/restore", account + "/deactivate", account + "/activate", account + "/handle", account + "/email",
 		account + "/reset-password", account + "/disable-2fa", account + "/disable-invites", account + "/enable-invites", account + "/repair", account + "/delete",
 		"/console/invites", "/console/invites/disable?code=x", "/console/domains", "/console/domains/remove?domain=test",
+		"/console/quarantine", "/console/quarantine/approve?did=" + did.String(), "/console/quarantine/delete?domain=x.example",
 		"/console/mails", "/console/mails/1/delete", "/console/log", "/console/budgets", "/console/budgets?who=192.0.2.1",
 	}
 }
@@ -257,6 +258,7 @@ func TestHostileTexts(t *testing.T) {
 		"/console/accounts?q="+query, "/console/accounts?domain="+query, "/console/budgets?who="+query, "/console/invites/disable?code="+query,
 		"/console/domains/remove?domain="+query, "/console/sign-in?next="+query, "/console/mails?state=queued", "/console/invites?sort="+query,
 		"/console/accounts/"+url.PathEscape(hostile), "/console/"+url.PathEscape(hostile), "/console/accounts?since="+query, "/console/mails/"+url.PathEscape(hostile)+"/delete",
+		"/console/quarantine?domain="+query, "/console/quarantine?range="+query, "/console/quarantine/delete?domain="+query, "/console/quarantine/approve?did="+query,
 	) {
 		a := b.get(path)
 		for _, bad := range []string{"<script>alert", "<img src=x", "\u202e", "\x1b"} {
@@ -432,6 +434,63 @@ func TestDomains(t *testing.T) {
 	b.post("/console/domains", "domain", "example.com").to("/console/domains")
 	b.post("/console/domains/remove", "domain", "test", "force", "yes").to("/console/domains")
 	b.open("/console/domains").says("test is removed.", "example.com").hides("club.example.com")
+}
+
+// Accounts in quarantine are shown by where they came from, and approved or deleted one by
+// one or by what they have in common, after they were counted.
+func TestQuarantine(t *testing.T) {
+	w := newWorld(t)
+	b := w.operator()
+	b.open("/console/quarantine").says("There are no such accounts in quarantine.")
+	dids := map[string]syntax.DID{}
+	hold := func(name, address, domain string) {
+		t.Helper()
+		dids[name] = w.SignUp(name).DID
+		w.Write(func(tx *db.Tx) error {
+			return tx.Quarantine(t.Context(), db.Quarantined{
+				DID: dids[name], Rule: db.HeldUntilApproved, State: db.Held, Since: w.Now(), NextAt: w.Now(), Address: address, MailDomain: domain, Genesis: []byte("{}"),
+			})
+		})
+	}
+	for n := range 60 {
+		hold(fmt.Sprintf("bot%d", n), "192.0.2.0/24", "bots.example")
+	}
+	hold("alice", "198.51.100.0/24", "example.com")
+	hold("bob", "198.51.100.0/24", "example.org")
+	b.open("/console/quarantine").says("192.0.2.0/24", "approval", "Next page", "Delete all of these…")
+	b.open("/console/quarantine?range=198.51.100.7").says("alice.test", "bob.test").hides("bot1.test", "Next page")
+	b.open("/console/quarantine?domain=example.org").says("bob.test").hides("alice.test")
+	b.open("/console/quarantine?unconfirmed=yes&waiting=yes&rule=approved&since=2026-03-01").says("192.0.2.0/24")
+	b.open("/console/quarantine?rule=confirmed").says("There are no such accounts in quarantine.")
+	b.get("/console/quarantine?range=x").is(400).says("addressRange must be an address")
+	b.get("/console/quarantine?since=x").is(400)
+	b.open("/console/accounts/"+url.PathEscape(dids["alice"].String())).says("Quarantine", "waits for approval", "Approve…")
+
+	b.open("/console/quarantine/approve?did=" + dids["alice"].String()).says("Approve 1 account?")
+	b.post("/console/quarantine/approve", "did", dids["alice"].String(), "count", "1").to("/console/quarantine")
+	b.open("/console/quarantine").says("1 account approved.")
+	if h := servertest.Must(w.DB.Quarantined(t.Context(), dids["alice"])); h.ApprovedAt == nil {
+		t.Error("not approved")
+	}
+	if last := servertest.Must(w.DB.Audit(t.Context(), dids["alice"], 1))[0]; last.Event != "quarantine_approved" || last.Actor != "admin" || last.Address != "192.0.2.7" {
+		t.Errorf("recorded %+v", last)
+	}
+
+	// Those that came after they were counted are not deleted with the others.
+	b.open("/console/quarantine/delete?domain=bots.example").says("Delete 60 accounts for good?", "bots.example")
+	hold("bot60", "192.0.2.0/24", "bots.example")
+	b.post("/console/quarantine/delete", "domain", "bots.example", "count", "60").is(409).says("There are more of them by now. Nothing was done.", "Delete 61 accounts for good?")
+	b.post("/console/quarantine/delete", "domain", "bots.example").is(409)
+	b.post("/console/quarantine/delete", "domain", "bots.example", "count", "61").to("/console/quarantine?domain=bots.example")
+	b.open("/console/quarantine?domain=bots.example").says("61 accounts deleted.", "There are no such accounts in quarantine.")
+	b.open("/console/quarantine").says("alice.test", "bob.test").hides("bot1.test")
+	b.open("/console/quarantine/delete").says("Delete 1 account for good?", "all in quarantine that were not approved")
+	b.open("/console/quarantine/delete?did=did:web:nobody.example").says("There is no such account in quarantine").hides("<button>Delete")
+	b.get("/console/quarantine/delete?did=x").is(404)
+	b.post("/console/quarantine/delete", "did", dids["bob"].String(), "count", "1").to("/console/quarantine")
+	if _, err := w.DB.AccountByDID(t.Context(), dids["bob"]); err == nil {
+		t.Error("not deleted")
+	}
 }
 
 // Mails are told of without what is in them, tried again, and deleted after a question.
