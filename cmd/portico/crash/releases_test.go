@@ -24,10 +24,14 @@ import (
 
 // TestKilledInTheMidstOfReleases kills servers while the operator lets accounts out of
 // quarantine and their owners write, with a directory that delays, loses and denies behind
-// them. Some accounts are deleted or taken down meanwhile.
+// them. Some accounts are deleted or taken down meanwhile. Of three rounds the first is on
+// SQLite, the last has two servers on one Postgres, and there is none between.
 func TestKilledInTheMidstOfReleases(t *testing.T) {
 	t.Logf("-seed %d", *seed)
 	for i := range *rounds {
+		if i%3 == 1 {
+			continue
+		}
 		servers, engine := 1, "sqlite"
 		if i%3 == 2 {
 			servers, engine = 2, "postgres"
@@ -89,15 +93,16 @@ func (q *queue) run() {
 		q.Errorf("%d DIDs are in the directory before any release", len(dids))
 	}
 
-	var over atomic.Bool
+	var over, killed atomic.Bool
 	var killer, all sync.WaitGroup
 	killer.Go(func() {
-		for !over.Load() {
-			time.Sleep(50*time.Millisecond + time.Duration(q.random.Int64N(int64(900*time.Millisecond))))
+		for !over.Load() || q.kills < 6 {
+			time.Sleep(50*time.Millisecond + time.Duration(q.random.Int64N(int64(400*time.Millisecond))))
 			i := q.random.IntN(len(q.servers))
 			q.kill(i)
 			q.again(q.T, i)
 		}
+		killed.Store(true)
 	})
 	people := make(chan *heldPerson)
 	for range concurrency {
@@ -122,10 +127,22 @@ func (q *queue) run() {
 	close(people)
 	all.Wait()
 	over.Store(true)
+	for !killed.Load() { // who was released meanwhile goes on
+		for _, p := range q.held {
+			if p.fate == "" && !killed.Load() && len(p.written) < 40 { // one who is held may have fifty
+				q.write(p, 1)
+			}
+		}
+	}
 	killer.Wait()
 	q.proxy.behave()
 	time.Sleep(settle)
 	q.settle()
+	for _, p := range q.held {
+		if p.fate == "" {
+			q.write(p, 1)
+		}
+	}
 }
 
 // settle waits until nobody is in quarantine whose account is active.
@@ -198,7 +215,7 @@ var operator = "Basic " + base64.StdEncoding.EncodeToString([]byte("admin:9b1a2c
 
 // approve lets somebody out. Who is not there any more, or out already, is not found.
 func (q *queue) approve(p *heldPerson) {
-	q.insist("alt.portico.operator.approveQuarantined", operator, map[string]any{"did": p.did}, nil, 200, 400)
+	q.insist("alt.portico.operator.approveQuarantined", operator, map[string]any{"dids": []any{p.did}}, nil, 200)
 }
 
 // end deals somebody their fate.
@@ -297,7 +314,7 @@ func (q *queue) check() {
 			q.Errorf("%s was taken down: held %v, events %v", p.handle, held, kinds)
 		}
 	}
-	if released == 0 || q.kills == 0 {
+	if released == 0 || q.kills < 6 {
 		q.Errorf("%d released, %d kills: the round shows nothing", released, q.kills)
 	}
 	q.Logf("%d accounts, %d released, %d kills, %d events, %d DIDs registered", len(q.held), released, q.kills, last, len(dids))

@@ -35,7 +35,7 @@ func TestReleases(t *testing.T) {
 		"takedown": map[string]any{"applied": true},
 	}, nil)
 	approve := func(p *person) {
-		l.post(p, "alt.portico.operator.approveQuarantined", map[string]any{"did": p.did}, nil)
+		l.post(p, "alt.portico.operator.approveQuarantined", map[string]any{"dids": []any{p.did}}, nil)
 	}
 	approve(down)
 	all := l.people[2:]
