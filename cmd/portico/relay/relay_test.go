@@ -46,7 +46,7 @@ func installTools() (string, error) {
 			continue
 		}
 		install := exec.Command("go", "install", "github.com/bluesky-social/indigo/"+tool+"@"+indigo)
-		install.Dir, install.Env = os.TempDir(), append(os.Environ(), "GOBIN="+dir)
+		install.Dir, install.Env = os.TempDir(), append(os.Environ(), "GOBIN="+dir, "CGO_ENABLED=1") // relay and tap use SQLite in C
 		if out, err := install.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("install %s: %w\n%s", tool, err, out)
 		}
