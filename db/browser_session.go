@@ -52,6 +52,9 @@ var (
 	deleteBrowserSession = prepared(func(b *builder) bun.Query {
 		return b.NewDelete().Model((*BrowserSession)(nil)).Where("id = ?", b.p())
 	})
+	deleteBrowserSessionOf = prepared(func(b *builder) bun.Query {
+		return b.NewDelete().Model((*BrowserSession)(nil)).Where("id = ?", b.p()).Where("did = ?", b.p())
+	})
 	deleteOtherBrowserSessions = prepared(func(b *builder) bun.Query {
 		return b.NewDelete().Model((*BrowserSession)(nil)).Where("kind = ?", b.p()).Where("coalesce(did, '') = ?", b.p()).Where("id <> ?", b.p())
 	})
@@ -93,6 +96,12 @@ func (tx *Tx) SeeBrowserSession(ctx context.Context, id []byte, now, expires tim
 // EndBrowserSession ends a session. It returns ErrNotFound when it is gone.
 func (tx *Tx) EndBrowserSession(ctx context.Context, id []byte) error {
 	return wrap(found(tx.exec(ctx, deleteBrowserSession, id)), "end browser session")
+}
+
+// EndBrowserSessionOf ends a session if it is one of that account. Any other is no error.
+func (tx *Tx) EndBrowserSessionOf(ctx context.Context, did syntax.DID, id []byte) error {
+	_, err := tx.exec(ctx, deleteBrowserSessionOf, id, did)
+	return wrap(err, "end browser session of %s", did)
 }
 
 // EndOtherBrowserSessions ends the sessions of an account, or of the console where did is

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -49,6 +50,7 @@ type services struct {
 	bsky     *bsky.Service
 	gate     *auth.Gate
 	pages    *pages
+	owner    http.Handler // see package owner
 
 	appView bool // there is one
 
@@ -77,6 +79,7 @@ func (s *services) register(e *echo.Echo, o xrpc.Options, domain string) (*xrpc.
 	if err := describeMethods(e, x.Methods(), o.Version, domain); err != nil {
 		return nil, err
 	}
+	mountOwner(e, s.owner)
 	return x, s.pages.register(e)
 }
 

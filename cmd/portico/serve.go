@@ -59,6 +59,7 @@ import (
 	"portico/impl/mail/email"
 	"portico/impl/mail/emailcode"
 	"portico/impl/mail/outbox"
+	"portico/impl/owner"
 	"portico/impl/portico/operator"
 	"portico/impl/proxy"
 	"portico/impl/proxy/upstream"
@@ -562,7 +563,14 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	options := xrpc.Options{
 		Logger: log, Limiter: limiter, BypassKey: string(s.RateLimitBypassKey), BypassIPs: s.RateLimitBypassIPs,
 		TrustedProxies: s.TrustedProxies, CheckOutput: s.DevMode, Fallback: passing.Fallback,
-		Health: health.check, Version: s.Version,
+		Health: health.check, Version: s.Version, Pages: sitePaths,
+	}
+	owners, err := owner.New(owner.Config{
+		Origin: s.PublicURL.Scheme + "://" + s.PublicURL.Host, ServiceName: s.ServiceName, Contact: s.ContactEmail, SendsMail: service.Config.SendsMail,
+		Methods: e, DB: store, Keys: keys, Tokens: tokens, Budgets: budgets, Now: time.Now, Rand: rand.Reader, Log: log,
+	})
+	if err != nil {
+		return nil, err
 	}
 	behind := &services{
 		server: service, identity: names, admin: administration, operator: operators,
@@ -577,6 +585,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		},
 		bsky:  &bsky.Service{DB: store, Proxy: passing, ImageURL: s.AppViewImages, PublicURL: s.PublicURL.String(), Now: time.Now, Log: log},
 		pages: &pages{settings: s, accounts: accounts, domains: domains, names: hosts, proof: tokens.Proof},
+		owner: owners,
 	}
 	if s.PublicConsole {
 		if behind.pages.console, err = newConsole(s, netip.AddrPort{}, e, store, keys, log); err != nil {

@@ -426,7 +426,7 @@ func (a *Accounts) completion(d *draft, s *session.Draft) (func(ctx context.Cont
 			}
 		}
 		if s != nil {
-			if err := tx.InsertSession(ctx, s.Row); err != nil {
+			if err := a.Sessions.Store(ctx, tx, s); err != nil {
 				return err
 			}
 			if err := a.Sessions.KnowAddress(ctx, tx, d.account.DID); err != nil {

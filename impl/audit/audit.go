@@ -59,6 +59,7 @@ const (
 	Repaired              = "repaired"
 	RepositoryImported    = "repository_imported"
 	RotationKeysChanged   = "rotation_keys_changed"
+	SessionsEnded         = "sessions_ended" // by the owner, on the pages
 	SignedIn              = "signed_in"
 	SignInCodeOff         = "sign_in_code_off"
 	SignInCodeOn          = "sign_in_code_on"

@@ -130,6 +130,10 @@ var (
 	// which handle is no secret.
 	HandlesAsked = Budget{"handles-asked", 1000, time.Hour,
 		"the database from who asks for every handle that there could be", Callers}
+	// InvitesAsked counts the pages of invite links that are looked at: each tells whether its
+	// code can be used.
+	InvitesAsked = Budget{"invites-asked", 300, time.Hour,
+		"invite codes from being guessed", Callers}
 	// ReservedKeys counts signing keys that are reserved.
 	ReservedKeys = Budget{"reserved-keys", 100, day,
 		"the database from keys that nobody uses", Callers}
@@ -177,7 +181,7 @@ func Releases(most int) Budget {
 var All = []Budget{
 	WrongPasswordsFrom, FailedPasswords, HiddenPasswords, WrongCodes, WrongResetCodes, WrongAdminPasswords, Mails, OwnMails,
 	MailsFrom, MailsToStrangers, MailsOfAppsToStrangers, HeldMails, HeldMailsOfApps, Announcements, AddressesGiven, AddressesNamed, IdentityChanges, LookUps,
-	SignUps, SignUpsADay(1), HandlesAsked, ReservedKeys, TextsTo, TextsToInADay, TextsFrom, NumbersFrom, PhoneCodes, Texts(1),
+	SignUps, SignUpsADay(1), HandlesAsked, InvitesAsked, ReservedKeys, TextsTo, TextsToInADay, TextsFrom, NumbersFrom, PhoneCodes, Texts(1),
 	Releases(1), ReleasesOfDomain,
 }
 

@@ -38,7 +38,11 @@ func Refused(err error) *Error {
 	case x.Status < 400 || x.Status >= 500:
 		return nil
 	}
-	return &Error{x.Status, cmp.Or(Printable(x.Message, 500), x.Name, "This was refused.")}
+	status := x.Status
+	if status == http.StatusUnauthorized {
+		status = http.StatusForbidden // the other one promises a WWW-Authenticate
+	}
+	return &Error{status, cmp.Or(Printable(x.Message, 500), x.Name, "This was refused.")}
 }
 
 // after says when to try again.

@@ -69,6 +69,7 @@ import (
 	"portico/impl/mail/email"
 	"portico/impl/mail/emailcode"
 	"portico/impl/mail/outbox"
+	"portico/impl/owner"
 	"portico/impl/portico/operator"
 	"portico/impl/proxy"
 	"portico/impl/proxy/upstream"
@@ -302,6 +303,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.Moderation = &moderation.Service{Proxy: s.Proxy, CheckOutput: true}
 	xo := xrpc.Options{
 		Logger: log, Now: s.Now, CheckOutput: true, Fallback: s.Proxy.Fallback, Version: "test", TrustedProxies: o.TrustedProxies,
+		Pages: []string{owner.Path, owner.InvitePath},
 	}
 	if o.Limiter {
 		xo.Limiter = xrpc.NewMemoryLimiter(s.Now)
@@ -319,6 +321,13 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.Check(bskyapi.Register(e, routes, s.Bsky, bsky.Policy{Gate: gate, AppView: o.AppView}))
 	s.routes = routes.Methods()
 	s.Handler = e
+	pages := Must(owner.New(owner.Config{
+		Origin: Endpoint, ServiceName: "Test PDS", Contact: "contact@pds.test", SendsMail: o.Config.SendsMail,
+		Methods: e, DB: s.DB, Keys: s.Keys, Tokens: s.Tokens, Budgets: s.Budgets, Now: s.Now, Rand: rand.Reader, Log: log,
+	}))
+	for _, path := range []string{owner.Path, owner.Path + "/*", owner.InvitePath + "/*"} {
+		e.Any(path, echo.WrapHandler(pages))
+	}
 	h := httptest.NewServer(e)
 	t.Cleanup(h.Close)
 	s.URL = h.URL

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -81,6 +82,34 @@ func (s *Sessions) Draft(account *db.Account, app *db.AppPassword) (*Draft, erro
 	}}, nil
 }
 
+// Store stores the row of a draft, and where it is opened: by whom [OpenedBy] said, at the
+// address that the context says. It returns db.ErrNotFound, or the transaction fails with it,
+// when the account is gone.
+func (s *Sessions) Store(ctx context.Context, tx *db.Tx, d *Draft) error {
+	if err := tx.InsertSession(ctx, d.Row); err != nil {
+		return err
+	}
+	agent, _ := ctx.Value(agentKey{}).(string)
+	return tx.InsertSessionOrigin(ctx, db.SessionOrigin{
+		DID: d.Row.DID, Family: d.Row.ID, OpenedAt: d.Row.CreatedAt, Address: audit.From(ctx).Address, Agent: agent,
+	})
+}
+
+type agentKey struct{}
+
+// maxAgent is how much is kept of what clients call themselves, in bytes.
+const maxAgent = 300
+
+// OpenedBy says that sessions which are opened in ctx are opened by a client that calls itself
+// agent, for their owner to tell them apart.
+func OpenedBy(ctx context.Context, agent string) context.Context {
+	agent = strings.ReplaceAll(strings.ToValidUTF8(agent, ""), "\x00", "")
+	for len(agent) > maxAgent {
+		agent = strings.ToValidUTF8(agent[:maxAgent], "")
+	}
+	return context.WithValue(ctx, agentKey{}, agent)
+}
+
 // Start opens a session of account with the account password, or with app when
 // it is not nil. It returns ErrStale when the password of account or app itself
 // was changed or revoked, or the account taken down, after they were read: a reset
@@ -115,7 +144,7 @@ func (s *Sessions) Start(ctx context.Context, account *db.Account, app *db.AppPa
 		if err := audit.Record(ctx, tx, s.Now(), account.DID, audit.SignedIn, detail); err != nil {
 			return err
 		}
-		return tx.InsertSession(ctx, draft.Row)
+		return s.Store(ctx, tx, draft)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start session of %s: %w", account.DID, err)

@@ -15,6 +15,7 @@ import (
 	"portico/impl/account"
 	"portico/impl/account/auth"
 	"portico/impl/account/password"
+	"portico/impl/account/session"
 	"portico/impl/answer"
 	"portico/impl/audit"
 	"portico/impl/budget"
@@ -49,7 +50,8 @@ func (s *Service) CreateAccount(ctx context.Context, in *api.CreateAccountInput)
 	if err := s.provePhone(ctx, number, in, request); err != nil {
 		return nil, err
 	}
-	created, err := s.Accounts.Create(auth.Acting(ctx, cmp.Or(request.DID.String(), audit.Stranger)), *request)
+	by := session.OpenedBy(auth.Acting(ctx, cmp.Or(request.DID.String(), audit.Stranger)), agent(ctx))
+	created, err := s.Accounts.Create(by, *request)
 	if err != nil {
 		return nil, s.creationError(err, in)
 	}

@@ -26,7 +26,7 @@ func (s *Service) CreateSession(ctx context.Context, in *api.CreateSessionInput)
 		return nil, xrpc.AuthenticationRequired("Password too long. Consider resetting your password.")
 	}
 	began := s.Now()
-	ctx = auth.Acting(ctx, audit.Stranger)
+	ctx = session.OpenedBy(auth.Acting(ctx, audit.Stranger), agent(ctx))
 	login, tokens, err := s.signIn(ctx, in)
 	if errors.Is(err, session.ErrStale) {
 		// The password was changed while it was being checked. Or it got a new kind of
@@ -49,6 +49,14 @@ func (s *Service) CreateSession(ctx context.Context, in *api.CreateSessionInput)
 		Email: shownEmail(a), EmailConfirmed: new(a.EmailConfirmedAt != nil), EmailAuthFactor: xrpc.NonZero(a.EmailAuthFactor),
 		Active: new(a.Active()), Status: shownStatus(a),
 	}, nil
+}
+
+// agent is what the caller calls itself.
+func agent(ctx context.Context) string {
+	if c := xrpc.CallFrom(ctx); c != nil {
+		return c.Request.UserAgent()
+	}
+	return ""
 }
 
 // evenOut waits until every sign-in has taken the same time, where hashes of the
