@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -174,7 +175,7 @@ func showRoutes(routes []*echo.Route, methods []xrpc.Route) ([]shownRoute, error
 	for _, r := range routes {
 		shown := byPath[r.Path]
 		if shown == nil {
-			shown = &shownRoute{Path: r.Path, Caller: "Anybody.", Limits: []shownLimit{}}
+			shown = &shownRoute{Path: r.Path, Caller: cmp.Or(siteCallers[r.Path], "Anybody."), Limits: []shownLimit{}}
 			byPath[r.Path] = shown
 		}
 		if r.Method == echo.RouteNotFound {

@@ -12,6 +12,12 @@ import (
 // may read what is at and below them.
 var sitePaths = []string{owner.Path, owner.InvitePath}
 
+// siteCallers are who the pages are for, in words.
+var siteCallers = map[string]string{
+	owner.Path:        "Whoever signs in there with the account's own password.",
+	owner.Path + "/*": "Whoever signs in there with the account's own password.",
+}
+
 // mountOwner puts the pages of accounts on e, and those of invites.
 func mountOwner(e *echo.Echo, pages http.Handler) {
 	h := func(c echo.Context) error {
