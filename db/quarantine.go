@@ -109,9 +109,6 @@ var (
 	selectSomeQuarantined = prepared(func(b *builder) bun.Query {
 		return b.NewSelect().Model((*Quarantined)(nil)).Where("?", b.among("q.did", "text"))
 	})
-	heldSinceBefore = prepared(func(b *builder) bun.Query {
-		return b.NewSelect().Model((*Quarantined)(nil)).ColumnExpr("count(*)").Where("q.state IN ('held', 'sent')").Where("q.since < ?", b.p())
-	})
 )
 
 // Quarantine puts an account into quarantine, which has to be one that this transaction
@@ -269,14 +266,6 @@ func (q *queries) QuarantinedOf(ctx context.Context, dids ...syntax.DID) (map[sy
 		rows[h.DID] = h
 	}
 	return rows, wrap(err, "read quarantine of %d accounts", len(dids))
-}
-
-// HeldSinceBefore counts the accounts held since before a time whose DIDs are not known to
-// be in the directory.
-func (q *queries) HeldSinceBefore(ctx context.Context, at time.Time) (int, error) {
-	var n int
-	err := q.get(ctx, heldSinceBefore, []any{at}, &n)
-	return n, wrap(err, "count accounts in quarantine")
 }
 
 // hush keeps the events of an account that is being deleted, and of which nobody was told

@@ -702,6 +702,11 @@ func repairAccount(ctx context.Context, con *console, c *cli.Command) error {
 		if err := con.findings("Nothing is wrong with "+a.Handle.String()+".", found.Findings); err != nil {
 			return err
 		}
+		if q := a.Quarantine; q != nil && (q.State == "held" || q.State == "sent") {
+			if err := con.say("It is in quarantine: its DID is not in the directory before its release."); err != nil {
+				return err
+			}
+		}
 	}
 	if c.Bool("dry-run") || repairable == 0 {
 		if con.json && c.Bool("dry-run") {

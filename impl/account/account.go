@@ -59,6 +59,8 @@ type Directory interface {
 	Register(ctx context.Context, did syntax.DID, op plc.Operation) error
 	// Registered says what the directory holds under did, compared with op.
 	Registered(ctx context.Context, did syntax.DID, op plc.Operation) (plc.Presence, error)
+	// Last returns the last operation that counts.
+	Last(ctx context.Context, did syntax.DID) (plc.Operation, error)
 	// Submit posts any operation once.
 	Submit(ctx context.Context, did syntax.DID, op plc.Operation) error
 }

@@ -32,6 +32,7 @@ import (
 //
 //	register  the genesis goes to the directory
 //	show      the account is there for everybody, its handle and blobs with it
+//	amend     the DID gets the rotation key or host name that the server has got meanwhile
 //	announce  one transaction signs a commit anew and tells the network of all there is
 //
 // Whoever releases an account holds its lease, as during creation; what a crash leaves is
@@ -380,6 +381,9 @@ func (a *Accounts) release(ctx context.Context, h *db.Quarantined) error {
 		if err != nil {
 			return fmt.Errorf("stored genesis: %w", err)
 		}
+		if err := a.controllable(genesis); err != nil {
+			return err
+		}
 		if err := a.Directory.Register(ctx, h.DID, genesis); err != nil {
 			return err
 		}
@@ -389,6 +393,9 @@ func (a *Accounts) release(ctx context.Context, h *db.Quarantined) error {
 		if a.shown != nil {
 			a.shown()
 		}
+	}
+	if err := a.amend(ctx, h); err != nil {
+		return err
 	}
 	return a.announceReleased(ctx, h)
 }
@@ -484,7 +491,7 @@ func (a *Accounts) postponeRelease(ctx context.Context, h *db.Quarantined, failu
 		}
 		now.Holder, now.Reason = "", reasonOf(failure)
 		now.NextAt = a.Now().Add(releasePause << min(now.Attempts-1, 6)) // an hour at most, or so
-		if _, refused := errors.AsType[*plc.Refused](failure); refused {
+		if _, refused := errors.AsType[*plc.Refused](failure); refused && now.State == db.HeldSent || errors.Is(failure, errUncontrolled) {
 			now.State = db.Held // it certainly is not there
 		}
 		return tx.UpdateQuarantined(ctx, now)
@@ -501,6 +508,8 @@ func reasonOf(failure error) string {
 	switch {
 	case errors.As(failure, &refused):
 		return "the directory refuses: " + refused.Message
+	case errors.Is(failure, errUncontrolled):
+		return errUncontrolled.Error()
 	case errors.Is(failure, plc.ErrTombstoned):
 		return "the DID has ended"
 	case errors.Is(failure, errReleaseStopped):

@@ -352,13 +352,23 @@ func (s *Server) Rename(name string) {
 // Rotate has the server start anew with another rotation key, beside the one that it had.
 func (s *Server) Rotate() {
 	s.Helper()
-	was := s.Server.Accounts
+	old := s.Server.Accounts.Rotation
 	s.Rotation = Must(keyring.NewKey(rand.Reader))
+	s.startWith(old)
+}
+
+// ForgetOldKey has the server start anew without the rotation key that it had before [Server.Rotate].
+func (s *Server) ForgetOldKey() { s.startWith(nil) }
+
+// startWith starts the server anew with a rotation key beside its own, or with none.
+func (s *Server) startWith(old atcrypto.PrivateKeyExportable) {
+	was := s.Server.Accounts
 	now := &account.Accounts{
 		DB: was.DB, Blobs: was.Blobs, Directory: was.Directory, Sessions: was.Sessions, Keys: was.Keys, Budgets: was.Budgets,
-		Rotation: s.Rotation, OldRotation: was.Rotation, Recovery: was.Recovery, Endpoint: was.Endpoint, Hosts: was.Hosts, Holder: was.Holder,
+		Rotation: s.Rotation, OldRotation: old, Recovery: was.Recovery, Endpoint: was.Endpoint, Hosts: was.Hosts, Holder: was.Holder,
 		Lease: was.Lease, CleanupDelays: was.CleanupDelays, Now: was.Now, Rand: was.Rand, Log: was.Log,
 	}
+	now.Quarantine.Rule = was.Quarantine.Rule
 	s.Server.Accounts, s.Server.DIDs.Accounts = now, now
 	s.Identity.Accounts, s.Identity.Identities.Accounts = now, now
 	s.Admin.Accounts, s.Operator.Accounts, s.Repo.Accounts = now, now, now

@@ -3,6 +3,7 @@ package move
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -78,6 +79,11 @@ func (k *KeyMove) Enter(ctx context.Context, tx *db.Tx, s *State) error {
 		}
 		return tx.PutMeta(ctx, account.RetiredKey, []byte{})
 	case Finishing:
+		if held, err := heldWithout(ctx, tx, s.To); err != nil {
+			return err
+		} else if held > 0 {
+			return refuse("%d accounts in quarantine have DIDs that were made for the old key alone: approve or delete them first (portico account list --quarantined)", held)
+		}
 		if over := later(s.LastAt, s.BegunAt).Add(Hold); k.Now().Before(over) {
 			return refuse("the move can be finished from %s on, 72 hours after the last DID was changed", over.UTC().Format(time.RFC3339))
 		}
@@ -86,6 +92,33 @@ func (k *KeyMove) Enter(ctx context.Context, tx *db.Tx, s *State) error {
 		return tx.PutMeta(ctx, account.RetiredKey, []byte(s.To))
 	}
 	return nil
+}
+
+// heldWithout counts the accounts in quarantine whose DIDs, once they are in the directory, do
+// not have a rotation key.
+func heldWithout(ctx context.Context, tx *db.Tx, key string) (n int, err error) {
+	for after, last := (time.Time{}), syntax.DID(""); ; {
+		rows, err := tx.HeldAccounts(ctx, db.HeldFilter{}, after, last, page)
+		if err != nil {
+			return 0, err
+		}
+		for _, h := range rows {
+			after, last = h.Since, h.DID
+			if h.State != db.Held && h.State != db.HeldSent {
+				continue
+			}
+			genesis, err := plc.Parse(h.Genesis)
+			if err != nil {
+				return 0, fmt.Errorf("stored genesis of %s: %w", h.DID, err)
+			}
+			if d, _ := genesis.Data(); !slices.Contains(d.RotationKeys, key) {
+				n++
+			}
+		}
+		if len(rows) < page {
+			return n, nil
+		}
+	}
 }
 
 // known refuses an old key that no DID can have.

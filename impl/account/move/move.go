@@ -12,6 +12,10 @@
 //	host  endpoint, and handles under the old name, become those of the new one; from the
 //	      switch on the server is the new name, and answers to both until it is finished
 //
+// Of an account in quarantine nobody was told, and its DID is what its genesis makes it: it
+// gets no more than its handle here, and its release lets the DID follow. A move of keys is
+// not finished before those are out, or gone, whose geneses know of the old key alone.
+//
 // Accounts in every state have a row, made anew as accounts appear. A row is claimed for a
 // time, the last operation of its DID is read from the directory, what follows from that is
 // signed and posted, and the row says what came of it. A process that dies in between leaves

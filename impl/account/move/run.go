@@ -291,6 +291,7 @@ type outcome struct {
 	free       bool          // the attempt does not count
 	unanswered bool          // by the directory
 	pause      bool          // the directory wants to be left alone for the delay
+	held       bool          // in quarantine: its DID is in no directory
 }
 
 func waits(delay time.Duration, reason string) outcome {
@@ -311,6 +312,9 @@ func (b *batch) look(ctx context.Context, row db.DIDMove) (outcome, error) {
 	}
 	if a.Creating {
 		return waits(b.rest(), "its creation is under way"), nil
+	}
+	if a.Held() {
+		return outcome{state: db.DIDDone, held: true}, nil // its release does the rest
 	}
 	_, err = b.DB.HandleChange(ctx, row.DID)
 	if err == nil {
@@ -455,6 +459,16 @@ func (b *batch) settle(ctx context.Context, row db.DIDMove, out outcome, claimed
 	}
 	row.NextAt = b.Now().Add(cmp.Or(out.delay, backoff(row.Attempts)))
 	err := b.DB.Write(ctx, func(tx *db.Tx) error {
+		row := row
+		if out.held {
+			a, err := tx.LockAccount(ctx, row.DID)
+			if err != nil {
+				return err
+			}
+			if !a.Held() { // it was released meanwhile
+				row.State, row.NextAt = db.DIDWaiting, b.Now()
+			}
+		}
 		if err := tx.SettleDIDMove(ctx, row, claimed); err != nil {
 			return err
 		}

@@ -156,6 +156,11 @@ func (x *Export) account(ctx context.Context, did syntax.DID) error {
 		if err != nil {
 			return err
 		}
+		if a.Held() {
+			x.count("accounts", 0, 1, "they are in quarantine")
+			x.found("quarantined", did, "the account is in quarantine, so that its DID is in no directory: it is not in the export")
+			return nil
+		}
 		r, err := s.Repo(ctx, did)
 		if err != nil && !errors.Is(err, db.ErrNotFound) {
 			return err

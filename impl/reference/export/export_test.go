@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -238,4 +239,27 @@ func TestExportOfAdopted(t *testing.T) {
 			t.Errorf("tokens\n%s\nwithout\n%s", strings.Join(got, "\n"), row)
 		}
 	}
+}
+
+// An account in quarantine is in no directory of DIDs, so the other server could not have it.
+func TestHeldIsNotExported(t *testing.T) {
+	servertest.Engines(t, func(t *testing.T, f *servertest.Server) {
+		anna, bert := f.SignUp("anna"), f.SignUp("bert")
+		f.Check(f.Server.Accounts.Approve(t.Context(), anna.DID))
+		f.Check(f.Server.Accounts.Release(t.Context()))
+		folder, r := exported(t, f)
+		want := []export.Count{{Of: "accounts", Exported: 1, Left: 1, Why: "they are in quarantine"}}
+		if diff := cmp.Diff(want, r.Counts[:1]); diff != "" {
+			t.Errorf("counts (-want +got):\n%s", diff)
+		}
+		finding := export.Finding{Name: "quarantined", DID: bert.DID, Text: "the account is in quarantine, so that its DID is in no directory: it is not in the export"}
+		if !slices.Contains(r.Findings, finding) {
+			t.Errorf("findings: %v", r.Findings)
+		}
+		for table, rows := range referencetest.Tables(t, folder) {
+			if strings.Contains(strings.Join(rows, "\n"), bert.DID.String()) {
+				t.Errorf("%s has the account in quarantine", table)
+			}
+		}
+	}, func(o *servertest.Options) { o.Quarantine = "approved" })
 }
