@@ -273,7 +273,7 @@ func listAccounts(ctx context.Context, con *console, c *cli.Command) error {
 		rows := make([][]string, len(accounts))
 		for i, a := range accounts {
 			rows[i] = []string{
-				a.DID.String(), a.Handle.String(), optional(a.Email), stateWords(a.Status), when(&a.CreatedAt),
+				a.DID.String(), a.Handle.String(), optional(a.Email), listedState(&a), when(&a.CreatedAt),
 				number(a.Records), number(a.Blobs), number(a.BlobBytes),
 			}
 		}
@@ -375,6 +375,14 @@ func stateWords(status string) string {
 		return "taken down"
 	}
 	return status
+}
+
+// listedState is the state of an account in a list.
+func listedState(a *operatorapi.Account) string {
+	if q := a.Quarantine; q != nil && q.State != "brought" && a.Status == operatorapi.AccountStatusActive {
+		return "quarantined"
+	}
+	return stateWords(a.Status)
 }
 
 func onOff(on bool) string {

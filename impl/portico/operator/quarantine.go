@@ -40,7 +40,7 @@ func (s *Service) ListQuarantined(ctx context.Context, p *api.ListQuarantinedPar
 	if len(found) > limit {
 		found = found[:limit]
 		last := found[limit-1]
-		out.Cursor = new(strconv.FormatInt(last.Since.UnixMicro(), 10) + " " + last.DID.String())
+		out.Cursor = new(strconv.FormatInt(last.Since.UnixMicro(), 10) + ":" + last.DID.String())
 	}
 	dids := make([]syntax.DID, len(found))
 	for i := range found {
@@ -67,7 +67,7 @@ func heldPlace(cursor string) (after time.Time, did syntax.DID, err error) {
 	if cursor == "" {
 		return time.Time{}, "", nil
 	}
-	since, name, _ := strings.Cut(cursor, " ")
+	since, name, _ := strings.Cut(cursor, ":")
 	micros, err := strconv.ParseInt(since, 10, 64)
 	if err == nil {
 		did, err = syntax.ParseDID(name)

@@ -131,7 +131,7 @@ func TestListQuarantined(t *testing.T) {
 			"addressRange=198.51.0.0/16":   "addressRange must be an address, a /24 of IPv4 or a /48 of IPv6",
 			"addressRange=nowhere":         "addressRange must be an address, a /24 of IPv4 or a /48 of IPv6",
 			"cursor=1":                     "Malformed cursor",
-			"cursor=x+did:web:example.com": "Malformed cursor",
+			"cursor=x:did:web:example.com": "Malformed cursor",
 		} {
 			s.Refused(s.ask("listQuarantined?"+query), 400, "InvalidRequest", message)
 		}
