@@ -421,6 +421,9 @@ func (s *Server) Routes() []xrpc.Route {
 	return mine
 }
 
+// EveryRoute are the methods of all namespaces.
+func (s *Server) EveryRoute() []xrpc.Route { return s.routes }
+
 // Check ends the test where there is an error.
 func (s *Server) Check(err error) {
 	s.Helper()
