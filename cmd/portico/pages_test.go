@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -18,6 +19,8 @@ import (
 
 	"portico/api/xrpc"
 	"portico/db"
+	"portico/db/dbtest"
+	"portico/impl/account"
 	"portico/impl/identity/handle"
 	"portico/impl/identity/host"
 )
@@ -312,6 +315,90 @@ func TestHostUnderHandleDomain(t *testing.T) {
 	for host, want := range map[string]int{"portico.example.com": 200, "Portico.example.com:443": 200, "alice.example.com": 404, "example.com": 404} {
 		if status, _, _ := fetch(t, s, "/xrpc/_health", host); status != want {
 			t.Errorf("%s: %d, want %d", host, status, want)
+		}
+	}
+}
+
+// To pages an account in quarantine is not there: they answer byte for byte what they answer
+// for a handle that nobody has, and tell of it once it is released.
+func TestPagesHideQuarantine(t *testing.T) {
+	d := dbtest.Open(t)
+	const did = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	hold := func(at *time.Time) {
+		t.Helper()
+		err := d.Write(t.Context(), func(tx *db.Tx) error {
+			a, err := tx.LockAccount(t.Context(), did)
+			if err != nil {
+				return err
+			}
+			a.HeldAt = at
+			return tx.UpdateAccount(t.Context(), a)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := d.Write(t.Context(), func(tx *db.Tx) error {
+		err := tx.ReserveAccount(t.Context(), db.Reservation{
+			Account: db.Account{DID: did, Handle: "held.test", Email: "held@example.com", CreatedAt: now}, Holder: "test", LeaseUntil: now,
+			Key: db.SigningKey{DID: did, Purpose: "atproto", Public: "did:key:z", Sealed: []byte("sealed")},
+		})
+		if err != nil {
+			return err
+		}
+		return tx.FinishAccount(t.Context(), did, "test")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := echo.New()
+	xrpc.NewServer(e, xrpc.Options{Logger: slog.New(slog.DiscardHandler)})
+	p := &pages{
+		settings: &settings{Hostname: "pds.test", PublicURL: &url.URL{Scheme: "https", Host: "pds.test"}, ServiceDID: "did:web:pds.test"},
+		names:    someNames{host.Only("pds.test")}, domains: someDomains{handle.NewDomains("pds.test", handle.Open, []handle.Domain{{Name: "test"}}, "")},
+		accounts: &account.Accounts{DB: d},
+	}
+	if err := p.register(e); err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(e)
+	t.Cleanup(s.Close)
+	answer := func(path, host string) string {
+		t.Helper()
+		r, err := http.NewRequest(http.MethodGet, s.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = host
+		a, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Body.Close()
+		body, err := io.ReadAll(a.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Header.Del("Date")
+		return fmt.Sprint(a.StatusCode, a.Header, string(body))
+	}
+	hold(&now)
+	asks := []struct{ path, host, released string }{
+		{"/.well-known/atproto-did", "%s.test", "200"}, {"/tls-check?domain=%s.test", "pds.test", "200"},
+		{"/", "%s.test", "404"}, {"/.well-known/did.json", "%s.test", "404"}, {"/xrpc/_health", "%s.test", "404"},
+	}
+	called := func(text, name string) string { return strings.ReplaceAll(text, "%s", name) }
+	for _, a := range asks {
+		held, nobody := answer(called(a.path, "held"), called(a.host, "held")), answer(called(a.path, "nope"), called(a.host, "nope"))
+		if held != nobody || !strings.HasPrefix(held, "404") {
+			t.Errorf("%s at %s\nin quarantine %s\nnobody's      %s", a.path, a.host, held, nobody)
+		}
+	}
+	hold(nil)
+	for _, a := range asks {
+		if got := answer(called(a.path, "held"), called(a.host, "held")); !strings.HasPrefix(got, a.released) {
+			t.Errorf("%s at %s after the release: %s, want %s", a.path, a.host, got, a.released)
 		}
 	}
 }
