@@ -12,6 +12,7 @@ import (
 	"context"
 	"embed"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"html/template"
 	"io"
@@ -187,8 +188,9 @@ func (c *console) signIn(v *page.Visit) error {
 	client := *c.operator
 	client.Authorization = basic(v.Form("password"))
 	_, err := client.GetHealth(v.Context())
+	wrong, ok := errors.AsType[*xrpc.Error](err)
 	switch told := page.Refused(err); {
-	case told != nil && told.Status == http.StatusUnauthorized:
+	case ok && wrong.Status == http.StatusUnauthorized:
 		return v.Show(http.StatusForbidden, "sign-in.html", signInPage{next, "That is not the admin password."})
 	case told != nil:
 		return v.Show(told.Status, "sign-in.html", signInPage{next, told.Message})
