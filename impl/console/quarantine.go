@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"fmt"
+	"html/template"
 	"net/http"
 	"net/url"
 	"strings"
@@ -23,12 +24,13 @@ const (
 	heldPatience = 20 * time.Second
 )
 
-// held says which accounts in quarantine are meant: one, or those that the other fields let
-// through.
+// held says which accounts in quarantine are meant: one, those that the other fields let
+// through, or all, which has to be said: a filter that got lost on the way means nobody.
 type held struct {
 	DID                        string
 	Range, Domain, Rule, Since string
 	Waiting, Unconfirmed       bool
+	All                        bool
 }
 
 // heldIn reads it from the fields of a form or of a URL.
@@ -36,7 +38,7 @@ func heldIn(get func(name string) string) held {
 	value := func(name string) string { return strings.TrimSpace(get(name)) }
 	return held{
 		DID: value("did"), Range: value("range"), Domain: value("domain"), Rule: value("rule"), Since: value("since"),
-		Waiting: value("waiting") != "", Unconfirmed: value("unconfirmed") != "",
+		Waiting: value("waiting") != "", Unconfirmed: value("unconfirmed") != "", All: value("all") != "",
 	}
 }
 
@@ -48,7 +50,7 @@ func (h held) values() url.Values {
 			q.Set(name, value)
 		}
 	}
-	for name, on := range map[string]bool{"waiting": h.Waiting, "unconfirmed": h.Unconfirmed} {
+	for name, on := range map[string]bool{"waiting": h.Waiting, "unconfirmed": h.Unconfirmed, "all": h.All} {
 		if on {
 			q.Set(name, "yes")
 		}
@@ -89,7 +91,7 @@ func (h held) choice() (dids []syntax.DID, filter *operatorapi.QuarantineFilter,
 		return nil, nil, err
 	}
 	return nil, &operatorapi.QuarantineFilter{
-		All: yes(h == held{}), Rule: xrpc.NonZero(h.Rule), AddressRange: xrpc.NonZero(h.Range), MailDomain: xrpc.NonZero(h.Domain), Since: since,
+		All: yes(h.All), Rule: xrpc.NonZero(h.Rule), AddressRange: xrpc.NonZero(h.Range), MailDomain: xrpc.NonZero(h.Domain), Since: since,
 		Waiting: yes(h.Waiting), Unconfirmed: yes(h.Unconfirmed),
 	}, nil
 }
@@ -112,7 +114,7 @@ func (h held) facts() (facts []fact) {
 	if h.Unconfirmed {
 		add("Only those", "whose address is not confirmed")
 	}
-	if len(facts) == 0 {
+	if h.All {
 		add("Which", "all in quarantine that were not approved")
 	}
 	return facts
@@ -121,13 +123,13 @@ func (h held) facts() (facts []fact) {
 type quarantinePage struct {
 	held
 	Accounts []operatorapi.QuarantinedAccount
-	Query    string // of what is asked for, to do something with all of them
+	Query    template.URL // of what is asked for, to do something with all of them
 	Next     string
 }
 
 func (c *console) quarantine(v *page.Visit) error {
 	p := quarantinePage{held: heldIn(v.Request.URL.Query().Get)}
-	p.DID = ""
+	p.DID, p.All = "", false
 	since, err := p.since()
 	if err != nil {
 		return err
@@ -139,7 +141,8 @@ func (c *console) quarantine(v *page.Visit) error {
 	if err != nil {
 		return err
 	}
-	p.Accounts, p.Query, p.Next = out.Accounts, p.values().Encode(), nextPage(v, out.Cursor)
+	p.All = p.held == held{}
+	p.Accounts, p.Query, p.Next = out.Accounts, template.URL(p.values().Encode()), nextPage(v, out.Cursor)
 	return v.Show(http.StatusOK, "quarantine.html", p)
 }
 
@@ -199,7 +202,7 @@ func (c *console) verdictPage(v *page.Visit, do verdict, h held) (ask, int64, er
 	}
 	back := Home + "/quarantine"
 	list := h
-	list.DID = ""
+	list.DID, list.All = "", false
 	if q := list.values().Encode(); q != "" {
 		back += "?" + q
 	}
