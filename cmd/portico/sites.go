@@ -5,17 +5,23 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	webconsole "portico/impl/console"
 	"portico/impl/owner"
 )
 
 // sitePaths are where pages are that people sign in to, see package page: no other origin
 // may read what is at and below them.
-var sitePaths = []string{owner.Path, owner.InvitePath}
+var sitePaths = []string{owner.Path, owner.InvitePath, webconsole.Home}
+
+const consoleCallers = "Whoever signs in there with the admin password, where PORTICO_CONSOLE=public."
 
 // siteCallers are who the pages are for, in words.
 var siteCallers = map[string]string{
 	owner.Path:        "Whoever signs in there with the account's own password.",
 	owner.Path + "/*": "Whoever signs in there with the account's own password.",
+
+	webconsole.Home:        consoleCallers,
+	webconsole.Home + "/*": consoleCallers,
 }
 
 // mountOwner puts the pages of accounts on e, and those of invites.
