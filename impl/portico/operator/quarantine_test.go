@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"portico/db"
+	"portico/impl/account"
 	"portico/impl/servertest"
 )
 
@@ -324,4 +325,30 @@ func TestBroughtAccountInQuarantine(t *testing.T) {
 			t.Errorf("%d events of an account that lives elsewhere", n)
 		}
 	}, quarantine("approved"))
+}
+
+// An account in quarantine is deleted as its owner asked, or by the operator, without a word
+// to others; and as long as it is there its domain is not removed.
+func TestAccountInQuarantineEnds(t *testing.T) {
+	engines(t, func(t *testing.T, s operator) {
+		anna, bert := s.SignUp("anna"), s.SignUp("bert")
+		s.Refused(s.do("removeDomain", `{"domain":".test"}`), 400, "DomainInUse", "2 accounts have handles under it, which would no longer resolve")
+		s.Empty(s.Post("com.atproto.server.deactivateAccount", `{"deleteAfter":"2026-03-02T12:00:00Z"}`, anna.Access))
+		deletions := &account.Deletions{Accounts: s.Server.Server.Accounts, DIDs: s.Server.Server.DIDs, Outbox: s.Outbox}
+		for range 3 {
+			s.Check(deletions.Run(t.Context()))
+			s.Advance(8 * 24 * time.Hour)
+		}
+		s.Empty(s.do("com.atproto.admin.deleteAccount", `{"did":"`+bert.DID.String()+`"}`))
+		for _, u := range []servertest.User{anna, bert} {
+			s.Refused(s.account(u.DID.String()), 400, "AccountNotFound", "Account not found")
+			if n := s.events(u.DID); n > 0 {
+				t.Errorf("%d events of %s", n, u.Handle)
+			}
+		}
+		s.Check(s.Server.Server.Accounts.CleanUp(t.Context()))
+		if asked := s.PLC.Asked(); len(asked) > 0 {
+			t.Errorf("the directory was asked: %v", asked)
+		}
+	}, quarantine("approved"), func(o *servertest.Options) { o.HandleDomains = []string{".test", ".more.test"} })
 }
