@@ -107,9 +107,18 @@ type inQuarantine struct {
 	blob, record        string
 }
 
-func newInQuarantine(t *testing.T) *inQuarantine {
+// inQuarantineTest runs a test with each engine of the database.
+func inQuarantineTest(t *testing.T, test func(t *testing.T, q *inQuarantine)) {
 	t.Helper()
-	s := servertest.New(t, func(o *servertest.Options) { o.Quarantine, o.AppView = db.HeldUntilApproved, true })
+	servertest.Engines(t, func(t *testing.T, s *servertest.Server) { test(t, newInQuarantine(t, s)) }, approving)
+}
+
+// approving is a server with an app view on which the operator lets everybody out.
+func approving(o *servertest.Options) { o.Quarantine, o.AppView = db.HeldUntilApproved, true }
+
+func newInQuarantine(t *testing.T, s *servertest.Server) *inQuarantine {
+	t.Helper()
+	s.TB = t
 	s.Advance(200 * time.Microsecond)
 	q := &inQuarantine{Server: s, other: s.SignUp("othr")}
 	s.Advance(300 * time.Microsecond) // in the same millisecond
@@ -158,8 +167,9 @@ func (q *inQuarantine) ask(method, ask string, u servertest.User, header ...stri
 // Whatever a stranger asks about an account in quarantine, with whichever credentials, is
 // answered byte for byte as about one that never was there. Its own sessions and the operator
 // are answered as about any account, and after its release everybody is.
-func TestQuarantineIsInvisible(t *testing.T) {
-	q := newInQuarantine(t)
+func TestQuarantineIsInvisible(t *testing.T) { inQuarantineTest(t, testQuarantineIsInvisible) }
+
+func testQuarantineIsInvisible(t *testing.T, q *inQuarantine) {
 	strangers := map[string]string{
 		"nobody": "", "another account": q.other.Access, "its app": q.Scoped(q.other, token.AppPass), "refresh token": q.held.Refresh,
 		"expired":  servertest.Bearer(q.Tokens.Access(q.held.DID, token.Access, q.Now().Add(-token.AccessLifetime))),
@@ -235,8 +245,9 @@ func (q *inQuarantine) expect(method, ask, who, want string, a servertest.Answer
 }
 
 // What would leave the quarantine is refused, all under one name.
-func TestNothingLeavesQuarantine(t *testing.T) {
-	q := newInQuarantine(t)
+func TestNothingLeavesQuarantine(t *testing.T) { inQuarantineTest(t, testNothingLeavesQuarantine) }
+
+func testNothingLeavesQuarantine(t *testing.T, q *inQuarantine) {
 	const message = "Account is in quarantine until its email address is confirmed, or the operator approves it where this server asks for that"
 	q.AppView.Asked()
 	for _, call := range []struct{ verb, method, body string }{
@@ -310,8 +321,10 @@ func TestInvitesInQuarantine(t *testing.T) {
 
 // An account in quarantine may have 50 records, 10 MB of blobs and record values, and cause 5
 // mails a day, of which its apps have 2.
-func TestBoundsInQuarantine(t *testing.T) {
-	s := servertest.New(t, func(o *servertest.Options) { o.Quarantine = db.HeldUntilApproved })
+func TestBoundsInQuarantine(t *testing.T) { servertest.Engines(t, testBoundsInQuarantine, approving) }
+
+func testBoundsInQuarantine(t *testing.T, s *servertest.Server) {
+	s.TB = t
 	alice := s.SignUp("alice")
 	write := func(n int) servertest.Answer {
 		return s.Post("com.atproto.repo.createRecord", fmt.Sprintf(`{"repo":%q,"collection":"com.example.note","rkey":"n%d","record":{}}`, alice.DID, n), alice.Access)
@@ -360,7 +373,7 @@ func TestBoundsInQuarantine(t *testing.T) {
 
 // The queue says how many came before, and how long it takes once that is up to the server.
 func TestSignUpQueue(t *testing.T) {
-	s := servertest.New(t, func(o *servertest.Options) { o.Quarantine = db.HeldUntilApproved })
+	s := servertest.New(t, approving)
 	const method = "com.atproto.temp.checkSignupQueue"
 	alice := s.SignUp("alice")
 	s.Advance(time.Second)
@@ -385,7 +398,7 @@ func TestSignUpQueue(t *testing.T) {
 // A DID that was brought is not in quarantine, but while the operator approves accounts it is
 // not activated before that.
 func TestBroughtAccountWaitsForApproval(t *testing.T) {
-	s := servertest.New(t, func(o *servertest.Options) { o.Quarantine = db.HeldUntilApproved })
+	s := servertest.New(t, approving)
 	const did = "did:web:moved.example"
 	key := s.NewIdentity(did)
 	in := fmt.Sprintf(`{"handle":"moved.test","email":"m@example.com","password":%q,"did":%q}`, servertest.GoodPassword, did)
@@ -399,4 +412,45 @@ func TestBroughtAccountWaitsForApproval(t *testing.T) {
 	if a := s.Post("activateAccount", "", access); a.Status != 400 || strings.Contains(a.Body, "Quarantine") {
 		t.Errorf("after the approval: %d %s", a.Status, a.Body) // its document does not name this server
 	}
+}
+
+// The owner deletes an account that is in quarantine, signed in or with the code of the letter
+// alone; without either it is not there.
+func TestDeleteAccountInQuarantine(t *testing.T) {
+	s := servertest.New(t, approving)
+	for name, signedIn := range map[string]bool{"alice": true, "bob": false} {
+		u := s.SignUp(name)
+		s.Empty(s.Post("requestAccountDelete", "", u.Access))
+		in := func(password, code string) string {
+			return fmt.Sprintf(`{"did":%q,"password":%q,"token":%q}`, u.DID, password, code)
+		}
+		code, credentials := s.Code("delete_account"), ""
+		s.Refused(s.Post("deleteAccount", in(servertest.GoodPassword, "ABCDE-FGHIJ")), 400, "InvalidRequest", "account not found")
+		if signedIn {
+			credentials = u.Access
+			s.Refused(s.Post("deleteAccount", in(servertest.GoodPassword, "ABCDE-FGHIJ"), credentials), 400, "InvalidToken", "Token is invalid")
+		}
+		s.Refused(s.Post("deleteAccount", in("a wrong one", code), credentials), 401, "AuthenticationRequired", "Invalid did or password")
+		s.Empty(s.Post("deleteAccount", in(servertest.GoodPassword, code), credentials))
+		s.Refused(s.Post("deleteAccount", in(servertest.GoodPassword, code)), 400, "InvalidRequest", "account not found")
+	}
+}
+
+// A held account's sessions read where credentials decide, and caches are told so; about
+// others nobody's credentials are looked at.
+func TestCredentialsAreLookedAtForQuarantineAlone(t *testing.T) {
+	q := newInQuarantine(t, servertest.New(t, approving))
+	const ask = "?repo=DID"
+	if a := q.ask("com.atproto.repo.describeRepo", ask, q.held, q.held.Access); a.Header.Get("Cache-Control") != "private" || !strings.Contains(a.Header.Get("Vary"), "Authorization") {
+		t.Errorf("its own: %v", a.Header)
+	}
+	plain := q.ask("com.atproto.repo.describeRepo", ask, q.other)
+	for _, credentials := range []string{q.held.Access, q.other.Access, "Bearer x", servertest.Basic("admin", "guess"), servertest.Admin, "Digest x"} {
+		if diff := cmp.Diff(plain, q.ask("com.atproto.repo.describeRepo", ask, q.other, credentials)); diff != "" {
+			t.Errorf("%s: (-without +with credentials)\n%s", credentials, diff)
+		}
+	}
+	q.Advance(token.AccessLifetime)
+	a := q.ask("com.atproto.repo.describeRepo", ask, q.held, q.held.Access)
+	q.Refused(a, 400, "RepoNotFound", "Could not find repo for DID: DID")
 }
