@@ -56,7 +56,9 @@ func (c *console) showInvites(v *page.Visit, status int, p invitesPage) error {
 		}
 		p.Codes = append(p.Codes, one)
 	}
-	p.Next = nextPage(v, out.Cursor)
+	if len(out.Codes) == invitesOnPage { // there is a cursor behind the last page, too
+		p.Next = nextPage(v, out.Cursor)
+	}
 	return v.Show(status, "invites.html", p)
 }
 

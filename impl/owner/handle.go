@@ -15,6 +15,10 @@ func (o *owner) handle() {
 	o.show(path, func(v *page.Visit) error { return o.showHandle(v, http.StatusOK, handleForm{}) })
 	o.change(path, func(v *page.Visit) error {
 		f := handleForm{Handle: strings.TrimPrefix(strings.TrimSpace(v.Form("handle")), "@")}
+		if _, err := syntax.ParseHandle(f.Handle); err != nil {
+			f.Alert = "That cannot be a handle: it takes letters, digits, hyphens, and dots between its parts."
+			return o.showHandle(v, http.StatusBadRequest, f)
+		}
 		err := o.names(v).UpdateHandle(v.Context(), &identityapi.UpdateHandleInput{Handle: syntax.Handle(f.Handle)})
 		if err != nil {
 			return told(err, func(status int, message string) error {
