@@ -43,7 +43,7 @@ func storeQuarantine(s *settings, v string) error {
 
 func storeLargeMailDomains(s *settings, v string) error {
 	for _, item := range splitList(v) {
-		name := strings.ToLower(strings.TrimPrefix(item, "@"))
+		name := strings.ToLower(strings.TrimPrefix(strings.TrimSpace(item), "@"))
 		if _, err := syntax.ParseHandle(name); err != nil {
 			return fmt.Errorf("has %q, which is not a domain", item)
 		}
