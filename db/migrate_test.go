@@ -205,6 +205,11 @@ func readBack(t *testing.T, d *db.DB, made func(step string) bool) {
 		check("host names", names, err, []db.HostName{{Name: "pds.example.com", Since: start}})
 	}
 	if made("0021_quarantine") {
+		browser, err := d.BrowserSession(ctx, []byte("browser"))
+		check("browser session", browser, err, &db.BrowserSession{
+			ID: []byte("browser"), Kind: db.BrowserOfAccount, DID: "did:plc:one", CreatedAt: start, SeenAt: start, ProvedAt: start,
+			ExpiresAt: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC), Address: "198.51.100.1", Agent: "Firefox",
+		})
 		h, err := d.Quarantined(ctx, "did:plc:one")
 		check("account in quarantine", h, err, &db.Quarantined{
 			DID: "did:plc:one", Rule: db.HeldUntilConfirmed, State: db.Held, Since: start, Address: "198.51.100.0/24", MailDomain: "mail.test",

@@ -65,6 +65,8 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"session rotation", (*suite).sessionRotation},
 		{"session end", (*suite).sessionEnd},
 		{"session families", (*suite).sessionFamilies},
+		{"browser sessions", (*suite).browserSessions},
+		{"open sessions", (*suite).openSessions},
 		{"app passwords", (*suite).appPasswords},
 		{"imported hashes", (*suite).importedHashes},
 		{"adopted secrets", (*suite).adoptedSecrets},

@@ -34,6 +34,7 @@ CREATE TABLE browser_session (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX browser_session_did ON browser_session (did) WHERE did IS NOT NULL;
 CREATE INDEX browser_session_expires_at ON browser_session (expires_at);
+CREATE INDEX browser_session_owner ON browser_session (kind, coalesce(did, ''));
 
 -- Where the sessions of apps were opened. Beside them, so that to refresh one costs no more.
 CREATE TABLE session_origin (
