@@ -70,7 +70,9 @@ func (s *suite) browserSessions() {
 	s.equal("its own", ids(did(2)), "")
 	s.must(func(tx *db.Tx) error { return tx.EndOtherBrowserSessions(ctx, db.BrowserOfConsole, "", []byte("xc")) })
 	s.equal("the others of the console", ids(""), "xc")
-	s.must(func(tx *db.Tx) error { return tx.EndOtherBrowserSessions(ctx, db.BrowserOfAccount, did(1), []byte("d")) })
+	s.must(func(tx *db.Tx) error {
+		return tx.EndOtherBrowserSessions(ctx, db.BrowserOfAccount, did(1), []byte("d"))
+	})
 	s.equal("the others of an account", ids(did(1)), "d")
 	insert(browserSession("o", did(2), start0))
 	s.must(func(tx *db.Tx) error { return tx.EndSessions(ctx, did(1)) })

@@ -158,7 +158,7 @@ func TestWhatOthersChoseIsShownAsText(t *testing.T) {
 		b.get(path).misses("<script>alert", "<img src=x")
 	}
 	b.get("/account/sessions").sees(200, `Browser "><script>alert(1)</script>`).misses("\u202e")
-	b.get("/invite/" + url.PathEscape(`"><script>alert(1)</script>`)).sees(404, "cannot be used").misses("<script>alert")
+	b.get("/invite/"+url.PathEscape(`"><script>alert(1)</script>`)).sees(404, "cannot be used").misses("<script>alert")
 	b.get("/account/handle").send("/account/handle", "handle", evil).misses("<script>alert")
 	b.send("/account/sign-out")
 	b.send("/account/sign-in", "identifier", evil, "password", evil).misses("<script>alert", "<img src=x")
