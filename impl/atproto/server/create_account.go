@@ -69,10 +69,11 @@ func (s *Service) CreateAccount(ctx context.Context, in *api.CreateAccountInput)
 	}, nil
 }
 
-// askToConfirm mails the code that lets an account out of quarantine: clients ask for one
-// when it suits them, and until then nobody else would know of it.
+// askToConfirm mails the code that confirms the address of an account in quarantine: it lets
+// one out, or keeps one from being deleted while the operator is waited for, and clients ask
+// for a code when it suits them.
 func (s *Service) askToConfirm(ctx context.Context, a *db.Account) {
-	if !a.Held() || a.Email == "" || s.Accounts.Quarantine.Rule != db.HeldUntilConfirmed || !s.Config.SendsMail {
+	if !a.Held() || a.Email == "" || !s.Config.SendsMail {
 		return
 	}
 	// The account is there, whatever becomes of this, and its owner can ask again.
