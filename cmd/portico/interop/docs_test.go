@@ -5,6 +5,7 @@ package interop
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -108,9 +109,11 @@ type browser struct {
 	calls      int
 	requests   []string // URLs, in order
 	complaints []string // errors of the console
+	dialogs    []string // what pages said by alert and its like, which are closed at once
 }
 
-func startBrowser(t *testing.T) *browser {
+// startBrowser starts Chromium, with switches beside those that it needs to be driven.
+func startBrowser(t *testing.T, switches ...string) *browser {
 	t.Helper()
 	var binary string
 	var err error
@@ -126,8 +129,8 @@ func startBrowser(t *testing.T) *browser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(binary, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-		"--no-first-run", "--window-size=1400,1500", "--remote-debugging-port=0", "--remote-allow-origins=*", "--user-data-dir="+profile, "about:blank")
+	cmd := exec.Command(binary, append(switches, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+		"--no-first-run", "--window-size=1400,1500", "--remote-debugging-port=0", "--remote-allow-origins=*", "--user-data-dir="+profile, "about:blank")...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -176,13 +179,30 @@ func startBrowser(t *testing.T) *browser {
 	return nil
 }
 
-// call asks for method and notes what happened in the page until the answer.
-func (b *browser) call(method string, params any) json.RawMessage {
+// send asks for method, and the answer has the number that it returns.
+func (b *browser) send(method string, params any) int {
 	b.t.Helper()
 	b.calls++
 	if err := websocket.JSON.Send(b.conn, map[string]any{"id": b.calls, "method": method, "params": params}); err != nil {
 		b.t.Fatalf("%s: %v", method, err)
 	}
+	return b.calls
+}
+
+// call asks for method and notes what happened in the page until the answer.
+func (b *browser) call(method string, params any) json.RawMessage {
+	b.t.Helper()
+	result, err := b.attempt(method, params)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return result
+}
+
+// attempt is call for what Chromium may refuse.
+func (b *browser) attempt(method string, params any) (json.RawMessage, error) {
+	b.t.Helper()
+	id := b.send(method, params)
 	for {
 		var m struct {
 			ID     int
@@ -190,6 +210,7 @@ func (b *browser) call(method string, params any) json.RawMessage {
 			Params struct {
 				Request struct{ URL string }
 				Entry   struct{ Level, Text, URL string }
+				Message string
 			}
 			Result json.RawMessage
 			Error  json.RawMessage
@@ -199,14 +220,17 @@ func (b *browser) call(method string, params any) json.RawMessage {
 			b.t.Fatalf("%s: %v", method, err)
 		}
 		switch {
-		case m.ID == b.calls && m.Error != nil:
-			b.t.Fatalf("%s: %s", method, m.Error)
-		case m.ID == b.calls:
-			return m.Result
+		case m.ID == id && m.Error != nil:
+			return nil, fmt.Errorf("%s: %s", method, m.Error)
+		case m.ID == id:
+			return m.Result, nil
 		case m.Method == "Network.requestWillBeSent":
 			b.requests = append(b.requests, m.Params.Request.URL)
 		case m.Method == "Log.entryAdded" && m.Params.Entry.Level == "error":
 			b.complaints = append(b.complaints, m.Params.Entry.Text+" "+m.Params.Entry.URL)
+		case m.Method == "Page.javascriptDialogOpening":
+			b.dialogs = append(b.dialogs, m.Params.Message)
+			b.send("Page.handleJavaScriptDialog", map[string]any{"accept": true})
 		case m.Method == "Runtime.exceptionThrown":
 			b.complaints = append(b.complaints, "an exception")
 		}
@@ -223,8 +247,14 @@ func (b *browser) result(from json.RawMessage, into any) {
 // run evaluates an expression and returns its value where that is a text.
 func (b *browser) run(expression string) string {
 	b.t.Helper()
-	var answer struct{ Result struct{ Value any } }
+	var answer struct {
+		Result           struct{ Value any }
+		ExceptionDetails json.RawMessage
+	}
 	b.result(b.call("Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true}), &answer)
+	if answer.ExceptionDetails != nil {
+		b.t.Fatalf("%.200s: %s", expression, answer.ExceptionDetails)
+	}
 	text, _ := answer.Result.Value.(string)
 	return text
 }
@@ -252,7 +282,9 @@ func (b *browser) until(what, expression string) {
 	b.t.Helper()
 	for deadline := time.Now().Add(launch.Patience); ; time.Sleep(50 * time.Millisecond) {
 		var answer struct{ Result struct{ Value any } }
-		b.result(b.call("Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true}), &answer)
+		if got, err := b.attempt("Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true}); err == nil { // the page may go away just now
+			b.result(got, &answer)
+		}
 		if answer.Result.Value == true {
 			return
 		}
