@@ -380,6 +380,7 @@ func (a *attack) forgedForms() {
 	if len(forms) < 30 || tokens["account"] == "" || tokens["console"] == "" {
 		a.t.Fatalf("%d forms, tokens %v", len(forms), tokens)
 	}
+	a.t.Logf("%d forms", len(forms))
 	before := a.state()
 	for _, from := range []struct {
 		host          string

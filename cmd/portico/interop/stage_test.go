@@ -339,14 +339,6 @@ func (s *stage) signIn(name string) {
 	s.says("@" + name + "." + stageHost)
 }
 
-// operate signs in to the console.
-func (s *stage) operate() {
-	s.t.Helper()
-	s.open(s.console + "/console")
-	s.submit(`form[action="/console/sign-in"]`, "password", stagePassword)
-	s.says("Overview")
-}
-
 func (s *stage) forgetCookies() {
 	s.t.Helper()
 	s.call("Network.clearBrowserCookies", nil)

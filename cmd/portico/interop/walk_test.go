@@ -271,6 +271,11 @@ func (w *walk) download(selector, name string) {
 // consolePages is a day of the operator's.
 func (w *walk) consolePages() {
 	ctx := w.t.Context()
+	w.took()
+	w.open(publicConsole)
+	if got := w.awaits("the console", 1, func(one seen) bool { return one.path == "/console" }); got[0].status != http.StatusNotFound {
+		w.t.Errorf("the console is on the public origin: %v", got[0])
+	}
 	cora := w.member("cora", "cora@example.com", "")
 	w.member("dora", "dora@never.example", "").server.RequestEmailConfirmation(ctx)
 	for i := range 3 {
