@@ -69,6 +69,8 @@ type Options struct {
 	// Pages are paths at and below which e has pages that no other origin may read:
 	// what is answered there allows none, preflights and errors too.
 	Pages []string
+	// Unlogged are paths below which names are secrets: the log has what is behind them as "…".
+	Unlogged []string
 }
 
 // Server serves XRPC methods on an echo instance. Methods are put on it with
@@ -270,7 +272,7 @@ func (s *Server) log(c *Call, e echo.Context) {
 	case c.passed != "":
 		attrs = append(attrs, slog.String("method", c.NSID))
 	default:
-		attrs = append(attrs, slog.String("path", c.Request.URL.Path))
+		attrs = append(attrs, slog.String("path", s.logged(c.Request.URL.Path)))
 	}
 	if c.passed != "" {
 		attrs = append(attrs, slog.String("service", c.passed))
@@ -296,6 +298,16 @@ func (s *Server) log(c *Call, e echo.Context) {
 	r := slog.NewRecord(time.Now(), level, "request", 0)
 	r.AddAttrs(attrs...)
 	_ = s.o.Logger.Handler().Handle(c.Request.Context(), r)
+}
+
+// logged is a path as the log has it.
+func (s *Server) logged(path string) string {
+	for _, p := range s.o.Unlogged {
+		if n := len(p) + 1; len(path) > n && strings.EqualFold(path[:n], p+"/") {
+			return path[:n] + "…"
+		}
+	}
+	return path
 }
 
 // recognize finds what c is for, and spells its path as the router has it: names match in

@@ -563,7 +563,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	options := xrpc.Options{
 		Logger: log, Limiter: limiter, BypassKey: string(s.RateLimitBypassKey), BypassIPs: s.RateLimitBypassIPs,
 		TrustedProxies: s.TrustedProxies, CheckOutput: s.DevMode, Fallback: passing.Fallback,
-		Health: health.check, Version: s.Version, Pages: sitePaths,
+		Health: health.check, Version: s.Version, Pages: sitePaths, Unlogged: []string{owner.InvitePath},
 	}
 	owners, err := owner.New(owner.Config{
 		Origin: s.PublicURL.Scheme + "://" + s.PublicURL.Host, ServiceName: s.ServiceName, Contact: s.ContactEmail, SendsMail: service.Config.SendsMail,

@@ -189,6 +189,18 @@ func TestInvitePagesSayWhetherACodeCanBeUsed(t *testing.T) {
 	open(s, "198.51.100.2").get("/invite/good-code").sees(200, "You are invited")
 }
 
+func TestInviteCodesAreNotLogged(t *testing.T) {
+	s := newServer(t)
+	s.Invite("good-code", 2, "admin")
+	b := open(s, "198.51.100.1").get("/invite/good-code").sees(200, "good-code")
+	for _, path := range []string{"/invite/good-code/", "/invite//good-code", "/Invite/good-code", "/invite/%67ood-code"} {
+		b.get(path)
+	}
+	if log := s.Logged.String(); strings.Contains(log, "good-code") || !strings.Contains(log, "path=/invite/…") {
+		t.Errorf("logged:\n%s", log)
+	}
+}
+
 func TestWhoWaitsInQuarantineReadsWhatFor(t *testing.T) {
 	s := newServer(t)
 	u := s.SignUp("alice")

@@ -67,9 +67,9 @@ func (s *Site) fail(v *Visit, err error) {
 	}
 	if told == nil {
 		if errors.Is(err, context.Canceled) {
-			s.c.Log.Info("page", "path", v.Request.URL.Path, "cause", err.Error())
+			s.c.Log.Info("page", "page", v.name(), "cause", err.Error())
 		} else {
-			s.c.Log.Error("page", "path", v.Request.URL.Path, "cause", err.Error())
+			s.c.Log.Error("page", "page", v.name(), "cause", err.Error())
 		}
 		told = &Error{http.StatusInternalServerError, "Something went wrong here. Try again later."}
 	}
@@ -83,7 +83,7 @@ func (s *Site) fail(v *Visit, err error) {
 	}
 	// No cookie for who has none: what another site sends comes without the one that there is.
 	if err := v.show(told.Status, "error.html", told); err != nil {
-		s.c.Log.Error("page", "path", v.Request.URL.Path, "cause", err.Error())
+		s.c.Log.Error("page", "page", v.name(), "cause", err.Error())
 		plainError(v.w, told.Status, told.Message)
 	}
 }

@@ -272,7 +272,7 @@ func (s *Site) recovered(v *Visit) {
 		panic(reason)
 	default:
 		stack := make([]byte, 64<<10)
-		s.c.Log.Error("page", "path", v.Request.URL.Path, "panic", fmt.Sprint(reason), "stack", string(stack[:runtime.Stack(stack, false)]))
+		s.c.Log.Error("page", "page", v.name(), "panic", fmt.Sprint(reason), "stack", string(stack[:runtime.Stack(stack, false)]))
 		if v.begun {
 			panic(http.ErrAbortHandler) // half a page must not look whole
 		}

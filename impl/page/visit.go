@@ -1,6 +1,7 @@
 package page
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"encoding/base64"
@@ -42,6 +43,9 @@ func visitOf(r *http.Request) *Visit { return r.Context().Value(visitKey{}).(*Vi
 
 // Context is that of the request.
 func (v *Visit) Context() context.Context { return v.Request.Context() }
+
+// name is which page v is for, for the log: paths have names in them that may be secrets.
+func (v *Visit) name() string { return cmp.Or(v.Request.Pattern, v.Request.Method) }
 
 // maxForm is the largest body of a form in bytes.
 const maxForm = 64 << 10

@@ -303,7 +303,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.Moderation = &moderation.Service{Proxy: s.Proxy, CheckOutput: true}
 	xo := xrpc.Options{
 		Logger: log, Now: s.Now, CheckOutput: true, Fallback: s.Proxy.Fallback, Version: "test", TrustedProxies: o.TrustedProxies,
-		Pages: []string{owner.Path, owner.InvitePath},
+		Pages: []string{owner.Path, owner.InvitePath}, Unlogged: []string{owner.InvitePath},
 	}
 	if o.Limiter {
 		xo.Limiter = xrpc.NewMemoryLimiter(s.Now)
