@@ -1,6 +1,8 @@
 package owner_test
 
 import (
+	"net/http"
+	"net/url"
 	"testing"
 	"time"
 
@@ -136,6 +138,26 @@ func TestSessionsAreListedAndEnded(t *testing.T) {
 	// The one that is left goes on.
 	b.get("/account/app-passwords").send("/account/app-passwords/create", "name", "new").sees(200, "it is not shown again")
 	b.get("/account/sessions").send("/account/sessions/end", "session", "browser "+encode(servertest.Must(s.DB.BrowserSessions(t.Context(), db.BrowserOfAccount, u.DID))[0].ID)).sees(200, "Sign in to your account")
+}
+
+func TestEndingWhatIsOverLeavesNoTrace(t *testing.T) {
+	s := newServer(t)
+	u := s.SignUp("alice")
+	b := in(s, u, "198.51.100.1")
+	b.get("/account/sessions").send("/account/sessions/end-others").sees(200, "All other sessions are ended.")
+	before, valid := len(servertest.Must(s.DB.Audit(t.Context(), u.DID, 100))), s.Account(u.DID).TokensValidFrom
+	for range 3 {
+		b.send("/account/sessions/end", "session", "app AAAA").sees(200, "The session is ended.")
+		b.send("/account/sessions/end", "session", "browser AAAA").sees(200, "The session is ended.")
+		token := tokenPattern.FindStringSubmatch(b.page)[1] // the page has no form for this
+		b.ask(http.MethodPost, "/account/sessions/end-others", url.Values{"token": {token}}).sees(200, "There are no other sessions.")
+	}
+	if after := servertest.Must(s.DB.Audit(t.Context(), u.DID, 100)); len(after) != before {
+		t.Errorf("entries %+v", after)
+	}
+	if now := s.Account(u.DID).TokensValidFrom; !now.Equal(valid) {
+		t.Errorf("tokens are valid from %s, then from %s", valid, now)
+	}
 }
 
 func TestBrowsersAreSignedOutBy(t *testing.T) {

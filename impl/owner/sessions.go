@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,7 +75,14 @@ func (o *owner) endSession(v *page.Visit) error {
 		}
 		return done(v, Path, "You are signed out of this browser.")
 	}
-	err := o.DB.Write(ctx, func(tx *db.Tx) error {
+	others, err := o.others(v)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(others, kind+" "+encode(id)) { // it is over, and nothing to be recorded
+		return done(v, "/account/sessions", ended)
+	}
+	err = o.DB.Write(ctx, func(tx *db.Tx) error {
 		if kind != "browser" {
 			if err := tx.EndFamily(ctx, did, id); err != nil {
 				return err
@@ -87,14 +95,45 @@ func (o *owner) endSession(v *page.Visit) error {
 	if err != nil {
 		return err
 	}
-	return done(v, "/account/sessions", "The session is ended. An app may go on for up to two hours until it notices.")
+	return done(v, "/account/sessions", ended)
+}
+
+const ended = "The session is ended. An app may go on for up to two hours until it notices."
+
+// others are the IDs of all sessions of the account but this one, as forms have them.
+func (o *owner) others(v *page.Visit) (ids []string, err error) {
+	ctx, did := v.Context(), v.Account.DID
+	browsers, err := o.DB.BrowserSessions(ctx, db.BrowserOfAccount, did)
+	if err != nil {
+		return nil, err
+	}
+	apps, err := o.DB.OpenSessions(ctx, did, o.Now())
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range browsers {
+		if !bytes.Equal(b.ID, v.Session.ID) {
+			ids = append(ids, "browser "+encode(b.ID))
+		}
+	}
+	for _, a := range apps {
+		ids = append(ids, "app "+encode(a.Family))
+	}
+	return ids, nil
 }
 
 // endOthers ends all but this session, and all access tokens with them.
 func (o *owner) endOthers(v *page.Visit) error {
 	ctx, did := o.acting(v), v.Account.DID
+	others, err := o.others(v)
+	if err != nil {
+		return err
+	}
+	if len(others) == 0 {
+		return done(v, "/account/sessions", "There are no other sessions.")
+	}
 	var a *db.Account
-	err := o.DB.Write(ctx, func(tx *db.Tx) (err error) {
+	err = o.DB.Write(ctx, func(tx *db.Tx) (err error) {
 		if a, err = tx.LockAccount(ctx, did); err != nil {
 			return err
 		}
