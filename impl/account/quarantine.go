@@ -493,6 +493,9 @@ func (a *Accounts) postponeRelease(ctx context.Context, h *db.Quarantined, failu
 		now.NextAt = a.Now().Add(releasePause << min(now.Attempts-1, 6)) // an hour at most, or so
 		if _, refused := errors.AsType[*plc.Refused](failure); refused && now.State == db.HeldSent || errors.Is(failure, errUncontrolled) {
 			now.State = db.Held // it certainly is not there
+			if err := a.takeReleaseBack(ctx, tx, now); err != nil {
+				return err
+			}
 		}
 		return tx.UpdateQuarantined(ctx, now)
 	})
@@ -500,6 +503,18 @@ func (a *Accounts) postponeRelease(ctx context.Context, h *db.Quarantined, failu
 		return fmt.Errorf("postpone release of %s: %w", h.DID, err)
 	}
 	return nil
+}
+
+// takeReleaseBack gives back what the begin of a release took: an account that the directory
+// never takes must not spend, with each attempt, what others wait for.
+func (a *Accounts) takeReleaseBack(ctx context.Context, tx *db.Tx, h *db.Quarantined) error {
+	if err := a.Budgets.RefundIn(ctx, tx, budget.Releases(a.releases()), budget.Server()); err != nil {
+		return err
+	}
+	if h.ApprovedAt != nil || a.Quarantine.everybodys(h.MailDomain) {
+		return nil // its domain paid nothing
+	}
+	return a.Budgets.RefundIn(ctx, tx, budget.ReleasesOfDomain, budget.MailDomain(h.MailDomain))
 }
 
 // reasonOf is what the operator is told of an attempt that failed.

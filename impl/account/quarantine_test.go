@@ -418,6 +418,31 @@ func TestReleasesAreMetered(t *testing.T) {
 	})
 }
 
+// What the directory refuses spends nothing of what others wait for, however often it is
+// tried.
+func TestARefusedReleaseSpendsNothing(t *testing.T) {
+	worlds(t, func(t *testing.T, w *world) {
+		s := w.server("one")
+		s.Quarantine.Releases = 1
+		refused := w.hold(s, request("alice"))
+		w.confirm(refused)
+		w.spoil(posts(answer(400, `{"message":"Not today"}`)))
+		for i := range 12 { // more often than a domain has releases in a day
+			if h := w.held(refused); h.Rule != db.HeldUntilConfirmed {
+				t.Fatalf("after %d attempts in quarantine is %+v", i, h)
+			}
+			w.clock.reach(w.held(refused).NextAt.Sub(noon))
+			w.check(s.Release(t.Context()))
+		}
+		w.spoil(nil)
+		bob := w.hold(s, request("bob"))
+		w.confirm(bob)
+		w.check(s.Release(t.Context()))
+		w.released(bob)
+		w.unheard(refused)
+	})
+}
+
 // Of one mail domain ten accounts are released in a day, whatever address they signed up
 // with; the others wait for the operator. Everybody has addresses at large providers.
 func TestReleasesOfAMailDomain(t *testing.T) {
