@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"golang.org/x/net/publicsuffix"
 
 	"portico/db"
 	"portico/impl/audit"
@@ -39,8 +40,8 @@ import (
 // taken up from the state that it was left in.
 //
 // Relays take only so many accounts of a server, so releases are metered: so many an hour,
-// and so many a day whose addresses are at one mail domain, unless that is one of the large
-// providers. What is above the latter waits for the operator.
+// and so many a day whose addresses are at one mail domain or below it, unless that is one of
+// the large providers. What is above the latter waits for the operator.
 type Quarantine struct {
 	// Rule is by what those who sign up from now on are released: db.HeldUntilConfirmed or
 	// db.HeldUntilApproved. With "" they are not held. Who is held already stays so by the
@@ -345,7 +346,7 @@ func (a *Accounts) beginRelease(ctx context.Context, read db.Quarantined) (h *db
 				if err := a.Budgets.RefundIn(ctx, tx, budget.Releases(a.releases()), budget.Server()); err != nil {
 					return err
 				}
-				now.Rule, now.Reason = db.HeldUntilApproved, "more accounts with addresses at "+now.MailDomain+" than are released in a day"
+				now.Rule, now.Reason = db.HeldUntilApproved, "more accounts with addresses at "+registered(now.MailDomain)+" than are released in a day"
 				return tx.UpdateQuarantined(ctx, now)
 			}
 			now.State = db.HeldSent
@@ -367,7 +368,7 @@ func (a *Accounts) domainFull(ctx context.Context, tx *db.Tx, h *db.Quarantined)
 	if h.ApprovedAt != nil || a.Quarantine.everybodys(h.MailDomain) {
 		return false, nil
 	}
-	err := a.Budgets.SpendIn(ctx, tx, budget.ReleasesOfDomain, budget.MailDomain(h.MailDomain))
+	err := a.Budgets.SpendIn(ctx, tx, budget.ReleasesOfDomain, budget.MailDomain(registered(h.MailDomain)))
 	if _, spent := errors.AsType[*budget.Spent](err); spent {
 		return true, nil
 	}
@@ -514,7 +515,7 @@ func (a *Accounts) takeReleaseBack(ctx context.Context, tx *db.Tx, h *db.Quarant
 	if h.ApprovedAt != nil || a.Quarantine.everybodys(h.MailDomain) {
 		return nil // its domain paid nothing
 	}
-	return a.Budgets.RefundIn(ctx, tx, budget.ReleasesOfDomain, budget.MailDomain(h.MailDomain))
+	return a.Budgets.RefundIn(ctx, tx, budget.ReleasesOfDomain, budget.MailDomain(registered(h.MailDomain)))
 }
 
 // reasonOf is what the operator is told of an attempt that failed.
@@ -551,6 +552,16 @@ func (w *wakeup) wake() {
 	case w.channel() <- struct{}{}:
 	default: // already awake
 	}
+}
+
+// registered is the domain above a mail domain that somebody has registered: who has it has
+// all below it for nothing.
+func registered(domain string) string {
+	name, err := publicsuffix.EffectiveTLDPlusOne(domain)
+	if err != nil {
+		return domain // it is a suffix itself, or no name
+	}
+	return name
 }
 
 // everybodys reports whether everybody may have an address at a mail domain.

@@ -493,6 +493,36 @@ func TestReleasesOfAMailDomain(t *testing.T) {
 	})
 }
 
+// Who has a domain has all below it, and gets no more releases for that.
+func TestReleasesBelowAMailDomain(t *testing.T) {
+	worlds(t, func(t *testing.T, w *world) {
+		s := w.server("one")
+		s.Quarantine.Releases = 1000
+		var dids []syntax.DID
+		for i := range 12 {
+			for _, domain := range []string{"%d.farm.co.uk", "town%d.co.uk"} {
+				r := request(fmt.Sprintf("person%d-%d", i, len(dids)))
+				r.Email = fmt.Sprintf("person@"+domain, i)
+				dids = append(dids, w.hold(s, r))
+				w.confirm(dids[len(dids)-1])
+			}
+		}
+		w.check(s.Release(t.Context()))
+		waiting := 0
+		for _, did := range dids {
+			if h := w.held(did); h != nil {
+				waiting++
+				if h.Reason != "more accounts with addresses at farm.co.uk than are released in a day" || !strings.HasSuffix(h.MailDomain, ".farm.co.uk") {
+					t.Errorf("in quarantine is %+v", h)
+				}
+			}
+		}
+		if waiting != 2 {
+			t.Errorf("%d wait for the operator, want 2", waiting)
+		}
+	})
+}
+
 // Who does not confirm the address in seven days is gone, and handle and address are free.
 func TestUnconfirmedAccountsExpire(t *testing.T) {
 	worlds(t, func(t *testing.T, w *world) {
