@@ -69,6 +69,15 @@ func TestChangesAskForThePasswordAgainAfterTenMinutes(t *testing.T) {
 	}
 }
 
+func TestAClockThatIsSetBackProlongsNoProof(t *testing.T) {
+	s := newServer(t)
+	u := s.SignUp("alice")
+	s.Advance(24 * time.Hour)
+	b := in(s, u, "198.51.100.1").get("/account/app-passwords")
+	s.Advance(-10 * time.Minute)
+	b.send("/account/app-passwords/create", "name", "late").sees(200, "Enter your password again")
+}
+
 func TestTheEmailedCodeIsAskedForWhereItIsOn(t *testing.T) {
 	s := newServer(t)
 	u := s.SignUp("alice")

@@ -173,9 +173,10 @@ func (v *Visit) Prove(proved time.Time) error {
 	return nil
 }
 
-// Proved says whether who is signed in proved within so long who it is.
+// Proved says whether who is signed in proved within so long who it is. A proof from further
+// ahead than that, of before the clock was set back, is none.
 func (v *Visit) Proved(within time.Duration) bool {
-	return v.Session != nil && v.site.c.Sessions.Now().Sub(v.Session.ProvedAt) < within
+	return v.Session != nil && v.site.c.Sessions.Now().Sub(v.Session.ProvedAt).Abs() < within
 }
 
 // SignOut ends the session, if there is one, and the cookie.
