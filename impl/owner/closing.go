@@ -35,9 +35,9 @@ func (o *owner) closing() {
 		return o.showClosing(v, http.StatusOK, closeForm{Deleting: true})
 	})
 	o.change("/account/delete", func(v *page.Visit) error {
-		// Whom the password and the code belong to, not who is signed in, decides the method.
-		anyone := &api.Client{Client: o.client("")}
-		err := anyone.DeleteAccount(v.Context(), &api.DeleteAccountInput{DID: v.Account.DID, Password: v.Form("password"), Token: v.Form("code")})
+		// Whom the password and the code belong to, not who is signed in, decides the method. But
+		// an account in quarantine is there for its own sessions alone.
+		err := o.server(v).DeleteAccount(v.Context(), &api.DeleteAccountInput{DID: v.Account.DID, Password: v.Form("password"), Token: v.Form("code")})
 		if err != nil {
 			return refused(v, closeForm{Deleting: true}, err)
 		}

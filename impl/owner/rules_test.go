@@ -201,6 +201,13 @@ func TestInviteCodesAreNotLogged(t *testing.T) {
 	}
 }
 
+func TestWhoIsInQuarantineCanDeleteTheAccount(t *testing.T) {
+	s := newServer(t, func(o *servertest.Options) { o.Quarantine = db.HeldUntilConfirmed })
+	b := in(s, s.SignUp("alice"), "198.51.100.1").get("/account/close").send("/account/delete-request").sees(200, "Delete the account for good")
+	b.send("/account/delete", "code", "AAAAA-AAAAA", "password", servertest.GoodPassword).sees(400, "Token is invalid")
+	b.send("/account/delete", "code", s.Code("delete_account"), "password", servertest.GoodPassword).sees(200, "Your account is deleted.")
+}
+
 func TestWhoWaitsInQuarantineReadsWhatFor(t *testing.T) {
 	s := newServer(t)
 	u := s.SignUp("alice")
