@@ -35,10 +35,10 @@ var (
 	insertBrowserSession = prepared(func(b *builder) bun.Query { return b.insert(new(BrowserSession)) })
 	// Those of the console have no DID, and are counted together.
 	deleteOldBrowserSessions = prepared(func(b *builder) bun.Query {
-		kind, did, kept := b.p(), b.p(), b.p()
+		kind, did, kept, but := b.p(), b.p(), b.p(), b.p()
 		old := b.NewSelect().Model((*BrowserSession)(nil)).Column("id").Where("kind = ?", kind).Where("coalesce(did, '') = ?", did).
 			OrderExpr("created_at DESC, id LIMIT 1000 OFFSET ?", kept)
-		return b.NewDelete().Model((*BrowserSession)(nil)).Where("id IN (?)", old)
+		return b.NewDelete().Model((*BrowserSession)(nil)).Where("id IN (?)", old).Where("id <> ?", but)
 	})
 	selectBrowserSession = prepared(func(b *builder) bun.Query {
 		return b.NewSelect().Model((*BrowserSession)(nil)).Where("id = ?", b.p())
@@ -64,11 +64,12 @@ var (
 )
 
 // InsertBrowserSession stores a session, and ends the oldest of the same account, or of the
-// console, when there are more than most. It returns ErrNotFound when the account is gone.
+// console, when there are more than most; never s itself, which is the oldest where the clock
+// was set back; then there may be one more. It returns ErrNotFound when the account is gone.
 func (tx *Tx) InsertBrowserSession(ctx context.Context, s BrowserSession, most int) error {
 	_, err := tx.exec(ctx, insertBrowserSession, values(&s)...)
 	if err == nil {
-		_, err = tx.exec(ctx, deleteOldBrowserSessions, s.Kind, s.DID.String(), most)
+		_, err = tx.exec(ctx, deleteOldBrowserSessions, s.Kind, s.DID.String(), most, s.ID)
 	}
 	return wrap(err, "store browser session")
 }

@@ -49,6 +49,11 @@ func (s *suite) browserSessions() {
 	insert(browserSession("o", did(2), start0))
 	s.equal("the latest three", ids(did(1)), "dcb")
 	s.equal("the latest three of the console", ids(""), "xdxcxb")
+	for _, id := range []string{"m", "n"} {
+		insert(browserSession(id, did(1), start0.Add(-time.Hour)))
+		s.equal("the one just opened, when the clock was set back", ids(did(1)), "dcb"+id)
+	}
+	s.must(func(tx *db.Tx) error { return tx.EndBrowserSession(ctx, []byte("n")) })
 	one, err := s.db.BrowserSession(ctx, []byte("d"))
 	s.ok(err)
 	s.equal("session", *one, browserSession("d", did(1), start0.Add(3*time.Second)))
