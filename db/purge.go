@@ -29,6 +29,9 @@ var purges = []struct {
 	{forgetOriginAddresses, knownFor},
 	{purge((*Spending)(nil), "reset_at"), 0},
 	{purge((*knownAddress)(nil), "seen_at"), knownFor},
+	{prepared(func(b *builder) bun.Query {
+		return b.NewUpdate().Model((*Quarantined)(nil)).Set("address = NULL").Where("address IS NOT NULL").Where("since <= ?", b.p())
+	}), knownFor},
 	{purge((*GuessedAccount)(nil), "since"), guessedFor},
 	{prepared(func(b *builder) bun.Query {
 		return b.NewUpdate().Model((*AuditEntry)(nil)).Set("address = NULL").Where("address IS NOT NULL").Where("at <= ?", b.p())

@@ -73,11 +73,12 @@ var (
 	isSilent = prepared(func(b *builder) bun.Query {
 		return b.NewSelect().Model((*Quarantined)(nil)).ColumnExpr("1").Where("q.did = ?", b.p()).Where(silent)
 	})
-	// What moderators or owners have switched off waits until it is on again.
+	// What moderators or owners have switched off waits until it is on again, unless everybody
+	// may have seen it.
 	selectReleasable = prepared(func(b *builder) bun.Query {
 		s := b.NewSelect().Model((*Quarantined)(nil)).Join("JOIN account AS a ON a.did = q.did").
 			Where("q.state IN ('held', 'sent', 'shown')").Where("q.next_at <= ?", b.p()).
-			Where("a.takedown_ref IS NULL").Where("a.deactivated_at IS NULL").
+			Where("q.state = 'shown' OR (a.takedown_ref IS NULL AND a.deactivated_at IS NULL)").
 			Where("q.state <> 'held' OR q.approved_at IS NOT NULL OR (q.rule = 'confirmed' AND a.email_confirmed_at IS NOT NULL)")
 		// What was begun is finished first, then comes what the operator has approved.
 		return b.limit(s, "CASE WHEN q.state <> 'held' THEN 0 WHEN q.approved_at IS NOT NULL THEN 1 ELSE 2 END, q.since, q.did")
@@ -93,7 +94,7 @@ var (
 			Where("q.since < ? OR (q.since = ? AND q.did < ?)", since, since, did)
 	})
 	sumHeld = prepared(func(b *builder) bun.Query {
-		blobs := b.NewSelect().Model((*Blob)(nil)).ColumnExpr("coalesce(sum(b.size), 0)").Where("b.did = a.did")
+		blobs := b.NewSelect().Model((*Blob)(nil)).ColumnExpr("coalesce(sum(CASE WHEN b.size < 4096 THEN 4096 ELSE b.size END), 0)").Where("b.did = a.did")
 		values := b.NewSelect().Model((*Record)(nil)).ColumnExpr("coalesce(sum(length(r.value)), 0)").Where("r.did = a.did")
 		return b.NewSelect().Model((*Account)(nil)).ColumnExpr("CAST((?) + (?) AS BIGINT)", blobs, values).
 			Where("a.did = ?", b.p()).Where("a.held_at IS NOT NULL")
@@ -168,7 +169,8 @@ func (q *queries) UnconfirmedHeld(ctx context.Context, before time.Time, limit i
 }
 
 // HeldBytes returns how many bytes the blobs of an account, temporary ones too, and the values
-// of its records have together if it is held. It reports false, and counts nothing, if it is
+// of its records have together if it is held. A blob counts as 4096 bytes at least, which is
+// what it takes. It reports false, and counts nothing, if it is
 // not.
 func (q *queries) HeldBytes(ctx context.Context, did syntax.DID) (bytes int64, held bool, err error) {
 	err = q.get(ctx, sumHeld, []any{did}, &bytes)
@@ -272,7 +274,7 @@ func (q *queries) QuarantinedOf(ctx context.Context, dids ...syntax.DID) (map[sy
 // anything, out of the log. Where the directory may know its DID, that is looked after.
 func (tx *Tx) hush(ctx context.Context, did syntax.DID) error {
 	h, err := tx.LockQuarantined(ctx, did)
-	if errors.Is(err, ErrNotFound) || err == nil && h.State == HeldBrought {
+	if errors.Is(err, ErrNotFound) || err == nil && (h.State == HeldBrought || h.State == HeldShown) {
 		return nil
 	}
 	if err != nil {

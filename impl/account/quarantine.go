@@ -65,6 +65,9 @@ const (
 	// releasePause is the time after the first attempt to release an account that failed, half of that
 	// after the second, and so on.
 	releasePause = time.Minute
+	// maxRefusals is how often a release is tried that the directory refuses; then the account
+	// waits for the operator, and keeps nobody else from being released.
+	maxRefusals = 20
 )
 
 // AddressRange is the range of addresses that ip is one of for who looks through accounts in
@@ -134,7 +137,7 @@ func (a *Accounts) Approve(ctx context.Context, did syntax.DID) error {
 			h.ApprovedAt = new(a.Now())
 		}
 		if h.Reason != "" && h.Holder == "" {
-			h.Reason, h.NextAt = "", a.Now() // it is tried anew
+			h.Reason, h.NextAt, h.Attempts = "", a.Now(), 0 // it is tried anew
 		}
 		return tx.UpdateQuarantined(ctx, h)
 	})
@@ -242,10 +245,14 @@ func (a *Accounts) ExpireHeld(ctx context.Context) error {
 		if err != nil || len(dids) == 0 {
 			return err
 		}
+		var failures []error
 		for _, did := range dids {
 			if err := a.expireHeld(ctx, did, before); err != nil {
-				return fmt.Errorf("delete unconfirmed account: %w", err)
+				failures = append(failures, fmt.Errorf("delete unconfirmed account: %w", err))
 			}
+		}
+		if len(failures) > 0 {
+			return errors.Join(failures...) // they are the first of the next page, too
 		}
 	}
 }
@@ -327,7 +334,7 @@ func (a *Accounts) beginRelease(ctx context.Context, read db.Quarantined) (h *db
 		if errors.Is(err, db.ErrNotFound) {
 			return nil
 		}
-		if err != nil || !acct.Active() || now.State != read.State || !now.NextAt.Equal(read.NextAt) {
+		if err != nil || !acct.Active() && now.State != db.HeldShown || now.State != read.State || !now.NextAt.Equal(read.NextAt) {
 			return err
 		}
 		if now.State == db.Held {
@@ -494,6 +501,9 @@ func (a *Accounts) postponeRelease(ctx context.Context, h *db.Quarantined, failu
 		now.NextAt = a.Now().Add(releasePause << min(now.Attempts-1, 6)) // an hour at most, or so
 		if _, refused := errors.AsType[*plc.Refused](failure); refused && now.State == db.HeldSent || errors.Is(failure, errUncontrolled) {
 			now.State = db.Held // it certainly is not there
+			if now.Attempts >= maxRefusals {
+				now.Rule, now.ApprovedAt = db.HeldUntilApproved, nil
+			}
 			if err := a.takeReleaseBack(ctx, tx, now); err != nil {
 				return err
 			}

@@ -257,16 +257,17 @@ func TestCrashInRelease(t *testing.T) {
 }
 
 // What becomes of an account whose release stopped half-way and that goes then: its DID,
-// if the directory has it, ends.
+// if the directory has it, ends. One that everybody may have seen is deleted as any other.
 func TestHeldAccountDeletedHalfWay(t *testing.T) {
 	for _, tt := range []struct {
 		name       string
 		die        func(*server)
 		registered bool
+		events     []string
 	}{
-		{"before registering", func(s *server) { s.hooks.before = func(syntax.DID) { panic(errCrash) } }, false},
-		{"after registering", func(s *server) { s.hooks.after = func(syntax.DID) { panic(errCrash) } }, true},
-		{"after showing", func(s *server) { s.Shown(func() { panic(errCrash) }) }, true},
+		{"before registering", func(s *server) { s.hooks.before = func(syntax.DID) { panic(errCrash) } }, false, nil},
+		{"after registering", func(s *server) { s.hooks.after = func(syntax.DID) { panic(errCrash) } }, true, nil},
+		{"after showing", func(s *server) { s.Shown(func() { panic(errCrash) }) }, true, []string{"#account"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			worlds(t, func(t *testing.T, w *world) {
@@ -280,19 +281,19 @@ func TestHeldAccountDeletedHalfWay(t *testing.T) {
 				}()
 				alive := w.server("alive")
 				w.check(alive.Remove(t.Context(), did))
-				if kinds := w.events(did); kinds != nil {
+				if kinds := w.events(did); !slices.Equal(kinds, tt.events) {
 					t.Errorf("events %v", kinds)
 				}
 				w.clock.reach(48 * time.Hour)
 				for range account.DefaultCleanupDelays {
 					w.check(alive.CleanUp(t.Context()))
 				}
-				if got := w.registered(did); got != tt.registered || got && !w.tombstoned(did) {
+				if got := w.registered(did); got != tt.registered || got && w.tombstoned(did) != (tt.events == nil) {
 					t.Errorf("in the directory: %v", got)
 				}
 				w.check(alive.Release(t.Context()))
 				w.settled()
-				if kinds := w.events(did); kinds != nil {
+				if kinds := w.events(did); !slices.Equal(kinds, tt.events) {
 					t.Errorf("events %v", kinds)
 				}
 			})
@@ -636,4 +637,51 @@ func TestAddressRange(t *testing.T) {
 	if got := s.AddressRange(netip.Addr{}); got != "" {
 		t.Errorf("range of no address is %q", got)
 	}
+}
+
+// An account that everybody may have seen, and that is taken down before the network has
+// heard of it, is heard of as one that is taken down.
+func TestTakenDownAfterShowing(t *testing.T) {
+	worlds(t, func(t *testing.T, w *world) {
+		dead := w.server("dead")
+		did := w.hold(dead, request("alice"))
+		w.confirm(did)
+		dead.Shown(func() { panic(errCrash) })
+		func() {
+			defer func() { _ = recover() }()
+			_ = dead.Release(t.Context())
+		}()
+		alive := w.server("alive")
+		w.check(alive.TakeDown(t.Context(), did, "spam"))
+		w.clock.reach(time.Minute)
+		w.check(alive.Release(t.Context()))
+		if kinds := w.events(did); !slices.Equal(kinds, []string{"#identity", "#account"}) || w.held(did) != nil {
+			t.Errorf("events %v, in quarantine is %+v", kinds, w.held(did))
+		}
+		w.check(alive.Restore(t.Context(), did))
+		if kinds := w.events(did); len(kinds) != 3 {
+			t.Errorf("events %v", kinds)
+		}
+	})
+}
+
+// A genesis that the directory refuses again and again waits for the operator in the end.
+func TestRefusedReleasesEnd(t *testing.T) {
+	worlds(t, func(t *testing.T, w *world) {
+		s := w.server("one")
+		did := w.hold(s, request("alice"))
+		w.confirm(did)
+		w.spoil(posts(answer(400, `{"message":"Never"}`)))
+		for i := range 24 {
+			w.clock.reach(time.Duration(i) * 3 * time.Hour)
+			w.check(s.Release(t.Context()))
+		}
+		if h := w.held(did); h == nil || h.Attempts != 20 || h.Rule != db.HeldUntilApproved || h.State != db.Held {
+			t.Errorf("in quarantine is %+v", h)
+		}
+		w.spoil(nil)
+		w.check(s.Approve(t.Context(), did))
+		w.check(s.Release(t.Context()))
+		w.released(did)
+	})
 }

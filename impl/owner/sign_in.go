@@ -1,6 +1,7 @@
 package owner
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"net/http"
@@ -95,7 +96,8 @@ func (o *owner) prove(v *page.Visit, identifier, password, code string) (token.C
 	}
 	if claims.Scope != token.Takendown { // whose refresh token never works
 		opened := api.Client{Client: o.client("Bearer " + out.RefreshJWT)}
-		if err := opened.DeleteSession(ctx); err != nil {
+		// Also when the browser hangs up: nobody else has its token.
+		if err := opened.DeleteSession(context.WithoutCancel(ctx)); err != nil {
 			return token.Claims{}, err
 		}
 	}

@@ -113,6 +113,9 @@ type sums interface {
 
 func heldRoom(ctx context.Context, r sums, did syntax.DID, size int64) error {
 	bytes, held, err := r.HeldBytes(ctx, did)
+	if size > 0 {
+		size = max(size, 4096) // as they are counted
+	}
 	if err == nil && held && bytes+size > HeldBytes {
 		err = &QuotaError{HeldBytes}
 	}
