@@ -255,6 +255,7 @@ func (r *round) registered(t *testing.T) map[syntax.DID]registered {
 					Type                string            `json:"type"`
 					AlsoKnownAs         []string          `json:"alsoKnownAs"`
 					VerificationMethods map[string]string `json:"verificationMethods"`
+					Prev                *string           `json:"prev"`
 				} `json:"operation"`
 			}
 			if err := json.Unmarshal(scanner.Bytes(), &entry); err != nil {
@@ -268,6 +269,8 @@ func (r *round) registered(t *testing.T) map[syntax.DID]registered {
 			case len(entry.Operation.AlsoKnownAs) == 1 && d.handle == "":
 				d.handle = entry.Operation.AlsoKnownAs[0][len("at://"):]
 				d.key = entry.Operation.VerificationMethods["atproto"]
+			case r.amended && entry.Operation.Prev != nil && slices.Equal(entry.Operation.AlsoKnownAs, []string{"at://" + d.handle}) &&
+				entry.Operation.VerificationMethods["atproto"] == d.key:
 			default:
 				t.Errorf("%s has an operation that nobody should have made: %s", entry.DID, scanner.Bytes())
 			}

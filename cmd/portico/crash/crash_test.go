@@ -128,6 +128,9 @@ type round struct {
 	folders   []string // of the servers
 	people    []*signUp
 	invites   []db.Invite
+	// amended says that DIDs may be changed to name another of the servers, which on this
+	// machine have a name each.
+	amended bool
 }
 
 func newRound(t *testing.T, seed uint64, servers int) *round {
