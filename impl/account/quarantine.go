@@ -62,8 +62,8 @@ const DefaultReleases = 20
 const (
 	// unconfirmedFor is how long an account is held whose owner does not confirm the address.
 	unconfirmedFor = 7 * 24 * time.Hour
-	// releasePause is the time after the first attempt to release an account that failed, half of that
-	// after the second, and so on.
+	// releasePause is the time after the first attempt to release an account that failed; it
+	// doubles with each, up to an hour or so.
 	releasePause = time.Minute
 	// maxRefusals is how often a release is tried that the directory refuses; then the account
 	// waits for the operator, and keeps nobody else from being released.
@@ -498,14 +498,15 @@ func (a *Accounts) postponeRelease(ctx context.Context, h *db.Quarantined, failu
 			return err
 		}
 		now.Holder, now.Reason = "", reasonOf(failure)
-		now.NextAt = a.Now().Add(releasePause << min(now.Attempts-1, 6)) // an hour at most, or so
+		now.NextAt = a.Now().Add(releasePause << min(now.Attempts-1, 6))
 		if _, refused := errors.AsType[*plc.Refused](failure); refused && now.State == db.HeldSent || errors.Is(failure, errUncontrolled) {
 			now.State = db.Held // it certainly is not there
-			if now.Attempts >= maxRefusals {
-				now.Rule, now.ApprovedAt = db.HeldUntilApproved, nil
-			}
+			// Whether its domain has paid goes by the approval, so that comes first.
 			if err := a.takeReleaseBack(ctx, tx, now); err != nil {
 				return err
+			}
+			if now.Attempts >= maxRefusals {
+				now.Rule, now.ApprovedAt = db.HeldUntilApproved, nil
 			}
 		}
 		return tx.UpdateQuarantined(ctx, now)
