@@ -56,7 +56,7 @@ func (o *observer) AfterQuery(ctx context.Context, e *bun.QueryEvent) {
 }
 
 func (o *observer) tell(ctx context.Context, statement string, began time.Time) {
-	o.log.WarnContext(ctx, "statement was slow", slog.String("statement", statement), slog.Duration("took", time.Since(began)))
+	o.log.WarnContext(ctx, "statement was slow", slog.String("statement", statement), slog.Int64("took_ms", time.Since(began).Milliseconds()))
 }
 
 // Statements is how many statements were run since the database was opened, BEGIN and

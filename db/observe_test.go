@@ -27,7 +27,7 @@ func TestSlowStatements(t *testing.T) {
 		if n := d.Statements() - before; n < 10 {
 			t.Errorf("%d statements were counted", n)
 		}
-		for _, want := range []string{"level=WARN", "statement was slow", "INSERT INTO", "COMMIT", `statement="SELECT account"`, "took="} {
+		for _, want := range []string{"level=WARN", "statement was slow", "INSERT INTO", "COMMIT", `statement="SELECT account"`, "took_ms="} {
 			if !strings.Contains(log.String(), want) {
 				t.Errorf("%s is missing in the log", want)
 			}

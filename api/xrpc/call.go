@@ -24,7 +24,7 @@ type Call struct {
 	// inside an IPv6 one. It is invalid when the peer has none (a unix socket).
 	IP netip.Addr
 
-	number    uint64 // tells requests apart in the log
+	id        string // see ID
 	header    http.Header
 	connected context.Context
 	sent      []byte
@@ -32,7 +32,7 @@ type Call struct {
 	answer    answerWriter
 	values    Values
 	pairs     [4]param  // where values begin, to save an allocation
-	own       [2]string // values of the header of this answer alone, likewise
+	own       [3]string // values of the header of this answer alone, likewise
 	owned     int
 	start     time.Time
 	err       *Error // what was answered, for the log
@@ -65,6 +65,10 @@ func (c *callContext) Value(key any) any {
 	}
 	return c.connected.Value(key)
 }
+
+// ID is the name of the request in the log and in the header X-Request-Id of its answer. What a
+// client or a proxy sent under that name has no part in it.
+func (c *Call) ID() string { return c.id }
 
 // AtEnd lets f run when the answer is written, or nobody takes it any more: what holds on to
 // memory for an answer lets go then.

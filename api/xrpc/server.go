@@ -4,21 +4,18 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/rand"
 	"crypto/subtle"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"html"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -83,9 +80,7 @@ type Server struct {
 	decoding      decoding
 	subscriptions subscriptions
 
-	instance string // begins every request's ID
-	requests atomic.Uint64
-	healthy  *prepared // what _health answers where all is well
+	healthy *prepared // what _health answers where all is well
 }
 
 // served is what the router knows at a path below /xrpc/.
@@ -117,10 +112,10 @@ const prefix = "/xrpc/"
 const healthPath = prefix + "_health"
 
 // NewServer prepares e: it installs the one HTTPErrorHandler, the one IPExtractor, CORS, the
-// request log, recovery from panics, and below /xrpc/ the route of _health and the one for
-// what no other route serves. Routes outside of it may be added to e; their errors are
-// written by the same handler. Middleware of e (Use), of groups and of routes runs inside of
-// all that; its requests have a [Call].
+// request log and X-Request-Id, which names a request there, recovery from panics, and below
+// /xrpc/ the route of _health and the one for what no other route serves. Routes outside of
+// it may be added to e; their errors are written by the same handler. Middleware of e (Use),
+// of groups and of routes runs inside of all that; its requests have a [Call].
 func NewServer(e *echo.Echo, o Options) *Server {
 	o.Logger = cmp.Or(o.Logger, slog.Default())
 	if o.Now == nil {
@@ -129,9 +124,7 @@ func NewServer(e *echo.Echo, o Options) *Server {
 	o.BodyTime = cmp.Or(o.BodyTime, 30*time.Second)
 	o.WriteTime = cmp.Or(o.WriteTime, 30*time.Second)
 	o.PingTime = cmp.Or(o.PingTime, 30*time.Second)
-	var id [4]byte
-	rand.Read(id[:])
-	s := &Server{o: o, served: make(map[string]served), decoding: newDecoding(), instance: hex.EncodeToString(id[:])}
+	s := &Server{o: o, served: make(map[string]served), decoding: newDecoding()}
 	s.subscriptions.init(cmp.Or(o.Subscriptions, 4000), cmp.Or(o.SubscriptionsPerIP, 100))
 	e.HTTPErrorHandler = s.writeError
 	e.IPExtractor = func(r *http.Request) string {
@@ -165,7 +158,7 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 		peer := parseIP(r.RemoteAddr)
 		c := &Call{
 			IP:        clientIP(r, peer, s.o.TrustedProxies, s.o.BypassIPs),
-			number:    s.requests.Add(1),
+			id:        newRequestID(),
 			header:    w.Header(),
 			connected: r.Context(),
 			start:     s.o.Now(),
@@ -180,6 +173,7 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 			c.answer.begin()
 		}
 		w.Writer = &c.answer
+		c.header["X-Request-Id"] = c.value(c.id)
 		method := below(r.URL.Path)
 		page := !method && s.isPage(r.URL.Path)
 		if !page {
@@ -212,6 +206,18 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		return nil
 	}
+}
+
+// newRequestID names a request in the log and to its client. It is random: a number that
+// counts would tell everybody how much others ask.
+func newRequestID() string {
+	const digits = "0123456789abcdef"
+	var id [16]byte
+	n := rand.Uint64()
+	for i := range id {
+		id[i] = digits[n>>(60-4*i)&15]
+	}
+	return string(id[:])
 }
 
 // isPage reports whether a path is one of Options.Pages or below one.
@@ -280,8 +286,9 @@ func (s *Server) log(c *Call, e echo.Context) {
 	attrs = append(attrs,
 		slog.String("verb", c.Request.Method),
 		slog.Int("status", status),
-		slog.Duration("duration", s.o.Now().Sub(c.start)),
-		slog.String("request", s.instance+"-"+strconv.FormatUint(c.number, 10)),
+		// Not slog.Duration, which is a number of nanoseconds in JSON, and in text each time of another unit.
+		slog.Float64("duration_ms", float64(s.o.Now().Sub(c.start).Microseconds())/1000),
+		slog.String("request", c.id),
 		slog.String("remote", c.IP.String()),
 	)
 	if c.err != nil {

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -897,4 +898,32 @@ func TestUnknownMethodWithoutFallback(t *testing.T) {
 			t.Errorf("%s: %d %s, want %d %s", ask, resp.StatusCode, body, want.status, want.body)
 		}
 	}
+}
+
+// A request has one name, in the log and for the client, whatever a client sends under that
+// name. It does not tell how many others there were. Its duration is in a unit.
+func TestRequestID(t *testing.T) {
+	lines := make(chan []byte, 10)
+	url, _ := serveToy(t, Options{Logger: slog.New(slog.NewJSONHandler(lineWriter(lines), nil))})
+	seen := make(map[string]bool)
+	for _, ask := range []string{
+		"GET /xrpc/com.example.toy.listThings?repo=alice.test", "GET /xrpc/com.example.toy.nothing", "GET /xrpc/_health", "OPTIONS /xrpc/_health", "GET /nowhere", "POST /xrpc/com.example.toy.echo",
+	} {
+		resp, _ := do(t, url, ask, "", "X-Request-Id: mine")
+		ids := resp.Header["X-Request-Id"]
+		if len(ids) != 1 || !regexp.MustCompile(`^[0-9a-f]{16}$`).MatchString(ids[0]) || seen[ids[0]] {
+			t.Fatalf("%s: X-Request-Id %q", ask, ids)
+		}
+		seen[ids[0]] = true
+		if line := string(<-lines); !strings.Contains(line, `"request":"`+ids[0]+`"`) || !regexp.MustCompile(`"duration_ms":\d+(\.\d+)?,`).MatchString(line) {
+			t.Errorf("%s, %s: the log has %s", ask, ids[0], line)
+		}
+	}
+}
+
+type lineWriter chan<- []byte
+
+func (w lineWriter) Write(line []byte) (int, error) {
+	w <- bytes.Clone(line)
+	return len(line), nil
 }

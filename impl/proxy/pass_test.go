@@ -229,7 +229,7 @@ func TestAnswers(t *testing.T) {
 				}
 				h.Del(name)
 			}
-			for _, name := range []string{"Date", "Connection", "Access-Control-Expose-Headers"} {
+			for _, name := range []string{"Date", "Connection", "Access-Control-Expose-Headers", "X-Request-Id"} {
 				h.Del(name)
 			}
 			var b strings.Builder

@@ -382,7 +382,7 @@ func (o *Outbox) expire(ctx context.Context) error {
 func (o *Outbox) deliver(ctx context.Context, m db.Mail) {
 	began := o.Now()
 	err := o.send(ctx, &m)
-	log := o.Log.With("id", m.ID, "kind", m.Kind, "did", m.DID, "attempt", m.Attempts, "took", o.Now().Sub(began))
+	log := o.Log.With("id", m.ID, "kind", m.Kind, "did", m.DID, "attempt", m.Attempts, "took_ms", o.Now().Sub(began).Milliseconds())
 	if err == nil {
 		o.record(ctx, &m, func(ctx context.Context, tx *db.Tx) error { return tx.MailSent(ctx, m.ID) })
 		log.InfoContext(ctx, "mail sent")
