@@ -189,7 +189,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 	operators := &operator.Service{
 		DB: store, Blobs: blobs, Accounts: accounts, Handles: rules, Budgets: budgets, Identities: ownDIDs, Credentials: administration.Credentials, Domains: domains, DIDs: dids,
-		Passwords: passwords, PasswordMinLength: s.PasswordMinLength, Now: time.Now,
+		Passwords: passwords, PasswordMinLength: s.PasswordMinLength, Now: time.Now, TrustedProxies: s.TrustedProxies,
 	}
 
 	retry := cmp.Or(s.SignupRetry, time.Minute)

@@ -251,7 +251,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	}
 	s.Operator = &operator.Service{
 		DB: s.DB, Blobs: s.Blobs, Accounts: accounts, Handles: rules, Budgets: s.Budgets, Identities: identities, Credentials: s.Admin.Credentials, Domains: s.Domains, DIDs: dids, Passwords: passwords,
-		PasswordMinLength: o.Config.PasswordMinLength,
+		PasswordMinLength: o.Config.PasswordMinLength, TrustedProxies: o.TrustedProxies,
 	}
 	s.Operator.Health = operator.Health{Version: "test", Began: Start, Check: func(context.Context) error { return s.Unwell }, Notices: notices}
 	s.Operator.Now = s.Now

@@ -100,6 +100,12 @@ type Service interface {
 	//
 	// Declared errors: [ErrGetRepoRepoNotFound].
 	GetRepo(ctx context.Context, params *GetRepoParams) (*GetRepoOutput, error)
+	// GetRequest is the query alt.portico.operator.getRequest.
+	//
+	// Say what arrived here of this very request, so that somebody who sends it
+	// through a proxy learns what that passes on. Texts are cut after 1000
+	// bytes.
+	GetRequest(ctx context.Context) (*GetRequestOutput, error)
 	// GetSignUps is the query alt.portico.operator.getSignUps.
 	//
 	// Count the accounts that were made on each of the last days, in UTC, today
@@ -235,6 +241,7 @@ type Policy interface {
 	GetLog() xrpc.Policy[GetLogParams]
 	GetMove() xrpc.Policy[GetMoveParams]
 	GetRepo() xrpc.Policy[GetRepoParams]
+	GetRequest() xrpc.Policy[xrpc.None]
 	GetSignUps() xrpc.Policy[GetSignUpsParams]
 	ImportRepo() xrpc.Policy[xrpc.Args[ImportRepoParams, xrpc.Body]]
 	InspectAccount() xrpc.Policy[InspectAccountParams]
@@ -270,6 +277,7 @@ func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
 	r.GET("/xrpc/alt.portico.operator.getLog", xrpc.Handle(&getLog, p.GetLog(), svc.GetLog))
 	r.GET("/xrpc/alt.portico.operator.getMove", xrpc.Handle(&getMove, p.GetMove(), svc.GetMove))
 	r.GET("/xrpc/alt.portico.operator.getRepo", xrpc.Handle(&getRepo, p.GetRepo(), svc.GetRepo))
+	r.GET("/xrpc/alt.portico.operator.getRequest", xrpc.Handle(&getRequest, p.GetRequest(), xrpc.WithoutInput(svc.GetRequest)))
 	r.GET("/xrpc/alt.portico.operator.getSignUps", xrpc.Handle(&getSignUps, p.GetSignUps(), svc.GetSignUps))
 	r.POST("/xrpc/alt.portico.operator.importRepo", xrpc.Handle(&importRepo, p.ImportRepo(), xrpc.WithParamsWithoutOutput(svc.ImportRepo)))
 	r.GET("/xrpc/alt.portico.operator.inspectAccount", xrpc.Handle(&inspectAccount, p.InspectAccount(), svc.InspectAccount))
@@ -360,6 +368,11 @@ func (c *Client) GetMove(ctx context.Context, params *GetMoveParams) (*GetMoveOu
 // GetRepo calls alt.portico.operator.getRepo.
 func (c *Client) GetRepo(ctx context.Context, params *GetRepoParams) (*GetRepoOutput, error) {
 	return xrpc.Do[GetRepoParams, GetRepoOutput](ctx, &c.Client, &getRepo, params)
+}
+
+// GetRequest calls alt.portico.operator.getRequest.
+func (c *Client) GetRequest(ctx context.Context) (*GetRequestOutput, error) {
+	return xrpc.Do[xrpc.None, GetRequestOutput](ctx, &c.Client, &getRequest, nil)
 }
 
 // GetSignUps calls alt.portico.operator.getSignUps.

@@ -27,6 +27,7 @@ var requests = map[string]string{
 	"getBudgets":         "?who=192.0.2.1",
 	"getFirehose":        "",
 	"getHealth":          "",
+	"getRequest":         "",
 	"getSignUps":         "",
 	"listMails":          "",
 	"retryMail":          `{"id":4711}`,

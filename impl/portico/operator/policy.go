@@ -48,6 +48,9 @@ func (p Policy) GetLog() xrpc.Policy[api.GetLogParams] {
 func (p Policy) GetRepo() xrpc.Policy[api.GetRepoParams] {
 	return admin[api.GetRepoParams](p)
 }
+func (p Policy) GetRequest() xrpc.Policy[xrpc.None] {
+	return admin[xrpc.None](p)
+}
 func (p Policy) GetMove() xrpc.Policy[api.GetMoveParams] {
 	return admin[api.GetMoveParams](p)
 }

@@ -39,6 +39,8 @@ type Service struct {
 	Firehose    *firehose.Firehose
 	Health      Health
 	Now         func() time.Time
+	// TrustedProxies is how many proxies are in front of the server, as it was told.
+	TrustedProxies int
 	// PasswordMinLength is in UTF-16 code units.
 	PasswordMinLength int
 }
