@@ -38,7 +38,7 @@ func newConsole(s *settings, at netip.AddrPort, methods http.Handler, store *db.
 }
 
 // serveConsole serves the console at listener, nil for none, until stop is called.
-func serveConsole(s *settings, listener net.Listener, p *parts, keys *keyring.Ring, log *slog.Logger) (stop func(), err error) {
+func serveConsole(s *settings, listener *net.TCPListener, p *parts, keys *keyring.Ring, log *slog.Logger) (stop func(), err error) {
 	if listener == nil {
 		return func() {}, nil
 	}

@@ -3,47 +3,86 @@ package main
 import (
 	"fmt"
 	"net"
+	"strconv"
+	"strings"
+
+	"portico/impl/handover"
 )
 
 // listeners are the sockets of a server. Those who connect wait until it serves.
 type listeners struct {
-	server    net.Listener
-	directory net.Listener // of the embedded PLC directory, nil without one
-	metrics   net.Listener // of what is for the operator alone, nil without one
-	console   net.Listener // of the operator's pages, nil without one
+	server    *net.TCPListener
+	directory *net.TCPListener // of the embedded PLC directory, nil without one
+	metrics   *net.TCPListener // of what is for the operator alone, nil without one
+	console   *net.TCPListener // of the operator's pages, nil without one
 }
 
+// The names of the sockets, the server's first: systemd gives them by FileDescriptorName=.
+const (
+	serverSocket    = "server"
+	metricsSocket   = "metrics"
+	consoleSocket   = "console"
+	directorySocket = "directory"
+)
+
+// listen takes the sockets that the process was started with, and opens the others. Those of
+// systemd must be what the settings name: who connects to one that nobody serves waits for ever.
 func listen(s *settings) (l listeners, err error) {
+	given, err := handover.Receive(serverSocket, metricsSocket, consoleSocket, directorySocket)
+	if err != nil {
+		return l, unfit(err)
+	}
 	defer func() {
+		given.Close()
 		if err != nil {
 			l.close()
 		}
 	}()
-	if l.server, err = net.Listen("tcp", s.listenAddress()); err != nil {
-		return l, fmt.Errorf("listen (PDS_PORT, PORTICO_BIND): %w", err)
+	open := func(name, host string, port int, settings string) (*net.TCPListener, error) {
+		address := net.JoinHostPort(host, strconv.Itoa(port))
+		if taken := given.Take(name); taken != nil {
+			if handover.ListensAt(taken, host, port) {
+				return taken, nil
+			}
+			return nil, unfit(fmt.Errorf("systemd has %s for the socket %q, and the settings (%s) have %s: make them agree", taken.Addr(), name, settings, address))
+		}
+		opened, err := net.Listen("tcp", address)
+		if err != nil {
+			return nil, fmt.Errorf("listen (%s): %w", settings, err)
+		}
+		return opened.(*net.TCPListener), nil
+	}
+	host := ""
+	if s.Bind.IsValid() {
+		host = s.Bind.String()
+	}
+	if l.server, err = open(serverSocket, host, s.Port, "PDS_PORT, PORTICO_BIND"); err != nil {
+		return l, err
 	}
 	if s.PLCURL == nil {
-		l.directory, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", fmt.Sprint(s.PLCPort)))
-		if err != nil {
-			return l, fmt.Errorf("listen for the embedded PLC directory (PORTICO_PLC_PORT): %w", err)
+		if l.directory, err = open(directorySocket, "127.0.0.1", s.PLCPort, "of the embedded PLC directory, PORTICO_PLC_PORT"); err != nil {
+			return l, err
 		}
 	}
 	if s.MetricsBind.IsValid() {
-		if l.metrics, err = net.Listen("tcp", s.MetricsBind.String()); err != nil {
-			return l, fmt.Errorf("listen (PORTICO_METRICS_BIND): %w", err)
+		if l.metrics, err = open(metricsSocket, s.MetricsBind.Addr().String(), int(s.MetricsBind.Port()), "PORTICO_METRICS_BIND"); err != nil {
+			return l, err
 		}
 	}
 	if s.ConsoleBind.IsValid() {
-		if l.console, err = net.Listen("tcp", s.ConsoleBind.String()); err != nil {
-			return l, fmt.Errorf("listen (PORTICO_CONSOLE_BIND): %w", err)
+		if l.console, err = open(consoleSocket, s.ConsoleBind.Addr().String(), int(s.ConsoleBind.Port()), "PORTICO_CONSOLE_BIND"); err != nil {
+			return l, err
 		}
+	}
+	if left := given.Left(); len(left) > 0 {
+		return l, unfit(fmt.Errorf("systemd has sockets that no setting asks for: %s", strings.Join(left, ", ")))
 	}
 	return l, nil
 }
 
 // close ends what was not ended yet.
 func (l listeners) close() {
-	for _, listener := range []net.Listener{l.server, l.directory, l.metrics, l.console} {
+	for _, listener := range []*net.TCPListener{l.server, l.directory, l.metrics, l.console} {
 		if listener != nil {
 			_ = listener.Close()
 		}

@@ -16,7 +16,7 @@ const metricsTimeout = 30 * time.Second
 
 // serveMetrics serves what is for the operator alone at listener, nil for none, until stop
 // is called.
-func serveMetrics(s *settings, listener net.Listener, log *slog.Logger) (stop func()) {
+func serveMetrics(s *settings, listener *net.TCPListener, log *slog.Logger) (stop func()) {
 	if listener == nil {
 		return func() {}
 	}

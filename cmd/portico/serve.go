@@ -133,7 +133,7 @@ func background(ctx context.Context, f func(context.Context)) (stop func()) {
 
 // serveDirectory serves the embedded PLC directory at listener, where none is
 // configured, and returns the URL of the directory to use.
-func serveDirectory(s *settings, listener net.Listener, store *db.DB, log *slog.Logger) (url string, stop func()) {
+func serveDirectory(s *settings, listener *net.TCPListener, store *db.DB, log *slog.Logger) (url string, stop func()) {
 	if s.PLCURL != nil {
 		return s.PLCURL.String(), func() {}
 	}
