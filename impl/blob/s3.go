@@ -113,6 +113,27 @@ func (s *S3) Check(ctx context.Context) error {
 	return nil
 }
 
+// probe is the key of what CheckWrites writes. It is no blob's.
+const probe = "tmp/is-it-writable"
+
+// CheckWrites is Check, and finds out whether the credentials may write and remove: it
+// writes an object of a few bytes, and removes it.
+func (s *S3) CheckWrites(ctx context.Context) error {
+	if err := s.Check(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := s.deadline(ctx, s.config.RequestTimeout)
+	defer cancel()
+	const text = "whether this bucket can be written to\n"
+	if _, err := s.client.Client.PutObject(ctx, s.config.Bucket, probe, strings.NewReader(text), int64(len(text)), minio.PutObjectOptions{}); err != nil {
+		return fmt.Errorf("write to bucket %s: %w", s.config.Bucket, because(ctx, err))
+	}
+	if err := s.client.RemoveObject(ctx, s.config.Bucket, probe, minio.RemoveObjectOptions{}); err != nil {
+		return fmt.Errorf("remove %s from bucket %s: %w", probe, s.config.Bucket, because(ctx, err))
+	}
+	return nil
+}
+
 func (s *S3) deadline(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, d, ErrTimeout)
 }

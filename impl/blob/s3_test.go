@@ -3,6 +3,7 @@ package blob_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -237,5 +238,39 @@ func TestS3Config(t *testing.T) {
 	}
 	if _, err := openS3(t, config).Upload(t.Context(), alice, strings.NewReader("x"), 1, "a/b"); err == nil || errors.Is(err, blob.ErrNotFound) {
 		t.Errorf("upload without a bucket: %v", err)
+	}
+}
+
+// A bucket that can be read may be one that nothing can be written to, or removed from.
+func TestS3CheckWrites(t *testing.T) {
+	server := blobtest.StartS3(t)
+	store := openS3(t, s3Config(t, server))
+	if err := store.CheckWrites(t.Context()); err != nil || len(server.Keys()) != 0 {
+		t.Errorf("%v; %v is left", err, server.Keys())
+	}
+	for _, tt := range []struct{ method, want string }{
+		{http.MethodPut, "write to bucket blobs: Access Denied."},
+		{http.MethodDelete, "remove tmp/is-it-writable from bucket blobs: Access Denied."},
+	} {
+		server.Fail = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != tt.method {
+				return false
+			}
+			w.Header().Set("Content-Type", "application/xml")
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(w, "<Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>")
+			return true
+		}
+		if err := store.CheckWrites(t.Context()); err == nil || err.Error() != tt.want {
+			t.Errorf("%s refused: %v", tt.method, err)
+		}
+	}
+	// What is left of a try is no blob's, and the next try takes it away.
+	server.Fail = nil
+	for f, err := range store.Files(t.Context(), "") {
+		t.Errorf("a file %v %v", f, err)
+	}
+	if err := store.CheckWrites(t.Context()); err != nil || len(server.Keys()) != 0 {
+		t.Errorf("%v; %v is left", err, server.Keys())
 	}
 }

@@ -21,6 +21,8 @@ type Report struct {
 	// Conversation is what was said, a line each: > by this server, < by the mail
 	// server, without a mark what happened. The password is not in it.
 	Conversation []string
+	// Encrypted says that the letter, or what came in its place, went encrypted.
+	Encrypted bool
 	// Err is why the letter was not sent; nil: the mail server has it.
 	Err *Error
 	// Advice is what to try next, in whole sentences; it is there after a success
@@ -63,7 +65,18 @@ func (s *SMTP) Test(ctx context.Context, b Brand, to string) Report {
 			t.lines = append(t.lines, line)
 		}
 	}
-	return Report{Server: s.Server(), Conversation: t.lines, Err: err, Advice: s.advice(err)}
+	return Report{Server: s.Server(), Conversation: t.lines, Encrypted: t.tls, Err: err, Advice: s.advice(err)}
+}
+
+// Check says whether the mail server can be reached, takes the login, and lets it send as
+// the sender. No letter is sent. Otherwise it is as Test.
+func (s *SMTP) Check(ctx context.Context) Report {
+	var t transcript
+	r := Report{Server: s.Server(), Err: s.talk(ctx, "", nil, &t)}
+	if r.Conversation, r.Encrypted = t.lines, t.tls; r.Err != nil {
+		r.Advice = s.advice(r.Err)
+	}
+	return r
 }
 
 // advice says what an operator can do about err.
@@ -134,6 +147,7 @@ func (s *SMTP) advice(err *Error) []string {
 // transcript hears a conversation. Its methods may be called on nil.
 type transcript struct {
 	lines []string
+	tls   bool
 }
 
 func (t *transcript) add(format string, args ...any) {
@@ -152,6 +166,7 @@ func (t *transcript) encrypted(state tls.ConnectionState) {
 	if t == nil {
 		return
 	}
+	t.tls = true
 	name := "no certificate"
 	if len(state.PeerCertificates) > 0 {
 		c := state.PeerCertificates[0]

@@ -140,7 +140,11 @@ func (s *SMTP) send(ctx context.Context, l Letter, listen *transcript) *Error {
 	if err != nil {
 		return &Error{Permanent: true, Stage: StageMessage, Err: err}
 	}
+	return s.talk(ctx, to, message, listen)
+}
 
+// talk has one conversation, about message, or about none where that is nil.
+func (s *SMTP) talk(ctx context.Context, to string, message []byte, listen *transcript) *Error {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.Timeout, defaultTimeout))
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", s.Server())
@@ -176,15 +180,15 @@ func (s *SMTP) send(ctx context.Context, l Letter, listen *transcript) *Error {
 	if err := s.converse(client, conn.RemoteAddr(), to, message, &stage, listen); err != nil {
 		return failed(ctx, stage, err)
 	}
-	// The letter is with the server: how it takes a farewell changes nothing, and
+	// What there is to say is said: how the server takes a farewell changes nothing, and
 	// is not waited for.
 	_ = conn.SetDeadline(time.Now().Add(2 * time.Second))
 	_ = client.Quit()
 	return nil
 }
 
-// converse goes through the steps from EHLO to the server's receipt of message.
-// stage is where it is.
+// converse goes through the steps from EHLO to the server's receipt of message, or to its
+// consent to the sender, which is taken back, where that is nil. stage is where it is.
 func (s *SMTP) converse(client *smtp.Client, peer net.Addr, to string, message []byte, stage *Stage, listen *transcript) error {
 	if err := client.Hello(s.helo); err != nil {
 		return err
@@ -232,6 +236,9 @@ func (s *SMTP) converse(client *smtp.Client, peer net.Addr, to string, message [
 	}
 	if err := client.Mail("<" + s.From.Address + ">"); err != nil {
 		return err
+	}
+	if message == nil {
+		return client.Reset()
 	}
 	*stage = StageRecipient
 	if err := client.Rcpt("<" + to + ">"); err != nil {

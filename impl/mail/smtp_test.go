@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/mail"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -594,6 +595,32 @@ func TestReport(t *testing.T) {
 	r = sender(t, srv.URL(), "").Test(t.Context(), brand(t), "alice@example.com")
 	if got := r.String(); r.Err == nil || !strings.Contains(got, "< 550 5.7.1 relaying denied") || !strings.Contains(got, "The letter was not sent: mail server answered 550 5.7.1 relaying denied (recipient).\nThe mail server refuses this recipient.") {
 		t.Errorf("got:\n%s", got)
+	}
+}
+
+// A check goes as far as it can without a letter, and says the same as a letter would.
+func TestCheck(t *testing.T) {
+	cert, pool := mailtest.Certificate(t, "127.0.0.1")
+	srv := mailtest.Start(t, mailtest.Config{TLS: cert, User: "user", Password: password, Methods: []string{"PLAIN"}})
+	s := sender(t, srv.URL(), "")
+	s.tls.RootCAs = pool
+	r := s.Check(t.Context())
+	if r.Err != nil || !r.Encrypted || r.Advice != nil || !slices.Contains(r.Conversation, "> RSET") {
+		t.Errorf("%v\n%s", r.Err, strings.Join(r.Conversation, "\n"))
+	}
+	u := srv.URL()
+	u.User = url.UserPassword("user", "another")
+	s = sender(t, u, "")
+	s.tls.RootCAs = pool
+	if r = s.Check(t.Context()); r.Err == nil || r.Err.Stage != "log in" || len(r.Advice) != 1 || !strings.Contains(r.Advice[0], "percent-encoded") {
+		t.Errorf("wrong password: %v, %q", r.Err, r.Advice)
+	}
+	refusing := mailtest.Start(t, mailtest.Config{Sender: func(string) error { return mailtest.Answer(553, "5.7.1 not yours") }})
+	if r = sender(t, refusing.URL(), "").Check(t.Context()); r.Err == nil || r.Err.Stage != "sender" || r.Encrypted {
+		t.Errorf("sender refused: %v", r.Err)
+	}
+	if n := len(srv.Mails()) + len(refusing.Mails()); n != 0 {
+		t.Errorf("%d mails came", n)
 	}
 }
 
