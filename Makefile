@@ -1,7 +1,7 @@
 # Go and make are all that is needed; whatever else a target uses, Go fetches.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test race not-run check generate module lexicons fuzz bench build interop compare crash relay app
+.PHONY: help run test race not-run check generate module lexicons fuzz bench build interop compare crash relay app packaging
 
 API ?= 0.21.0
 FUZZTIME ?= 20s
@@ -47,8 +47,8 @@ generate: ## write api/atproto anew from lexicons
 check: ## all that must hold before a change goes in: generated code, vet, staticcheck, tests
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	go tool lexgen check
-	go vet -tags interop,crash,compare,relay,app ./...
-	go tool staticcheck -tags interop,crash,compare,relay,app ./...
+	go vet -tags interop,crash,compare,relay,app,packaging ./...
+	go tool staticcheck -tags interop,crash,compare,relay,app,packaging ./...
 	@$(GOTEST) ./...; status=$$?; $(NOT_RUN); exit $$status
 
 module: ## put the module under a path of your own, MODULE (example.com/you/portico)
@@ -86,3 +86,6 @@ relay: build ## let indigo's relay and tap read bin/portico under load (the firs
 
 app: build ## let people use Bluesky's AppView through bin/portico (needs npm and Postgres; the first time takes minutes)
 	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags app -count 1 -timeout 20m $(TESTFLAGS) ./cmd/portico/app
+
+packaging: build ## try the units, proxies and packages of a machine that runs bin/portico (needs Debian's caddy, nginx, haproxy and systemd)
+	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags packaging -count 1 -timeout 30m $(TESTFLAGS) ./cmd/portico/packaging

@@ -139,6 +139,7 @@ These are the settings: environment variables, or lines of the file that
 			exportCommand(config, envFile, stdout),
 			adoptCommand(config, envFile, stdout, stderr),
 			routesCommand(stdout),
+			systemdCommand(stdout),
 			{
 				Name:  "version",
 				Usage: "print the version",
@@ -178,6 +179,7 @@ var elsewhere = map[string]string{
 	"portico restore":        `"PDS_DATA_DIRECTORY=FOLDER portico serve" starts from a backup, "portico account restore" lifts a takedown`,
 	"portico start":          `"portico serve" starts the server`,
 	"portico run":            `"portico serve" starts the server`,
+	"portico unit":           `"portico systemd" prints a unit of systemd`,
 	"portico stop":           `the server ends when it gets SIGTERM`,
 	"portico settings":       `"portico config" prints the settings`,
 	"portico create-account": `"portico account create" makes an account`,
