@@ -5,17 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"portico/db"
 )
 
-// How often it is tried whether the database takes writes, how long one try may take, and
-// for how long strangers who ask get the same answer.
+// How often it is tried whether the database takes writes, how long one try may take, for
+// how long strangers who ask get the same answer, and how long after a try should have ended
+// there is no hope.
 const (
 	beatEvery    = 5 * time.Second
 	beatPatience = 10 * time.Second
 	healthFor    = time.Second
+	stuckAfter   = 2 * time.Minute
 )
 
 // health knows whether the database works. It writes in a rhythm of its own, so that
@@ -27,6 +30,9 @@ type health struct {
 		TryWrite(context.Context) error
 	}
 	now func() time.Time
+
+	trying  atomic.Pointer[time.Time] // when the try that is under way began, nil for none
+	failing atomic.Bool               // the last one went wrong
 
 	mu      sync.Mutex
 	written time.Time // when a try ended, well or not; at first when the server began
@@ -51,12 +57,15 @@ func (h *health) run(ctx context.Context) {
 }
 
 func (h *health) beat(ctx context.Context) {
+	h.trying.Store(new(h.now()))
+	defer h.trying.Store(nil)
 	ctx, cancel := context.WithTimeout(ctx, beatPatience)
 	defer cancel()
 	err := h.store.TryWrite(ctx)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.written, h.failure = h.now(), err
+	h.failing.Store(err != nil)
 	h.asked = time.Time{}
 }
 
@@ -78,4 +87,19 @@ func (h *health) check(ctx context.Context) error {
 		h.answer = errors.Join(h.answer, h.failure)
 	}
 	return h.answer
+}
+
+// stuck is an error when this process should be started again. That the database is away,
+// that the disk is full, and that others keep the database busy is no reason: a try to write
+// ends all the same, and a start would meet what it met. One that has not ended long after
+// its time waits for something in here, or for a disk that takes nothing at all.
+func (h *health) stuck() error {
+	began := h.trying.Load()
+	if began == nil {
+		return nil
+	}
+	if since := h.now().Sub(*began); since > beatPatience+stuckAfter {
+		return fmt.Errorf("a try to write that may take %v has been under way for %v", beatPatience, since.Round(time.Second))
+	}
+	return nil
 }

@@ -43,6 +43,10 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	for _, warning := range s.Warnings {
 		log.Warn(warning)
 	}
+	manager, err := newManager(c.Environ, log)
+	if err != nil {
+		return err
+	}
 	defer explainHangups(log)()
 	if err := checkAdopted(ctx, s); err != nil {
 		return err
@@ -58,7 +62,9 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 		return err
 	}
 	defer func() { err = errors.Join(err, stopLimiter()) }()
+	opened := manager.extend("opens the database, and brings it up to date")
 	store, err := openData(ctx, c, s, log)
+	opened()
 	if err != nil {
 		return err
 	}
@@ -105,12 +111,15 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	debug.FreeOSMemory() // most of what the start took
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(at.server) }()
+	manager.ready(parts.status())
+	defer background(ctx, func(ctx context.Context) { manager.watch(ctx, parts.status, parts.health.stuck) })()
 	select {
 	case err := <-served:
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
 	log.Info("stopping")
+	manager.stopping("waits for requests that are under way")
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
 	err = h.Shutdown(stop)

@@ -83,6 +83,7 @@ type parts struct {
 	retry     time.Duration
 	log       *slog.Logger
 
+	publicURL  string
 	hashMemory int64 // bytes that password hashes take at most
 
 	auditKeep time.Duration // how old entries of the record get
@@ -287,6 +288,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		crawlers: &syncmethods.Crawlers{Hosts: s.Crawlers, Hostname: nameForCrawlers(hosts), HTTP: crawlerClient, Now: time.Now, Log: log},
 		sched:    &job.Scheduler{DB: store, Holder: holder, Now: time.Now, Log: log},
 
+		publicURL:  s.PublicURL.String(),
 		hashMemory: passwords.Memory(),
 	}, nil
 }
