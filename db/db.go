@@ -85,6 +85,8 @@ type Config struct {
 	// Slow is how long a statement takes that is logged, without its parameters. 0 means
 	// that none is.
 	Slow time.Duration
+	// Observer is told of what writes. It may be nil.
+	Observer Observer
 	// Trace is called with each statement that is to run, possibly by several goroutines
 	// at a time. It is for tests, and may be nil.
 	Trace func(statement string)
@@ -114,6 +116,11 @@ type engine interface {
 	snapshot(ctx context.Context, fn func(runner) error) error
 	// retry says that a transaction failed because of others and may be run again.
 	retry(err error) bool
+	// pool is that of those who read, and waiting how many wait for their turn to write.
+	pool() *sql.DB
+	waiting() int
+	// files are the sizes of the database and of its log in bytes, 0 where they are no files here.
+	files() (database, log int64)
 	close() error
 }
 
@@ -148,7 +155,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	mailed := make(chan struct{}, 1)
 	var e engine
 	var err error
-	seen := &observer{engine: dialect.SQLite, trace: c.Trace, slow: c.Slow, log: c.Logger}
+	seen := &observer{engine: dialect.SQLite, trace: c.Trace, slow: c.Slow, log: c.Logger, watch: c.Observer}
 	if c.URL != "" {
 		seen.engine = dialect.PG
 		e, err = openPostgres(ctx, c, seen, mailed)
@@ -232,7 +239,11 @@ func (db *DB) WriteAlone(ctx context.Context, fn func(tx *Tx) error) error {
 	return db.write(ctx, true, fn)
 }
 
-func (db *DB) write(ctx context.Context, alone bool, fn func(tx *Tx) error) error {
+func (db *DB) write(ctx context.Context, alone bool, fn func(tx *Tx) error) (err error) {
+	if watch := db.seen.watch; watch != nil {
+		began := time.Now()
+		defer func() { watch.Wrote(ctx, began, time.Since(began), err) }()
+	}
 	var mailed, appended bool
 	once := func(run runner) error {
 		tx := &Tx{queries: queries{run: run, now: db.now, seen: db.seen}, postgres: !db.Exclusive()}

@@ -17,7 +17,20 @@ type observer struct {
 	trace  func(statement string) // may be nil
 	slow   time.Duration          // 0: no statement is
 	log    *slog.Logger
+	watch  Observer // may be nil
 	count  atomic.Int64
+	slowly atomic.Int64 // statements that were slow
+}
+
+// An Observer is told of what writes; see [Config]. It is called by several goroutines at a
+// time, when the matter is over and before the caller of [DB.Write] learns of it.
+type Observer interface {
+	// Wrote is told of a call of [DB.Write]: when it began, how long it took, with the waiting for
+	// its turn, and what it returned.
+	Wrote(ctx context.Context, began time.Time, took time.Duration, err error)
+	// Committed is told of a COMMIT, well or not, and how long it took. On SQLite it is that of all
+	// who shared a transaction.
+	Committed(took time.Duration)
 }
 
 func (o *observer) begin(s *statement) time.Time {
@@ -29,6 +42,9 @@ func (o *observer) begin(s *statement) time.Time {
 }
 
 func (o *observer) end(s *statement, began time.Time) {
+	if s == commit && o.watch != nil {
+		o.watch.Committed(time.Since(began))
+	}
 	if o.slow > 0 && time.Since(began) >= o.slow {
 		o.tell(context.Background(), s.text(o.engine), began)
 	}
@@ -56,6 +72,7 @@ func (o *observer) AfterQuery(ctx context.Context, e *bun.QueryEvent) {
 }
 
 func (o *observer) tell(ctx context.Context, statement string, began time.Time) {
+	o.slowly.Add(1)
 	o.log.WarnContext(ctx, "statement was slow", slog.String("statement", statement), slog.Int64("took_ms", time.Since(began).Milliseconds()))
 }
 

@@ -82,6 +82,13 @@ func (e *postgresEngine) retry(err error) bool {
 	return ok && (pg.Code == "40001" || pg.Code == "40P01") // serialization failure, deadlock
 }
 
+func (e *postgresEngine) pool() *sql.DB { return e.db.DB }
+
+// waiting: who writes waits for a connection as who reads does.
+func (e *postgresEngine) waiting() int { return 0 }
+
+func (e *postgresEngine) files() (database, log int64) { return 0, 0 }
+
 // answerWithin bounds how long a COMMIT or ROLLBACK that was sent is waited for: the
 // context of the caller, who may have gone, does not end them half-way.
 const answerWithin = 30 * time.Second

@@ -146,6 +146,25 @@ func (e *sqliteEngine) ping(ctx context.Context) error {
 // retry: there is nobody else who writes.
 func (e *sqliteEngine) retry(error) bool { return false }
 
+func (e *sqliteEngine) pool() *sql.DB { return e.readers.DB }
+
+func (e *sqliteEngine) waiting() int {
+	e.turns.mu.Lock()
+	defer e.turns.mu.Unlock()
+	return len(e.turns.waiting)
+}
+
+func (e *sqliteEngine) files() (database, log int64) {
+	size := func(path string) int64 {
+		info, err := os.Stat(path)
+		if err != nil {
+			return 0 // it comes and goes
+		}
+		return info.Size()
+	}
+	return size(e.path), size(e.path + "-wal")
+}
+
 // run runs a statement that begins or ends a transaction, or a part of one.
 func (e *sqliteEngine) run(s *statement) error {
 	defer e.seen.end(s, e.seen.begin(s))

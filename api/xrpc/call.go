@@ -107,6 +107,9 @@ func (c *Call) Body() (body io.ReadCloser, size int64) {
 // PassedTo notes for the log which other service the request is passed on to.
 func (c *Call) PassedTo(service string) { c.passed = service }
 
+// Passed reports whether the request was passed on to another service.
+func (c *Call) Passed() bool { return c.passed != "" }
+
 // Private marks the answer as made for one caller. Authenticators call it once
 // they have looked at the credentials.
 func (c *Call) Private() {

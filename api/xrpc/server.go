@@ -66,8 +66,21 @@ type Options struct {
 	// Pages are paths at and below which e has pages that no other origin may read:
 	// what is answered there allows none, preflights and errors too.
 	Pages []string
+	// Observer is told of all requests; nil: nobody is.
+	Observer Observer
 	// Unlogged are paths below which names are secrets: the log has what is behind them as "…".
 	Unlogged []string
+}
+
+// An Observer is told of requests, by the goroutine that serves each.
+type Observer interface {
+	// Begin is told of a request before anything is done with it: of c, the Request and the IP are
+	// known. What ctx, which it returns, has in values the context of the request has from then on;
+	// it must not end before ctx does.
+	Begin(ctx context.Context, c *Call) context.Context
+	// End is told of it when it is answered, with the status that the log has. ctx is what Begin
+	// returned.
+	End(ctx context.Context, c *Call, status int, took time.Duration)
 }
 
 // Server serves XRPC methods on an echo instance. Methods are put on it with
@@ -168,6 +181,9 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		c.Request = r.WithContext((*callContext)(c))
 		e.SetRequest(c.Request)
+		if s.o.Observer != nil {
+			c.connected = s.o.Observer.Begin(c.connected, c)
+		}
 		if c.body.connection != nil {
 			c.body.start()
 			c.answer.begin()
@@ -183,7 +199,15 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 			for i := len(c.atEnd) - 1; i >= 0; i-- { // slices.Backward takes memory
 				c.atEnd[i]()
 			}
-			s.log(c, e)
+			status := e.Response().Status
+			if c.answer.failed != nil {
+				status = statusClientGone
+			}
+			took := s.o.Now().Sub(c.start)
+			if s.o.Observer != nil {
+				s.o.Observer.End(c.connected, c, status, took)
+			}
+			s.log(c, status, took)
 		}()
 		if r.Method == http.MethodOptions && !page {
 			preflight(c.header, r)
@@ -259,11 +283,7 @@ func preflight(h http.Header, r *http.Request) {
 // statusClientGone is what the log shows for a client that hung up.
 const statusClientGone = 499
 
-func (s *Server) log(c *Call, e echo.Context) {
-	status := e.Response().Status
-	if c.answer.failed != nil {
-		status = statusClientGone
-	}
+func (s *Server) log(c *Call, status int, took time.Duration) {
 	level := slog.LevelInfo
 	if c.err != nil && c.err.isFault() {
 		level = slog.LevelError
@@ -287,7 +307,7 @@ func (s *Server) log(c *Call, e echo.Context) {
 		slog.String("verb", c.Request.Method),
 		slog.Int("status", status),
 		// Not slog.Duration, which is a number of nanoseconds in JSON, and in text each time of another unit.
-		slog.Float64("duration_ms", float64(s.o.Now().Sub(c.start).Microseconds())/1000),
+		slog.Float64("duration_ms", float64(took.Microseconds())/1000),
 		slog.String("request", c.id),
 		slog.String("remote", c.IP.String()),
 	)

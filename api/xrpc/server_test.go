@@ -7,6 +7,7 @@ import (
 	"compress/zlib"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -926,4 +927,42 @@ type lineWriter chan<- []byte
 func (w lineWriter) Write(line []byte) (int, error) {
 	w <- bytes.Clone(line)
 	return len(line), nil
+}
+
+// told keeps what an observer is told.
+type told struct {
+	ended chan string
+}
+
+type toldKey struct{}
+
+func (o told) Begin(ctx context.Context, c *Call) context.Context {
+	return context.WithValue(ctx, toldKey{}, c.Request.Method)
+}
+
+func (o told) End(ctx context.Context, c *Call, status int, took time.Duration) {
+	name := "none"
+	if c.Method != nil {
+		name = c.Method.NSID
+	}
+	o.ended <- fmt.Sprint(name, " ", status, " ", ctx.Value(toldKey{}), " ", c.Request.Context().Value(toldKey{}), " ", took >= 0)
+}
+
+// An observer is told of each request once, whatever becomes of it, and what it put into the
+// context is there while it is served.
+func TestObserver(t *testing.T) {
+	o := told{make(chan string, 10)}
+	url, _ := serveToy(t, Options{Observer: o, Logger: slog.New(slog.DiscardHandler)})
+	for ask, want := range map[string]string{
+		"GET /xrpc/com.example.toy.listThings?repo=alice.test": "com.example.toy.listThings 200 GET GET true",
+		"POST /xrpc/com.example.toy.listThings":                "com.example.toy.listThings 400 POST POST true",
+		"GET /xrpc/com.example.toy.nothing":                    "none 501 GET GET true",
+		"OPTIONS /xrpc/com.example.toy.echo":                   "none 204 OPTIONS OPTIONS true",
+		"GET /nowhere":                                         "none 404 GET GET true",
+	} {
+		do(t, url, ask, "")
+		if got := <-o.ended; got != want {
+			t.Errorf("%s: %s, want %s", ask, got, want)
+		}
+	}
 }

@@ -54,6 +54,9 @@ type S3Config struct {
 	Bounds Bounds
 	// Transport is nil, or what requests go through.
 	Transport http.RoundTripper
+	// Observe is told of each request when the head of its answer has come, whose status is 0 if
+	// it has not. It may be nil.
+	Observe func(ctx context.Context, verb string, status int, began time.Time, took time.Duration)
 }
 
 // prefixes are the keys' beginnings.
@@ -81,6 +84,16 @@ func OpenS3(config S3Config) (*S3, error) {
 	if config.RequestTimeout == 0 {
 		config.RequestTimeout = config.UploadTimeout
 	}
+	if config.Observe != nil {
+		if config.Transport == nil {
+			transport, err := minio.DefaultTransport(secure)
+			if err != nil {
+				return nil, fmt.Errorf("blob store: %w", err)
+			}
+			config.Transport = transport
+		}
+		config.Transport = observed{config.Transport, config.Observe}
+	}
 	options := &minio.Options{Secure: secure, Region: config.Region, Transport: config.Transport, BucketLookup: minio.BucketLookupAuto}
 	if config.ForcePathStyle {
 		options.BucketLookup = minio.BucketLookupPath
@@ -97,6 +110,23 @@ func OpenS3(config S3Config) (*S3, error) {
 		return nil, fmt.Errorf("blob store: %w", err)
 	}
 	return &S3{client: client, config: config}, nil
+}
+
+// observed tells of the requests that go through a transport.
+type observed struct {
+	http.RoundTripper
+	tell func(ctx context.Context, verb string, status int, began time.Time, took time.Duration)
+}
+
+func (o observed) RoundTrip(r *http.Request) (*http.Response, error) {
+	began := time.Now()
+	answer, err := o.RoundTripper.RoundTrip(r)
+	status := 0
+	if err == nil {
+		status = answer.StatusCode
+	}
+	o.tell(r.Context(), r.Method, status, began, time.Since(began))
+	return answer, err
 }
 
 // Check asks whether the bucket is there and the credentials may use it.

@@ -27,6 +27,9 @@ type Ledger struct {
 	// Hidden is called, once, when a hundred visitors came and none of them had an address
 	// of its own: a proxy hides them. It may be nil.
 	Hidden func()
+	// Refused is told the kind of each budget of which somebody wanted more than there was. It may be
+	// nil.
+	Refused func(kind string)
 
 	seen   atomic.Bool  // a visitor had one
 	unseen atomic.Int64 // those before that had none
@@ -83,10 +86,18 @@ func (l *Ledger) Left(ctx context.Context, b Budget, p Payer) error {
 			return fmt.Errorf("read budget %s: %w", r.kind, err)
 		}
 		if left <= 0 {
-			return &Spent{r.kind, end.Sub(now)}
+			return l.spent(b, r, end.Sub(now))
 		}
 	}
 	return nil
+}
+
+// spent says that there is nothing in a row of b.
+func (l *Ledger) spent(b Budget, r row, wait time.Duration) error {
+	if l.Refused != nil {
+		l.Refused(b.Kind)
+	}
+	return &Spent{r.kind, wait}
 }
 
 // Spend takes one point of b from p. It returns a [*Spent] when there was none to take.
@@ -115,7 +126,7 @@ func (l *Ledger) SpendIn(ctx context.Context, tx *db.Tx, b Budget, p Payer) erro
 			return fmt.Errorf("spend budget %s: %w", r.kind, err)
 		}
 		if left < 0 {
-			return &Spent{r.kind, end.Sub(now)} // and one /64 does not spend what its /48 has
+			return l.spent(b, r, end.Sub(now)) // and one /64 does not spend what its /48 has
 		}
 	}
 	return nil

@@ -33,6 +33,9 @@ type Scheduler struct {
 	Holder string
 	Now    func() time.Time
 	Log    *slog.Logger
+	// Observe is told of each run of a job when it is over, with what it returned. It may be
+	// nil.
+	Observe func(ctx context.Context, job string, began time.Time, took time.Duration, err error)
 }
 
 // Run runs every job at once and then each in its own rhythm until ctx is done
@@ -61,16 +64,26 @@ func (s *Scheduler) repeat(ctx context.Context, j Job) {
 	}
 }
 
-func (s *Scheduler) once(ctx context.Context, j Job) (err error) {
+func (s *Scheduler) once(ctx context.Context, j Job) error {
+	mine, err := s.claim(ctx, j)
+	if err != nil || !mine {
+		return err
+	}
+	began := s.Now()
+	err = run(ctx, j)
+	if s.Observe != nil {
+		s.Observe(ctx, j.Name, began, s.Now().Sub(began), err)
+	}
+	return err
+}
+
+// run makes an error of a panic.
+func run(ctx context.Context, j Job) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	mine, err := s.claim(ctx, j)
-	if err != nil || !mine {
-		return err
-	}
 	return j.Run(ctx)
 }
 

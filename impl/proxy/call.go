@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -43,7 +45,14 @@ func (p *Proxy) Call(ctx context.Context, to Service, did syntax.DID, method str
 	if c != nil {
 		ctx = c.Connected()
 	}
+	verb, began := http.MethodGet, time.Now()
+	if input != nil {
+		verb = http.MethodPost
+	}
 	output, err := p.Client.Do(ctx, call)
+	if err == nil || ctx.Err() == nil {
+		p.observe(ctx, to, verb, began, http.StatusOK, err)
+	}
 	if err != nil && ctx.Err() != nil && c != nil {
 		return nil, xrpc.ClientGone(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -59,11 +60,16 @@ func (p *Proxy) send(ctx context.Context, c *xrpc.Call, to Service, did syntax.D
 	if r.Verb == http.MethodPost {
 		r.Body, r.Size = c.Body()
 	}
+	began := time.Now()
 	answer, err := p.Client.Send(c.Connected(), r)
 	if err != nil {
+		if c.Connected().Err() == nil { // else the client has given up, and the service nothing to do with it
+			p.observe(ctx, to, r.Verb, began, 0, err)
+		}
 		leave()
 		return nil, failure(c, err)
 	}
+	p.observe(ctx, to, r.Verb, began, answer.Status, nil)
 	return &xrpc.Response{
 		Status: answer.Status, Header: answer.Header, Size: answer.Size, Body: &answerBody{answer.Body, leave},
 	}, nil

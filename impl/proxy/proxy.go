@@ -14,6 +14,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"time"
@@ -54,6 +55,43 @@ type Keys interface {
 	SigningKey(ctx context.Context, did syntax.DID) (*atcrypto.PrivateKeyK256, error)
 }
 
+// A Sent request went to another service.
+type Sent struct {
+	// To is one of the constants: who chose the service is not to be counted by its name.
+	To     string
+	Verb   string
+	Status int // of the answer, 0 without one
+	Began  time.Time
+	Took   time.Duration
+}
+
+// The services that requests go to.
+const (
+	ToAppView    = "appview"
+	ToModeration = "moderation" // reports, too
+	ToOther      = "other"      // which a client named, or an account's document
+)
+
+// observe tells of a request to a service that began and ended with err, or with a status.
+func (p *Proxy) observe(ctx context.Context, to Service, verb string, began time.Time, status int, err error) {
+	if p.Observe == nil {
+		return
+	}
+	kind := ToOther
+	switch to {
+	case p.AppView:
+		kind = ToAppView
+	case p.Moderation, p.Reports:
+		kind = ToModeration
+	}
+	if refused, ok := errors.AsType[*upstream.Refused](err); ok {
+		status = refused.Status
+	} else if err != nil {
+		status = 0
+	}
+	p.Observe(ctx, Sent{kind, verb, status, began, time.Since(began)})
+}
+
 // Proxy passes requests on. Its fields may not be changed while it is used; it is safe for
 // concurrent use.
 type Proxy struct {
@@ -76,6 +114,9 @@ type Proxy struct {
 	Now         func() time.Time
 	Rand        io.Reader
 	Log         *slog.Logger
+	// Observe is told of each request that went to another service, when the head of its
+	// answer has come, or will not. It may be nil.
+	Observe func(ctx context.Context, s Sent)
 
 	tokens  tokens
 	callers callers

@@ -42,9 +42,12 @@ type Hasher struct {
 	// Memory is handed out in shares of at least 1/Concurrency, so it limits both.
 	total, share int64
 
-	mu    sync.Mutex
-	free  int64
-	queue queue
+	mu      sync.Mutex
+	free    int64
+	queue   queue
+	running int
+	done    int64
+	refused int64
 
 	areas *areas
 }
@@ -80,6 +83,19 @@ func NewHasher(c Config) *Hasher {
 // A stored hash that is dearer than all of it takes what it says, for as long as it is computed.
 func (h *Hasher) Memory() int64 { return h.total << 10 }
 
+// Load is how much a [Hasher] has to do.
+type Load struct {
+	Running, Waiting int   // callers, now
+	Done, Refused    int64 // callers that have had their turn, and that got ErrBusy
+}
+
+// Load returns it.
+func (h *Hasher) Load() Load {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return Load{h.running, len(h.queue.known.waiters) + len(h.queue.unknown.waiters), h.done, h.refused}
+}
+
 // run calls f, with an area of at least cost KiB, when it is the caller's turn and there is
 // room for that.
 func (h *Hasher) run(ctx context.Context, who Caller, cost uint32, f func(area)) error {
@@ -90,6 +106,7 @@ func (h *Hasher) run(ctx context.Context, who Caller, cost uint32, f func(area))
 	w := &waiter{Caller: who, weight: min(max(int64(cost), h.share), h.total), turn: make(chan error, 1)}
 	h.mu.Lock()
 	if lost := h.queue.add(w); lost != nil {
+		h.refused++
 		lost.turn <- ErrBusy
 	}
 	h.deal()
@@ -113,6 +130,8 @@ func (h *Hasher) run(ctx context.Context, who Caller, cost uint32, f func(area))
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.free += w.weight
+		h.running--
+		h.done++
 		h.deal()
 	}()
 	if err := ctx.Err(); err != nil {
@@ -136,6 +155,7 @@ func (h *Hasher) deal() {
 		}
 		h.queue.take(w)
 		h.free -= w.weight
+		h.running++
 		w.turn <- nil
 	}
 }

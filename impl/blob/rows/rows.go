@@ -59,6 +59,9 @@ type Blobs struct {
 	Quota int64
 	Now   func() time.Time
 	Log   *slog.Logger
+	// Observe is told of each upload when it is over, with its bytes and what the caller gets. It
+	// may be nil.
+	Observe func(ctx context.Context, bytes int64, began time.Time, took time.Duration, err error)
 
 	background sync.WaitGroup
 }
@@ -142,8 +145,12 @@ func (b *Blobs) room(ctx context.Context, r sums, did syntax.DID, size int64) er
 // Upload stores what r gives as a blob of did, temporary until a record mentions it, or
 // permanent at once when one does. See [blob.Store] for limit, declared and errors; others
 // are ErrQuota, ErrTakenDown, and db.ErrNotFound when there is no account.
-func (b *Blobs) Upload(ctx context.Context, did syntax.DID, r io.Reader, limit int64, declared string) (blob.Upload, error) {
-	up, err := b.Store.Upload(ctx, did, r, limit, declared)
+func (b *Blobs) Upload(ctx context.Context, did syntax.DID, r io.Reader, limit int64, declared string) (up blob.Upload, err error) {
+	if b.Observe != nil {
+		began := time.Now()
+		defer func() { b.Observe(ctx, up.Size, began, time.Since(began), err) }()
+	}
+	up, err = b.Store.Upload(ctx, did, r, limit, declared)
 	if err != nil {
 		return up, err
 	}

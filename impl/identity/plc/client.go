@@ -142,6 +142,17 @@ type Client struct {
 	// Sleep pauses for d, or until ctx is done, and then returns its error. Nil
 	// means a timer.
 	Sleep func(ctx context.Context, d time.Duration) error
+	// Observe is told of each request when it is over: whether it was to change something,
+	// and the status of the answer, 0 without one. It may be nil.
+	Observe func(ctx context.Context, r Request)
+}
+
+// A Request was made to a directory.
+type Request struct {
+	Write  bool // an operation was submitted
+	Status int  // of the answer; 0: there was none, or it could not be read
+	Began  time.Time
+	Took   time.Duration
 }
 
 // HTTP returns the client that all share who ask a directory and bring none. It keeps as
@@ -385,7 +396,17 @@ func (c *Client) get(ctx context.Context, did syntax.DID, path string, limit int
 	return nil
 }
 
-func (c *Client) do(ctx context.Context, method, path string, body []byte, limit int64) ([]byte, error) {
+func (c *Client) do(ctx context.Context, method, path string, body []byte, limit int64) (answer []byte, err error) {
+	if c.Observe != nil {
+		began := time.Now()
+		defer func(ctx context.Context) {
+			status := http.StatusOK
+			if failed, ok := errors.AsType[*Error](err); ok {
+				status = failed.Status
+			}
+			c.Observe(ctx, Request{method == http.MethodPost, status, began, time.Since(began)})
+		}(ctx)
+	}
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.Timeout, 5*time.Second))
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(cmp.Or(c.URL, DefaultURL), "/")+path, bytes.NewReader(body))

@@ -91,7 +91,23 @@ type Outbox struct {
 	// Chance spreads retries: it gives numbers from [0, 1). Nil is math/rand.
 	Chance func() float64
 	Log    *slog.Logger
+	// Observe is told of each attempt when it is over. It may be nil.
+	Observe func(ctx context.Context, a Attempt)
 }
+
+// An Attempt is a conversation with the mail server about one letter.
+type Attempt struct {
+	Outcome string // one of the constants
+	Began   time.Time
+	Took    time.Duration
+}
+
+// The outcomes of attempts.
+const (
+	Sent    = "sent"
+	Failed  = "failed"  // there will be another attempt, or the letter expires
+	Refused = "refused" // for good
+)
 
 // purpose separates sealed letters from all else that is sealed, and letters of
 // one kind from those of another.
@@ -382,7 +398,18 @@ func (o *Outbox) expire(ctx context.Context) error {
 func (o *Outbox) deliver(ctx context.Context, m db.Mail) {
 	began := o.Now()
 	err := o.send(ctx, &m)
-	log := o.Log.With("id", m.ID, "kind", m.Kind, "did", m.DID, "attempt", m.Attempts, "took_ms", o.Now().Sub(began).Milliseconds())
+	took := o.Now().Sub(began)
+	log := o.Log.With("id", m.ID, "kind", m.Kind, "did", m.DID, "attempt", m.Attempts, "took_ms", took.Milliseconds())
+	if o.Observe != nil {
+		outcome := Sent
+		switch {
+		case err != nil && permanent(err):
+			outcome = Refused
+		case err != nil:
+			outcome = Failed
+		}
+		o.Observe(ctx, Attempt{outcome, began, took})
+	}
 	if err == nil {
 		o.record(ctx, &m, func(ctx context.Context, tx *db.Tx) error { return tx.MailSent(ctx, m.ID) })
 		log.InfoContext(ctx, "mail sent")

@@ -90,6 +90,24 @@ type Firehose struct {
 	slots chan struct{} // taken while a page is read
 	pages atomic.Int64  // held by consumers
 	followers
+
+	read, sent, backfilled atomic.Int64 // see Figures
+}
+
+// Figures are how busy a firehose is.
+type Figures struct {
+	// Events were read of the log since Run began, each once. Frames were sent, the same one to
+	// each consumer, of which Backfilled were read of the log for one consumer.
+	Events, Frames, Backfilled int64
+	// Entries and Bytes are in the ring, which has at most Most bytes.
+	Entries, Bytes, Most int
+}
+
+// Figures returns them.
+func (f *Firehose) Figures() Figures {
+	f.ring.mu.RLock()
+	defer f.ring.mu.RUnlock()
+	return Figures{f.read.Load(), f.sent.Load(), f.backfilled.Load(), len(f.ring.entries), f.ring.bytes, f.ring.most}
 }
 
 // New returns a firehose of the events in log. It streams once [Firehose.Run] runs. To
@@ -173,6 +191,7 @@ func (f *Firehose) publish(ctx context.Context, page []Event) {
 		}
 	}
 	f.ring.put(entries, deleted)
+	f.read.Add(int64(len(page)))
 }
 
 // frame appends to b what consumers are sent of e, and returns nil if that cannot be made
@@ -293,6 +312,7 @@ func (c *consumer) skip(ctx context.Context, through int64) error {
 func (c *consumer) send(ctx context.Context, seq int64, frame []byte) error {
 	c.at, c.begun = seq, true
 	err := c.sendFrame(ctx, frame)
+	c.sent.Add(1)
 	c.shown.Store(seq)
 	return err
 }
@@ -322,6 +342,7 @@ func (c *consumer) backfill(ctx context.Context, from int64) error {
 			continue
 		}
 		buf = frame[:0]
+		c.backfilled.Add(1)
 		if err := c.send(ctx, e.Seq, frame); err != nil {
 			return err
 		}

@@ -1,0 +1,88 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"github.com/uptrace/bun"
+)
+
+// Figures are what a database has done since it was opened, and how it is.
+type Figures struct {
+	// Statements were run, BEGIN and COMMIT among them; Slow of them took as long as
+	// [Config] says.
+	Statements, Slow int64
+	// Pool are the connections: to Postgres all, to SQLite those that read.
+	Pool sql.DBStats
+	// Waiting is how many wait for their turn to write, on SQLite.
+	Waiting int
+	// File and Log are the bytes of SQLite's database and of its write-ahead log.
+	File, Log int64
+}
+
+// Figures returns them. It reads nothing of the database itself.
+func (db *DB) Figures() Figures {
+	f := Figures{
+		Statements: db.seen.count.Load(), Slow: db.seen.slowly.Load(), Pool: db.engine.pool().Stats(), Waiting: db.engine.waiting(),
+	}
+	f.File, f.Log = db.engine.files()
+	return f
+}
+
+// The states that accounts are counted in.
+const (
+	CountedActive      = "active"
+	CountedCreating    = "creating"
+	CountedDeactivated = "deactivated"
+	CountedHeld        = "quarantined"
+	CountedTakenDown   = "takendown"
+)
+
+// A Backlog is what is there and what waits.
+type Backlog struct {
+	// Accounts are counted by state, each in one; a state that none is in is not named.
+	Accounts map[string]int
+	// Quarantined accounts wait for whoever releases them.
+	Quarantined int
+	// Creations, CleanUps and HandleChanges have operations of the directory that are not known to
+	// be there, or to be absent. Moves are DIDs of a move that are still to be looked at.
+	Creations, CleanUps, HandleChanges, Moves int
+	// Mails wait to be delivered, the first of them since Oldest, which is zero if none does.
+	Mails  int
+	Oldest time.Time
+}
+
+var (
+	countByState = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*Account)(nil)).ColumnExpr("CASE WHEN a.state = 'creating' THEN ?"+
+			" WHEN a.takedown_ref IS NOT NULL THEN ? WHEN a.deactivated_at IS NOT NULL THEN ? WHEN a.held_at IS NOT NULL THEN ? ELSE ? END AS counted",
+			CountedCreating, CountedTakenDown, CountedDeactivated, CountedHeld, CountedActive).
+			ColumnExpr("count(*)").GroupExpr("1")
+	})
+	selectBacklog = prepared(func(b *builder) bun.Query {
+		rows := func(model any) *bun.SelectQuery { return b.NewSelect().Model(model).ColumnExpr("count(*)") }
+		return b.NewSelect().ColumnExpr("(?)", rows((*Quarantined)(nil)).Where("q.state IN ('held', 'sent')")).
+			ColumnExpr("(?)", rows((*creation)(nil))).ColumnExpr("(?)", rows((*Cleanup)(nil))).
+			ColumnExpr("(?)", rows((*HandleChange)(nil))).ColumnExpr("(?)", rows((*DIDMove)(nil)).Where("state = ?", DIDWaiting)).
+			ColumnExpr("(?)", b.waitingMails().ColumnExpr("count(*)")).ColumnExpr("(?)", b.waitingMails().ColumnExpr("min(created_at)"))
+	})
+)
+
+// Backlog counts what is there and what waits. It reads all accounts, which takes a second
+// where there are some million: ask now and then.
+func (q *queries) Backlog(ctx context.Context) (Backlog, error) {
+	b := Backlog{Accounts: make(map[string]int)}
+	err := q.get(ctx, selectBacklog, nil, &b.Quarantined, &b.Creations, &b.CleanUps, &b.HandleChanges, &b.Moves, &b.Mails, &b.Oldest)
+	if err != nil {
+		return b, wrap(err, "count what waits")
+	}
+	err = q.each(ctx, countByState, nil, func(row scanner) error {
+		var state string
+		var n int
+		err := row.Scan(&state, &n)
+		b.Accounts[state] = n
+		return err
+	})
+	return b, wrap(err, "count accounts by state")
+}
