@@ -85,8 +85,6 @@ type Config struct {
 	// Slow is how long a statement takes that is logged, without its parameters. 0 means
 	// that none is.
 	Slow time.Duration
-	// Observer is told of what writes. It may be nil.
-	Observer Observer
 	// Trace is called with each statement that is to run, possibly by several goroutines
 	// at a time. It is for tests, and may be nil.
 	Trace func(statement string)
@@ -155,7 +153,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	mailed := make(chan struct{}, 1)
 	var e engine
 	var err error
-	seen := &observer{engine: dialect.SQLite, trace: c.Trace, slow: c.Slow, log: c.Logger, watch: c.Observer}
+	seen := &observer{engine: dialect.SQLite, trace: c.Trace, slow: c.Slow, log: c.Logger}
 	if c.URL != "" {
 		seen.engine = dialect.PG
 		e, err = openPostgres(ctx, c, seen, mailed)

@@ -41,11 +41,9 @@ func (w *watcher) Committed(took time.Duration) {
 
 // An observer is told of each write once, with the caller's context and what the caller gets.
 func TestObserver(t *testing.T) {
-	var w *watcher
 	dbtest.Engines(t, func(t *testing.T, d *db.DB) {
-		w.mu.Lock()
-		w.errs, w.keys, w.commits = nil, nil, 0
-		w.mu.Unlock()
+		w := new(watcher)
+		d.Observe(w)
 		ctx := context.WithValue(t.Context(), watchedKey{}, "mine")
 		for _, fails := range []error{nil, errors.New("no")} {
 			err := d.Write(ctx, func(tx *db.Tx) error { return errors.Join(tx.PutMeta(ctx, "a", []byte("b")), fails) })
@@ -59,9 +57,6 @@ func TestObserver(t *testing.T) {
 		if len(w.errs) != 2 || w.commits != 1 {
 			t.Errorf("%d writes and %d commits were told, want 2 and 1", len(w.errs), w.commits)
 		}
-	}, func(c *db.Config) {
-		w = new(watcher)
-		c.Observer = w
 	})
 }
 

@@ -17,12 +17,12 @@ type observer struct {
 	trace  func(statement string) // may be nil
 	slow   time.Duration          // 0: no statement is
 	log    *slog.Logger
-	watch  Observer // may be nil
+	watch  Observer // nil until [DB.Observe]
 	count  atomic.Int64
 	slowly atomic.Int64 // statements that were slow
 }
 
-// An Observer is told of what writes; see [Config]. It is called by several goroutines at a
+// An Observer is told of what writes, see [DB.Observe]. It is called by several goroutines at a
 // time, when the matter is over and before the caller of [DB.Write] learns of it.
 type Observer interface {
 	// Wrote is told of a call of [DB.Write]: when it began, how long it took, with the waiting for
@@ -75,6 +75,10 @@ func (o *observer) tell(ctx context.Context, statement string, began time.Time) 
 	o.slowly.Add(1)
 	o.log.WarnContext(ctx, "statement was slow", slog.String("statement", statement), slog.Int64("took_ms", time.Since(began).Milliseconds()))
 }
+
+// Observe lets o be told of what writes from now on. It is called before there is another goroutine that
+// writes.
+func (db *DB) Observe(o Observer) { db.seen.watch = o }
 
 // Statements is how many statements were run since the database was opened, BEGIN and
 // COMMIT among them.

@@ -66,13 +66,11 @@ type Options struct {
 	// Pages are paths at and below which e has pages that no other origin may read:
 	// what is answered there allows none, preflights and errors too.
 	Pages []string
-	// Observer is told of all requests; nil: nobody is.
-	Observer Observer
 	// Unlogged are paths below which names are secrets: the log has what is behind them as "…".
 	Unlogged []string
 }
 
-// An Observer is told of requests, by the goroutine that serves each.
+// An Observer is told of requests, see [Server.Observe], by the goroutine that serves each.
 type Observer interface {
 	// Begin is told of a request before anything is done with it: of c, the Request and the IP are
 	// known. What ctx, which it returns, has in values the context of the request has from then on;
@@ -92,6 +90,8 @@ type Server struct {
 
 	decoding      decoding
 	subscriptions subscriptions
+
+	observer Observer // nil until Observe
 
 	healthy *prepared // what _health answers where all is well
 }
@@ -156,6 +156,9 @@ func NewServer(e *echo.Echo, o Options) *Server {
 	return s
 }
 
+// Observe lets o be told of all requests. It is called before the first one.
+func (s *Server) Observe(o Observer) { s.observer = o }
+
 // Methods returns the methods that are served, sorted by NSID.
 func (s *Server) Methods() []Route {
 	list := slices.Clone(s.list)
@@ -181,8 +184,8 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		c.Request = r.WithContext((*callContext)(c))
 		e.SetRequest(c.Request)
-		if s.o.Observer != nil {
-			c.connected = s.o.Observer.Begin(c.connected, c)
+		if s.observer != nil {
+			c.connected = s.observer.Begin(c.connected, c)
 		}
 		if c.body.connection != nil {
 			c.body.start()
@@ -204,8 +207,8 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 				status = statusClientGone
 			}
 			took := s.o.Now().Sub(c.start)
-			if s.o.Observer != nil {
-				s.o.Observer.End(c.connected, c, status, took)
+			if s.observer != nil {
+				s.observer.End(c.connected, c, status, took)
 			}
 			s.log(c, status, took)
 		}()

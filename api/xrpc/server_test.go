@@ -952,7 +952,15 @@ func (o told) End(ctx context.Context, c *Call, status int, took time.Duration) 
 // context is there while it is served.
 func TestObserver(t *testing.T) {
 	o := told{make(chan string, 10)}
-	url, _ := serveToy(t, Options{Observer: o, Logger: slog.New(slog.DiscardHandler)})
+	e := echo.New()
+	s := NewServer(e, Options{Logger: slog.New(slog.DiscardHandler)})
+	s.Observe(o)
+	if err := registerToy(e, s); err != nil {
+		t.Fatal(err)
+	}
+	listener := httptest.NewServer(e)
+	t.Cleanup(listener.Close)
+	url := listener.URL
 	for ask, want := range map[string]string{
 		"GET /xrpc/com.example.toy.listThings?repo=alice.test": "com.example.toy.listThings 200 GET GET true",
 		"POST /xrpc/com.example.toy.listThings":                "com.example.toy.listThings 400 POST POST true",

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"portico/impl/handover"
 )
@@ -15,6 +17,8 @@ type listeners struct {
 	directory *net.TCPListener // of the embedded PLC directory, nil without one
 	metrics   *net.TCPListener // of what is for the operator alone, nil without one
 	console   *net.TCPListener // of the operator's pages, nil without one
+
+	warning string // what is not as it might be, "" if nothing is
 }
 
 // The names of the sockets, the server's first: systemd gives them by FileDescriptorName=.
@@ -65,7 +69,11 @@ func listen(s *settings) (l listeners, err error) {
 		}
 	}
 	if s.MetricsBind.IsValid() {
-		if l.metrics, err = open(metricsSocket, s.MetricsBind.Addr().String(), int(s.MetricsBind.Port()), "PORTICO_METRICS_BIND"); err != nil {
+		l.metrics, err = open(metricsSocket, s.MetricsBind.Addr().String(), int(s.MetricsBind.Port()), "PORTICO_METRICS_BIND")
+		if err != nil && !s.MetricsGiven && errors.Is(err, syscall.EADDRINUSE) {
+			// Nobody asked for it, and of two servers of a machine one has the default.
+			l.warning = "there are no metrics: somebody else, another server perhaps, listens on " + s.MetricsBind.String() + "; set PORTICO_METRICS_BIND to another address, or to off"
+		} else if err != nil {
 			return l, err
 		}
 	}

@@ -8,19 +8,25 @@ import (
 	"net/http/pprof"
 	"net/netip"
 	"time"
+
+	"portico/impl/metrics"
 )
 
 // metricsTimeout is how long an answer may take beyond the seconds that were asked for: a
 // profile or a trace is of that long.
 const metricsTimeout = 30 * time.Second
 
+// metricsPath is where Prometheus looks by itself.
+const metricsPath = "/metrics"
+
 // serveMetrics serves what is for the operator alone at listener, nil for none, until stop
 // is called.
-func serveMetrics(s *settings, listener *net.TCPListener, log *slog.Logger) (stop func()) {
+func serveMetrics(s *settings, listener *net.TCPListener, m *metrics.Set, log *slog.Logger) (stop func()) {
 	if listener == nil {
 		return func() {}
 	}
 	mux := http.NewServeMux()
+	mux.Handle(metricsPath, m)
 	if s.Profiling {
 		// The package puts them into http.DefaultServeMux as well, which nothing serves.
 		mux.HandleFunc("/debug/pprof/", pprof.Index)

@@ -56,7 +56,11 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 		return err
 	}
 	defer at.close()
-	defer serveMetrics(s, at.metrics, log)()
+	if at.warning != "" {
+		log.Warn(at.warning)
+	}
+	counted := newMetrics(s, at, log)
+	defer serveMetrics(s, at.metrics, counted, log)()
 	limiter, stopLimiter, err := openLimiter(ctx, s, log)
 	if err != nil {
 		return err
@@ -85,6 +89,9 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 		return err
 	}
 	parts.operators.Health.Notices = notices
+	if counted != nil {
+		parts.watch(s, counted, notices)
+	}
 	origins.names, parts.origins = parts.names, origins
 	if err := origins.warn(ctx); err != nil {
 		return err

@@ -65,6 +65,7 @@ type settings struct {
 	LogFormat      string // "text" or "json"
 	SlowStatement  time.Duration
 	MetricsBind    netip.AddrPort // zero: no listener for operators
+	MetricsGiven   bool           // it is not the default
 	Profiling      bool           // it serves profiles; it is on loopback then
 	ConsoleBind    netip.AddrPort // of loopback; zero: no listener for the console
 	PublicConsole  bool           // the console is on the public origin
@@ -268,6 +269,9 @@ type settingGroup struct {
 	settings []setting
 }
 
+// noListener is a listener that is not wanted.
+const noListener = "off"
+
 // settingsTable is every setting there is, in the order of reading: what a default
 // refers to comes first.
 var settingsTable = []settingGroup{
@@ -299,10 +303,14 @@ var settingsTable = []settingGroup{
 		}},
 		{name: "PORTICO_LOG_FORMAT", kind: kindText, def: "json", dev: "text", about: "`json` or `text`", store: setText(func(s *settings) *string { return &s.LogFormat }, func(v string) error { return oneOf(v, "json", "text") })},
 		{name: "PORTICO_LOG_SLOW_STATEMENTS", kind: kindDuration, def: "1s", about: "Statements of the database that take this long are logged, without what clients sent in them", store: setDuration(func(s *settings) *time.Duration { return &s.SlowStatement })},
-		{name: "PORTICO_METRICS_BIND", kind: kindText, shown: "no listener", about: "Address and port, such as `127.0.0.1:9100`, of a listener for the operator alone", store: func(s *settings, v string) (err error) {
+		{name: "PORTICO_METRICS_BIND", kind: kindText, def: "127.0.0.1:2584", dev: noListener, about: "Address and port of a listener for the operator alone, which has metrics for Prometheus at `/metrics`; `off`: there is none. It knows no passwords, so another address than one of loopback has to be in a network of your own. Where somebody else has the default port the server starts without it", store: func(s *settings, v string) (err error) {
+			if v == noListener {
+				s.MetricsBind = netip.AddrPort{}
+				return nil
+			}
 			s.MetricsBind, err = netip.ParseAddrPort(v)
 			if err != nil || s.MetricsBind.Port() == 0 {
-				return errors.New("is not an IP address and a port, such as 127.0.0.1:9100")
+				return errors.New("is not an IP address and a port, such as 127.0.0.1:9100, or off")
 			}
 			return nil
 		}},
@@ -955,9 +963,10 @@ func (s *settings) check(given func(name string) string) []problem {
 	if s.DatabaseURL != "" && given("PORTICO_KEY_ENCRYPTION_KEY") == "" {
 		add("PORTICO_KEY_ENCRYPTION_KEY", "is missing: with Postgres every machine needs the same one; `openssl rand -hex 32` makes one")
 	}
+	s.MetricsGiven = given("PORTICO_METRICS_BIND") != "" || s.Profiling
 	switch at := s.MetricsBind; {
 	case s.Profiling && !at.IsValid():
-		add("PORTICO_METRICS_BIND", "is missing: it goes with PORTICO_PROFILING")
+		add("PORTICO_METRICS_BIND", "is off: PORTICO_PROFILING needs an address of loopback, such as 127.0.0.1:9100")
 	case s.Profiling && !at.Addr().IsLoopback():
 		add("PORTICO_METRICS_BIND", "must be an address of loopback such as 127.0.0.1:9100, with PORTICO_PROFILING: profiles show what goes on inside of the server, and whoever takes them slows it down")
 	}

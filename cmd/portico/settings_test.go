@@ -345,7 +345,7 @@ func TestProblems(t *testing.T) {
 		{"entryway", with(production, "PDS_ENTRYWAY_URL=https://e.example"), "PDS_ENTRYWAY_URL is set: running behind an entryway is not supported"},
 		{"replication tool", with(production, "PDS_SQLITE_DISABLE_WAL_AUTO_CHECKPOINT=true"), "PDS_SQLITE_DISABLE_WAL_AUTO_CHECKPOINT is set"},
 		{"key encryption with Postgres, in development too", []string{"PORTICO_DATABASE_URL=postgres://localhost/portico"}, "PORTICO_KEY_ENCRYPTION_KEY is missing"},
-		{"profiles without a listener", with(production, "PORTICO_PROFILING=true"), "PORTICO_METRICS_BIND is missing: it goes with PORTICO_PROFILING"},
+		{"profiles without a listener", with(production, "PORTICO_PROFILING=true", "PORTICO_METRICS_BIND=off"), "PORTICO_METRICS_BIND is off: PORTICO_PROFILING needs an address of loopback"},
 		{"profiles for all", with(production, "PORTICO_PROFILING=true", "PORTICO_METRICS_BIND=0.0.0.0:9100"), "PORTICO_METRICS_BIND must be an address of loopback such as 127.0.0.1:9100, with PORTICO_PROFILING: profiles show what goes on inside of the server"},
 		{"profiles for the neighbours", with(production, "PORTICO_PROFILING=true", "PORTICO_METRICS_BIND=[fe80::1]:9100"), "PORTICO_METRICS_BIND must be an address of loopback"},
 		{"listener of the operator without an address", with(production, "PORTICO_METRICS_BIND=:9100"), "PORTICO_METRICS_BIND is not an IP address and a port, such as 127.0.0.1:9100"},

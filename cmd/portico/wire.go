@@ -80,6 +80,10 @@ type parts struct {
 	hose      *firehose.Firehose
 	crawlers  *syncmethods.Crawlers
 	sched     *job.Scheduler
+	passing   *proxy.Proxy
+	passwords *password.Hasher
+	plcs      []*plc.Client
+	budgets   *budget.Ledger
 	retry     time.Duration
 	log       *slog.Logger
 
@@ -120,7 +124,8 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	if s.OldRotationKey != nil {
 		accounts.OldRotation = s.OldRotationKey
 	}
-	accounts.Directory = &plc.Client{URL: directoryURL, Hold: accounts.MayPublish, Deadline: account.Patience(s.SignupLease)}
+	patient := &plc.Client{URL: directoryURL, Hold: accounts.MayPublish, Deadline: account.Patience(s.SignupLease)}
+	accounts.Directory = patient
 	plcs := &plc.Client{URL: directoryURL, Hold: accounts.MayPublish}
 	strangers := resolve.NewClient(!s.SSRFProtection)
 	documents := &resolve.Cache{
@@ -284,6 +289,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		blobs:   blobs, moves: operators.Moves, operators: operators,
 		store: store, health: health, log: log, retry: retry, auditKeep: s.AuditKeep,
 		hose: hose, eventKeep: s.BackfillLimit,
+		passing: passing, passwords: passwords, plcs: []*plc.Client{patient, plcs}, budgets: budgets,
 		names:    hosts,
 		crawlers: &syncmethods.Crawlers{Hosts: s.Crawlers, Hostname: nameForCrawlers(hosts), HTTP: crawlerClient, Now: time.Now, Log: log},
 		sched:    &job.Scheduler{DB: store, Holder: holder, Now: time.Now, Log: log},

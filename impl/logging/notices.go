@@ -28,8 +28,16 @@ type Notice struct {
 // Notices are the latest warnings and errors of a log, each message once. They are kept in
 // memory, a hundred of them. All methods may be called at the same time.
 type Notices struct {
-	mu  sync.Mutex
-	all []*Notice // the last one last
+	mu               sync.Mutex
+	all              []*Notice // the last one last
+	warnings, errors int64
+}
+
+// Counts returns how many warnings and errors came.
+func (n *Notices) Counts() (warnings, errors int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.warnings, n.errors
 }
 
 // Latest returns the notices, the last one first.
@@ -50,6 +58,11 @@ func (n *Notices) add(r slog.Record, detail string) {
 	message, detail := cut(r.Message, maxMessage), cut(detail, maxDetail)
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if r.Level >= slog.LevelError {
+		n.errors++
+	} else {
+		n.warnings++
+	}
 	one := &Notice{Message: message}
 	if i := slices.IndexFunc(n.all, func(o *Notice) bool { return o.Message == message && o.Level == r.Level }); i >= 0 {
 		one = n.all[i]

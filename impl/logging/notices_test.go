@@ -26,6 +26,9 @@ func TestNotices(t *testing.T) {
 	if want := "WARN w \"a=b n=2\" 2\nERROR e \"n=1\" 1\n"; got != want {
 		t.Errorf("kept\n%swant\n%s", got, want)
 	}
+	if warnings, errors := n.Counts(); warnings != 2 || errors != 1 {
+		t.Errorf("%d warnings and %d errors were counted, want 2 and 1", warnings, errors)
+	}
 	if lines.n != 4 {
 		t.Errorf("%d lines were logged, want 4", lines.n)
 	}

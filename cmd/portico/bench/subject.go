@@ -37,6 +37,8 @@ const (
 	ofPeer   = "peer"
 )
 
+const metricsBind = "PORTICO_METRICS_BIND="
+
 // isReference says whether a binary is the reference, and no portico.
 func isReference(binary string) bool { return strings.HasSuffix(binary, ".mjs") }
 
@@ -66,7 +68,11 @@ func startSubject(ctx context.Context, who, binary, dir string, env []string) (*
 	if isReference(binary) {
 		server, err = startReference(ctx, binary, dir, env)
 	} else {
-		server, err = launch.StartServer(ctx, binary, dir, env...)
+		// With metrics, as a server has by default, but on a port of its own; env goes before.
+		var port int
+		if port, err = launch.FreePort(); err == nil {
+			server, err = launch.StartServer(ctx, binary, dir, append([]string{fmt.Sprint(metricsBind, "127.0.0.1:", port)}, env...)...)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", who, err)
