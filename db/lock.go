@@ -79,6 +79,21 @@ func ServedAt(dir string) string {
 	return serves
 }
 
+// HeldBy is the number of the process of this machine that uses the data directory, as far
+// as is known: one that was killed has left its number behind. 0: none.
+func HeldBy(dir string) int {
+	text, err := os.ReadFile(filepath.Join(dir, LockName))
+	if err != nil {
+		return 0
+	}
+	var pid int
+	var host string
+	if _, err := fmt.Sscanf(string(text), "process %d on %s", &pid, &host); err != nil || host != hostname() {
+		return 0
+	}
+	return pid
+}
+
 // release leaves the file where it is: removing it would let two processes lock
 // two different files of one name.
 func (l *dirLock) release() error {

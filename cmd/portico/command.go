@@ -134,6 +134,7 @@ These are the settings: environment variables, or lines of the file that
 			blobCommand(o, envFile),
 			logCommand(o, envFile),
 			budgetCommand(o, envFile),
+			doctorCommand(config, envFile, stdout),
 			mailCommand(config, envFile, stdout, stderr),
 			backupCommand(config, envFile, stdout),
 			exportCommand(config, envFile, stdout),
@@ -174,8 +175,7 @@ These are the settings: environment variables, or lines of the file that
 
 // elsewhere are names that people look for, with what does it here.
 var elsewhere = map[string]string{
-	"portico doctor":         `"portico config" checks the settings, "portico mail test" the mail server, "portico account repair" an account`,
-	"portico check":          `"portico config" checks the settings`,
+	"portico check":          `"portico doctor" looks at all of a server, "portico config" checks the settings`,
 	"portico restore":        `"PDS_DATA_DIRECTORY=FOLDER portico serve" starts from a backup, "portico account restore" lifts a takedown`,
 	"portico start":          `"portico serve" starts the server`,
 	"portico run":            `"portico serve" starts the server`,

@@ -25,6 +25,8 @@ var house = []struct{ packages, imports string }{
 	{"portico/impl/*test portico/impl/*/*test portico/impl/*/*/*test portico/db/*test portico/api/*/*test", "**"},
 	{namespaces, "portico/api/** portico/impl/** portico/db github.com/bluesky-social/indigo/atproto/** github.com/golang-jwt/jwt/v5 github.com/hashicorp/golang-lru/v2"},
 	{"portico/impl/metrics", "github.com/prometheus/client_golang/** github.com/prometheus/common/expfmt"},
+	// The doctor asks servers as their clients do.
+	{"portico/impl/doctor", "portico/api/portico/operator portico/api/atproto/sync portico/api/xrpc portico/impl/identity/** portico/impl/mail github.com/bluesky-social/indigo/atproto/syntax github.com/minio/minio-go/v7"},
 	{"portico/impl/**", "portico/impl/** portico/db portico/db/reference golang.org/x/crypto/** golang.org/x/sys/cpu golang.org/x/sys/unix golang.org/x/sync/** golang.org/x/net/** github.com/golang-jwt/jwt/v5 github.com/wneessen/go-mail github.com/wneessen/go-mail/** github.com/bluesky-social/indigo/atproto/** github.com/hashicorp/golang-lru/v2/** github.com/ipfs/** github.com/mr-tron/base58 github.com/gabriel-vasile/mimetype portico/api/brotli github.com/minio/minio-go/v7 github.com/minio/minio-go/v7/**"},
 	{"portico/db/**", "portico/db/** github.com/hashicorp/golang-lru/v2/** github.com/uptrace/bun github.com/uptrace/bun/** github.com/jackc/pgx/v5 github.com/jackc/pgx/v5/** modernc.org/sqlite modernc.org/sqlite/** golang.org/x/sys/** github.com/bluesky-social/indigo/atproto/syntax"},
 	{"portico/cmd/portico portico/cmd/portico/**", "**"},
@@ -56,7 +58,7 @@ var floors = [][]string{
 	{"blob", "budget"},
 	{"identity", "mail", "records"},
 	{"account"},
-	{"answer", "reference"},
+	{"answer", "doctor", "reference"},
 	{"proxy", "page"},
 	// The pages call methods as clients do, by what is generated: none is below another.
 	{"atproto", "bsky", "portico", "owner", "console"},
