@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/jackc/pgx/v5"
 	"github.com/uptrace/bun"
+
+	"portico/db/migrations"
 )
 
 // Backup writes the database as it is at one moment to a new file, for its owner
@@ -122,4 +126,67 @@ func (db *DB) HasBlobs(ctx context.Context) (bool, error) {
 func (q *queries) StoredBlobs(ctx context.Context, after StoredBlob, limit int) ([]StoredBlob, error) {
 	blobs, err := many[StoredBlob](ctx, q, selectStoredBlobs, after.DID, bytesOf(after.CID), limit)
 	return blobs, wrap(err, "list blobs")
+}
+
+// LastStep is the name of the last step of the schema that the database has seen.
+func (q *queries) LastStep(ctx context.Context) (string, error) {
+	applied, err := q.appliedSteps(ctx)
+	last := ""
+	for name := range applied {
+		last = max(last, name)
+	}
+	return last, err
+}
+
+// KnowsStep reports whether this version has a step of the schema of an engine, "sqlite" or
+// "postgres".
+func KnowsStep(engine, name string) (bool, error) {
+	steps, err := migrations.For(engine)
+	return slices.ContainsFunc(steps, func(s migrations.Step) bool { return s.Name == name }), err
+}
+
+// SharedSnapshot is Snapshot with a name by which pg_dump reads the same state for as long
+// as fn runs, and the version of the server, such as 150004. With SQLite it returns
+// [errors.ErrUnsupported].
+func (db *DB) SharedSnapshot(ctx context.Context, fn func(s *Snapshot, name string, version int) error) error {
+	if db.Engine() != postgresName {
+		return fmt.Errorf("share a snapshot of %s: %w", db.Engine(), errors.ErrUnsupported)
+	}
+	return db.Snapshot(ctx, func(s *Snapshot) error {
+		var name string
+		var version int
+		err := s.run.bun().NewSelect().ColumnExpr("pg_export_snapshot()").ColumnExpr("current_setting('server_version_num')::int").Scan(ctx, &name, &version)
+		if err != nil {
+			return fmt.Errorf("share a snapshot: %w", err)
+		}
+		return fn(s, name, version)
+	})
+}
+
+// EmptyPostgres reports whether a database of Postgres has no table of anybody's.
+func EmptyPostgres(ctx context.Context, url string) (empty bool, err error) {
+	err = onPostgres(ctx, url, func(conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, "SELECT NOT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "+
+			"WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%' AND c.relkind IN ('r', 'p', 'v', 'm', 'S'))").Scan(&empty)
+	})
+	return empty, wrap(err, "look whether the database is empty")
+}
+
+// MarkBackup notes in a database of Postgres, to which nobody has written since it was
+// restored, that it is a backup of a time: see [DB.Backup].
+func MarkBackup(ctx context.Context, url string, at time.Time) error {
+	return wrap(onPostgres(ctx, url, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
+			backedUpAt, []byte(at.UTC().Format(time.RFC3339)))
+		return err
+	}), "mark the database as a backup")
+}
+
+func onPostgres(ctx context.Context, url string, fn func(*pgx.Conn) error) error {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	return fn(conn)
 }

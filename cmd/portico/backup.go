@@ -25,7 +25,7 @@ import (
 const draftName = ".unfinished"
 
 // backupCommand is "portico backup".
-func backupCommand(config func(*cli.Command) configuration, envFile cli.Flag, stdout io.Writer) *cli.Command {
+func backupCommand(config func(*cli.Command) configuration, envFile cli.Flag, stdout, stderr io.Writer) *cli.Command {
 	return &cli.Command{
 		Name:      "backup",
 		Usage:     "copy the database, its secrets and the blobs, also while the server runs",
@@ -40,12 +40,37 @@ take no more room, and are lost with that disk. Copy the folder to another one. 
 in a bucket stay there. A server on a backup gives events numbers far above those that
 it has, so that relays take none for one that they know.
 
-Settings are found as "portico serve" finds them. What is kept in Postgres,
-pg_dump backs up.`,
-		Flags: []cli.Flag{envFile, jsonFlag()},
+With --to PLACE a snapshot is made instead, beside those that are there: in a folder, for
+instance of another disk, or in an S3 bucket. Of the blobs, also those in a bucket, only what
+no snapshot has is sent. With PORTICO_BACKUP_KEY the database and all secrets, those that are
+configured too, are sealed; to a bucket nothing goes without it. What is kept in Postgres
+pg_dump copies, as of the same moment. --every makes snapshots until it gets SIGTERM; one that
+fails is told in the log and tried again. Those that are too old are removed when a new one is
+there: --keep-hourly 24 --keep-daily 7 --keep-weekly 4 keeps at most 35. "portico restore" makes
+a data directory of a snapshot, or of a FOLDER.
+
+Settings are found as "portico serve" finds them.`,
+		Flags: []cli.Flag{
+			toFlag("make a snapshot at"),
+			&cli.StringFlag{Name: "every", Usage: "go on with --to, and make a snapshot every `TIME` such as 1h"},
+			&cli.IntFlag{Name: "keep-hourly", Usage: "after --to, keep the latest snapshot of each of the latest `N` hours that have one"},
+			&cli.IntFlag{Name: "keep-daily", Usage: "and of the latest `N` days"},
+			&cli.IntFlag{Name: "keep-weekly", Usage: "and of the latest `N` weeks; without any of these all are kept"},
+			&cli.BoolFlag{Name: "without-blobs", Usage: "leave the blobs where they are, with --to"},
+			envFile, jsonFlag(),
+		},
+		Commands: []*cli.Command{backupList(config, envFile, stdout), backupVerify(config, envFile, stdout)},
 		Action: func(ctx context.Context, c *cli.Command) error {
+			if c.String("to") != "" {
+				return backUpToPlace(ctx, c, config(c), stdout, stderr)
+			}
+			for _, flag := range []string{"every", "keep-hourly", "keep-daily", "keep-weekly", "without-blobs"} {
+				if c.IsSet(flag) {
+					return usage("--%s goes with --to", flag)
+				}
+			}
 			if c.Args().Len() != 1 || c.Args().First() == "" {
-				return usage("backup takes the folder to write to")
+				return usage("backup takes the folder to write to, or --to and a place for many")
 			}
 			b, err := config(c).backUp(ctx, c.Args().First())
 			if ctx.Err() != nil && err != nil {
@@ -63,8 +88,8 @@ pg_dump backs up.`,
 	}
 }
 
-// backup is what was written.
-type backup struct {
+// folderBackup is what was written to a folder.
+type folderBackup struct {
 	Folder string       `json:"folder"`
 	Files  []backupFile `json:"files"`
 	Blobs  *backupBlobs `json:"blobs"`
@@ -86,11 +111,11 @@ type keptSecret struct {
 
 // backUp writes a backup to folder, which it makes. After an error there is nothing
 // of it.
-func (c configuration) backUp(ctx context.Context, folder string) (_ *backup, err error) {
+func (c configuration) backUp(ctx context.Context, folder string) (_ *folderBackup, err error) {
 	s, err := c.read()
 	if s != nil && s.DatabaseURL != "" {
 		return nil, errors.New(strings.Join(append(
-			[]string{"the database is in Postgres: back it up with pg_dump and the URL in PORTICO_DATABASE_URL"},
+			[]string{"the database is in Postgres: portico backup --to PLACE has pg_dump copy it"},
 			keepLines(s.kept())...), "\n"))
 	}
 	if err != nil {
@@ -128,7 +153,7 @@ func (c configuration) backUp(ctx context.Context, folder string) (_ *backup, er
 			err = errors.Join(err, os.Remove(folder))
 		}
 	}()
-	b := &backup{Folder: folder, Keep: s.kept(), settings: s}
+	b := &folderBackup{Folder: folder, Keep: s.kept(), settings: s}
 	if b.Blobs, err = s.copyData(ctx, store, draft); err != nil {
 		return nil, err
 	}
@@ -291,7 +316,7 @@ func keepLines(kept []keptSecret) []string {
 
 // report is what a person is told: what was written, what else to keep, and how to
 // restore it.
-func (b *backup) report(envFile string) string {
+func (b *folderBackup) report(envFile string) string {
 	lines := []string{"Wrote to " + b.Folder + ", and checked:"}
 	for _, f := range b.Files {
 		lines = append(lines, fmt.Sprintf("  %-14s  %d bytes", f.Name, f.Size))

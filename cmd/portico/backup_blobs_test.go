@@ -116,7 +116,7 @@ func TestBackupOfBlobsWhileOthersWrite(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var made backup
+		var made folderBackup
 		if err := encoding.Unmarshal([]byte(out), &made); err != nil {
 			t.Fatal(err)
 		}
@@ -268,7 +268,7 @@ func TestBackupSaysWhereItsBlobsAre(t *testing.T) {
 		{"temporary ones", []string{"PDS_BLOBSTORE_DISK_TMP_LOCATION=/tmp/blobs"}, 1, "  PDS_BLOBSTORE_DISK_TMP_LOCATION=/copy/blobs/tempt PDS_DATA_DIRECTORY=/copy portico serve"},
 		{"no blobs", []string{"PDS_BLOBSTORE_DISK_LOCATION=/blobs"}, 0, "  PDS_DATA_DIRECTORY=/copy portico serve"},
 	} {
-		b := &backup{
+		b := &folderBackup{
 			Folder: "/copy", Blobs: &backupBlobs{Count: tt.blobs},
 			settings: mustRead(t, append(tt.environ, "PDS_DATA_DIRECTORY=/pds")...),
 		}

@@ -136,7 +136,8 @@ These are the settings: environment variables, or lines of the file that
 			budgetCommand(o, envFile),
 			doctorCommand(config, envFile, stdout),
 			mailCommand(config, envFile, stdout, stderr),
-			backupCommand(config, envFile, stdout),
+			backupCommand(config, envFile, stdout, stderr),
+			restoreCommand(config, envFile, stdout),
 			exportCommand(config, envFile, stdout),
 			adoptCommand(config, envFile, stdout, stderr),
 			routesCommand(stdout),
@@ -176,7 +177,6 @@ These are the settings: environment variables, or lines of the file that
 // elsewhere are names that people look for, with what does it here.
 var elsewhere = map[string]string{
 	"portico check":          `"portico doctor" looks at all of a server, "portico config" checks the settings`,
-	"portico restore":        `"PDS_DATA_DIRECTORY=FOLDER portico serve" starts from a backup, "portico account restore" lifts a takedown`,
 	"portico start":          `"portico serve" starts the server`,
 	"portico run":            `"portico serve" starts the server`,
 	"portico unit":           `"portico systemd" prints a unit of systemd`,

@@ -89,6 +89,8 @@ type settings struct {
 	BlobLeftFolder    string        // absolute; empty: nothing was left
 	BlobBucket        blob.S3Config // no bucket: in BlobFolder
 	AccountBlobQuota  int64         // bytes; 0: none
+	BackupKey         []byte        // 32 bytes; nil: backups are not sealed
+	BackupBucket      blob.S3Config // without a bucket's name: where those of backups are
 
 	// Relays that are told of new events: base URLs.
 	Crawlers      []string
@@ -365,6 +367,17 @@ var settingsTable = []settingGroup{
 			return errors.Join(setMillis(func(s *settings) *time.Duration { return &s.BlobBucket.RequestTimeout })(s, v), atMost(s.BlobBucket.RequestTimeout, 10*time.Minute))
 		}},
 		{name: "PORTICO_ACCOUNT_BLOB_QUOTA", kind: kindInteger, def: "0", about: "How many bytes the blobs of one account may have together, those that no record mentions yet too; 0: any number", store: setInteger(func(s *settings) *int64 { return &s.AccountBlobQuota }, 0, 1<<53)},
+	}},
+	{"Backups", []setting{
+		{name: "PORTICO_BACKUP_KEY", kind: kindText, secret: true, about: "Key that seals the database and the secrets in backups with `portico backup --to`: 32 bytes in hex (`openssl rand -hex 32`). In a bucket nothing is without it. Keep it elsewhere, too: without it the backups are lost", store: func(s *settings, v string) (err error) {
+			s.BackupKey, err = key32(v)
+			return err
+		}},
+		{name: "PORTICO_BACKUP_S3_ENDPOINT", kind: kindText, shown: "Amazon's", about: "URL of the S3 service that backups go to, without a path. Nothing of it is taken from the settings of the bucket of blobs", store: setText(func(s *settings) *string { return &s.BackupBucket.Endpoint })},
+		{name: "PORTICO_BACKUP_S3_REGION", kind: kindText, about: "Region of the bucket", store: setText(func(s *settings) *string { return &s.BackupBucket.Region })},
+		{name: "PORTICO_BACKUP_S3_FORCE_PATH_STYLE", kind: kindBoolean, def: "false", about: "Name the bucket in the path, not in the host name", store: setBoolean(func(s *settings) *bool { return &s.BackupBucket.ForcePathStyle })},
+		{name: "PORTICO_BACKUP_S3_ACCESS_KEY_ID", kind: kindText, secret: true, shown: "the `AWS_` variables, AWS's file, the instance's role", about: "Access key; goes with the secret one", store: setText(func(s *settings) *string { return &s.BackupBucket.AccessKeyID })},
+		{name: "PORTICO_BACKUP_S3_SECRET_ACCESS_KEY", kind: kindText, secret: true, about: "Secret access key", store: setText(func(s *settings) *string { return &s.BackupBucket.SecretAccessKey })},
 	}},
 	{"Secrets", []setting{
 		{name: "PDS_JWT_SECRET", kind: kindText, shown: "**required**", secret: true, worldly: true, fromFile: fileDevelopment, about: "Key of the session tokens, at least 32 characters (`openssl rand -hex 32`)", store: setSecret(func(s *settings) *secret { return &s.JWTSecret })},
@@ -957,6 +970,7 @@ func (s *settings) check(given func(name string) string) []problem {
 		}
 	}
 	s.checkBlobs(given, add)
+	s.checkBackups(given, add)
 	s.checkMail(add)
 	s.checkQuarantine(add)
 	s.checkPhone(given, add)

@@ -64,19 +64,9 @@ var prefixes = [...]string{Permanent: "blocks/", Temporary: "tmp/", Quarantine: 
 
 // OpenS3 returns the store that config describes. It sends nothing yet: see [S3.Check].
 func OpenS3(config S3Config) (*S3, error) {
-	endpoint, secure := "s3.amazonaws.com", true
-	if config.Endpoint != "" {
-		u, err := url.Parse(config.Endpoint)
-		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
-			return nil, fmt.Errorf("blob store: %q is no endpoint: give http:// or https:// and a host", config.Endpoint)
-		}
-		endpoint, secure = u.Host, u.Scheme == "https"
-	}
-	if err := s3utils.CheckValidBucketName(config.Bucket); err != nil {
-		return nil, fmt.Errorf("blob store: bucket %q: %w", config.Bucket, err)
-	}
-	if (config.AccessKeyID == "") != (config.SecretAccessKey == "") {
-		return nil, errors.New("blob store: an access key's id and its secret belong together")
+	client, err := config.Core()
+	if err != nil {
+		return nil, err
 	}
 	if config.UploadTimeout == 0 {
 		config.UploadTimeout = 20 * time.Second
@@ -84,22 +74,41 @@ func OpenS3(config S3Config) (*S3, error) {
 	if config.RequestTimeout == 0 {
 		config.RequestTimeout = config.UploadTimeout
 	}
-	if config.Observe != nil {
-		if config.Transport == nil {
+	return &S3{client: client, config: config}, nil
+}
+
+// Core is a client of the service that the bucket is at. It sends nothing yet.
+func (c S3Config) Core() (*minio.Core, error) {
+	endpoint, secure := "s3.amazonaws.com", true
+	if c.Endpoint != "" {
+		u, err := url.Parse(c.Endpoint)
+		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
+			return nil, fmt.Errorf("blob store: %q is no endpoint: give http:// or https:// and a host", c.Endpoint)
+		}
+		endpoint, secure = u.Host, u.Scheme == "https"
+	}
+	if err := s3utils.CheckValidBucketName(c.Bucket); err != nil {
+		return nil, fmt.Errorf("blob store: bucket %q: %w", c.Bucket, err)
+	}
+	if (c.AccessKeyID == "") != (c.SecretAccessKey == "") {
+		return nil, errors.New("blob store: an access key's id and its secret belong together")
+	}
+	if c.Observe != nil {
+		if c.Transport == nil {
 			transport, err := minio.DefaultTransport(secure)
 			if err != nil {
 				return nil, fmt.Errorf("blob store: %w", err)
 			}
-			config.Transport = transport
+			c.Transport = transport
 		}
-		config.Transport = observed{config.Transport, config.Observe}
+		c.Transport = observed{c.Transport, c.Observe}
 	}
-	options := &minio.Options{Secure: secure, Region: config.Region, Transport: config.Transport, BucketLookup: minio.BucketLookupAuto}
-	if config.ForcePathStyle {
+	options := &minio.Options{Secure: secure, Region: c.Region, Transport: c.Transport, BucketLookup: minio.BucketLookupAuto}
+	if c.ForcePathStyle {
 		options.BucketLookup = minio.BucketLookupPath
 	}
-	if config.AccessKeyID != "" {
-		options.Creds = credentials.NewStaticV4(config.AccessKeyID, config.SecretAccessKey, "")
+	if c.AccessKeyID != "" {
+		options.Creds = credentials.NewStaticV4(c.AccessKeyID, c.SecretAccessKey, "")
 	} else {
 		options.Creds = credentials.NewChainCredentials([]credentials.Provider{
 			&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{},
@@ -109,7 +118,7 @@ func OpenS3(config S3Config) (*S3, error) {
 	if err != nil {
 		return nil, fmt.Errorf("blob store: %w", err)
 	}
-	return &S3{client: client, config: config}, nil
+	return client, nil
 }
 
 // observed tells of the requests that go through a transport.

@@ -56,6 +56,14 @@ func (s *S3) Keys() []string {
 	return slices.Sorted(maps.Keys(s.objects))
 }
 
+// Object is what lies under a key.
+func (s *S3) Object(key string) ([]byte, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o, ok := s.objects[key]
+	return o.data, ok
+}
+
 // Put stores an object, as somebody else's client does.
 func (s *S3) Put(key string, data []byte) {
 	s.mu.Lock()
