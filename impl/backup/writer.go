@@ -77,7 +77,7 @@ func (r *Repository) Begin(ctx context.Context, server string) (_ *Writer, err e
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{Context: hold.Context, r: r, hold: hold, name: newName(r.Now()), added: make(map[mark]bool)}
+	w := &Writer{Context: hold.Context, r: r, hold: hold, added: make(map[mark]bool)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.Close())
@@ -87,12 +87,20 @@ func (r *Repository) Begin(ctx context.Context, server string) (_ *Writer, err e
 	if err != nil {
 		return nil, err
 	}
+	at := r.Now()
 	if len(complete) > 0 {
-		latest, err := r.Manifest(w.Context, complete[len(complete)-1])
+		name := complete[len(complete)-1]
+		latest, err := r.Manifest(w.Context, name)
 		if err == nil && latest.Server != server {
 			return nil, fmt.Errorf("%w, %s: name another", ErrForeign, printable(latest.Hostname))
 		}
+		// The latest made has the latest name: also of several in a second, and when the
+		// clock was put back a little.
+		if before := timeOf(name); !at.Truncate(time.Second).After(before) && before.Sub(at) < time.Hour {
+			at = before.Add(time.Second)
+		}
 	}
+	w.name = newName(at)
 	for _, name := range others {
 		if err := r.remove(w.Context, name); err != nil {
 			return nil, err
