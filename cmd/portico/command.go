@@ -142,6 +142,7 @@ These are the settings: environment variables, or lines of the file that
 			adoptCommand(config, envFile, stdout, stderr),
 			routesCommand(stdout),
 			systemdCommand(stdout),
+			manCommand(stdout),
 			{
 				Name:  "version",
 				Usage: "print the version",
