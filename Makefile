@@ -1,7 +1,7 @@
 # Go and make are all that is needed; whatever else a target uses, Go fetches.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test race not-run check generate module lexicons fuzz bench build interop compare crash relay app packaging
+.PHONY: help run test race not-run check generate module lexicons fuzz bench build interop compare crash relay app packaging deb
 
 API ?= 0.21.0
 FUZZTIME ?= 20s
@@ -71,6 +71,14 @@ fuzz: ## run every fuzz target for FUZZTIME (20s)
 
 build: ## build one static binary, bin/portico
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.release=$$(git describe --tags --always --dirty 2>/dev/null)" -o bin/portico ./cmd/portico
+
+# Who answers for the package and which version it is: make deb MAINTAINER='Ann <ann@example.com>' VERSION=1.2.3
+VERSION = $(shell git describe --tags --always --dirty)
+MAINTAINER = $(shell git log -1 --format='%cn <%ce>')
+
+deb: build ## make a Debian package of bin/portico in dist, for another machine by GOARCH=arm64
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} CGO_ENABLED=0 GOOS= GOARCH= GOARM= \
+		go run ./cmd/internal/deb -version "$(VERSION)" -maintainer "$(MAINTAINER)" bin/portico dist
 
 interop: build ## run the official clients against bin/portico (needs Node 20 or newer, npm and Chromium)
 	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags interop -count 1 -timeout 30m $(TESTFLAGS) ./cmd/portico/interop
