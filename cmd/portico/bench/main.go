@@ -52,6 +52,9 @@
 // With -seed 1x1000,1x1000000,100000x10 it measures servers of those sizes, accounts times
 // records, one after the other: what writes and reads cost, how much they take of the disk
 // and of memory, how long they take to start. -into FOLDER keeps such a database.
+//
+// With -capacity 10,1000,100000 it measures what a machine has to have for so many accounts,
+// each with 30 posts and a picture, while one in a hundred of the people uses the server.
 package main
 
 import (
@@ -87,6 +90,9 @@ var (
 
 	sizes = flag.String("seed", "", "measure servers of some sizes instead, each so many accounts with so many records: 1x1000,1x100000,1x1000000,100x10,100000x10")
 	into  = flag.String("into", "", "with one size for -seed, make its database in this folder, and measure nothing")
+
+	capacity     = flag.String("capacity", "", "measure what servers with so many accounts take instead: 10,1000,100000")
+	capacityLoad = flag.Duration("capacity-load", 30*time.Second, "how long people use each of them")
 
 	hostileTime = flag.Duration("hostile", 0, "measure a user beside hostile connections instead, so long for each kind")
 	connections = flag.Int("connections", 120, "hostile connections")
@@ -171,6 +177,8 @@ func run(ctx context.Context) error {
 	switch {
 	case *sizes != "":
 		return ofSizes(ctx, binary, dir, env, pattern)
+	case *capacity != "":
+		return runCapacity(ctx, binary, dir, env, *capacity, *capacityLoad)
 	case *hostileTime > 0:
 		return runHostile(ctx, binary, dir, env, pattern)
 	}

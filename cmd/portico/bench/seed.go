@@ -1,17 +1,21 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
+	"portico/impl/blob"
 	"portico/impl/keyring"
 	"portico/impl/repo"
 	"portico/impl/repo/car"
@@ -35,11 +39,19 @@ type seeding struct {
 	db   *db.DB
 	keys *keyring.Ring
 	from time.Time // of the first record
+
+	picture int // bytes of the one that a profile shows; 0: there is no profile
+	blobs   *blob.Disk
 }
 
-// seed makes so many accounts with so many posts each in the database in dir. They have
-// keys that the server can open, and DIDs that no directory knows.
-func seed(ctx context.Context, dir string, accounts, records int) (err error) {
+const (
+	pictureType = "image/jpeg"
+	blobFolder  = "blobs" // in the data folder
+)
+
+// seed makes the accounts of s with their posts in the database in dir. They have keys that
+// the server can open, and DIDs that no directory knows.
+func seed(ctx context.Context, dir string, of size) (err error) {
 	store, err := db.Open(ctx, db.Config{Dir: dir, Synchronous: "OFF", Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
@@ -49,12 +61,17 @@ func seed(ctx context.Context, dir string, accounts, records int) (err error) {
 	if err != nil {
 		return err
 	}
-	s := &seeding{db: store, from: time.Now().Add(-24 * time.Hour).Truncate(time.Second)}
+	s := &seeding{db: store, from: time.Now().Add(-24 * time.Hour).Truncate(time.Second), picture: of.picture}
+	if of.picture > 0 {
+		if s.blobs, err = blob.OpenDisk(filepath.Join(dir, blobFolder), "", blob.Bounds{}); err != nil {
+			return err
+		}
+	}
 	if s.keys, err = keyring.New(rand.Reader, kek); err != nil {
 		return err
 	}
-	for first := 0; first < accounts; first += seedGroup {
-		err := s.group(ctx, first, min(first+seedGroup, accounts), records)
+	for first := 0; first < of.accounts; first += seedGroup {
+		err := s.group(ctx, first, min(first+seedGroup, of.accounts), of.records)
 		if err != nil {
 			return fmt.Errorf("seed accounts from %d: %w", first, err)
 		}
@@ -64,6 +81,11 @@ func seed(ctx context.Context, dir string, accounts, records int) (err error) {
 
 // group makes accounts, in one transaction unless they have many records.
 func (s *seeding) group(ctx context.Context, first, end, records int) error {
+	if s.picture > 0 {
+		if err := s.pictures(ctx, first, end); err != nil {
+			return err
+		}
+	}
 	keys := make([]*atcrypto.PrivateKeyK256, end-first)
 	write := func(fn func(tx *db.Tx) error) error { return s.db.Write(ctx, fn) }
 	err := write(func(tx *db.Tx) (err error) {
@@ -76,7 +98,7 @@ func (s *seeding) group(ctx context.Context, first, end, records int) error {
 	})
 	fill := func(write func(func(tx *db.Tx) error) error) error {
 		for n, key := range keys {
-			if err := s.repository(ctx, write, seededDID(first+n), key, records); err != nil {
+			if err := s.repository(ctx, write, first+n, key, records); err != nil {
 				return err
 			}
 		}
@@ -121,10 +143,41 @@ func (s *seeding) account(ctx context.Context, tx *db.Tx, n int) (*atcrypto.Priv
 	return key, tx.FinishAccount(ctx, did, "bench")
 }
 
-// repository makes a repository, some rows at a time.
+// pictures puts the pictures of accounts into files, some at a time.
+func (s *seeding) pictures(ctx context.Context, first, end int) error {
+	var next atomic.Int64
+	return spread(end-first, 16, func(int) error {
+		n := first + int(next.Add(1)) - 1
+		data := seededPicture(n, s.picture)
+		return s.blobs.Put(ctx, seededDID(n), dagcbor.Sum(dagcbor.CodecRaw, data), bytes.NewReader(data), int64(len(data)))
+	})
+}
+
+// profile stores a profile with its picture, and returns its row.
+func (s *seeding) profile(ctx context.Context, write func(func(tx *db.Tx) error) error, n int, rev string) (db.Record, error) {
+	picture := dagcbor.Sum(dagcbor.CodecRaw, seededPicture(n, s.picture))
+	value, err := dagcbor.Marshal(map[string]any{
+		"$type": profiles, "displayName": fmt.Sprint("Person ", n), "description": "Somebody who is measured.",
+		"avatar": map[string]any{"$type": "blob", "mimeType": pictureType, "size": s.picture, "ref": picture},
+	})
+	if err != nil {
+		return db.Record{}, err
+	}
+	cid, did := dagcbor.Sum(dagcbor.CodecDAGCBOR, value), seededDID(n)
+	r := db.Record{Path: profiles + "/self", CID: cid[:], Rev: rev, IndexedAt: s.from, Value: value}
+	return r, write(func(tx *db.Tx) error {
+		if err := tx.PutBlobs(ctx, did, db.Blob{CID: picture[:], MIME: pictureType, Size: int64(s.picture), CreatedAt: s.from}); err != nil {
+			return err
+		}
+		return tx.PutRecordBlobs(ctx, did, []db.RecordBlob{{Path: r.Path, CID: picture[:]}})
+	})
+}
+
+// repository makes the repository of account n, some rows at a time.
 func (s *seeding) repository(
-	ctx context.Context, write func(func(tx *db.Tx) error) error, did syntax.DID, key *atcrypto.PrivateKeyK256, records int,
+	ctx context.Context, write func(func(tx *db.Tx) error) error, n int, key *atcrypto.PrivateKeyK256, records int,
 ) error {
+	did := seededDID(n)
 	rev := syntax.NewTIDFromTime(s.from, 0)
 	var rows []db.Record
 	var nodes []db.Node
@@ -142,6 +195,21 @@ func (s *seeding) repository(
 		nodes = append(nodes, db.Node{Low: r.Place.Low, Layer: r.Place.Layer, CID: r.CID[:], Rev: rev.String(), Data: r.Data})
 		return nil
 	}}
+	var collections []string
+	if records > 0 {
+		collections = append(collections, posts)
+	}
+	pictures := 0
+	if s.picture > 0 {
+		profile, err := s.profile(ctx, write, n, rev.String())
+		if err != nil {
+			return err
+		}
+		if err := b.Add(profile.Path, dagcbor.CID(profile.CID)); err != nil {
+			return err
+		}
+		rows, collections, pictures = append(rows, profile), append(collections, profiles), 1
+	}
 	for n := range records {
 		at := s.from.Add(time.Duration(n) * time.Millisecond)
 		value, err := seededPost(n, at)
@@ -172,14 +240,14 @@ func (s *seeding) repository(
 		return err
 	}
 	return write(func(tx *db.Tx) error {
-		if records > 0 {
-			if err := tx.AddCollection(ctx, did, posts); err != nil {
+		for _, collection := range collections {
+			if err := tx.AddCollection(ctx, did, collection); err != nil {
 				return err
 			}
 		}
 		return tx.InsertRepo(ctx, did, db.Repo{
 			CommitCID: signed.Commit.CID[:], CommitBlock: signed.Commit.Data, Rev: rev.String(), DataCID: root.CID[:], Layer: root.Layer,
-			Records: b.Records, Nodes: b.Nodes,
+			Records: b.Records, Nodes: b.Nodes, ExpectedBlobs: pictures, ImportedBlobs: pictures,
 		})
 	})
 }

@@ -17,8 +17,11 @@ import (
 	"portico/impl/account/token"
 )
 
-// A size is how many accounts a server has, with how many records each.
-type size struct{ accounts, records int }
+// A size is how many accounts a server has, with how many posts each.
+type size struct {
+	accounts, records int
+	picture           int // bytes of the picture that each shows in a profile; 0: there are no profiles
+}
 
 func (s size) String() string { return fmt.Sprintf("%dx%d", s.accounts, s.records) }
 
@@ -69,7 +72,7 @@ func seededServer(ctx context.Context, binary, dir string, env []string, s size)
 		return nil, 0, 0, err
 	}
 	began := time.Now()
-	if err := seed(ctx, dir, s.accounts, s.records); err != nil {
+	if err := seed(ctx, dir, s); err != nil {
 		return nil, 0, 0, err
 	}
 	seeding = time.Since(began)
