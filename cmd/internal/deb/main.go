@@ -201,9 +201,13 @@ func (p *about) contents(program string) (files []file, err error) {
 	add("usr/share/man/man1/portico.1.gz", 0o644, data, err)
 	data, err = p.ask(program, "completion", "bash")
 	add("usr/share/bash-completion/completions/portico", 0o644, data, err)
-	for _, name := range []string{"OPERATING.md", "ADOPTING.md", "SETTINGS.md"} {
-		data, err = read("cmd/portico/" + name)
-		add(doc+name, 0o644, data, err)
+	documents, err := filepath.Glob("cmd/portico/*.md")
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range documents {
+		data, err = os.ReadFile(name)
+		add(doc+filepath.Base(name), 0o644, data, err)
 	}
 	data, err = p.text("copyright")
 	add(doc+"copyright", 0o644, data, err)
