@@ -143,6 +143,7 @@ These are the settings: environment variables, or lines of the file that
 			routesCommand(stdout),
 			systemdCommand(stdout),
 			manCommand(stdout),
+			monitoringCommand(stdout),
 			{
 				Name:  "version",
 				Usage: "print the version",
