@@ -144,6 +144,7 @@ These are the settings: environment variables, or lines of the file that
 			systemdCommand(stdout),
 			manCommand(stdout),
 			monitoringCommand(stdout),
+			healthCommand(config, envFile, stdout),
 			{
 				Name:  "version",
 				Usage: "print the version",
