@@ -82,9 +82,9 @@ type Config struct {
 	MaxConns int
 	Now      func() time.Time // nil: time.Now
 	Logger   *slog.Logger     // nil: slog.Default
-	// Slow is how long a statement takes that is logged, without its parameters. 0 means
+	// Slow returns how long a statement takes that is logged, without its parameters. 0 means
 	// that none is.
-	Slow time.Duration
+	Slow func() time.Duration
 	// Trace is called with each statement that is to run, possibly by several goroutines
 	// at a time. It is for tests, and may be nil.
 	Trace func(statement string)

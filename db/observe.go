@@ -15,7 +15,7 @@ import (
 type observer struct {
 	engine dialect.Name
 	trace  func(statement string) // may be nil
-	slow   time.Duration          // 0: no statement is
+	slow   func() time.Duration   // may be nil; 0: no statement is
 	log    *slog.Logger
 	watch  Observer // nil until [DB.Observe]
 	count  atomic.Int64
@@ -45,7 +45,7 @@ func (o *observer) end(s *statement, began time.Time) {
 	if s == commit && o.watch != nil {
 		o.watch.Committed(time.Since(began))
 	}
-	if o.slow > 0 && time.Since(began) >= o.slow {
+	if o.isSlow(began) {
 		o.tell(context.Background(), s.text(o.engine), began)
 	}
 }
@@ -62,13 +62,21 @@ func (o *observer) BeforeQuery(ctx context.Context, e *bun.QueryEvent) context.C
 // AfterQuery implements [bun.QueryHook]. The text of such a statement has what clients
 // sent in it, so only its verb and table are told.
 func (o *observer) AfterQuery(ctx context.Context, e *bun.QueryEvent) {
-	if o.slow > 0 && time.Since(e.StartTime) >= o.slow {
+	if o.isSlow(e.StartTime) {
 		statement := e.Operation()
 		if e.IQuery != nil { // as it is for a step of the schema
 			statement += " " + e.IQuery.GetTableName()
 		}
 		o.tell(ctx, statement, e.StartTime)
 	}
+}
+
+func (o *observer) isSlow(began time.Time) bool {
+	if o.slow == nil {
+		return false
+	}
+	least := o.slow()
+	return least > 0 && time.Since(began) >= least
 }
 
 func (o *observer) tell(ctx context.Context, statement string, began time.Time) {

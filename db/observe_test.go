@@ -38,6 +38,6 @@ func TestSlowStatements(t *testing.T) {
 			}
 		}
 	}, func(c *db.Config) {
-		c.Slow, c.Logger = time.Nanosecond, slog.New(slog.NewTextHandler(&log, nil))
+		c.Slow, c.Logger = func() time.Duration { return time.Nanosecond }, slog.New(slog.NewTextHandler(&log, nil))
 	})
 }

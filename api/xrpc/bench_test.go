@@ -94,7 +94,7 @@ func BenchmarkLittle(b *testing.B) {
 	const path = "/xrpc/com.example.toy.listThings"
 	options := Options{Logger: slog.New(slog.DiscardHandler), Version: "1.2.3", Health: func(context.Context) error { return nil }}
 	counted := options
-	counted.Limiter = NewMemoryLimiter(nil)
+	counted.Callers = always(Callers{Limiter: NewMemoryLimiter(nil)})
 	echoed := echo.New()
 	echoed.GET(path, func(c echo.Context) error {
 		return c.JSON(200, &ListOutput{Repo: "alice.test", CIDs: []string{}, Numbers: []int64{}})

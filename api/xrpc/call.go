@@ -26,6 +26,7 @@ type Call struct {
 
 	id        string // see ID
 	header    http.Header
+	callers   *Callers // as they were when the request came
 	connected context.Context
 	sent      []byte
 	body      bodyClock

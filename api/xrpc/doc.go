@@ -35,7 +35,7 @@
 //     have a time for each part that they send or read, and methods are waited for.
 //   - RateLimiter has a bucket for each address; the protocol's limits are windows, several
 //     for a method, and told in headers.
-//   - echo's readers of X-Forwarded-For cannot count proxies (Options.TrustedProxies). The
+//   - echo's readers of X-Forwarded-For cannot count proxies (Callers.TrustedProxies). The
 //     server's is the IPExtractor of its echo, so that RealIP means the same address.
 package xrpc
 

@@ -191,7 +191,7 @@ func FuzzParams(f *testing.F) {
 
 // FuzzServe: nothing that a client sends gives a 5xx.
 func FuzzServe(f *testing.F) {
-	e, _ := newToy(f, Options{Logger: slog.New(slog.DiscardHandler), CheckOutput: true, Limiter: NewMemoryLimiter(nil), BypassKey: "x"})
+	e, _ := newToy(f, Options{Logger: slog.New(slog.DiscardHandler), CheckOutput: true, Callers: always(Callers{Limiter: NewMemoryLimiter(nil), BypassKey: "x"})})
 	for _, s := range jsonSeeds {
 		f.Add("POST", "/xrpc/com.example.toy.echo", "application/json", "", "", []byte(s))
 	}

@@ -136,13 +136,14 @@ func counterKey(limit, who string) string {
 
 // bypassed reports whether limits don't apply to c at all.
 func (s *Server) bypassed(c *Call) bool {
-	if s.o.Limiter == nil {
+	now := c.callers
+	if now.Limiter == nil {
 		return true
 	}
-	if s.o.BypassKey != "" && sameSecret(c.Request.Header.Get("X-Ratelimit-Bypass"), s.o.BypassKey) {
+	if now.BypassKey != "" && sameSecret(c.Request.Header.Get("X-Ratelimit-Bypass"), now.BypassKey) {
 		return true
 	}
-	return isListed(c.IP, s.o.BypassIPs)
+	return isListed(c.IP, now.BypassIPs)
 }
 
 func (s *Server) globalCounter(c *Call) Counter {
@@ -160,7 +161,7 @@ func (s *Server) take(ctx context.Context, c *Call, routes []Counter, global boo
 	if len(counters) == 0 {
 		return nil
 	}
-	windows, err := s.o.Limiter.Take(ctx, counters)
+	windows, err := c.callers.Limiter.Take(ctx, counters)
 	if err != nil {
 		if len(routes) > 0 {
 			return fmt.Errorf("count request: %w", err)

@@ -26,16 +26,9 @@ type Options struct {
 	Logger *slog.Logger     // nil: slog.Default()
 	Now    func() time.Time // nil: time.Now
 
-	// Limiter counts requests; nil switches all limits off.
-	Limiter Limiter
-	// A request with this value in x-ratelimit-bypass is not counted; "" is no key.
-	BypassKey string
-	// Requests of these addresses are not counted, and as peers they are trusted to
-	// forward the address of their client.
-	BypassIPs []netip.Addr
-	// TrustedProxies is the number of proxies in front of the server. 0: a peer of the
-	// own network (loopback, link-local, private) is trusted.
-	TrustedProxies int
+	// Callers returns how those who call are counted and told apart at the moment. What it
+	// returned is not changed; another may take its place at any time. nil: the zero value.
+	Callers func() *Callers
 
 	// BodyTime is how long a client may take to send a body, or each part of one that
 	// is read as a stream. 0: 30 seconds.
@@ -79,6 +72,20 @@ type Observer interface {
 	// End is told of it when it is answered, with the status that the log has. ctx is what Begin
 	// returned.
 	End(ctx context.Context, c *Call, status int, took time.Duration)
+}
+
+// Callers are how those who call are counted, and told apart.
+type Callers struct {
+	// Limiter counts requests; nil switches all limits off.
+	Limiter Limiter
+	// A request with this value in x-ratelimit-bypass is not counted; "" is no key.
+	BypassKey string
+	// Requests of these addresses are not counted, and as peers they are trusted to
+	// forward the address of their client.
+	BypassIPs []netip.Addr
+	// TrustedProxies is the number of proxies in front of the server. 0: a peer of the
+	// own network (loopback, link-local, private) is trusted.
+	TrustedProxies int
 }
 
 // Server serves XRPC methods on an echo instance. Methods are put on it with
@@ -134,6 +141,9 @@ func NewServer(e *echo.Echo, o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Callers == nil {
+		o.Callers = func() *Callers { return new(Callers) }
+	}
 	o.BodyTime = cmp.Or(o.BodyTime, 30*time.Second)
 	o.WriteTime = cmp.Or(o.WriteTime, 30*time.Second)
 	o.PingTime = cmp.Or(o.PingTime, 30*time.Second)
@@ -141,7 +151,8 @@ func NewServer(e *echo.Echo, o Options) *Server {
 	s.subscriptions.init(cmp.Or(o.Subscriptions, 4000), cmp.Or(o.SubscriptionsPerIP, 100))
 	e.HTTPErrorHandler = s.writeError
 	e.IPExtractor = func(r *http.Request) string {
-		return clientIP(r, parseIP(r.RemoteAddr), o.TrustedProxies, o.BypassIPs).String()
+		now := o.Callers()
+		return clientIP(r, parseIP(r.RemoteAddr), now.TrustedProxies, now.BypassIPs).String()
 	}
 	e.Pre(s.around)
 	var healthy bytes.Buffer
@@ -171,14 +182,15 @@ func (s *Server) Methods() []Route {
 func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(e echo.Context) error {
 		r, w := e.Request(), e.Response()
-		peer := parseIP(r.RemoteAddr)
+		peer, now := parseIP(r.RemoteAddr), s.o.Callers()
 		c := &Call{
-			IP:        clientIP(r, peer, s.o.TrustedProxies, s.o.BypassIPs),
+			IP:        clientIP(r, peer, now.TrustedProxies, now.BypassIPs),
+			callers:   now,
 			id:        newRequestID(),
 			header:    w.Header(),
 			connected: r.Context(),
 			start:     s.o.Now(),
-			forwarded: s.o.TrustedProxies > 0 || trustedPeer(peer, s.o.BypassIPs),
+			forwarded: now.TrustedProxies > 0 || trustedPeer(peer, now.BypassIPs),
 			body:      s.bodyClock(r, w.Writer),
 			answer:    answerWriter{ResponseWriter: w.Writer, time: s.o.WriteTime},
 		}

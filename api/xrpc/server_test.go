@@ -602,7 +602,7 @@ func TestEntityTags(t *testing.T) {
 func TestRateLimits(t *testing.T) {
 	now := time.Unix(1_000_000, 500_000_000)
 	clock := func() time.Time { return now }
-	url, _ := serveToy(t, Options{Now: clock, Limiter: NewMemoryLimiter(clock), BypassKey: "open sesame"})
+	url, _ := serveToy(t, Options{Now: clock, Callers: always(Callers{Limiter: NewMemoryLimiter(clock), BypassKey: "open sesame"})})
 	const typ = "Content-Type: application/json"
 	call := func(name string, headers ...string) *http.Response {
 		resp, _ := do(t, url, "POST /xrpc/com.example.toy.echo", `{"name":"`+name+`"}`, append(headers, typ)...)
@@ -656,7 +656,7 @@ func TestRateLimits(t *testing.T) {
 }
 
 func TestLimiterFails(t *testing.T) {
-	url, log := serveToy(t, Options{Limiter: brokenLimiter{}})
+	url, log := serveToy(t, Options{Callers: always(Callers{Limiter: brokenLimiter{}})})
 	if resp, _ := do(t, url, "GET /xrpc/com.example.toy.fail", ""); resp.StatusCode != 200 {
 		t.Errorf("only a global limit: %d", resp.StatusCode)
 	}
@@ -726,7 +726,7 @@ func TestClientIP(t *testing.T) {
 }
 
 func TestBypassAddress(t *testing.T) {
-	url, _ := serveToy(t, Options{Limiter: NewMemoryLimiter(nil), BypassIPs: []netip.Addr{netip.MustParseAddr("6.6.6.6")}})
+	url, _ := serveToy(t, Options{Callers: always(Callers{Limiter: NewMemoryLimiter(nil), BypassIPs: []netip.Addr{netip.MustParseAddr("6.6.6.6")}})})
 	resp, _ := do(t, url, "GET /xrpc/com.example.toy.fail", "", "X-Forwarded-For: 6.6.6.6")
 	if resp.StatusCode != 200 || resp.Header.Get("RateLimit-Limit") != "" {
 		t.Errorf("%d %v", resp.StatusCode, resp.Header)

@@ -633,7 +633,7 @@ func TestHostThatIsSilent(t *testing.T) {
 
 // Who asks for too many at a time is refused, and a server that ends says so to all.
 func TestSubscriptionsAreBounded(t *testing.T) {
-	o := Options{Subscriptions: 3, SubscriptionsPerIP: 2, TrustedProxies: 1}
+	o := Options{Subscriptions: 3, SubscriptionsPerIP: 2, Callers: always(Callers{TrustedProxies: 1})}
 	e, s, _ := newWatch(t, o, untilGone)
 	h := httptest.NewServer(e)
 	defer h.Close()

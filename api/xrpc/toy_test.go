@@ -441,3 +441,6 @@ func failure(name, message string) string {
 	b.WriteString(`{"error":` + jsString(name) + `,"message":` + jsString(message) + `}`)
 	return b.String()
 }
+
+// always are callers that stay as they are.
+func always(c Callers) func() *Callers { return func() *Callers { return &c } }

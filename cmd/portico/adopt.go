@@ -134,7 +134,7 @@ func finishAdoption(ctx context.Context, config configuration, c *cli.Command, o
 	if !c.Bool("yes") && !confirmed(c.Root().Reader, errs, "There is no way back to the old server then that keeps its passwords and sessions. Go on? [y/N] ") {
 		return errors.New("not confirmed: --yes finishes without asking")
 	}
-	store, err := openData(ctx, config, s, slog.New(slog.DiscardHandler))
+	store, err := openData(ctx, config, s, nil, slog.New(slog.DiscardHandler))
 	if errors.Is(err, db.ErrLocked) {
 		return fmt.Errorf("%w: stop the server for a moment", err)
 	}

@@ -44,14 +44,16 @@ func settle(t testing.TB) *resident {
 	s, err := c.read()
 	check(err)
 	log := slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: s.LogLevel}))
-	store, err := openData(t.Context(), c, s, log)
+	store, err := openData(t.Context(), c, s, nil, log)
 	check(err)
 	t.Cleanup(func() { check(store.Close()) })
 	keys, err := openKeys(t.Context(), s, store)
 	check(err)
 	plc := httptest.NewServer(directory.New(plcStore{store}, time.Now, s.Version, log))
 	t.Cleanup(plc.Close)
-	p, err := wire(t.Context(), s, store, keys, plc.URL, nil, log)
+	reloads, err := newReloader(c, s, &serverLog{Logger: log}, nil)
+	check(err)
+	p, err := wire(t.Context(), s, reloads, store, keys, plc.URL, log)
 	check(err)
 	r := &resident{TB: t, Handler: p.echo}
 	var in struct{ DID, AccessJWT, RefreshJWT string }

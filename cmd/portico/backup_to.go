@@ -140,7 +140,7 @@ func (c configuration) backUpEvery(ctx context.Context, run *backupRun, stderr i
 	if _, err := s.openBackups(run.place, c.Now); err != nil {
 		return err
 	}
-	log, end := logging.New(stderr, s.LogLevel, s.LogFormat == "json")
+	log, _, end := logging.New(stderr, s.LogLevel, s.LogFormat == "json")
 	defer end()
 	failures := 0
 	for {

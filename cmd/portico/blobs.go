@@ -40,8 +40,8 @@ func (s *settings) checkBlobs(given func(name string) string, add func(variable,
 }
 
 // openBlobs opens the store that blobs are in, and puts it together with their rows.
-func openBlobs(s *settings, store *db.DB, log *slog.Logger) (*rows.Blobs, error) {
-	blobs := &rows.Blobs{DB: store, Quota: s.AccountBlobQuota, Now: time.Now, Log: log}
+func openBlobs(s *settings, quota func() int64, store *db.DB, log *slog.Logger) (*rows.Blobs, error) {
+	blobs := &rows.Blobs{DB: store, Quota: quota, Now: time.Now, Log: log}
 	var err error
 	if s.BlobBucket.Bucket != "" {
 		blobs.Store, err = blob.OpenS3(s.BlobBucket)

@@ -61,8 +61,9 @@ or elsewhere.
 				Name:  "serve",
 				Usage: "start the server",
 				Description: `Runs until it gets SIGINT or SIGTERM, lets the requests at hand finish, and
-ends; a second signal ends it at once. SIGHUP changes nothing: settings are read
-at the start, and the log goes to standard error.
+ends; a second signal ends it at once. SIGHUP opens PORTICO_LOG_FILE anew and reads
+the file of --env-file again: most settings are taken up, the log says which need a
+restart, and where anything is wrong nothing changes.
 
 When settings are wrong or unsafe, or the database is not one for them, it does
 not start, says everything that must be mended, and ends with 78. To start again

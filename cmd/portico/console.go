@@ -38,14 +38,18 @@ func newConsole(s *settings, at netip.AddrPort, methods http.Handler, store *db.
 }
 
 // serveConsole serves the console at listener, nil for none, until stop is called.
-func serveConsole(s *settings, listener *net.TCPListener, p *parts, keys *keyring.Ring, log *slog.Logger) (stop func(), err error) {
+func serveConsole(r *reloader, listener *net.TCPListener, p *parts, keys *keyring.Ring, log *slog.Logger) (stop func(), err error) {
 	if listener == nil {
 		return func() {}, nil
 	}
-	handler, err := newConsole(s, s.ConsoleBind, p.echo, p.store, keys, log)
+	err = r.make(func(now *inForce) (err error) {
+		now.direct, err = newConsole(now.settings, now.ConsoleBind, p.echo, p.store, keys, log)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
+	handler := r.live.page(func(now *inForce) http.Handler { return now.direct })
 	h := &http.Server{
 		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),

@@ -357,7 +357,7 @@ func TestRedisKeys(t *testing.T) {
 func serveLimited(t *testing.T, l xrpc.Limiter) string {
 	t.Helper()
 	e := echo.New()
-	r := xrpc.NewServer(e, xrpc.Options{Logger: slog.New(slog.DiscardHandler), Limiter: l}).On(e)
+	r := xrpc.NewServer(e, xrpc.Options{Logger: slog.New(slog.DiscardHandler), Callers: func() *xrpc.Callers { return &xrpc.Callers{Limiter: l} }}).On(e)
 	for nsid, limits := range map[string]xrpc.Limits[xrpc.None]{
 		"com.example.limited": {{Points: 5, Per: time.Hour}},
 		"com.example.free":    xrpc.GlobalLimitOnly[xrpc.None](),

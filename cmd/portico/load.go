@@ -20,10 +20,17 @@ import (
 
 // settingValue is what one row of the table came to, for printing.
 type settingValue struct {
-	row  *setting
-	name string // of the variable; differs from the row's for patterns
-	text string // "" when secret or unset
-	from string
+	row   *setting
+	name  string // of the variable; differs from the row's for patterns
+	text  string // "" when secret or unset
+	from  string
+	whole secret // as it was given, or the default
+}
+
+// assigned is the text of a variable, and where it is from. Whoever prints it sees no secret.
+type assigned struct {
+	value secret
+	from  string
 }
 
 // configuration is where settings are read from.
@@ -64,6 +71,7 @@ func (c configuration) fill(s *settings) error {
 	for i := range s.values {
 		v := &s.values[i]
 		if text, ok := secrets[v.row.name]; ok && slices.Contains(needed, v.row.name) {
+			v.whole = secret(text)
 			if err := v.row.store(s, text); err != nil {
 				problems = append(problems, problem{v.row.name, "in " + s.SecretsFile + " " + err.Error()})
 			}
@@ -78,31 +86,51 @@ func (c configuration) fill(s *settings) error {
 // read is load without the secrets file: the fields that it would fill stay
 // empty, and nothing is written.
 func (c configuration) read() (*settings, error) {
-	type text struct{ value, from string }
-	var problems settingsError
-	given := map[string]text{}
-	s := &settings{}
+	given, warnings, err := c.gather()
+	if err != nil {
+		return nil, unfit(err)
+	}
+	return interpret(given, warnings)
+}
+
+// gather returns what is given for all variables, of which many are none of ours, and what
+// is strange about the file.
+func (c configuration) gather() (map[string]assigned, []string, error) {
+	all := map[string]assigned{}
 	for _, pair := range c.Environ {
 		if name, v, ok := strings.Cut(pair, "="); ok && v != "" {
-			given[name] = text{v, "environment"}
+			all[name] = assigned{secret(v), "environment"}
 		} else if ok {
-			delete(given, name)
+			delete(all, name)
 		}
 	}
-	if c.EnvFile != "" {
-		file, err := readEnvFile(c.EnvFile)
-		if err != nil {
-			return nil, unfit(err)
+	if c.EnvFile == "" {
+		return all, nil, nil
+	}
+	file, err := readEnvFile(c.EnvFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, p := range file.pairs {
+		if _, ok := all[p.name]; !ok {
+			all[p.name] = assigned{secret(p.value), c.EnvFile}
 		}
-		for _, p := range file.pairs {
-			if _, ok := given[p.name]; !ok {
-				given[p.name] = text{p.value, c.EnvFile}
-			}
-		}
-		s.Warnings = append(s.Warnings, file.warnings...)
-		if warning := file.checkMode(); warning != "" {
-			s.Warnings = append(s.Warnings, warning)
-		}
+	}
+	if warning := file.checkMode(); warning != "" {
+		return all, append(file.warnings, warning), nil
+	}
+	return all, file.warnings, nil
+}
+
+// interpret makes settings of what was given. When anything is wrong the error is a
+// settingsError that names every problem, and the settings are what could be read.
+func interpret(all map[string]assigned, warnings []string) (*settings, error) {
+	type text struct{ value, from string }
+	var problems settingsError
+	s := &settings{Warnings: slices.Clone(warnings), given: all}
+	given := make(map[string]text, len(all))
+	for name, g := range all {
+		given[name] = text{string(g.value), g.from}
 	}
 
 	hostname := given["PDS_HOSTNAME"].value
@@ -169,7 +197,7 @@ func (c configuration) read() (*settings, error) {
 		default:
 			t = text{strings.ReplaceAll(r.def, "<hostname>", hostname), "default"}
 		}
-		v := settingValue{row: r, name: r.name, text: t.value, from: t.from}
+		v := settingValue{row: r, name: r.name, text: t.value, from: t.from, whole: secret(t.value)}
 		if r.secret {
 			v.text = ""
 		}
@@ -184,7 +212,7 @@ func (c configuration) read() (*settings, error) {
 	}
 	slices.Sort(others)
 	for _, name := range others {
-		s.values = append(s.values, settingValue{row: settingOf(name), name: name, text: given[name].value, from: given[name].from})
+		s.values = append(s.values, settingValue{row: settingOf(name), name: name, text: given[name].value, from: given[name].from, whole: secret(given[name].value)})
 	}
 
 	s.Version = cmp.Or(s.Version, version())
@@ -276,27 +304,31 @@ type shownSetting struct {
 // shown is every setting with its value and where that came from.
 func (s *settings) shown() []shownSetting {
 	all := make([]shownSetting, len(s.values))
-	for i, v := range s.values {
-		text, from := withoutUser(v.text), v.from
-		switch {
-		case v.row.noEffect != "":
-			from += " (no effect)"
-			if secretName(v.name) {
-				text = "(secret)"
-			}
-		case v.row.secret && (from == "default" || from == "development default"):
-			text, from = "-", "not set"
-		case v.row.secret:
-			text = "(secret)"
-		case text == "", text == "0" && from == "default" && v.row.shown != "":
-			text, from = "-", "not set"
-			if v.row.shown != "" {
-				text = "(" + v.row.shown + ")"
-			}
-		}
-		all[i] = shownSetting{v.name, text, from}
+	for i := range s.values {
+		all[i] = s.values[i].shown()
 	}
 	return all
+}
+
+func (v *settingValue) shown() shownSetting {
+	text, from := withoutUser(v.text), v.from
+	switch {
+	case v.row.noEffect != "":
+		from += " (no effect)"
+		if secretName(v.name) {
+			text = "(secret)"
+		}
+	case v.row.secret && (from == "default" || from == "development default"):
+		text, from = "-", "not set"
+	case v.row.secret:
+		text = "(secret)"
+	case text == "", text == "0" && from == "default" && v.row.shown != "":
+		text, from = "-", "not set"
+		if v.row.shown != "" {
+			text = "(" + v.row.shown + ")"
+		}
+	}
+	return shownSetting{v.name, text, from}
 }
 
 // print writes the settings for a person.
@@ -396,7 +428,7 @@ func markdown() string {
 			b.WriteString("\n")
 			continue
 		}
-		b.WriteString("| variable | kind | default | in development | meaning |\n| --- | --- | --- | --- | --- |\n")
+		b.WriteString("| variable | kind | default | in development | SIGHUP | meaning |\n| --- | --- | --- | --- | --- | --- |\n")
 		for _, r := range g.settings {
 			def := r.shown
 			if def == "" {
@@ -410,7 +442,11 @@ func markdown() string {
 			if r.secret {
 				kind += ", secret"
 			}
-			fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", r.name, kind, def, dev, r.about)
+			reload := ""
+			if r.reload {
+				reload = "yes"
+			}
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", r.name, kind, def, dev, reload, r.about)
 		}
 		b.WriteString("\n")
 	}

@@ -36,9 +36,9 @@ func TestPagesOfAMove(t *testing.T) {
 	}
 	moved["bob.old.example.net"] = &db.Account{DID: "did:plc:bob", Handle: "bob.old.example.net"}
 	err := (&pages{
-		settings: &settings{
+		settings: (&settings{
 			Hostname: move.To, PublicURL: &url.URL{Scheme: "https", Host: move.To}, ServiceDID: "did:web:new.example.net",
-		},
+		}).itself,
 		names:    someNames{&host.State{Process: move.To, Name: move.To, Move: move}},
 		domains:  someDomains{handle.NewDomains(move.To, handle.Open, []handle.Domain{{Name: move.To}, {Name: move.From, Policy: handle.Closed}})},
 		accounts: moved,
@@ -103,9 +103,9 @@ func TestProofUnderADomainOfHandles(t *testing.T) {
 	xrpc.NewServer(e, xrpc.Options{Logger: slog.New(slog.DiscardHandler)})
 	e.GET("/xrpc/com.atproto.server.describeServer", func(c echo.Context) error { return c.NoContent(http.StatusOK) })
 	err := (&pages{
-		settings: &settings{
+		settings: (&settings{
 			Hostname: "example.net", PublicURL: &url.URL{Scheme: "https", Host: "example.net"}, ServiceDID: "did:web:example.net",
-		},
+		}).itself,
 		names:    someNames{host.Only("example.net")},
 		domains:  someDomains{handle.NewDomains("example.net", handle.Open, []handle.Domain{{Name: "example.net"}})},
 		accounts: someAccounts{},

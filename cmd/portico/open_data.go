@@ -7,13 +7,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"portico/db"
 )
 
 // openData opens the database, and before it the secrets that it is used with. Where
 // they do not go together both are left, or made to be, as they were.
-func openData(ctx context.Context, c configuration, s *settings, log *slog.Logger) (*db.DB, error) {
+func openData(ctx context.Context, c configuration, s *settings, slow func() time.Duration, log *slog.Logger) (*db.DB, error) {
 	absent := absentDirectories(s.DataDirectory)
 	warned := len(s.Warnings)
 	if err := c.fill(s); err != nil {
@@ -24,7 +25,7 @@ func openData(ctx context.Context, c configuration, s *settings, log *slog.Logge
 	}
 	store, err := db.Open(ctx, db.Config{
 		URL: string(s.DatabaseURL), Dir: s.DataDirectory, Serves: s.localURL(), Synchronous: s.SQLiteSynchronous,
-		SequenceStart: s.SequenceStart, Slow: s.SlowStatement, Logger: log,
+		SequenceStart: s.SequenceStart, Slow: slow, Logger: log,
 		Check: func(ctx context.Context, tx *db.Tx) error {
 			for _, check := range []func(context.Context, *settings, *db.Tx) error{checkDirectory, checkSecrets, checkKeys} {
 				if err := check(ctx, s, tx); err != nil {

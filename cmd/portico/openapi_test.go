@@ -31,12 +31,12 @@ func serveDocs(t *testing.T) *httptest.Server {
 	t.Helper()
 	e := echo.New()
 	routes := xrpc.NewServer(e, xrpc.Options{Logger: slog.New(slog.DiscardHandler)})
-	domains, err := domain.Open(t.Context(), dbtest.Open(t), domain.Config{Configured: []string{".test"}, Now: time.Now})
+	domains, err := domain.Open(t.Context(), dbtest.Open(t), domain.Config{Configured: func() domain.Configured { return domain.Configured{Domains: []string{".test"}} }, Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
 	service := &server.Service{
-		Domains: domains, Config: server.Config{ServiceDID: "did:web:pds.test", ContactEmail: "a@pds.test"},
+		Domains: domains, Config: func() server.Config { return server.Config{ServiceDID: "did:web:pds.test", ContactEmail: "a@pds.test"} },
 	}
 	if err := methods.Register(e, routes, service, server.Policy{Gate: &auth.Gate{}}); err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/labstack/echo/v4"
@@ -19,7 +20,7 @@ import (
 
 // pages are the routes beside XRPC.
 type pages struct {
-	settings *settings
+	settings func() *settings // at the moment
 	accounts accountFinder
 	domains  domainReader
 	names    nameReader
@@ -77,22 +78,43 @@ func (p *pages) register(e *echo.Echo) error {
 // home answers at /: browsers get a page, everybody else the text that servers of the
 // protocol have there.
 func (p *pages) home() (echo.HandlerFunc, error) {
-	s := p.settings
-	page, policy, err := drawPage("home.html", struct {
-		ServiceName, Address, PrivacyPolicyURL, TermsOfServiceURL, ContactEmail, Version string
-		Development                                                                      bool
-	}{s.ServiceName, s.PublicURL.Host, s.PrivacyPolicyURL, s.TermsOfServiceURL, s.ContactEmail, s.Version, s.Development})
+	draw := func(s *settings) (*drawnHome, error) {
+		page, policy, err := drawPage("home.html", struct {
+			ServiceName, Address, PrivacyPolicyURL, TermsOfServiceURL, ContactEmail, Version string
+			Development                                                                      bool
+		}{s.ServiceName, s.PublicURL.Host, s.PrivacyPolicyURL, s.TermsOfServiceURL, s.ContactEmail, s.Version, s.Development})
+		if err != nil {
+			return nil, err
+		}
+		return &drawnHome{s, file("text/html; charset=utf-8", policy, page)}, nil
+	}
+	first, err := draw(p.settings())
 	if err != nil {
 		return nil, err
 	}
-	html := file("text/html; charset=utf-8", policy, page)
+	var kept atomic.Pointer[drawnHome]
+	kept.Store(first)
 	return func(c echo.Context) error {
 		c.Response().Header().Set("Vary", "Accept, Accept-Encoding")
-		if strings.Contains(strings.ToLower(c.Request().Header.Get("Accept")), "text/html") {
-			return html(c)
+		if !strings.Contains(strings.ToLower(c.Request().Header.Get("Accept")), "text/html") {
+			return plain(c, banner)
 		}
-		return plain(c, banner)
+		home, now := kept.Load(), p.settings()
+		if home.of != now {
+			var err error
+			if home, err = draw(now); err != nil {
+				return err
+			}
+			kept.Store(home)
+		}
+		return home.html(c)
 	}, nil
+}
+
+// drawnHome is the first page as some settings make it.
+type drawnHome struct {
+	of   *settings
+	html echo.HandlerFunc
 }
 
 // handleHosts keeps all but one page from the hosts that are people's handles. Those
@@ -110,7 +132,7 @@ func (p *pages) handleHosts(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
 		name := hostName(xrpc.CallFrom(r.Context()).Host())
-		if r.URL.Path == atprotoDID || challengeOf(r) != "" || strings.EqualFold(name, p.settings.Hostname) || strings.EqualFold(name, "localhost") ||
+		if r.URL.Path == atprotoDID || challengeOf(r) != "" || strings.EqualFold(name, p.settings().Hostname) || strings.EqualFold(name, "localhost") ||
 			!p.domains.Current(r.Context()).Ours(name) || p.names.State(r.Context()).Host(name) {
 			return next(c)
 		}
@@ -172,7 +194,7 @@ func object(c echo.Context, v any) error {
 // decide what this server's identity says, but which of its names is asked for. Another
 // server's did:web, or a did:plc, is not ours to serve.
 func (p *pages) didDocument(c echo.Context) error {
-	s := p.settings
+	s := p.settings()
 	did := s.ServiceDID.String()
 	// The names of a move are few, known, and proven to be this server's.
 	name := hostName(xrpc.CallFrom(c.Request().Context()).Host())
@@ -201,7 +223,7 @@ func (p *pages) protectedResource(c echo.Context) error {
 		Methods       []string `json:"bearer_methods_supported"`
 		Documentation string   `json:"resource_documentation"`
 	}{
-		Resource:      p.settings.PublicURL.String(),
+		Resource:      p.settings().PublicURL.String(),
 		Scopes:        []string{},
 		Methods:       []string{"header"},
 		Documentation: "https://atproto.com",
@@ -236,7 +258,7 @@ func (p *pages) tlsCheck(c echo.Context) error {
 	switch {
 	case name == "":
 		return xrpc.InvalidRequest("bad or missing domain query param")
-	case name == strings.ToLower(p.settings.Hostname), p.names.State(ctx).Host(name):
+	case name == strings.ToLower(p.settings().Hostname), p.names.State(ctx).Host(name):
 		return object(c, map[string]bool{"success": true})
 	case !domains.Ours(name):
 		return xrpc.InvalidRequest("handles are not provided on this domain")

@@ -57,9 +57,9 @@ func servePagesAs(t *testing.T, name string, o xrpc.Options) *httptest.Server {
 	e := echo.New()
 	xrpc.NewServer(e, o)
 	err := (&pages{
-		settings: &settings{
+		settings: (&settings{
 			Hostname: name, PublicURL: &url.URL{Scheme: "https", Host: name}, ServiceDID: syntax.DID("did:web:" + name),
-		},
+		}).itself,
 		names:   someNames{host.Only(name)},
 		domains: someDomains{handle.NewDomains(name, handle.Open, []handle.Domain{{Name: "test"}, {Name: "example.com"}}, "gone.example.com")},
 		accounts: someAccounts{
@@ -203,7 +203,9 @@ func TestHandlePageOfStrangers(t *testing.T) {
 	r.Header.Set("X-Forwarded-Host", "alice.test")
 	for listed, want := range map[string]int{"203.0.113.8": 404, "203.0.113.7": 200} {
 		w := httptest.NewRecorder()
-		servePages(t, xrpc.Options{BypassIPs: []netip.Addr{netip.MustParseAddr(listed)}}).Config.Handler.ServeHTTP(w, r.Clone(t.Context()))
+		servePages(t, xrpc.Options{Callers: func() *xrpc.Callers {
+			return &xrpc.Callers{BypassIPs: []netip.Addr{netip.MustParseAddr(listed)}}
+		}}).Config.Handler.ServeHTTP(w, r.Clone(t.Context()))
 		if w.Code != want {
 			t.Errorf("with %s listed: %d, want %d", listed, w.Code, want)
 		}
@@ -355,7 +357,7 @@ func TestPagesHideQuarantine(t *testing.T) {
 	e := echo.New()
 	xrpc.NewServer(e, xrpc.Options{Logger: slog.New(slog.DiscardHandler)})
 	p := &pages{
-		settings: &settings{Hostname: "pds.test", PublicURL: &url.URL{Scheme: "https", Host: "pds.test"}, ServiceDID: "did:web:pds.test"},
+		settings: (&settings{Hostname: "pds.test", PublicURL: &url.URL{Scheme: "https", Host: "pds.test"}, ServiceDID: "did:web:pds.test"}).itself,
 		names:    someNames{host.Only("pds.test")}, domains: someDomains{handle.NewDomains("pds.test", handle.Open, []handle.Domain{{Name: "test"}}, "")},
 		accounts: &account.Accounts{DB: d},
 	}

@@ -21,7 +21,7 @@ const (
 )
 
 // phones is the phone verification, nil where none is configured.
-func (s *settings) phones(store *db.DB, keys *keyring.Ring, budgets *budget.Ledger, letters *outbox.Outbox) *phone.Verification {
+func (s *settings) phones(serviceName func() string, store *db.DB, keys *keyring.Ring, budgets *budget.Ledger, letters *outbox.Outbox) *phone.Verification {
 	v := &phone.Verification{DB: store, Keys: keys, Budgets: budgets, Max: s.PhoneMaxAccounts, MaxTexts: s.PhoneMaxTexts, Bypass: s.PhoneBypass, Now: time.Now}
 	switch s.PhoneProvider {
 	case phoneTwilio:
@@ -30,7 +30,7 @@ func (s *settings) phones(store *db.DB, keys *keyring.Ring, budgets *budget.Ledg
 		}
 	case phoneOutbox:
 		v.Provider = &phone.Outbox{
-			DB: store, Keys: keys, Outbox: letters, Service: s.ServiceName, Now: time.Now, Rand: rand.Reader,
+			DB: store, Keys: keys, Outbox: letters, Service: serviceName, Now: time.Now, Rand: rand.Reader,
 		}
 	default:
 		return nil

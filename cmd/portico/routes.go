@@ -161,7 +161,7 @@ func span(d time.Duration) string {
 // anything, so there is nothing behind them.
 func shownRoutes() ([]shownRoute, error) {
 	e := echo.New()
-	empty := services{gate: new(auth.Gate), appView: true, pages: &pages{settings: &settings{PublicURL: new(url.URL)}}}
+	empty := services{gate: new(auth.Gate), appView: true, pages: &pages{settings: (&settings{PublicURL: new(url.URL)}).itself}}
 	methods, err := empty.register(e, xrpc.Options{Logger: slog.New(slog.DiscardHandler)}, ".test")
 	if err != nil {
 		return nil, err

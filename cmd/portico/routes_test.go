@@ -37,7 +37,7 @@ import (
 // What "portico routes" lists is what echo serves, every verb and path of it.
 func TestRoutesAreThoseOfEcho(t *testing.T) {
 	e := echo.New()
-	s := services{gate: new(auth.Gate), appView: true, pages: &pages{settings: &settings{PublicURL: new(url.URL)}}}
+	s := services{gate: new(auth.Gate), appView: true, pages: &pages{settings: (&settings{PublicURL: new(url.URL)}).itself}}
 	if _, err := s.register(e, xrpc.Options{Logger: slog.New(slog.DiscardHandler)}, ".test"); err != nil {
 		t.Fatal(err)
 	}

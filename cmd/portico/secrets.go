@@ -78,6 +78,9 @@ func errSecretsGone(path, database string, names []string) error {
 	return unfit(errors.New(b.String()))
 }
 
+// secretsPath is where the secrets file is, or would be.
+func (s *settings) secretsPath() string { return filepath.Join(s.DataDirectory, secretsName) }
+
 func readSecrets(path string) (map[string]string, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {

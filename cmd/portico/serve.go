@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"os/signal"
 	"runtime/debug"
 	"sync"
@@ -18,7 +17,6 @@ import (
 	"portico/db"
 	webconsole "portico/impl/console"
 	"portico/impl/identity/directory"
-	"portico/impl/logging"
 	"portico/impl/reference/adopt"
 )
 
@@ -36,10 +34,12 @@ const (
 // whatever can fail without them comes first.
 func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (err error) {
 	signal.Ignore(syscall.SIGPIPE) // the server outlives whoever reads its log
-	log, closeLog := logging.New(os.Stderr, s.LogLevel, s.LogFormat == "json")
-	defer closeLog()
-	notices := new(logging.Notices)
-	log = notices.Keep(log)
+	lines, err := openLog(s)
+	if err != nil {
+		return err
+	}
+	defer lines.close()
+	log := lines.Logger
 	for _, warning := range s.Warnings {
 		log.Warn(warning)
 	}
@@ -47,7 +47,8 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	if err != nil {
 		return err
 	}
-	defer explainHangups(log)()
+	hangups := watchHangups(lines)
+	defer hangups.stop()
 	if err := checkAdopted(ctx, s); err != nil {
 		return err
 	}
@@ -61,13 +62,14 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	}
 	counted := newMetrics(s, at, log)
 	defer serveMetrics(s, at.metrics, counted, log)()
-	limiter, stopLimiter, err := openLimiter(ctx, s, log)
+	limiter, stopLimiter := keptLimiter(ctx, log)
+	defer func() { err = errors.Join(err, stopLimiter()) }()
+	reloads, err := newReloader(c, s, lines, limiter)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, stopLimiter()) }()
 	opened := manager.extend("opens the database, and brings it up to date")
-	store, err := openData(ctx, c, s, log)
+	store, err := openData(ctx, c, s, reloads.live.slowStatement, log)
 	opened()
 	if err != nil {
 		return err
@@ -84,19 +86,19 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	directoryURL, stopDirectory := serveDirectory(s, at.directory, store, log)
 	defer stopDirectory()
 
-	parts, err := wire(ctx, s, store, keys, directoryURL, limiter, log)
+	parts, err := wire(ctx, s, reloads, store, keys, directoryURL, log)
 	if err != nil {
 		return err
 	}
-	parts.operators.Health.Notices = notices
+	parts.operators.Health.Notices = &lines.notices
 	if counted != nil {
-		parts.watch(s, counted, notices)
+		parts.watch(s, counted, &lines.notices)
 	}
 	origins.names, parts.origins = parts.names, origins
 	if err := origins.warn(ctx); err != nil {
 		return err
 	}
-	stopConsole, err := serveConsole(s, at.console, parts, keys, log)
+	stopConsole, err := serveConsole(reloads, at.console, parts, keys, log)
 	if err != nil {
 		return err
 	}
@@ -119,12 +121,19 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(at.server) }()
 	manager.ready(parts.status())
+	hangups.serve(func() {
+		manager.reloading()
+		reloads.reload()
+		manager.ready(parts.status())
+	})
+	defer hangups.serve(nil)
 	defer background(ctx, func(ctx context.Context) { manager.watch(ctx, parts.status, parts.health.stuck) })()
 	select {
 	case err := <-served:
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
+	hangups.serve(nil)
 	log.Info("stopping")
 	manager.stopping("waits for requests that are under way")
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)

@@ -221,33 +221,3 @@ func TestDataOfAReferencePDS(t *testing.T) {
 			"PORTICO_KEY_ENCRYPTION_KEY=00112233445566778899aabbccddeeff0123456789abcdef0123456789abcdee")...)
 	}
 }
-
-// SIGHUP, which makes others open their logs anew, ends nothing and says so.
-func TestHangup(t *testing.T) {
-	log := make(logLines, 10)
-	stop := explainHangups(slog.New(slog.NewTextHandler(log, nil)))
-	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
-	if line := <-log; !strings.Contains(line, "SIGHUP changes nothing: settings are read at the start") {
-		t.Errorf("the log says %s", line)
-	}
-	stop()
-
-	// One that does not listen to it would end with the test.
-	s, _ := startFor(t, "PDS_DATA_DIRECTORY="+t.TempDir())
-	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
-	if status, _, err := callServer(t.Context(), s.PublicURL.String(), "createAccount", "", `{"handle":"alice.test","email":"alice@example.com","password":"correct-horse"}`); err != nil || status != 200 {
-		t.Errorf("sign-up after SIGHUP: %d, %v", status, err)
-	}
-}
-
-// logLines are the lines of a log.
-type logLines chan string
-
-func (l logLines) Write(b []byte) (int, error) {
-	l <- string(b)
-	return len(b), nil
-}

@@ -34,9 +34,9 @@ func (secret) String() string       { return "REDACTED" }
 func (secret) GoString() string     { return "REDACTED" }
 func (secret) LogValue() slog.Value { return slog.StringValue("REDACTED") }
 
-// settings is the configuration of one process, read once at its start and
-// never changed. Everything in it was checked; what no variable set has its
-// default.
+// settings is the configuration of one process, read at its start and never changed:
+// after a reload others take its place, see [live]. Everything in it was checked; what no
+// variable set has its default.
 type settings struct {
 	// Development says that the defaults of a development server hold: the
 	// host name is unset or localhost.
@@ -63,6 +63,7 @@ type settings struct {
 	TrustedProxies int  // proxies in front that append to X-Forwarded-For; 0: contract's rule
 	LogLevel       slog.Level
 	LogFormat      string // "text" or "json"
+	LogFile        string // absolute; empty: standard error
 	SlowStatement  time.Duration
 	MetricsBind    netip.AddrPort // zero: no listener for operators
 	MetricsGiven   bool           // it is not the default
@@ -176,6 +177,7 @@ type settings struct {
 	ProxyReuse    bool // a service token may be sent again
 
 	values []settingValue // one for each row of the table, for printing
+	given  map[string]assigned
 }
 
 // otherService is a service that this one trusts or passes requests on to.
@@ -242,6 +244,8 @@ type setting struct {
 	// file where their variable is unset.
 	secret   bool
 	fromFile fileUse
+	// reload says that SIGHUP takes up another value. Others hold until the next start.
+	reload bool
 	// worldly ones are set for a server for the world only: with them and no host name
 	// a development server, open to everybody, would start by mistake.
 	worldly bool
@@ -287,24 +291,25 @@ var settingsTable = []settingGroup{
 			}
 			return nil
 		}},
-		{name: "PORTICO_TRUSTED_PROXIES", kind: kindInteger, worldly: true, def: "0", about: "Number of proxies in front of the server that append to `X-Forwarded-For`. 0: the header is believed when it comes from a private address or a bypass address", store: setInteger(func(s *settings) *int { return &s.TrustedProxies }, 0, 100)},
+		{name: "PORTICO_TRUSTED_PROXIES", reload: true, kind: kindInteger, worldly: true, def: "0", about: "Number of proxies in front of the server that append to `X-Forwarded-For`. 0: the header is believed when it comes from a private address or a bypass address", store: setInteger(func(s *settings) *int { return &s.TrustedProxies }, 0, 100)},
 		{name: "PDS_SERVICE_DID", kind: kindText, def: "did:web:<hostname>", about: "DID of the service, audience of its tokens", store: setDID(func(s *settings) *syntax.DID { return &s.ServiceDID })},
-		{name: "PDS_SERVICE_NAME", kind: kindText, def: "<hostname> PDS", about: "Name of the service in mails", store: setText(func(s *settings) *string { return &s.ServiceName })},
+		{name: "PDS_SERVICE_NAME", reload: true, kind: kindText, def: "<hostname> PDS", about: "Name of the service in mails", store: setText(func(s *settings) *string { return &s.ServiceName })},
 		{name: "PDS_VERSION", kind: kindText, shown: "version of the program", about: "Version that `/xrpc/_health` tells", store: setText(func(s *settings) *string { return &s.Version })},
 		{name: "PDS_DEV_MODE", kind: kindBoolean, def: "false", dev: "true", about: "Check every answer against its lexicon; on localhost also allow a public URL without https", store: setBoolean(func(s *settings) *bool { return &s.DevMode })},
 		{name: "PDS_DISABLE_SSRF_PROTECTION", kind: kindBoolean, def: "false", dev: "true", about: "Let outgoing requests (DIDs, handles) reach private addresses", store: func(s *settings, v string) error {
 			s.SSRFProtection = v == "false"
 			return nil
 		}},
-		{name: "LOG_LEVEL", kind: kindText, shown: "info", about: "The reference's name of `PORTICO_LOG_LEVEL`, which goes before it; `trace` means `debug`, `fatal` and `silent` mean `error`", store: storeLogLevel},
-		{name: "PORTICO_LOG_LEVEL", kind: kindText, shown: "as LOG_LEVEL", about: "`debug`, `info`, `warn` or `error`. Lines below `warn` are written together, a tenth of a second late: a crash loses the last of them", store: func(s *settings, v string) error {
+		{name: "LOG_LEVEL", reload: true, kind: kindText, shown: "info", about: "The reference's name of `PORTICO_LOG_LEVEL`, which goes before it; `trace` means `debug`, `fatal` and `silent` mean `error`", store: storeLogLevel},
+		{name: "PORTICO_LOG_LEVEL", reload: true, kind: kindText, shown: "as LOG_LEVEL", about: "`debug`, `info`, `warn` or `error`. Lines below `warn` are written together, a tenth of a second late: a crash loses the last of them", store: func(s *settings, v string) error {
 			if err := oneOf(v, "debug", "info", "warn", "error"); err != nil {
 				return err
 			}
 			return s.LogLevel.UnmarshalText([]byte(v))
 		}},
 		{name: "PORTICO_LOG_FORMAT", kind: kindText, def: "json", dev: "text", about: "`json` or `text`", store: setText(func(s *settings) *string { return &s.LogFormat }, func(v string) error { return oneOf(v, "json", "text") })},
-		{name: "PORTICO_LOG_SLOW_STATEMENTS", kind: kindDuration, def: "1s", about: "Statements of the database that take this long are logged, without what clients sent in them", store: setDuration(func(s *settings) *time.Duration { return &s.SlowStatement })},
+		{name: "PORTICO_LOG_FILE", kind: kindText, shown: "standard error", about: "File that the log is appended to; it is opened again at SIGHUP, as `logrotate` wants it", store: storeFolder(func(s *settings) *string { return &s.LogFile })},
+		{name: "PORTICO_LOG_SLOW_STATEMENTS", reload: true, kind: kindDuration, def: "1s", about: "Statements of the database that take this long are logged, without what clients sent in them", store: setDuration(func(s *settings) *time.Duration { return &s.SlowStatement })},
 		{name: "PORTICO_METRICS_BIND", kind: kindText, def: "127.0.0.1:2584", dev: noListener, about: "Address and port of a listener for the operator alone, which has metrics for Prometheus at `/metrics`; `off`: there is none. It knows no passwords, so another address than one of loopback has to be in a network of your own. Where somebody else has the default port the server starts without it", store: func(s *settings, v string) (err error) {
 			if v == noListener {
 				s.MetricsBind = netip.AddrPort{}
@@ -331,9 +336,9 @@ var settingsTable = []settingGroup{
 		{name: "PORTICO_MEMORY_LIMIT", kind: kindSize, shown: "none", about: "Memory that the server tries to stay within, such as `512MiB`; at least `64MiB`. Garbage is collected more often when it comes near, and password hashes take at most half of it: fewer at a time. Nothing is refused where that is not enough. Page caches of SQLite and what the system keeps of the program itself, together some 40 MB, are not counted. `GOGC` and `GOMEMLIMIT`, the variables of Go's runtime, go before it", store: storeMemoryLimit},
 	}},
 	{"What clients are told", []setting{
-		{name: "PDS_PRIVACY_POLICY_URL", kind: kindText, about: "Link in describeServer", store: setText(func(s *settings) *string { return &s.PrivacyPolicyURL }, checkURL)},
-		{name: "PDS_TERMS_OF_SERVICE_URL", kind: kindText, about: "Link in describeServer", store: setText(func(s *settings) *string { return &s.TermsOfServiceURL }, checkURL)},
-		{name: "PDS_CONTACT_EMAIL_ADDRESS", kind: kindText, about: "Contact in describeServer", store: setText(func(s *settings) *string { return &s.ContactEmail })},
+		{name: "PDS_PRIVACY_POLICY_URL", reload: true, kind: kindText, about: "Link in describeServer", store: setText(func(s *settings) *string { return &s.PrivacyPolicyURL }, checkURL)},
+		{name: "PDS_TERMS_OF_SERVICE_URL", reload: true, kind: kindText, about: "Link in describeServer", store: setText(func(s *settings) *string { return &s.TermsOfServiceURL }, checkURL)},
+		{name: "PDS_CONTACT_EMAIL_ADDRESS", reload: true, kind: kindText, about: "Contact in describeServer", store: setText(func(s *settings) *string { return &s.ContactEmail })},
 		{name: "PDS_BLOB_UPLOAD_LIMIT", kind: kindInteger, def: "5242880", about: "Largest blob in bytes", store: setInteger(func(s *settings) *int64 { return &s.BlobUploadLimit }, 1, 1<<53)},
 	}},
 	{"Storage", []setting{
@@ -348,7 +353,7 @@ var settingsTable = []settingGroup{
 		}},
 		{name: "PORTICO_SQLITE_SYNCHRONOUS", kind: kindText, def: "FULL", about: "`FULL` (an acknowledged write survives a power cut), `EXTRA`, `NORMAL` (the last writes may be lost) or, on a development server, `OFF`", store: setText(func(s *settings) *string { return &s.SQLiteSynchronous }, func(v string) error { return oneOf(v, "FULL", "EXTRA", "NORMAL", "OFF") })},
 		{name: "PORTICO_SEQUENCE_START", kind: kindInteger, def: "0", about: "The next event gets the number after it, unless it has a higher one anyhow: for a server that takes over a host name", store: setInteger(func(s *settings) *int64 { return &s.SequenceStart }, 0, 1<<53)},
-		{name: "PDS_REPO_BACKFILL_LIMIT_MS", kind: kindMillis, def: "259200000", about: "How long events are kept for relays that come back (72 hours). Older ones are deleted", store: setMillis(func(s *settings) *time.Duration { return &s.BackfillLimit })},
+		{name: "PDS_REPO_BACKFILL_LIMIT_MS", reload: true, kind: kindMillis, def: "259200000", about: "How long events are kept for relays that come back (72 hours). Older ones are deleted", store: setMillis(func(s *settings) *time.Duration { return &s.BackfillLimit })},
 		{name: "PDS_ACCEPTING_REPO_IMPORTS", kind: kindBoolean, def: "true", about: "Let people who move here bring their repositories", store: setBoolean(func(s *settings) *bool { return &s.AcceptImports })},
 		{name: "PDS_MAX_REPO_IMPORT_SIZE", kind: kindInteger, shown: "4 GiB, and 8 GiB at a time", about: "Largest repository that is imported, in bytes. It is kept in a file in the data directory for as long as that takes", store: setInteger(func(s *settings) *int64 { return &s.MaxImportSize }, 1, 1<<40)},
 	}},
@@ -366,7 +371,7 @@ var settingsTable = []settingGroup{
 		{name: "PDS_BLOBSTORE_S3_REQUEST_TIMEOUT_MS", kind: kindMillis, shown: "as for sending a blob", about: "How long any other request to the bucket may take, up to 10 minutes", store: func(s *settings, v string) error {
 			return errors.Join(setMillis(func(s *settings) *time.Duration { return &s.BlobBucket.RequestTimeout })(s, v), atMost(s.BlobBucket.RequestTimeout, 10*time.Minute))
 		}},
-		{name: "PORTICO_ACCOUNT_BLOB_QUOTA", kind: kindInteger, def: "0", about: "How many bytes the blobs of one account may have together, those that no record mentions yet too; 0: any number", store: setInteger(func(s *settings) *int64 { return &s.AccountBlobQuota }, 0, 1<<53)},
+		{name: "PORTICO_ACCOUNT_BLOB_QUOTA", reload: true, kind: kindInteger, def: "0", about: "How many bytes the blobs of one account may have together, those that no record mentions yet too; 0: any number", store: setInteger(func(s *settings) *int64 { return &s.AccountBlobQuota }, 0, 1<<53)},
 	}},
 	{"Backups", []setting{
 		{name: "PORTICO_BACKUP_KEY", kind: kindText, secret: true, about: "Key that seals the database and the secrets in backups with `portico backup --to`: 32 bytes in hex (`openssl rand -hex 32`). In a bucket nothing is without it. Keep it elsewhere, too: without it the backups are lost", store: func(s *settings, v string) (err error) {
@@ -382,7 +387,7 @@ var settingsTable = []settingGroup{
 	{"Secrets", []setting{
 		{name: "PDS_JWT_SECRET", kind: kindText, shown: "**required**", secret: true, worldly: true, fromFile: fileDevelopment, about: "Key of the session tokens, at least 32 characters (`openssl rand -hex 32`)", store: setSecret(func(s *settings) *secret { return &s.JWTSecret })},
 		{name: "PORTICO_ACCEPT_WEAK_JWT_SECRET", kind: kindBoolean, def: "false", about: "Start with a `PDS_JWT_SECRET` that is short or easy to guess, as a server that was adopted with one does so that its sessions go on. Who guesses it can log in as anybody", store: setBoolean(func(s *settings) *bool { return &s.AcceptWeakJWTSecret })},
-		{name: "PDS_ADMIN_PASSWORD", kind: kindText, shown: "**required**", secret: true, worldly: true, fromFile: fileDevelopment, about: "Password of the admin methods, at least 12 characters", store: setSecret(func(s *settings) *secret { return &s.AdminPassword })},
+		{name: "PDS_ADMIN_PASSWORD", reload: true, kind: kindText, shown: "**required**", secret: true, worldly: true, fromFile: fileDevelopment, about: "Password of the admin methods, at least 12 characters", store: setSecret(func(s *settings) *secret { return &s.AdminPassword })},
 		{name: "PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX", kind: kindText, shown: "**required**", secret: true, worldly: true, fromFile: fileDevelopment, about: "Key that signs the DID operations of new accounts: 32 bytes in hex. Who loses it can no longer change those DIDs", store: storeRotationKey},
 		{name: "PORTICO_PLC_ROTATION_KEY_OLD", kind: kindText, secret: true, about: "Rotation key from before, until no DID needs it: see `portico keys rotate-plc`", store: func(s *settings, v string) error {
 			raw, err := key32(v)
@@ -417,7 +422,7 @@ var settingsTable = []settingGroup{
 			s.PLCURL, err = parseURL(v, "http", "https")
 			return err
 		}},
-		{name: "PORTICO_PLC_RATE", kind: kindInteger, def: "2", about: "While the DIDs of all accounts get another rotation key or host name, so many of them a second are looked at in the PLC directory, with up to three requests each", store: setInteger(func(s *settings) *int { return &s.PLCRate }, 1, 1000)},
+		{name: "PORTICO_PLC_RATE", reload: true, kind: kindInteger, def: "2", about: "While the DIDs of all accounts get another rotation key or host name, so many of them a second are looked at in the PLC directory, with up to three requests each", store: setInteger(func(s *settings) *int { return &s.PLCRate }, 1, 1000)},
 		{name: "PORTICO_PLC_PORT", kind: kindInteger, def: "2582", about: "Port of the embedded PLC directory on loopback; 0: any free one", store: setInteger(func(s *settings) *int { return &s.PLCPort }, 0, 65535)},
 		{name: "PDS_RECOVERY_DID_KEY", kind: kindText, about: "Another rotation key of new DIDs, above the server's: a `did:key`", store: setText(func(s *settings) *string { return &s.RecoveryDIDKey }, func(v string) error {
 			if _, err := atcrypto.ParsePublicDIDKey(v); err != nil {
@@ -425,7 +430,7 @@ var settingsTable = []settingGroup{
 			}
 			return nil
 		})},
-		{name: "PDS_SERVICE_HANDLE_DOMAINS", kind: kindList, def: ".<hostname>", dev: ".test", about: "Domains under which accounts get handles, each with a leading dot: those to start with, see `portico domain`", store: func(s *settings, v string) error {
+		{name: "PDS_SERVICE_HANDLE_DOMAINS", reload: true, kind: kindList, def: ".<hostname>", dev: ".test", about: "Domains under which accounts get handles, each with a leading dot: those to start with, see `portico domain`", store: func(s *settings, v string) error {
 			for _, domain := range splitList(v) {
 				label, ok := strings.CutPrefix(domain, ".")
 				if !ok {
@@ -438,8 +443,8 @@ var settingsTable = []settingGroup{
 			}
 			return nil
 		}},
-		{name: "PORTICO_RESERVED_HANDLES", kind: kindList, about: "First labels that nobody may take, beside the built-in list", store: setLabels(func(s *settings) *[]string { return &s.ReservedHandles })},
-		{name: "PORTICO_UNRESERVED_HANDLES", kind: kindList, about: "Labels of the built-in list that may be taken", store: setLabels(func(s *settings) *[]string { return &s.UnreservedHandles })},
+		{name: "PORTICO_RESERVED_HANDLES", reload: true, kind: kindList, about: "First labels that nobody may take, beside the built-in list", store: setLabels(func(s *settings) *[]string { return &s.ReservedHandles })},
+		{name: "PORTICO_UNRESERVED_HANDLES", reload: true, kind: kindList, about: "Labels of the built-in list that may be taken", store: setLabels(func(s *settings) *[]string { return &s.UnreservedHandles })},
 		{name: "PDS_HANDLE_BACKUP_NAMESERVERS", kind: kindList, about: "Name servers (`address[:port]`) asked when the system's find no handle", store: func(s *settings, v string) error {
 			for _, server := range splitList(v) {
 				address, err := withPort(server, "53")
@@ -453,40 +458,40 @@ var settingsTable = []settingGroup{
 		{name: "PDS_ID_RESOLVER_TIMEOUT", kind: kindMillis, def: "3000", about: "Longest wait for a DID document or a handle", store: setMillis(func(s *settings) *time.Duration { return &s.ResolverTimeout })},
 		{name: "PDS_DID_CACHE_STALE_TTL", kind: kindMillis, def: "3600000", about: "Age from which a cached DID document is fetched anew in the background", store: setMillis(func(s *settings) *time.Duration { return &s.DIDCacheStale })},
 		{name: "PDS_DID_CACHE_MAX_TTL", kind: kindMillis, def: "86400000", about: "Age from which a cached DID document is not used", store: setMillis(func(s *settings) *time.Duration { return &s.DIDCacheMax })},
-		{name: "PDS_ENABLE_DID_DOC_WITH_SESSION", kind: kindBoolean, def: "false", about: "Put the DID document into the answers of createSession, refreshSession and getSession", store: setBoolean(func(s *settings) *bool { return &s.DIDDocWithSession })},
+		{name: "PDS_ENABLE_DID_DOC_WITH_SESSION", reload: true, kind: kindBoolean, def: "false", about: "Put the DID document into the answers of createSession, refreshSession and getSession", store: setBoolean(func(s *settings) *bool { return &s.DIDDocWithSession })},
 	}},
 	{"Accounts", []setting{
-		{name: "PDS_INVITE_REQUIRED", kind: kindBoolean, def: "true", dev: "false", about: "Sign-up needs an invite code, where the domain of the handle does not say otherwise", store: setBoolean(func(s *settings) *bool { return &s.InviteRequired })},
-		{name: "PORTICO_SIGNUPS_PER_DAY", kind: kindInteger, def: "0", shown: "no cap", about: "Accounts that are made in a day without an invite code, from wherever. Beyond it sign-up is refused until the next", store: setInteger(func(s *settings) *int { return &s.SignUpsPerDay }, 0, 1000000)},
-		{name: "PORTICO_SIGNUP_QUARANTINE", kind: kindText, def: quarantineOff, about: "Who signs up can sign in and write, but to everybody else the account does not exist until its owner has `confirmed` the email address, or you have `approved` it. Those that wait when it is `off` again go on waiting", store: storeQuarantine},
-		{name: "PORTICO_RELEASES_PER_HOUR", kind: kindInteger, def: "20", about: "Accounts that are let out of quarantine in an hour: relays take only so many of a server", store: setInteger(func(s *settings) *int { return &s.ReleasesPerHour }, 1, 1000000)},
-		{name: "PORTICO_LARGE_MAIL_DOMAINS", kind: kindList, about: "Domains of mail that everybody has addresses at, beside the built-in list. Of any other, 10 accounts a day are let out of quarantine, and the rest waits for you", store: storeLargeMailDomains},
-		{name: "PORTICO_ACCOUNT_RECORD_QUOTA", kind: kindInteger, def: "0", shown: "any number", about: "Records that an account may have. What would make them more is refused; those of an account that has more stay", store: setInteger(func(s *settings) *int { return &s.RecordQuota }, 0, 1<<31-1)},
-		{name: "PDS_INVITE_INTERVAL", kind: kindMillis, shown: "no codes", about: "An account earns an invite code in every such time", store: setMillis(func(s *settings) *time.Duration { return &s.InviteInterval })},
-		{name: "PDS_INVITE_EPOCH", kind: kindMillis, def: "0", about: "Codes are earned from this time on, counted since 1970", store: func(s *settings, v string) error {
+		{name: "PDS_INVITE_REQUIRED", reload: true, kind: kindBoolean, def: "true", dev: "false", about: "Sign-up needs an invite code, where the domain of the handle does not say otherwise", store: setBoolean(func(s *settings) *bool { return &s.InviteRequired })},
+		{name: "PORTICO_SIGNUPS_PER_DAY", reload: true, kind: kindInteger, def: "0", shown: "no cap", about: "Accounts that are made in a day without an invite code, from wherever. Beyond it sign-up is refused until the next", store: setInteger(func(s *settings) *int { return &s.SignUpsPerDay }, 0, 1000000)},
+		{name: "PORTICO_SIGNUP_QUARANTINE", reload: true, kind: kindText, def: quarantineOff, about: "Who signs up can sign in and write, but to everybody else the account does not exist until its owner has `confirmed` the email address, or you have `approved` it. Those that wait when it is `off` again go on waiting", store: storeQuarantine},
+		{name: "PORTICO_RELEASES_PER_HOUR", reload: true, kind: kindInteger, def: "20", about: "Accounts that are let out of quarantine in an hour: relays take only so many of a server", store: setInteger(func(s *settings) *int { return &s.ReleasesPerHour }, 1, 1000000)},
+		{name: "PORTICO_LARGE_MAIL_DOMAINS", reload: true, kind: kindList, about: "Domains of mail that everybody has addresses at, beside the built-in list. Of any other, 10 accounts a day are let out of quarantine, and the rest waits for you", store: storeLargeMailDomains},
+		{name: "PORTICO_ACCOUNT_RECORD_QUOTA", reload: true, kind: kindInteger, def: "0", shown: "any number", about: "Records that an account may have. What would make them more is refused; those of an account that has more stay", store: setInteger(func(s *settings) *int { return &s.RecordQuota }, 0, 1<<31-1)},
+		{name: "PDS_INVITE_INTERVAL", reload: true, kind: kindMillis, shown: "no codes", about: "An account earns an invite code in every such time", store: setMillis(func(s *settings) *time.Duration { return &s.InviteInterval })},
+		{name: "PDS_INVITE_EPOCH", reload: true, kind: kindMillis, def: "0", about: "Codes are earned from this time on, counted since 1970", store: func(s *settings, v string) error {
 			n, err := parseInteger(v)
 			s.InviteEpoch = time.UnixMilli(n).UTC()
 			return err
 		}},
-		{name: "PORTICO_PASSWORD_MIN_LENGTH", kind: kindInteger, def: "8", about: "Shortest password of an account, in UTF-16 code units (letters, mostly)", store: setInteger(func(s *settings) *int { return &s.PasswordMinLength }, 1, 128)},
+		{name: "PORTICO_PASSWORD_MIN_LENGTH", reload: true, kind: kindInteger, def: "8", about: "Shortest password of an account, in UTF-16 code units (letters, mostly)", store: setInteger(func(s *settings) *int { return &s.PasswordMinLength }, 1, 128)},
 		{name: "PORTICO_PASSWORD_HASH_CONCURRENCY", kind: kindInteger, def: "0", shown: "number of cores", about: "Password hashes computed at a time", store: setInteger(func(s *settings) *int { return &s.HashConcurrency }, 0, 1024)},
 		{name: "PORTICO_PASSWORD_HASH_MEMORY", kind: kindInteger, def: "19", about: "Memory that one password hash takes, in MiB, at least 19", store: setInteger(func(s *settings) *int { return &s.HashMemory }, 19, 1024)},
 		{name: "PORTICO_PASSWORD_HASH_QUEUE", kind: kindInteger, def: "0", shown: "32 for each at a time", about: "Password hashes that may wait; beyond it the answer is 503", store: setInteger(func(s *settings) *int { return &s.HashQueue }, 0, 100000)},
 		{name: "PORTICO_DELETE_AFTER_MIN", kind: kindDuration, def: "30d", about: "An account that asked for it is deleted no sooner than this after its deactivation; at least 8 days outside development", store: setDuration(func(s *settings) *time.Duration { return &s.DeleteAfterMin })},
-		{name: "PORTICO_AUDIT_KEEP", kind: kindDuration, def: "365d", about: "How long it is kept what was done to accounts, by whom and from where (`portico account log`); at least 1 day", store: storeAuditKeep},
+		{name: "PORTICO_AUDIT_KEEP", reload: true, kind: kindDuration, def: "365d", about: "How long it is kept what was done to accounts, by whom and from where (`portico account log`); at least 1 day", store: storeAuditKeep},
 		{name: "PORTICO_SIGNUP_LEASE", kind: kindDuration, def: "2m", about: "A sign-up that its process does not finish in this time is taken up by another. The PLC directory has half of it, at most 20 s, to take the operation", store: setDuration(func(s *settings) *time.Duration { return &s.SignupLease })},
 		{name: "PORTICO_SIGNUP_RETRY", kind: kindDuration, def: "1m", about: "How often unfinished sign-ups are looked for", store: setDuration(func(s *settings) *time.Duration { return &s.SignupRetry })},
 		{name: "PORTICO_SIGNUP_CLEANUP_AFTER", kind: kindList, def: "1m,1h,24h", about: "When a sign-up was given up, the PLC directory is searched for its DID after each of these times. A move of all DIDs that is turned back or finished rests for the first of them, from 5 seconds to a minute, for what may be on its way", store: storeCleanupAfter},
 	}},
 	{"Mail", []setting{
-		{name: "PDS_EMAIL_SMTP_URL", kind: kindText, worldly: true, shown: "mails stay in the outbox", secret: true, about: "Mail server: `smtps://user:password@host:port` or `smtp://…`", store: setSMTP("PDS_EMAIL_SMTP_URL", func(s *settings) **url.URL { return &s.SMTPURL })},
-		{name: "PDS_EMAIL_FROM_ADDRESS", kind: kindText, worldly: true, about: "Sender of the mails; goes with the mail server", store: setAddress(func(s *settings) **mail.Address { return &s.EmailFrom })},
-		{name: "PDS_MODERATION_EMAIL_SMTP_URL", kind: kindText, worldly: true, secret: true, shown: "as the other mails", about: "Mail server of `com.atproto.admin.sendEmail`", store: setSMTP("PDS_MODERATION_EMAIL_SMTP_URL", func(s *settings) **url.URL { return &s.ModerationSMTPURL })},
-		{name: "PDS_MODERATION_EMAIL_ADDRESS", kind: kindText, worldly: true, shown: "as the other mails", about: "Sender of `com.atproto.admin.sendEmail`", store: setAddress(func(s *settings) **mail.Address { return &s.ModerationEmail })},
-		{name: "PDS_EMAIL_DISABLE_CONFIRMATION_LINK", kind: kindBoolean, def: "false", about: "Leave the link out of the confirmation mail", store: setBoolean(func(s *settings) *bool { return &s.DisableConfirmationLink })},
-		{name: "PDS_HOME_URL", kind: kindText, def: "https://bsky.app", about: "Home link in mails", store: setLink(func(s *settings) **url.URL { return &s.HomeURL })},
-		{name: "PDS_LOGO_URL", kind: kindText, shown: "no picture", about: "Picture in mails", store: setLink(func(s *settings) **url.URL { return &s.LogoURL })},
-		{name: "PDS_PRIMARY_COLOR", kind: kindText, def: "#067df7", about: "Colour of buttons and links in mails", store: setText(func(s *settings) *string { return &s.PrimaryColor }, checkColor)},
+		{name: "PDS_EMAIL_SMTP_URL", reload: true, kind: kindText, worldly: true, shown: "mails stay in the outbox", secret: true, about: "Mail server: `smtps://user:password@host:port` or `smtp://…`", store: setSMTP("PDS_EMAIL_SMTP_URL", func(s *settings) **url.URL { return &s.SMTPURL })},
+		{name: "PDS_EMAIL_FROM_ADDRESS", reload: true, kind: kindText, worldly: true, about: "Sender of the mails; goes with the mail server", store: setAddress(func(s *settings) **mail.Address { return &s.EmailFrom })},
+		{name: "PDS_MODERATION_EMAIL_SMTP_URL", reload: true, kind: kindText, worldly: true, secret: true, shown: "as the other mails", about: "Mail server of `com.atproto.admin.sendEmail`", store: setSMTP("PDS_MODERATION_EMAIL_SMTP_URL", func(s *settings) **url.URL { return &s.ModerationSMTPURL })},
+		{name: "PDS_MODERATION_EMAIL_ADDRESS", reload: true, kind: kindText, worldly: true, shown: "as the other mails", about: "Sender of `com.atproto.admin.sendEmail`", store: setAddress(func(s *settings) **mail.Address { return &s.ModerationEmail })},
+		{name: "PDS_EMAIL_DISABLE_CONFIRMATION_LINK", reload: true, kind: kindBoolean, def: "false", about: "Leave the link out of the confirmation mail", store: setBoolean(func(s *settings) *bool { return &s.DisableConfirmationLink })},
+		{name: "PDS_HOME_URL", reload: true, kind: kindText, def: "https://bsky.app", about: "Home link in mails", store: setLink(func(s *settings) **url.URL { return &s.HomeURL })},
+		{name: "PDS_LOGO_URL", reload: true, kind: kindText, shown: "no picture", about: "Picture in mails", store: setLink(func(s *settings) **url.URL { return &s.LogoURL })},
+		{name: "PDS_PRIMARY_COLOR", reload: true, kind: kindText, def: "#067df7", about: "Colour of buttons and links in mails", store: setText(func(s *settings) *string { return &s.PrimaryColor }, checkColor)},
 	}},
 	{"Phone verification", []setting{
 		{name: "PORTICO_PHONE_PROVIDER", kind: kindText, shown: "phones are not verified", about: "Who sends the codes that sign-up then asks for: `twilio` (Twilio Verify, or what speaks its HTTP interface), or `outbox` on a development server, where `portico mail` shows them", store: setText(func(s *settings) *string { return &s.PhoneProvider }, func(v string) error { return oneOf(v, phoneTwilio, phoneOutbox) })},
@@ -499,9 +504,9 @@ var settingsTable = []settingGroup{
 		{name: "PORTICO_PHONE_TWILIO_URL", kind: kindText, def: twilio.DefaultURL, about: "Where the provider's interface is", store: storePhoneURL},
 	}},
 	{"Request limits", []setting{
-		{name: "PDS_RATE_LIMITS_ENABLED", kind: kindBoolean, def: "false", about: "Limit requests per address and per account", store: setBoolean(func(s *settings) *bool { return &s.RateLimits })},
-		{name: "PDS_RATE_LIMIT_BYPASS_KEY", kind: kindText, secret: true, about: "Requests with this text in the header `x-ratelimit-bypass` are not limited", store: setSecret(func(s *settings) *secret { return &s.RateLimitBypassKey })},
-		{name: "PDS_RATE_LIMIT_BYPASS_IPS", kind: kindList, about: "Addresses that are not limited and whose `X-Forwarded-For` is believed; of `a.b.c.d/n` only the address counts", store: func(s *settings, v string) error {
+		{name: "PDS_RATE_LIMITS_ENABLED", reload: true, kind: kindBoolean, def: "false", about: "Limit requests per address and per account", store: setBoolean(func(s *settings) *bool { return &s.RateLimits })},
+		{name: "PDS_RATE_LIMIT_BYPASS_KEY", reload: true, kind: kindText, secret: true, about: "Requests with this text in the header `x-ratelimit-bypass` are not limited", store: setSecret(func(s *settings) *secret { return &s.RateLimitBypassKey })},
+		{name: "PDS_RATE_LIMIT_BYPASS_IPS", reload: true, kind: kindList, about: "Addresses that are not limited and whose `X-Forwarded-For` is believed; of `a.b.c.d/n` only the address counts", store: func(s *settings, v string) error {
 			for _, item := range splitList(v) {
 				host, _, _ := strings.Cut(item, "/")
 				ip, err := netip.ParseAddr(host)
@@ -533,7 +538,7 @@ var settingsTable = []settingGroup{
 		{name: "PDS_PROXY_MAX_RETRIES", kind: kindInteger, def: "0", about: "How often a query is sent again whose connection failed before it was answered", store: setInteger(func(s *settings) *int { return &s.Proxy.Retries }, 0, 10)},
 		{name: "PDS_PROXY_PREFER_COMPRESSED", kind: kindBoolean, def: "false", about: "Prefer compressed answers of the app view where they may have to be read here: less to carry, more to compute", store: setBoolean(func(s *settings) *bool { return &s.ProxyPacked })},
 		{name: "PORTICO_PROXY_TOKEN_REUSE", kind: kindBoolean, def: "false", about: "Send a service token more than once to the same service for the same method of the same account, as long as it is good for 30 seconds more. Services that take each token once refuse that", store: setBoolean(func(s *settings) *bool { return &s.ProxyReuse })},
-		{name: "PDS_CRAWLERS", kind: kindList, about: "URLs of relays that are asked to read the events, at the start and with new events, at most every 20 minutes", store: storeCrawlers},
+		{name: "PDS_CRAWLERS", reload: true, kind: kindList, about: "URLs of relays that are asked to read the events, at the start and with new events, at most every 20 minutes", store: storeCrawlers},
 	}},
 	{"Accepted without effect", []setting{
 		{name: "PDS_ACCOUNT_DB_LOCATION", noEffect: "everything is in one database in the data directory"},
@@ -552,7 +557,7 @@ var settingsTable = []settingGroup{
 		{name: "PDS_SUPPORT_URL", noEffect: "there is no OAuth provider"},
 		{name: "PDS_LEXICON_AUTHORITY_DID", noEffect: "there is no OAuth provider"},
 		{name: "LOG_ENABLED", quiet: logEnabled, noEffect: "the log is always on; PORTICO_LOG_LEVEL=error keeps it short"},
-		{name: "LOG_DESTINATION", noEffect: "the log goes to standard error: let the shell or the service manager send it to a file"},
+		{name: "LOG_DESTINATION", noEffect: "the log goes to standard error, or to the file that PORTICO_LOG_FILE names"},
 		{name: "LOG_SYSTEMS", noEffect: "the log is not divided into systems"},
 	}},
 	{"Refused", []setting{
@@ -742,7 +747,7 @@ func setAddress(at func(*settings) **mail.Address) func(*settings, string) error
 	}
 }
 
-// storeFolder keeps the whole path of a folder.
+// storeFolder keeps the whole path of a folder or a file.
 func storeFolder(at func(*settings) *string) func(*settings, string) error {
 	return func(s *settings, v string) (err error) {
 		if sign := expansion(v); sign != "" {

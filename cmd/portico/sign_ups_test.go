@@ -32,7 +32,9 @@ func TestOpenSignUpIsWarnedOf(t *testing.T) {
 			{"one domain is open", settings{InviteRequired: true}, true, true},
 		} {
 			domains, err := domain.Open(t.Context(), store, domain.Config{
-				Configured: []string{".example.com"}, InviteRequired: tt.s.InviteRequired, Hostname: "pds.example.com", Now: time.Now,
+				Configured: func() domain.Configured {
+					return domain.Configured{Domains: []string{".example.com"}, InviteRequired: tt.s.InviteRequired}
+				}, Hostname: "pds.example.com", Now: time.Now,
 				Log: slog.New(slog.DiscardHandler),
 			})
 			if err == nil && tt.open {

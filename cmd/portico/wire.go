@@ -21,7 +21,6 @@ import (
 	"portico/db"
 	"portico/impl/account"
 	"portico/impl/account/auth"
-	"portico/impl/account/invite"
 	"portico/impl/account/move"
 	"portico/impl/account/password"
 	"portico/impl/account/serviceauth"
@@ -90,12 +89,13 @@ type parts struct {
 	publicURL  string
 	hashMemory int64 // bytes that password hashes take at most
 
-	auditKeep time.Duration // how old entries of the record get
-	eventKeep time.Duration // how old events get
+	live *live
 }
 
-// wire makes the services out of the settings. A nil limiter counts no requests.
-func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, directoryURL string, limiter xrpc.Limiter, log *slog.Logger) (*parts, error) {
+// wire makes the services out of the settings. What a reload may change of these they ask
+// what r has in force.
+func wire(ctx context.Context, s *settings, r *reloader, store *db.DB, keys *keyring.Ring, directoryURL string, log *slog.Logger) (*parts, error) {
+	now := r.live
 	holder, err := holderName()
 	if err != nil {
 		return nil, err
@@ -106,12 +106,12 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 	others := func() []string { return hosts.State(context.Background()).Audiences() }
 	tokens := &token.Issuer{Secret: []byte(s.JWTSecret), ServiceDID: s.ServiceDID.String(), Others: others, Now: time.Now, Rand: rand.Reader}
-	budgets := &budget.Ledger{DB: store, Keys: keys, Exempt: s.RateLimitBypassIPs, Now: time.Now}
+	budgets := &budget.Ledger{DB: store, Keys: keys, Exempt: now.exempt, Now: time.Now}
 	if !s.Development {
 		budgets.Hidden = func() { log.Warn(hiddenClients) }
 	}
 	sessions := &session.Sessions{DB: store, Tokens: tokens, Keys: keys, Budgets: budgets, Now: time.Now}
-	blobs, err := openBlobs(s, store, log)
+	blobs, err := openBlobs(s, now.blobQuota, store, log)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		DB: store, Blobs: blobs, Sessions: sessions, Keys: keys, Budgets: budgets,
 		Rotation: s.RotationKey, Recovery: s.RecoveryDIDKey, Endpoint: s.PublicURL.String(), Hosts: hosts, Holder: holder,
 		Lease: s.SignupLease, CleanupDelays: s.SignupCleanupAfter, Now: time.Now, Rand: rand.Reader, Log: log,
-		Quarantine: account.Quarantine{Rule: s.Quarantine, Releases: s.ReleasesPerHour, LargeMailDomains: s.LargeMailDomains},
+		Quarantine: account.Quarantine{Terms: now.quarantine},
 	}
 	if s.OldRotationKey != nil {
 		accounts.OldRotation = s.OldRotationKey
@@ -138,46 +138,40 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		handles.Backup = resolve.NameServers(s.BackupNameservers)
 	}
 	gate := &auth.Gate{
-		DB: store, Budgets: budgets, Now: time.Now, Tokens: tokens, AdminPassword: string(s.AdminPassword), ModService: s.ModService.DID,
+		DB: store, Budgets: budgets, Now: time.Now, Tokens: tokens, AdminPassword: now.adminPassword, ModService: s.ModService.DID,
 		Services: &serviceauth.Verifier{Audiences: []string{s.ServiceDID.String()}, Others: others, Resolver: documents, Now: time.Now},
 	}
-	letters := &outbox.Outbox{DB: store, Keys: keys, Holder: holder, Now: time.Now, Log: log}
-	if letters.Sender, err = sender(s, log); err != nil {
-		return nil, err
-	}
+	letters := &outbox.Outbox{DB: store, Keys: keys, Sender: now.sender, Holder: holder, Now: time.Now, Log: log}
 	dids := &account.Verifier{Accounts: accounts, Directory: plcs, Documents: documents}
 	passwords := password.NewHasher(password.Config{
 		Rand: rand.Reader, Concurrency: s.HashConcurrency, Queue: s.HashQueue, Memory: int(s.MemoryLimit / 2 >> 10),
 		Params: password.Params{Memory: uint32(s.HashMemory) * 1024, Time: 2, Threads: 1},
 	})
 	domains, err := domain.Open(ctx, store, domain.Config{
-		Configured: s.HandleDomains, InviteRequired: s.InviteRequired, Hostname: s.Hostname, Twin: hosts.Twin, Now: time.Now, Log: log,
+		Configured: now.domains, Hostname: s.Hostname, Twin: hosts.Twin, Now: time.Now, Log: log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read domains of handles: %w", err)
 	}
 	warnOfOpenSignUp(ctx, s, domains, log)
-	rules := &handle.Rules{Reserved: handle.Reserved(s.ReservedHandles, s.UnreservedHandles)}
+	r.changed = append(r.changed, func() {
+		domains.Forget()
+		warnOfOpenSignUp(ctx, now.settings(), domains, log)
+	})
+	rules := &handle.Rules{Reserved: now.reserved}
 	ownDIDs := &account.Identities{
 		Accounts: accounts, Directory: plcs, Documents: documents, Foreign: handles, Rules: rules,
 		Domains: domains,
 	}
-	codes := &emailcode.Codes{DB: store, Keys: keys, Budgets: budgets, Outbox: letters, Brand: s.brand(), Now: time.Now, Rand: rand.Reader}
-	phones := s.phones(store, keys, budgets, letters)
+	codes := &emailcode.Codes{DB: store, Keys: keys, Budgets: budgets, Outbox: letters, Brand: now.brand, Now: time.Now, Rand: rand.Reader}
+	phones := s.phones(now.serviceName, store, keys, budgets, letters)
 	service := &server.Service{
 		DB: store, Budgets: budgets, Accounts: accounts, DIDs: dids, Sessions: sessions,
 		Passwords: passwords, Handles: rules, Domains: domains,
 		Emails:  &email.Rules{Disposable: email.Disposable()},
 		Resolve: identities{handles, documents},
-		Config: server.Config{
-			ServiceDID: s.ServiceDID, ModService: s.ModService.DID, Hostname: s.Hostname,
-			InviteEarning: invite.Earning{Interval: s.InviteInterval, Epoch: s.InviteEpoch},
-			PrivacyPolicy: s.PrivacyPolicyURL, TermsOfService: s.TermsOfServiceURL, ContactEmail: s.ContactEmail,
-			SendsMail:          s.SMTPURL != nil || s.Development,
-			DocumentInSessions: s.DIDDocWithSession, PasswordMinLength: s.PasswordMinLength, SignUpsPerDay: s.SignUpsPerDay,
-			BlobUploadLimit: s.BlobUploadLimit,
-		},
-		Codes: codes, Phones: phones, Outbox: letters, Brand: s.brand(),
+		Config:  now.server,
+		Codes:   codes, Phones: phones, Outbox: letters, Brand: now.brand,
 		Now: time.Now, Wait: wait, Rand: rand.Reader, Log: log,
 	}
 
@@ -190,12 +184,12 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 	administration := &admin.Service{
 		DB: store, Blobs: blobs, Accounts: accounts, DIDs: dids, Identities: ownDIDs,
-		Credentials: account.Credentials{Budgets: budgets, Outbox: letters, Brand: s.brand(), Now: time.Now},
-		Passwords:   passwords, Outbox: letters, PasswordMinLength: s.PasswordMinLength, Now: time.Now,
+		Credentials: account.Credentials{Budgets: budgets, Outbox: letters, Brand: now.brand, Now: time.Now},
+		Passwords:   passwords, Outbox: letters, PasswordMinLength: now.passwordMinLength, Now: time.Now,
 	}
 	operators := &operator.Service{
 		DB: store, Blobs: blobs, Accounts: accounts, Handles: rules, Budgets: budgets, Identities: ownDIDs, Credentials: administration.Credentials, Domains: domains, DIDs: dids,
-		Passwords: passwords, PasswordMinLength: s.PasswordMinLength, Now: time.Now, TrustedProxies: s.TrustedProxies,
+		Passwords: passwords, PasswordMinLength: now.passwordMinLength, Now: time.Now, TrustedProxies: now.trustedProxies,
 	}
 
 	retry := cmp.Or(s.SignupRetry, time.Minute)
@@ -204,14 +198,14 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 		rest = s.SignupCleanupAfter[0] // that much later what was on its way is found, or is no more
 	}
 	operators.Hosts = &move.HostMove{
-		Accounts: accounts, Domains: domains, Outbox: letters, Brand: s.brand(), ServiceDID: s.ServiceDID.String(),
+		Accounts: accounts, Domains: domains, Outbox: letters, Brand: now.brand, ServiceDID: s.ServiceDID.String(),
 		Prove: (&proof.Prover{Client: resolve.Through(http.ProxyFromEnvironment, strangers), MAC: tokens.Proof, Rand: rand.Reader}).Prove,
 	}
 	operators.Moves = &move.Moves{
 		DB: store, Accounts: accounts, Directory: plcs, Now: time.Now, Log: log,
 		Kinds:   map[string]move.Kind{move.Key: &move.KeyMove{Accounts: accounts, Now: time.Now}, move.Host: operators.Hosts},
 		Refresh: func(ctx context.Context, did syntax.DID) { _, _ = documents.Resolve(ctx, did, true) },
-		Rate:    float64(s.PLCRate), Slice: retry, Rest: rest,
+		Rate:    now.plcRate, Slice: retry, Rest: rest,
 	}
 
 	hose := firehose.New(firehose.Stored(store), log, firehose.Options{})
@@ -219,10 +213,10 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	nodes := tree.NewCache(nodeCache)
 	repositories := &repo.Service{
 		DB: store, Blobs: blobs, Keys: record.NewKeys(time.Now, mathrand.UintN(32)), Documents: documents, Accounts: accounts,
-		Records: &records.Writer{DB: store, Blobs: blobs, Keys: keys, Cache: nodes, Quota: s.RecordQuota, Now: time.Now},
+		Records: &records.Writer{DB: store, Blobs: blobs, Keys: keys, Cache: nodes, Quota: now.recordQuota, Now: time.Now},
 	}
 	operators.Imports = &importer.Importer{
-		DB: store, Dir: s.DataDirectory, MaxRecords: s.RecordQuota, Now: time.Now, Finish: accounts.FinishImport, Bounds: importer.Bounds{Bytes: max(importer.DefaultBytes, 2*s.MaxImportSize)},
+		DB: store, Dir: s.DataDirectory, MaxRecords: now.recordQuota, Now: time.Now, Finish: accounts.FinishImport, Bounds: importer.Bounds{Bytes: max(importer.DefaultBytes, 2*s.MaxImportSize)},
 	}
 	if s.AcceptImports {
 		repositories.Imports = operators.Imports
@@ -247,13 +241,15 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	options := xrpc.Options{
-		Logger: log, Limiter: limiter, BypassKey: string(s.RateLimitBypassKey), BypassIPs: s.RateLimitBypassIPs,
-		TrustedProxies: s.TrustedProxies, CheckOutput: s.DevMode, Fallback: passing.Fallback,
+		Logger: log, Callers: now.callers, CheckOutput: s.DevMode, Fallback: passing.Fallback,
 		Health: health.check, Version: s.Version, Pages: sitePaths, Unlogged: []string{owner.InvitePath},
 	}
-	owners, err := owner.New(owner.Config{
-		Origin: s.PublicURL.Scheme + "://" + s.PublicURL.Host, ServiceName: s.ServiceName, Contact: s.ContactEmail, SendsMail: service.Config.SendsMail,
-		Methods: e, DB: store, Keys: keys, Tokens: tokens, Budgets: budgets, Now: time.Now, Rand: rand.Reader, Log: log,
+	err = r.make(func(now *inForce) (err error) {
+		now.owner, err = owner.New(owner.Config{
+			Origin: s.PublicURL.Scheme + "://" + s.PublicURL.Host, ServiceName: now.ServiceName, Contact: now.ContactEmail, SendsMail: now.sendsMail(),
+			Methods: e, DB: store, Keys: keys, Tokens: tokens, Budgets: budgets, Now: time.Now, Rand: rand.Reader, Log: log,
+		})
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -270,13 +266,18 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 			Exports: export.New(store, s.DataDirectory, export.Bounds{}), Nodes: nodes,
 		},
 		bsky:  &bsky.Service{DB: store, Proxy: passing, ImageURL: s.AppViewImages, PublicURL: s.PublicURL.String(), Now: time.Now, Log: log},
-		pages: &pages{settings: s, accounts: accounts, domains: domains, names: hosts, proof: tokens.Proof},
-		owner: owners,
+		pages: &pages{settings: now.settings, accounts: accounts, domains: domains, names: hosts, proof: tokens.Proof},
+		owner: now.page(func(now *inForce) http.Handler { return now.owner }),
 	}
 	if s.PublicConsole {
-		if behind.pages.console, err = newConsole(s, netip.AddrPort{}, e, store, keys, log); err != nil {
+		err := r.make(func(now *inForce) (err error) {
+			now.console, err = newConsole(now.settings, netip.AddrPort{}, e, store, keys, log)
+			return err
+		})
+		if err != nil {
 			return nil, err
 		}
+		behind.pages.console = now.page(func(now *inForce) http.Handler { return now.console })
 	}
 	methods, err := behind.register(e, options, s.HandleDomains[0])
 	if err != nil {
@@ -284,14 +285,14 @@ func wire(ctx context.Context, s *settings, store *db.DB, keys *keyring.Ring, di
 	}
 	return &parts{
 		echo: e, methods: methods, accounts: accounts, dids: ownDIDs, letters: letters,
-		guesses: &account.Guesses{DB: store, Outbox: letters, Brand: s.brand(), Now: time.Now},
-		deletes: &account.Deletions{Accounts: accounts, DIDs: dids, Outbox: letters, Brand: s.brand(), Min: s.DeleteAfterMin},
+		guesses: &account.Guesses{DB: store, Outbox: letters, Brand: now.brand, Now: time.Now},
+		deletes: &account.Deletions{Accounts: accounts, DIDs: dids, Outbox: letters, Brand: now.brand, Min: s.DeleteAfterMin},
 		blobs:   blobs, moves: operators.Moves, operators: operators,
-		store: store, health: health, log: log, retry: retry, auditKeep: s.AuditKeep,
-		hose: hose, eventKeep: s.BackfillLimit,
+		store: store, health: health, log: log, retry: retry, live: now,
+		hose:    hose,
 		passing: passing, passwords: passwords, plcs: []*plc.Client{patient, plcs}, budgets: budgets,
 		names:    hosts,
-		crawlers: &syncmethods.Crawlers{Hosts: s.Crawlers, Hostname: nameForCrawlers(hosts), HTTP: crawlerClient, Now: time.Now, Log: log},
+		crawlers: &syncmethods.Crawlers{Hosts: now.crawlers, Hostname: nameForCrawlers(hosts), HTTP: crawlerClient, Now: time.Now, Log: log},
 		sched:    &job.Scheduler{DB: store, Holder: holder, Now: time.Now, Log: log},
 
 		publicURL:  s.PublicURL.String(),

@@ -27,9 +27,9 @@ func (c Credentials) SetAuthFactor(ctx context.Context, tx *db.Tx, a *db.Account
 			return err
 		}
 	}
-	event, kind, letter := audit.SignInCodeOff, mail.KindSignInCodeOff, c.Brand.SignInCodeOff
+	event, kind, letter := audit.SignInCodeOff, mail.KindSignInCodeOff, c.Brand().SignInCodeOff
 	if on {
-		event, kind, letter = audit.SignInCodeOn, mail.KindSignInCodeOn, c.Brand.SignInCodeOn
+		event, kind, letter = audit.SignInCodeOn, mail.KindSignInCodeOn, c.Brand().SignInCodeOn
 	}
 	if err := audit.Record(ctx, tx, c.Now(), a.DID, event, ""); err != nil {
 		return err

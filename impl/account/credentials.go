@@ -20,7 +20,7 @@ import (
 type Credentials struct {
 	Budgets *budget.Ledger
 	Outbox  *outbox.Outbox
-	Brand   mail.Brand
+	Brand   func() mail.Brand
 	Now     func() time.Time
 }
 
@@ -32,7 +32,7 @@ func (c Credentials) SetPassword(ctx context.Context, tx *db.Tx, a *db.Account, 
 	if err := c.setPassword(ctx, tx, a, hash, from, ""); err != nil {
 		return err
 	}
-	return c.Outbox.Announce(ctx, tx, a.DID, mail.KindPasswordChanged, c.Brand.PasswordChanged(a.Email, outbox.Named(a), c.Now()))
+	return c.Outbox.Announce(ctx, tx, a.DID, mail.KindPasswordChanged, c.Brand().PasswordChanged(a.Email, outbox.Named(a), c.Now()))
 }
 
 // setPassword is SetPassword without a word to the owner; detail is recorded.
@@ -118,7 +118,7 @@ func (c Credentials) SetEmail(ctx context.Context, tx *db.Tx, a *db.Account, add
 	if err := c.Budgets.CountIn(ctx, tx, budget.AddressesGiven, budget.RecipientOf(a.DID, address)); err != nil || !tell {
 		return err
 	}
-	return c.Outbox.Announce(ctx, tx, a.DID, mail.KindEmailChanged, c.Brand.EmailChanged(old, outbox.Named(a), c.Now(), factorOff))
+	return c.Outbox.Announce(ctx, tx, a.DID, mail.KindEmailChanged, c.Brand().EmailChanged(old, outbox.Named(a), c.Now(), factorOff))
 }
 
 // mayTell reports whether an address that nobody confirmed, and that a has no more, is

@@ -36,7 +36,7 @@ type Deletions struct {
 	Accounts *Accounts
 	DIDs     *Verifier
 	Outbox   *outbox.Outbox
-	Brand    mail.Brand
+	Brand    func() mail.Brand
 	Min      time.Duration
 }
 
@@ -164,14 +164,14 @@ func (d *Deletions) do(ctx context.Context, tx *db.Tx, a *db.Account, todo step,
 		if err := tx.UpdateAccount(ctx, a); err != nil || a.Email == "" {
 			return err
 		}
-		return d.Outbox.Post(ctx, tx, a.DID, mail.KindDeletionDue, d.Brand.DeletionDue(a.Email, name, on), on)
+		return d.Outbox.Post(ctx, tx, a.DID, mail.KindDeletionDue, d.Brand().DeletionDue(a.Email, name, on), on)
 	case takeBack:
 		a.DeleteAnnouncedAt = nil
 		return tx.UpdateAccount(ctx, a)
 	case carryOut:
 		if a.Email != "" {
 			// Not filed under the account, whose mails go with it.
-			letter := d.Brand.AccountDeleted(a.Email, name, now)
+			letter := d.Brand().AccountDeleted(a.Email, name, now)
 			if err := d.Outbox.Post(ctx, tx, "", mail.KindAccountDeleted, letter, now.Add(farewell)); err != nil {
 				return err
 			}

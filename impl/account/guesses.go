@@ -19,7 +19,7 @@ import (
 type Guesses struct {
 	DB     *db.DB
 	Outbox *outbox.Outbox
-	Brand  mail.Brand
+	Brand  func() mail.Brand
 	Now    func() time.Time
 }
 
@@ -51,7 +51,7 @@ func (g *Guesses) tell(ctx context.Context, tx *db.Tx, did syntax.DID) error {
 			return nil
 		}
 		if err == nil {
-			return g.Outbox.Announce(ctx, tx, did, mail.KindGuessed, g.Brand.Guessed(a.Email, outbox.Named(a), until))
+			return g.Outbox.Announce(ctx, tx, did, mail.KindGuessed, g.Brand().Guessed(a.Email, outbox.Named(a), until))
 		}
 	}
 	if errors.Is(err, db.ErrNotFound) {

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -43,6 +44,14 @@ import (
 // and so many a day whose addresses are at one mail domain or below it, unless that is one of
 // the large providers. What is above the latter waits for the operator.
 type Quarantine struct {
+	// Terms returns what holds at the moment; nil: the zero value.
+	Terms func() Terms
+
+	ready wakeup
+}
+
+// Terms are what the operator decides about quarantine.
+type Terms struct {
 	// Rule is by what those who sign up from now on are released: db.HeldUntilConfirmed or
 	// db.HeldUntilApproved. With "" they are not held. Who is held already stays so by the
 	// rule of that time.
@@ -52,9 +61,17 @@ type Quarantine struct {
 	// LargeMailDomains are domains of mail, in lower case, that everybody has addresses at,
 	// beside those that are known as such.
 	LargeMailDomains []string
-
-	ready wakeup
 }
+
+func (q *Quarantine) terms() Terms {
+	if q.Terms == nil {
+		return Terms{}
+	}
+	return q.Terms()
+}
+
+// Rule is that by which those who sign up now are held, "" where they are not.
+func (q *Quarantine) Rule() string { return q.terms().Rule }
 
 // DefaultReleases is far below what a relay takes from a server that it does not know.
 const DefaultReleases = 20
@@ -229,10 +246,7 @@ func (a *Accounts) ReleaseSoon() { a.Quarantine.ready.wake() }
 func (a *Accounts) ReleasesDue() <-chan struct{} { return a.Quarantine.ready.channel() }
 
 func (a *Accounts) releases() int {
-	if a.Quarantine.Releases > 0 {
-		return a.Quarantine.Releases
-	}
-	return DefaultReleases
+	return cmp.Or(a.Quarantine.terms().Releases, DefaultReleases)
 }
 
 // ExpireHeld deletes the accounts that are in quarantine for seven days without a
@@ -577,7 +591,7 @@ func registered(domain string) string {
 
 // everybodys reports whether everybody may have an address at a mail domain.
 func (q *Quarantine) everybodys(domain string) bool {
-	return largeMailDomains[domain] || slices.Contains(q.LargeMailDomains, domain)
+	return largeMailDomains[domain] || slices.Contains(q.terms().LargeMailDomains, domain)
 }
 
 // largeMailDomains are those of providers at which many people who have nothing to do with

@@ -376,7 +376,9 @@ func TestOnlyActiveAccountsAreReleased(t *testing.T) {
 func TestReleasesAreMetered(t *testing.T) {
 	worlds(t, func(t *testing.T, w *world) {
 		s := w.server("one")
-		s.Quarantine.Releases = 3
+		terms := s.Quarantine.Terms()
+		terms.Releases = 3
+		s.Quarantine.Terms = func() account.Terms { return terms }
 		var dids []syntax.DID
 		for i := range 7 {
 			r := request(fmt.Sprint("person", i))
@@ -424,7 +426,9 @@ func TestReleasesAreMetered(t *testing.T) {
 func TestARefusedReleaseSpendsNothing(t *testing.T) {
 	worlds(t, func(t *testing.T, w *world) {
 		s := w.server("one")
-		s.Quarantine.Releases = 1
+		terms := s.Quarantine.Terms()
+		terms.Releases = 1
+		s.Quarantine.Terms = func() account.Terms { return terms }
 		refused := w.hold(s, request("alice"))
 		w.confirm(refused)
 		w.spoil(posts(answer(400, `{"message":"Not today"}`)))
@@ -449,8 +453,9 @@ func TestARefusedReleaseSpendsNothing(t *testing.T) {
 func TestReleasesOfAMailDomain(t *testing.T) {
 	worlds(t, func(t *testing.T, w *world) {
 		s := w.server("one")
-		s.Quarantine.Releases = 1000
-		s.Quarantine.LargeMailDomains = []string{"city.example"}
+		terms := s.Quarantine.Terms()
+		terms.Releases, terms.LargeMailDomains = 1000, []string{"city.example"}
+		s.Quarantine.Terms = func() account.Terms { return terms }
 		var dids []syntax.DID
 		for i := range 12 {
 			for _, domain := range []string{"farm.test", "gmail.com", "city.example"} {
@@ -498,7 +503,9 @@ func TestReleasesOfAMailDomain(t *testing.T) {
 func TestReleasesBelowAMailDomain(t *testing.T) {
 	worlds(t, func(t *testing.T, w *world) {
 		s := w.server("one")
-		s.Quarantine.Releases = 1000
+		terms := s.Quarantine.Terms()
+		terms.Releases = 1000
+		s.Quarantine.Terms = func() account.Terms { return terms }
 		var dids []syntax.DID
 		for i := range 12 {
 			for _, domain := range []string{"%d.farm.co.uk", "town%d.co.uk"} {

@@ -44,7 +44,7 @@ func (c Credentials) Recover(
 	if err := c.setPassword(ctx, tx, a, hash, from, recoveryDetail(apps, phone, ended)); err != nil {
 		return err
 	}
-	letter := c.Brand.Recovered(a.Email, outbox.Named(a), c.Now(), ended)
+	letter := c.Brand().Recovered(a.Email, outbox.Named(a), c.Now(), ended)
 	return c.Outbox.Announce(ctx, tx, a.DID, mail.KindPasswordChanged, letter)
 }
 

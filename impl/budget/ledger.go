@@ -21,8 +21,8 @@ import (
 type Ledger struct {
 	DB   *db.DB
 	Keys *keyring.Ring
-	// Exempt are addresses that the operator counts as nobody's.
-	Exempt []netip.Addr
+	// Exempt returns the addresses that the operator counts as nobody's; nil: there are none.
+	Exempt func() []netip.Addr
 	Now    func() time.Time
 	// Hidden is called, once, when a hundred visitors came and none of them had an address
 	// of its own: a proxy hides them. It may be nil.

@@ -49,7 +49,7 @@ func ledgers(t *testing.T, test func(l *ledger, b budget.Budget)) {
 	dbtest.Engines(t, func(t *testing.T, d *db.DB) {
 		for _, b := range budget.All {
 			t.Run(b.Kind, func(t *testing.T) {
-				l := &ledger{t, &budget.Ledger{DB: d, Keys: keys, Exempt: []netip.Addr{netip.MustParseAddr("203.0.113.99")}}, noon}
+				l := &ledger{t, &budget.Ledger{DB: d, Keys: keys, Exempt: func() []netip.Addr { return []netip.Addr{netip.MustParseAddr("203.0.113.99")} }}, noon}
 				l.Now = func() time.Time { return l.now }
 				test(l, b)
 			})

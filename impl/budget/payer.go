@@ -67,7 +67,7 @@ func accountKey(did syntax.DID) string { return "account " + did.String() }
 func (l *Ledger) Nobody(ip netip.Addr) bool {
 	ip = ip.Unmap()
 	return !ip.IsValid() || ip.IsUnspecified() || ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast() ||
-		slices.ContainsFunc(l.Exempt, func(exempt netip.Addr) bool { return exempt.Unmap() == ip })
+		l.Exempt != nil && slices.ContainsFunc(l.Exempt(), func(exempt netip.Addr) bool { return exempt.Unmap() == ip })
 }
 
 // Caller pays with its address: IPv4 as it is, IPv6 by /64, because a household or a

@@ -12,9 +12,10 @@ import (
 // New logs to w what is of level or above: lines of JSON, or of slog's text. A line of
 // level warn or above is written before the call that logs it returns, and with it all
 // before; others are at most a tenth of a second later, if w takes them. What becomes of
-// those that w does not take says [buffer]. close writes what is left and makes the log
-// write line by line from then on; it takes no longer than a second.
-func New(w io.Writer, level slog.Leveler, json bool) (log *slog.Logger, close func()) {
+// those that w does not take says [buffer]. flush returns when what was logged before is
+// written, or can't be. close does that, and makes the log write line by line from then on.
+// Neither takes longer than a second.
+func New(w io.Writer, level slog.Leveler, json bool) (log *slog.Logger, flush, close func()) {
 	lines := func(w io.Writer) slog.Handler {
 		options := &slog.HandlerOptions{Level: level}
 		if json {
@@ -28,7 +29,7 @@ func New(w io.Writer, level slog.Leveler, json bool) (log *slog.Logger, close fu
 		r.AddAttrs(slog.Int("lines", n))
 		return direct.Handle(context.Background(), r)
 	})
-	return slog.New(handler{lines(b), b}), b.Close
+	return slog.New(handler{lines(b), b}), b.Flush, b.Close
 }
 
 // A handler flushes the buffer that slog's handler writes to behind whatever is worth a

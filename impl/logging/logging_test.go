@@ -97,7 +97,7 @@ func TestLines(t *testing.T) {
 		if json {
 			theirs = slog.NewJSONHandler(&own, options)
 		}
-		log, stop := New(&ours, slog.LevelInfo, json)
+		log, _, stop := New(&ours, slog.LevelInfo, json)
 		r := slog.NewRecord(time.Now(), slog.LevelInfo, "a \"request\"\n\x00\xff", 0)
 		r.AddAttrs(slog.Int("status", 200), slog.Duration("duration", 1234567), slog.Any("error", errFull), slog.Group("g", "a b", "=", "", nil))
 		for _, h := range []slog.Handler{theirs, log.Handler()} {
@@ -121,7 +121,7 @@ func TestLines(t *testing.T) {
 func TestSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &pipe{}
-		log, stop := New(p, slog.LevelInfo, false)
+		log, _, stop := New(p, slog.LevelInfo, false)
 		defer stop()
 		for _, message := range []string{"one", "two"} {
 			log.Debug("not this")
@@ -144,7 +144,7 @@ func TestSoon(t *testing.T) {
 func TestAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &pipe{}
-		log, stop := New(p, slog.LevelInfo, false)
+		log, _, stop := New(p, slog.LevelInfo, false)
 		defer stop()
 		log.Info("one")
 		log.Warn("two")
@@ -165,7 +165,7 @@ func TestAtOnce(t *testing.T) {
 func TestMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &pipe{}
-		log, stop := New(p, slog.LevelInfo, false)
+		log, _, stop := New(p, slog.LevelInfo, false)
 		begin, long := time.Now(), strings.Repeat("x", 1000)
 		for range 3 * size / len(long) {
 			log.Info(long)
@@ -183,7 +183,7 @@ func TestMany(t *testing.T) {
 // A line that is longer than the buffer is written whole.
 func TestLongLine(t *testing.T) {
 	p := &pipe{}
-	log, stop := New(p, slog.LevelInfo, false)
+	log, _, stop := New(p, slog.LevelInfo, false)
 	long := strings.Repeat("x", size+1)
 	for range 3 {
 		log.Info(long)
@@ -242,7 +242,7 @@ func TestBlocked(t *testing.T) {
 func TestSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &pipe{}
-		log, stop := New(p, slog.LevelInfo, false)
+		log, _, stop := New(p, slog.LevelInfo, false)
 		for i := range 3 {
 			p.block()
 			time.AfterFunc(patience*9/10, p.unblock)
@@ -263,7 +263,7 @@ func TestSlow(t *testing.T) {
 func TestFailing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &pipe{}
-		log, stop := New(p, slog.LevelInfo, false)
+		log, _, stop := New(p, slog.LevelInfo, false)
 		defer stop()
 		log.Error("one")
 		p.fail(true, 0)
@@ -293,7 +293,7 @@ func TestFailing(t *testing.T) {
 func TestStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &pipe{}
-		log, stop := New(p, slog.LevelInfo, false)
+		log, _, stop := New(p, slog.LevelInfo, false)
 		log.Info("one")
 		stop()
 		expect(t, p, "INFO msg=one")
@@ -307,7 +307,7 @@ func TestStop(t *testing.T) {
 func TestStopBlocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &pipe{}
-		log, stop := New(p, slog.LevelInfo, false)
+		log, _, stop := New(p, slog.LevelInfo, false)
 		p.block()
 		log.Info("one")
 		begin := time.Now()
@@ -327,7 +327,7 @@ func TestStopBlocked(t *testing.T) {
 // What many log at a time is there once, line by line, in the order of each.
 func TestConcurrent(t *testing.T) {
 	p := &pipe{}
-	log, stop := New(p, slog.LevelInfo, false)
+	log, _, stop := New(p, slog.LevelInfo, false)
 	const callers, lines = 8, 500
 	var all sync.WaitGroup
 	for caller := range callers {
@@ -361,7 +361,7 @@ func TestConcurrent(t *testing.T) {
 }
 
 func BenchmarkInfo(b *testing.B) {
-	log, stop := New(io.Discard, slog.LevelInfo, true)
+	log, _, stop := New(io.Discard, slog.LevelInfo, true)
 	defer stop()
 	b.ReportAllocs()
 	for b.Loop() {

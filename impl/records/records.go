@@ -96,8 +96,9 @@ type Writer struct {
 	Keys  *keyring.Ring
 	Cache *tree.Cache // of the nodes of all repositories; may be nil
 	Blobs *rows.Blobs // nil: there are none
-	// Quota is how many records an account may have; 0: any number.
-	Quota int
+	// Quota returns how many records an account may have at the moment; 0, or where it is nil:
+	// any number.
+	Quota func() int
 	Now   func() time.Time
 
 	turns turns
@@ -115,15 +116,22 @@ const attempts = 10
 // [tree.Tree.Apply] (tree.ErrExists, tree.ErrNotFound, tree.ErrTooWide), repo.ErrTooLarge,
 // or a *rows.MentionError.
 func (w *Writer) Write(ctx context.Context, did syntax.DID, swap *string, writes ...Write) (*Result, error) {
-	return w.turn(ctx, job{did, swap, writes, w.Quota, false})
+	return w.turn(ctx, job{did, swap, writes, w.quota(), false})
+}
+
+func (w *Writer) quota() int {
+	if w.Quota == nil {
+		return 0
+	}
+	return w.Quota()
 }
 
 // WriteHeld is Write for an account that is held in quarantine: it may have [HeldRecords],
 // and no more bytes than [rows.HeldBytes]; beyond those it returns a *rows.QuotaError.
 func (w *Writer) WriteHeld(ctx context.Context, did syntax.DID, swap *string, writes ...Write) (*Result, error) {
 	quota := HeldRecords
-	if w.Quota > 0 {
-		quota = min(quota, w.Quota)
+	if others := w.quota(); others > 0 {
+		quota = min(quota, others)
 	}
 	return w.turn(ctx, job{did, swap, writes, quota, true})
 }

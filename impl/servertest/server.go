@@ -135,6 +135,7 @@ type Server struct {
 
 	namespace string
 	routes    []xrpc.Route
+	config    *server.Config // what [server.Service.Config] returns
 }
 
 // Options are what a test may want to be different.
@@ -212,7 +213,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		Secret: []byte("a secret of thirty-two characters"), ServiceDID: o.Config.ServiceDID.String(), Now: s.Now, Rand: rand.Reader,
 		Others: s.audiences,
 	}
-	s.Budgets = &budget.Ledger{DB: s.DB, Keys: s.Keys, Exempt: o.Exempt, Now: s.Now}
+	s.Budgets = &budget.Ledger{DB: s.DB, Keys: s.Keys, Exempt: func() []netip.Addr { return o.Exempt }, Now: s.Now}
 	s.Internet.Pay = func(ctx context.Context) error { return auth.LookUp(ctx, s.Budgets) }
 	sessions := &session.Sessions{DB: s.DB, Tokens: s.Tokens, Keys: s.Keys, Budgets: s.Budgets, Now: s.Now}
 	s.Outbox = &outbox.Outbox{DB: s.DB, Keys: s.Keys, Holder: "test", Now: s.Now, Log: log}
@@ -222,22 +223,27 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		DB: s.DB, Blobs: s.Blobs, Directory: client, Sessions: sessions, Keys: s.Keys, Budgets: s.Budgets, Rotation: s.Rotation, Recovery: o.RecoveryKey,
 		Endpoint: Endpoint, Hosts: s.Hosts, Holder: "test", Lease: time.Minute, CleanupDelays: account.DefaultCleanupDelays, Now: s.Now, Rand: rand.Reader, Log: log,
 	}
-	accounts.Quarantine.Rule = o.Quarantine
+	accounts.Quarantine.Terms = func() account.Terms { return account.Terms{Rule: o.Quarantine} }
 	client.Hold = accounts.MayPublish
 	dids := &account.Verifier{Accounts: accounts, Directory: client, Documents: s.Internet}
 	// The cheapest hash there is: what it costs is not what these tests are about.
 	passwords := password.NewHasher(password.Config{Rand: rand.Reader, Params: password.Params{Memory: 64, Time: 1, Threads: 1}})
-	rules := &handle.Rules{Reserved: handle.Reserved(nil, nil)}
+	reserved := handle.Reserved(nil, nil)
+	rules := &handle.Rules{Reserved: func() handle.Names { return reserved }}
 	s.Domains = Must(domain.Open(context.Background(), s.DB, domain.Config{
-		Configured: o.HandleDomains, InviteRequired: o.InviteRequired, Hostname: o.Config.Hostname, Now: s.Now, Log: log,
+		Configured: func() domain.Configured {
+			return domain.Configured{Domains: o.HandleDomains, InviteRequired: o.InviteRequired}
+		}, Hostname: o.Config.Hostname, Now: s.Now, Log: log,
 		Twin: func(ctx context.Context, tx *db.Tx, h string) (string, error) { return s.Hosts.Twin(ctx, tx, h) },
 	}))
 	identities := &account.Identities{Accounts: accounts, Directory: client, Documents: s.Internet, Foreign: s.Internet, Rules: rules, Domains: s.Domains}
-	brand := mail.Brand{ServiceName: "Test PDS"}
+	brand := func() mail.Brand { return mail.Brand{ServiceName: "Test PDS"} }
+	s.config = &o.Config
+	minLength := func() int { return s.config.PasswordMinLength }
 	codes := &emailcode.Codes{DB: s.DB, Keys: s.Keys, Budgets: s.Budgets, Outbox: s.Outbox, Brand: brand, Now: s.Now, Rand: rand.Reader}
 	s.Server = &server.Service{
 		DB: s.DB, Budgets: s.Budgets, Accounts: accounts, DIDs: dids, Sessions: sessions, Passwords: passwords, Handles: rules, Domains: s.Domains,
-		Emails: &email.Rules{Disposable: email.Disposable()}, Resolve: s.Internet, Config: o.Config,
+		Emails: &email.Rules{Disposable: email.Disposable()}, Resolve: s.Internet, Config: func() server.Config { return *s.config },
 		Codes: codes, Outbox: s.Outbox, Brand: brand, Now: s.Now, Rand: rand.Reader, Log: log,
 	}
 	s.Identity = &identity.Service{
@@ -247,11 +253,11 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.Admin = &admin.Service{
 		DB: s.DB, Blobs: s.Blobs, Accounts: accounts, DIDs: dids, Identities: identities,
 		Credentials: account.Credentials{Budgets: s.Budgets, Outbox: s.Outbox, Brand: brand, Now: s.Now},
-		Passwords:   passwords, Outbox: s.Outbox, PasswordMinLength: o.Config.PasswordMinLength, Now: s.Now,
+		Passwords:   passwords, Outbox: s.Outbox, PasswordMinLength: minLength, Now: s.Now,
 	}
 	s.Operator = &operator.Service{
 		DB: s.DB, Blobs: s.Blobs, Accounts: accounts, Handles: rules, Budgets: s.Budgets, Identities: identities, Credentials: s.Admin.Credentials, Domains: s.Domains, DIDs: dids, Passwords: passwords,
-		PasswordMinLength: o.Config.PasswordMinLength, TrustedProxies: o.TrustedProxies,
+		PasswordMinLength: minLength, TrustedProxies: func() int { return o.TrustedProxies },
 	}
 	s.Operator.Health = operator.Health{Version: "test", Began: Start, Check: func(context.Context) error { return s.Unwell }, Notices: notices}
 	s.Operator.Now = s.Now
@@ -283,7 +289,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.Operator.Imports = s.Repo.Imports
 
 	gate := &auth.Gate{
-		DB: s.DB, Budgets: s.Budgets, Now: s.Now, Tokens: s.Tokens, AdminPassword: AdminPassword, ModService: o.ModService,
+		DB: s.DB, Budgets: s.Budgets, Now: s.Now, Tokens: s.Tokens, AdminPassword: func() string { return AdminPassword }, ModService: o.ModService,
 		Services: &serviceauth.Verifier{Audiences: []string{o.Config.ServiceDID.String()}, Others: s.audiences, Resolver: s.Internet, Now: s.Now},
 	}
 	s.Proxy = &proxy.Proxy{
@@ -301,12 +307,13 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.Bsky = &bsky.Service{DB: s.DB, Proxy: s.Proxy, PublicURL: Endpoint, Now: s.Now, Log: log}
 	s.Repo.Proxy = s.Proxy
 	s.Moderation = &moderation.Service{Proxy: s.Proxy, CheckOutput: true}
-	xo := xrpc.Options{
-		Logger: log, Now: s.Now, CheckOutput: true, Fallback: s.Proxy.Fallback, Version: "test", TrustedProxies: o.TrustedProxies,
-		Pages: []string{owner.Path, owner.InvitePath}, Unlogged: []string{owner.InvitePath},
-	}
+	callers := &xrpc.Callers{TrustedProxies: o.TrustedProxies}
 	if o.Limiter {
-		xo.Limiter = xrpc.NewMemoryLimiter(s.Now)
+		callers.Limiter = xrpc.NewMemoryLimiter(s.Now)
+	}
+	xo := xrpc.Options{
+		Logger: log, Now: s.Now, CheckOutput: true, Fallback: s.Proxy.Fallback, Version: "test", Callers: func() *xrpc.Callers { return callers },
+		Pages: []string{owner.Path, owner.InvitePath}, Unlogged: []string{owner.InvitePath},
 	}
 	e := echo.New()
 	routes := xrpc.NewServer(e, xo)
@@ -343,7 +350,7 @@ func (s *Server) Rename(name string) {
 	s.Hosts = Must(host.Open(context.Background(), s.DB, host.Config{Name: name, Now: s.Now, Log: s.Server.Log}))
 	did := syntax.DID(host.ServiceDID(name))
 	s.Server.Accounts.Hosts, s.Server.Accounts.Endpoint = s.Hosts, host.URL(name)
-	s.Server.Config.ServiceDID, s.Server.Config.Hostname = did, name
+	s.config.ServiceDID, s.config.Hostname = did, name
 	s.Tokens.ServiceDID, s.Operator.Hosts.ServiceDID = did.String(), did.String()
 	s.Proxy.Self = proxy.Service{DID: did, URL: host.URL(name)}
 	s.Proxy.Gate.Services.Audiences = []string{did.String()}
@@ -368,7 +375,7 @@ func (s *Server) startWith(old atcrypto.PrivateKeyExportable) {
 		Rotation: s.Rotation, OldRotation: old, Recovery: was.Recovery, Endpoint: was.Endpoint, Hosts: was.Hosts, Holder: was.Holder,
 		Lease: was.Lease, CleanupDelays: was.CleanupDelays, Now: was.Now, Rand: was.Rand, Log: was.Log,
 	}
-	now.Quarantine.Rule = was.Quarantine.Rule
+	now.Quarantine.Terms = was.Quarantine.Terms
 	s.Server.Accounts, s.Server.DIDs.Accounts = now, now
 	s.Identity.Accounts, s.Identity.Identities.Accounts = now, now
 	s.Admin.Accounts, s.Operator.Accounts, s.Repo.Accounts = now, now, now

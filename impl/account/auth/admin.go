@@ -44,7 +44,7 @@ func (a *admin) verify(ctx context.Context, c *xrpc.Call, text string) error {
 	// The whole pair is compared, so that nothing tells a wrong name from a wrong
 	// password.
 	pair, err := base64.StdEncoding.DecodeString(text)
-	if err == nil && subtle.ConstantTimeCompare(pair, []byte("admin:"+a.gate.AdminPassword)) == 1 {
+	if err == nil && subtle.ConstantTimeCompare(pair, []byte("admin:"+a.gate.AdminPassword())) == 1 {
 		return nil
 	}
 	if err := a.countFailure(context.WithoutCancel(ctx), c); err != nil {

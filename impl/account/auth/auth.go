@@ -31,7 +31,7 @@ type Gate struct {
 	Now           func() time.Time
 	Tokens        *token.Issuer
 	Services      *serviceauth.Verifier
-	AdminPassword string
+	AdminPassword func() string // at the moment
 	// ModService is the DID whose service tokens moderate; "" for none.
 	ModService syntax.DID
 }

@@ -29,7 +29,7 @@ type HostMove struct {
 	Accounts *account.Accounts
 	Domains  *domain.Domains
 	Outbox   *outbox.Outbox
-	Brand    mail.Brand
+	Brand    func() mail.Brand
 	// ServiceDID is what this process gives as its own, and Prove returns nil if it answers
 	// at a URL under that; see package proof.
 	ServiceDID string
@@ -217,7 +217,7 @@ func (h *HostMove) write(ctx context.Context, tx *db.Tx, s *State, did syntax.DI
 	if err != nil || a.Email == "" {
 		return err
 	}
-	letter := h.Brand.HostMoved(a.Email, outbox.Named(a), did.String(), host.URL(s.From), host.URL(s.To))
+	letter := h.Brand().HostMoved(a.Email, outbox.Named(a), did.String(), host.URL(s.From), host.URL(s.To))
 	return h.Outbox.Post(ctx, tx, did, mail.KindHostMoved, letter, h.Accounts.Now().Add(letterLife))
 }
 

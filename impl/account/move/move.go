@@ -108,9 +108,9 @@ type Moves struct {
 	// Refresh, unless nil, is called after an operation for a DID that changed what its
 	// document says.
 	Refresh func(ctx context.Context, did syntax.DID)
-	// Rate is how many DIDs a second are looked at, at two requests of the directory each
+	// Rate returns how many DIDs a second are looked at, at two requests of the directory each
 	// and a third after a failure; 0: as many as there are.
-	Rate float64
+	Rate func() float64
 	// Slice is how long a run takes at most. The default is a minute.
 	Slice time.Duration
 	// Rest is how long an operation may be under way whose sender has given up, and how long

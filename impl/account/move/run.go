@@ -183,10 +183,14 @@ func (m *Moves) work(ctx context.Context, kind Kind, s *State, due []db.DIDMove,
 
 // wait keeps the rate.
 func (m *Moves) wait(ctx context.Context) {
-	if m.Rate <= 0 {
+	rate := 0.0
+	if m.Rate != nil {
+		rate = m.Rate()
+	}
+	if rate <= 0 {
 		return
 	}
-	t := time.NewTimer(time.Duration(float64(time.Second) / m.Rate))
+	t := time.NewTimer(time.Duration(float64(time.Second) / rate))
 	defer t.Stop()
 	select {
 	case <-t.C:

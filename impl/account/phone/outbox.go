@@ -29,7 +29,7 @@ type Outbox struct {
 	DB      *db.DB
 	Keys    *keyring.Ring
 	Outbox  *outbox.Outbox
-	Service string // how the text messages call the server
+	Service func() string // how the text messages call the server
 	Now     func() time.Time
 	Rand    io.Reader // a secure source
 }
@@ -45,7 +45,7 @@ func (o *Outbox) Send(ctx context.Context, n Number) error {
 	code := fmt.Sprintf("%06d", random)
 	letter := mail.Letter{
 		To: n.String(), Subject: "Text message",
-		Text: "To " + string(n) + ":\n\n" + code + " is your verification code for " + o.Service + ". It works for 10 minutes.\n",
+		Text: "To " + string(n) + ":\n\n" + code + " is your verification code for " + o.Service() + ". It works for 10 minutes.\n",
 	}
 	expires := o.Now().Add(life)
 	return o.DB.Write(ctx, func(tx *db.Tx) error {

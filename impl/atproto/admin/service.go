@@ -31,8 +31,8 @@ type Service struct {
 	Credentials account.Credentials
 	Passwords   *password.Hasher
 	Outbox      *outbox.Outbox
-	// PasswordMinLength is in UTF-16 code units.
-	PasswordMinLength int
+	// PasswordMinLength returns what it is at the moment, in UTF-16 code units.
+	PasswordMinLength func() int
 	Now               func() time.Time
 }
 

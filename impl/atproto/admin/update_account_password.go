@@ -17,7 +17,7 @@ import (
 // access tokens issued so far end with them; app passwords stay. It is content when
 // there is no account.
 func (s *Service) UpdateAccountPassword(ctx context.Context, in *api.UpdateAccountPasswordInput) error {
-	if err := answer.NewPassword(in.Password, s.PasswordMinLength); err != nil {
+	if err := answer.NewPassword(in.Password, s.PasswordMinLength()); err != nil {
 		return err
 	}
 	if _, err := s.DB.AccountByDID(ctx, in.DID); errors.Is(err, db.ErrNotFound) {

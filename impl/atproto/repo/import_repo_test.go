@@ -397,7 +397,7 @@ func TestImportRepoQuota(t *testing.T) {
 	s := servertest.New(t, servertest.In("com.atproto.repo"))
 	m := moveTo(s, "alice")
 	s.Accepted(m.send(m.archive(some(30, "first")).car()))
-	s.Repo.Imports.MaxRecords = 20
+	s.Repo.Imports.MaxRecords = func() int { return 20 }
 	s.Refused(m.send(m.archive(some(31, "first")).car()), 400, "InvalidRequest", "Account has as many records as this server allows")
 	m.has(some(30, "first"))
 	s.Accepted(m.send(m.archive(some(25, "first")).car()))

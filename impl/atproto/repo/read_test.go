@@ -221,7 +221,7 @@ func TestTakedownOfARecord(t *testing.T) {
 // is half done.
 func TestRecordQuota(t *testing.T) {
 	worlds(t, func(t *testing.T, w *world) {
-		w.Repo.Records.Quota = 2
+		w.Repo.Records.Quota = func() int { return 2 }
 		create := func(keys ...string) servertest.Answer {
 			var all []string
 			for _, key := range keys {
@@ -234,7 +234,7 @@ func TestRecordQuota(t *testing.T) {
 		w.Refused(create("b", "c"), 400, "InvalidRequest", full)
 		w.Accepted(create("b"))
 		w.Refused(create("c"), 400, "InvalidRequest", full)
-		w.Repo.Records.Quota = 1 // from now on: what there is stays, and may change and go
+		w.Repo.Records.Quota = func() int { return 1 } // from now on: what there is stays, and may change and go
 		w.write("putRecord", "collection", `"com.example.x"`, "rkey", `"a"`, "record", `{"n":1}`)
 		w.write("deleteRecord", "collection", `"com.example.x"`, "rkey", `"a"`)
 		w.Refused(create("c"), 400, "InvalidRequest", full)

@@ -164,7 +164,7 @@ func TestUploadBlobLimit(t *testing.T) {
 // says it is too large is not read.
 func TestBlobQuota(t *testing.T) {
 	servertest.Engines(t, func(t *testing.T, s *servertest.Server) {
-		s.Blobs.Quota = 100
+		s.Blobs.Quota = func() int64 { return 100 }
 		alice, bob := s.SignUp("alice"), s.SignUp("bob")
 		s.Accepted(s.Post("uploadBlob", strings.Repeat("a", 60), text, alice.Access))
 		const full = "The blobs of an account may have 100 bytes together, and this one is too much"

@@ -73,7 +73,7 @@ func (s *Service) CreateAccount(ctx context.Context, in *api.CreateAccountInput)
 // one out, or keeps one from being deleted while the operator is waited for, and clients ask
 // for a code when it suits them.
 func (s *Service) askToConfirm(ctx context.Context, a *db.Account) {
-	if !a.Held() || a.Email == "" || !s.Config.SendsMail {
+	if !a.Held() || a.Email == "" || !s.Config().SendsMail {
 		return
 	}
 	// The account is there, whatever becomes of this, and its owner can ask again.
@@ -98,8 +98,8 @@ func (s *Service) signUp(ctx context.Context, in *api.CreateAccountInput) (*acco
 	switch {
 	case password.Length(text) > password.MaxNew:
 		return nil, xrpc.InvalidRequest("Password too long. Maximum length is 256 characters.")
-	case text != "" && password.Length(text) < s.Config.PasswordMinLength:
-		return nil, api.ErrCreateAccountInvalidPassword.New(http.StatusBadRequest, answer.PasswordTooShort(s.Config.PasswordMinLength))
+	case text != "" && password.Length(text) < s.Config().PasswordMinLength:
+		return nil, api.ErrCreateAccountInvalidPassword.New(http.StatusBadRequest, answer.PasswordTooShort(s.Config().PasswordMinLength))
 	case code == "" && domains.Policy(in.Handle) == handle.Invite:
 		return nil, noInvite()
 	case address == "":
@@ -134,7 +134,7 @@ func (s *Service) signUp(ctx context.Context, in *api.CreateAccountInput) (*acco
 	}
 	r := &account.Request{
 		Handle: choice.Handle, Email: email.Normalize(address), InviteCode: code, RecoveryKey: xrpc.ValueOf(in.RecoveryKey), DID: did, Genesis: genesis,
-		Quarantine: s.Accounts.Quarantine.Rule, AddressRange: s.Accounts.AddressRange(xrpc.CallFrom(ctx).IP),
+		Quarantine: s.Accounts.Quarantine.Rule(), AddressRange: s.Accounts.AddressRange(xrpc.CallFrom(ctx).IP),
 		Hold: func(ctx context.Context, tx *db.Tx) error {
 			if err := s.countSignUp(ctx, tx, code); err != nil {
 				return err

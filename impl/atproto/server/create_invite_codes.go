@@ -50,7 +50,7 @@ func (s *Service) makeInvites(ctx context.Context, owners []string, count int, u
 	var rows []db.Invite
 	for i, owner := range owners {
 		for range count {
-			text, err := invite.New(s.Config.Hostname, s.Rand)
+			text, err := invite.New(s.Config().Hostname, s.Rand)
 			if err != nil {
 				return nil, err
 			}

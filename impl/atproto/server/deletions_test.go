@@ -8,7 +8,6 @@ import (
 
 	"portico/db"
 	"portico/impl/account"
-	"portico/impl/mail"
 	"portico/impl/repo/event"
 	"portico/impl/servertest"
 )
@@ -19,7 +18,7 @@ const days = 24 * time.Hour
 func (f *fixture) deletions() *account.Deletions {
 	return &account.Deletions{
 		Accounts: f.service.Accounts, DIDs: f.service.DIDs, Outbox: f.Outbox,
-		Brand: mail.Brand{ServiceName: "Test PDS"}, Min: 30 * days,
+		Brand: f.service.Brand, Min: 30 * days,
 	}
 }
 

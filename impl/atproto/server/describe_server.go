@@ -12,7 +12,7 @@ import (
 // DescribeServer tells clients how to sign up here. Whether that takes an invite
 // code is what the first domain asks, which clients offer; another may ask otherwise.
 func (s *Service) DescribeServer(ctx context.Context) (*api.DescribeServerOutput, error) {
-	return nil, s.described.Answer(described{s.Domains.Current(ctx), s.Config, s.Phones != nil}, described.output)
+	return nil, s.described.Answer(described{s.Domains.Current(ctx), s.Config(), s.Phones != nil}, described.output)
 }
 
 // described is what the answer of describeServer is made of. Domains do not change; others

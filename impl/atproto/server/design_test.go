@@ -106,7 +106,7 @@ func TestDesignReservedNamesOfTheOperator(t *testing.T) {
 	f := newFixture(t)
 	f.Refused(f.Post("createAccount", `{"handle":"blog.test","email":"a@example.com"}`), 400, "HandleNotAvailable", "Reserved handle")
 	f.service.Handles = &handle.Rules{
-		Reserved: handle.Reserved([]string{"ourbrand"}, []string{"blog"}),
+		Reserved: func() handle.Names { return handle.Reserved([]string{"ourbrand"}, []string{"blog"}) },
 	}
 	f.Refused(f.Post("createAccount", `{"handle":"ourbrand.test","email":"a@example.com"}`), 400, "HandleNotAvailable", "Reserved handle")
 	f.Refused(f.Post("createAccount", `{"handle":"admin.test","email":"a@example.com"}`), 400, "HandleNotAvailable", "Reserved handle")

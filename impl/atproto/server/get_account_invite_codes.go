@@ -48,13 +48,13 @@ func (s *Service) GetAccountInviteCodes(
 // somebody else made some since these were read, it makes none and says so.
 func (s *Service) earnInvites(ctx context.Context, a *db.Account, codes []db.Invite) ([]db.Invite, error) {
 	owner, now := a.DID.String(), s.Now()
-	create, total := s.Config.InviteEarning.Due(now, a.CreatedAt, countable(codes))
+	create, total := s.Config().InviteEarning.Due(now, a.CreatedAt, countable(codes))
 	if create == 0 {
 		return nil, nil
 	}
 	earned := make([]db.Invite, create)
 	for i := range earned {
-		text, err := invite.New(s.Config.Hostname, s.Rand)
+		text, err := invite.New(s.Config().Hostname, s.Rand)
 		if err != nil {
 			return nil, err
 		}

@@ -70,7 +70,7 @@ func (s *Service) checkMethod(caller auth.Principal, lxm string) error {
 	switch {
 	case app && serviceauth.Administrative(lxm), caller.Scope == token.AppPass && serviceauth.Privileged(lxm):
 		return xrpc.InvalidRequest("insufficient access to request a service auth token for the following method: " + lxm)
-	case app && lxm == "" && caller.DID == s.Config.ModService:
+	case app && lxm == "" && caller.DID == s.Config().ModService:
 		return xrpc.InvalidRequest("insufficient access to request a service auth token without a method")
 	}
 	return nil

@@ -17,7 +17,7 @@ import (
 // ResetPassword sets a new password with an emailed code, which alone says whose.
 // Nothing that could sign in to the account before can do so after.
 func (s *Service) ResetPassword(ctx context.Context, in *api.ResetPasswordInput) error {
-	if err := answer.NewPassword(in.Password, s.Config.PasswordMinLength); err != nil {
+	if err := answer.NewPassword(in.Password, s.Config().PasswordMinLength); err != nil {
 		return err
 	}
 	ctx = auth.Acting(ctx, audit.Stranger) // who had the code

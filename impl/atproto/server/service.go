@@ -46,8 +46,8 @@ type Service struct {
 	Codes     *emailcode.Codes
 	Phones    *phone.Verification // nil: sign-up asks for no phone number
 	Outbox    *outbox.Outbox
-	Brand     mail.Brand
-	Config    Config
+	Brand     func() mail.Brand
+	Config    func() Config // what it is at the moment
 	Now       func() time.Time
 	// Wait returns after d or when ctx ends, at once when d is not positive. nil waits
 	// never: then the time of an answer may tell whether an address is known.

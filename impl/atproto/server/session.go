@@ -37,7 +37,7 @@ func shownStatus(a *db.Account) *string {
 // operator wants one there. A document that cannot be had is left out: the
 // session does not depend on it. Nobody is asked about an account that is held.
 func (s *Service) sessionDocument(ctx context.Context, a *db.Account) json.RawMessage {
-	if !s.Config.DocumentInSessions {
+	if !s.Config().DocumentInSessions {
 		return nil
 	}
 	doc, err := s.Accounts.Document(ctx, a, false, s.Resolve)

@@ -20,11 +20,11 @@ func (s *Service) spendSignUp(ctx context.Context, code string) error {
 	if !s.capped(code) {
 		return nil
 	}
-	return dayIsFull(s.Budgets.Left(ctx, budget.SignUpsADay(s.Config.SignUpsPerDay), budget.Server()))
+	return dayIsFull(s.Budgets.Left(ctx, budget.SignUpsADay(s.Config().SignUpsPerDay), budget.Server()))
 }
 
 // capped reports whether a sign-up counts among those of the day.
-func (s *Service) capped(code string) bool { return s.Config.SignUpsPerDay > 0 && code == "" }
+func (s *Service) capped(code string) bool { return s.Config().SignUpsPerDay > 0 && code == "" }
 
 // dayIsFull answers that all accounts of a day are made. That is nobody's fault in
 // particular, so it is said as by a server that has too much to do.
@@ -50,5 +50,5 @@ func (s *Service) countSignUp(ctx context.Context, tx *db.Tx, code string) error
 	if !s.capped(code) {
 		return nil
 	}
-	return dayIsFull(s.Budgets.SpendIn(ctx, tx, budget.SignUpsADay(s.Config.SignUpsPerDay), budget.Server()))
+	return dayIsFull(s.Budgets.SpendIn(ctx, tx, budget.SignUpsADay(s.Config().SignUpsPerDay), budget.Server()))
 }

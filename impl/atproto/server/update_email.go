@@ -93,7 +93,7 @@ func (s *Service) changeEmail(ctx context.Context, tx *db.Tx, a *db.Account, add
 		// Whoever signed up without a password has no address, and gets none here:
 		// with one, a reset would make the password that there shall not be.
 		return nil
-	case xrpc.ValueOf(factor) && !s.Config.SendsMail:
+	case xrpc.ValueOf(factor) && !s.Config().SendsMail:
 		return errNoMailer
 	case xrpc.ValueOf(factor) && !(same && changeNeedsCode(a)): // it is on, or the address confirmed
 		return errUnconfirmed

@@ -21,7 +21,8 @@ const (
 // Crawlers are the relays that are told that there is something to read here. One
 // goroutine at a time may call its methods.
 type Crawlers struct {
-	Hosts []string // base URLs
+	// Hosts returns the base URLs of those that are told at the moment.
+	Hosts func() []string
 	// Hostname is the name that this server goes by now, "" as long as nobody is to look
 	// for it under any.
 	Hostname func(ctx context.Context) string
@@ -38,7 +39,8 @@ type Crawlers struct {
 // not wait for their answers, which end with ctx. One that cannot be told is told of a
 // later event.
 func (c *Crawlers) Notify(ctx context.Context) {
-	if len(c.Hosts) == 0 {
+	hosts := c.Hosts()
+	if len(hosts) == 0 {
 		return
 	}
 	now, name := c.Now(), c.Hostname(ctx)
@@ -46,7 +48,7 @@ func (c *Crawlers) Notify(ctx context.Context) {
 		return
 	}
 	c.last, c.name = now, name
-	for _, host := range c.Hosts {
+	for _, host := range hosts {
 		c.under.Go(func() { c.notify(ctx, host, name) })
 	}
 }

@@ -30,8 +30,9 @@ func TestCrawlers(t *testing.T) {
 	name := "pds.test"
 	clock, log := servertest.NewClock(), new(servertest.Log)
 	gone := relay(200)
+	hosts := []string{relay(500), relay(200), strings.Replace(gone, "127.0.0.1", "nowhere.invalid", 1)}
 	c := &sync.Crawlers{
-		Hosts: []string{relay(500), relay(200), strings.Replace(gone, "127.0.0.1", "nowhere.invalid", 1)}, HTTP: http.DefaultClient, Now: clock.Now,
+		Hosts: func() []string { return hosts }, HTTP: http.DefaultClient, Now: clock.Now,
 		Hostname: func(context.Context) string { return name }, Log: slog.New(slog.NewTextHandler(log, nil)),
 	}
 	expect := func(n int) {

@@ -49,7 +49,7 @@ func verifyByService(s *servertest.Server) *phonetest.Service {
 
 // verifyByOutbox is verify as on a development server.
 func verifyByOutbox(s *servertest.Server) {
-	verify(s, &phone.Outbox{DB: s.DB, Keys: s.Keys, Outbox: s.Outbox, Service: "Test PDS", Now: s.Now, Rand: rand.Reader})
+	verify(s, &phone.Outbox{DB: s.DB, Keys: s.Keys, Outbox: s.Outbox, Service: func() string { return "Test PDS" }, Now: s.Now, Rand: rand.Reader})
 }
 
 // stub is a provider that accepts one code, as often as it is shown.

@@ -54,9 +54,9 @@ func (e *QuotaError) Is(target error) bool { return target == ErrQuota }
 type Blobs struct {
 	DB    *db.DB
 	Store blob.Store
-	// Quota is how many bytes the blobs of an account may have, temporary ones too; 0 is
-	// without a limit.
-	Quota int64
+	// Quota returns how many bytes the blobs of an account may have at the moment, temporary
+	// ones too; 0, or where it is nil: any number.
+	Quota func() int64
 	Now   func() time.Time
 	Log   *slog.Logger
 	// Observe is told of each upload when it is over, with its bytes and what the caller gets. It
@@ -129,15 +129,19 @@ func (b *Blobs) room(ctx context.Context, r sums, did syntax.DID, size int64) er
 	if err := heldRoom(ctx, r, did, size); err != nil {
 		return err
 	}
-	if b.Quota == 0 {
+	var quota int64
+	if b.Quota != nil {
+		quota = b.Quota()
+	}
+	if quota == 0 {
 		return nil
 	}
 	sums, err := r.BlobSums(ctx, did)
 	if err != nil {
 		return err
 	}
-	if sums[did].Bytes+size > b.Quota {
-		return &QuotaError{b.Quota}
+	if sums[did].Bytes+size > quota {
+		return &QuotaError{quota}
 	}
 	return nil
 }

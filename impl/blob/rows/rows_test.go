@@ -343,7 +343,7 @@ func TestTakedown(t *testing.T) {
 
 func TestQuota(t *testing.T) {
 	worlds(t, func(w *world) {
-		w.Quota = 10
+		w.Quota = func() int64 { return 10 }
 		_, err := w.upload("12345678")
 		w.ok(err)
 		w.is(w.Room(w.Context(), alice, 3), rows.ErrQuota)

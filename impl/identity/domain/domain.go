@@ -52,12 +52,10 @@ const patience = 5 * time.Second
 
 // Config is what the settings say.
 type Config struct {
-	// Configured are the domains to start with, each with or without a leading dot.
-	Configured []string
-	// InviteRequired is the policy of domains for which nobody decided one, and of
-	// handles elsewhere.
-	InviteRequired bool
-	Hostname       string // of this server, as clients know it
+	// Configured returns what is configured at the moment. Where it begins to return
+	// something else, [Domains.Forget] lets that be seen at once.
+	Configured func() Configured
+	Hostname   string // of this server, as clients know it
 	// Twin returns the handle that goes with another one while the server moves from one
 	// name to another, by what tx sees, or "". Nil: there are none.
 	Twin func(ctx context.Context, tx *db.Tx, handle string) (string, error)
@@ -65,7 +63,29 @@ type Config struct {
 	Log  *slog.Logger // nil: slog.Default
 }
 
-func (c *Config) policy() handle.Policy {
+// Configured is what the settings say of domains, as long as nobody decided otherwise.
+type Configured struct {
+	// Domains are those to start with, each with or without a leading dot.
+	Domains []string
+	// InviteRequired is the policy of domains for which nobody decided one, and of
+	// handles elsewhere.
+	InviteRequired bool
+}
+
+// configured is what is configured now, each domain once and without a dot.
+func (d *Domains) configured() Configured {
+	c := d.config.Configured()
+	names := make([]string, 0, len(c.Domains))
+	for _, name := range c.Domains {
+		if name = plain(name); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	c.Domains = names
+	return c
+}
+
+func (c Configured) policy() handle.Policy {
 	if c.InviteRequired {
 		return handle.Invite
 	}
@@ -91,13 +111,6 @@ type reading struct {
 // them.
 func Open(ctx context.Context, store *db.DB, c Config) (*Domains, error) {
 	c.Log = cmp.Or(c.Log, slog.Default())
-	names := make([]string, 0, len(c.Configured))
-	for _, name := range c.Configured {
-		if name = plain(name); !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	c.Configured = names
 	d := &Domains{db: store, config: c}
 	at := c.Now()
 	rows, err := store.HandleDomains(ctx)
@@ -106,7 +119,7 @@ func Open(ctx context.Context, store *db.DB, c Config) (*Domains, error) {
 	}
 	domains := d.overlay(rows)
 	if len(domains.All()) == 0 {
-		c.Log.WarnContext(ctx, "every domain of handles was removed: nobody can sign up for one", "configured", names)
+		c.Log.WarnContext(ctx, "every domain of handles was removed: nobody can sign up for one", "configured", d.configured().Domains)
 	}
 	d.current.Store(&reading{domains: domains, at: at})
 	return d, nil
@@ -161,29 +174,30 @@ func (d *Domains) overlay(rows []db.HandleDomain) *handle.Domains {
 	}
 	var list []handle.Domain
 	var removed []string
-	for _, name := range d.config.Configured {
+	c := d.configured()
+	for _, name := range c.Domains {
 		if row := decided[name]; !row.Removed {
-			list = append(list, d.domain(name, row))
+			list = append(list, c.domain(name, row))
 		}
 	}
 	for _, row := range rows {
 		if row.Removed {
 			removed = append(removed, row.Domain)
-		} else if !slices.Contains(d.config.Configured, row.Domain) {
-			list = append(list, d.domain(row.Domain, row))
+		} else if !slices.Contains(c.Domains, row.Domain) {
+			list = append(list, c.domain(row.Domain, row))
 		}
 	}
-	return handle.NewDomains(d.config.Hostname, d.config.policy(), list, removed...)
+	return handle.NewDomains(d.config.Hostname, c.policy(), list, removed...)
 }
 
 // domain is the one of a name about which row, which may be zero, was decided.
-func (d *Domains) domain(name string, row db.HandleDomain) handle.Domain {
+func (c Configured) domain(name string, row db.HandleDomain) handle.Domain {
 	policy := handle.Policy(row.InvitePolicy)
 	if policy == "" {
-		policy = d.config.policy()
+		policy = c.policy()
 	}
 	return handle.Domain{
-		Name: name, Policy: policy, Configured: slices.Contains(d.config.Configured, name), DecidedAt: row.At,
+		Name: name, Policy: policy, Configured: slices.Contains(c.Domains, name), DecidedAt: row.At,
 	}
 }
 
@@ -280,7 +294,7 @@ func (d *Domains) Put(ctx context.Context, text string, policy handle.Policy) (h
 	name, err := parse(text)
 	if err != nil {
 		// One that the settings insist on may be given a policy all the same.
-		if name = plain(text); !slices.Contains(d.config.Configured, name) {
+		if name = plain(text); !slices.Contains(d.configured().Domains, name) {
 			return handle.Domain{}, err
 		}
 	}
@@ -301,7 +315,7 @@ func (d *Domains) Put(ctx context.Context, text string, policy handle.Policy) (h
 			return nil
 		}
 		row.InvitePolicy = string(policy)
-		put = d.domain(name, row)
+		put = d.configured().domain(name, row)
 		if err := tx.PutHandleDomain(ctx, row); err != nil {
 			return err
 		}

@@ -24,7 +24,7 @@ import (
 
 func open(t testing.TB, d *db.DB, c *servertest.Clock, configured ...string) *domain.Domains {
 	t.Helper()
-	domains, err := domain.Open(t.Context(), d, domain.Config{Configured: configured, InviteRequired: true, Hostname: "pds.test", Now: c.Now})
+	domains, err := domain.Open(t.Context(), d, domain.Config{Configured: always(true, configured...), Hostname: "pds.test", Now: c.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func TestWithoutDatabase(t *testing.T) {
 	if _, err := domains.Put(t.Context(), "example.com", ""); err == nil {
 		t.Error("put without a database")
 	}
-	if _, err := domain.Open(t.Context(), store, domain.Config{Configured: []string{"test"}, Now: c.Now}); err == nil {
+	if _, err := domain.Open(t.Context(), store, domain.Config{Configured: always(false, "test"), Now: c.Now}); err == nil {
 		t.Error("opened without a database")
 	}
 }
@@ -226,7 +226,7 @@ func TestSlowFailure(t *testing.T) {
 	}
 	failures := 0
 	domains, err := domain.Open(t.Context(), store, domain.Config{
-		Configured: []string{"test"}, Hostname: "pds.test", Now: c.Now, Log: slog.New(failing(func() {
+		Configured: always(false, "test"), Hostname: "pds.test", Now: c.Now, Log: slog.New(failing(func() {
 			failures++
 			c.Advance(5 * time.Second)
 		})),
@@ -390,4 +390,9 @@ func FuzzPut(f *testing.F) {
 			t.Errorf("%q: %v", text, err)
 		}
 	})
+}
+
+// always are domains that stay configured.
+func always(inviteRequired bool, domains ...string) func() domain.Configured {
+	return func() domain.Configured { return domain.Configured{Domains: domains, InviteRequired: inviteRequired} }
 }

@@ -81,7 +81,7 @@ func TestCheckRoots(t *testing.T) {
 	d := NewDomains("me.example.com", Open, []Domain{
 		{Name: "example.com", Policy: Open}, {Name: "sub.example.com", Policy: Closed}, {Name: "example.org", Policy: Open},
 	}, "gone.example.com")
-	r := &Rules{Reserved: Reserved(nil, nil)}
+	r := &Rules{Reserved: builtIn}
 	foreign := func(h syntax.Handle) Choice { return Choice{Handle: h} }
 	local := func(h syntax.Handle, domain string) Choice { return Choice{h, domain, true} }
 	for _, tt := range []struct {

@@ -86,8 +86,8 @@ func isLetter(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 
 // Rules are one server's. They may be used concurrently; nothing may change them meanwhile.
 type Rules struct {
-	// Reserved are the names that nobody gets under this server's domains; see [Reserved].
-	Reserved Names
+	// Reserved returns the names that nobody gets under this server's domains at the moment, see [Reserved]; nil: there are none.
+	Reserved func() Names
 	// Inappropriate says whether a handle in lower case must not be; nil stands for [Inappropriate].
 	Inappropriate func(handle string) bool
 }
@@ -133,7 +133,7 @@ func (r *Rules) Check(d *Domains, text string, admin bool) (Choice, error) {
 		return Choice{}, ErrTooShort
 	case len(name) > maxLabel:
 		return Choice{}, ErrTooLong
-	case !admin && (r.Reserved.Has(name) || d.Root(h.String())):
+	case !admin && (r.reserved(name) || d.Root(h.String())):
 		return Choice{}, ErrReserved
 	}
 	return choice, nil
@@ -146,11 +146,13 @@ func (r *Rules) Ordinary(d *Domains, c Choice) error {
 	switch {
 	case r.inappropriate(c.Handle):
 		return ErrInappropriate
-	case d.Root(c.Handle.String()), r.Reserved.Has(strings.TrimSuffix(c.Handle.String(), "."+domain.Name)):
+	case d.Root(c.Handle.String()), r.reserved(strings.TrimSuffix(c.Handle.String(), "."+domain.Name)):
 		return ErrReserved
 	}
 	return nil
 }
+
+func (r *Rules) reserved(name string) bool { return r.Reserved != nil && r.Reserved().Has(name) }
 
 func (r *Rules) inappropriate(h syntax.Handle) bool {
 	if r.Inappropriate != nil {

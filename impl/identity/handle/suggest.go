@@ -78,7 +78,7 @@ func (r *Rules) Suggest(d *Domains, wanted syntax.Handle, about Hints, random io
 
 // lends reports whether a name may be part of others.
 func (r *Rules) lends(name, domain string) bool {
-	return name != "" && !r.Reserved.Has(name) && !r.inappropriate(syntax.Handle(name+"."+domain))
+	return name != "" && !r.reserved(name) && !r.inappropriate(syntax.Handle(name+"."+domain))
 }
 
 // stem is text as a label: what cannot be in one is a hyphen, where it stands between others.

@@ -15,7 +15,7 @@ import (
 func random(seed byte) *rand.ChaCha8 { return rand.NewChaCha8([32]byte{seed}) }
 
 func TestSuggest(t *testing.T) {
-	d, r := domains("test", "users.example.com"), &Rules{Reserved: Reserved(nil, nil)}
+	d, r := domains("test", "users.example.com"), &Rules{Reserved: builtIn}
 	for _, tt := range []struct {
 		name, wanted string
 		about        Hints
@@ -89,7 +89,7 @@ func FuzzSuggest(f *testing.F) {
 	for _, s := range []string{"alice", "a", "admin", "c00n", "a-very-long-name-indeed", "1", "al.ice"} {
 		f.Add(s, s, 1984, byte(1))
 	}
-	d, r := domains("test", "users.example.com"), &Rules{Reserved: Reserved(nil, nil)}
+	d, r := domains("test", "users.example.com"), &Rules{Reserved: builtIn}
 	f.Fuzz(func(t *testing.T, name, mailbox string, year int, seed byte) {
 		wanted, err := Normalize(name + ".test")
 		if err != nil {

@@ -58,7 +58,7 @@ type Codes struct {
 	Keys    *keyring.Ring
 	Budgets *budget.Ledger
 	Outbox  *outbox.Outbox
-	Brand   mail.Brand
+	Brand   func() mail.Brand
 	Now     func() time.Time
 	Rand    io.Reader // a secure source
 }
@@ -186,17 +186,17 @@ func (c *Codes) send(ctx context.Context, tx *db.Tx, a *db.Account, p Purpose) e
 func (c *Codes) letter(p Purpose, a *db.Account, text string) mail.Letter {
 	switch p {
 	case ConfirmEmail:
-		return c.Brand.Confirm(a.Email, text)
+		return c.Brand().Confirm(a.Email, text)
 	case UpdateEmail:
-		return c.Brand.Update(a.Email, text)
+		return c.Brand().Update(a.Email, text)
 	case ResetPassword:
-		return c.Brand.Reset(a.Email, outbox.Named(a), text)
+		return c.Brand().Reset(a.Email, outbox.Named(a), text)
 	case DeleteAccount:
-		return c.Brand.Delete(a.Email, text)
+		return c.Brand().Delete(a.Email, text)
 	case PLCOperation:
-		return c.Brand.PLCOperation(a.Email, text)
+		return c.Brand().PLCOperation(a.Email, text)
 	case SignIn:
-		return c.Brand.SignIn(a.Email, outbox.Named(a), text)
+		return c.Brand().SignIn(a.Email, outbox.Named(a), text)
 	}
 	panic(fmt.Sprintf("emailcode: no letter carries a code for %q", p))
 }

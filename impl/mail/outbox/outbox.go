@@ -80,9 +80,11 @@ var ErrFull = errors.New("too many letters wait in the outbox")
 // not changed; its methods are safe for concurrent use, and several processes
 // may each run one on the same database.
 type Outbox struct {
-	DB     *db.DB
-	Keys   *keyring.Ring
-	Sender Sender // nil: there is no mail server, and letters stay until they expire
+	DB   *db.DB
+	Keys *keyring.Ring
+	// Sender returns the way to the mail server at the moment. Where it is or returns nil there
+	// is none, and letters stay until they expire or there is one.
+	Sender func() Sender
 	// Holder names this process in leases; no two processes share a name.
 	Holder string
 	// Concurrency is how many letters are sent at a time; zero is 4.
@@ -244,10 +246,6 @@ func (o *Outbox) open(m *db.Mail) (*mail.Letter, error) {
 // under way have ended or ten seconds are over; a letter whose conversation was
 // cut off is left for the next run.
 func (o *Outbox) Run(ctx context.Context) {
-	if o.Sender == nil {
-		o.keep(ctx)
-		return
-	}
 	o.takeBack(ctx)
 
 	// Conversations outlive ctx for a while.
@@ -258,7 +256,12 @@ func (o *Outbox) Run(ctx context.Context) {
 	running, others := 0, 0
 	look := true
 	for ctx.Err() == nil {
-		if look && running < slots {
+		sends := o.sender() != nil
+		if !sends {
+			if err := o.expire(ctx); err != nil && ctx.Err() == nil {
+				o.Log.ErrorContext(ctx, "outbox", "error", err)
+			}
+		} else if look && running < slots {
 			// A place is left for letters with codes.
 			claimed, err := o.claim(ctx, slots-running, max(0, max(1, slots-1)-others))
 			if err != nil && ctx.Err() == nil {
@@ -276,7 +279,10 @@ func (o *Outbox) Run(ctx context.Context) {
 			}
 		}
 		var due <-chan time.Time
-		if running < slots {
+		switch {
+		case !sends:
+			due = time.After(poll)
+		case running < slots:
 			due = time.After(o.pause(ctx, look))
 		}
 		select {
@@ -301,21 +307,15 @@ func (o *Outbox) Run(ctx context.Context) {
 	}
 }
 
-// keep is Run without a mail server.
-func (o *Outbox) keep(ctx context.Context) {
-	tick := time.NewTicker(poll)
-	defer tick.Stop()
-	for {
-		if err := o.expire(ctx); err != nil && ctx.Err() == nil {
-			o.Log.ErrorContext(ctx, "outbox", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+func (o *Outbox) sender() Sender {
+	if o.Sender == nil {
+		return nil
 	}
+	return o.Sender()
 }
+
+// errNoServer is of a letter that was taken while there was a mail server.
+var errNoServer = errors.New("there is no mail server any more")
 
 // takeBack queues again what a process that died was sending, where nobody else can
 // be sending it. Elsewhere the lease has to run out.
@@ -446,7 +446,11 @@ func (o *Outbox) send(ctx context.Context, m *db.Mail) (err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
-	return o.Sender.Send(ctx, *l)
+	sender := o.sender()
+	if sender == nil {
+		return errNoServer
+	}
+	return sender.Send(ctx, *l)
 }
 
 // permanent says that another attempt would end like this one.

@@ -91,7 +91,7 @@ func ring(t *testing.T) *keyring.Ring {
 
 func newOutbox(t *testing.T, d *db.DB, s Sender, now func() time.Time) *Outbox {
 	return &Outbox{
-		DB: d, Keys: ring(t), Sender: s, Holder: "node-1", Now: now,
+		DB: d, Keys: ring(t), Sender: func() Sender { return s }, Holder: "node-1", Now: now,
 		Chance: func() float64 { return 0.5 }, Log: slog.New(slog.DiscardHandler),
 	}
 }

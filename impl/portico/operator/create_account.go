@@ -22,7 +22,7 @@ import (
 // invite code or a phone number, it does not ask of the operator, who spends no budget
 // either; a code that is given is used up.
 func (s *Service) CreateAccount(ctx context.Context, in *api.CreateAccountInput) (*api.CreateAccountOutput, error) {
-	if err := answer.NewPassword(in.Password, s.PasswordMinLength); err != nil {
+	if err := answer.NewPassword(in.Password, s.PasswordMinLength()); err != nil {
 		return nil, err
 	}
 	if !email.Valid(in.Email) {

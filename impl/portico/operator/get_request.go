@@ -21,7 +21,7 @@ func (s *Service) GetRequest(ctx context.Context) (*api.GetRequestOutput, error)
 	c := xrpc.CallFrom(ctx)
 	r := c.Request
 	out := &api.GetRequestOutput{
-		Host: told(r.Host), Name: told(c.Host()), Address: c.IP.String(), Protocol: r.Proto, TrustedProxies: int64(s.TrustedProxies),
+		Host: told(r.Host), Name: told(c.Host()), Address: c.IP.String(), Protocol: r.Proto, TrustedProxies: int64(s.TrustedProxies()),
 		ForwardedProto: xrpc.NonZero(told(r.Header.Get("X-Forwarded-Proto"))), ForwardedHost: xrpc.NonZero(told(r.Header.Get("X-Forwarded-Host"))),
 	}
 	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {

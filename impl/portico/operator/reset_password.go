@@ -16,7 +16,7 @@ import (
 // ResetPassword sets a new password and ends everything else that could sign in, as the
 // owner's own reset does.
 func (s *Service) ResetPassword(ctx context.Context, in *api.ResetPasswordInput) error {
-	if err := answer.NewPassword(in.Password, s.PasswordMinLength); err != nil {
+	if err := answer.NewPassword(in.Password, s.PasswordMinLength()); err != nil {
 		return err
 	}
 	_, err := s.DB.AccountByDID(ctx, in.DID)

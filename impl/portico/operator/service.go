@@ -39,10 +39,11 @@ type Service struct {
 	Firehose    *firehose.Firehose
 	Health      Health
 	Now         func() time.Time
-	// TrustedProxies is how many proxies are in front of the server, as it was told.
-	TrustedProxies int
-	// PasswordMinLength is in UTF-16 code units.
-	PasswordMinLength int
+	// TrustedProxies returns how many proxies are in front of the server at the moment, as it
+	// was told.
+	TrustedProxies func() int
+	// PasswordMinLength returns what it is at the moment, in UTF-16 code units.
+	PasswordMinLength func() int
 }
 
 var _ api.Service = (*Service)(nil)

@@ -81,8 +81,9 @@ type Importer struct {
 	// Finish ends an import in the transaction that ends it, which has locked the
 	// repository and changed its rows. It says what of them is to be the repository.
 	Finish func(ctx context.Context, tx *db.Tx, did syntax.DID, now time.Time, i Imported) error
-	// MaxRecords is how many records a repository may have; 0 is any number.
-	MaxRecords int
+	// MaxRecords returns how many records a repository may have at the moment; 0, or where it
+	// is nil: any number.
+	MaxRecords func() int
 	Bounds     Bounds
 
 	queue queue
@@ -193,7 +194,7 @@ func (i *Importer) attempt(ctx context.Context, did syntax.DID, spool *car.Spool
 		return nil, err
 	}
 	done.Nodes, done.Records, done.Changed = all.nodes, all.records, all.changed
-	if i.MaxRecords > 0 && all.records > i.MaxRecords && all.records > row.Records {
+	if i.MaxRecords != nil && i.MaxRecords() > 0 && all.records > i.MaxRecords() && all.records > row.Records {
 		return nil, fmt.Errorf("%w: %d", ErrQuota, all.records)
 	}
 	before := state{row.CommitCID, unfinished}
