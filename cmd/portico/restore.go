@@ -493,8 +493,11 @@ func (r *restore) checkRoom(needs int64) {
 	}
 }
 
-// restoringName is in a folder that is being written.
+// restoringName ends the name of a folder that is being written.
 const restoringName = ".restoring"
+
+// draftNames is what a restore that was killed may leave in it.
+var draftNames = []string{databaseName, databaseName + "-wal", databaseName + "-shm", databaseName + "-journal", secretsName, settingsName, blobsName}
 
 // inDraft has write fill a folder beside the one that is wanted, and gives it that name.
 func (r *restore) inDraft(write func(draft string) error) (err error) {
@@ -512,8 +515,14 @@ func (r *restore) inDraft(write func(draft string) error) (err error) {
 			return err
 		}
 		defer old.Close()
-		if !exists(filepath.Join(draft, restoringName)) {
-			return fmt.Errorf("%s is in the way: remove it", draft)
+		entries, err := os.ReadDir(draft)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if !slices.Contains(draftNames, e.Name()) {
+				return fmt.Errorf("%s is in the way, with %q in it: remove it", draft, e.Name())
+			}
 		}
 		if err := os.RemoveAll(draft); err != nil {
 			return fmt.Errorf("remove what was not finished: %w", err)
@@ -532,13 +541,10 @@ func (r *restore) inDraft(write func(draft string) error) (err error) {
 			err = errors.Join(err, os.RemoveAll(draft))
 		}
 	}()
-	if err := writeDurably(filepath.Join(draft, restoringName), ""); err != nil {
-		return err
-	}
 	if err := write(draft); err != nil {
 		return err
 	}
-	if err := errors.Join(os.Remove(filepath.Join(draft, restoringName)), syncDirectory(draft)); err != nil {
+	if err := syncDirectory(draft); err != nil {
 		return err
 	}
 	// It is empty, if it is there.
