@@ -46,6 +46,11 @@ are "server", where it is asked, "metrics" and "console":
   portico systemd --socket server > /etc/systemd/system/portico.socket
   portico systemd --socket metrics > /etc/systemd/system/portico-metrics.socket
 
+With --backup it prints the unit of what makes backups, every hour unless you
+change the line:
+
+  portico systemd --backup s3://BUCKET/portico > /etc/systemd/system/portico-backup.service
+
 Nothing is asked, read or written.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "env-file", Usage: "the server's settings are in `FILE`", Value: unitEnvFile, TakesFile: true},
@@ -53,6 +58,7 @@ Nothing is asked, read or written.`,
 			&cli.StringFlag{Name: "binary", Usage: "the program is `FILE`", Value: unitBinary, TakesFile: true},
 			&cli.StringFlag{Name: "data", Usage: "the settings say that the data are in `FOLDER`", Value: unitData, TakesFile: true},
 			&cli.StringFlag{Name: "socket", Usage: "print the unit of the socket `NAME`: server, metrics or console"},
+			&cli.StringFlag{Name: "backup", Usage: "print the unit of backups to `PLACE` instead: a folder, or s3://BUCKET/PREFIX", TakesFile: true},
 			&cli.StringFlag{Name: "listen", Usage: "the socket is at `ADDRESS`, such as 127.0.0.1:2583; it has to be that of the settings"},
 		},
 		Action: func(_ context.Context, c *cli.Command) error {
@@ -60,7 +66,11 @@ Nothing is asked, read or written.`,
 				return usage("systemd takes no arguments, not even %q", c.Args().First())
 			}
 			text, err := "", error(nil)
-			if c.IsSet("socket") {
+			if c.IsSet("socket") && c.IsSet("backup") {
+				err = usage("--socket and --backup are two units")
+			} else if c.IsSet("backup") && !c.IsSet("listen") {
+				text, err = backupUnit(c.String("backup"), c.String("binary"), c.String("env-file"), c.String("user"), c.String("data"))
+			} else if c.IsSet("socket") {
 				text, err = socketUnit(c.String("socket"), c.String("listen"))
 			} else if c.IsSet("listen") {
 				err = usage("--listen goes with --socket: without it the settings say where the server listens")
@@ -85,6 +95,31 @@ var (
 
 // serviceUnit is the unit of a server.
 func serviceUnit(binary, envFile, user, data string) (string, error) {
+	return unitOf("portico.service", binary, envFile, user, data)
+}
+
+// backupUnit is the unit of what makes backups to a place.
+func backupUnit(place, binary, envFile, user, data string) (string, error) {
+	folder, bucket := strings.HasPrefix(place, "/"), false
+	if rest, ok := strings.CutPrefix(place, "s3:/"); ok {
+		bucket = plainPath.MatchString(rest)
+	}
+	if !bucket && (!folder || !plainPath.MatchString(place)) {
+		return "", usage("--backup: %q has to be the whole path of a folder, or s3://BUCKET/PREFIX, in letters, digits and . _ @ + : , = -", place)
+	}
+	unit, err := unitOf("portico-backup.service", binary, envFile, user, data)
+	if err != nil {
+		return "", err
+	}
+	unit = strings.Replace(unit, " --to s3://BUCKET/portico ", " --to "+place+" ", 1)
+	if folder {
+		unit = strings.Replace(unit, "UMask=0077\n", "# The backups.\nReadWritePaths="+path.Clean(place)+"\nUMask=0077\n", 1)
+	}
+	return unit, nil
+}
+
+// unitOf is a unit of deploy with other paths, and another user.
+func unitOf(name, binary, envFile, user, data string) (string, error) {
 	for flag, path := range map[string]string{"binary": binary, "env-file": envFile, "data": data} {
 		if !plainPath.MatchString(path) {
 			return "", usage("--%s: %q has to be the whole path, from / on, in letters, digits and . _ @ + : , = -", flag, path)
@@ -93,7 +128,7 @@ func serviceUnit(binary, envFile, user, data string) (string, error) {
 	if !plainUser.MatchString(user) {
 		return "", usage("--user: %q is not the name of a user", user)
 	}
-	text, err := deploy.ReadFile("deploy/portico.service")
+	text, err := deploy.ReadFile("deploy/" + name)
 	if err != nil {
 		return "", err
 	}
@@ -107,6 +142,7 @@ func serviceUnit(binary, envFile, user, data string) (string, error) {
 	}
 	return strings.NewReplacer(
 		"ExecStart="+unitBinary+" serve --env-file "+unitEnvFile+"\n", "ExecStart="+binary+" serve --env-file "+envFile+"\n",
+		"ExecStart="+unitBinary+" backup", "ExecStart="+binary+" backup", " --env-file "+unitEnvFile+"\n", " --env-file "+envFile+"\n",
 		"User="+unitUser+"\n", "User="+user+"\n",
 		"# The data, in "+unitData+".\nStateDirectory=portico\n", "# The data, in "+path.Clean(data)+".\n"+storage+"\n",
 	).Replace(unit), nil

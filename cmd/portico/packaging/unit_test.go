@@ -19,6 +19,7 @@ func writeUnits(t *testing.T) (dir string) {
 		"portico.socket":         {"systemd", "--socket", "server"},
 		"portico-metrics.socket": {"systemd", "--socket", "metrics"},
 		"portico-console.socket": {"systemd", "--socket", "console", "--listen", "[::1]:9101"},
+		"portico-backup.service": {"systemd", "--binary", binary, "--backup", "s3://bucket/portico"},
 	} {
 		text, _ := run(t, binary, args...)
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
@@ -33,7 +34,7 @@ func writeUnits(t *testing.T) (dir string) {
 func TestUnitsVerify(t *testing.T) {
 	dir := writeUnits(t)
 	units, err := filepath.Glob(filepath.Join(dir, "portico*"))
-	if err != nil || len(units) != 4 {
+	if err != nil || len(units) != 5 {
 		t.Fatalf("%q, %v", units, err)
 	}
 	if out, errs := run(t, "systemd-analyze", append([]string{"verify", "--man=no"}, units...)...); out+errs != "" {
@@ -93,5 +94,23 @@ func TestUnitExposure(t *testing.T) {
 	}
 	for name := range allowed {
 		t.Errorf("%s exposes nothing any more", name)
+	}
+}
+
+// What makes backups is let do less than the server, and to a folder it may write there.
+func TestBackupUnitExposure(t *testing.T) {
+	unit := filepath.Join(writeUnits(t), "portico-backup.service")
+	out, _ := run(t, "systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=12", unit)
+	if !strings.Contains(out, "Overall exposure level for portico-backup.service: 1.1 OK") {
+		t.Errorf("systemd-analyze security ends with %q, not 1.1", out[max(0, len(out)-120):])
+	}
+	text, _ := run(t, binary, "systemd", "--backup", "/mnt/backups", "--data", "/srv/portico")
+	for _, line := range []string{" --to /mnt/backups --every 1h ", "\nReadWritePaths=/mnt/backups\n", "\nReadWritePaths=/srv/portico\n"} {
+		if !strings.Contains(text, line) {
+			t.Errorf("the unit of backups to a folder has no %q:\n%s", line, text)
+		}
+	}
+	if _, errs, _ := try(t, binary, "systemd", "--backup", "s3://bucket/a b"); !strings.Contains(errs, "--backup: ") {
+		t.Errorf("a place with a blank: %q", errs)
 	}
 }
