@@ -73,7 +73,7 @@ func noteBackup(dir, place string, b *storedBackup, failed error, now time.Time)
 		state.LastFailure, state.Error = now.UTC().Truncate(time.Second), failed.Error()
 	} else {
 		state = backupState{
-			Snapshot: b.Manifest.Snapshot, LastSuccess: b.Manifest.Time, Seconds: b.Took.Round(time.Millisecond).Seconds(), Bytes: b.SentBytes,
+			Snapshot: b.Manifest.Snapshot, LastSuccess: b.Manifest.Time, Seconds: float64(b.Took.Milliseconds()) / 1000, Bytes: b.SentBytes,
 		}
 	}
 	places[place] = state
