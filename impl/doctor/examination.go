@@ -322,12 +322,18 @@ func (e *Examination) running(ctx context.Context) Result {
 	return ok("version %s, since %s", brief(r.version), r.health.StartedAt)
 }
 
+// late says that an answer did not come in time.
+func late(err error) bool {
+	e, is := errors.AsType[net.Error](err)
+	return errors.Is(err, context.DeadlineExceeded) || is && e.Timeout()
+}
+
 // reason is what is wrong, without what everybody knows who asked.
 func reason(err error) string {
 	if e, is := errors.AsType[*url.Error](err); is {
 		err = e.Err
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	if late(err) {
 		return "no answer in time"
 	}
 	return brief(err.Error())

@@ -90,12 +90,12 @@ func (e *Examination) clock(ctx context.Context) Result {
 	if least == nil {
 		return notTried("no other server answers with a date")
 	}
-	way := "ahead"
+	way := "ahead of the clock of"
 	if *least < 0 {
-		way = "behind"
+		way = "behind the clock of"
 	}
 	const do = "Have it set from the network (timedatectl set-ntp true, or chrony): other services refuse tokens of another time"
-	found := fmt.Sprintf("it is %v %s of that of %s", least.Abs().Round(time.Second), way, by)
+	found := fmt.Sprintf("it is %v %s %s", least.Abs().Round(time.Second), way, by)
 	switch {
 	case least.Abs() > offTooMuch:
 		return failed(found, do)
@@ -118,6 +118,9 @@ func (e *Examination) service(ctx context.Context, s Service) Result {
 	}
 	dids := resolve.DIDs{Directory: e.Directory, PLC: e.others(), Web: e.others(), Timeout: stepTime}
 	document, err := dids.Fetch(ctx, s.DID)
+	if err != nil && s.DID.Method() == "plc" && !errors.Is(err, resolve.ErrNotFound) {
+		return warning(fmt.Sprintf("%s answers, but %s could not be looked up", s.URL, s.DID), "Mend what stands at directory, and try again")
+	}
 	if err != nil {
 		return failed(fmt.Sprintf("%s answers, but %s leads nowhere (%v)", s.URL, s.DID, brief(err.Error())), "Set "+s.Setting+"_DID to its DID: it refuses tokens for another")
 	}

@@ -56,22 +56,51 @@ func (e *Examination) find(ctx context.Context) addresses {
 
 // reach is what came of a try to reach the server at one of its addresses.
 type reach struct {
-	address  netip.Addr
-	dial     error               // nobody takes connections
-	shown    []*x509.Certificate // what was shown, none if TLS did not come so far
-	tls      error               // there is no TLS, or none that can be believed
-	err      error               // no answer after that
-	proven   bool                // it is the server that listens on this machine
+	address netip.Addr
+	connection
+	err      error // no answer after that
+	proven   bool  // it is the server that listens on this machine
 	status   int
 	to       string // Location, of an answer that sends elsewhere
 	software string // Server
+}
+
+// connection is how far a connection came.
+type connection struct {
+	dial  error               // nobody takes it
+	shown []*x509.Certificate // what was shown, none if TLS did not come so far
+	tls   error               // there is no TLS, or none that can be believed
+}
+
+// noted is a connection, as those note it who make it. They may go on when nobody waits
+// for it any more.
+type noted struct {
+	mu sync.Mutex
+	c  connection
+}
+
+func (n *noted) note(change func(*connection)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	change(&n.c)
+}
+
+// until is how far it came until a request over it ended, with err.
+func (n *noted) until(err error) connection {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c := n.c
+	if err != nil && c.dial == nil && c.shown == nil {
+		c.tls = err // the handshake did not come to a certificate
+	}
+	return c
 }
 
 // failure is what kept the server from being reached, nil if it was.
 func (r *reach) failure() error { return errors.Join(r.dial, r.tls, r.err) }
 
 // dialTo returns a dialer that goes to one address, whatever name is asked for.
-func (e *Examination) dialTo(to netip.AddrPort, failure *error) func(context.Context, string, string) (net.Conn, error) {
+func (e *Examination) dialTo(to netip.AddrPort, n *noted) func(context.Context, string, string) (net.Conn, error) {
 	dial := e.Dial
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: stepTime}).DialContext
@@ -80,29 +109,27 @@ func (e *Examination) dialTo(to netip.AddrPort, failure *error) func(context.Con
 		ctx, cancel := context.WithTimeout(ctx, stepTime)
 		defer cancel()
 		c, err := dial(ctx, network, to.String())
-		if err != nil && failure != nil {
-			*failure = err
+		if err != nil {
+			n.note(func(c *connection) { c.dial = err })
 		}
 		return c, err
 	}
 }
 
-// at is a client that reaches a name at one address, over TLS that can be believed. What is
-// shown there, and why it is not believed, is noted in r, unless that is nil.
-func (e *Examination) at(address netip.Addr, r *reach) *http.Client {
-	if r == nil {
-		r = new(reach)
-	}
+// at is a client that reaches a name at one address, over TLS that can be believed, and
+// what it notes of its connection.
+func (e *Examination) at(address netip.Addr) (*http.Client, *noted) {
+	n := new(noted)
 	config := &tls.Config{RootCAs: e.Roots, Time: e.Now, InsecureSkipVerify: true}
 	// What the library verifies by itself it does not show when that fails.
 	config.VerifyConnection = func(state tls.ConnectionState) error {
-		r.shown = state.PeerCertificates
-		r.tls = e.verify(state.ServerName, state.PeerCertificates)
-		return r.tls
+		err := e.verify(state.ServerName, state.PeerCertificates)
+		n.note(func(c *connection) { c.shown, c.tls = state.PeerCertificates, err })
+		return err
 	}
 	return client(&http.Transport{
-		DialContext: e.dialTo(netip.AddrPortFrom(address, httpsPort), &r.dial), TLSClientConfig: config, ResponseHeaderTimeout: 2 * stepTime,
-	})
+		DialContext: e.dialTo(netip.AddrPortFrom(address, httpsPort), n), TLSClientConfig: config, ResponseHeaderTimeout: 2 * stepTime,
+	}), n
 }
 
 func (e *Examination) verify(name string, chain []*x509.Certificate) error {
@@ -144,17 +171,16 @@ func (e *Examination) reach(ctx context.Context, address netip.Addr, local *runn
 	if local.challenge != "" {
 		header.Set(proof.Challenge, local.challenge)
 	}
-	answer, _, err := get(ctx, e.at(address, &r), "https://"+e.Host+proof.Path, header)
-	switch {
-	case err == nil:
-		r.status, r.to, r.software = answer.StatusCode, answer.Header.Get("Location"), answer.Header.Get("Server")
-		r.proven = local.answer != "" && answer.Header.Get(proof.Answer) == local.answer
-	case r.dial != nil || r.tls != nil:
-	case r.shown == nil:
-		r.tls = err // the handshake did not come to a certificate
-	default:
-		r.err = err
+	c, n := e.at(address)
+	answer, _, err := get(ctx, c, "https://"+e.Host+proof.Path, header)
+	if r.connection = n.until(err); err != nil {
+		if r.dial == nil && r.tls == nil {
+			r.err = err
+		}
+		return r
 	}
+	r.status, r.to, r.software = answer.StatusCode, answer.Header.Get("Location"), answer.Header.Get("Server")
+	r.proven = local.answer != "" && answer.Header.Get(proof.Answer) == local.answer
 	return r
 }
 
@@ -273,7 +299,7 @@ func (e *Examination) certificate(ctx context.Context) Result {
 	var all []Result
 	for _, r := range e.reachAll(ctx) {
 		if r.dial == nil {
-			all = append(all, e.shown(e.Host, &r))
+			all = append(all, e.shown(e.Host, &r.connection))
 		}
 	}
 	if len(all) == 0 {
@@ -284,7 +310,7 @@ func (e *Examination) certificate(ctx context.Context) Result {
 }
 
 // shown says what is wrong with the certificate of a name, or until when it is good.
-func (e *Examination) shown(name string, r *reach) Result {
+func (e *Examination) shown(name string, r *connection) Result {
 	const caddy = "Caddy says in its log why it has none (journalctl -u caddy); for nginx, certbot makes one"
 	if len(r.shown) == 0 {
 		return failed(fmt.Sprintf("no certificate is shown for %s (%v)", name, reason(r.tls)), "Let the proxy speak TLS at port 443, with a certificate for "+name+". "+caddy)
@@ -334,6 +360,8 @@ func (e *Examination) public(ctx context.Context) Result {
 		return notTried(e.Host + " has no address")
 	case local.err != nil:
 		return notTried("the server does not run")
+	case local.answer == "":
+		return notTried(local.unknown)
 	case slices.ContainsFunc(reached, func(r reach) bool { return r.proven }):
 		return ok("%s leads to this server", at)
 	}
@@ -385,7 +413,8 @@ func (e *Examination) arrives(ctx context.Context) arrival {
 		if why != "" {
 			return arrival{why: why}
 		}
-		out, err := e.operator("https://"+e.Host, e.at(address, nil), http.Header{"X-Forwarded-For": {forged.String()}}).GetRequest(ctx)
+		c, _ := e.at(address)
+		out, err := e.operator("https://"+e.Host, c, http.Header{"X-Forwarded-For": {forged.String()}}).GetRequest(ctx)
 		if err != nil {
 			return arrival{why: "asked over the public URL, the server does not say: " + brief(err.Error())}
 		}
@@ -418,7 +447,7 @@ func (e *Examination) forwarded(ctx context.Context) Result {
 	written := list[at+1:]
 	const line = "nginx: proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; HAProxy: option forwardfor; Caddy does it by itself"
 	proxies := int64(len(written))
-	set := fmt.Sprintf("Set PORTICO_TRUSTED_PROXIES=%d and restart the server: that many proxies wrote into X-Forwarded-For", proxies)
+	set := fmt.Sprintf("Set PORTICO_TRUSTED_PROXIES=%d and restart the server: so many proxies wrote into X-Forwarded-For", proxies)
 	switch {
 	case proxies == 0 && at >= 0 && a.out.Address == forged.String():
 		return failed("the proxy passes on what the client wrote and adds nothing: anybody can be any address", "Let the proxy add the client's address ("+line+")")
@@ -432,9 +461,9 @@ func (e *Examination) forwarded(ctx context.Context) Result {
 	case got == forged && a.out.TrustedProxies == 0:
 		return warning(fmt.Sprintf("the server takes the word of a client with the private address %s, as this machine has: with such an address anybody can be any other", client), set)
 	case got == forged || a.out.TrustedProxies > proxies:
-		return failed(fmt.Sprintf("the server counts on %d proxies, and there are %d: what the client wrote is taken for its address", a.out.TrustedProxies, proxies), set)
+		return failed(fmt.Sprintf("the server counts on %d %s, but %d wrote there: what the client wrote is taken for its address", a.out.TrustedProxies, plural(int(a.out.TrustedProxies), "proxy", "proxies"), proxies), set)
 	case got != client:
-		return failed(fmt.Sprintf("the server counts on %d proxies, and there are %d: it takes %s, a proxy, for the client", a.out.TrustedProxies, proxies, got), set)
+		return failed(fmt.Sprintf("the server counts on %d %s, but %d wrote there: it takes %s, a proxy, for the client", a.out.TrustedProxies, plural(int(a.out.TrustedProxies), "proxy", "proxies"), proxies, got), set)
 	}
 	return ok("%d %s, and what the client writes is not believed", proxies, plural(int(proxies), "proxy adds to it", "proxies add to it"))
 }
@@ -462,7 +491,8 @@ func (e *Examination) websocket(ctx context.Context) Result {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*stepTime)
 	defer cancel()
-	c := syncapi.Client{Client: xrpc.Client{Host: "https://" + e.Host, HTTP: e.at(at, nil), MaxAnswer: maxBody}}
+	straight, _ := e.at(at)
+	c := syncapi.Client{Client: xrpc.Client{Host: "https://" + e.Host, HTTP: straight, MaxAnswer: maxBody}}
 	came := errors.New("an event came")
 	// A cursor that no event has yet: the server says so in a frame, and ends.
 	err := c.SubscribeRepos(ctx, &syncapi.SubscribeReposParams{Cursor: new(int64(1) << 52)},
@@ -496,18 +526,16 @@ func (e *Examination) handles(ctx context.Context) Result {
 	if err != nil || len(list) == 0 {
 		return failed(handle+" has no address", "Add a record of *"+local.under(handle)+" that leads to this server")
 	}
-	r := reach{address: list[0]}
-	answer, body, err := get(ctx, e.at(list[0], &r), "https://"+handle+"/.well-known/atproto-did", nil)
+	c, n := e.at(list[0])
+	answer, body, err := get(ctx, c, "https://"+handle+"/.well-known/atproto-did", nil)
+	r := n.until(err)
 	const wildcards = "Let the proxy have certificates for handles (Caddy: tls { on_demand } in the site *%s, with on_demand_tls { ask %s/tls-check }; nginx: one for *%s, by certbot certonly --preferred-challenges dns)"
 	domain := local.under(handle)
 	certificates := fmt.Sprintf(wildcards, domain, e.Local, domain)
 	switch {
 	case r.dial != nil:
 		return failed(fmt.Sprintf("no connection to %s, port 443 (%s)", list[0], reason(r.dial)), "Let *"+domain+" lead to where "+e.Host+" does")
-	case r.tls != nil || err != nil && r.shown == nil:
-		if r.tls == nil {
-			r.tls = err
-		}
+	case r.tls != nil:
 		shown := e.shown(handle, &r)
 		shown.Do = certificates
 		return shown
@@ -536,13 +564,14 @@ func (e *Examination) madeUp(ctx context.Context) Result {
 			continue
 		}
 		step, cancel := context.WithTimeout(ctx, 2*stepTime)
-		r := reach{address: list[0]}
-		_, _, err = get(step, e.at(list[0], &r), "https://"+name+"/", nil)
+		c, n := e.at(list[0])
+		_, _, err = get(step, c, "https://"+name+"/", nil)
+		r := n.until(err)
 		cancel()
 		ask := fmt.Sprintf("Let Caddy ask first: on_demand_tls { ask %s/tls-check }", e.Local)
 		switch {
 		case r.dial != nil:
-		case errors.Is(err, context.DeadlineExceeded) && r.shown == nil:
+		case late(err) && r.shown == nil:
 			all = append(all, warning("asked for "+name+", the proxy neither shows nor refuses a certificate in time: it may be getting one", ask))
 		case len(r.shown) > 0 && slices.ContainsFunc(r.shown[0].DNSNames, func(n string) bool { return strings.EqualFold(n, name) }):
 			all = append(all, failed("the proxy has made a certificate for "+name+", which is nobody's: anybody can have it make any number", ask))
@@ -575,7 +604,7 @@ func (e *Examination) past(ctx context.Context) Result {
 	for _, a := range list[:min(len(list), 8)] {
 		where := netip.AddrPortFrom(a, uint16(e.Port))
 		step, cancel := context.WithTimeout(ctx, stepTime)
-		answer, _, err := get(step, client(&http.Transport{DialContext: e.dialTo(where, nil)}), "http://"+where.String()+proof.Path, http.Header{proof.Challenge: {local.challenge}})
+		answer, _, err := get(step, client(&http.Transport{DialContext: e.dialTo(where, new(noted))}), "http://"+where.String()+proof.Path, http.Header{proof.Challenge: {local.challenge}})
 		cancel()
 		if err == nil && answer.Header.Get(proof.Answer) == local.answer {
 			return warning(fmt.Sprintf("the server answers at http://%s past the proxy: who gets there can give any address for theirs, and sends passwords unencrypted", where),
@@ -598,7 +627,7 @@ func (e *Examination) signUp(ctx context.Context) Result {
 		if d.InvitePolicy != operatorapi.DomainInvitePolicyOpen {
 			continue
 		}
-		if !e.SignUpLimits {
+		if !e.SignUpLimits && !e.RateLimits {
 			return worst(append(all, warning("anybody can sign up under "+d.Domain+", and nothing bounds how many accounts that makes",
 				"Set PORTICO_SIGNUPS_PER_DAY, PORTICO_SIGNUP_QUARANTINE=confirmed or PORTICO_PHONE_PROVIDER, or ask for invite codes (portico domain add "+strings.TrimPrefix(d.Domain, ".")+" --invites invite)"))...)
 		}
