@@ -4,9 +4,13 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -114,5 +118,41 @@ func list(t *testing.T, data []byte) (all []string) {
 			line += fmt.Sprintf(" %q", data)
 		}
 		all = append(all, line)
+	}
+}
+
+// What a package is for is read in the program itself.
+func TestArchitecture(t *testing.T) {
+	for _, tt := range []struct {
+		machine elf.Machine
+		order   binary.ByteOrder
+		want    string
+	}{
+		{elf.EM_X86_64, binary.LittleEndian, "amd64"},
+		{elf.EM_AARCH64, binary.LittleEndian, "arm64"},
+		{elf.EM_PPC64, binary.LittleEndian, "ppc64el"},
+		{elf.EM_PPC64, binary.BigEndian, ""},
+		{elf.EM_S390, binary.BigEndian, "s390x"},
+		{elf.EM_SPARCV9, binary.BigEndian, ""},
+	} {
+		head := elf.Header64{
+			Ident: [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)},
+			Type:  uint16(elf.ET_EXEC), Machine: uint16(tt.machine), Version: uint32(elf.EV_CURRENT), Ehsize: 64, Shentsize: 64,
+		}
+		if tt.order == binary.BigEndian {
+			head.Ident[elf.EI_DATA] = byte(elf.ELFDATA2MSB)
+		}
+		var b bytes.Buffer
+		if err := binary.Write(&b, tt.order, head); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "program")
+		if err := os.WriteFile(path, b.Bytes(), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		got, static, err := architecture(path)
+		if got != tt.want || (err == nil) != (tt.want != "") || static != (tt.want != "") {
+			t.Errorf("%v %v: %q, static %v, %v; want %q", tt.machine, tt.order, got, static, err, tt.want)
+		}
 	}
 }

@@ -354,18 +354,24 @@ caddyfile_text() {
 	}
 }
 
+(portico) {
+	reverse_proxy $server {
+		lb_try_duration 30s
+	}
+}
+
 $host {
 END
 	[ "$private" = no ] || say '	tls internal'
 	cat <<END
-	reverse_proxy $server
+	import portico
 }
 
 *.$host {
 	tls$issuer {
 		on_demand
 	}
-	reverse_proxy $server
+	import portico
 }
 END
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -222,6 +223,28 @@ func testInstallerOfBinary(t *testing.T, m *machine) {
 	m.run("cmp /portico /usr/local/bin/portico && curl -fsS http://127.0.0.1:2583/xrpc/_health && test ! -e /etc/caddy")
 	m.run("grep -q '^ExecStart=/usr/local/bin/portico serve --env-file /etc/portico/portico.env' /etc/systemd/system/portico.service")
 	m.unchanged("the second run", func() { m.run(install + "--no-caddy --portico /portico") })
+
+	// Of the world, with Caddy: what it writes is the example.
+	if out = m.run("sh /install.sh"); !strings.Contains(out, "DNS leads nowhere for pds.test yet") || !strings.Contains(out, "No systemd runs here") {
+		t.Errorf("it says\n%s", out)
+	}
+	example, err := os.ReadFile("../deploy/Caddyfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := func(text string) (all []string) {
+		for line := range strings.Lines(text) {
+			line = strings.TrimSpace(line)
+			if line != "" && line[0] != '#' && line != "email operator@example.com" {
+				all = append(all, line)
+			}
+		}
+		return all
+	}
+	got, want := lines(m.run("cat /etc/caddy/Caddyfile")), lines(strings.ReplaceAll(string(example), "pds.example.com", "pds.test"))
+	if !slices.Equal(got, want) {
+		t.Errorf("the Caddyfile is\n%q, and the example\n%q", got, want)
+	}
 }
 
 // browser is a client in the machine, which takes every name under pds.test to be it.
