@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -148,6 +149,7 @@ func (c configuration) examination(s *settings, problems settingsError, mailTo s
 		Disk:         diskOf, Files: func() ([]doctor.File, error) { return s.serverFiles(c.EnvFile) },
 		Addresses: interfaceAddresses(), Through: http.ProxyFromEnvironment, Now: c.Now, Random: c.Rand,
 	}
+	e.Backups = func() ([]doctor.Backup, error) { return knownBackups(s.DataDirectory) }
 	for _, p := range problems {
 		e.Problems = append(e.Problems, p.variable+" "+p.text)
 	}
@@ -246,6 +248,20 @@ func (s *settings) serverFiles(envFile string) ([]doctor.File, error) {
 		files = append(files, f)
 	}
 	return files, nil
+}
+
+// knownBackups are the backups that are noted in the data directory.
+func knownBackups(dir string) ([]doctor.Backup, error) {
+	places, err := readBackupState(dir)
+	var all []doctor.Backup
+	for _, place := range slices.Sorted(maps.Keys(places)) {
+		b := doctor.Backup{Place: place, Last: places[place].LastSuccess}
+		if !places[place].LastFailure.IsZero() {
+			b.Failure = places[place].Error
+		}
+		all = append(all, b)
+	}
+	return all, err
 }
 
 // interfaceAddresses are the addresses of this machine, none if it does not say.

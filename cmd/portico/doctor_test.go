@@ -231,6 +231,9 @@ func (w *surroundings) look(t *testing.T, environ []string) *setup {
 		return doctor.Disk{Free: 40 << 30, Size: 80 << 30, FreeFiles: 1e6, Files: 2e6}, nil
 	}
 	e.OpenFiles = func() (uint64, error) { return 65536, nil }
+	e.Backups = func() ([]doctor.Backup, error) {
+		return []doctor.Backup{{Place: "s3://backups/portico", Last: time.Now().Add(-time.Hour)}}, nil
+	}
 	e.Through = nil
 	return u
 }
@@ -339,7 +342,8 @@ var changes = []struct {
 	{regexp.MustCompile(`(http://5\.75\.10\.20):\d+`), "$1:PORT"},
 	{regexp.MustCompile(`\b20\d\d-\d\d-\d\d\b`), "DATE"},
 	{regexp.MustCompile(`\b(1m)?\d+s (ahead|behind)`), "SOME TIME $2"},
-	{regexp.MustCompile(`not did:plc:[a-z2-7]{24}|repair did:plc:[a-z2-7]{24}`), "did:plc:ACCOUNT"},
+	{regexp.MustCompile(`(not|repair) did:plc:[a-z2-7]{24}`), "$1 did:plc:ACCOUNT"},
+	{regexp.MustCompile(`DATE \d\d:\d\d:\d\d`), "DATE AND TIME"},
 }
 
 // A server that is set up as it should be is well in every respect; and each thing that is
@@ -593,6 +597,9 @@ func setups(t *testing.T) []brokenSetup {
 				return true
 			}
 		}},
+		{"the backup is old", "backup", doctor.Failed, nil, backups(doctor.Backup{Place: "s3://backups/portico", Last: time.Now().Add(-50 * time.Hour), Failure: "no space left"})},
+		{"the last backup failed", "backup", doctor.Warning, nil, backups(doctor.Backup{Place: "s3://backups/portico", Last: time.Now().Add(-30 * time.Hour), Failure: "no space left"})},
+		{"there was never a backup", "backup", doctor.Failed, nil, backups(doctor.Backup{Place: "s3://backups/portico", Failure: "no such bucket"})},
 		{"the relay does not know the server", "crawlers", doctor.Warning, nil, answers("relay", status(http.StatusBadRequest, `{"error":"HostNotFound","message":"host not found"}`))},
 		{"the relay has banned the server", "crawlers", doctor.Failed, nil, hostStatus("banned")},
 		{"the relay throttles the server", "crawlers", doctor.Warning, nil, hostStatus("throttled")},
@@ -609,6 +616,12 @@ func setups(t *testing.T) []brokenSetup {
 		})},
 		{"the moderation service fails", "moderation", doctor.Failed, nil, func(u *setup) { u.Services[2].URL = "https://127.0.0.1:1" }},
 		{"requests are not limited", "sign-up", doctor.Warning, nil, func(u *setup) { u.RateLimits = false }},
+	}
+}
+
+func backups(b doctor.Backup) func(*setup) {
+	return func(u *setup) {
+		u.Backups = func() ([]doctor.Backup, error) { return []doctor.Backup{b}, nil }
 	}
 }
 

@@ -68,6 +68,7 @@ type Examination struct {
 	Mailed     string                            // the address that Mail sends a letter to; "": none
 	Bucket     func(context.Context) error       // tries the bucket; nil: blobs are in a folder
 	BucketName string
+	Backups    func() ([]Backup, error)
 
 	// The means.
 	Resolver *net.Resolver                                                        // nil: the system's
@@ -95,7 +96,7 @@ func (e *Examination) Checks() []Check {
 	for _, s := range e.Services {
 		all = append(all, Check{s.Name, func(ctx context.Context) Result { return e.service(ctx, s) }})
 	}
-	return append(all, Check{"crawlers", e.world(e.crawlers)}, Check{"mail", e.mail}, Check{"blob store", e.blobs})
+	return append(all, Check{"crawlers", e.world(e.crawlers)}, Check{"mail", e.mail}, Check{"blob store", e.blobs}, Check{"backup", e.world(e.backup)})
 }
 
 // world is a check of what only a server for the world has.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 )
@@ -168,6 +169,47 @@ func (e *Examination) mail(ctx context.Context) Result {
 		return Result{State: OK, Found: r.Server + " took a letter to " + e.Mailed, Do: strings.Join(r.Advice, " ")}
 	}
 	return ok("%s takes the login and the sender (--mail ADDRESS sends a letter)", r.Server)
+}
+
+// Backup is what is known of the backups to one place.
+type Backup struct {
+	Place   string
+	Last    time.Time // of the latest that is whole; zero: there is none
+	Failure string    // of a try since; "": there was none
+}
+
+// oldBackup is how old the latest backup may be: twice as old as one that is made each
+// night.
+const oldBackup = 48 * time.Hour
+
+func (e *Examination) backup(context.Context) Result {
+	places, err := e.Backups()
+	if err != nil {
+		return failed(brief(err.Error()), "Make a backup (portico backup --to PLACE), which writes that file anew")
+	}
+	if len(places) == 0 {
+		return notTried("of none is known here (portico backup --to PLACE notes when it made one; copies to a folder are not noted)")
+	}
+	var all []Result
+	for _, b := range places {
+		place := brief(b.Place)
+		again := "Make one, and look at what is to make them (systemctl list-timers): portico backup --to " + place
+		if b.Failure != "" {
+			again = "The last try failed: " + brief(b.Failure) + ". " + again
+		}
+		age := e.Now().Sub(b.Last)
+		switch {
+		case b.Last.IsZero():
+			all = append(all, failed("there is no backup at "+place+" yet", again))
+		case age > oldBackup:
+			all = append(all, failed(fmt.Sprintf("the latest backup at %s is of %s", place, day(b.Last)), again))
+		case b.Failure != "":
+			all = append(all, warning(fmt.Sprintf("the latest backup at %s is of %s, and a try since has failed", place, b.Last.UTC().Format(time.DateTime)), again))
+		default:
+			all = append(all, ok("%s, %s", place, b.Last.UTC().Format(time.DateTime)))
+		}
+	}
+	return worst(all...)
 }
 
 // near says whether a mail server, host:port, is on this machine or in a private network,
