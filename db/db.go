@@ -61,6 +61,9 @@ type Config struct {
 	// Serves is the URL, if any, at which the process is reached from its own machine.
 	// [ServedAt] finds it while the process has Dir.
 	Serves string
+	// LockWait is how long Open waits for a process that has Dir and is about to let go of
+	// it. 0: it does not wait.
+	LockWait time.Duration
 	// Synchronous is SQLite's pragma. Empty means FULL: an acknowledged write
 	// survives a power cut.
 	Synchronous string

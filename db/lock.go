@@ -1,8 +1,10 @@
 package db
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +20,26 @@ const servesPrefix = "serving "
 // dirLock keeps a second process out of a data directory. The kernel drops it
 // with the process, however that ends; the file's text only says whose it is.
 type dirLock struct{ file *os.File }
+
+// lockEvery is how often a lock is tried that is waited for: often, since others wait for who
+// waits.
+const lockEvery = 2 * time.Millisecond
+
+// waitForDir is lockDir, again and again for as long as wait while another process has dir.
+func waitForDir(ctx context.Context, dir, serves string, wait time.Duration) (*dirLock, error) {
+	late := time.Now().Add(wait)
+	for {
+		l, err := lockDir(dir, serves)
+		if !errors.Is(err, ErrLocked) || !time.Now().Before(late) {
+			return l, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for %s: %w", dir, ctx.Err())
+		case <-time.After(lockEvery):
+		}
+	}
+}
 
 // lockDir locks dir for a process that serves at the URL serves, if it does.
 func lockDir(dir, serves string) (*dirLock, error) {
@@ -92,6 +114,36 @@ func HeldBy(dir string) int {
 		return 0
 	}
 	return pid
+}
+
+// Holder is the number of the process of this machine that has locked the data directory, 0
+// when none has.
+func Holder(dir string) (pid int, err error) {
+	f, err := os.Open(filepath.Join(dir, LockName))
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("open lock file: %w", err)
+	}
+	defer f.Close()
+	// Who was killed has left its text behind, but no lock.
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
+	if err == nil {
+		return 0, nil
+	}
+	if !errors.Is(err, syscall.EWOULDBLOCK) {
+		return 0, fmt.Errorf("try the lock of %s: %w", dir, err)
+	}
+	text, err := io.ReadAll(f)
+	if err != nil {
+		return 0, fmt.Errorf("read lock file: %w", err)
+	}
+	var host string
+	if _, err := fmt.Sscanf(string(text), "process %d on %s since", &pid, &host); err != nil || host != hostname() {
+		return 0, fmt.Errorf("%s is locked by %s", dir, describe(string(text)))
+	}
+	return pid, nil
 }
 
 // release leaves the file where it is: removing it would let two processes lock

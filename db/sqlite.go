@@ -45,7 +45,7 @@ func openSQLite(ctx context.Context, c Config, seen *observer) (_ *sqliteEngine,
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
 	e := &sqliteEngine{seen: seen, groupTime: groupTime, accounts: newAccountCache()}
-	if e.lock, err = lockDir(c.Dir, c.Serves); err != nil {
+	if e.lock, err = waitForDir(ctx, c.Dir, c.Serves, c.LockWait); err != nil {
 		return nil, err
 	}
 	defer func() {

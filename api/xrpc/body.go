@@ -310,6 +310,8 @@ func readFailure(err error) error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return &Error{Status: http.StatusRequestTimeout, Name: "RequestTimeout", Message: "Request Timeout", Cause: err, own: true}
+	case errors.Is(err, context.Canceled):
+		return err // not by the client
 	case errors.Is(err, errCut):
 		return &Error{Status: http.StatusBadRequest, Name: "BadRequestError", Message: err.Error(), own: true}
 	case errors.Is(err, gzip.ErrHeader), errors.Is(err, zlib.ErrHeader):

@@ -41,6 +41,14 @@ type Call struct {
 	forwarded bool // the peer is a proxy that is believed
 	passed    string
 	atEnd     []func()
+	sending   func(context.Context) // see Options; nil: nobody wants to know
+}
+
+// onlySends says that nothing is left than to send the answer.
+func (c *Call) onlySends() {
+	if c != nil && c.sending != nil {
+		c.sending(c.connected)
+	}
 }
 
 type callKey struct{}

@@ -60,8 +60,9 @@ func writeResponse(e echo.Context, r *Response) error {
 	if q.Method == http.MethodHead {
 		return nil
 	}
+	c := CallFrom(q.Context())
+	c.onlySends()
 	if err := copyPieces(w, r); err != nil {
-		c := CallFrom(q.Context())
 		// Whoever broke it off, nothing here did.
 		if c.err = (&Error{Status: http.StatusBadGateway, Cause: err, ByCaller: true}); c.answer.failed != nil {
 			c.err = ClientGone(fmt.Errorf("pass an answer on: %w", err))

@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -52,6 +53,9 @@ type Options struct {
 	// by the global limit; their bodies are read with [Call.Body]. nil: 501
 	// MethodNotImplemented.
 	Fallback func(ctx context.Context, c *Call) (*Response, error)
+	// Sending is told of a request, by its context, of which nothing is left than to send an
+	// answer that may take its client long. nil: nobody wants to know.
+	Sending func(ctx context.Context)
 	// Health tells whether the server can work; nil: it can.
 	Health func(context.Context) error
 	// Version is what /xrpc/_health answers.
@@ -100,7 +104,8 @@ type Server struct {
 
 	observer Observer // nil until Observe
 
-	healthy *prepared // what _health answers where all is well
+	healthy *prepared   // what _health answers where all is well
+	ending  atomic.Bool // see Ending
 }
 
 // served is what the router knows at a path below /xrpc/.
@@ -170,6 +175,11 @@ func NewServer(e *echo.Echo, o Options) *Server {
 // Observe lets o be told of all requests. It is called before the first one.
 func (s *Server) Observe(o Observer) { s.observer = o }
 
+// Ending says that the server gives up what requests need. What fails for that, or for
+// anything inside of it, is no error from now on, but to be tried again, which finds another
+// process.
+func (s *Server) Ending() { s.ending.Store(true) }
+
 // Methods returns the methods that are served, sorted by NSID.
 func (s *Server) Methods() []Route {
 	list := slices.Clone(s.list)
@@ -190,6 +200,7 @@ func (s *Server) around(next echo.HandlerFunc) echo.HandlerFunc {
 			header:    w.Header(),
 			connected: r.Context(),
 			start:     s.o.Now(),
+			sending:   s.o.Sending,
 			forwarded: now.TrustedProxies > 0 || trustedPeer(peer, now.BypassIPs),
 			body:      s.bodyClock(r, w.Writer),
 			answer:    answerWriter{ResponseWriter: w.Writer, time: s.o.WriteTime},
@@ -458,6 +469,9 @@ func (s *Server) writeError(err error, e echo.Context) {
 		err = &Error{Status: he.Code, Cause: he.Internal}
 	}
 	x := asError(err)
+	if x.status() == http.StatusInternalServerError && s.ending.Load() {
+		x = NotEnoughResources(time.Second).Because(err)
+	}
 	c.err = x
 	if e.Response().Committed {
 		return

@@ -146,6 +146,9 @@ func writeJSON(e echo.Context, status int, v any) error {
 	return writeBytes(e, status, jsonTypes, &prepared{text: b.Bytes()})
 }
 
+// longAnswer is the size in bytes from which an answer may have to wait for its client.
+const longAnswer = 64 << 10
+
 // compressFrom is the size in bytes from which answers are compressed.
 const compressFrom = 1024
 
@@ -194,6 +197,9 @@ func writeBytes(e echo.Context, status int, contentType []string, p *prepared) e
 	if r.Method == http.MethodHead {
 		return nil
 	}
+	if len(body) >= longAnswer {
+		c.onlySends()
+	}
 	c.answer.timed = true
 	if _, err := w.Write(body); err != nil {
 		return ClientGone(fmt.Errorf("write answer: %w", err))
@@ -233,8 +239,9 @@ func writeBody(e echo.Context, m *Method, b *Body) error {
 	if r.Method == http.MethodHead {
 		return nil
 	}
+	c := CallFrom(r.Context())
+	c.onlySends()
 	if err := copyBody(w, b, encoding != ""); err != nil {
-		c := CallFrom(r.Context())
 		err = fmt.Errorf("stream %s: %w", m.NSID, err)
 		if c.err = asError(err); c.answer.failed != nil {
 			c.err = ClientGone(err)

@@ -9,6 +9,7 @@ import (
 
 	syncapi "portico/api/atproto/sync"
 	"portico/api/xrpc"
+	"portico/impl/handover"
 	"portico/impl/page"
 )
 
@@ -24,6 +25,7 @@ func (o *owner) data() {
 			return told(err, func(status int, message string) error { return o.showData(v, status, message) })
 		}
 		defer body.Close()
+		handover.Sending(v.Context())
 		if _, err := io.Copy(v.Download(name, "application/octet-stream"), body); err != nil {
 			return fmt.Errorf("pass on %s: %w", name, err)
 		}

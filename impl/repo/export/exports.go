@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -113,6 +114,22 @@ func (e *Exports) open(ctx context.Context, address string, write Writer, ready 
 		return nil, err
 	}
 	return s, nil
+}
+
+// Settle waits until nothing is read from the database, when nobody opens an archive any
+// more. The error is that of ctx.
+func (e *Exports) Settle(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		e.readers.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("archives are still read: %w", ctx.Err())
+	}
 }
 
 // turn waits until one may read for who.
