@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v3"
+
+	"portico/impl/handover"
 )
 
 // newCommand is the portico command. Everything it says goes to stdout and
@@ -63,7 +65,8 @@ or elsewhere.
 				Description: `Runs until it gets SIGINT or SIGTERM, lets the requests at hand finish, and
 ends; a second signal ends it at once. SIGHUP opens PORTICO_LOG_FILE anew and reads
 the file of --env-file again: most settings are taken up, the log says which need a
-restart, and where anything is wrong nothing changes.
+restart, and where anything is wrong nothing changes. With SIGUSR2 it hands over to
+the program that is at its path by now, see "portico handover".
 
 When settings are wrong or unsafe, or the database is not one for them, it does
 not start, says everything that must be mended, and ends with 78. To start again
@@ -81,6 +84,7 @@ is of no use then, which a unit of systemd knows by RestartPreventExitStatus=78.
 								fmt.Fprintln(stderr, "warning:", warning)
 							}
 						}
+						handover.Refuse(err)
 						return err
 					}
 					if !s.Profiling {
@@ -140,6 +144,7 @@ These are the settings: environment variables, or lines of the file that
 			backupCommand(config, envFile, stdout, stderr),
 			restoreCommand(config, envFile, stdout),
 			exportCommand(config, envFile, stdout),
+			handoverCommand(config, envFile, stdout),
 			adoptCommand(config, envFile, stdout, stderr),
 			routesCommand(stdout),
 			systemdCommand(stdout),

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strconv"
 	"strings"
@@ -18,7 +19,15 @@ type listeners struct {
 	metrics   *net.TCPListener // of what is for the operator alone, nil without one
 	console   *net.TCPListener // of the operator's pages, nil without one
 
-	warning string // what is not as it might be, "" if nothing is
+	warning string                // what is not as it might be, "" if nothing is
+	before  *handover.Predecessor // that has handed them over; nil: none has
+}
+
+// named are the sockets by their names.
+func (l listeners) named() map[string]*net.TCPListener {
+	return map[string]*net.TCPListener{
+		serverSocket: l.server, directorySocket: l.directory, metricsSocket: l.metrics, consoleSocket: l.console,
+	}
 }
 
 // The names of the sockets, the server's first: systemd gives them by FileDescriptorName=.
@@ -30,12 +39,14 @@ const (
 )
 
 // listen takes the sockets that the process was started with, and opens the others. Those of
-// systemd must be what the settings name: who connects to one that nobody serves waits for ever.
-func listen(s *settings) (l listeners, err error) {
+// systemd must be what the settings name: who connects to one that nobody serves waits for
+// ever. Those of a process before are closed with it, where the settings are others now.
+func listen(s *settings, log *slog.Logger) (l listeners, err error) {
 	given, err := handover.Receive(serverSocket, metricsSocket, consoleSocket, directorySocket)
 	if err != nil {
 		return l, unfit(err)
 	}
+	l.before = given.From
 	defer func() {
 		given.Close()
 		if err != nil {
@@ -48,13 +59,14 @@ func listen(s *settings) (l listeners, err error) {
 			if handover.ListensAt(taken, host, port) {
 				return taken, nil
 			}
+			if !given.Activated {
+				log.Info("another socket is opened than was handed over", "socket", name, "handed", taken.Addr().String(), "settings", settings, "opened", address)
+				_ = taken.Close()
+				return listenTCP(address, settings)
+			}
 			return nil, unfit(fmt.Errorf("systemd has %s for the socket %q, and the settings (%s) have %s: make them agree", taken.Addr(), name, settings, address))
 		}
-		opened, err := net.Listen("tcp", address)
-		if err != nil {
-			return nil, fmt.Errorf("listen (%s): %w", settings, err)
-		}
-		return opened.(*net.TCPListener), nil
+		return listenTCP(address, settings)
 	}
 	host := ""
 	if s.Bind.IsValid() {
@@ -82,15 +94,27 @@ func listen(s *settings) (l listeners, err error) {
 			return l, err
 		}
 	}
-	if left := given.Left(); len(left) > 0 {
+	left := given.Left()
+	if len(left) > 0 && given.Activated {
 		return l, unfit(fmt.Errorf("systemd has sockets that no setting asks for: %s", strings.Join(left, ", ")))
+	}
+	for _, name := range left {
+		log.Info("a socket that was handed over is closed: no setting asks for it", "socket", name)
 	}
 	return l, nil
 }
 
+func listenTCP(address, settings string) (*net.TCPListener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen (%s): %w", settings, err)
+	}
+	return l.(*net.TCPListener), nil
+}
+
 // close ends what was not ended yet.
 func (l listeners) close() {
-	for _, listener := range []*net.TCPListener{l.server, l.directory, l.metrics, l.console} {
+	for _, listener := range l.named() {
 		if listener != nil {
 			_ = listener.Close()
 		}

@@ -39,6 +39,8 @@ type configuration struct {
 	EnvFile string    // a file of NAME=value lines that stands behind Environ; empty: none
 	Rand    io.Reader // for new secrets
 	Now     func() time.Time
+
+	LockWait time.Duration // for a process that lets go of the data directory; 0: there is none
 }
 
 // load reads the settings, and the secrets that they leave to the secrets file, which is

@@ -25,7 +25,7 @@ func openData(ctx context.Context, c configuration, s *settings, slow func() tim
 	}
 	store, err := db.Open(ctx, db.Config{
 		URL: string(s.DatabaseURL), Dir: s.DataDirectory, Serves: s.localURL(), Synchronous: s.SQLiteSynchronous,
-		SequenceStart: s.SequenceStart, Slow: slow, Logger: log,
+		SequenceStart: s.SequenceStart, Slow: slow, Logger: log, LockWait: c.LockWait,
 		Check: func(ctx context.Context, tx *db.Tx) error {
 			for _, check := range []func(context.Context, *settings, *db.Tx) error{checkDirectory, checkSecrets, checkKeys} {
 				if err := check(ctx, s, tx); err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"portico/db"
 	webconsole "portico/impl/console"
+	"portico/impl/handover"
 	"portico/impl/identity/directory"
 	"portico/impl/reference/adopt"
 )
@@ -49,10 +50,17 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	}
 	hangups := watchHangups(lines)
 	defer hangups.stop()
+	handovers, err := expectHandovers()
+	if err != nil {
+		return err
+	}
+	defer handovers.stop()
 	if err := checkAdopted(ctx, s); err != nil {
 		return err
 	}
-	at, err := listen(s)
+	at, err := listen(s, log)
+	takeover := &takeover{from: at.before}
+	defer func() { takeover.end(err) }()
 	if err != nil {
 		return err
 	}
@@ -61,13 +69,18 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 		log.Warn(at.warning)
 	}
 	counted := newMetrics(s, at, log)
-	defer serveMetrics(s, at.metrics, counted, log)()
+	stopMetrics := serveMetrics(s, at.metrics, counted, log)
+	defer stopMetrics()
 	limiter, stopLimiter := keptLimiter(ctx, log)
 	defer func() { err = errors.Join(err, stopLimiter()) }()
 	reloads, err := newReloader(c, s, lines, limiter)
 	if err != nil {
 		return err
 	}
+	if err := takeover.prepare(ctx, c, s, log); err != nil {
+		return err
+	}
+	c.LockWait = takeover.wait
 	opened := manager.extend("opens the database, and brings it up to date")
 	store, err := openData(ctx, c, s, reloads.live.slowStatement, log)
 	opened()
@@ -109,8 +122,10 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	stopJobs := background(ctx, parts.runJobs)
 	defer stopJobs()
 
+	accepts := handover.Listen(at.server, idleTimeout)
 	h := &http.Server{
-		Handler: parts.echo, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		Handler: accepts.Handler(parts.echo, busy), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		ConnState: accepts.ConnState, ConnContext: accepts.ConnContext,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	if err := adopt.Forget(s.DataDirectory); err != nil {
@@ -118,8 +133,13 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	}
 	announce(stdout, s, directoryURL)
 	debug.FreeOSMemory() // most of what the start took
+	r := &running{
+		settings: s, log: log, manager: manager, at: at, accepts: accepts, http: h, parts: parts, store: store, program: handovers.program,
+		stopJobs: stopJobs, stopStream: stopStream, stopConsole: stopConsole, stopMetrics: stopMetrics, stopDirectory: stopDirectory,
+	}
 	served := make(chan error, 1)
-	go func() { served <- h.Serve(at.server) }()
+	go func() { served <- h.Serve(accepts) }()
+	takeover.serve(h, accepts, log)
 	manager.ready(parts.status())
 	hangups.serve(func() {
 		manager.reloading()
@@ -127,25 +147,10 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 		manager.ready(parts.status())
 	})
 	defer hangups.serve(nil)
-	defer background(ctx, func(ctx context.Context) { manager.watch(ctx, parts.status, parts.health.stuck) })()
-	select {
-	case err := <-served:
-		return fmt.Errorf("serve: %w", err)
-	case <-ctx.Done():
-	}
-	hangups.serve(nil)
-	log.Info("stopping")
-	manager.stopping("waits for requests that are under way")
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-	defer cancel()
-	err = h.Shutdown(stop)
-	// Whoever follows the firehose gets what was written until here.
-	stopJobs()
-	stopStream()
-	if err := errors.Join(err, parts.methods.EndSubscriptions(stop)); err != nil {
-		return fmt.Errorf("requests still under way at the stop: %w", err)
-	}
-	return parts.blobs.Wait(stop)
+	r.stopReloads = func() { hangups.serve(nil) }
+	r.stopWatch = background(ctx, func(ctx context.Context) { manager.watch(ctx, parts.status, parts.health.stuck) })
+	defer r.stopWatch()
+	return r.until(ctx, served, handovers.asked)
 }
 
 // background runs f, beyond the end of ctx, until stop is called, which waits for it.

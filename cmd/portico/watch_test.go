@@ -173,7 +173,7 @@ func TestNoMetrics(t *testing.T) {
 	taken := takenPort(t)
 	s := at(fmt.Sprint("PDS_PORT=", freePort(t)), fmt.Sprint("PORTICO_METRICS_BIND=127.0.0.1:", taken), "PORTICO_BIND=127.0.0.1")
 	s.MetricsGiven = false
-	l, err := listen(s)
+	l, err := listen(s, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,6 +36,7 @@ import (
 	"portico/impl/blob/rows"
 	"portico/impl/bsky"
 	"portico/impl/budget"
+	"portico/impl/handover"
 	"portico/impl/identity/domain"
 	"portico/impl/identity/handle"
 	"portico/impl/identity/host"
@@ -77,6 +78,7 @@ type parts struct {
 	origins   *origins
 	names     *host.Names
 	hose      *firehose.Firehose
+	exports   *export.Exports
 	crawlers  *syncmethods.Crawlers
 	sched     *job.Scheduler
 	passing   *proxy.Proxy
@@ -211,6 +213,7 @@ func wire(ctx context.Context, s *settings, r *reloader, store *db.DB, keys *key
 	hose := firehose.New(firehose.Stored(store), log, firehose.Options{})
 	operators.Firehose = hose
 	nodes := tree.NewCache(nodeCache)
+	exports := export.New(store, s.DataDirectory, export.Bounds{})
 	repositories := &repo.Service{
 		DB: store, Blobs: blobs, Keys: record.NewKeys(time.Now, mathrand.UintN(32)), Documents: documents, Accounts: accounts,
 		Records: &records.Writer{DB: store, Blobs: blobs, Keys: keys, Cache: nodes, Quota: now.recordQuota, Now: time.Now},
@@ -242,7 +245,7 @@ func wire(ctx context.Context, s *settings, r *reloader, store *db.DB, keys *key
 	e.HideBanner, e.HidePort = true, true
 	options := xrpc.Options{
 		Logger: log, Callers: now.callers, CheckOutput: s.DevMode, Fallback: passing.Fallback,
-		Health: health.check, Version: s.Version, Pages: sitePaths, Unlogged: []string{owner.InvitePath},
+		Health: health.check, Version: s.Version, Sending: handover.Sending, Pages: sitePaths, Unlogged: []string{owner.InvitePath},
 	}
 	err = r.make(func(now *inForce) (err error) {
 		now.owner, err = owner.New(owner.Config{
@@ -263,7 +266,7 @@ func wire(ctx context.Context, s *settings, r *reloader, store *db.DB, keys *key
 		report: &moderation.Service{Proxy: passing, CheckOutput: s.DevMode}, maxBlob: s.BlobUploadLimit, maxImport: s.MaxImportSize,
 		sync: &syncmethods.Service{
 			DB: store, Blobs: blobs, Firehose: hose, Hostname: s.PublicURL.Host, Now: time.Now,
-			Exports: export.New(store, s.DataDirectory, export.Bounds{}), Nodes: nodes,
+			Exports: exports, Nodes: nodes,
 		},
 		bsky:  &bsky.Service{DB: store, Proxy: passing, ImageURL: s.AppViewImages, PublicURL: s.PublicURL.String(), Now: time.Now, Log: log},
 		pages: &pages{settings: now.settings, accounts: accounts, domains: domains, names: hosts, proof: tokens.Proof},
@@ -289,7 +292,7 @@ func wire(ctx context.Context, s *settings, r *reloader, store *db.DB, keys *key
 		deletes: &account.Deletions{Accounts: accounts, DIDs: dids, Outbox: letters, Brand: now.brand, Min: s.DeleteAfterMin},
 		blobs:   blobs, moves: operators.Moves, operators: operators,
 		store: store, health: health, log: log, retry: retry, live: now,
-		hose:    hose,
+		hose: hose, exports: exports,
 		passing: passing, passwords: passwords, plcs: []*plc.Client{patient, plcs}, budgets: budgets,
 		names:    hosts,
 		crawlers: &syncmethods.Crawlers{Hosts: now.crawlers, Hostname: nameForCrawlers(hosts), HTTP: crawlerClient, Now: time.Now, Log: log},
