@@ -13,7 +13,7 @@ func TestOperatingShowsTheFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for file, language := range map[string]string{
-		"Caddyfile": "", "nginx.conf": "nginx", "haproxy.cfg": "", "compose.yaml": "yaml",
+		"Caddyfile": "", "nginx.conf": "nginx", "haproxy.cfg": "", "compose.yaml": "yaml", "logrotate": "",
 	} {
 		b, err := deploy.ReadFile("deploy/" + file)
 		if err != nil {
