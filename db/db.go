@@ -83,8 +83,11 @@ type Config struct {
 	// MaxConns bounds the connections to Postgres, the readers of SQLite.
 	// 0 means 20 and 4.
 	MaxConns int
-	Now      func() time.Time // nil: time.Now
-	Logger   *slog.Logger     // nil: slog.Default
+	// Stepped is told of each step of the schema that was made, and how long it took, in the
+	// transaction of all. It may be nil.
+	Stepped func(step string, took time.Duration)
+	Now     func() time.Time // nil: time.Now
+	Logger  *slog.Logger     // nil: slog.Default
 	// Slow returns how long a statement takes that is logged, without its parameters. 0 means
 	// that none is.
 	Slow func() time.Duration

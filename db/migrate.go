@@ -66,6 +66,7 @@ func (tx *Tx) migrate(ctx context.Context, e engine, c Config) error {
 			delete(applied, s.Name)
 			continue
 		}
+		began := time.Now()
 		// Not prepared: a step is many statements.
 		if _, err := tx.run.bun().ExecContext(ctx, s.SQL); err != nil {
 			return fmt.Errorf("step %s: %w", s.Name, err)
@@ -77,6 +78,9 @@ func (tx *Tx) migrate(ctx context.Context, e engine, c Config) error {
 		}
 		if _, err := tx.exec(ctx, insertMigration, values(&migration{Name: s.Name, AppliedAt: c.Now()})...); err != nil {
 			return fmt.Errorf("remember step %s: %w", s.Name, err)
+		}
+		if c.Stepped != nil {
+			c.Stepped(s.Name, time.Since(began))
 		}
 		c.Logger.InfoContext(ctx, "database migrated", slog.String("step", s.Name))
 	}
@@ -107,6 +111,16 @@ func checkSchema(ctx context.Context, e engine, seen *observer, behind bool) err
 		return fmt.Errorf("%w: it has seen %s", ErrSchemaAhead, name)
 	}
 	return nil
+}
+
+// PendingSteps are the steps of the schema that this version would make, in their order.
+func (db *DB) PendingSteps(ctx context.Context) ([]migrations.Step, error) {
+	steps, err := migrations.For(db.Engine())
+	if err != nil {
+		return nil, err
+	}
+	applied, err := db.appliedSteps(ctx)
+	return slices.DeleteFunc(steps, func(s migrations.Step) bool { return applied[s.Name] }), err
 }
 
 func (q *queries) appliedSteps(ctx context.Context) (map[string]bool, error) {

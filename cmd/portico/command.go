@@ -143,6 +143,7 @@ These are the settings: environment variables, or lines of the file that
 			mailCommand(config, envFile, stdout, stderr),
 			backupCommand(config, envFile, stdout, stderr),
 			restoreCommand(config, envFile, stdout),
+			upgradeCheckCommand(config, envFile, stdout),
 			exportCommand(config, envFile, stdout),
 			handoverCommand(config, envFile, stdout),
 			adoptCommand(config, envFile, stdout, stderr),
@@ -197,9 +198,9 @@ var elsewhere = map[string]string{
 	"portico admin":          `"portico account", "invite", "domain" and "log" operate a server`,
 	"portico methods":        `"portico routes" lists what is served`,
 	"portico outbox":         `"portico mail" shows the outbox`,
-	"portico update":         `a newer binary is an update: its first start brings the database up to date`,
-	"portico upgrade":        `a newer binary is an upgrade: its first start brings the database up to date`,
-	"portico migrate":        `the first start of a newer binary brings the database up to date`,
+	"portico update":         `a newer binary is an update, and "portico upgrade-check" tries what its first start does to the database`,
+	"portico upgrade":        `a newer binary is an upgrade, and "portico upgrade-check" tries what its first start does to the database`,
+	"portico migrate":        `the first start of a newer binary brings the database up to date, "portico upgrade-check" tries it on a copy`,
 	"portico request-crawl":  `there is no repository for relays to read yet`,
 }
 

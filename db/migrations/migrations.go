@@ -33,6 +33,20 @@ type Step struct {
 	Then func(ctx context.Context, tx bun.IDB) error
 }
 
+// About says in words what the step is for: the remark that it begins with, "" where it has
+// none.
+func (s Step) About() string {
+	var words []string
+	for line := range strings.Lines(s.SQL) {
+		remark, ok := strings.CutPrefix(strings.TrimSpace(line), "--")
+		if !ok {
+			break
+		}
+		words = append(words, strings.TrimSpace(remark))
+	}
+	return strings.Join(words, " ")
+}
+
 // inGo are the parts of steps that are not SQL.
 var inGo = map[string]func(ctx context.Context, tx bun.IDB) error{
 	"0014_repository": moveRepositories,

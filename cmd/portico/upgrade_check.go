@@ -1,0 +1,279 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"portico/db"
+)
+
+// tryName is the folder in which an upgrade is tried on a copy. One that a process left that
+// was killed is taken by the next.
+const tryName = "portico-upgrade-check"
+
+func upgradeCheckCommand(config func(*cli.Command) configuration, envFile cli.Flag, stdout io.Writer) *cli.Command {
+	return &cli.Command{
+		Name:  "upgrade-check",
+		Usage: "try on a copy what the next start with this binary would do to the database",
+		Description: `Says whether the settings are right for this version, which steps it would make to
+bring the database up to date, and how long they take here: it makes a copy of the
+database beside it, or in the folder that --on names, brings that up to date, checks
+that it is whole, and removes it. The server may run meanwhile, and nothing is changed.
+In the end it says whether a start would fail, with status 1.
+
+What is in Postgres is not copied: the steps are listed. Restore a dump of it into a
+database of its own and start this version on that one to see how long they take.`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "on", Usage: "make the copy in `FOLDER`", TakesFile: true},
+			envFile, jsonFlag(),
+		},
+		Action: func(ctx context.Context, c *cli.Command) error {
+			if c.Args().Present() {
+				return usage("upgrade-check takes no arguments, not even %q", c.Args().First())
+			}
+			s, err := config(c).read()
+			if err != nil {
+				return err
+			}
+			out := &console{out: stdout}
+			report, err := s.checkUpgrade(ctx, c.String("on"))
+			if report == nil {
+				return err
+			}
+			if c.Bool("json") {
+				return errors.Join(out.printJSON(report), err)
+			}
+			return errors.Join(report.print(stdout), err)
+		},
+	}
+}
+
+// upgradeReport is what the next start would do.
+type upgradeReport struct {
+	Version string        `json:"version"`           // of this binary
+	Running string        `json:"running,omitempty"` // of the server that has the database, "" for none
+	Schema  string        `json:"schema"`            // the last step that the database has seen
+	Steps   []upgradeStep `json:"steps"`
+	Tried   bool          `json:"tried"`             // on a copy
+	Copied  int64         `json:"copied,omitempty"`  // bytes
+	Seconds float64       `json:"seconds,omitempty"` // that the steps took all in all
+	Fails   string        `json:"fails,omitempty"`   // why a start would
+}
+
+type upgradeStep struct {
+	Name    string  `json:"name"`
+	About   string  `json:"about,omitempty"`
+	Seconds float64 `json:"seconds,omitempty"`
+}
+
+// checkUpgrade says what a start on the database of s would do to it. on is the folder for a
+// copy, "" for that of the data. The error is what a start would fail for, or why that is not
+// known.
+func (s *settings) checkUpgrade(ctx context.Context, on string) (report *upgradeReport, err error) {
+	if file := s.databaseFile(); file != "" && !exists(file) {
+		return nil, fmt.Errorf("there is nothing to upgrade: %s does not exist", file)
+	}
+	store, err := db.Open(ctx, db.Config{
+		URL: string(s.DatabaseURL), Dir: s.DataDirectory, ReadOnly: true, Behind: true, MaxConns: 1, Logger: slog.New(slog.DiscardHandler),
+	})
+	if errors.Is(err, db.ErrSchemaAhead) {
+		return nil, fmt.Errorf("this version (%s) is too old for the database: %w: start the version that brought it there", s.Version, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	report = &upgradeReport{Version: s.Version, Steps: []upgradeStep{}, Running: runningVersion(ctx, s)}
+	if report.Schema, err = store.LastStep(ctx); err != nil {
+		return nil, err
+	}
+	pending, err := store.PendingSteps(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, step := range pending {
+		report.Steps = append(report.Steps, upgradeStep{Name: step.Name, About: step.About()})
+	}
+	if len(pending) == 0 || s.DatabaseURL != "" {
+		return report, nil
+	}
+	if on == "" {
+		on = s.DataDirectory
+	}
+	failed, err := report.try(ctx, store, s.databaseFile(), filepath.Join(on, tryName))
+	if failed != nil {
+		report.Fails = failed.Error()
+		return report, errors.Join(fmt.Errorf("a start of this version would fail: %w", failed), err)
+	}
+	if ctx.Err() != nil {
+		return nil, errors.New("interrupted: the copy is removed, and nothing was changed")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("try the upgrade: %w", err)
+	}
+	return report, nil
+}
+
+// try brings a copy of the database up to date in folder, which it makes and removes. failed is
+// why that cannot be done, err what else went wrong.
+func (r *upgradeReport) try(ctx context.Context, store *db.DB, file, folder string) (failed, err error) {
+	free, err := claimTrial(folder)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, free()) }()
+	var size int64
+	for _, path := range []string{file, file + "-wal"} {
+		if info, err := os.Stat(path); err == nil {
+			size += info.Size()
+		}
+	}
+	// The steps write parts of it anew, into the log of the copy first.
+	need := uint64(3 * size)
+	if disk, err := diskOf(folder); err == nil && disk.Free < need {
+		return nil, fmt.Errorf("%s has %s free, and a copy with its log may take %s: name another disk with --on",
+			folder, inBytes(int64(disk.Free)), inBytes(int64(need)))
+	}
+	path := filepath.Join(folder, databaseName)
+	if err := store.Backup(ctx, path); err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(path); err == nil {
+		r.Copied = info.Size()
+	}
+	began := time.Now()
+	tried, err := db.Open(ctx, db.Config{
+		Dir: folder, Logger: slog.New(slog.DiscardHandler),
+		Stepped: func(name string, took time.Duration) {
+			for i := range r.Steps {
+				if r.Steps[i].Name == name {
+					r.Steps[i].Seconds = took.Seconds()
+				}
+			}
+		},
+	})
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		return err, nil
+	}
+	r.Tried, r.Seconds = true, time.Since(began).Seconds()
+	err = tried.Check(ctx)
+	return nil, errors.Join(err, tried.Close())
+}
+
+// claimTrial makes folder, or takes the one that a killed process left, and keeps others out
+// until free, which removes it.
+func claimTrial(folder string) (free func() error, err error) {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return nil, fmt.Errorf("make a folder for the copy: %w", err)
+	}
+	held, err := os.Open(folder)
+	if err != nil {
+		return nil, fmt.Errorf("open the folder for the copy: %w", err)
+	}
+	if err := syscall.Flock(int(held.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("another upgrade-check is at work in %s", folder), held.Close())
+	}
+	empty := func() error {
+		left, err := filepath.Glob(filepath.Join(folder, databaseName+"*"))
+		for _, path := range append(left, filepath.Join(folder, db.LockName)) {
+			err = errors.Join(err, removeIfThere(path))
+		}
+		return err
+	}
+	if err := empty(); err != nil {
+		return nil, errors.Join(fmt.Errorf("remove the copy that was left in %s: %w", folder, err), held.Close())
+	}
+	return func() error {
+		err := errors.Join(empty(), os.Remove(folder))
+		return errors.Join(err, held.Close())
+	}, nil
+}
+
+// runningVersion is that of the server that has the database, "" where none answers.
+func runningVersion(ctx context.Context, s *settings) string {
+	url := s.localURL()
+	if s.DatabaseURL == "" {
+		if url = db.ServedAt(s.DataDirectory); url == "" {
+			return ""
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/xrpc/_health", nil)
+	if err != nil {
+		return ""
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return ""
+	}
+	defer answer.Body.Close()
+	var health struct{ Version string }
+	if json.NewDecoder(io.LimitReader(answer.Body, 1<<10)).Decode(&health) != nil {
+		return ""
+	}
+	return health.Version
+}
+
+func (r *upgradeReport) print(w io.Writer) error {
+	fmt.Fprintf(w, "This version  %s\n", r.Version)
+	switch r.Running {
+	case "":
+		fmt.Fprintln(w, "Server        none answers")
+	case r.Version:
+		fmt.Fprintln(w, "Server        runs this version")
+	default:
+		fmt.Fprintf(w, "Server        runs %s: this version serves after a restart\n", printable(r.Running))
+	}
+	fmt.Fprintf(w, "Database      has seen %s\n", printable(r.Schema))
+	if len(r.Steps) == 0 {
+		_, err := fmt.Fprintln(w, "\nThere is nothing to migrate.")
+		return err
+	}
+	fmt.Fprintln(w, "\nThe next start of this version makes these steps:")
+	for _, step := range r.Steps {
+		took := ""
+		if r.Tried {
+			took = fmt.Sprintf(" (%.2f s)", step.Seconds)
+		}
+		fmt.Fprintf(w, "\n  %s%s\n", step.Name, took)
+		for line := range wrapped(step.About, 70) {
+			fmt.Fprintf(w, "    %s\n", line)
+		}
+	}
+	var err error
+	switch {
+	case r.Tried:
+		_, err = fmt.Fprintf(w, "\nTried on a copy of %s, which is whole and removed again: they take %.2f s here.\n"+
+			"Make a backup first: a version from before cannot read what they leave.\n", inBytes(r.Copied), r.Seconds)
+	case r.Fails == "":
+		_, err = fmt.Fprintln(w, "\nNot tried: the database is in Postgres. Restore a dump of it (pg_dump) into a database of its\n"+
+			"own, and start this version on that one.")
+	}
+	return err
+}
+
+// inBytes is a size for a person.
+func inBytes(n int64) string {
+	switch {
+	case n >= 1<<30:
+		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+	case n >= 1<<20:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	}
+	return fmt.Sprintf("%d KiB", (n+1023)>>10)
+}
