@@ -96,7 +96,7 @@ type storedBackup struct {
 	Sent      int64         `json:"sentBlobs"`
 	SentBytes int64         `json:"sentBytes"`
 	Pruned    backup.Pruned `json:"removed"`
-	// Warning is why nothing, or not all that should be, was removed.
+	// Warning is why not all that is too old was removed, or the backup is not noted.
 	Warning string        `json:"warning,omitempty"`
 	Took    time.Duration `json:"-"`
 	Keep    []keptSecret  `json:"keep"`
@@ -125,7 +125,7 @@ func (b *storedBackup) report() string {
 		lines = append(lines, fmt.Sprintf("Removed %d older snapshots and %d blobs with %d bytes.", p.Snapshots, p.Blobs, p.Bytes))
 	}
 	if b.Warning != "" {
-		lines = append(lines, "Not all was removed that is too old: "+b.Warning)
+		lines = append(lines, "Beside that something failed: "+b.Warning)
 	}
 	return strings.Join(append(lines, fmt.Sprintf("To look at it: portico restore --from %s --into FOLDER --dry-run", shellWord(b.Place))), "\n")
 }
@@ -159,7 +159,7 @@ func (c configuration) backUpEvery(ctx context.Context, run *backupRun, stderr i
 			log.InfoContext(ctx, "made a backup", "place", run.place, "snapshot", b.Manifest.Snapshot, "took", b.Took.Round(time.Millisecond),
 				"sent_blobs", b.Sent, "sent_bytes", b.SentBytes, "removed_snapshots", b.Pruned.Snapshots)
 			if b.Warning != "" {
-				log.WarnContext(ctx, "backups that are too old stay", "place", run.place, "error", b.Warning)
+				log.WarnContext(ctx, "something failed beside the backup", "place", run.place, "error", b.Warning)
 			}
 		}
 		select {
@@ -192,7 +192,14 @@ func (c configuration) backUpTo(ctx context.Context, run *backupRun) (b *storedB
 	if err == nil {
 		b.Took = c.Now().Sub(began)
 	}
-	return b, errors.Join(err, noteBackup(s.DataDirectory, repo.Store.String(), b, err, c.Now()))
+	noted := noteBackup(s.DataDirectory, repo.Store.String(), b, err, c.Now())
+	if err != nil {
+		return nil, errors.Join(err, noted)
+	}
+	if noted != nil { // there is a backup, and to make it again would not help
+		b.Warning = strings.TrimPrefix(b.Warning+"; "+noted.Error(), "; ")
+	}
+	return b, nil
 }
 
 func (c configuration) snapshot(ctx context.Context, s *settings, repo *backup.Repository, run *backupRun) (_ *storedBackup, err error) {

@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	encoding "encoding/json"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -19,6 +21,7 @@ import (
 	"portico/db"
 	"portico/db/dbtest"
 	"portico/impl/blob/blobtest"
+	"portico/impl/repo/dagcbor"
 )
 
 const testBackupKey = "00112233445566778899aabbccddeeff0123456789abcdef0123456789abcdee"
@@ -477,5 +480,112 @@ func TestLibpqEnviron(t *testing.T) {
 	}
 	if _, err := postgresProgram(t.Context(), "pg_dump", 999); err == nil {
 		t.Error("a server of the far future is dumped")
+	}
+}
+
+// Blobs in a bucket are backed up, and come back into a bucket; one that is taken down is so
+// afterwards, and comes back when it is lifted.
+func TestRestoreOfBlobsInABucket(t *testing.T) {
+	inBucket := func(s3 *blobtest.S3) []string {
+		return []string{
+			"PDS_BLOBSTORE_S3_BUCKET=" + s3.Bucket, "PDS_BLOBSTORE_S3_ENDPOINT=" + s3.URL, "PDS_BLOBSTORE_S3_REGION=here", "PDS_BLOBSTORE_S3_FORCE_PATH_STYLE=true",
+			"PDS_BLOBSTORE_S3_ACCESS_KEY_ID=id", "PDS_BLOBSTORE_S3_SECRET_ACCESS_KEY=secret",
+		}
+	}
+	for _, to := range []string{"bucket", "folder"} {
+		t.Run("to a "+to, func(t *testing.T) {
+			w := newWorld(t, false, true)
+			old, fresh := blobtest.StartS3(t), blobtest.StartS3(t)
+			const password = "9b1a2c63e7d84f50"
+			w.environ = append(w.environ, "PDS_ADMIN_PASSWORD="+password)
+			s, stop := startFor(t, append(w.with(w.dir), inBucket(old)...)...)
+			alice := &poster{url: s.PublicURL.String()}
+			account := `{"handle":"alice.test","email":"alice@example.com","password":"correct-horse"}`
+			if err := alice.ask(t.Context(), "server.createAccount", "application/json", account, alice); err != nil {
+				t.Fatal(err)
+			}
+			cids := map[string]string{}
+			for _, text := range []string{"good", "bad"} {
+				if err := alice.post(t.Context(), text, text); err != nil {
+					t.Fatal(err)
+				}
+				cids[text] = dagcbor.Sum(dagcbor.CodecRaw, []byte(text)).String()
+			}
+			takedown := func(applied bool) {
+				t.Helper()
+				body := fmt.Sprintf(`{"subject":{"$type":"com.atproto.admin.defs#repoBlobRef","did":%q,"cid":%q},"takedown":{"applied":%v}}`, alice.DID, cids["bad"], applied)
+				request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, alice.url+"/xrpc/com.atproto.admin.updateSubjectStatus", strings.NewReader(body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				request.Header.Set("Content-Type", "application/json")
+				request.SetBasicAuth("admin", password)
+				answer, err := http.DefaultClient.Do(request)
+				if err != nil || answer.StatusCode != http.StatusOK {
+					t.Fatal(answer, err)
+				}
+				answer.Body.Close()
+			}
+			read := func(text string) bool {
+				var got []byte
+				err := alice.ask(t.Context(), "sync.getBlob?did="+alice.DID+"&cid="+cids[text], "", "", &got)
+				return err == nil && string(got) == text
+			}
+			takedown(true)
+			out, _, err := portico(t, append(w.with(w.dir), inBucket(old)...), "backup", "--to", w.place, "--json")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var made storedBackup
+			if err := encoding.Unmarshal([]byte(out), &made); err != nil || made.Manifest.Blobs.Count != 2 || made.Manifest.Blobs.Missing != 0 || made.Sent != 2 {
+				t.Errorf("%v, %s", err, out)
+			}
+			without, _, err := portico(t, append(w.with(w.dir), inBucket(old)...), "backup", "--to", filepath.Join(t.TempDir(), "other"), "--without-blobs")
+			if err != nil || !strings.Contains(without, "\nIts blobs are not there, but in the bucket blobs.\n") {
+				t.Errorf("%v, %s", err, without)
+			}
+			stop()
+			environ := append(slices.Clone(w.environ), "PDS_HOSTNAME=localhost")
+			if to == "bucket" {
+				environ = append(environ, inBucket(fresh)...)
+			}
+			into := filepath.Join(t.TempDir(), "restored")
+			if _, _, err := portico(t, environ, "restore", "--from", w.place, "--into", into); err != nil {
+				t.Fatal(err)
+			}
+			if exists(filepath.Join(into, blobsName)) != (to == "folder") || (len(fresh.Keys()) == 2) != (to == "bucket") {
+				t.Errorf("the bucket has %v", fresh.Keys())
+			}
+			s, _ = startFor(t, append(environ, "PDS_DATA_DIRECTORY="+into)...)
+			alice.url = s.PublicURL.String()
+			if !read("good") || read("bad") {
+				t.Error("the wrong blobs are served")
+			}
+			takedown(false)
+			if !read("bad") {
+				t.Error("the blob whose takedown was lifted is not served")
+			}
+		})
+	}
+}
+
+func TestBackupSettings(t *testing.T) {
+	for _, tt := range []struct {
+		environ []string
+		want    string // none: they are good
+	}{
+		{[]string{"PORTICO_BACKUP_KEY=" + testBackupKey}, ""},
+		{[]string{"PORTICO_BACKUP_KEY=sesame"}, "PORTICO_BACKUP_KEY is not 32 bytes in hex"},
+		{[]string{"PORTICO_BACKUP_S3_ENDPOINT=http://localhost:9000", "PORTICO_BACKUP_S3_ACCESS_KEY_ID=id", "PORTICO_BACKUP_S3_SECRET_ACCESS_KEY=x"}, ""},
+		{[]string{"PORTICO_BACKUP_S3_ENDPOINT=localhost:9000"}, "PORTICO_BACKUP_S3_ENDPOINT can't be used: "},
+		{[]string{"PORTICO_BACKUP_S3_ACCESS_KEY_ID=id"}, "PORTICO_BACKUP_S3_SECRET_ACCESS_KEY is missing: the two access keys go together"},
+		{[]string{"PORTICO_BACKUP_S3_SECRET_ACCESS_KEY=x"}, "PORTICO_BACKUP_S3_ACCESS_KEY_ID is missing: the two access keys go together"},
+		{[]string{"PORTICO_BACKUP_KEY=" + testBackupKey, "PORTICO_KEY_ENCRYPTION_KEY=" + testBackupKey}, "PORTICO_BACKUP_KEY must differ from PORTICO_KEY_ENCRYPTION_KEY"},
+	} {
+		c := configuration{Environ: append(tt.environ, "PDS_HOSTNAME=localhost"), Rand: rand.Reader, Now: time.Now}
+		_, err := c.read()
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%q: %v, want %s", tt.environ, err, tt.want)
+		}
 	}
 }
