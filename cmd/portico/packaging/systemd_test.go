@@ -255,9 +255,13 @@ func TestUnitRuns(t *testing.T) {
 		t.Error("after it was killed it does not answer")
 	}
 
-	// Stopped in the midst of everything, it is ended, says where it was, and comes again.
-	m.run("mkdir /etc/systemd/system/portico.service.d && printf '[Service]\\nWatchdogSec=2\\n' > /etc/systemd/system/portico.service.d/test.conf && " +
+	// What an operator adds is a log that is a file. Stopped in the midst of everything, it is ended, says where it was, and comes again.
+	m.run("mkdir /etc/systemd/system/portico.service.d && printf '[Service]\\nWatchdogSec=2\\nLogsDirectory=portico\\nEnvironment=PORTICO_LOG_FILE=/var/log/portico/log\\n' > /etc/systemd/system/portico.service.d/test.conf && " +
 		"systemctl daemon-reload && systemctl restart portico")
+	m.until("a log in the file", func() bool {
+		_, err := m.try("grep -q msg=request /var/log/portico/log")
+		return m.healthy() && err == nil
+	})
 	before, _ := strconv.Atoi(m.is("NRestarts"))
 	m.run("kill -STOP " + m.is("MainPID"))
 	m.until("a start after it was stopped", func() bool { n, _ := strconv.Atoi(m.is("NRestarts")); return n > before && m.healthy() })
