@@ -177,9 +177,10 @@ func (r *running) release(ctx context.Context, next *handover.Successor, sockets
 	if wrong != nil {
 		result.Error = fmt.Sprintf("%v; and this version could not serve again: %v", err, wrong)
 		r.tell(result)
+		end, ok := errors.AsType[*handover.EndError](wrong)
 		wrong = fmt.Errorf("hand over: %w; serve again: %w", err, wrong)
-		if end, ok := errors.AsType[*handover.EndError](wrong); ok && end.Status == statusSettings {
-			wrong = unfit(wrong)
+		if ok && end.Status == statusSettings {
+			wrong = unfit(wrong) // to start this version again is of no use
 		}
 		return nil, serving, wrong
 	}

@@ -59,6 +59,9 @@ func TestMain(m *testing.M) {
 	if address := os.Getenv(asDirectory); address != "" {
 		serveDirectory(address)
 	}
+	if how := os.Getenv(asNewer); how != "" && len(os.Args) > 1 && os.Args[1] == "serve" {
+		takeOver(how)
+	}
 	launch.RunTests(m, &binary, nil)
 }
 

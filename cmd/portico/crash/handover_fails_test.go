@@ -1,0 +1,247 @@
+//go:build crash
+
+package crash
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"portico/impl/handover"
+)
+
+// asNewer says how the tests' own program, as a newer one of the server, goes wrong.
+const asNewer = "HANDOVER_TO_BROKEN"
+
+// takeOver goes wrong.
+func takeOver(how string) {
+	if how == "ends" {
+		os.Exit(3)
+	}
+	r, err := handover.Receive("server", "metrics", "console", "directory")
+	if err != nil || r.From == nil {
+		fmt.Fprintln(os.Stderr, "no server before:", err)
+		os.Exit(1)
+	}
+	if how == "hangs" {
+		select {}
+	}
+	if _, err := r.From.Prepared(context.Background(), handover.Prepared{Version: "broken"}); err != nil {
+		os.Exit(1)
+	}
+	if how == "migrates" {
+		d, err := sql.Open("sqlite", "file:"+filepath.Join(os.Getenv("PDS_DATA_DIRECTORY"), "portico.sqlite"))
+		if err == nil {
+			_, err = d.Exec("INSERT INTO migration (name, applied_at) VALUES ('9999_future', 0)")
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}
+	r.From.Failed(errors.New("it breaks behind the database"))
+	os.Exit(4)
+}
+
+// newer starts a service whose newer program goes wrong.
+func newer(t *testing.T, how string) *service {
+	t.Helper()
+	s := newService(t, asNewer+"="+how)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.install(self)
+	return s
+}
+
+func (s *service) answers(l *line) {
+	s.Helper()
+	if err := l.call("GET", "/xrpc/_health", "", nil, nil); err != nil {
+		s.Errorf("after the handover: %v", err)
+	}
+}
+
+// A newer program that comes to nothing is as if nobody had asked for it.
+func TestHandoverToWhatDoesNotStart(t *testing.T) {
+	for _, tt := range []struct{ name, how, path, text, want string }{
+		{name: "ends at once", how: "ends", want: "ended with status 3: it did not say why"},
+		{name: "no program", text: "nothing that runs", want: "exec format error"},
+		{name: "not there", path: "/nonexistent", want: "no such file"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newService(t, asNewer+"="+tt.how)
+			self, err := os.Executable()
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch {
+			case tt.text != "":
+				self = filepath.Join(t.TempDir(), "text")
+				if err := os.WriteFile(self, []byte(tt.text), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			case tt.path != "":
+				self = tt.path
+			}
+			s.install(self)
+			l := &line{address: s.address}
+			defer l.hangUp()
+			s.answers(l)
+			for range 2 {
+				if _, said := s.handOver(1); !strings.Contains(said, tt.want) {
+					t.Errorf("it says %s", said)
+				}
+			}
+			s.answers(l) // over the connection from before
+			// And then to one that is right.
+			s.install(binary)
+			s.handOver(0)
+			if status := s.ended(s.first); status != 0 {
+				t.Errorf("the first process ends with %d", status)
+			}
+			s.answers(l)
+			s.stop()
+		})
+	}
+}
+
+// When the newer program breaks once it has the database, the version before serves again,
+// and clients have waited.
+func TestHandoverToWhatBreaks(t *testing.T) {
+	s := newer(t, "breaks")
+	var lines []*line
+	for range 50 {
+		l := &line{address: s.address}
+		defer l.hangUp()
+		s.answers(l)
+		lines = append(lines, l)
+	}
+	asked := make(chan error, 1)
+	go func() {
+		l := &line{address: s.address}
+		defer l.hangUp()
+		for range 200 {
+			if err := l.call("GET", "/xrpc/_health", "", nil, nil); err != nil {
+				asked <- err
+				return
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		asked <- nil
+	}()
+	_, said := s.handOver(1)
+	if !strings.Contains(said, "it breaks behind the database. The version before serves again") {
+		t.Errorf("it says %s", said)
+	}
+	for _, l := range lines {
+		s.answers(l)
+	}
+	if err := <-asked; err != nil {
+		t.Error(err)
+	}
+	if status := s.ended(s.first); status != 0 {
+		t.Errorf("the first process ends with %d", status)
+	}
+	t.Log(strings.TrimSpace(said))
+	s.pid = s.processes()[0]
+	s.stop()
+}
+
+// When the newer program has left a database behind that the version before cannot use, that
+// is said, and nothing is started again and again.
+func TestHandoverToWhatMigratesAndBreaks(t *testing.T) {
+	s := newer(t, "migrates")
+	_, said := s.handOver(1)
+	if !strings.Contains(said, "database schema is ahead of this version: it has seen 9999_future") {
+		t.Errorf("it says %s", said)
+	}
+	if status := s.ended(s.first); status != 78 {
+		t.Errorf("it ends with %d", status)
+	}
+	if left := s.processes(); len(left) > 0 {
+		t.Errorf("processes %v are left", left)
+	}
+}
+
+// A stop during a handover is a stop.
+func TestStopDuringHandover(t *testing.T) {
+	s := newer(t, "hangs")
+	for range 3 { // once is enough
+		if err := syscall.Kill(s.pid, syscall.SIGUSR2); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.until("the newer process is there", func() bool { return len(s.processes()) == 2 })
+	resp, err := http.Get("http://" + s.address + "/xrpc/_health") // it serves meanwhile
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	began := time.Now()
+	s.stop()
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("the stop took %v", took)
+	}
+	if left := s.processes(); len(left) > 0 {
+		t.Errorf("processes %v are left", left)
+	}
+}
+
+// A request that does not end does not keep others waiting for ever, and a process that has
+// handed over ten times in a row holds no more than the first one.
+func TestHandoverWithARequestThatDoesNotEnd(t *testing.T) {
+	s := newService(t)
+	r := s.signUp("somebody")
+	open := &line{address: s.address}
+	defer open.hangUp()
+	done := make(chan error, 1)
+	go func() {
+		_, err := open.ask("POST", "/xrpc/com.atproto.repo.uploadBlob", r.access, "image/png", &slow{endless{}, 1, 200 * time.Millisecond}, 1_000_000)
+		done <- err
+	}()
+	s.until("the upload has begun", func() bool { return open.conn != nil })
+	time.Sleep(300 * time.Millisecond)
+	o, _ := s.handOver(0)
+	if o.Pause < 9*time.Second || o.Pause > 20*time.Second {
+		t.Errorf("a pause of %v", o.Pause)
+	}
+	t.Logf("a pause of %v", o.Pause.Round(time.Millisecond))
+	if err := <-done; err == nil {
+		t.Error("half an upload was taken")
+	}
+	files := func() int {
+		found, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", s.pid))
+		return len(found)
+	}
+	first := files()
+	var pauses []time.Duration
+	for range 10 {
+		o, _ := s.handOver(0)
+		pauses = append(pauses, o.Pause.Round(time.Millisecond))
+	}
+	s.until("one process is left", func() bool {
+		for _, pid := range s.processes() {
+			if pid != s.pid {
+				_, _ = syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
+			}
+		}
+		return len(s.processes()) == 1
+	})
+	if last := files(); last > first+2 {
+		t.Errorf("%d files are open after ten handovers, %d before", last, first)
+	}
+	t.Logf("pauses of ten in a row: %v", pauses)
+	s.stop()
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
