@@ -244,9 +244,9 @@ func (db *DB) WriteAlone(ctx context.Context, fn func(tx *Tx) error) error {
 }
 
 func (db *DB) write(ctx context.Context, alone bool, fn func(tx *Tx) error) (err error) {
-	if watch := db.seen.watch; watch != nil {
+	if watch := db.seen.watch.Load(); watch != nil {
 		began := time.Now()
-		defer func() { watch.Wrote(ctx, began, time.Since(began), err) }()
+		defer func() { (*watch).Wrote(ctx, began, time.Since(began), err) }()
 	}
 	var mailed, appended bool
 	once := func(run runner) error {

@@ -17,7 +17,7 @@ type observer struct {
 	trace  func(statement string) // may be nil
 	slow   func() time.Duration   // may be nil; 0: no statement is
 	log    *slog.Logger
-	watch  Observer // nil until [DB.Observe]
+	watch  atomic.Pointer[Observer] // nil until [DB.Observe]
 	count  atomic.Int64
 	slowly atomic.Int64 // statements that were slow
 }
@@ -42,8 +42,10 @@ func (o *observer) begin(s *statement) time.Time {
 }
 
 func (o *observer) end(s *statement, began time.Time) {
-	if s == commit && o.watch != nil {
-		o.watch.Committed(time.Since(began))
+	if s == commit {
+		if watch := o.watch.Load(); watch != nil {
+			(*watch).Committed(time.Since(began))
+		}
 	}
 	if o.isSlow(began) {
 		o.tell(context.Background(), s.text(o.engine), began)
@@ -84,9 +86,8 @@ func (o *observer) tell(ctx context.Context, statement string, began time.Time) 
 	o.log.WarnContext(ctx, "statement was slow", slog.String("statement", statement), slog.Int64("took_ms", time.Since(began).Milliseconds()))
 }
 
-// Observe lets o be told of what writes from now on. It is called before there is another goroutine that
-// writes.
-func (db *DB) Observe(o Observer) { db.seen.watch = o }
+// Observe lets o be told of what writes from now on.
+func (db *DB) Observe(o Observer) { db.seen.watch.Store(&o) }
 
 // Statements is how many statements were run since the database was opened, BEGIN and
 // COMMIT among them.

@@ -68,9 +68,16 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	if at.warning != "" {
 		log.Warn(at.warning)
 	}
-	counted := newMetrics(s, at, log)
-	stopMetrics := serveMetrics(s, at.metrics, counted, log)
+	watching := watcher{metrics: newMetrics(s, at, log)}
+	stopMetrics := serveMetrics(s, at.metrics, watching.metrics, log)
 	defer stopMetrics()
+	if watching.traces, err = newTraces(ctx, s, log); err != nil {
+		return err
+	}
+	defer watching.traces.stop(ctx)
+	if !watching.idle() {
+		s.BlobBucket.Observe = watching.stored
+	}
 	limiter, stopLimiter := keptLimiter(ctx, log)
 	defer func() { err = errors.Join(err, stopLimiter()) }()
 	reloads, err := newReloader(c, s, lines, limiter)
@@ -104,9 +111,7 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 		return err
 	}
 	parts.operators.Health.Notices = &lines.notices
-	if counted != nil {
-		parts.watch(s, counted, &lines.notices)
-	}
+	parts.watch(s, watching, &lines.notices)
 	origins.names, parts.origins = parts.names, origins
 	if err := origins.warn(ctx); err != nil {
 		return err

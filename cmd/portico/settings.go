@@ -67,6 +67,10 @@ type settings struct {
 	SlowStatement  time.Duration
 	MetricsBind    netip.AddrPort // zero: no listener for operators
 	MetricsGiven   bool           // it is not the default
+	TracesURL      *url.URL       // of a collector; nil: there are no traces
+	TracesHeaders  map[string]string
+	TracesName     string
+	TracesShare    float64        // of the requests
 	Profiling      bool           // it serves profiles; it is on loopback then
 	ConsoleBind    netip.AddrPort // of loopback; zero: no listener for the console
 	PublicConsole  bool           // the console is on the public origin
@@ -322,6 +326,25 @@ var settingsTable = []settingGroup{
 			return nil
 		}},
 		{name: "PORTICO_PROFILING", kind: kindBoolean, def: "false", about: "Serve profiles of the running server below `/debug/pprof/` of `PORTICO_METRICS_BIND`, which must be an address of loopback then", store: setBoolean(func(s *settings) *bool { return &s.Profiling })},
+		{name: "OTEL_EXPORTER_OTLP_ENDPOINT", kind: kindText, about: "URL of a collector of OpenTelemetry that takes OTLP over HTTP, such as `http://127.0.0.1:4318`, which traces go to; unset: there are none", store: func(s *settings, v string) (err error) {
+			s.TracesURL, err = url.Parse(v)
+			if err != nil || s.TracesURL.Host == "" || s.TracesURL.Scheme != "http" && s.TracesURL.Scheme != "https" || s.TracesURL.User != nil {
+				return errors.New("is no URL of http or https without a user; what a collector wants to know goes into OTEL_EXPORTER_OTLP_HEADERS")
+			}
+			return nil
+		}},
+		{name: "OTEL_EXPORTER_OTLP_HEADERS", kind: kindText, secret: true, about: "Headers for the collector: `name=value`, several with commas between, and values as in a URL", store: func(s *settings, v string) (err error) {
+			s.TracesHeaders, err = parseHeaders(v)
+			return err
+		}},
+		{name: "OTEL_SERVICE_NAME", kind: kindText, def: "portico", about: "What the server is called in traces", store: setText(func(s *settings) *string { return &s.TracesName })},
+		{name: "OTEL_TRACES_SAMPLER_ARG", kind: kindText, def: "1", about: "Share of the requests that are traced, from 0 to 1", store: func(s *settings, v string) (err error) {
+			s.TracesShare, err = strconv.ParseFloat(v, 64)
+			if err != nil || !(s.TracesShare >= 0 && s.TracesShare <= 1) {
+				return errors.New("is no number from 0 to 1")
+			}
+			return nil
+		}},
 		{name: "PORTICO_CONSOLE_BIND", kind: kindText, shown: "no listener", about: "Address of loopback and port, such as `127.0.0.1:9101`, at which the operator's console is, without TLS: through a tunnel (`ssh -L 9101:127.0.0.1:9101 HOST`) a browser elsewhere reaches it at `http://127.0.0.1:9101/console`. It asks for the admin password", store: func(s *settings, v string) (err error) {
 			s.ConsoleBind, err = netip.ParseAddrPort(v)
 			if err != nil || s.ConsoleBind.Port() == 0 || !s.ConsoleBind.Addr().IsLoopback() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -36,21 +37,38 @@ func budgetKinds() []string {
 	return kinds
 }
 
-// watch lets m count what the services do. It is called before they do anything.
-func (p *parts) watch(s *settings, m *metrics.Set, notices *logging.Notices) {
+// watcher is told of what the services do, and tells it to the metrics and the traces that
+// there are.
+type watcher struct {
+	metrics *metrics.Set
+	traces  *traces
+}
+
+func (w watcher) idle() bool { return w.metrics == nil && w.traces == nil }
+
+// watch lets w be told of what the services do. It is called before they do anything for others;
+// without metrics and traces nobody is told.
+func (p *parts) watch(s *settings, w watcher, notices *logging.Notices) {
+	if w.idle() {
+		return
+	}
+	p.methods.Observe(w)
+	p.store.Observe(w)
+	p.letters.Observe = w.mailed
+	p.passing.Observe = w.passed
+	for _, c := range p.plcs {
+		c.Observe = w.asked
+	}
+	m := w.metrics
+	if m == nil {
+		return
+	}
 	var names []string
 	for _, r := range p.methods.Methods() {
 		names = append(names, r.NSID)
 	}
 	m.Methods(names)
-	p.methods.Observe(requestWatch{m})
-	p.store.Observe(m)
-	p.letters.Observe = func(_ context.Context, a outbox.Attempt) { m.Mailed(a.Outcome, a.Took) }
-	p.passing.Observe = func(_ context.Context, sent proxy.Sent) { m.Passed(sent.To, sent.Status, sent.Took) }
 	p.sched.Observe = func(_ context.Context, job string, _ time.Time, took time.Duration, err error) { m.Ran(job, took, err) }
-	for _, c := range p.plcs {
-		c.Observe = func(_ context.Context, r plc.Request) { m.Asked(r.Write, r.Status, r.Took) }
-	}
 	p.budgets.Refused = m.Refused
 	p.blobs.Observe = func(_ context.Context, bytes int64, _ time.Time, _ time.Duration, err error) {
 		outcome := uploadOutcome(err)
@@ -63,17 +81,69 @@ func (p *parts) watch(s *settings, m *metrics.Set, notices *logging.Notices) {
 	m.Add(metrics.Look{Metrics: shownBacklog, Values: (&backlog{store: p.store, now: time.Now, log: p.log}).show})
 }
 
-// requestWatch counts requests.
-type requestWatch struct{ m *metrics.Set }
-
-func (w requestWatch) Begin(ctx context.Context, _ *xrpc.Call) context.Context {
-	w.m.RequestBegan()
-	return ctx
+// Begin implements [xrpc.Observer].
+func (w watcher) Begin(ctx context.Context, _ *xrpc.Call) context.Context {
+	if w.metrics != nil {
+		w.metrics.RequestBegan()
+	}
+	return w.traces.begin(ctx)
 }
 
-func (w requestWatch) End(_ context.Context, c *xrpc.Call, status int, took time.Duration) {
+// End implements [xrpc.Observer].
+func (w watcher) End(ctx context.Context, c *xrpc.Call, status int, took time.Duration) {
 	method, kind := kindOf(c)
-	w.m.RequestEnded(method, kind, status, took)
+	if w.metrics != nil {
+		w.metrics.RequestEnded(method, kind, status, took)
+	}
+	w.traces.end(ctx, c, method, status)
+}
+
+// Wrote implements [db.Observer].
+func (w watcher) Wrote(ctx context.Context, began time.Time, took time.Duration, err error) {
+	if w.metrics != nil {
+		w.metrics.Wrote(ctx, began, took, err)
+	}
+	w.traces.within(ctx, done{name: "database write", began: began, took: took, failed: err != nil})
+}
+
+// Committed implements [db.Observer].
+func (w watcher) Committed(took time.Duration) {
+	if w.metrics != nil {
+		w.metrics.Committed(took)
+	}
+}
+
+func (w watcher) mailed(ctx context.Context, a outbox.Attempt) {
+	if w.metrics != nil {
+		w.metrics.Mailed(a.Outcome, a.Took)
+	}
+	w.traces.alone(ctx, done{name: "mail", outgoing: true, began: a.Began, took: a.Took, failed: a.Outcome != outbox.Sent})
+}
+
+func (w watcher) passed(ctx context.Context, sent proxy.Sent) {
+	if w.metrics != nil {
+		w.metrics.Passed(sent.To, sent.Status, sent.Took)
+	}
+	w.traces.within(ctx, done{name: "proxy " + sent.To, outgoing: true, verb: sent.Verb, status: sent.Status, began: sent.Began, took: sent.Took})
+}
+
+func (w watcher) asked(ctx context.Context, r plc.Request) {
+	if w.metrics != nil {
+		w.metrics.Asked(r.Write, r.Status, r.Took)
+	}
+	verb := http.MethodGet
+	if r.Write {
+		verb = http.MethodPost
+	}
+	w.traces.within(ctx, done{name: "directory", outgoing: true, verb: verb, status: r.Status, began: r.Began, took: r.Took})
+}
+
+// stored is told of requests to the bucket of blobs.
+func (w watcher) stored(ctx context.Context, verb string, status int, began time.Time, took time.Duration) {
+	if w.metrics != nil {
+		w.metrics.Stored(verb, status, took)
+	}
+	w.traces.within(ctx, done{name: "blob store", outgoing: true, verb: verb, status: status, began: began, took: took})
 }
 
 // kindOf is what a request counts as.
