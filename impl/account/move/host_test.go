@@ -278,7 +278,7 @@ func TestHostByMistake(t *testing.T) {
 		s.Advance(60 * 24 * time.Hour)
 		run := func() {
 			t.Helper()
-			d := &account.Deletions{Accounts: s.Server.Accounts, DIDs: s.Server.DIDs, Outbox: s.Outbox}
+			d := &account.Deletions{Accounts: s.Server.Accounts, DIDs: s.Server.DIDs, Outbox: s.Outbox, Brand: s.Server.Brand}
 			s.Check(d.Run(s.Context()))
 			s.Check(s.Server.Accounts.CleanUp(s.Context()))
 			s.Check(s.Identity.Identities.Resume(s.Context(), true))
@@ -394,7 +394,7 @@ func TestHostMoveAfterBackup(t *testing.T) {
 		}
 		s.ChangeDID(gaveUp.DID, func(d *plc.Data) { d.RotationKeys = []string{key(t)} })
 		s.Advance(60 * 24 * time.Hour)
-		s.Check((&account.Deletions{Accounts: s.Server.Accounts, DIDs: s.Server.DIDs, Outbox: s.Outbox}).Run(s.Context()))
+		s.Check((&account.Deletions{Accounts: s.Server.Accounts, DIDs: s.Server.DIDs, Outbox: s.Outbox, Brand: s.Server.Brand}).Run(s.Context()))
 		s.Account(came.DID)
 		if _, err := s.DB.AccountByDID(s.Context(), gaveUp.DID); !errors.Is(err, db.ErrNotFound) {
 			t.Errorf("a move here that was given up: %v", err)

@@ -650,7 +650,7 @@ func TestStandstill(t *testing.T) {
 	s := servertest.New(t)
 	alice := s.SignUp("alice")
 	s.Check(s.Server.Accounts.Deactivate(s.Context(), alice.DID, s.Now().Add(time.Hour)))
-	deletions := &account.Deletions{Accounts: s.Server.Accounts, DIDs: s.Server.DIDs, Outbox: s.Outbox}
+	deletions := &account.Deletions{Accounts: s.Server.Accounts, DIDs: s.Server.DIDs, Outbox: s.Outbox, Brand: s.Server.Brand}
 	s.Advance(24 * time.Hour)
 	r := rotate(s)
 	deletions.Accounts = s.Server.Accounts

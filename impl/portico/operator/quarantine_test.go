@@ -334,7 +334,7 @@ func TestAccountInQuarantineEnds(t *testing.T) {
 		anna, bert := s.SignUp("anna"), s.SignUp("bert")
 		s.Refused(s.do("removeDomain", `{"domain":".test"}`), 400, "DomainInUse", "2 accounts have handles under it, which would no longer resolve")
 		s.Empty(s.Post("com.atproto.server.deactivateAccount", `{"deleteAfter":"2026-03-02T12:00:00Z"}`, anna.Access))
-		deletions := &account.Deletions{Accounts: s.Server.Server.Accounts, DIDs: s.Server.Server.DIDs, Outbox: s.Outbox}
+		deletions := &account.Deletions{Accounts: s.Server.Server.Accounts, DIDs: s.Server.Server.DIDs, Outbox: s.Outbox, Brand: s.Server.Server.Brand}
 		for range 3 {
 			s.Check(deletions.Run(t.Context()))
 			s.Advance(8 * 24 * time.Hour)
