@@ -30,19 +30,22 @@ type Listener struct {
 	over     atomic.Bool // no request may begin
 	stopOnce sync.Once
 	stopped  chan struct{} // closed by Stop
+	lastOnce sync.Once
+	last     chan struct{} // closed when the server has all that were accepted before Stop
 	endOnce  sync.Once
 	ended    chan struct{} // closed by Close
 
-	mu    sync.Mutex
-	conns map[*conn]struct{} // that are open, but for those that are no longer the server's
-	moved chan struct{}      // has room for one: something about conns has changed
+	mu     sync.Mutex
+	before <-chan struct{}    // closed when a process before hands over nothing more; nil: there is none
+	conns  map[*conn]struct{} // that are open, but for those that are no longer the server's
+	moved  chan struct{}      // has room for one: something about conns has changed
 }
 
 // Listen is the listener of a socket, which it closes. A connection that was handed over
 // between two requests may be so for as long as idle.
 func Listen(socket *net.TCPListener, idle time.Duration) *Listener {
 	return &Listener{
-		socket: socket, idle: idle, stopped: make(chan struct{}), ended: make(chan struct{}),
+		socket: socket, idle: idle, stopped: make(chan struct{}), last: make(chan struct{}), ended: make(chan struct{}),
 		conns: map[*conn]struct{}{}, moved: make(chan struct{}, 1),
 	}
 }
@@ -59,6 +62,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 	select {
 	case <-l.stopped:
+		l.lastOnce.Do(func() { close(l.last) })
 		<-l.ended
 		return nil, net.ErrClosed
 	default:
@@ -89,11 +93,18 @@ func (l *Listener) Close() error {
 
 // Handed returns the connections that a process before this one hands over, for the same
 // server to accept beside those of l.
-func (l *Listener) Handed(from *Predecessor) net.Listener { return &handed{l, from} }
+func (l *Listener) Handed(from *Predecessor) net.Listener {
+	h := &handed{l, from, make(chan struct{})}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.before = h.done
+	return h
+}
 
 type handed struct {
 	*Listener
 	from *Predecessor
+	done chan struct{} // closed when the process before hands over nothing more
 }
 
 // Accept implements [net.Listener].
@@ -101,6 +112,7 @@ func (h *handed) Accept() (net.Conn, error) {
 	for {
 		fd, begun, err := h.from.next(h.ended)
 		if err != nil {
+			close(h.done)
 			<-h.ended // the server would take an error for one of its own
 			return nil, net.ErrClosed
 		}
@@ -166,13 +178,31 @@ func (l *Listener) Settle(ctx context.Context) error {
 	return l.wait(ctx, func(c *conn) bool { return c.sending.Load() })
 }
 
-// Finish waits until there is no connection left. It is for after HandOver. Its error is that
-// of ctx, with their number.
+// Finish waits until there is no connection left, and the process before, if there is one,
+// has none to hand over any more: it knows no other that takes them. It is for after
+// HandOver. Its error is that of ctx, with the number of connections.
 func (l *Listener) Finish(ctx context.Context) error {
+	l.mu.Lock()
+	before := l.before
+	l.mu.Unlock()
+	if before != nil {
+		select {
+		case <-before:
+		case <-ctx.Done():
+		}
+	}
 	return l.wait(ctx, func(*conn) bool { return false })
 }
 
 func (l *Listener) wait(ctx context.Context, fine func(*conn) bool) error {
+	select {
+	case <-l.stopped:
+		select {
+		case <-l.last:
+		case <-ctx.Done():
+		}
+	default: // it goes on
+	}
 	for {
 		left := 0
 		l.mu.Lock()

@@ -524,6 +524,7 @@ func TestManyHandovers(t *testing.T) {
 		if err := before.l.Finish(soon(t)); err != nil {
 			t.Error(err)
 		}
+		next.Close()
 		if err := before.http.Close(); err != nil {
 			t.Error(err)
 		}
