@@ -376,7 +376,7 @@ func TestOnlyActiveAccountsAreReleased(t *testing.T) {
 func TestReleasesAreMetered(t *testing.T) {
 	worlds(t, func(t *testing.T, w *world) {
 		s := w.server("one")
-		terms := s.Quarantine.Terms()
+		var terms account.Terms
 		terms.Releases = 3
 		s.Quarantine.Terms = func() account.Terms { return terms }
 		var dids []syntax.DID
@@ -426,7 +426,7 @@ func TestReleasesAreMetered(t *testing.T) {
 func TestARefusedReleaseSpendsNothing(t *testing.T) {
 	worlds(t, func(t *testing.T, w *world) {
 		s := w.server("one")
-		terms := s.Quarantine.Terms()
+		var terms account.Terms
 		terms.Releases = 1
 		s.Quarantine.Terms = func() account.Terms { return terms }
 		refused := w.hold(s, request("alice"))
@@ -453,7 +453,7 @@ func TestARefusedReleaseSpendsNothing(t *testing.T) {
 func TestReleasesOfAMailDomain(t *testing.T) {
 	worlds(t, func(t *testing.T, w *world) {
 		s := w.server("one")
-		terms := s.Quarantine.Terms()
+		var terms account.Terms
 		terms.Releases, terms.LargeMailDomains = 1000, []string{"city.example"}
 		s.Quarantine.Terms = func() account.Terms { return terms }
 		var dids []syntax.DID
@@ -503,7 +503,7 @@ func TestReleasesOfAMailDomain(t *testing.T) {
 func TestReleasesBelowAMailDomain(t *testing.T) {
 	worlds(t, func(t *testing.T, w *world) {
 		s := w.server("one")
-		terms := s.Quarantine.Terms()
+		var terms account.Terms
 		terms.Releases = 1000
 		s.Quarantine.Terms = func() account.Terms { return terms }
 		var dids []syntax.DID
