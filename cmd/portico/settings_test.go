@@ -578,7 +578,7 @@ func TestWarnings(t *testing.T) {
 		{"a number in words", with(production, "PDS_INVITE_INTERVAL=week"), "PDS_INVITE_INTERVAL is not a number of milliseconds: it counts as unset"},
 		{"a folder that depends on where the server was started", with(production, "PDS_DATA_DIRECTORY=data"), "PDS_DATA_DIRECTORY is not a whole path: the data is in " + abs("data") + " because this was started there"},
 		{"the folder where the server was started", production, "PDS_DATA_DIRECTORY is not a whole path: the data is in " + abs(".") + " because this was started there"},
-		{"the reference's log", with(production, "LOG_DESTINATION=/var/log/pds.log"), "LOG_DESTINATION has no effect: the log goes to standard error: let the shell or the service manager send it to a file"},
+		{"the reference's log", with(production, "LOG_DESTINATION=/var/log/pds.log"), "LOG_DESTINATION has no effect: the log goes to standard error, or to the file that PORTICO_LOG_FILE names"},
 		{"the reference's log, off", with(production, "LOG_ENABLED=false"), "LOG_ENABLED has no effect: the log is always on; PORTICO_LOG_LEVEL=error keeps it short"},
 		{"the reference's log, in part", with(production, "LOG_SYSTEMS=pds"), "LOG_SYSTEMS has no effect: the log is not divided into systems"},
 		{"another program's level", with(production, "LOG_LEVEL=loud"), "LOG_LEVEL is no level of a log: it counts as unset"},
@@ -661,6 +661,8 @@ func TestPrintingShowsNoSecret(t *testing.T) {
 			v = "postgres://user:" + v + "@localhost/portico"
 		case "PDS_EMAIL_SMTP_URL", "PDS_MODERATION_EMAIL_SMTP_URL":
 			v = "smtps://user:" + v + "@localhost"
+		case "OTEL_EXPORTER_OTLP_HEADERS":
+			v = "authorization=" + v
 		case "PORTICO_PHONE_BYPASS_NUMBER":
 			secrets, environ = append(secrets, "5550123456"), append(environ, r.name+"=+15550123456")
 			continue

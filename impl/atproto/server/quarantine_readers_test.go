@@ -160,6 +160,7 @@ func (q *inQuarantine) ask(method, ask string, u servertest.User, header ...stri
 	}
 	a.Header = a.Header.Clone()
 	a.Header.Del("Date")
+	a.Header.Del("X-Request-Id")
 	a.Body = strings.NewReplacer(u.DID.String(), "DID", u.Handle, "HANDLE").Replace(a.Body)
 	return a
 }
