@@ -19,8 +19,10 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"portico/db"
+	"portico/impl/account/token"
 	"portico/impl/blob"
 	"portico/impl/doctor"
+	"portico/impl/identity/host/proof"
 	"portico/impl/mail"
 )
 
@@ -152,6 +154,10 @@ func (c configuration) examination(s *settings, problems settingsError, mailTo s
 	e.Backups = func() ([]doctor.Backup, error) { return knownBackups(s.DataDirectory) }
 	for _, p := range problems {
 		e.Problems = append(e.Problems, p.variable+" "+p.text)
+	}
+	if s.JWTSecret != "" && !wrong("PDS_JWT_SECRET") {
+		mac := (&token.Issuer{Secret: []byte(s.JWTSecret)}).Proof
+		e.Proof = func(challenge string) string { return proof.Sign(mac, challenge) }
 	}
 	if wrong("PDS_HOSTNAME") {
 		e.Host = ""

@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"math/big"
@@ -545,6 +546,17 @@ func setups(t *testing.T) []brokenSetup {
 		}},
 		{"another version runs", "server", doctor.Warning, []string{"PDS_VERSION=v9.9.9"}, none},
 		{"another password is the server's", "server", doctor.Failed, []string{"PDS_ADMIN_PASSWORD=fedcba9876543210"}, none},
+		{"something at the port only looks like the server", "server", doctor.Failed, nil, func(u *setup) {
+			other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("Authorization") != "" {
+					u.t.Error("it was sent the admin password")
+				}
+				w.Header().Set("Portico-Answer", "x")
+				_, _ = io.WriteString(w, `{"version":"1"}`)
+			}))
+			u.t.Cleanup(other.Close)
+			u.Local = other.URL
+		}},
 		{"another server listens at the port", "server", doctor.Failed, nil, func(u *setup) { u.Local = u.world.directory.URL }},
 		{"the database takes no writes", "server", doctor.Failed, nil, func(u *setup) {
 			sick := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -554,7 +566,7 @@ func setups(t *testing.T) []brokenSetup {
 				}
 			}))
 			u.t.Cleanup(sick.Close)
-			u.Local, u.Password, u.NoPassword = sick.URL, "", "the admin password is not known"
+			u.Local, u.Password, u.NoPassword, u.Proof = sick.URL, "", "the admin password is not known", nil
 		}},
 		{"a setting is wrong", "settings", doctor.Failed, []string{"PDS_JWT_SECRET=short"}, none},
 		{"a setting is mistyped", "settings", doctor.Warning, []string{"PDS_CRAWLER=https://bsky.network"}, none},

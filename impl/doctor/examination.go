@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -57,6 +58,9 @@ type Examination struct {
 	// Local.
 	Password   string
 	NoPassword string
+	// Proof is what this server, and nobody without its secret, answers to a challenge (see package proof): the
+	// password is sent to no other. nil: the secret is not known.
+	Proof func(challenge string) string
 
 	// What is on the machine.
 	Folders    []Folder
@@ -182,6 +186,7 @@ type running struct {
 	err       error  // there is none
 	unknown   string // why it could not be asked as its operator; "" if it was
 	refused   bool   // because the password is wrong
+	unproven  bool   // because it may be anybody
 	challenge string
 	answer    string // of it to the challenge; "": it is no server of this kind
 	status    int    // of its health
@@ -226,6 +231,9 @@ func (e *Examination) askLocal(ctx context.Context) (r running) {
 	switch {
 	case r.answer == "":
 		r.unknown = "what answers at " + e.Local + " is not this server"
+	case e.Proof != nil && !hmac.Equal([]byte(r.answer), []byte(e.Proof(r.challenge))):
+		// Whoever listens there while the server is down would be told the password.
+		r.unknown, r.unproven = "what answers at "+e.Local+" does not prove to be this server", true
 	case e.Password == "":
 		r.unknown = e.NoPassword
 	default:
@@ -307,6 +315,9 @@ func (e *Examination) running(ctx context.Context) Result {
 		return failed(fmt.Sprintf("no server answers at %s (%v)", e.Local, reason(r.err)), start)
 	case r.answer == "":
 		return failed("what answers at "+e.Local+" is another server", "Stop that, or give this one another port (PDS_PORT)")
+	case r.unproven:
+		return failed("what answers at "+e.Local+" does not prove to be this server: it has not the PDS_JWT_SECRET of these settings",
+			"If the settings were changed, restart it (systemctl restart portico); else find out what listens there (ss -ltnp)")
 	case r.status != http.StatusOK:
 		problem := fmt.Sprintf("its database does not answer or takes no writes (status %d)", r.status)
 		if r.health != nil && r.health.Problem != nil {
