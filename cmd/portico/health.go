@@ -31,18 +31,24 @@ type health struct {
 	}
 	now func() time.Time
 
-	trying  atomic.Pointer[time.Time] // when the try that is under way began, nil for none
-	failing atomic.Bool               // the last one went wrong
+	trying atomic.Pointer[time.Time] // when the try that is under way began, nil for none
+	last   atomic.Pointer[outcome]   // at first when the server began
 
-	mu      sync.Mutex
-	written time.Time // when a try ended, well or not; at first when the server began
-	failure error     // of the last try
-	asked   time.Time // when answer was found
-	answer  error
+	mu     sync.Mutex
+	asked  time.Time // when answer was found
+	answer error
+}
+
+// outcome is how a try to write ended.
+type outcome struct {
+	ended   time.Time
+	failure error
 }
 
 func newHealth(store *db.DB) *health {
-	return &health{store: store, now: time.Now, written: time.Now()}
+	h := &health{store: store, now: time.Now}
+	h.last.Store(&outcome{ended: time.Now()})
+	return h
 }
 
 // run tries until ctx is done.
@@ -64,8 +70,7 @@ func (h *health) beat(ctx context.Context) {
 	err := h.store.TryWrite(ctx)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.written, h.failure = h.now(), err
-	h.failing.Store(err != nil)
+	h.last.Store(&outcome{h.now(), err})
 	h.asked = time.Time{}
 }
 
@@ -80,13 +85,32 @@ func (h *health) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), beatPatience)
 	defer cancel()
 	h.asked, h.answer = now, h.store.Ping(ctx)
-	if since := now.Sub(h.written); h.answer == nil && since > beatEvery+2*beatPatience {
-		h.answer = fmt.Errorf("the database has been writing for %v", since.Round(time.Second))
+	if h.answer == nil {
+		h.answer = h.late(now)
 	}
-	if h.failure != nil {
-		h.answer = errors.Join(h.answer, h.failure)
-	}
+	h.answer = errors.Join(h.answer, h.last.Load().failure)
 	return h.answer
+}
+
+// known is what check would say, but it asks nobody and waits for nothing: one who looks at
+// many figures wants them although the database does not answer.
+func (h *health) known() error {
+	last := h.last.Load()
+	return errors.Join(h.late(h.now()), last.failure)
+}
+
+// failing says whether the last try went wrong.
+func (h *health) failing() bool {
+	last := h.last.Load()
+	return last != nil && last.failure != nil
+}
+
+// late is an error when no try has ended for too long.
+func (h *health) late(now time.Time) error {
+	if since := now.Sub(h.last.Load().ended); since > beatEvery+2*beatPatience {
+		return fmt.Errorf("the database has been writing for %v", since.Round(time.Second))
+	}
+	return nil
 }
 
 // stuck is an error when this process should be started again. That the database is away,

@@ -27,7 +27,8 @@ func TestHealth(t *testing.T) {
 	cancel() // somebody who hangs up at once is answered for all
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	d := &tried{}
-	h := &health{store: d, now: func() time.Time { return now }, written: now}
+	h := &health{store: d, now: func() time.Time { return now }}
+	h.last.Store(&outcome{ended: now})
 	for range 1000 {
 		if err := h.check(ctx); err != nil {
 			t.Fatal(err)
@@ -42,6 +43,10 @@ func TestHealth(t *testing.T) {
 	h.beat(t.Context())
 	if err := h.check(ctx); !errors.Is(err, full) {
 		t.Errorf("after a write that failed: %v", err)
+	}
+	before := d.pings
+	if err := h.known(); !errors.Is(err, full) || d.pings != before {
+		t.Errorf("known after a write that failed: %v, after %d looks", err, d.pings-before)
 	}
 	now = now.Add(3 * time.Second)
 	if err := h.check(ctx); !errors.Is(err, full) {

@@ -171,7 +171,7 @@ func (m *manager) watch(ctx context.Context, status func() string, stuck func() 
 
 // status is what the server does, in a line.
 func (p *parts) status() string {
-	if p.health.failing.Load() {
+	if p.health.failing() {
 		return "serves " + p.publicURL + ", but the database takes no writes: see the log"
 	}
 	return "serves " + p.publicURL

@@ -211,8 +211,8 @@ func TestStuck(t *testing.T) {
 			}
 			answer <- errors.New("database or disk is full")
 			synctest.Wait()
-			if err := h.stuck(); err != nil || !h.failing.Load() {
-				t.Errorf("a try that came to an end: %v, failing %v", err, h.failing.Load())
+			if err := h.stuck(); err != nil || !h.failing() {
+				t.Errorf("a try that came to an end: %v, failing %v", err, h.failing())
 			}
 		}
 	})

@@ -215,7 +215,7 @@ var shownFigures = []metrics.Metric{
 
 func (p *parts) showFigures(s *settings, notices *logging.Notices, set func(name string, value float64, labels ...string)) {
 	healthy := 0.
-	if p.health.check(context.Background()) == nil {
+	if p.health.known() == nil {
 		healthy = 1
 	}
 	set("healthy", healthy)
