@@ -118,6 +118,7 @@ look() {
 		[ -n "$email" ] || { ask 'Your email address:' && email=$answer; } || die 'say where you are reached: --email you@example.com'
 		is_address "$email" || die "--email $email: is no email address"
 		smtp=${PDS_EMAIL_SMTP_URL:-}
+		unset PDS_EMAIL_SMTP_URL # what is started here would have it, and believe it before the file
 		if [ -z "$smtp" ] && [ -t 0 ]; then
 			ask 'Mail server, smtps://user:password@host:465 (empty: no mails, so nobody can reset a password):' && smtp=$answer
 		fi
