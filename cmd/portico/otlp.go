@@ -124,9 +124,9 @@ var collectorClient = &http.Client{
 func otlpAttributes(all []attribute.KeyValue) []otlpAttribute {
 	list := make([]otlpAttribute, len(all))
 	for i, a := range all {
-		value := map[string]any{"stringValue": a.Value.Emit()}
+		value := map[string]any{"stringValue": a.Value.String()}
 		if a.Value.Type() == attribute.INT64 {
-			value = map[string]any{"intValue": a.Value.Emit()}
+			value = map[string]any{"intValue": a.Value.String()}
 		}
 		list[i] = otlpAttribute{string(a.Key), value}
 	}

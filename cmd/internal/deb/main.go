@@ -144,7 +144,7 @@ func architecture(program string) (name string, static bool, err error) {
 		elf.EM_S390: "s390x", elf.EM_PPC64: "ppc64el", elf.EM_LOONGARCH: "loong64",
 	}[f.Machine]
 	if name == "" || f.Machine == elf.EM_PPC64 && f.ByteOrder != binary.LittleEndian {
-		return "", false, fmt.Errorf("Debian has no name for the machine of %s, %v", program, f.Machine)
+		return "", false, fmt.Errorf("%s: Debian has no name for its machine, %v", program, f.Machine)
 	}
 	return name, len(libraries) == 0, nil
 }
