@@ -66,12 +66,14 @@ or elsewhere.
 ends; a second signal ends it at once. SIGHUP opens PORTICO_LOG_FILE anew and reads
 the file of --env-file again: most settings are taken up, the log says which need a
 restart, and where anything is wrong nothing changes. With SIGUSR2 it hands over to
-the program that is at its path by now, see "portico handover".
+the program that is at its path by now, see "portico handover": as a unit of systemd
+with Type=notify, or with --handover. Elsewhere, whoever has started the server
+may take the end of that process for the end of the server.
 
 When settings are wrong or unsafe, or the database is not one for them, it does
 not start, says everything that must be mended, and ends with 78. To start again
 is of no use then, which a unit of systemd knows by RestartPreventExitStatus=78.`,
-				Flags: []cli.Flag{envFile},
+				Flags: []cli.Flag{envFile, &cli.BoolFlag{Name: "handover", Usage: "hand over without systemd too: nobody waits for the end of this very process"}},
 				Action: func(ctx context.Context, c *cli.Command) error {
 					if c.Args().Present() {
 						return usage("serve takes no arguments, not even %q", c.Args().First())
@@ -90,7 +92,9 @@ is of no use then, which a unit of systemd knows by RestartPreventExitStatus=78.
 					if !s.Profiling {
 						runtime.MemProfileRate = 0 // nobody could look at what it costs to note
 					}
-					return run(ctx, config(c), s, stdout)
+					how := config(c)
+					how.MayEnd = c.Bool("handover")
+					return run(ctx, how, s, stdout)
 				},
 			},
 			{

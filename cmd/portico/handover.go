@@ -18,15 +18,18 @@ import (
 
 // How long a handover waits: for the newer process to be prepared, and to serve once it has the database;
 // for the latter where it has to bring that up to date first; for requests under way to end
-// before the database is let go of, and for those to give up then that did not; for those who
-// follow the firehose to be told; and for downloads, after the newer process serves.
+// before the database is let go of, for a header under way to be complete, and for those to
+// give up then that did not; for those who follow the firehose to be told; for downloads, after
+// the newer process serves; and for a newer one to end that takes no message.
 const (
 	takeoverTimeout  = 30 * time.Second
 	migrationTimeout = 10 * time.Minute
 	settleTimeout    = 10 * time.Second
+	partTimeout      = time.Second
 	giveUpTimeout    = 2 * time.Second
 	consumersTimeout = 50 * time.Millisecond
 	downloadTimeout  = 5 * time.Minute
+	deafTimeout      = time.Second
 )
 
 // handovers are what asks this process to hand over to another one.
@@ -72,6 +75,9 @@ func (r *running) handOver(ctx context.Context, asked <-chan os.Signal) (over bo
 	if os.Getpid() == 1 {
 		return false, errors.New("this is process 1, with which its container ends: start another container instead")
 	}
+	if !r.manager.follows() && !r.mayEnd {
+		return false, errors.New("whoever started this process may take its end for that of the server, as it is not a unit of systemd with Type=notify: restart it, or start it with --handover where nobody does")
+	}
 	r.log.Info("handing over", "program", r.program)
 	sockets, err := handover.Keep(r.at.named())
 	if err != nil {
@@ -99,16 +105,18 @@ func (r *running) handOver(ctx context.Context, asked <-chan os.Signal) (over bo
 			return false, fmt.Errorf("%s did not get as far as to serve, and this process goes on: %w", r.program, err)
 		}
 		r.stopWatch()
-		r.served(result, next, serving)
-		r.accepts.Stop()
+		r.served(result, next, serving, sockets)
 		r.accepts.HandOver(next.Give)
 		r.letGo(ctx, stopTimeout)
 		return true, r.linger(ctx, asked, next)
 	}
 
 	r.stopWatch()
-	// The manager watches this process until it hears of another one.
+	// The manager watches this process until it hears of another one, or that takes longer than
+	// all that is waited for below.
 	stopWatch := background(ctx, func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, settleTimeout+giveUpTimeout+limit+2*takeoverTimeout+stopTimeout)
+		defer cancel()
 		r.manager.watch(ctx, func() string { return "hands over to another process" }, func() error { return nil })
 	})
 	stopped := time.Now()
@@ -128,16 +136,17 @@ func (r *running) handOver(ctx context.Context, asked <-chan os.Signal) (over bo
 	if err != nil {
 		return true, err
 	}
-	r.served(result, next, serving)
+	r.served(result, next, serving, sockets)
 	return true, r.linger(ctx, asked, next)
 }
 
 // release has next take the database, and where it does not serve then, starts this process's
 // own program anew to do so.
 func (r *running) release(ctx context.Context, next *handover.Successor, sockets handover.Sockets, stopped time.Time, limit time.Duration, result *handoverResult) (*handover.Successor, handover.Serving, error) {
-	take := func(next *handover.Successor) (handover.Serving, error) {
+	take := func(next *handover.Successor, limit time.Duration) (handover.Serving, error) {
 		if err := next.Release(handover.Released{Stopped: stopped}); err != nil {
-			r.log.Warn("release the database", "error", err) // it has ended, which the next line says
+			r.log.Warn("release the database", "error", err)
+			limit = deafTimeout // it has ended, which the next line says, or does nothing any more
 		}
 		serving, err := within(ctx, limit, next.Serving)
 		if err != nil && ctx.Err() != nil {
@@ -153,7 +162,7 @@ func (r *running) release(ctx context.Context, next *handover.Successor, sockets
 		}
 		return serving, err
 	}
-	serving, err := take(next)
+	serving, err := take(next, limit)
 	if err == nil || ctx.Err() != nil {
 		return next, serving, err
 	}
@@ -172,17 +181,14 @@ func (r *running) release(ctx context.Context, next *handover.Successor, sockets
 	if wrong != nil {
 		again.Kill()
 	} else {
-		serving, wrong = take(again)
+		serving, wrong = take(again, takeoverTimeout)
 	}
 	if wrong != nil {
 		result.Error = fmt.Sprintf("%v; and this version could not serve again: %v", err, wrong)
 		r.tell(result)
-		end, ok := errors.AsType[*handover.EndError](wrong)
-		wrong = fmt.Errorf("hand over: %w; serve again: %w", err, wrong)
-		if ok && end.Status == statusSettings {
-			wrong = unfit(wrong) // to start this version again is of no use
-		}
-		return nil, serving, wrong
+		// Not 78, also where the database is none for this version any more: the program at the
+		// path is another one, which a start helps.
+		return nil, serving, fmt.Errorf("hand over: %w; serve again: %w", err, wrong)
 	}
 	result.Version = prepared.Version
 	return again, serving, nil
@@ -199,7 +205,7 @@ func (r *running) letGo(ctx context.Context, most time.Duration) {
 		defer close(jobs)
 		r.stopJobs()
 	}()
-	err := errors.Join(r.accepts.Settle(settle), r.parts.exports.Settle(settle))
+	err := errors.Join(r.accepts.Settle(settle, partTimeout), r.parts.exports.Settle(settle))
 	select {
 	case <-jobs:
 	case <-settle.Done():
@@ -211,7 +217,7 @@ func (r *running) letGo(ctx context.Context, most time.Duration) {
 		r.log.Warn("what is under way for longer is cut off for the handover", "error", err)
 		giveUp, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveUpTimeout)
 		defer cancel()
-		_ = r.accepts.Settle(giveUp) // who does not give up finds the database closed
+		_ = r.accepts.Settle(giveUp, 0) // who does not give up finds the database closed
 	}
 	r.stopConsole()
 	r.stopMetrics()
@@ -253,8 +259,13 @@ func (r *running) linger(ctx context.Context, asked <-chan os.Signal, next *hand
 	return err
 }
 
-// served says that next serves.
-func (r *running) served(result *handoverResult, next *handover.Successor, serving handover.Serving) {
+// served says that next serves. It alone has the sockets then: were they kept here, who
+// connects after its end would wait in a queue that nobody serves, and no other process could
+// open them.
+func (r *running) served(result *handoverResult, next *handover.Successor, serving handover.Serving, sockets handover.Sockets) {
+	r.accepts.Stop()
+	r.at.close()
+	sockets.Close()
 	next.Served()
 	result.To, result.Pause = next.PID, serving.Pause
 	r.manager.follow(next.PID)

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -46,6 +48,53 @@ func (r *running) tell(result *handoverResult) {
 	}
 }
 
+// markHandovers has this process hold the file open as long as the mark is: it hands over.
+// The file has nothing in it yet where there was no handover.
+func markHandovers(dir string) (mark io.Closer, err error) {
+	f, err := os.OpenFile(filepath.Join(dir, handoverName), os.O_RDONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("say that this process hands over: %w", err)
+	}
+	return f, nil
+}
+
+// handsOver is an error unless process pid is a server that hands over. To others the signal
+// may be deadly, and it says nothing to servers that were built before there were handovers.
+func handsOver(pid int) error {
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	var status []byte
+	if err == nil {
+		status, err = os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	}
+	switch {
+	case errors.Is(syscall.Kill(pid, 0), syscall.ESRCH):
+		return fail(statusNotFound, "there is no process %d", pid)
+	case err != nil:
+		return fmt.Errorf("look whether process %d hands over: %w", pid, err)
+	case !catches(string(status), syscall.SIGUSR2):
+		return fmt.Errorf("process %d is no server: SIGUSR2 would end it", pid)
+	}
+	for _, f := range open {
+		// By another one since, where there was a handover.
+		path, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, f.Name()))
+		if err == nil && filepath.Base(strings.TrimSuffix(path, " (deleted)")) == handoverName {
+			return nil
+		}
+	}
+	return fmt.Errorf("process %d is no server that hands over: it does not serve yet, or it is of a version that could not; restart it", pid)
+}
+
+// catches reports whether a process whose /proc/PID/status is status has a handler for s.
+func catches(status string, s syscall.Signal) bool {
+	for line := range strings.Lines(status) {
+		if set, ok := strings.CutPrefix(line, "SigCgt:"); ok {
+			caught, err := strconv.ParseUint(strings.TrimSpace(set), 16, 64)
+			return err == nil && caught>>(s-1)&1 == 1
+		}
+	}
+	return false
+}
+
 // readHandover is the result in a data directory, nil for none.
 func readHandover(dir string) (*handoverResult, error) {
 	text, err := os.ReadFile(filepath.Join(dir, handoverName))
@@ -54,6 +103,9 @@ func readHandover(dir string) (*handoverResult, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read what became of the handover: %w", err)
+	}
+	if len(text) == 0 {
+		return nil, nil
 	}
 	r := new(handoverResult)
 	if err := json.Unmarshal(text, r); err != nil {
@@ -75,6 +127,9 @@ the program at its path with its arguments, and to hand over to it: the sockets,
 the connections, and the database. Nobody who connects meanwhile is refused, and
 nobody who waits is cut off: they wait until the newer process serves.
 Where that fails the server goes on, or starts its own version again.
+
+A server hands over where it is a unit of systemd with Type=notify, or was started
+with --handover. One of a version without handovers is not asked: restart it.
 
 The server is found by its data directory (the environment, --env-file), on
 Postgres by --pid alone. It waits until the handover is over and says who
@@ -129,6 +184,9 @@ Ends with
 func askForHandover(ctx context.Context, dir string, pid int) (*handoverResult, error) {
 	before, err := readHandover(dir)
 	if err != nil {
+		return nil, err
+	}
+	if err := handsOver(pid); err != nil {
 		return nil, err
 	}
 	if err := syscall.Kill(pid, syscall.SIGUSR2); errors.Is(err, syscall.ESRCH) {

@@ -41,6 +41,7 @@ type configuration struct {
 	Now     func() time.Time
 
 	LockWait time.Duration // for a process that lets go of the data directory; 0: there is none
+	MayEnd   bool          // nobody takes the end of this process for that of the server
 }
 
 // load reads the settings, and the secrets that they leave to the secrets file, which is

@@ -70,6 +70,10 @@ func newManager(environ []string, log *slog.Logger) (*manager, error) {
 	return m, nil
 }
 
+// follows reports whether there is a manager, which takes another process for the server
+// when it is told so.
+func (m *manager) follows() bool { return m.socket != "" }
+
 // environ is for a process that takes the place of this one.
 func (m *manager) environ() []string {
 	if m.socket == "" {

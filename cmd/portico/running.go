@@ -23,6 +23,7 @@ type running struct {
 	parts    *parts
 	store    *db.DB
 	program  string // that is handed over to
+	mayEnd   bool   // nobody takes the end of this process for that of the server
 
 	stopReloads, stopWatch, stopJobs, stopStream, stopConsole, stopMetrics, stopDirectory func()
 }

@@ -69,8 +69,6 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 		log.Warn(at.warning)
 	}
 	watching := watcher{metrics: newMetrics(s, at, log)}
-	stopMetrics := serveMetrics(s, at.metrics, watching.metrics, log)
-	defer stopMetrics()
 	if watching.traces, err = newTraces(ctx, s, log); err != nil {
 		return err
 	}
@@ -87,6 +85,9 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	if err := takeover.prepare(ctx, c, s, log); err != nil {
 		return err
 	}
+	// Before, those of the other process are asked for, which count what happens.
+	stopMetrics := serveMetrics(s, at.metrics, watching.metrics, log)
+	defer stopMetrics()
 	c.LockWait = takeover.wait
 	opened := manager.extend("opens the database, and brings it up to date")
 	store, err := openData(ctx, c, s, reloads.live.slowStatement, log)
@@ -139,9 +140,14 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	announce(stdout, s, directoryURL)
 	debug.FreeOSMemory() // most of what the start took
 	r := &running{
-		settings: s, log: log, manager: manager, at: at, accepts: accepts, http: h, parts: parts, store: store, program: handovers.program,
+		settings: s, log: log, manager: manager, at: at, accepts: accepts, http: h, parts: parts, store: store, program: handovers.program, mayEnd: c.MayEnd,
 		stopJobs: stopJobs, stopStream: stopStream, stopConsole: stopConsole, stopMetrics: stopMetrics, stopDirectory: stopDirectory,
 	}
+	mark, err := markHandovers(s.DataDirectory)
+	if err != nil {
+		return err
+	}
+	defer mark.Close()
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(accepts) }()
 	takeover.serve(h, accepts, log)

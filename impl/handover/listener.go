@@ -173,9 +173,16 @@ func (l *Listener) HandOver(give Give) {
 }
 
 // Settle waits until no request is under way but those of which nothing is left than to send
-// the answer, see [Sending]. It is for after HandOver. Its error is that of ctx, with the number of the others.
-func (l *Listener) Settle(ctx context.Context) error {
-	return l.wait(ctx, func(c *conn) bool { return c.sending.Load() })
+// the answer, see [Sending]. Those whose header is not complete after a time of its own are not
+// waited for: they cost a stranger nothing. It is for after HandOver. Its error is that of ctx,
+// with the number of the others.
+func (l *Listener) Settle(ctx context.Context, header time.Duration) error {
+	var late atomic.Bool
+	defer time.AfterFunc(header, func() {
+		late.Store(true)
+		l.move()
+	}).Stop()
+	return l.wait(ctx, func(c *conn) bool { return c.sending.Load() || late.Load() && !c.underWay() })
 }
 
 // Finish waits until there is no connection left, and the process before, if there is one,
@@ -310,6 +317,8 @@ type conn struct {
 	idle      bool               // there was a request before
 	deadlines int                // that were set since it is idle
 	parked    bool               // it is being read, and nothing of it is anywhere
+	deadline  time.Time          // of reads, that was set last
+	woken     bool               // another one was set since
 	leaves    bool               // it was told that no more will come
 	active    bool               // a request is under way
 	over      bool               // that was ended
@@ -357,6 +366,7 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 			t = now.Add(c.listener.idle)
 		}
 	}
+	c.deadline, c.woken = t, false
 	return c.TCPConn.SetReadDeadline(t)
 }
 
@@ -389,9 +399,14 @@ func (c *conn) Read(p []byte) (int, error) {
 	if n > 0 {
 		c.waits = false
 		if c.header != 0 {
-			_ = c.TCPConn.SetReadDeadline(time.Now().Add(c.header)) // as net/http wanted it
+			c.deadline, c.woken = time.Now().Add(c.header), true // as net/http wanted it
 			c.header = 0
 		}
+		if c.woken && !c.over {
+			// A request came while it was woken: the rest of it has its time.
+			_ = c.TCPConn.SetReadDeadline(c.deadline)
+		}
+		c.woken = false
 		return n, err
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -407,9 +422,22 @@ func (c *conn) Read(p []byte) (int, error) {
 func (c *conn) wakeIdle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.wake()
+}
+
+// wake is wakeIdle for who holds c.mu.
+func (c *conn) wake() {
 	if c.parked {
+		c.woken = true
 		_ = c.TCPConn.SetReadDeadline(past)
 	}
+}
+
+// underWay reports whether a request is, of which the whole header has come.
+func (c *conn) underWay() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.active
 }
 
 // end ends what is under way.

@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A node is a process that serves, in this one.
@@ -232,7 +234,7 @@ func TestConnectionsBetweenRequests(t *testing.T) {
 	}
 	a.l.Stop()
 	a.l.HandOver(next.Give)
-	if err := a.l.Settle(soon(t)); err != nil {
+	if err := a.l.Settle(soon(t), time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range append(idle, fresh...) {
@@ -243,6 +245,120 @@ func TestConnectionsBetweenRequests(t *testing.T) {
 	}
 	if err := a.l.Finish(soon(t)); err != nil {
 		t.Error(err)
+	}
+}
+
+// Who never completes a header is waited for as long as it may be, and not as those are who
+// have made a request.
+func TestSettleWithHalfAHeader(t *testing.T) {
+	a, b, next := pair(t, time.Minute)
+	only(t, a, b)
+	half := a.connect(t)
+	half.send("GET / HT")
+	c := a.connect(t)
+	c.send(get("/wait"))
+	<-a.entered
+	for parked := true; parked; time.Sleep(time.Millisecond) { // until the half was read
+		parked = false
+		a.l.mu.Lock()
+		for c := range a.l.conns {
+			c.mu.Lock()
+			parked = parked || c.waits
+			c.mu.Unlock()
+		}
+		a.l.mu.Unlock()
+	}
+	a.l.Stop()
+	a.l.HandOver(next.Give)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := a.l.Settle(ctx, time.Minute); err == nil || !strings.HasPrefix(err.Error(), "2 connections") {
+		t.Errorf("before the time of the header: %v", err)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := a.l.Settle(ctx, time.Millisecond); err == nil || !strings.HasPrefix(err.Error(), "1 connections") {
+		t.Errorf("behind it: %v", err)
+	}
+	close(a.goOn)
+	c.want("200 a /wait")
+	if err := a.l.Settle(soon(t), time.Millisecond); err != nil {
+		t.Error(err)
+	}
+	a.l.Refuse()
+	if err := a.l.Finish(soon(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+// A connection that is woken when a part of a request has just come is read on.
+func TestWokenWithAPartOfARequest(t *testing.T) {
+	listening, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := Listen(listening.(*net.TCPListener), time.Minute)
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer accepted.Close()
+	c := accepted.(*conn)
+	c.state(http.StateNew)
+	if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	type read struct {
+		n   int
+		err error
+	}
+	reads := make(chan read, 1)
+	p := make([]byte, 4096)
+	next := func() {
+		n, err := c.Read(p)
+		reads <- read{n, err}
+	}
+	go next()
+	locked := func() bool { // once it is parked
+		c.mu.Lock()
+		if c.parked {
+			return true
+		}
+		c.mu.Unlock()
+		return false
+	}
+	for !locked() {
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := client.Write([]byte("GET / ")); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := c.TCPConn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for here := 1; here > 0; { // until it is read, and the reader waits for c.mu
+		if err := raw.Control(func(fd uintptr) { here, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.wake()
+	c.mu.Unlock()
+	if got := <-reads; got.n != 6 || got.err != nil {
+		t.Fatalf("the first part: %+v", got)
+	}
+	go next()
+	if _, err := client.Write([]byte("HTTP/1.1\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-reads; got.n != 10 || got.err != nil {
+		t.Errorf("the second part: %+v", got)
 	}
 }
 
@@ -258,7 +374,7 @@ func TestConnectionsWithARequest(t *testing.T) {
 	a.l.HandOver(next.Give)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := a.l.Settle(ctx); err == nil || !strings.HasPrefix(err.Error(), "1 connections") {
+	if err := a.l.Settle(ctx, 0); err == nil || !strings.HasPrefix(err.Error(), "1 connections") {
 		t.Errorf("settled with a request under way: %v", err)
 	}
 	close(a.goOn)
@@ -366,7 +482,7 @@ func TestDownloads(t *testing.T) {
 	<-a.entered
 	a.l.Stop()
 	a.l.HandOver(next.Give)
-	if err := a.l.Settle(soon(t)); err != nil {
+	if err := a.l.Settle(soon(t), time.Minute); err != nil {
 		t.Error(err)
 	}
 	a.l.Refuse()
@@ -514,7 +630,7 @@ func TestManyHandovers(t *testing.T) {
 		shared := copyOf(t, at.l.socket)
 		at.l.Stop()
 		at.l.HandOver(next.Give)
-		if err := at.l.Settle(soon(t)); err != nil {
+		if err := at.l.Settle(soon(t), time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		at.l.Refuse()

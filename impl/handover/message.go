@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,6 +31,10 @@ const (
 // maxMessage bounds a message in bytes: what is said comes from a program that may be broken.
 const maxMessage = 64 << 10
 
+// sendTimeout is how long the other process may take to make room for a message: it does
+// nothing else meanwhile than to read, so one that takes longer does nothing at all.
+const sendTimeout = 5 * time.Second
+
 // A message is a kind, a length of four bytes, and JSON; a connection's has a descriptor.
 type message struct {
 	kind byte
@@ -39,8 +44,9 @@ type message struct {
 
 // A wire takes messages to another process, and brings those of that.
 type wire struct {
-	conn *net.UnixConn
-	mu   sync.Mutex // held by who sends
+	conn     *net.UnixConn
+	patience time.Duration // for the other process to make room
+	mu       sync.Mutex    // held by who sends
 }
 
 // wirePair is a wire, and the descriptor of its other end, for a child.
@@ -77,11 +83,12 @@ func newWire(fd int) (*wire, error) {
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("descriptor %d is no socket between processes", fd), c.Close())
 	}
-	return &wire{conn: conn}, nil
+	return &wire{conn: conn, patience: sendTimeout}, nil
 }
 
-// send sends v, with the descriptor fd unless that is -1.
-func (w *wire) send(kind byte, v any, fd int) error {
+// send sends v, with the descriptor fd unless that is -1. After an error the other process
+// hears nothing more: it may have half a message.
+func (w *wire) send(kind byte, v any, fd int) (err error) {
 	text, err := json.Marshal(v)
 	if err != nil {
 		return err
@@ -93,6 +100,14 @@ func (w *wire) send(kind byte, v any, fd int) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	defer func() {
+		if err != nil {
+			w.close()
+		}
+	}()
+	if err := w.conn.SetWriteDeadline(time.Now().Add(w.patience)); err != nil {
+		return err
+	}
 	n, _, err := w.conn.WriteMsgUnix(b, rights, nil)
 	if err == nil && n < len(b) {
 		_, err = w.conn.Write(b[n:])

@@ -3,10 +3,14 @@
 package crash
 
 import (
+	"bufio"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -163,7 +167,7 @@ func TestHandoverToWhatMigratesAndBreaks(t *testing.T) {
 	if !strings.Contains(said, "database schema is ahead of this version: it has seen 9999_future") {
 		t.Errorf("it says %s", said)
 	}
-	if status := s.ended(s.first); status != 78 {
+	if status := s.ended(s.first); status != 1 { // the next start is that of the newer program
 		t.Errorf("it ends with %d", status)
 	}
 	if left := s.processes(); len(left) > 0 {
@@ -253,3 +257,62 @@ func TestHandoverWithARequestThatDoesNotEnd(t *testing.T) {
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+// A process that has handed over, and still sends a download, keeps no socket: the address is
+// free when the one that serves is gone.
+func TestHandoverLetsGoOfTheSockets(t *testing.T) {
+	s := newService(t)
+	r := s.signUp("somebody")
+	l := &line{address: s.address}
+	defer l.hangUp()
+	size := int64(8 << 20)
+	resp, err := l.ask("POST", "/xrpc/com.atproto.repo.uploadBlob", r.access, "application/octet-stream", io.LimitReader(endless{}, size), size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out struct{ Blob json.RawMessage }
+	if err := json.NewDecoder(resp.Body).Decode(&out); err != nil {
+		t.Fatal(err)
+	}
+	var blob struct {
+		Ref struct {
+			Link string `json:"$link"`
+		}
+	}
+	if err := json.Unmarshal(out.Blob, &blob); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.call("POST", "/xrpc/com.atproto.repo.createRecord", r.access, map[string]any{
+		"repo": r.did, "collection": "com.example.cover", "record": map[string]any{"$type": "com.example.cover", "blob": out.Blob},
+	}, nil); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", s.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.(*net.TCPConn).SetReadBuffer(64 << 10)
+	slow := &line{address: s.address, conn: conn, read: bufio.NewReader(conn)}
+	defer slow.hangUp()
+	download, err := slow.ask("GET", "/xrpc/com.atproto.sync.getBlob?did="+r.did+"&cid="+blob.Ref.Link, "", "", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.handOver(0)
+	if err := syscall.Kill(s.pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	s.until("the newer process is gone", func() bool { return len(s.processes()) == 1 })
+	again, err := net.Listen("tcp", s.address)
+	if err != nil {
+		t.Errorf("the address once the newer process is gone: %v", err)
+	} else {
+		again.Close()
+	}
+	if n, err := io.Copy(io.Discard, download.Body); n != size || err != nil {
+		t.Errorf("a download of %d bytes, %v", n, err)
+	}
+	if status := s.ended(s.first); status != 0 {
+		t.Errorf("the first process ends with %d", status)
+	}
+}

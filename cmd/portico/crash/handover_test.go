@@ -71,7 +71,7 @@ func newService(t *testing.T, env ...string) *service {
 	if err := os.Mkdir(gone, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(s.program, "serve")
+	cmd := exec.Command(s.program, "serve", "--handover")
 	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.Dir = s.env, log, log, gone
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
