@@ -38,6 +38,13 @@ func takeOver(how string) {
 	if how == "hangs" {
 		select {}
 	}
+	if how == "freezes" {
+		over, cancel := context.WithCancel(context.Background())
+		cancel()
+		_, _ = r.From.Prepared(over, handover.Prepared{Version: "broken"}) // it says so, and waits for nothing
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		select {}
+	}
 	if _, err := r.From.Prepared(context.Background(), handover.Prepared{Version: "broken"}); err != nil {
 		os.Exit(1)
 	}
@@ -159,6 +166,33 @@ func TestHandoverToWhatBreaks(t *testing.T) {
 	s.stop()
 }
 
+// When the newer program does nothing any more, and its wire has no room for all who are
+// handed over, it is given up.
+func TestHandoverToWhatFreezes(t *testing.T) {
+	s := newer(t, "freezes")
+	var lines []*line
+	for range 500 {
+		l := &line{address: s.address}
+		defer l.hangUp()
+		s.answers(l)
+		lines = append(lines, l)
+	}
+	began := time.Now()
+	_, said := s.handOver(1)
+	if took := time.Since(began); took > 20*time.Second || !strings.Contains(said, "The version before serves again") {
+		t.Errorf("after %v it says %s", took, said)
+	}
+	for _, l := range lines {
+		s.answers(l)
+	}
+	if status := s.ended(s.first); status != 0 {
+		t.Errorf("the first process ends with %d", status)
+	}
+	t.Log(strings.TrimSpace(said))
+	s.pid = s.processes()[0]
+	s.stop()
+}
+
 // When the newer program has left a database behind that the version before cannot use, that
 // is said, and nothing is started again and again.
 func TestHandoverToWhatMigratesAndBreaks(t *testing.T) {
@@ -251,6 +285,21 @@ func TestHandoverWithARequestThatDoesNotEnd(t *testing.T) {
 		t.Errorf("%d files are open after ten handovers, %d before", last, first)
 	}
 	t.Logf("pauses of ten in a row: %v", pauses)
+	// What a stranger leaves unsaid costs less than a request.
+	stranger, err := net.Dial("tcp", s.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	if _, err := io.WriteString(stranger, "GET / HT"); err != nil {
+		t.Fatal(err)
+	}
+	s.answers(&line{address: s.address}) // it was accepted before this one
+	o, _ = s.handOver(0)
+	if o.Pause > 5*time.Second {
+		t.Errorf("with half a header, a pause of %v", o.Pause)
+	}
+	t.Logf("with half a header, a pause of %v", o.Pause.Round(time.Millisecond))
 	s.stop()
 }
 
@@ -261,11 +310,11 @@ func (endless) Read(p []byte) (int, error) { return len(p), nil }
 // A process that has handed over, and still sends a download, keeps no socket: the address is
 // free when the one that serves is gone.
 func TestHandoverLetsGoOfTheSockets(t *testing.T) {
-	s := newService(t)
+	s := newService(t, "PDS_BLOB_UPLOAD_LIMIT=33554432")
 	r := s.signUp("somebody")
 	l := &line{address: s.address}
 	defer l.hangUp()
-	size := int64(8 << 20)
+	size := int64(32 << 20) // more than fits between the two
 	resp, err := l.ask("POST", "/xrpc/com.atproto.repo.uploadBlob", r.access, "application/octet-stream", io.LimitReader(endless{}, size), size)
 	if err != nil {
 		t.Fatal(err)
@@ -302,7 +351,10 @@ func TestHandoverLetsGoOfTheSockets(t *testing.T) {
 	if err := syscall.Kill(s.pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	s.until("the newer process is gone", func() bool { return len(s.processes()) == 1 })
+	s.until("the newer process is gone", func() bool { return len(s.processes()) < 2 })
+	if left := s.processes(); len(left) != 1 || left[0] != s.first {
+		t.Fatalf("processes %v are left, and not the first", left)
+	}
 	again, err := net.Listen("tcp", s.address)
 	if err != nil {
 		t.Errorf("the address once the newer process is gone: %v", err)
