@@ -111,7 +111,6 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	if err != nil {
 		return err
 	}
-	parts.operators.Health.Notices = &lines.notices
 	parts.watch(s, watching, &lines.notices)
 	origins.names, parts.origins = parts.names, origins
 	if err := origins.warn(ctx); err != nil {

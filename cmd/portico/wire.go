@@ -45,7 +45,6 @@ import (
 	"portico/impl/identity/resolve"
 	"portico/impl/job"
 	"portico/impl/keyring"
-	"portico/impl/logging"
 	"portico/impl/mail/email"
 	"portico/impl/mail/emailcode"
 	"portico/impl/mail/outbox"
@@ -240,7 +239,7 @@ func wire(ctx context.Context, s *settings, r *reloader, store *db.DB, keys *key
 	}
 	repositories.Proxy = passing
 	health := newHealth(store)
-	operators.Health = operator.Health{Version: s.Version, Began: time.Now(), Check: health.check, Notices: new(logging.Notices)}
+	operators.Health = operator.Health{Version: s.Version, Began: time.Now(), Check: health.check, Notices: &r.log.notices}
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	options := xrpc.Options{
