@@ -95,5 +95,5 @@ relay: build ## let indigo's relay and tap read bin/portico under load (the firs
 app: build ## let people use Bluesky's AppView through bin/portico (needs npm and Postgres; the first time takes minutes)
 	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags app -count 1 -timeout 20m $(TESTFLAGS) ./cmd/portico/app
 
-packaging: build ## try the units, proxies and packages of a machine that runs bin/portico (as root; needs Debian's caddy, nginx, haproxy, systemd-container, docker-compose, lintian, debootstrap and prometheus)
+packaging: build ## try the units, proxies and packages of a machine that runs bin/portico (as root; needs Debian's caddy, nginx, haproxy, systemd-container, docker-compose, lintian, debootstrap, prometheus and logrotate)
 	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags packaging -count 1 -timeout 30m $(TESTFLAGS) ./cmd/portico/packaging
