@@ -147,7 +147,7 @@ These are the settings: environment variables, or lines of the file that
 			mailCommand(config, envFile, stdout, stderr),
 			backupCommand(config, envFile, stdout, stderr),
 			restoreCommand(config, envFile, stdout),
-			upgradeCheckCommand(config, envFile, stdout),
+			upgradeCheckCommand(config, envFile, stdout, stderr),
 			exportCommand(config, envFile, stdout),
 			handoverCommand(config, envFile, stdout),
 			adoptCommand(config, envFile, stdout, stderr),

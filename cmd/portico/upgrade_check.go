@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,7 +23,7 @@ import (
 // was killed is taken by the next.
 const tryName = "portico-upgrade-check"
 
-func upgradeCheckCommand(config func(*cli.Command) configuration, envFile cli.Flag, stdout io.Writer) *cli.Command {
+func upgradeCheckCommand(config func(*cli.Command) configuration, envFile cli.Flag, stdout, stderr io.Writer) *cli.Command {
 	return &cli.Command{
 		Name:  "upgrade-check",
 		Usage: "try on a copy what the next start with this binary would do to the database",
@@ -32,10 +33,14 @@ database beside it, or in the folder that --on names, brings that up to date, ch
 that it is whole, and removes it. The server may run meanwhile, and nothing is changed.
 In the end it says whether a start would fail, with status 1.
 
-What is in Postgres is not copied: the steps are listed. Restore a dump of it into a
-database of its own and start this version on that one to see how long they take.`,
+What is in Postgres is not copied: the steps are listed, with how large the database is.
+--try makes them there in one transaction and undoes it. Meanwhile the tables that they
+change are locked and requests wait, but never longer than --longest says. Without any
+of that: restore a dump of it into a database of its own and start this version there.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "on", Usage: "make the copy in `FOLDER`", TakesFile: true},
+			&cli.BoolFlag{Name: "try", Usage: "with Postgres: make the steps in the database, and undo them"},
+			&cli.DurationFlag{Name: "longest", Value: longestTrial, Usage: "with --try: undo them after `DURATION` at the latest"},
 			envFile, jsonFlag(),
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
@@ -47,7 +52,21 @@ database of its own and start this version on that one to see how long they take
 				return err
 			}
 			out := &console{out: stdout}
-			report, err := s.checkUpgrade(ctx, c.String("on"))
+			how := trial{on: c.String("on"), longest: c.Duration("longest"), warn: stderr}
+			if c.Bool("try") {
+				how.lock = min(trialLock, how.longest)
+			}
+			switch {
+			case how.longest <= 0:
+				return usage("--longest is %s, and has to be more than nothing", how.longest)
+			case c.IsSet("longest") && !c.Bool("try"):
+				return usage("--longest is for --try")
+			case c.Bool("try") && s.DatabaseURL == "":
+				return usage("--try is for Postgres: of a database in a file the steps are tried on a copy in any case")
+			case how.on != "" && s.DatabaseURL != "":
+				return usage("--on is for a copy, and a database in Postgres is not copied: see --try")
+			}
+			report, err := s.checkUpgrade(ctx, how)
 			if report == nil {
 				return err
 			}
@@ -59,16 +78,42 @@ database of its own and start this version on that one to see how long they take
 	}
 }
 
+const (
+	// longestTrial is how long the tables of a server stay locked for a trial, unless --longest
+	// says otherwise.
+	longestTrial = 30 * time.Second
+	// trialLock is how long a trial waits for each lock: requests that came later wait with it.
+	trialLock = 5 * time.Second
+)
+
+// trial is how steps are tried.
+type trial struct {
+	on string // folder of the copy, "" for that of the data
+
+	// With Postgres:
+	lock    time.Duration // see [db.TrialBounds]; 0: not at all
+	longest time.Duration
+	warn    io.Writer // told of what is locked, before it is
+}
+
 // upgradeReport is what the next start would do.
 type upgradeReport struct {
 	Version string        `json:"version"`           // of this binary
 	Running string        `json:"running,omitempty"` // of the server that has the database, "" for none
 	Schema  string        `json:"schema"`            // the last step that the database has seen
 	Steps   []upgradeStep `json:"steps"`
-	Tried   bool          `json:"tried"`             // on a copy
+	Tried   bool          `json:"tried"`             // on a copy, or in Postgres itself and undone
 	Copied  int64         `json:"copied,omitempty"`  // bytes
 	Seconds float64       `json:"seconds,omitempty"` // that the steps took all in all
+	Size    int64         `json:"size,omitempty"`    // of a Postgres database in bytes
+	Tables  []tableSize   `json:"tables,omitempty"`  // its largest
 	Fails   string        `json:"fails,omitempty"`   // why a start would
+}
+
+type tableSize struct {
+	Name  string `json:"name"`
+	Rows  *int64 `json:"rows,omitempty"` // about; not known before its statistics were made
+	Bytes int64  `json:"bytes"`
 }
 
 type upgradeStep struct {
@@ -77,10 +122,9 @@ type upgradeStep struct {
 	Seconds float64 `json:"seconds,omitempty"`
 }
 
-// checkUpgrade says what a start on the database of s would do to it. on is the folder for a
-// copy, "" for that of the data. The error is what a start would fail for, or why that is not
+// checkUpgrade says what a start on the database of s would do to it. The error is what a start would fail for, or why that is not
 // known.
-func (s *settings) checkUpgrade(ctx context.Context, on string) (report *upgradeReport, err error) {
+func (s *settings) checkUpgrade(ctx context.Context, how trial) (report *upgradeReport, err error) {
 	if file := s.databaseFile(); file != "" && !exists(file) {
 		return nil, fmt.Errorf("there is nothing to upgrade: %s does not exist", file)
 	}
@@ -105,19 +149,29 @@ func (s *settings) checkUpgrade(ctx context.Context, on string) (report *upgrade
 	for _, step := range pending {
 		report.Steps = append(report.Steps, upgradeStep{Name: step.Name, About: step.About()})
 	}
-	if len(pending) == 0 || s.DatabaseURL != "" {
+	if len(pending) == 0 {
 		return report, nil
 	}
-	if on == "" {
-		on = s.DataDirectory
+	var failed error
+	gone := "the copy is removed"
+	if s.DatabaseURL != "" {
+		if err := report.measure(ctx, store); err != nil {
+			return nil, err
+		}
+		if how.lock == 0 {
+			return report, nil
+		}
+		gone = "the steps are undone"
+		failed, err = report.tryInPlace(ctx, string(s.DatabaseURL), how)
+	} else {
+		failed, err = report.try(ctx, store, s.databaseFile(), filepath.Join(cmp.Or(how.on, s.DataDirectory), tryName))
 	}
-	failed, err := report.try(ctx, store, s.databaseFile(), filepath.Join(on, tryName))
 	if failed != nil {
 		report.Fails = failed.Error()
 		return report, errors.Join(fmt.Errorf("a start of this version would fail: %w", failed), err)
 	}
 	if ctx.Err() != nil {
-		return nil, errors.New("interrupted: the copy is removed, and nothing was changed")
+		return nil, fmt.Errorf("interrupted: %s, and nothing was changed", gone)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("try the upgrade: %w", err)
@@ -153,16 +207,7 @@ func (r *upgradeReport) try(ctx context.Context, store *db.DB, file, folder stri
 		r.Copied = info.Size()
 	}
 	began := time.Now()
-	tried, err := db.Open(ctx, db.Config{
-		Dir: folder, Logger: slog.New(slog.DiscardHandler),
-		Stepped: func(name string, took time.Duration) {
-			for i := range r.Steps {
-				if r.Steps[i].Name == name {
-					r.Steps[i].Seconds = took.Seconds()
-				}
-			}
-		},
-	})
+	tried, err := db.Open(ctx, db.Config{Dir: folder, Logger: slog.New(slog.DiscardHandler), Stepped: r.stepped})
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, err
@@ -172,6 +217,56 @@ func (r *upgradeReport) try(ctx context.Context, store *db.DB, file, folder stri
 	r.Tried, r.Seconds = true, time.Since(began).Seconds()
 	err = tried.Check(ctx)
 	return nil, errors.Join(err, tried.Close())
+}
+
+// stepped takes down how long a step took.
+func (r *upgradeReport) stepped(name string, took time.Duration) {
+	for i := range r.Steps {
+		if r.Steps[i].Name == name {
+			r.Steps[i].Seconds = took.Seconds()
+		}
+	}
+}
+
+// measure takes down how large a Postgres database is.
+func (r *upgradeReport) measure(ctx context.Context, store *db.DB) error {
+	size, tables, err := store.PostgresSizes(ctx)
+	r.Size = size
+	for _, t := range tables {
+		s := tableSize{Name: t.Name, Bytes: t.Bytes}
+		if t.Rows >= 0 {
+			s.Rows = &t.Rows
+		}
+		r.Tables = append(r.Tables, s)
+	}
+	return err
+}
+
+// tryInPlace makes the steps in the Postgres database at url, and undoes them. failed and err
+// are as those of try.
+func (r *upgradeReport) tryInPlace(ctx context.Context, url string, how trial) (failed, err error) {
+	_, err = fmt.Fprintf(how.warn, "The steps are made in the database itself, and undone. Until that is over, %s at most, the tables that they\n"+
+		"change are locked: requests that need these wait, and so does a server that starts. What they write\n"+
+		"takes room on its disk, which vacuuming gives back.\n", how.longest)
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	err = db.Try(ctx, db.Config{URL: url, Logger: slog.New(slog.DiscardHandler), Stepped: r.stepped}, db.TrialBounds{Lock: how.lock, All: how.longest})
+	switch {
+	case err == nil:
+		r.Tried, r.Seconds = true, time.Since(began).Seconds()
+	case ctx.Err() != nil:
+	case errors.Is(err, db.ErrTrialBlocked):
+		err = fmt.Errorf("nothing was changed, try it when less is going on (a long query or a dump may hold the lock): each is waited for %s: %w", how.lock, err)
+	case errors.Is(err, db.ErrTrialTooLong):
+		err = fmt.Errorf("nothing was changed: after %s the steps were undone, --longest gives them more: %w", how.longest, err)
+	case errors.Is(err, db.ErrTrialCut):
+		err = fmt.Errorf("nothing was changed: %w", err)
+	default:
+		return err, nil
+	}
+	return nil, err
 }
 
 // claimTrial makes folder, or takes the one that a killed process left, and keeps others out
@@ -257,12 +352,23 @@ func (r *upgradeReport) print(w io.Writer) error {
 	}
 	var err error
 	switch {
+	case r.Tried && r.Size > 0:
+		_, err = fmt.Fprintf(w, "\nTried in the database itself, and undone: they take %.2f s here, in which nobody else gets at what they change.\n"+
+			"Make a backup first: a version from before cannot read what they leave.\n", r.Seconds)
 	case r.Tried:
 		_, err = fmt.Fprintf(w, "\nTried on a copy of %s, which is whole and removed again: they take %.2f s here.\n"+
 			"Make a backup first: a version from before cannot read what they leave.\n", inBytes(r.Copied), r.Seconds)
 	case r.Fails == "":
-		_, err = fmt.Fprintln(w, "\nNot tried: the database is in Postgres. Restore a dump of it (pg_dump) into a database of its\n"+
-			"own, and start this version on that one.")
+		fmt.Fprintf(w, "\nNot tried: the database is in Postgres. It has %s, and these are its largest tables:\n\n", inBytes(r.Size))
+		for _, t := range r.Tables {
+			rows := "nobody has counted its rows"
+			if t.Rows != nil {
+				rows = fmt.Sprintf("about %d rows", *t.Rows)
+			}
+			fmt.Fprintf(w, "  %-20s %10s  %s\n", printable(t.Name), inBytes(t.Bytes), rows)
+		}
+		_, err = fmt.Fprintf(w, "\nWith --try they are made there and undone, in %s at most, while requests wait. Or restore a\n"+
+			"dump of it (pg_dump) into a database of its own, and start this version on that one.\n", longestTrial)
 	}
 	return err
 }

@@ -76,7 +76,7 @@ func TestUpgradeCheck(t *testing.T) {
 		t.Run(step.Name, func(t *testing.T) {
 			s := oldServer(t, step.Name)
 			before := contents(t, s.DataDirectory)
-			r, err := s.checkUpgrade(t.Context(), "")
+			r, err := s.checkUpgrade(t.Context(), trial{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -111,7 +111,7 @@ func TestUpgradeCheck(t *testing.T) {
 func TestUpgradeCheckFails(t *testing.T) {
 	s := oldServer(t, "0020_adoption", "CREATE TABLE quarantine (x TEXT)")
 	before := contents(t, s.DataDirectory)[s.databaseFile()]
-	r, err := s.checkUpgrade(t.Context(), "")
+	r, err := s.checkUpgrade(t.Context(), trial{})
 	if err == nil || !strings.Contains(err.Error(), "step 0021_quarantine") || r.Fails == "" || exitStatus(err) != 1 {
 		t.Errorf("%v, %+v", err, r)
 	}
@@ -123,10 +123,10 @@ func TestUpgradeCheckFails(t *testing.T) {
 	}
 
 	ahead := oldServer(t, "9999", "INSERT INTO migration (name, applied_at) VALUES ('9999_future', 0)")
-	if _, err := ahead.checkUpgrade(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "too old for the database") {
+	if _, err := ahead.checkUpgrade(t.Context(), trial{}); err == nil || !strings.Contains(err.Error(), "too old for the database") {
 		t.Errorf("a schema that is ahead: %v", err)
 	}
-	if _, err := mustRead(t, "PDS_DATA_DIRECTORY="+t.TempDir()).checkUpgrade(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "does not exist") {
+	if _, err := mustRead(t, "PDS_DATA_DIRECTORY="+t.TempDir()).checkUpgrade(t.Context(), trial{}); err == nil || !strings.Contains(err.Error(), "does not exist") {
 		t.Errorf("no database: %v", err)
 	}
 }
@@ -138,7 +138,7 @@ func TestUpgradeCheckInterrupted(t *testing.T) {
 	folder := filepath.Join(s.DataDirectory, tryName)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.checkUpgrade(ctx, ""); err == nil {
+	if _, err := s.checkUpgrade(ctx, trial{}); err == nil {
 		t.Error("it was interrupted, and ended well")
 	}
 	if exists(folder) {
@@ -157,13 +157,13 @@ func TestUpgradeCheckInterrupted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.checkUpgrade(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "another upgrade-check") {
+	if _, err := s.checkUpgrade(t.Context(), trial{}); err == nil || !strings.Contains(err.Error(), "another upgrade-check") {
 		t.Errorf("beside another: %v", err)
 	}
 	if err := free(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.checkUpgrade(t.Context(), t.TempDir()); err != nil {
+	if _, err := s.checkUpgrade(t.Context(), trial{on: t.TempDir()}); err != nil {
 		t.Error(err)
 	}
 }
@@ -173,7 +173,7 @@ func TestUpgradeCheckBesideTheServer(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := startFor(t, "PDS_DATA_DIRECTORY="+dir)
 	began := time.Now()
-	r, err := s.checkUpgrade(t.Context(), "")
+	r, err := s.checkUpgrade(t.Context(), trial{})
 	if err != nil || len(r.Steps) > 0 || r.Running != s.Version {
 		t.Errorf("%+v, %v after %s", r, err, time.Since(began))
 	}
