@@ -347,6 +347,12 @@ func (r *Repository) Latest(ctx context.Context) (string, error) {
 	return names[len(names)-1], nil
 }
 
+// unproved is Manifest without the key: what it returns anybody may have written who writes
+// to the store, and it tells servers apart that have keys of their own.
+func (r *Repository) unproved(ctx context.Context, snapshot string) (*Manifest, error) {
+	return (&Repository{Store: r.Store, Now: r.Now}).Manifest(ctx, snapshot)
+}
+
 // Manifest reads the manifest of a snapshot and checks all that can be checked of it alone.
 func (r *Repository) Manifest(ctx context.Context, snapshot string) (*Manifest, error) {
 	if !snapshotName.MatchString(snapshot) {

@@ -639,6 +639,57 @@ func TestForeign(t *testing.T) {
 	})
 }
 
+// Servers with keys of their own do not come to share a place, and where they do, since they
+// began at once or by another version, neither removes what is the other's.
+func TestForeignKeys(t *testing.T) {
+	onEach(t, func(t *testing.T, p place) {
+		s := newServer(t)
+		at := func(key byte, hours int) *backup.Repository {
+			return repository(p, newKey(t, key), day.Add(time.Duration(hours)*time.Hour))
+		}
+		mine, _, _ := s.backUp(at(1, 0), backup.Keep{})
+		if _, err := at(2, 1).Begin(t.Context(), "def"); !errors.Is(err, backup.ErrForeign) || !strings.Contains(err.Error(), "pds.example.com") {
+			t.Errorf("another server with another key: %v", err)
+		}
+		path := "snapshots/" + mine.Snapshot + "/manifest.json"
+		was := p.read(path)
+		for _, with := range []string{`{`, strings.Replace(string(was), `"version":1`, `"version":2`, 1)} {
+			p.write(path, []byte(with))
+			if _, err := at(2, 1).Begin(t.Context(), "def"); err == nil || !strings.Contains(err.Error(), mine.Snapshot) {
+				t.Errorf("behind a manifest that cannot be read: %v", err)
+			}
+		}
+		p.write(path, was)
+
+		// The server itself may have another key.
+		w, err := at(3, 24).Begin(t.Context(), "abc")
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := manifest
+		other.Server = "def"
+		if other.Blobs, _, err = s.write(w); err != nil {
+			t.Fatal(err)
+		}
+		theirs, err := w.Finish(other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Its manifest says another server than began it: of the two only the first is this one's.
+		if _, err := w.Prune(backup.Keep{Hours: 1}); err == nil || !strings.Contains(err.Error(), "no blob is removed") {
+			t.Errorf("beside those of another: %v", err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range []*backup.Manifest{mine, theirs} {
+			if !slices.Contains(p.names(), "snapshots/"+m.Snapshot+"/manifest.json") {
+				t.Errorf("the snapshot of %s is gone", m.Server)
+			}
+		}
+	})
+}
+
 func TestFolderWithOtherThings(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "portico.sqlite"), nil, 0o600); err != nil {

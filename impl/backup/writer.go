@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,23 +60,25 @@ type Writer struct {
 	// Sent is how many blobs the writer has brought to the store, and their bytes.
 	Sent, SentBytes int64
 
-	r     *Repository
-	hold  *Hold
-	name  string
-	parts []Part
-	had   marks         // in the store since before
-	added map[mark]bool // by this writer
+	r      *Repository
+	hold   *Hold
+	name   string
+	server string
+	parts  []Part
+	had    marks         // in the store since before
+	added  map[mark]bool // by this writer
 }
 
 // Begin begins a snapshot: ErrBusy while another process writes. server is the one that
-// it is of, as in [Manifest]; ErrForeign when the latest snapshot is of another. What is
-// left of snapshots that were never finished is removed. Who begins must Close.
+// it is of, as in [Manifest]; ErrForeign when the latest snapshot is of another, also of one
+// with another key, and an error when its manifest cannot be read. What is left of snapshots
+// that were never finished is removed. Who begins must Close.
 func (r *Repository) Begin(ctx context.Context, server string) (_ *Writer, err error) {
 	hold, err := r.Store.Lock(ctx)
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{Context: hold.Context, r: r, hold: hold, added: make(map[mark]bool)}
+	w := &Writer{Context: hold.Context, r: r, hold: hold, server: server, added: make(map[mark]bool)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.Close())
@@ -90,8 +91,11 @@ func (r *Repository) Begin(ctx context.Context, server string) (_ *Writer, err e
 	at := r.Now()
 	if len(complete) > 0 {
 		name := complete[len(complete)-1]
-		latest, err := r.Manifest(w.Context, name)
-		if err == nil && latest.Server != server {
+		latest, err := r.unproved(w.Context, name)
+		if err != nil {
+			return nil, fmt.Errorf("look whose backups these are: %w", err)
+		}
+		if latest.Server != server {
 			return nil, fmt.Errorf("%w, %s: name another", ErrForeign, printable(latest.Hostname))
 		}
 		// The latest made has the latest name: also of several in a second, and when the
@@ -399,20 +403,36 @@ type Pruned struct {
 // grace is how old a blob must be that is removed.
 const grace = 24 * time.Hour
 
-// Prune removes, after Finish, the snapshots that are not to be kept, and once in a day
-// the blobs that none of the others names: not one while a snapshot cannot be read.
+// Prune removes, after Finish, the snapshots of this server that are not to be kept, and once
+// in a day the blobs that none of those that are left names: not one while a snapshot cannot
+// be read. What is of another server, or has a manifest that cannot be read, stays.
 func (w *Writer) Prune(keep Keep) (Pruned, error) {
 	var p Pruned
-	names, _, err := w.r.names(w.Context)
+	all, _, err := w.r.names(w.Context)
 	if err != nil || keep == (Keep{}) {
 		return p, err
 	}
-	if !slices.Contains(names, w.name) {
+	if !slices.Contains(all, w.name) {
 		return p, errors.New("nothing is removed before there is a new snapshot")
 	}
+	var names []string
+	var failed []error
+	for _, name := range all {
+		m, err := w.r.unproved(w.Context, name)
+		if err := context.Cause(w.Context); err != nil {
+			return p, err
+		}
+		if err != nil {
+			failed = append(failed, fmt.Errorf("not removed, however old it is: %w", err))
+		} else if m.Server == w.server {
+			names = append(names, name)
+		}
+	}
 	kept := keep.kept(names)
-	for _, name := range names {
-		if kept[name] {
+	var left []string
+	for _, name := range all {
+		if kept[name] || !slices.Contains(names, name) {
+			left = append(left, name)
 			continue
 		}
 		if err := w.hold.Still(w.Context); err != nil {
@@ -425,15 +445,15 @@ func (w *Writer) Prune(keep Keep) (Pruned, error) {
 	}
 	// The first of a day: this one is the only one.
 	day := w.name[:8]
-	if slices.ContainsFunc(names, func(name string) bool { return name != w.name && name[:8] == day }) {
-		return p, nil
+	if !slices.ContainsFunc(names, func(name string) bool { return name != w.name && name[:8] == day }) {
+		failed = append(failed, w.removeBlobs(left, &p))
 	}
-	return p, w.removeBlobs(slices.Sorted(maps.Keys(kept)), &p)
+	return p, errors.Join(failed...)
 }
 
-func (w *Writer) removeBlobs(kept []string, p *Pruned) error {
+func (w *Writer) removeBlobs(left []string, p *Pruned) error {
 	var named marks
-	for _, name := range kept {
+	for _, name := range left {
 		m, err := w.r.Manifest(w.Context, name)
 		if err != nil {
 			return fmt.Errorf("no blob is removed: %w", err)
