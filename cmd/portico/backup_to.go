@@ -146,7 +146,7 @@ func (c configuration) backUpEvery(ctx context.Context, run *backupRun, stderr i
 	for {
 		began := c.Now()
 		b, err := c.backUpTo(ctx, run)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil && err != nil {
 			return nil // it was asked to end
 		}
 		wait := max(0, run.every-c.Now().Sub(began))
@@ -202,14 +202,22 @@ func (c configuration) backUpTo(ctx context.Context, run *backupRun) (b *storedB
 	return b, nil
 }
 
-func (c configuration) snapshot(ctx context.Context, s *settings, repo *backup.Repository, run *backupRun) (_ *storedBackup, err error) {
+// snapshot makes a snapshot. What fails once there is one is a warning.
+func (c configuration) snapshot(ctx context.Context, s *settings, repo *backup.Repository, run *backupRun) (b *storedBackup, err error) {
+	also := func(failed error) {
+		if failed != nil && b != nil {
+			b.Warning = strings.TrimPrefix(b.Warning+"; "+failed.Error(), "; ")
+		} else {
+			err = errors.Join(err, failed)
+		}
+	}
 	from, err := db.Open(ctx, db.Config{
 		URL: string(s.DatabaseURL), Dir: s.DataDirectory, ReadOnly: true, Behind: true, MaxConns: 2, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	defer func() { err = errors.Join(err, from.Close()) }()
+	defer func() { also(from.Close()) }()
 	ring, err := readKeys(ctx, s, from)
 	if err != nil {
 		return nil, err
@@ -219,7 +227,7 @@ func (c configuration) snapshot(ctx context.Context, s *settings, repo *backup.R
 	if err != nil {
 		return nil, fmt.Errorf("back up to %s: %w", repo.Store, err)
 	}
-	defer func() { err = errors.Join(err, w.Close()) }()
+	defer func() { also(w.Close()) }()
 
 	// Most of the blobs first, so that there is little to wait for once the database stands
 	// still for the snapshot.
@@ -246,23 +254,20 @@ func (c configuration) snapshot(ctx context.Context, s *settings, repo *backup.R
 	} else if maker.blobs == nil && run.withoutBlobs {
 		m.Blobs.Elsewhere = "the folder " + s.BlobFolder
 	}
-	b := &storedBackup{Place: repo.Store.String(), Keep: s.kept()}
-	if err := c.addSecrets(s, repo.Key != nil, w, &m, b); err != nil {
+	made := &storedBackup{Place: repo.Store.String(), Keep: s.kept()}
+	if err := c.addSecrets(s, repo.Key != nil, w, &m, made); err != nil {
 		return nil, err
 	}
-	if b.Manifest, err = w.Finish(m); err != nil {
+	if made.Manifest, err = w.Finish(m); err != nil {
 		return nil, err
 	}
+	b = made
 	b.Sent, b.SentBytes = w.Sent, w.SentBytes
 	for _, p := range b.Manifest.Parts {
 		b.SentBytes += p.Stored
 	}
-	if b.Pruned, err = w.Prune(run.keep); err != nil {
-		if ctx.Err() != nil {
-			return nil, err
-		}
-		b.Warning = err.Error() // there is a backup
-	}
+	b.Pruned, err = w.Prune(run.keep)
+	also(err)
 	return b, nil
 }
 
