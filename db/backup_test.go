@@ -251,9 +251,13 @@ func TestBackupJumpsAhead(t *testing.T) {
 	}
 	server = open(dir) // which is no backup
 	last(server, 40)
+	if at, err := server.StartedOnBackup(t.Context()); err != nil || !at.IsZero() {
+		t.Errorf("started on a backup of %v, %v", at, err)
+	}
 	if err := server.Close(); err != nil {
 		t.Fatal(err)
 	}
+	made := now
 	now = now.Add(30 * time.Second)
 	backup := openReader(t, copies)
 	last(backup, 40)
@@ -266,6 +270,9 @@ func TestBackupJumpsAhead(t *testing.T) {
 		for _, dir := range []string{copies, again} {
 			restored := open(dir)
 			last(restored, 1_060_040)
+			if at, err := restored.StartedOnBackup(t.Context()); err != nil || !at.Equal(made) {
+				t.Errorf("started on a backup of %v, %v, want %v", at, err, made)
+			}
 			if err := restored.Close(); err != nil {
 				t.Fatal(err)
 			}

@@ -118,6 +118,23 @@ func (tx *Tx) startSequence(ctx context.Context, start int64) error {
 // backedUpAt is the meta value of a copy that nobody has written to yet: when it was made.
 const backedUpAt = "backed up at"
 
+// startedOn is the meta value of a database that was a backup: when that was made.
+const startedOn = "started on a backup of"
+
+// StartedOnBackup is when the backup was made on which the server was started last, to the
+// second; zero when it never was.
+func (q *queries) StartedOnBackup(ctx context.Context) (time.Time, error) {
+	text, err := q.Meta(ctx, startedOn)
+	if errors.Is(err, ErrNotFound) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	made, err := time.Parse(time.RFC3339, string(text))
+	return made, wrap(err, "meta value %s", startedOn)
+}
+
 // backupGap is how far the numbers of a backup are raised, and by one more for each
 // millisecond since it was made: the server may have given as many after that.
 const backupGap = 1_000_000
@@ -143,8 +160,10 @@ func (tx *Tx) leaveBackup(ctx context.Context) error {
 	if _, err := tx.exec(ctx, raiseCounter, last+backupGap+max(0, tx.now().Sub(made).Milliseconds())); err != nil {
 		return err
 	}
-	_, err = tx.exec(ctx, deleteMeta, backedUpAt)
-	return err
+	if err := tx.PutMeta(ctx, startedOn, text); err != nil {
+		return err
+	}
+	return tx.DeleteMeta(ctx, backedUpAt)
 }
 
 // AppendEvents appends events to the log when the transaction commits, in the order of the

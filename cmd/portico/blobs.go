@@ -40,15 +40,48 @@ func (s *settings) checkBlobs(given func(name string) string, add func(variable,
 }
 
 // openBlobs opens the store that blobs are in, and puts it together with their rows.
-func openBlobs(s *settings, quota func() int64, store *db.DB, log *slog.Logger) (*rows.Blobs, error) {
+func openBlobs(ctx context.Context, s *settings, quota func() int64, store *db.DB, log *slog.Logger) (*rows.Blobs, error) {
 	blobs := &rows.Blobs{DB: store, Quota: quota, Now: time.Now, Log: log}
 	var err error
+	if blobs.Known, err = s.knownBlobs(ctx, store, log); err != nil {
+		return nil, err
+	}
 	if s.BlobBucket.Bucket != "" {
 		blobs.Store, err = blob.OpenS3(s.BlobBucket)
 	} else {
 		blobs.Store, err = s.openBlobFolder()
 	}
 	return blobs, err
+}
+
+// knownBlobs is until when the database knows all blobs, or zero. A server that was started on
+// a backup may have the place of its blobs together with the server that the backup is of, as
+// at a drill with all of its settings: what came there since is not removed, until somebody
+// says that there is no other. What lies in the data directory came there with the database.
+func (s *settings) knownBlobs(ctx context.Context, store *db.DB, log *slog.Logger) (time.Time, error) {
+	made, err := store.StartedOnBackup(ctx)
+	if err != nil || made.IsZero() || made.Equal(s.BlobsOwnSince) {
+		return time.Time{}, err
+	}
+	place := "the bucket " + s.BlobBucket.Bucket
+	if s.BlobBucket.Bucket == "" {
+		place = s.BlobFolder
+		if s.BlobTempFolder != "" && liesIn(s.DataDirectory, place) {
+			place = s.BlobTempFolder
+		}
+		if liesIn(s.DataDirectory, place) {
+			return time.Time{}, nil
+		}
+	}
+	log.WarnContext(ctx, "the server was started on a backup, and files of blobs that are newer and that it does not know are not removed, since they may be "+
+		"another server's: once no other uses the place, set PORTICO_BLOBSTORE_OWN_SINCE", "place", place, "PORTICO_BLOBSTORE_OWN_SINCE", made.UTC().Format(time.RFC3339))
+	return made, nil
+}
+
+// liesIn reports whether a folder is below another one.
+func liesIn(folder, path string) bool {
+	rel, err := filepath.Rel(folder, path)
+	return err == nil && filepath.IsLocal(rel)
 }
 
 // openBlobFolder opens the store in the folder of blobs.

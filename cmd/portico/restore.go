@@ -43,11 +43,13 @@ it writes beside FOLDER, and gives it its name when all is there: one that was k
 no FOLDER, and the next removes what it wrote.
 
 What is kept in Postgres pg_restore brings to the database of PORTICO_DATABASE_URL, which
-must be empty, in one transaction; FOLDER has the blobs then. Blobs of a server that has
-them in a bucket are brought to the bucket.
+must be empty, in one transaction; FOLDER has the blobs then. Where PDS_BLOBSTORE_S3_BUCKET
+is set the blobs are brought to that bucket, which must have none. --into-bucket goes on with
+one that has some: those of the snapshot are written over them, and what was taken down is
+moved out of reach there. So give it only when no server uses the bucket.
 
-Nothing is started. Of the server of which the backup is, nothing is changed: stop it, if
-it runs, before you start another in its place.
+Nothing is started, and nothing else is changed of the server of which the backup is: stop
+it, if it runs, before you start another in its place.
 
 ("portico account restore" lifts a takedown of an account.)`,
 		Flags: []cli.Flag{
@@ -56,6 +58,7 @@ it runs, before you start another in its place.
 			&cli.StringFlag{Name: "into", Usage: "make the data directory `FOLDER`", TakesFile: true},
 			&cli.BoolFlag{Name: "dry-run", Usage: "check all that can be checked before anything is written, and end"},
 			&cli.BoolFlag{Name: "accept-missing-blobs", Usage: "go on although blobs of the snapshot are not at the place any more"},
+			&cli.BoolFlag{Name: "into-bucket", Usage: "bring the blobs to the bucket of the settings although blobs are there"},
 			envFile, jsonFlag(),
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
@@ -64,14 +67,14 @@ it runs, before you start another in its place.
 			}
 			r := &restore{
 				configuration: config(c), place: c.String("from"), snapshot: c.String("snapshot"),
-				dryRun: c.Bool("dry-run"), acceptMissing: c.Bool("accept-missing-blobs"),
+				dryRun: c.Bool("dry-run"), acceptMissing: c.Bool("accept-missing-blobs"), intoBucket: c.Bool("into-bucket"),
 			}
 			err := r.run(ctx, c.String("into"))
-			if ctx.Err() != nil && err != nil {
+			if ctx.Err() != nil && err != nil && len(r.left) == 0 {
 				return errors.New("interrupted: nothing was restored")
 			}
 			if err != nil {
-				return withKeyName(err)
+				return errors.Join(append([]error{withKeyName(err)}, r.left...)...)
 			}
 			con := &console{out: stdout}
 			if c.Bool("json") {
@@ -85,8 +88,8 @@ it runs, before you start another in its place.
 // restore makes a data directory of a backup.
 type restore struct {
 	configuration
-	place, snapshot       string
-	dryRun, acceptMissing bool
+	place, snapshot                   string
+	dryRun, acceptMissing, intoBucket bool
 
 	settings *settings
 	into     string
@@ -96,7 +99,9 @@ type restore struct {
 	// configured.
 	file, lines []byte
 	problems    []string
-	done        restored
+	// left is what was written to other places than the folder, and stays after an error.
+	left []error
+	done restored
 }
 
 // restored is what was restored, or would be.
@@ -369,6 +374,9 @@ func (r *restore) checkSnapshot(ctx context.Context) (err error) {
 		needs += m.Blobs.Bytes
 	}
 	r.checkRoom(needs)
+	if err := r.checkBucket(ctx); err != nil {
+		return err
+	}
 	missing, count, err := r.repo.MissingBlobs(ctx, m, 3)
 	if err != nil {
 		return err
@@ -381,6 +389,27 @@ func (r *restore) checkSnapshot(ctx context.Context) (err error) {
 		}
 		r.problem("%d of its blobs are not at %s any more, or are damaged, such as %s: --accept-missing-blobs goes on without them",
 			count, r.repo.Store, strings.Join(first, ", "))
+	}
+	return nil
+}
+
+// checkBucket says when the bucket that the blobs would be brought to has blobs.
+func (r *restore) checkBucket(ctx context.Context) error {
+	bucket := r.settings.BlobBucket
+	if bucket.Bucket == "" || r.manifest.Blobs.Count == 0 || r.intoBucket {
+		return nil
+	}
+	target, err := blob.OpenS3(bucket)
+	if err != nil {
+		return err
+	}
+	for _, err := range target.Files(ctx, "") {
+		if err != nil {
+			return fmt.Errorf("look whether the bucket %s is empty: %w", bucket.Bucket, err)
+		}
+		r.problem("the bucket %s of PDS_BLOBSTORE_S3_BUCKET has blobs, which a server may be using: name an empty one, or none to have the blobs in the folder; "+
+			"--into-bucket writes over those that are there", bucket.Bucket)
+		break
 	}
 	return nil
 }
@@ -617,6 +646,7 @@ func (r *restore) writeBlobs(ctx context.Context, draft string) error {
 	var err error
 	if r.settings.BlobBucket.Bucket != "" {
 		target, err = blob.OpenS3(r.settings.BlobBucket)
+		r.left = append(r.left, fmt.Errorf("the bucket %s may have some of the blobs now", r.settings.BlobBucket.Bucket))
 	} else {
 		target, err = blob.OpenDisk(filepath.Join(draft, blobsName), "", blob.Bounds{})
 	}
@@ -662,7 +692,11 @@ func (r *restore) writeBlob(ctx context.Context, target blob.Store, row backup.B
 	return nil
 }
 
-// fillPostgres has pg_restore fill the database in one transaction.
+// markPatience is how long a database has to be marked that was filled.
+const markPatience = time.Minute
+
+// fillPostgres has pg_restore fill the database in one transaction, and marks it in another:
+// also when ctx ends between them.
 func (r *restore) fillPostgres(ctx context.Context, file string) error {
 	program, err := postgresProgram(ctx, "pg_restore", 1)
 	if err != nil {
@@ -684,10 +718,21 @@ func (r *restore) fillPostgres(ctx context.Context, file string) error {
 	var stderr tail
 	fill := exec.CommandContext(ctx, program, "--dbname="+name, "--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges", "--no-password", file)
 	fill.Env, fill.Stderr = environ, &stderr
-	if err := fill.Run(); err != nil {
-		return fmt.Errorf("pg_restore: %w: %s", err, stderr.text())
+	err = fill.Run()
+	if err != nil {
+		err = fmt.Errorf("pg_restore: %w: %s", err, stderr.text())
 	}
-	return db.MarkBackup(ctx, string(r.settings.DatabaseURL), r.manifest.Time)
+	url := string(r.settings.DatabaseURL)
+	marking, stop := context.WithTimeout(context.WithoutCancel(ctx), markPatience)
+	defer stop()
+	if err != nil {
+		// It may have been killed after its COMMIT.
+		if empty, asked := db.EmptyPostgres(marking, url); asked == nil && empty {
+			return err
+		}
+	}
+	r.left = append(r.left, errors.New("the database of PORTICO_DATABASE_URL is filled: start no server on it, drop it, and begin with a new one"))
+	return errors.Join(err, db.MarkBackup(marking, url, r.manifest.Time))
 }
 
 func copyFile(from, to string) error {

@@ -6,12 +6,14 @@ import (
 	"crypto/rand"
 	encoding "encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,7 +22,9 @@ import (
 
 	"portico/db"
 	"portico/db/dbtest"
+	"portico/impl/blob"
 	"portico/impl/blob/blobtest"
+	"portico/impl/blob/rows"
 	"portico/impl/repo/dagcbor"
 )
 
@@ -483,15 +487,195 @@ func TestLibpqEnviron(t *testing.T) {
 	}
 }
 
+// inBucket has the blobs of a server in a bucket.
+func inBucket(s3 *blobtest.S3) []string {
+	return []string{
+		"PDS_BLOBSTORE_S3_BUCKET=" + s3.Bucket, "PDS_BLOBSTORE_S3_ENDPOINT=" + s3.URL, "PDS_BLOBSTORE_S3_REGION=here", "PDS_BLOBSTORE_S3_FORCE_PATH_STYLE=true",
+		"PDS_BLOBSTORE_S3_ACCESS_KEY_ID=id", "PDS_BLOBSTORE_S3_SECRET_ACCESS_KEY=secret",
+	}
+}
+
+// With all settings of a server that runs neither a restore nor the server on what was
+// restored takes anything out of its bucket.
+func TestRestoreWithTheBucketOfTheServer(t *testing.T) {
+	w := newWorld(t, false, false)
+	live := blobtest.StartS3(t)
+	w.environ = append(w.environ, inBucket(live)...)
+	s, stop := startFor(t, w.with(w.dir)...)
+	alice := &poster{url: s.PublicURL.String()}
+	account := `{"handle":"alice.test","email":"alice@example.com","password":"correct-horse"}`
+	if err := alice.ask(t.Context(), "server.createAccount", "application/json", account, alice); err != nil {
+		t.Fatal(err)
+	}
+	if err := alice.post(t.Context(), "kept", "kept"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := portico(t, w.with(w.dir), "backup", "--to", w.place); err != nil {
+		t.Fatal(err)
+	}
+	if err := alice.post(t.Context(), "since", "since"); err != nil {
+		t.Fatal(err)
+	}
+	stop() // so that only the restore may change something
+	var changes atomic.Int64
+	live.Fail = func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			changes.Add(1)
+		}
+		return false
+	}
+	into := filepath.Join(t.TempDir(), "restored")
+	for _, more := range []string{"--dry-run", "--accept-missing-blobs"} {
+		_, _, err := portico(t, w.with(w.dir), "restore", "--from", w.place, "--into", into, more)
+		if err == nil || !strings.Contains(err.Error(), "the bucket blobs of PDS_BLOBSTORE_S3_BUCKET has blobs") || exists(into) || changes.Load() > 0 {
+			t.Errorf("into a bucket in use: %v, %d changes", err, changes.Load())
+		}
+	}
+	if _, _, err := portico(t, w.with(w.dir), "restore", "--from", w.place, "--into", into, "--into-bucket"); err != nil || changes.Load() == 0 {
+		t.Fatalf("%v, %d changes", err, changes.Load())
+	}
+
+	store, err := db.Open(t.Context(), db.Config{Dir: into, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	made, err := store.StartedOnBackup(t.Context())
+	if err != nil || made.IsZero() {
+		t.Fatal(made, err)
+	}
+	opened := func(environ ...string) (*rows.Blobs, string) {
+		t.Helper()
+		c := configuration{Environ: append([]string{"PDS_HOSTNAME=localhost", "PDS_DATA_DIRECTORY=" + into}, environ...), Rand: rand.Reader, Now: time.Now}
+		s, err := c.read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var said bytes.Buffer
+		blobs, err := openBlobs(t.Context(), s, nil, store, slog.New(slog.NewTextHandler(&said, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		blobs.Now = func() time.Time { return time.Now().Add(2 * time.Hour) }
+		return blobs, said.String()
+	}
+	since, elsewhere := made.Format(time.RFC3339), t.TempDir()
+	for _, tt := range []struct {
+		environ []string
+		known   time.Time
+	}{
+		{nil, time.Time{}},
+		{[]string{"PDS_BLOBSTORE_DISK_LOCATION=" + filepath.Join(into, "blobs")}, time.Time{}},
+		{[]string{"PDS_BLOBSTORE_DISK_LOCATION=" + elsewhere}, made},
+		{[]string{"PDS_BLOBSTORE_DISK_TMP_LOCATION=" + elsewhere}, made},
+		{[]string{"PDS_BLOBSTORE_DISK_LOCATION=" + elsewhere, "PORTICO_BLOBSTORE_OWN_SINCE=" + since}, time.Time{}},
+		{append(inBucket(live), "PORTICO_BLOBSTORE_OWN_SINCE=2020-01-31T04:00:00Z"), made},
+	} {
+		blobs, said := opened(tt.environ...)
+		if !blobs.Known.Equal(tt.known) || strings.Contains(said, "PORTICO_BLOBSTORE_OWN_SINCE="+since) == tt.known.IsZero() {
+			t.Errorf("%q: known until %v, want %v; it says %s", tt.environ, blobs.Known, tt.known, said)
+		}
+	}
+	before := live.Keys()
+	blobs, _ := opened(inBucket(live)...)
+	if report, err := blobs.Cleaner().Run(t.Context()); err != nil || report != (blob.Report{}) || !slices.Equal(live.Keys(), before) {
+		t.Errorf("the restored server removes %+v of the bucket, %v", report, err)
+	}
+	blobs, _ = opened(append(inBucket(live), "PORTICO_BLOBSTORE_OWN_SINCE="+since)...)
+	if report, err := blobs.Cleaner().Run(t.Context()); err != nil || report != (blob.Report{Spare: 1, Bytes: int64(len("since"))}) {
+		t.Errorf("with the bucket for itself it removes %+v, %v", report, err)
+	}
+}
+
+// A restore that is interrupted once the database is filled says so, and events of a server
+// that is started on it all the same have numbers of their own.
+func TestRestoreInterruptedAfterCommit(t *testing.T) {
+	w := newWorld(t, true, false)
+	_, stop := startFor(t, w.with(w.dir)...)
+	stop()
+	if _, _, err := portico(t, w.with(w.dir), "backup", "--to", w.place); err != nil {
+		t.Fatal(err)
+	}
+	program, err := postgresProgram(t.Context(), "pg_restore", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// One that has done its work, and does not end.
+	dir, into, fresh := t.TempDir(), filepath.Join(t.TempDir(), "restored"), dbtest.EmptyPostgresURL(t)
+	done := filepath.Join(dir, "done")
+	script := fmt.Sprintf("#!/bin/sh\n%[1]s \"$@\" || exit\ncase $1 in --version) exit;; esac\n: > %[2]s\nexec tail -f /dev/null\n", program, done)
+	if err := os.WriteFile(filepath.Join(dir, "pg_restore"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		var out, errs bytes.Buffer
+		environ := append(slices.Clone(w.environ), "PORTICO_DATABASE_URL="+fresh)
+		ended <- newCommand(environ, &out, &errs).Run(ctx, []string{"portico", "restore", "--from", w.place, "--into", into})
+	}()
+	for deadline := time.Now().Add(time.Minute); !exists(done); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing was restored")
+		}
+	}
+	cancel()
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "the database of PORTICO_DATABASE_URL is filled") || strings.Contains(err.Error(), "nothing was restored") || exists(into) {
+		t.Errorf("%v", err)
+	}
+	store, err := db.Open(t.Context(), db.Config{URL: fresh, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if last, err := store.LastEvent(t.Context()); err != nil || last < 1_000_000 {
+		t.Errorf("the last event is %d, %v", last, err)
+	}
+}
+
+// Whatever fails once there is a snapshot, the backup is told and noted as made.
+func TestBackupWithALateFailure(t *testing.T) {
+	for _, name := range []string{"asked to end", "the lease stays"} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, false, true)
+			_, stop := startFor(t, w.with(w.dir)...)
+			stop()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var made atomic.Bool
+			w.s3.Fail = func(rw http.ResponseWriter, r *http.Request) bool {
+				if slices.ContainsFunc(w.s3.Keys(), func(key string) bool { return strings.HasSuffix(key, "/manifest.json") }) {
+					made.Store(true)
+				} else {
+					return false
+				}
+				if name == "asked to end" {
+					cancel()
+					return false
+				}
+				if r.Method == http.MethodDelete && strings.HasSuffix(r.URL.Path, "/lease.json") {
+					rw.WriteHeader(http.StatusForbidden)
+					return true
+				}
+				return false
+			}
+			var out, errs bytes.Buffer
+			err := newCommand(w.with(w.dir), &out, &errs).Run(ctx, []string{"portico", "backup", "--to", w.place, "--keep-hourly", "1"})
+			if err != nil || !made.Load() || !strings.Contains(out.String(), "\nBeside that something failed: ") {
+				t.Errorf("%v\n%s", err, &out)
+			}
+			places, err := readBackupState(w.dir)
+			if got := places[w.place]; err != nil || got.LastSuccess.IsZero() || got.Snapshot == "" || !got.LastFailure.IsZero() {
+				t.Errorf("noted: %+v, %v", got, err)
+			}
+		})
+	}
+}
+
 // Blobs in a bucket are backed up, and come back into a bucket; one that is taken down is so
 // afterwards, and comes back when it is lifted.
 func TestRestoreOfBlobsInABucket(t *testing.T) {
-	inBucket := func(s3 *blobtest.S3) []string {
-		return []string{
-			"PDS_BLOBSTORE_S3_BUCKET=" + s3.Bucket, "PDS_BLOBSTORE_S3_ENDPOINT=" + s3.URL, "PDS_BLOBSTORE_S3_REGION=here", "PDS_BLOBSTORE_S3_FORCE_PATH_STYLE=true",
-			"PDS_BLOBSTORE_S3_ACCESS_KEY_ID=id", "PDS_BLOBSTORE_S3_SECRET_ACCESS_KEY=secret",
-		}
-	}
 	for _, to := range []string{"bucket", "folder"} {
 		t.Run("to a "+to, func(t *testing.T) {
 			w := newWorld(t, false, true)

@@ -93,6 +93,7 @@ type settings struct {
 	BlobTempFolder    string        // absolute; empty: in BlobFolder
 	BlobLeftFolder    string        // absolute; empty: nothing was left
 	BlobBucket        blob.S3Config // no bucket: in BlobFolder
+	BlobsOwnSince     time.Time     // of the backup after which the place of blobs has no other server
 	AccountBlobQuota  int64         // bytes; 0: none
 	BackupKey         []byte        // 32 bytes; nil: backups are not sealed
 	BackupBucket      blob.S3Config // without a bucket's name: where those of backups are
@@ -384,6 +385,7 @@ var settingsTable = []settingGroup{
 		{name: "PDS_BLOBSTORE_DISK_LOCATION", kind: kindText, shown: "`blobs` in the data directory, without a bucket", about: "Folder of blobs. One that the reference has written to is taken up as it is", store: storeFolder(func(s *settings) *string { return &s.BlobFolder })},
 		{name: "PDS_BLOBSTORE_DISK_TMP_LOCATION", kind: kindText, shown: "`tempt` in the folder of blobs", about: "Folder of blobs that no record mentions yet. On the same disk as the other one nothing is copied", store: storeFolder(func(s *settings) *string { return &s.BlobTempFolder })},
 		{name: "PORTICO_BLOBSTORE_LEFT_LOCATION", kind: kindText, about: "Folder of blobs that a server before this one has left there: they are read from it, and nothing is written to it", store: storeFolder(func(s *settings) *string { return &s.BlobLeftFolder })},
+		{name: "PORTICO_BLOBSTORE_OWN_SINCE", kind: kindText, about: "The time of the backup that the server was started on, as its log names it: no other server uses the bucket, or the folder outside of the data directory, any more. Without it files that are newer than the backup and that the server does not know are never removed", store: setTime(func(s *settings) *time.Time { return &s.BlobsOwnSince })},
 		{name: "PDS_BLOBSTORE_S3_BUCKET", kind: kindText, about: "S3 bucket of blobs, in the place of a folder: for more than one machine", store: setText(func(s *settings) *string { return &s.BlobBucket.Bucket })},
 		{name: "PDS_BLOBSTORE_S3_REGION", kind: kindText, about: "Its region", store: setText(func(s *settings) *string { return &s.BlobBucket.Region })},
 		{name: "PDS_BLOBSTORE_S3_ENDPOINT", kind: kindText, shown: "Amazon's", about: "URL of the S3 service, without a path", store: setText(func(s *settings) *string { return &s.BlobBucket.Endpoint })},
@@ -765,6 +767,15 @@ func setAddress(at func(*settings) **mail.Address) func(*settings, string) error
 		*at(s), err = mail.ParseAddress(v)
 		if err != nil {
 			return errors.New("is not an email address")
+		}
+		return nil
+	}
+}
+
+func setTime(at func(*settings) *time.Time) func(*settings, string) error {
+	return func(s *settings, v string) (err error) {
+		if *at(s), err = time.Parse(time.RFC3339, v); err != nil {
+			return errors.New("is not a time such as 2026-01-31T04:00:00Z")
 		}
 		return nil
 	}

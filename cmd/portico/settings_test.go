@@ -337,6 +337,7 @@ func TestProblems(t *testing.T) {
 		{"colour with more in it", with(production, `PDS_PRIMARY_COLOR=red;background:url(https://x.example)`), "PDS_PRIMARY_COLOR is not a colour"},
 		{"key in a KMS", with(production, "PDS_PLC_ROTATION_KEY_KMS_KEY_ID=k"), "PDS_PLC_ROTATION_KEY_KMS_KEY_ID is set: keys in a key management service are not supported"},
 		{"left blobs of a bucket", with(production, "PDS_BLOBSTORE_S3_BUCKET=bucket", "PORTICO_BLOBSTORE_LEFT_LOCATION=/pds/blocks"), "PORTICO_BLOBSTORE_LEFT_LOCATION is set beside PDS_BLOBSTORE_S3_BUCKET: blobs are in a bucket or in a folder"},
+		{"no time of a backup", with(production, "PORTICO_BLOBSTORE_OWN_SINCE=yesterday"), "PORTICO_BLOBSTORE_OWN_SINCE is not a time such as 2026-01-31T04:00:00Z"},
 		{"blobs in two places", with(production, "PDS_BLOBSTORE_S3_BUCKET=bucket", "PDS_BLOBSTORE_DISK_LOCATION=/pds/blocks"), "PDS_BLOBSTORE_S3_BUCKET is set beside PDS_BLOBSTORE_DISK_LOCATION: blobs are in a bucket or in a folder"},
 		{"bucket without a name", with(production, "PDS_BLOBSTORE_S3_ENDPOINT=https://s3.example.com"), "PDS_BLOBSTORE_S3_BUCKET is missing: it goes with PDS_BLOBSTORE_S3_ENDPOINT"},
 		{"one access key", with(production, "PDS_BLOBSTORE_S3_BUCKET=bucket", "PDS_BLOBSTORE_S3_ACCESS_KEY_ID=id"), "PDS_BLOBSTORE_S3_SECRET_ACCESS_KEY is missing: the two access keys go together"},

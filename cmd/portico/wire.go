@@ -112,7 +112,7 @@ func wire(ctx context.Context, s *settings, r *reloader, store *db.DB, keys *key
 		budgets.Hidden = func() { log.Warn(hiddenClients) }
 	}
 	sessions := &session.Sessions{DB: store, Tokens: tokens, Keys: keys, Budgets: budgets, Now: time.Now}
-	blobs, err := openBlobs(s, now.blobQuota, store, log)
+	blobs, err := openBlobs(ctx, s, now.blobQuota, store, log)
 	if err != nil {
 		return nil, err
 	}

@@ -38,6 +38,9 @@ type Cleaner struct {
 	// an upload has its row, a copy has its last byte, and what a backup is restored
 	// from has both.
 	Grace time.Duration
+	// Known is zero, or until when Rows are all there were: files from after it that have no
+	// row are another's, and stay.
+	Known time.Time
 }
 
 // A Report is what a run of a cleaner removed.
@@ -51,7 +54,8 @@ type Report struct {
 const batch = 500
 
 // Run removes temporary blobs that no record came to name, rows and files, and all files
-// without a row. It goes on after an error, and returns the first few.
+// without a row but those from after Known. It goes on after an error, and returns the first
+// few.
 func (c *Cleaner) Run(ctx context.Context) (Report, error) {
 	var report Report
 	var failed []error
@@ -61,7 +65,11 @@ func (c *Cleaner) Run(ctx context.Context) (Report, error) {
 		}
 	}
 	note(c.expire(ctx, &report))
-	old := c.Now().Add(-or(c.Grace, time.Hour))
+	until := c.Now()
+	if !c.Known.IsZero() && c.Known.Before(until) {
+		until = c.Known
+	}
+	old := until.Add(-or(c.Grace, time.Hour))
 	sizes := make(map[Name]int64, batch)
 	flush := func() {
 		note(c.removeSpare(ctx, sizes, &report))

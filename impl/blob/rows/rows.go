@@ -59,6 +59,8 @@ type Blobs struct {
 	Quota func() int64
 	Now   func() time.Time
 	Log   *slog.Logger
+	// Known is that of [blob.Cleaner].
+	Known time.Time
 	// Observe is told of each upload when it is over, with its bytes and what the caller gets. It
 	// may be nil.
 	Observe func(ctx context.Context, bytes int64, began time.Time, took time.Duration, err error)
@@ -68,7 +70,7 @@ type Blobs struct {
 
 // Cleaner removes the files that nobody needs any more.
 func (b *Blobs) Cleaner() *blob.Cleaner {
-	return &blob.Cleaner{Store: b.Store, Rows: cleaned{b}, Now: b.Now}
+	return &blob.Cleaner{Store: b.Store, Rows: cleaned{b}, Now: b.Now, Known: b.Known}
 }
 
 // later does what a client need not wait for, and what the cleaner does an hour later if
