@@ -229,7 +229,7 @@ func (c configuration) examination(s *settings, problems settingsError, mailTo s
 // server.
 func (s *settings) serverFiles(envFile string) ([]doctor.File, error) {
 	var files []doctor.File
-	if envFile != "" {
+	if f, err := readEnvFile(envFile); envFile != "" && (err != nil || f.hasSecrets()) { // which has them for all that is known
 		if info, err := os.Stat(envFile); err == nil && info.Mode().IsRegular() {
 			files = append(files, doctor.File{Path: envFile, Mode: info.Mode(), Group: true})
 		}

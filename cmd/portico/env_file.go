@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -155,10 +156,13 @@ func (f *envFile) checkMode() string {
 	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o004 == 0 {
 		return ""
 	}
-	for _, p := range f.pairs {
-		if secretName(p.name) {
-			return fmt.Sprintf("%s has secrets and can be read by everybody on this machine (mode %04o): chmod o-r it", f.path, info.Mode().Perm())
-		}
+	if !f.hasSecrets() {
+		return ""
 	}
-	return ""
+	return fmt.Sprintf("%s has secrets and can be read by everybody on this machine (mode %04o): chmod o-r it", f.path, info.Mode().Perm())
+}
+
+// hasSecrets says whether f sets something that nobody else is to know.
+func (f *envFile) hasSecrets() bool {
+	return slices.ContainsFunc(f.pairs, func(p envPair) bool { return secretName(p.name) })
 }
