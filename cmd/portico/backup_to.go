@@ -153,7 +153,7 @@ func (c configuration) backUpEvery(ctx context.Context, run *backupRun, stderr i
 		if err != nil {
 			wait = min(run.every, time.Minute<<min(failures, 10))
 			failures++
-			log.ErrorContext(ctx, "no backup was made", "place", run.place, "error", err, "again_in", wait)
+			log.ErrorContext(ctx, "no backup was made", "place", run.place, "error", err, "again_in", wait.String())
 		} else {
 			failures = 0
 			log.InfoContext(ctx, "made a backup", "place", run.place, "snapshot", b.Manifest.Snapshot, "took", b.Took.Round(time.Millisecond),

@@ -269,7 +269,7 @@ func (r *running) served(result *handoverResult, next *handover.Successor, servi
 	next.Served()
 	result.To, result.Pause = next.PID, serving.Pause
 	r.manager.follow(next.PID)
-	r.log.Info("handed over", slog.Int("to", next.PID), slog.String("version", result.Version), slog.Duration("pause", serving.Pause))
+	r.log.Info("handed over", slog.Int("to", next.PID), slog.String("version", result.Version), slog.Int64("pause_ms", serving.Pause.Milliseconds()))
 	r.tell(result)
 }
 

@@ -82,7 +82,7 @@ func (t *takeover) serve(h *http.Server, accepts *handover.Listener, log *slog.L
 		log.Warn("the process before is gone", "process", t.from.PID, "error", err)
 	}
 	go h.Serve(accepts.Handed(t.from))
-	log.Info("took over", "from", t.from.PID, "pause", pause)
+	log.Info("took over", "from", t.from.PID, "pause_ms", pause.Milliseconds())
 }
 
 // end tells the other process, unless this one has taken over, why not.
