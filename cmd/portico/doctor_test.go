@@ -262,25 +262,28 @@ func (u *setup) dial(ctx context.Context, network, address string) (net.Conn, er
 	return new(net.Dialer).DialContext(ctx, network, at)
 }
 
-// nameServer is a resolver that asks a name server of the set-up's records.
+// nameServer is a resolver that asks a name server of the set-up's records, as they are when
+// it is first asked.
 func (u *setup) nameServer() *net.Resolver {
 	conn := must(net.ListenPacket("udp", "127.0.0.1:0"))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		buffer := make([]byte, 1500)
-		for {
-			n, from, err := conn.ReadFrom(buffer)
-			if err != nil {
-				return
+	var serving sync.WaitGroup
+	begin := sync.OnceFunc(func() {
+		serving.Go(func() {
+			buffer := make([]byte, 1500)
+			for {
+				n, from, err := conn.ReadFrom(buffer)
+				if err != nil {
+					return
+				}
+				if answer := u.answer(buffer[:n]); answer != nil {
+					_, _ = conn.WriteTo(answer, from)
+				}
 			}
-			if answer := u.answer(buffer[:n]); answer != nil {
-				_, _ = conn.WriteTo(answer, from)
-			}
-		}
-	}()
-	u.t.Cleanup(func() { conn.Close(); <-done })
+		})
+	})
+	u.t.Cleanup(func() { conn.Close(); serving.Wait() })
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		begin()
 		return new(net.Dialer).DialContext(ctx, "udp", conn.LocalAddr().String())
 	}}
 }
