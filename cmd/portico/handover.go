@@ -34,20 +34,17 @@ const (
 
 // handovers are what asks this process to hand over to another one.
 type handovers struct {
-	program string // the path of this process's program
+	program string // the path of this process's program; "" where nobody knows, as in a root without /proc
 	asked   chan os.Signal
 }
 
 // expectHandovers has SIGUSR2 ask. It is for the start: later the program's path may lead to
 // another one.
-func expectHandovers() (*handovers, error) {
-	program, err := handover.Program()
-	if err != nil {
-		return nil, err
-	}
-	h := &handovers{program: program, asked: make(chan os.Signal, 1)}
+func expectHandovers() *handovers {
+	h := &handovers{asked: make(chan os.Signal, 1)}
+	h.program, _ = handover.Program() // that it cannot hand over keeps no server from serving
 	signal.Notify(h.asked, syscall.SIGUSR2)
-	return h, nil
+	return h
 }
 
 func (h *handovers) stop() { signal.Stop(h.asked) }
@@ -77,6 +74,9 @@ func (r *running) handOver(ctx context.Context, asked <-chan os.Signal) (over bo
 	}
 	if !r.manager.follows() && !r.mayEnd {
 		return false, errors.New("whoever started this process may take its end for that of the server, as it is not a unit of systemd with Type=notify: restart it, or start it with --handover where nobody does")
+	}
+	if r.program == "" {
+		return false, errors.New("which program this is cannot be found out here, as there is no /proc: restart it")
 	}
 	r.log.Info("handing over", "program", r.program)
 	sockets, err := handover.Keep(r.at.named())

@@ -65,6 +65,11 @@ func TestHandoverRefused(t *testing.T) {
 	if result, err := readHandover(dir); err != nil || result == nil || !strings.Contains(result.Error, "--handover") {
 		t.Errorf("it says %+v, %v", result, err)
 	}
+	// Nor does one that cannot know which program it is.
+	nameless := &running{settings: r.settings, log: r.log, manager: &manager{}, mayEnd: true}
+	if over, err := nameless.handOver(t.Context(), nil); over || err == nil || !strings.Contains(err.Error(), "there is no /proc") {
+		t.Errorf("over %v, %v", over, err)
+	}
 	// By systemd, or where it was said, it comes as far as to start the program.
 	for _, r := range []*running{
 		{settings: r.settings, log: r.log, manager: &manager{socket: "@nobody"}, program: program},

@@ -50,10 +50,7 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 	}
 	hangups := watchHangups(lines)
 	defer hangups.stop()
-	handovers, err := expectHandovers()
-	if err != nil {
-		return err
-	}
+	handovers := expectHandovers()
 	defer handovers.stop()
 	if err := checkAdopted(ctx, s); err != nil {
 		return err
