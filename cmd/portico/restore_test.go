@@ -10,8 +10,10 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -213,7 +215,7 @@ func TestRestoreDrill(t *testing.T) {
 			if out, _, err := portico(t, append(w.with(into), fmt.Sprint("PDS_PORT=", s.Port)), "repo", "verify", "--all"); err != nil || !strings.HasSuffix(out, ", all whole\n") {
 				t.Errorf("repo verify: %v, %s", err, out)
 			}
-			alice.readsAllBlobs(t, 3)
+			alice.readsAllBlobs(t, 3, last.Manifest.Blobs.Missing)
 			var missing struct{ Blobs []any }
 			if err := alice.ask(t.Context(), "repo.listMissingBlobs", "", "", &missing); err != nil || len(missing.Blobs) > 0 {
 				t.Errorf("missing blobs: %v, %v", missing, err)
@@ -222,8 +224,9 @@ func TestRestoreDrill(t *testing.T) {
 	}
 }
 
-// readsAllBlobs reads the blob of each record, of which there are at least some.
-func (p *poster) readsAllBlobs(t *testing.T, least int) {
+// readsAllBlobs reads the blob of each record, of which there are at least some. As many as
+// are absent may be those of records that were deleted while the backup was made.
+func (p *poster) readsAllBlobs(t *testing.T, least int, absent int64) {
 	t.Helper()
 	cursor, count := "", 0
 	for {
@@ -247,6 +250,11 @@ func (p *poster) readsAllBlobs(t *testing.T, least int) {
 		for _, r := range page.Records {
 			var text []byte
 			if err := p.ask(t.Context(), "sync.getBlob?did="+p.DID+"&cid="+r.Value.Blob.Ref.Link, "", "", &text); err != nil || len(text) != r.Value.Blob.Size {
+				// One that was deleted while every copy of the database was made: the backup says so.
+				if n, other := strconv.Atoi(path.Base(r.URI)); absent > 0 && other == nil && n%3 == 1 {
+					absent--
+					continue
+				}
 				t.Errorf("%s: %q, %v", r.URI, text, err)
 			}
 			count++
