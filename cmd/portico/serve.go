@@ -139,11 +139,11 @@ func run(ctx context.Context, c configuration, s *settings, stdout io.Writer) (e
 		settings: s, log: log, manager: manager, at: at, accepts: accepts, http: h, parts: parts, store: store, program: handovers.program, mayEnd: c.MayEnd,
 		stopJobs: stopJobs, stopStream: stopStream, stopConsole: stopConsole, stopMetrics: stopMetrics, stopDirectory: stopDirectory,
 	}
-	mark, err := markHandovers(s.DataDirectory)
-	if err != nil {
-		return err
+	if mark, err := markHandovers(s.DataDirectory); err == nil {
+		defer mark.Close()
+	} else { // with Postgres there may be no such folder, or none to write to
+		log.Warn("the command handover will not find this server", "error", err)
 	}
-	defer mark.Close()
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(accepts) }()
 	takeover.serve(h, accepts, log)
