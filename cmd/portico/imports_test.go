@@ -45,7 +45,7 @@ const (
 	// browsers, which speak HTTP as they do, know who is signed in, and call what they serve.
 	// All others there are the domain.
 	namespaces = "portico/impl/atproto/** portico/impl/portico/** portico/impl/bsky portico/impl/proxy portico/impl/account/auth portico/impl/answer " +
-		"portico/impl/page portico/impl/owner portico/impl/console"
+		"portico/impl/page portico/impl/owner portico/impl/console portico/impl/authserver portico/impl/authserver/**"
 	// network is what a package of the domain that uses the network imports of
 	// the standard library and others.
 	network = "net net/http net/smtp github.com/wneessen/go-mail github.com/minio/minio-go/v7"
@@ -57,11 +57,12 @@ var floors = [][]string{
 	{"audit", "handover", "job", "keyring", "logging", "metrics", "repo"},
 	{"blob", "budget"},
 	{"identity", "mail", "records", "backup"},
+	{"oauth"},
 	{"account"},
 	{"answer", "doctor", "reference"},
 	{"proxy", "page"},
 	// The pages call methods as clients do, by what is generated: none is below another.
-	{"atproto", "bsky", "portico", "owner", "console"},
+	{"atproto", "bsky", "portico", "owner", "console", "authserver"},
 	{"servertest"},
 }
 
