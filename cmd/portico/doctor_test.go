@@ -346,6 +346,8 @@ var changes = []struct {
 	{regexp.MustCompile(`(http://5\.75\.10\.20):\d+`), "$1:PORT"},
 	{regexp.MustCompile(`\b20\d\d-\d\d-\d\d\b`), "DATE"},
 	{regexp.MustCompile(`\b(1m)?\d+s (ahead|behind)`), "SOME TIME $2"},
+	// Which server's clock is the nearest is a matter of milliseconds.
+	{regexp.MustCompile(`(clock of) https?://`), "$1 http://"},
 	{regexp.MustCompile(`(not|repair) did:plc:[a-z2-7]{24}`), "$1 did:plc:ACCOUNT"},
 	{regexp.MustCompile(`DATE \d\d:\d\d:\d\d`), "DATE AND TIME"},
 }
