@@ -45,7 +45,7 @@ const (
 	// browsers, which speak HTTP as they do, know who is signed in, and call what they serve.
 	// All others there are the domain.
 	namespaces = "portico/impl/atproto/** portico/impl/portico/** portico/impl/bsky portico/impl/proxy portico/impl/account/auth portico/impl/answer " +
-		"portico/impl/page portico/impl/owner portico/impl/console portico/impl/authserver portico/impl/authserver/**"
+		"portico/impl/page portico/impl/page/** portico/impl/owner portico/impl/console portico/impl/authserver portico/impl/authserver/**"
 	// network is what a package of the domain that uses the network imports of
 	// the standard library and others.
 	network = "net net/http net/smtp github.com/wneessen/go-mail github.com/minio/minio-go/v7"

@@ -10,7 +10,6 @@
 package owner
 
 import (
-	"context"
 	"embed"
 	"fmt"
 	"html/template"
@@ -32,6 +31,7 @@ import (
 	"portico/impl/budget"
 	"portico/impl/keyring"
 	"portico/impl/page"
+	"portico/impl/page/signin"
 )
 
 // How long things last. Browsers forget the cookie when they are closed, too.
@@ -70,8 +70,8 @@ type Config struct {
 
 type owner struct {
 	Config
-	site *page.Site
-	http *http.Client
+	site    *page.Site
+	methods *signin.Methods
 }
 
 //go:embed files
@@ -83,7 +83,9 @@ func New(c Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &owner{Config: c, http: page.Inside(c.Methods)}
+	o := &owner{Config: c, methods: &signin.Methods{
+		Origin: c.Origin, HTTP: page.Inside(c.Methods), Keys: c.Keys, Tokens: c.Tokens, Now: c.Now,
+	}}
 	o.site, err = page.New(page.Config{
 		Name: "account", Origins: []string{c.Origin}, Title: c.ServiceName, Home: Path, Files: inner, Log: c.Log,
 		Funcs: template.FuncMap{"is": func(b *bool) bool { return b != nil && *b }},
@@ -112,36 +114,14 @@ func New(c Config) (http.Handler, error) {
 	return o.site, nil
 }
 
-// client calls methods as header says, "" for nobody in particular.
-func (o *owner) client(header string) xrpc.Client {
-	c := xrpc.Client{Host: o.Origin, HTTP: o.http}
-	if header != "" {
-		c.Authorization = func(context.Context, *xrpc.Method) (string, error) { return header, nil }
-	}
-	return c
-}
-
 // server, names and repo call methods as the account that v is signed in to.
-func (o *owner) server(v *page.Visit) *api.Client { return &api.Client{Client: o.client(o.bearer(v))} }
+func (o *owner) server(v *page.Visit) *api.Client { return &api.Client{Client: o.client(v)} }
 func (o *owner) names(v *page.Visit) *identityapi.Client {
-	return &identityapi.Client{Client: o.client(o.bearer(v))}
+	return &identityapi.Client{Client: o.client(v)}
 }
-func (o *owner) repo(v *page.Visit) *syncapi.Client {
-	return &syncapi.Client{Client: o.client(o.bearer(v))}
-}
+func (o *owner) repo(v *page.Visit) *syncapi.Client { return &syncapi.Client{Client: o.client(v)} }
 
-// bearer is an access token of who is signed in, which never leaves the process. It is
-// issued no earlier than the account's tokens have to be.
-func (o *owner) bearer(v *page.Visit) string {
-	at, scope := o.Now(), token.Access
-	if at.Before(v.Account.TokensValidFrom) {
-		at = v.Account.TokensValidFrom
-	}
-	if v.Account.TakenDown() {
-		scope = token.Takendown
-	}
-	return "Bearer " + o.Tokens.Access(v.Account.DID, scope, at)
-}
+func (o *owner) client(v *page.Visit) xrpc.Client { return o.methods.As(o.methods.Bearer(v.Account)) }
 
 // show puts a page for those who are signed in on the site. Others are sent to sign in.
 func (o *owner) show(path string, f func(v *page.Visit) error) {

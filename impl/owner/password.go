@@ -12,7 +12,7 @@ import (
 // and choose a new one with it. Nobody has to be signed in.
 func (o *owner) password() {
 	const path = "/account/password"
-	anyone := &api.Client{Client: o.client("")}
+	anyone := &api.Client{Client: o.methods.As("")}
 	o.site.Handle("GET "+path, func(v *page.Visit) error { return o.showPassword(v, http.StatusOK, passwordForm{}) })
 	o.site.Handle("POST "+path+"/request", func(v *page.Visit) error {
 		f := passwordForm{Email: strings.TrimSpace(v.Form("email"))}
