@@ -29,6 +29,8 @@ const (
 	AccountDeleted        = "account_deleted"
 	Activated             = "activated"
 	AdminSignInFailed     = "admin_sign_in_failed"
+	AppAllowed            = "app_allowed" // by OAuth; the detail is its client_id
+	AppEnded              = "app_ended"   // a session of one
 	AppPasswordCreated    = "app_password_created"
 	AppPasswordRevoked    = "app_password_revoked"
 	BudgetsCleared        = "budgets_cleared"

@@ -62,6 +62,8 @@ type Parameters struct {
 	ResponseMode  string `json:"response_mode,omitempty"`
 	Prompt        string `json:"prompt,omitempty"`
 	LoginHint     string `json:"login_hint,omitempty"`
+	// MaxAge is how many seconds ago the owner may have proved who they are; nil: any number.
+	MaxAge *int64 `json:"max_age,omitempty"`
 }
 
 // A Request is one that was pushed.
