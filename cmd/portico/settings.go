@@ -301,7 +301,7 @@ var settingsTable = []settingGroup{
 		{name: "PDS_SERVICE_NAME", reload: true, kind: kindText, def: "<hostname> PDS", about: "Name of the service in mails", store: setText(func(s *settings) *string { return &s.ServiceName })},
 		{name: "PDS_VERSION", kind: kindText, shown: "version of the program", about: "Version that `/xrpc/_health` tells", store: setText(func(s *settings) *string { return &s.Version })},
 		{name: "PDS_DEV_MODE", kind: kindBoolean, def: "false", dev: "true", about: "Check every answer against its lexicon; on localhost also allow a public URL without https", store: setBoolean(func(s *settings) *bool { return &s.DevMode })},
-		{name: "PDS_DISABLE_SSRF_PROTECTION", kind: kindBoolean, def: "false", dev: "true", about: "Let outgoing requests (DIDs, handles) reach private addresses", store: func(s *settings, v string) error {
+		{name: "PDS_DISABLE_SSRF_PROTECTION", kind: kindBoolean, def: "false", dev: "true", about: "Let outgoing requests (DIDs, handles, apps) reach private addresses, by way of `HTTPS_PROXY` if that is set", store: func(s *settings, v string) error {
 			s.SSRFProtection = v == "false"
 			return nil
 		}},

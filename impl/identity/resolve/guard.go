@@ -16,9 +16,14 @@ import (
 var ErrForbiddenAddress = errors.New("address is not public")
 
 // NewClient returns an HTTP client for URLs that strangers choose. It connects to public addresses only, unless private is true,
-// which is for development. It uses no proxy, keeps few connections, and follows redirects as far as its user lets it.
+// which is for development. It keeps few connections, and follows redirects as far as its user lets it. It uses no proxy, but
+// where it may reach anything, that of the environment.
 func NewClient(private bool) *http.Client {
-	return newClient(NewDialer(private))
+	client := newClient(NewDialer(private))
+	if private {
+		return Through(http.ProxyFromEnvironment, client)
+	}
+	return client
 }
 
 // NewDialer returns what connects to public addresses only, whatever names resolve to in that moment, unless private is true. A
