@@ -23,7 +23,7 @@ var house = []struct{ packages, imports string }{
 	{"portico/api/xrpc", "github.com/labstack/echo/v4 " + values + " github.com/rivo/uniseg portico/api/brotli github.com/andybalholm/brotli github.com/coder/websocket github.com/klauspost/compress/gzip"},
 	{lexiconPackages, lexiconPackages + " " + generated},
 	{"portico/impl/*test portico/impl/*/*test portico/impl/*/*/*test portico/db/*test portico/api/*/*test", "**"},
-	{namespaces, "portico/api/** portico/impl/** portico/db github.com/bluesky-social/indigo/atproto/** github.com/golang-jwt/jwt/v5 github.com/hashicorp/golang-lru/v2"},
+	{namespaces, "portico/api/** portico/impl/** portico/db github.com/bluesky-social/indigo/atproto/** github.com/golang-jwt/jwt/v5 github.com/hashicorp/golang-lru/v2 golang.org/x/text/language"},
 	{"portico/impl/metrics", "github.com/prometheus/client_golang/** github.com/prometheus/common/expfmt"},
 	// The doctor asks servers as their clients do.
 	{"portico/impl/doctor", "portico/api/portico/operator portico/api/atproto/sync portico/api/xrpc portico/impl/identity/** portico/impl/mail github.com/bluesky-social/indigo/atproto/syntax github.com/minio/minio-go/v7"},

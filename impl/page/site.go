@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"portico/api/xrpc"
+	"portico/impl/page/words"
 )
 
 //go:embed files
@@ -49,8 +50,14 @@ type Config struct {
 	// Style and Script are CSS and JavaScript beside those that all sites have; "" for none.
 	// Styles and handlers in attributes do not work: the policy knows checksums alone.
 	Style, Script string
-	Sessions      *Sessions
-	Log           *slog.Logger
+	// Branding is how the operator wants it to look.
+	Branding Branding
+	// Languages are those of package words that the site speaks; nil: English alone.
+	Languages []string
+	// Sessions are who is signed in. Without a DB nobody ever is, and it is but the cookie that
+	// they have to do with.
+	Sessions *Sessions
+	Log      *slog.Logger
 }
 
 // A Link is one of the navigation.
@@ -62,13 +69,14 @@ type Site struct {
 	c       Config
 	origins []*url.URL
 	mux     *http.ServeMux
-	pages   map[string]*template.Template
-	policy  string
+	pages   map[string]map[string]*template.Template // by language and name
+	policy  policy
+	logo    string
 }
 
 // New makes a site without pages.
 func New(c Config) (*Site, error) {
-	s := &Site{c: c, mux: http.NewServeMux(), pages: map[string]*template.Template{}}
+	s := &Site{c: c, mux: http.NewServeMux(), pages: map[string]map[string]*template.Template{}}
 	for _, origin := range c.Origins {
 		u, err := url.Parse(origin)
 		if err != nil || u.Host == "" || u.Scheme+"://"+u.Host != origin {
@@ -103,31 +111,54 @@ func (s *Site) parse() error {
 	if s.c.Script != "" {
 		scripts = append(scripts, template.JS(s.c.Script))
 	}
-	s.policy = policy(styles, scripts)
+	if own := s.c.Branding.style(); own != "" {
+		styles = append(styles, template.CSS(own))
+	}
+	s.policy = newPolicy(styles, scripts)
+	var origin string
+	if s.logo, origin = s.c.Branding.logo(); s.logo != "" {
+		s.policy = s.policy.and("img-src", origin)
+	}
+	languages := s.c.Languages
+	if languages == nil {
+		languages = []string{words.English}
+	}
+	for _, in := range languages {
+		if s.pages[in], err = s.parseIn(in, styles, scripts); err != nil {
+			return fmt.Errorf("in %s: %w", in, err)
+		}
+	}
+	return nil
+}
+
+// parseIn reads the templates for a language.
+func (s *Site) parseIn(in string, styles []template.CSS, scripts []template.JS) (map[string]*template.Template, error) {
 	layout, err := template.New("layout.html").Funcs(template.FuncMap{
 		"styles": func() []template.CSS { return styles }, "scripts": func() []template.JS { return scripts },
 		"time": showTime, "stamp": func(t time.Time) string { return t.UTC().Format(time.RFC3339) }, "bytes": showBytes,
+		"language": func() string { return in }, "say": func(english string, args ...any) string { return words.Say(in, english, args...) },
 	}).Funcs(s.c.Funcs).ParseFS(files, "files/layout.html")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	shared, err := fs.Glob(s.c.Files, "_*.html")
 	if err == nil && len(shared) > 0 {
 		_, err = layout.ParseFS(s.c.Files, shared...)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
+	pages := map[string]*template.Template{}
 	add := func(from fs.FS, path, name string) error {
 		t, err := layout.Clone()
 		if err == nil {
 			t, err = t.ParseFS(from, path)
 		}
-		s.pages[name] = t
+		pages[name] = t
 		return err
 	}
 	if err := errors.Join(add(files, "files/error.html", "error.html"), add(files, "files/again.html", "again.html")); err != nil {
-		return err
+		return nil, err
 	}
 	names, err := fs.Glob(s.c.Files, "*.html")
 	for _, name := range names {
@@ -135,27 +166,57 @@ func (s *Site) parse() error {
 			err = errors.Join(err, add(s.c.Files, name, name))
 		}
 	}
-	return err
+	return pages, err
 }
 
-// policy lets styles and scripts run by their checksums, and forms go to this origin, and
+// A policy is a Content-Security-Policy: directives, and what each allows.
+type policy [][]string
+
+// newPolicy lets styles and scripts run by their checksums, and forms go to this origin, and
 // nothing else: what somebody managed to put into a page does nothing.
-func policy(styles []template.CSS, scripts []template.JS) string {
-	var b strings.Builder
-	b.WriteString("default-src 'none'; img-src data:; base-uri 'none'; object-src 'none'; form-action 'self'; frame-ancestors 'none'; " +
-		"require-trusted-types-for 'script'; trusted-types 'none'; style-src")
-	sum := func(text string) {
+func newPolicy(styles []template.CSS, scripts []template.JS) policy {
+	sum := func(text string) string {
 		sum := sha256.Sum256([]byte(text))
-		b.WriteString(" 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'")
+		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 	}
+	style, script := []string{"style-src"}, []string{"script-src"}
 	for _, text := range styles {
-		sum(string(text))
+		style = append(style, sum(string(text)))
 	}
-	b.WriteString("; script-src")
 	for _, text := range scripts {
-		sum(string(text))
+		script = append(script, sum(string(text)))
 	}
-	return b.String()
+	return policy{
+		{"default-src", "'none'"}, {"img-src", "data:"}, {"base-uri", "'none'"}, {"object-src", "'none'"}, {"form-action", "'self'"},
+		{"frame-ancestors", "'none'"}, {"require-trusted-types-for", "'script'"}, {"trusted-types", "'none'"}, style, script,
+	}
+}
+
+// and is p that also allows sources by a directive.
+func (p policy) and(directive string, sources ...string) policy {
+	all, found := slices.Clone(p), false
+	for i, d := range all {
+		if d[0] == directive {
+			all[i], found = append(slices.Clone(d), sources...), true
+		}
+	}
+	if !found {
+		all = append(all, append([]string{directive}, sources...))
+	}
+	return all
+}
+
+// without is p but for some directives.
+func (p policy) without(directives ...string) policy {
+	return slices.DeleteFunc(slices.Clone(p), func(d []string) bool { return slices.Contains(directives, d[0]) })
+}
+
+func (p policy) String() string {
+	var all []string
+	for _, d := range p {
+		all = append(all, strings.Join(d, " "))
+	}
+	return strings.Join(all, "; ")
 }
 
 // Handle puts a page on the site. The pattern is one of [http.ServeMux], of GET, which HEAD is
@@ -179,7 +240,7 @@ func (s *Site) Origin() string { return s.c.Origins[0] }
 // ServeHTTP implements [http.Handler].
 func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.writeHeader(w.Header())
-	v := &Visit{site: s, w: w}
+	v := &Visit{site: s, w: w, policy: s.policy}
 	v.Request = r.WithContext(visiting(callingFor(r.Context(), r, s.c.Direct), v))
 	defer s.recovered(v)
 	origin := s.originOf(r)
@@ -219,7 +280,7 @@ func (s *Site) writeHeader(h http.Header) {
 			delete(h, name)
 		}
 	}
-	h.Set("Content-Security-Policy", s.policy)
+	h.Set("Content-Security-Policy", s.policy.String())
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -289,8 +350,8 @@ func plainError(w http.ResponseWriter, status int, text string) {
 }
 
 // draw fills in a page. Nothing is written before it is whole.
-func (s *Site) draw(name string, data any) ([]byte, error) {
-	t := s.pages[name]
+func (s *Site) draw(in, name string, data any) ([]byte, error) {
+	t := s.pages[in][name]
 	if t == nil {
 		return nil, fmt.Errorf("there is no page %s", name)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
+	"portico/impl/page/words"
 )
 
 // A Visit is a request for a page under way. It belongs to the goroutine that serves it.
@@ -31,6 +32,8 @@ type Visit struct {
 	w      http.ResponseWriter
 	secret string // of the cookie that the browser has, or is given now; "" for none yet
 	begun  bool
+	policy policy
+	wanted string // languages, see [Visit.Prefer]
 }
 
 type visitKey struct{}
@@ -124,6 +127,65 @@ func (v *Visit) token() string {
 func (v *Visit) Binding() string { return v.token() }
 
 func (v *Visit) cookieName() string { return "__Host-portico-" + v.site.c.Name }
+
+// Browser is the secret that the browser is known by, the content of its cookie, until it is
+// renewed. A browser that has none gets one.
+func (v *Visit) Browser() ([]byte, error) {
+	if v.secret == "" {
+		secret, err := v.site.c.Sessions.newSecret()
+		if err != nil {
+			return nil, err
+		}
+		v.setCookie(secret)
+	}
+	return []byte(v.secret), nil
+}
+
+// Renew lets a browser that has signed in be known by another secret: the one that it had may
+// have been planted.
+func (v *Visit) Renew() error {
+	secret, err := v.site.c.Sessions.newSecret()
+	if err == nil {
+		v.setCookie(secret)
+	}
+	return err
+}
+
+// Keep lets the browser keep its cookie for so long, also when it is closed.
+func (v *Visit) Keep(lasts time.Duration) {
+	v.cookie(v.cookieName(), v.secret, int(lasts/time.Second))
+}
+
+// Prefer has pages be in one of these languages, most wanted first with spaces between, rather
+// than in what the browser asks for.
+func (v *Visit) Prefer(languages string) { v.wanted = strings.Join(strings.Fields(languages), ",") }
+
+// Language is that of the pages for this visit.
+func (v *Visit) Language() string {
+	if v.site.c.Languages == nil {
+		return words.English
+	}
+	return words.Choose(v.wanted, v.Request.Header.Get("Accept-Language"))
+}
+
+// LetFormsLeadTo lets what answers the forms of the page that is shown send the browser on
+// to the origin of an address, or to an app by its scheme. It says whether that can be said: see
+// [Source].
+func (v *Visit) LetFormsLeadTo(u *url.URL) bool {
+	source, ok := Source(u)
+	if ok {
+		v.policy = v.policy.and("form-action", source)
+	}
+	return ok
+}
+
+// SendTo sends the browser away from the site, to an address that the caller vouches for.
+func (v *Visit) SendTo(u *url.URL) error {
+	v.begun = true
+	v.w.Header().Set("Location", u.String())
+	v.w.WriteHeader(http.StatusSeeOther)
+	return nil
+}
 
 // setCookie lets the browser have a secret, until it is closed.
 func (v *Visit) setCookie(secret string) {
@@ -260,6 +322,8 @@ type view struct {
 	Site, Home string
 	Nav        []navLink
 	Signed     bool   // somebody is signed in
+	Logo       string // of the operator, "" for none
+	Links      []Link // of the operator
 	Path       string // of this page
 	Token      string // of its forms
 	Said       string
@@ -301,6 +365,7 @@ func (v *Visit) show(status int, name string, data any) error {
 	path := v.Request.URL.Path
 	seen := view{
 		Site: v.site.c.Title, Home: v.site.c.Home, Signed: v.Session != nil, Path: path, Said: v.said(), Data: data,
+		Logo: v.site.logo, Links: v.site.c.Branding.links(),
 	}
 	if v.secret != "" {
 		seen.Token = v.token()
@@ -310,11 +375,12 @@ func (v *Visit) show(status int, name string, data any) error {
 			seen.Nav = append(seen.Nav, navLink{l, path == l.Path || l.Path != v.site.c.Home && strings.HasPrefix(path, l.Path+"/")})
 		}
 	}
-	page, err := v.site.draw(name, seen)
+	page, err := v.site.draw(v.Language(), name, seen)
 	if err != nil {
 		return err
 	}
 	v.begun = true
+	v.w.Header().Set("Content-Security-Policy", v.policy.String())
 	v.w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	v.w.WriteHeader(status)
 	_, _ = v.w.Write(page) // to a client that is gone there is nothing to say
