@@ -106,7 +106,7 @@ func TestReferenceLayout(t *testing.T) {
 
 // The file that is written says what the old one did, but for what means something else.
 func TestAdoptedSettings(t *testing.T) {
-	old := oldSettings(t, `PDS_SERVICE_NAME=It's "ours" \ $HOME`, "PDS_DPOP_SECRET=abc", "NODE_OPTIONS=--max", "PDS_HOME_URL=https://old.example.com", "PDS_CRAWLERS=https://bsky.network",
+	old := oldSettings(t, `PDS_SERVICE_NAME=It's "ours" \ $HOME`, "PDS_HCAPTCHA_SALT=abc", "NODE_OPTIONS=--max", "PDS_HOME_URL=https://old.example.com", "PDS_CRAWLERS=https://bsky.network",
 		"PDS_SQLITE_DISABLE_WAL_AUTO_CHECKPOINT=true", "PDS_ACCOUNT_DB_LOCATION=/pds/account.sqlite")
 	pairs, left := old.takenOver([]envPair{{"PDS_HOME_URL", "https://new.example.com"}, {"PDS_CRAWLERS", ""}}, "/var/lib/portico", "/srv/pds/blocks")
 	f, err := parseEnvFile([]byte(envText(pairs)))
@@ -129,7 +129,7 @@ func TestAdoptedSettings(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"PDS_DPOP_SECRET", "NODE_OPTIONS", "PDS_ACCOUNT_DB_LOCATION"}, left); diff != "" {
+	if diff := cmp.Diff([]string{"PDS_HCAPTCHA_SALT", "NODE_OPTIONS", "PDS_ACCOUNT_DB_LOCATION"}, left); diff != "" {
 		t.Errorf("left (-want +got):\n%s", diff)
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"portico/impl/account/phone"
 	"portico/impl/account/phone/twilio"
 	"portico/impl/blob"
+	"portico/impl/oauth/grant"
 	"portico/impl/proxy/upstream"
 )
 
@@ -172,6 +173,18 @@ type settings struct {
 	RedisAddress       string // host:port; empty: limits are counted in memory
 	RedisPassword      secret
 
+	// OAuth.
+	TrustedClients   []string // client_ids
+	DPoPSecret       []byte   // 32 bytes; nil: made otherwise
+	OAuthLifetimes   grant.Lifetimes
+	FetchMaxSize     int64      // bytes of a document of a stranger
+	LexiconAuthority syntax.DID // "": as DNS says
+	CaptchaSiteKey   string     // "": nobody is asked
+	CaptchaSecret    secret
+	CaptchaSalt      secret
+	Colors           pageColors
+	SupportURL       *url.URL // nil: none
+
 	// Other services.
 	ModService    otherService
 	ReportService otherService
@@ -298,7 +311,7 @@ var settingsTable = []settingGroup{
 		}},
 		{name: "PORTICO_TRUSTED_PROXIES", reload: true, kind: kindInteger, worldly: true, def: "0", about: "Number of proxies in front of the server that append to `X-Forwarded-For`. 0: the header is believed when it comes from a private address or a bypass address", store: setInteger(func(s *settings) *int { return &s.TrustedProxies }, 0, 100)},
 		{name: "PDS_SERVICE_DID", kind: kindText, def: "did:web:<hostname>", about: "DID of the service, audience of its tokens", store: setDID(func(s *settings) *syntax.DID { return &s.ServiceDID })},
-		{name: "PDS_SERVICE_NAME", reload: true, kind: kindText, def: "<hostname> PDS", about: "Name of the service in mails", store: setText(func(s *settings) *string { return &s.ServiceName })},
+		{name: "PDS_SERVICE_NAME", reload: true, kind: kindText, def: "<hostname> PDS", about: "Name of the service in mails and on its pages", store: setText(func(s *settings) *string { return &s.ServiceName })},
 		{name: "PDS_VERSION", kind: kindText, shown: "version of the program", about: "Version that `/xrpc/_health` tells", store: setText(func(s *settings) *string { return &s.Version })},
 		{name: "PDS_DEV_MODE", kind: kindBoolean, def: "false", dev: "true", about: "Check every answer against its lexicon; on localhost also allow a public URL without https", store: setBoolean(func(s *settings) *bool { return &s.DevMode })},
 		{name: "PDS_DISABLE_SSRF_PROTECTION", kind: kindBoolean, def: "false", dev: "true", about: "Let outgoing requests (DIDs, handles, apps) reach private addresses, by way of `HTTPS_PROXY` if that is set", store: func(s *settings, v string) error {
@@ -514,9 +527,9 @@ var settingsTable = []settingGroup{
 		{name: "PDS_MODERATION_EMAIL_SMTP_URL", reload: true, kind: kindText, worldly: true, secret: true, shown: "as the other mails", about: "Mail server of `com.atproto.admin.sendEmail`", store: setSMTP("PDS_MODERATION_EMAIL_SMTP_URL", func(s *settings) **url.URL { return &s.ModerationSMTPURL })},
 		{name: "PDS_MODERATION_EMAIL_ADDRESS", reload: true, kind: kindText, worldly: true, shown: "as the other mails", about: "Sender of `com.atproto.admin.sendEmail`", store: setAddress(func(s *settings) **mail.Address { return &s.ModerationEmail })},
 		{name: "PDS_EMAIL_DISABLE_CONFIRMATION_LINK", reload: true, kind: kindBoolean, def: "false", about: "Leave the link out of the confirmation mail", store: setBoolean(func(s *settings) *bool { return &s.DisableConfirmationLink })},
-		{name: "PDS_HOME_URL", reload: true, kind: kindText, def: "https://bsky.app", about: "Home link in mails", store: setLink(func(s *settings) **url.URL { return &s.HomeURL })},
-		{name: "PDS_LOGO_URL", reload: true, kind: kindText, shown: "no picture", about: "Picture in mails", store: setLink(func(s *settings) **url.URL { return &s.LogoURL })},
-		{name: "PDS_PRIMARY_COLOR", reload: true, kind: kindText, def: "#067df7", about: "Colour of buttons and links in mails", store: setText(func(s *settings) *string { return &s.PrimaryColor }, checkColor)},
+		{name: "PDS_HOME_URL", reload: true, kind: kindText, def: "https://bsky.app", about: "Home link in mails and on the pages where people sign in to apps", store: setLink(func(s *settings) **url.URL { return &s.HomeURL })},
+		{name: "PDS_LOGO_URL", reload: true, kind: kindText, shown: "no picture", about: "Picture in mails and on the pages where people sign in to apps", store: setLink(func(s *settings) **url.URL { return &s.LogoURL })},
+		{name: "PDS_PRIMARY_COLOR", reload: true, kind: kindText, def: "#067df7", about: "Colour of buttons and links in mails and on those pages: `#rgb`, `#rrggbb`, `rgb(…)` or `hsl(…)`", store: setText(func(s *settings) *string { return &s.PrimaryColor }, checkColor)},
 	}},
 	{"Phone verification", []setting{
 		{name: "PORTICO_PHONE_PROVIDER", kind: kindText, shown: "phones are not verified", about: "Who sends the codes that sign-up then asks for: `twilio` (Twilio Verify, or what speaks its HTTP interface), or `outbox` on a development server, where `portico mail` shows them", store: setText(func(s *settings) *string { return &s.PhoneProvider }, func(v string) error { return oneOf(v, phoneTwilio, phoneOutbox) })},
@@ -527,6 +540,29 @@ var settingsTable = []settingGroup{
 		{name: "PORTICO_PHONE_TWILIO_AUTH_TOKEN", kind: kindText, secret: true, about: "Its token", store: setSecret(func(s *settings) *secret { return &s.PhoneAuthToken })},
 		{name: "PORTICO_PHONE_TWILIO_SERVICE_SID", kind: kindText, about: "Its verification service, which decides how codes look and how long they work", store: setText(func(s *settings) *string { return &s.PhoneServiceSID })},
 		{name: "PORTICO_PHONE_TWILIO_URL", kind: kindText, def: twilio.DefaultURL, about: "Where the provider's interface is", store: storePhoneURL},
+	}},
+	{"OAuth", []setting{
+		{name: "PDS_OAUTH_TRUSTED_CLIENTS", reload: true, kind: kindList, about: "`client_id`s of apps whose name and picture people are shown where they sign in, and which are not asked about again once they were allowed. Others are shown by their address alone", store: storeTrustedClients},
+		{name: "PDS_DPOP_SECRET", kind: kindText, secret: true, shown: "made at each start; with Postgres of PORTICO_KEY_ENCRYPTION_KEY", about: "32 bytes in hex, of which the nonces are made that apps put into their proofs. With Postgres, where processes take those of each other; a server on SQLite takes none from before its start, whatever this is", store: func(s *settings, v string) (err error) {
+			s.DPoPSecret, err = key32(v)
+			return err
+		}},
+		{name: "PORTICO_OAUTH_ACCESS_TTL", reload: true, kind: kindDuration, def: "20m", about: "How long an access token of an app lasts, from 1 to 30 minutes; apps get another without asking anybody", store: setBounded(func(s *settings) *time.Duration { return &s.OAuthLifetimes.Access }, time.Minute, 30*time.Minute)},
+		{name: "PORTICO_OAUTH_SESSION_PUBLIC", reload: true, kind: kindDuration, def: "7d", about: "How long people stay signed in to an app that has no key of its own, such as those in browsers and on telephones; from 1h to 30d", store: setBounded(func(s *settings) *time.Duration { return &s.OAuthLifetimes.PublicSession }, time.Hour, 30*day)},
+		{name: "PORTICO_OAUTH_REFRESH_PUBLIC", reload: true, kind: kindDuration, def: "24h", about: "How long they do when it is not used; from 1h to 30d", store: setBounded(func(s *settings) *time.Duration { return &s.OAuthLifetimes.PublicRefresh }, time.Hour, 30*day)},
+		{name: "PORTICO_OAUTH_SESSION_CONFIDENTIAL", reload: true, kind: kindDuration, def: "730d", about: "How long people stay signed in to an app that has one, on its own server; from 1h to 3650d", store: setBounded(func(s *settings) *time.Duration { return &s.OAuthLifetimes.ConfidentialSession }, time.Hour, 3650*day)},
+		{name: "PORTICO_OAUTH_REFRESH_CONFIDENTIAL", reload: true, kind: kindDuration, def: "90d", about: "How long they do when it is not used; from 1h to 365d", store: setBounded(func(s *settings) *time.Duration { return &s.OAuthLifetimes.ConfidentialRefresh }, time.Hour, 365*day)},
+		{name: "PORTICO_OAUTH_REMEMBERED", reload: true, kind: kindDuration, def: "7d", about: "How long a browser that is to remember an account does without its password; from 1h to 30d", store: setBounded(func(s *settings) *time.Duration { return &s.OAuthLifetimes.Remembered }, time.Hour, 30*day)},
+		{name: "PDS_FETCH_MAX_RESPONSE_SIZE", kind: kindInteger, def: "524288", about: "Largest document of an app that is read, in bytes", store: setInteger(func(s *settings) *int64 { return &s.FetchMaxSize }, 1<<10, 16<<20)},
+		{name: "PDS_LEXICON_AUTHORITY_DID", kind: kindText, shown: "as DNS says", about: "DID whose repository has the permission sets that apps ask for, in place of those that DNS names", store: setDID(func(s *settings) *syntax.DID { return &s.LexiconAuthority })},
+		{name: "PDS_HCAPTCHA_SITE_KEY", reload: true, kind: kindText, shown: "there is no captcha", about: "Site key at hCaptcha, which then asks whoever signs up on the pages of this server to show that they are a person. Browsers load its scripts there. Goes with the other two", store: setText(func(s *settings) *string { return &s.CaptchaSiteKey })},
+		{name: "PDS_HCAPTCHA_SECRET_KEY", reload: true, kind: kindText, secret: true, about: "Its secret key", store: setSecret(func(s *settings) *secret { return &s.CaptchaSecret })},
+		{name: "PDS_HCAPTCHA_TOKEN_SALT", reload: true, kind: kindText, secret: true, about: "Has to be set with them, as in the reference's settings; nothing is hashed with it", store: setSecret(func(s *settings) *secret { return &s.CaptchaSalt })},
+		{name: "PDS_SUPPORT_URL", reload: true, kind: kindText, shown: "no link", about: "Link for help, on the pages where people sign in to apps", store: setLink(func(s *settings) **url.URL { return &s.SupportURL })},
+		{name: "PDS_ERROR_COLOR", reload: true, kind: kindText, shown: "the pages' own", about: "Colour of what went wrong there, written as `PDS_PRIMARY_COLOR` is", store: setText(func(s *settings) *string { return &s.Colors.Error }, checkColor)},
+		{name: "PDS_WARNING_COLOR", reload: true, kind: kindText, shown: "the pages' own", about: "Colour of warnings", store: setText(func(s *settings) *string { return &s.Colors.Warning }, checkColor)},
+		{name: "PDS_INFO_COLOR", reload: true, kind: kindText, shown: "the pages' own", about: "Colour of notes", store: setText(func(s *settings) *string { return &s.Colors.Info }, checkColor)},
+		{name: "PDS_SUCCESS_COLOR", reload: true, kind: kindText, shown: "the pages' own", about: "Colour of what went well", store: setText(func(s *settings) *string { return &s.Colors.Success }, checkColor)},
 	}},
 	{"Request limits", []setting{
 		{name: "PDS_RATE_LIMITS_ENABLED", reload: true, kind: kindBoolean, def: "false", about: "Limit requests per address and per account", store: setBoolean(func(s *settings) *bool { return &s.RateLimits })},
@@ -572,15 +608,11 @@ var settingsTable = []settingGroup{
 		{name: "PDS_ACTOR_STORE_DIRECTORY", noEffect: "everything is in one database in the data directory"},
 		{name: "PDS_ACTOR_STORE_CACHE_SIZE", noEffect: "everything is in one database in the data directory"},
 		{name: "PDS_MAX_SUBSCRIPTION_BUFFER", noEffect: "who is slow to read the events reads them from the database, and is not sent away for it"},
-		{name: "PDS_FETCH_MAX_RESPONSE_SIZE", noEffect: "there is no OAuth provider"},
-		{name: "PDS_DPOP_SECRET", noEffect: "there is no OAuth provider"},
-		{name: "PDS_OAUTH_*", noEffect: "there is no OAuth provider"},
-		{name: "PDS_HCAPTCHA_*", noEffect: "there is no OAuth provider"},
-		{name: "PDS_*_COLOR", noEffect: "there is no OAuth provider"},
-		{name: "PDS_*_COLOR_*", noEffect: "there is no OAuth provider"},
-		{name: "PDS_BACKGROUND_*", noEffect: "there is no OAuth provider"},
-		{name: "PDS_SUPPORT_URL", noEffect: "there is no OAuth provider"},
-		{name: "PDS_LEXICON_AUTHORITY_DID", noEffect: "there is no OAuth provider"},
+		{name: "PDS_OAUTH_*", noEffect: "OAuth has no such setting here"},
+		{name: "PDS_HCAPTCHA_*", noEffect: "the captcha has no such setting here"},
+		{name: "PDS_*_COLOR", noEffect: "no page has such a colour"},
+		{name: "PDS_*_COLOR_*", noEffect: "pages find out what can be read on a colour"},
+		{name: "PDS_BACKGROUND_*", noEffect: "pages load no picture but PDS_LOGO_URL"},
 		{name: "LOG_ENABLED", quiet: logEnabled, noEffect: "the log is always on; PORTICO_LOG_LEVEL=error keeps it short"},
 		{name: "LOG_DESTINATION", noEffect: "the log goes to standard error, or to the file that PORTICO_LOG_FILE names"},
 		{name: "LOG_SYSTEMS", noEffect: "the log is not divided into systems"},
@@ -688,6 +720,18 @@ func setBoolean(at func(*settings) *bool) func(*settings, string) error {
 	return func(s *settings, v string) error {
 		*at(s) = v == "true"
 		return nil
+	}
+}
+
+// setBounded is setDuration for times that some are too short or too long for.
+func setBounded(at func(*settings) *time.Duration, shortest, longest time.Duration) func(*settings, string) error {
+	return func(s *settings, v string) error {
+		d, err := parseDuration(v)
+		if err == nil && (d < shortest || d > longest) {
+			err = fmt.Errorf("must be from %s to %s", span(shortest), span(longest))
+		}
+		*at(s) = d
+		return err
 	}
 }
 
@@ -947,12 +991,13 @@ func checkURL(v string) error {
 	return err
 }
 
-var colorPattern = regexp.MustCompile(`^(#[0-9a-fA-F]{3,8}|[a-zA-Z]+|(rgb|hsl)a?\([0-9., %/a-z]+\))$`)
+var colorPattern = regexp.MustCompile(`^(#[0-9a-fA-F]{3}|#[0-9a-fA-F]{6}|(rgb|hsl)\([0-9., %/a-z]{1,40}\))$`)
 
-// checkColor keeps anything but a colour out of the style attributes of mails.
+// checkColor keeps anything but a colour out of the styles of mails and pages. Names of
+// colours are none: the reference refuses them too.
 func checkColor(v string) error {
 	if !colorPattern.MatchString(v) {
-		return errors.New("is not a colour such as #067df7")
+		return errors.New("is not a colour such as #067df7, rgb(6, 125, 247) or hsl(210, 95%, 50%)")
 	}
 	return nil
 }
@@ -1013,6 +1058,7 @@ func (s *settings) check(given func(name string) string) []problem {
 	s.checkMail(add)
 	s.checkQuarantine(add)
 	s.checkPhone(given, add)
+	s.checkOAuth(given, add)
 	if s.DatabaseURL != "" && given("PORTICO_KEY_ENCRYPTION_KEY") == "" {
 		add("PORTICO_KEY_ENCRYPTION_KEY", "is missing: with Postgres every machine needs the same one; `openssl rand -hex 32` makes one")
 	}

@@ -335,6 +335,18 @@ func TestProblems(t *testing.T) {
 		{"number out of range", with(production, "PORTICO_PASSWORD_MIN_LENGTH=0"), "PORTICO_PASSWORD_MIN_LENGTH must be from 1 to 128"},
 		{"number beyond all counting", with(production, "PDS_INVITE_EPOCH=99999999999999999999"), "PDS_INVITE_EPOCH is not a number that can be counted to"},
 		{"colour with more in it", with(production, `PDS_PRIMARY_COLOR=red;background:url(https://x.example)`), "PDS_PRIMARY_COLOR is not a colour"},
+		{"colour by its name", with(production, "PDS_PRIMARY_COLOR=red"), "PDS_PRIMARY_COLOR is not a colour such as #067df7, rgb(6, 125, 247) or hsl(210, 95%, 50%)"},
+		{"colour of the pages", with(production, "PDS_SUCCESS_COLOR=#12345"), "PDS_SUCCESS_COLOR is not a colour such as #067df7"},
+		{"trusted client that is a name", with(production, "PDS_OAUTH_TRUSTED_CLIENTS=https://app.example.com/client.json,My App"), `PDS_OAUTH_TRUSTED_CLIENTS has "My App", which is no client_id`},
+		{"trusted client without a document", with(production, "PDS_OAUTH_TRUSTED_CLIENTS=https://app.example.com/"), `PDS_OAUTH_TRUSTED_CLIENTS has "https://app.example.com/", which is no client_id`},
+		{"trusted client with a password", with(production, "PDS_OAUTH_TRUSTED_CLIENTS=https://user:sesame@app.example.com/x"), `PDS_OAUTH_TRUSTED_CLIENTS has "https://(secret)@app.example.com/x", which is no client_id`},
+		{"secret of nonces", with(production, "PDS_DPOP_SECRET=abc"), "PDS_DPOP_SECRET is not 32 bytes in hex (64 characters)"},
+		{"access token for an hour", with(production, "PORTICO_OAUTH_ACCESS_TTL=1h"), "PORTICO_OAUTH_ACCESS_TTL must be from 1m to 30m"},
+		{"access token for a moment", with(production, "PORTICO_OAUTH_ACCESS_TTL=59s"), "PORTICO_OAUTH_ACCESS_TTL must be from 1m to 30m"},
+		{"session of an app for a year", with(production, "PORTICO_OAUTH_SESSION_PUBLIC=365d"), "PORTICO_OAUTH_SESSION_PUBLIC must be from 1h to 720h"},
+		{"refresh token beyond its session", with(production, "PORTICO_OAUTH_REFRESH_PUBLIC=8d"), "PORTICO_OAUTH_REFRESH_PUBLIC must not be longer than the session, of which it is a part"},
+		{"browser that remembers for a year", with(production, "PORTICO_OAUTH_REMEMBERED=365d"), "PORTICO_OAUTH_REMEMBERED must be from 1h to 720h"},
+		{"half a captcha", with(production, "PDS_HCAPTCHA_SITE_KEY=site", "PDS_HCAPTCHA_SECRET_KEY=sesame"), "PDS_HCAPTCHA_TOKEN_SALT is missing: a captcha needs PDS_HCAPTCHA_SITE_KEY, PDS_HCAPTCHA_SECRET_KEY, PDS_HCAPTCHA_TOKEN_SALT, or none of them is set"},
 		{"key in a KMS", with(production, "PDS_PLC_ROTATION_KEY_KMS_KEY_ID=k"), "PDS_PLC_ROTATION_KEY_KMS_KEY_ID is set: keys in a key management service are not supported"},
 		{"left blobs of a bucket", with(production, "PDS_BLOBSTORE_S3_BUCKET=bucket", "PORTICO_BLOBSTORE_LEFT_LOCATION=/pds/blocks"), "PORTICO_BLOBSTORE_LEFT_LOCATION is set beside PDS_BLOBSTORE_S3_BUCKET: blobs are in a bucket or in a folder"},
 		{"no time of a backup", with(production, "PORTICO_BLOBSTORE_OWN_SINCE=yesterday"), "PORTICO_BLOBSTORE_OWN_SINCE is not a time such as 2026-01-31T04:00:00Z"},
@@ -521,7 +533,7 @@ func TestEnvFileThatOthersMayReadIsWarnedOf(t *testing.T) {
 		mode os.FileMode
 		want []string
 	}{
-		{"PDS_HOSTNAME=localhost\nPDS_DPOP_SECRET=x", 0o640, nil},
+		{"PDS_HOSTNAME=localhost\nPDS_HCAPTCHA_SECRET=x", 0o640, nil},
 		{"PDS_HOSTNAME=localhost", 0o644, nil},
 		{"PDS_HOSTNAME=localhost\nAWS_SECRET_ACCESS_KEY=x", 0o644, []string{path + " has secrets and can be read by everybody on this machine (mode 0644): chmod o-r it"}},
 	} {
@@ -532,7 +544,7 @@ func TestEnvFileThatOthersMayReadIsWarnedOf(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := slices.DeleteFunc(s.Warnings, func(w string) bool { return strings.HasPrefix(w, "PDS_DPOP_SECRET") })
+		got := slices.DeleteFunc(s.Warnings, func(w string) bool { return strings.HasPrefix(w, "PDS_HCAPTCHA_SECRET") })
 		if diff := cmp.Diff(tt.want, slices.Clip(got), cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%q with %v: %s", tt.text, tt.mode, diff)
 		}
@@ -642,7 +654,7 @@ func TestUnknownSettingsAreNamed(t *testing.T) {
 	s := mustRead(t, "PORTICO_PASWORD_MIN_LENGTH=4", "PDS_INVITES=1", "PDS_LIGHT_COLOR=#fff", "PATH=/bin")
 	if diff := cmp.Diff([]string{
 		"PDS_INVITES is not a setting: it has no effect",
-		"PDS_LIGHT_COLOR has no effect: there is no OAuth provider",
+		"PDS_LIGHT_COLOR has no effect: no page has such a colour",
 		"PORTICO_PASWORD_MIN_LENGTH is not a setting: it has no effect; is PORTICO_PASSWORD_MIN_LENGTH meant?",
 	}, s.Warnings); diff != "" {
 		t.Error(diff)
@@ -672,14 +684,14 @@ func TestPrintingShowsNoSecret(t *testing.T) {
 		environ = append(environ, r.name+"="+v)
 	}
 	// Those without effect, those nobody knows, and those in URLs.
-	for _, name := range []string{"PDS_DPOP_SECRET", "PDS_HCAPTCHA_SECRET_KEY", "PDS_HCAPTCHA_TOKEN_SALT", "PDS_OAUTH_CLIENT_PASS", "PDS_SOME_PASSWORD"} {
+	for _, name := range []string{"PDS_HCAPTCHA_OTHER_SECRET", "PDS_OAUTH_CLIENT_PASS", "PDS_SOME_PASSWORD"} {
 		secrets, environ = append(secrets, "shown-"+name), append(environ, name+"=shown-"+name)
 	}
 	for _, name := range []string{"PDS_REPORT_SERVICE_URL", "PDS_BSKY_APP_VIEW_URL", "PDS_MOD_SERVICE_URL", "PDS_DID_PLC_URL", "PDS_HOME_URL", "PDS_OAUTH_PROVIDER_URL"} {
 		secrets, environ = append(secrets, "user-"+name, "shown-"+name), append(environ, name+"=https://user-"+name+":shown-"+name+"@host.example")
 	}
 	environ = append(environ, "PDS_BSKY_APP_VIEW_DID=did:web:host.example", "PDS_MOD_SERVICE_DID=did:web:host.example", "PDS_REPORT_SERVICE_DID=did:web:host.example")
-	environ = append(environ, "PDS_BLOBSTORE_S3_BUCKET=bucket", "PDS_EMAIL_FROM_ADDRESS=Portico <pds@example.com>", "PDS_MODERATION_EMAIL_ADDRESS=mod@example.com", "PDS_PORT=3000")
+	environ = append(environ, "PDS_BLOBSTORE_S3_BUCKET=bucket", "PDS_HCAPTCHA_SITE_KEY=site", "PDS_EMAIL_FROM_ADDRESS=Portico <pds@example.com>", "PDS_MODERATION_EMAIL_ADDRESS=mod@example.com", "PDS_PORT=3000")
 	s := mustRead(t, environ...)
 
 	var b bytes.Buffer
