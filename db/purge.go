@@ -47,6 +47,8 @@ var purges = []struct {
 	{prepared(func(b *builder) bun.Query {
 		return b.NewDelete().Model((*Mail)(nil)).Where("created_at <= ?", b.p()).Where("state NOT IN ('queued', 'sending')")
 	}), mailsStay},
+	{purge((*PermissionSet)(nil), "tried_at"), permissionSetsStay},
+	{purgeNoPermissionSets, noPermissionSetsStay},
 }
 
 var purgeManyMails = prepared(func(b *builder) bun.Query {
@@ -64,7 +66,8 @@ func purge(model any, column string) *statement {
 // Purge removes what is over at now: sessions and where they were opened, budgets, reserved keys, codes sent to
 // phones, numbers that are spent; emailed codes a day later. Mails that were not delivered
 // in time become expired and lose their bodies; a mail that needs no more attempts is
-// forgotten 30 days after it was queued, or when 100,000 came after it.
+// forgotten 30 days after it was queued, or when 100,000 came after it; a permission set 60
+// days after somebody was asked for it last, and the name of one that does not exist an hour.
 func (tx *Tx) Purge(ctx context.Context, now time.Time) error {
 	for _, p := range purges {
 		if _, err := tx.exec(ctx, p.statement, now.Add(-p.back)); err != nil {

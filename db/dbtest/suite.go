@@ -83,6 +83,7 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"budgets", (*suite).budgets},
 		{"jobs", (*suite).jobs},
 		{"did documents", (*suite).didDocuments},
+		{"permission sets", (*suite).permissionSets},
 		{"did moves", (*suite).didMoves},
 		{"meta", (*suite).meta},
 		{"plc", (*suite).plc},
