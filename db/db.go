@@ -38,6 +38,9 @@ var (
 	ErrInviteUnavailable = errors.New("invite code is not available")
 	// ErrPhoneTaken says that a phone number has as many accounts as it may have.
 	ErrPhoneTaken = errors.New("phone number has its accounts")
+	// ErrPasskeyTaken says that a passkey is stored already, for this account or another.
+	ErrPasskeyTaken    = errors.New("passkey is stored already")
+	ErrTooManyPasskeys = errors.New("account has as many passkeys as it may")
 	// ErrLeaseLost says that the work on a row now belongs to somebody else, or
 	// is done.
 	ErrLeaseLost = errors.New("lease is lost")

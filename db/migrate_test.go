@@ -216,6 +216,16 @@ func readBack(t *testing.T, d *db.DB, made func(step string) bool) {
 			Genesis: []byte("{}"), NextAt: start, Attempts: 1, Reason: "the directory does not answer",
 		})
 	}
+	if made("0023_second_factor") {
+		o, err := d.TOTP(ctx, "did:plc:one")
+		check("TOTP", o, err, &db.TOTP{DID: "did:plc:one", Sealed: []byte("sealed"), Step: 58910768, CreatedAt: start})
+		n, err := d.RecoveryCodes(ctx, "did:plc:one")
+		check("recovery codes", n, err, 1)
+		p, err := d.Passkey(ctx, []byte("passkey"))
+		check("passkey", p, err, &db.Passkey{
+			ID: []byte("passkey"), DID: "did:plc:one", Name: "Telephone", Public: []byte("public"), Flags: 29, Counter: 7, CreatedAt: start, UsedAt: new(start.Add(time.Second)),
+		})
+	}
 	if made("0017_preferences") {
 		list, err := d.Preferences(ctx, "did:plc:one")
 		check("preferences", list, err, []json.RawMessage{[]byte(`{"$type":"app.bsky.actor.defs#adultContentPref","enabled":true}`)})

@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
 	"portico/db"
 	"portico/impl/account"
 	"portico/impl/account/adopted"
+	"portico/impl/account/factor"
 	"portico/impl/keyring"
 	"portico/impl/mail/outbox"
 )
@@ -88,7 +91,7 @@ func openCanary(ctx context.Context, store *db.DB, ring *keyring.Ring) (canary [
 }
 
 // reseal seals every key of an account, every one that is reserved for one, the mails that
-// wait, and what is kept of an adopted server, with the current key, the canary last: a start that was
+// wait, what is kept of an adopted server, and the secrets of authenticator apps, with the current key, the canary last: a start that was
 // interrupted begins again. What is sealed with a key that is not configured stays as
 // it is: nobody could use it before either, and the repair of its account says so.
 func reseal(ctx context.Context, store *db.DB, ring *keyring.Ring, canary []byte) error {
@@ -102,6 +105,9 @@ func reseal(ctx context.Context, store *db.DB, ring *keyring.Ring, canary []byte
 		return err
 	}
 	if err := resealAdopted(ctx, store, ring); err != nil {
+		return err
+	}
+	if err := resealFactors(ctx, store, ring); err != nil {
 		return err
 	}
 	sealed, err := ring.ResealCanary(canary)
@@ -246,5 +252,37 @@ func resealAdopted(ctx context.Context, store *db.DB, ring *keyring.Ring) error 
 			return err
 		}
 		last = secrets[len(secrets)-1]
+	}
+}
+
+func resealFactors(ctx context.Context, store *db.DB, ring *keyring.Ring) error {
+	last := syntax.DID("")
+	for {
+		all, err := store.TOTPs(ctx, last, resealPage)
+		if err != nil {
+			return err
+		}
+		err = store.Write(ctx, func(tx *db.Tx) error {
+			for _, o := range all {
+				if ring.Current(o.Sealed) {
+					continue
+				}
+				sealed, err := factor.Reseal(ring, o)
+				if errors.Is(err, keyring.ErrUnknownKey) {
+					continue
+				}
+				if err == nil {
+					err = tx.ResealTOTP(ctx, o, sealed)
+				}
+				if err != nil {
+					return fmt.Errorf("authenticator app of %s: %w", o.DID, err)
+				}
+			}
+			return nil
+		})
+		if err != nil || len(all) < resealPage {
+			return err
+		}
+		last = all[len(all)-1].DID
 	}
 }

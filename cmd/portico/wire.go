@@ -21,6 +21,7 @@ import (
 	"portico/db"
 	"portico/impl/account"
 	"portico/impl/account/auth"
+	"portico/impl/account/factor"
 	"portico/impl/account/move"
 	"portico/impl/account/password"
 	"portico/impl/account/serviceauth"
@@ -165,6 +166,7 @@ func wire(ctx context.Context, s *settings, r *reloader, store *db.DB, keys *key
 		Domains: domains,
 	}
 	codes := &emailcode.Codes{DB: store, Keys: keys, Budgets: budgets, Outbox: letters, Brand: now.brand, Now: time.Now, Rand: rand.Reader}
+	factors := &factor.Factors{DB: store, Keys: keys, Budgets: budgets, Outbox: letters, Brand: now.brand, Now: time.Now, Rand: rand.Reader}
 	phones := s.phones(now.serviceName, store, keys, budgets, letters)
 	service := &server.Service{
 		DB: store, Budgets: budgets, Accounts: accounts, DIDs: dids, Sessions: sessions,
@@ -172,7 +174,7 @@ func wire(ctx context.Context, s *settings, r *reloader, store *db.DB, keys *key
 		Emails:  &email.Rules{Disposable: email.Disposable()},
 		Resolve: identities{handles, documents},
 		Config:  now.server,
-		Codes:   codes, Phones: phones, Outbox: letters, Brand: now.brand,
+		Codes:   codes, Factors: factors, Phones: phones, Outbox: letters, Brand: now.brand,
 		Now: time.Now, Wait: wait, Rand: rand.Reader, Log: log,
 	}
 

@@ -66,6 +66,7 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"session end", (*suite).sessionEnd},
 		{"session families", (*suite).sessionFamilies},
 		{"browser sessions", (*suite).browserSessions},
+		{"second factors", (*suite).secondFactors},
 		{"open sessions", (*suite).openSessions},
 		{"app passwords", (*suite).appPasswords},
 		{"imported hashes", (*suite).importedHashes},
@@ -109,6 +110,7 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"race/repository", (*suite).raceRepository},
 		{"race/preferences", (*suite).racePreferences},
 		{"race/blob and claim", (*suite).raceBlobClaim},
+		{"race/factors", (*suite).raceFactors},
 		{"race/phone code", (*suite).racePhoneCode},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -230,6 +230,9 @@ func Fill(ctx context.Context, tx *db.Tx, d syntax.DID) error {
 		func() error { return tx.KnowAddress(ctx, d, "192.0.2.1", start0, 20) },
 		func() error { return tx.PutPreferences(ctx, d, preferences(`{"$type":"a.b.c"}`)) },
 		func() error { return tx.NoteGuessed(ctx, d, start0, start0.Add(time.Hour)) },
+		func() error { return tx.PutTOTP(ctx, db.TOTP{DID: d, Sealed: []byte("sealed"), CreatedAt: start0}) },
+		func() error { return tx.ReplaceRecoveryCodes(ctx, d, []byte("mac")) },
+		func() error { return tx.InsertPasskey(ctx, passkey("of "+d.String(), d, start0), 20) },
 	} {
 		if err := f(); err != nil {
 			return err

@@ -21,7 +21,8 @@ import (
 // hash, and shuts every other way in that somebody may have made: sessions, app
 // passwords and the codes that were mailed. Where nobody had confirmed the address
 // before, whoever signed up with it was perhaps somebody else: signing in no longer asks
-// for an emailed code, and the phone number is no longer the account's. The owner is told of it, and of the keys that this
+// for a code, emailed or of an authenticator app, passkeys no longer open the account, and
+// the phone number is no longer the account's. The owner is told of it, and of the keys that this
 // server cannot take away. from is as in SetPassword.
 func (c Credentials) Recover(
 	ctx context.Context, tx *db.Tx, a *db.Account, hash string, from netip.Addr, keys ForeignKeys,
@@ -37,6 +38,9 @@ func (c Credentials) Recover(
 	if a.EmailConfirmedAt == nil {
 		ended.SignInCodeOff = a.EmailAuthFactor
 		a.EmailAuthFactor = false
+		if ended.AuthenticatorOff, ended.Passkeys, err = tx.DeleteFactors(ctx, a.DID); err != nil {
+			return fmt.Errorf("recover account: %w", err)
+		}
 		if phone, err = tx.ReleasePhone(ctx, a.DID); err != nil {
 			return fmt.Errorf("recover account: %w", err)
 		}
@@ -56,6 +60,12 @@ func recoveryDetail(apps int64, phone bool, r mail.Recovery) string {
 	}
 	if r.SignInCodeOff {
 		said = append(said, "sign-in codes off")
+	}
+	if r.AuthenticatorOff {
+		said = append(said, "authenticator app off")
+	}
+	if r.Passkeys > 0 {
+		said = append(said, fmt.Sprintf("passkeys removed: %d", r.Passkeys))
 	}
 	if phone {
 		said = append(said, "phone number forgotten")

@@ -15,16 +15,17 @@ import (
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/account"
+	"portico/impl/account/factor"
 	"portico/impl/account/password"
 	"portico/impl/budget"
 	"portico/impl/identity/plc"
 	"portico/impl/mail/emailcode"
 )
 
-// Code answers an emailed code that was not accepted.
+// Code answers a code, emailed or of another second factor, that was not accepted.
 func Code(err error) error {
 	switch {
-	case errors.Is(err, emailcode.ErrInvalid):
+	case errors.Is(err, emailcode.ErrInvalid), errors.Is(err, factor.ErrInvalid):
 		return xrpc.InvalidToken("Token is invalid")
 	case errors.Is(err, emailcode.ErrExpired):
 		return xrpc.ExpiredToken("Token is expired")

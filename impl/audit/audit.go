@@ -33,6 +33,8 @@ const (
 	AppEnded              = "app_ended"   // a session of one
 	AppPasswordCreated    = "app_password_created"
 	AppPasswordRevoked    = "app_password_revoked"
+	AuthenticatorOff      = "authenticator_off"
+	AuthenticatorOn       = "authenticator_on" // an app whose codes signing in asks for
 	BudgetsCleared        = "budgets_cleared"
 	Deactivated           = "deactivated"
 	DomainAdded           = "domain_added"
@@ -42,6 +44,7 @@ const (
 	EmailConfirmed        = "email_confirmed"
 	EmailSent             = "email_sent" // by a moderator
 	EndpointChanged       = "endpoint_changed"
+	FactorsReset          = "factors_reset" // by the operator
 	HandleChanged         = "handle_changed"
 	InviteCodesCreated    = "invite_codes_created"
 	InviteCodesDisabled   = "invite_codes_disabled"
@@ -49,6 +52,9 @@ const (
 	InvitesEnabled        = "invites_enabled"
 	MailDeleted           = "mail_deleted"
 	MailRetried           = "mail_retried"
+	PasskeyAdded          = "passkey_added"
+	PasskeyRemoved        = "passkey_removed"
+	PasskeyRenamed        = "passkey_renamed"
 	PasswordChanged       = "password_changed"
 	PLCOperationSigned    = "plc_operation_signed"
 	PLCOperationSubmitted = "plc_operation_submitted"
@@ -58,6 +64,8 @@ const (
 	BlobTakenDown         = "blob_taken_down"
 	RecordTakedownLifted  = "record_takedown_lifted"
 	RecordTakenDown       = "record_taken_down"
+	RecoveryCodesMade     = "recovery_codes_made"
+	RecoveryCodeUsed      = "recovery_code_used"
 	Repaired              = "repaired"
 	RepositoryImported    = "repository_imported"
 	RotationKeysChanged   = "rotation_keys_changed"

@@ -28,6 +28,7 @@ const (
 	KindEmailChanged    = "email_changed"
 	KindSignInCodeOn    = "sign_in_code_on"
 	KindSignInCodeOff   = "sign_in_code_off"
+	KindFactorsChanged  = "factors_changed"
 	KindGuessed         = "guessed"
 	KindDeletionDue     = "deletion_due"
 	KindHostMoved       = "host_moved"
@@ -190,9 +191,11 @@ func (b Brand) PasswordChanged(to, handle string, at time.Time) Letter {
 
 // Recovery is what getting back into an account by a reset went along with.
 type Recovery struct {
-	SignInCodeOff bool     // signing in asked for a code before
-	ForeignKeys   []string // rotation keys of the account's DID that are not the server's
-	KeysUnknown   bool     // which those are could not be found out
+	SignInCodeOff    bool     // signing in asked for a mailed code before
+	AuthenticatorOff bool     // and for one of an authenticator app
+	Passkeys         int64    // that were removed
+	ForeignKeys      []string // rotation keys of the account's DID that are not the server's
+	KeysUnknown      bool     // which those are could not be found out
 }
 
 // Recovered tells the owner that the password was reset and what else ended with it.
@@ -205,6 +208,9 @@ func (b Brand) Recovered(to, handle string, at time.Time, r Recovery) Letter {
 	}
 	if r.SignInCodeOff {
 		c.After = append(c.After, "Signing in asked for a code from this address, which nobody had confirmed. That is now off; it can be turned on again once the address is confirmed.")
+	}
+	if r.AuthenticatorOff || r.Passkeys > 0 {
+		c.After = append(c.After, "Since nobody had confirmed this address, whoever had the account before was perhaps somebody else: the authenticator app, the recovery codes and the passkeys that it had are removed.")
 	}
 	if len(r.ForeignKeys) > 0 {
 		c.After = append(c.After, "These keys can change your account's identity (its DID), and "+clean(b.ServiceName)+" does not have them:")
@@ -252,6 +258,34 @@ func (b Brand) SignInCodeOff(to, handle string, at time.Time) Letter {
 		Lead:    []string{"Since " + moment(at) + ", the password alone is enough to sign in as " + named(handle) + "."},
 		Small:   []string{"It wasn't you? Then somebody else is signed in to your account: change your password now, and turn sign-in codes on again."},
 	})
+}
+
+// A FactorChange is what became of the ways to sign in to an account beside its password.
+type FactorChange string
+
+// The changes that owners are told of.
+const (
+	AuthenticatorOn   FactorChange = "Signing in with the password now also asks for a code of your authenticator app. App passwords work without."
+	AuthenticatorOff  FactorChange = "Signing in with the password no longer asks for a code of your authenticator app, and the recovery codes no longer work."
+	RecoveryCodesMade FactorChange = "New recovery codes were made. Those of before no longer work."
+	RecoveryCodeUsed  FactorChange = "Somebody signed in with the password and a recovery code. That code does not work again."
+	PasskeyAdded      FactorChange = "A passkey was added. Who has it can sign in to your account without the password."
+	PasskeyRemoved    FactorChange = "A passkey was removed. It no longer opens your account."
+	FactorsReset      FactorChange = "The operator removed your authenticator app, recovery codes and passkeys from the account. The password alone, or with a code that is mailed where you turned that on, is enough to sign in."
+)
+
+// FactorsChanged tells the owner of a change; detail is a sentence more, or "".
+func (b Brand) FactorsChanged(to, handle string, at time.Time, change FactorChange, detail string) Letter {
+	c := content{
+		Title:   "How to sign in was changed",
+		Preview: string(change),
+		Lead:    []string{"This happened to " + named(handle) + " on " + moment(at) + ":", string(change)},
+		Small:   []string{"It wasn't you? Then somebody else has your password or is signed in to your account: change your password now, and look at the security page of your account."},
+	}
+	if detail != "" {
+		c.After = []string{clean(detail)}
+	}
+	return b.compose(to, "How to Sign In Was Changed", c)
 }
 
 // Guessed tells the owner that strangers have sent so many wrong passwords that signing in

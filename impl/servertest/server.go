@@ -43,6 +43,7 @@ import (
 	"portico/db/dbtest"
 	"portico/impl/account"
 	"portico/impl/account/auth"
+	"portico/impl/account/factor"
 	"portico/impl/account/move"
 	"portico/impl/account/password"
 	"portico/impl/account/serviceauth"
@@ -105,6 +106,7 @@ type Server struct {
 	Rotation *atcrypto.PrivateKeyK256 // of the server, in every DID that it makes
 	Keys     *keyring.Ring
 	Budgets  *budget.Ledger
+	Factors  *factor.Factors
 	Tokens   *token.Issuer
 	Domains  *domain.Domains
 
@@ -241,10 +243,11 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.config = &o.Config
 	minLength := func() int { return s.config.PasswordMinLength }
 	codes := &emailcode.Codes{DB: s.DB, Keys: s.Keys, Budgets: s.Budgets, Outbox: s.Outbox, Brand: brand, Now: s.Now, Rand: rand.Reader}
+	s.Factors = &factor.Factors{DB: s.DB, Keys: s.Keys, Budgets: s.Budgets, Outbox: s.Outbox, Brand: brand, Now: s.Now, Rand: rand.Reader}
 	s.Server = &server.Service{
 		DB: s.DB, Budgets: s.Budgets, Accounts: accounts, DIDs: dids, Sessions: sessions, Passwords: passwords, Handles: rules, Domains: s.Domains,
 		Emails: &email.Rules{Disposable: email.Disposable()}, Resolve: s.Internet, Config: func() server.Config { return *s.config },
-		Codes: codes, Outbox: s.Outbox, Brand: brand, Now: s.Now, Rand: rand.Reader, Log: log,
+		Codes: codes, Factors: s.Factors, Outbox: s.Outbox, Brand: brand, Now: s.Now, Rand: rand.Reader, Log: log,
 	}
 	s.Identity = &identity.Service{
 		DB: s.DB, Budgets: s.Budgets, Accounts: accounts, Identities: identities, Codes: codes, Domains: s.Domains, Resolve: s.Internet,

@@ -17,6 +17,7 @@ import (
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/account"
+	"portico/impl/account/factor"
 	"portico/impl/account/invite"
 	"portico/impl/account/password"
 	"portico/impl/account/phone"
@@ -44,6 +45,7 @@ type Service struct {
 	Emails    *email.Rules
 	Resolve   Resolver
 	Codes     *emailcode.Codes
+	Factors   *factor.Factors
 	Phones    *phone.Verification // nil: sign-up asks for no phone number
 	Outbox    *outbox.Outbox
 	Brand     func() mail.Brand
