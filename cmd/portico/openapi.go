@@ -179,9 +179,13 @@ func callerOf(auth string) (caller, error) {
 }
 
 // sessionWords says which sessions a policy takes. Those that it names are the scopes
-// of access tokens, then a condition.
+// of access tokens, then what an app needs, then a condition.
 func sessionWords(auth string) (string, error) {
-	list, condition, _ := strings.Cut(strings.TrimPrefix(auth, "session(["), "])")
+	list, rest, _ := strings.Cut(strings.TrimPrefix(auth, "session(["), "]; app: ")
+	app, condition, ok := strings.Cut(rest, ")")
+	if !ok {
+		return "", fmt.Errorf("describe the methods: no words are known for the policy %q", auth)
+	}
 	words, also := "Whoever is signed in", ""
 	scopes := strings.Fields(list)
 	has := func(scope string) bool { return slices.Contains(scopes, "com.atproto."+scope) }
@@ -215,7 +219,15 @@ func sessionWords(auth string) (string, error) {
 	if free {
 		also += "; not while the account is in quarantine"
 	}
-	return words + also + ".", nil
+	words += also + "."
+	switch app {
+	case "none":
+	case "any":
+		words += " And every app that the account let in by OAuth."
+	default:
+		words += " And apps that the account let in by OAuth with the scope `" + app + "`, or one that contains it."
+	}
+	return words, nil
 }
 
 // methodList is what the documentation adds to the methods: their order, by use, and

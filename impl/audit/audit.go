@@ -84,12 +84,20 @@ const (
 type Who struct {
 	Actor   string // a DID, or one of the actors that are none
 	Address string // of the network, or ""
+	App     string // the client_id of the app that acts for the actor, "" for none
 }
 
 type contextKey struct{}
 
 // With says that w is who acts in ctx.
 func With(ctx context.Context, w Who) context.Context { return &acting{ctx, w} }
+
+// ByApp says that who acts in ctx does so by an app.
+func ByApp(ctx context.Context, clientID string) context.Context {
+	w := From(ctx)
+	w.App = clientID
+	return With(ctx, w)
+}
 
 // acting is a context with who acts in it. The two are one piece of memory, unlike those of
 // context.WithValue.
@@ -139,8 +147,19 @@ func RecordAnother(ctx context.Context, tx *db.Tx, at time.Time, event string, s
 
 func entry(ctx context.Context, at time.Time, did syntax.DID, event, detail string) db.AuditEntry {
 	w := From(ctx)
-	if len(detail) > maxDetail {
-		detail = strings.ToValidUTF8(detail[:maxDetail], "") + "…"
+	detail = cut(detail)
+	if w.App != "" {
+		if detail != "" {
+			detail += "; "
+		}
+		detail += "app " + cut(w.App)
 	}
 	return db.AuditEntry{DID: did, At: at, Actor: w.Actor, Address: w.Address, Event: event, Detail: detail}
+}
+
+func cut(text string) string {
+	if len(text) <= maxDetail {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxDetail], "") + "…"
 }

@@ -38,6 +38,9 @@ func (s *Service) ActorGetPreferences(ctx context.Context) (*api.ActorGetPrefere
 	case err != nil:
 		return nil, err
 	case to == s.Proxy.AppView:
+		if err := s.Proxy.Permit(ctx, to, c.NSID); err != nil {
+			return nil, err
+		}
 		return nil, s.preferences(ctx, did, full)
 	case moderates:
 		return nil, xrpc.InvalidRequest("Moderator requests cannot be proxied to other app views")

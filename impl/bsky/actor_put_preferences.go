@@ -30,6 +30,9 @@ func (s *Service) ActorPutPreferences(ctx context.Context, in *api.ActorPutPrefe
 		}
 		return answer
 	}
+	if err := s.Proxy.Permit(ctx, to, c.NSID); err != nil {
+		return err
+	}
 	full := token.Full.Has(caller.Scope)
 	given, err := givenPreferences(c.Sent(), full)
 	if err != nil {

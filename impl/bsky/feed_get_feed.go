@@ -15,6 +15,9 @@ import (
 	"portico/impl/proxy"
 )
 
+// skeleton is the method of generators that the token is for.
+const skeleton = "app.bsky.feed.getFeedSkeleton"
+
 // FeedGetFeed lets the app view fill a feed that a generator makes of bare URIs. The token is
 // for the generator, which may show each account another feed: the app view passes it on.
 func (s *Service) FeedGetFeed(ctx context.Context, in *api.FeedGetFeedParams) (*api.FeedGetFeedOutput, error) {
@@ -23,11 +26,14 @@ func (s *Service) FeedGetFeed(ctx context.Context, in *api.FeedGetFeedParams) (*
 	if err != nil {
 		return nil, err
 	}
+	if err := s.Proxy.Permit(ctx, to, c.NSID, skeleton); err != nil {
+		return nil, err
+	}
 	generator, err := s.feedGenerator(ctx, in.Feed)
 	if err != nil {
 		return nil, err
 	}
-	response, err := s.Proxy.PassOn(ctx, c, to, auth.Caller(ctx).DID, proxy.Token{Audience: generator, Method: "app.bsky.feed.getFeedSkeleton"})
+	response, err := s.Proxy.PassOn(ctx, c, to, auth.Caller(ctx).DID, proxy.Token{Audience: generator, Method: skeleton})
 	if err != nil {
 		return nil, err
 	}

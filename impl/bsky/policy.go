@@ -19,7 +19,7 @@ var _ api.Policy = Policy{}
 
 // ActorGetPreferences shows a taken-down account what is its own.
 func (p Policy) ActorGetPreferences() xrpc.Policy[xrpc.None] {
-	return withAppView[xrpc.None](p, p.Gate.OwnerOrModerator(token.Standard.With(token.Takendown)))
+	return withAppView[xrpc.None](p, p.Gate.OwnerOrModerator(token.Standard.With(token.Takendown), auth.AppPassedOn))
 }
 
 func (p Policy) ActorGetProfile() xrpc.Policy[api.ActorGetProfileParams] {
@@ -55,11 +55,11 @@ func (p Policy) FeedGetTimeline() xrpc.Policy[api.FeedGetTimelineParams] {
 }
 
 func (p Policy) NotificationRegisterPush() xrpc.Policy[api.NotificationRegisterPushInput] {
-	return withAppView[api.NotificationRegisterPushInput](p, p.Gate.Session(token.Standard.With(token.SignupQueued), auth.NotTakenDown, auth.NotHeld))
+	return withAppView[api.NotificationRegisterPushInput](p, p.Gate.Session(token.Standard.With(token.SignupQueued), auth.AppPassedOn, auth.NotTakenDown, auth.NotHeld))
 }
 
 func (p Policy) NotificationUnregisterPush() xrpc.Policy[api.NotificationUnregisterPushInput] {
-	return withAppView[api.NotificationUnregisterPushInput](p, p.Gate.Session(token.Standard, auth.NotTakenDown, auth.NotHeld))
+	return withAppView[api.NotificationUnregisterPushInput](p, p.Gate.Session(token.Standard, auth.AppPassedOn, auth.NotTakenDown, auth.NotHeld))
 }
 
 // withAppView has no limit of its own beside the global one. Without an app view the method
@@ -73,7 +73,7 @@ func withAppView[In any](p Policy, who xrpc.Authenticator) xrpc.Policy[In] {
 
 // session is withAppView for any session of an account that is not taken down.
 func session[In any](p Policy) xrpc.Policy[In] {
-	return withAppView[In](p, p.Gate.Session(token.Standard, auth.NotTakenDown))
+	return withAppView[In](p, p.Gate.Session(token.Standard, auth.AppPassedOn, auth.NotTakenDown))
 }
 
 // loose is a policy that takes parameters as clients of old wrote them.

@@ -18,11 +18,14 @@ import (
 
 // push sends what the caller was sent on to a service for push messages.
 func (s *Service) push(ctx context.Context, service syntax.DID) error {
+	c := xrpc.CallFrom(ctx)
+	if err := s.Proxy.Permit(ctx, proxy.Service{DID: service, ID: proxy.PushID}, c.NSID); err != nil {
+		return err
+	}
 	to, err := s.pushService(ctx, service)
 	if err != nil {
 		return err
 	}
-	c := xrpc.CallFrom(ctx)
 	_, err = s.Proxy.Call(ctx, to, auth.Caller(ctx).DID, c.NSID, nil, bytes.Clone(c.Sent()))
 	return err
 }
@@ -30,7 +33,7 @@ func (s *Service) push(ctx context.Context, service syntax.DID) error {
 // pushService is the service for push messages of a DID; its errors are answers.
 func (s *Service) pushService(ctx context.Context, did syntax.DID) (proxy.Service, error) {
 	if did == s.Proxy.AppView.DID {
-		return s.Proxy.AppView, nil
+		return proxy.Service{DID: did, ID: proxy.PushID, URL: s.Proxy.AppView.URL}, nil
 	}
 	doc, err := s.Proxy.Documents.Resolve(ctx, did, false)
 	_, spent := errors.AsType[*budget.Spent](err)

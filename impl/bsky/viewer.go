@@ -31,7 +31,7 @@ func (s *Service) viewer(a *db.Account, since *written) *viewer {
 		profile: func(ctx context.Context) (*profile, error) { return s.profile(ctx, a.DID) },
 		image:   func(kind, cid string) syntax.URI { return s.imageURL(a.DID, kind, cid) },
 		ask: func(ctx context.Context, method string, params url.Values) ([]byte, error) {
-			return s.Proxy.Call(ctx, s.Proxy.AppView, a.DID, method, params, nil)
+			return s.Proxy.Complete(ctx, s.Proxy.AppView, a.DID, method, params)
 		},
 	}
 }

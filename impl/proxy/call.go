@@ -18,8 +18,24 @@ import (
 // Call makes a call of the server's own: of a query with params, or with the JSON input of
 // a procedure, in the name of did; "" is nobody. It returns the JSON that was answered, nil
 // for none. Its errors are answers (contract §8). ctx is that of the handler for whose
-// client it is made; it ends when that hangs up. As to an account in quarantine, see PassOn.
+// client it is made; it ends when that hangs up. As to an account in quarantine and to apps,
+// see PassOn.
 func (p *Proxy) Call(ctx context.Context, to Service, did syntax.DID, method string, params url.Values, input []byte) ([]byte, error) {
+	if did != "" {
+		if err := p.Permit(ctx, to, method); err != nil {
+			return nil, err
+		}
+	}
+	return p.call(ctx, to, did, method, params, input)
+}
+
+// Complete is Call for a query of which the client sees only what belongs into the answer to
+// a request that was permitted already: an app needs no permission for it.
+func (p *Proxy) Complete(ctx context.Context, to Service, did syntax.DID, method string, params url.Values) ([]byte, error) {
+	return p.call(ctx, to, did, method, params, nil)
+}
+
+func (p *Proxy) call(ctx context.Context, to Service, did syntax.DID, method string, params url.Values, input []byte) ([]byte, error) {
 	if to == (Service{}) {
 		return nil, errNoService(method)
 	}

@@ -28,13 +28,12 @@ func (p *Proxy) Fallback(ctx context.Context, c *xrpc.Call) (*xrpc.Response, err
 	if to == (Service{}) {
 		return nil, errNoService(c.NSID)
 	}
-	ctx, err = p.Gate.Session(token.Standard, auth.NotTakenDown).Authenticate(ctx, c)
+	ctx, err = p.Gate.Session(token.Standard, auth.AppPassedOn, auth.NotTakenDown).Authenticate(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	caller := auth.Caller(ctx)
-	app := caller.Scope == token.AppPass || caller.Scope == token.AppPassPrivileged
-	if app && serviceauth.Administrative(c.NSID) || caller.Scope == token.AppPass && serviceauth.Privileged(c.NSID) {
+	if caller.ByApp() && serviceauth.Administrative(c.NSID) || caller.Scope == token.AppPass && serviceauth.Privileged(c.NSID) {
 		return nil, errMethod
 	}
 	if strings.HasPrefix(c.NSID, "chat.bsky.") && c.Request.Header.Get(proxyHeader) == "" {

@@ -22,7 +22,8 @@ import (
 // the handler's. The request ends when the client hangs up.
 //
 // The name of an account in quarantine goes nowhere: its queries are passed on without a
-// token, and nothing else is.
+// token, and nothing else is. An app has to have the permission to call the method of c at
+// the service, and that of the token beside it.
 func (p *Proxy) PassOn(ctx context.Context, c *xrpc.Call, to Service, did syntax.DID, of ...Token) (*xrpc.Response, error) {
 	t := Token{to.DID, c.NSID}
 	if len(of) > 0 {
@@ -35,6 +36,11 @@ func (p *Proxy) PassOn(ctx context.Context, c *xrpc.Call, to Service, did syntax
 func (p *Proxy) send(ctx context.Context, c *xrpc.Call, to Service, did syntax.DID, of Token, encodings string) (*xrpc.Response, error) {
 	if to == (Service{}) {
 		return nil, errNoService(c.NSID)
+	}
+	if did != "" {
+		if err := p.Permit(ctx, to, c.NSID, of.Method); err != nil {
+			return nil, err
+		}
 	}
 	if !to.isOrigin() {
 		return nil, upstreamError(fmt.Errorf("%s is at %q", to, to.URL), "UpstreamFailure", unreachable)

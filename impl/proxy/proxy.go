@@ -37,6 +37,9 @@ type Service struct {
 // String names the service as the atproto-proxy header does.
 func (s Service) String() string { return s.DID.String() + "#" + s.ID }
 
+// beside reports whether two services are of the same DID and at the same place.
+func (s Service) beside(o Service) bool { return s.DID == o.DID && s.URL == o.URL }
+
 // The services that have a name of their own in DID documents.
 const (
 	AppViewID = "bsky_appview"
@@ -78,10 +81,10 @@ func (p *Proxy) observe(ctx context.Context, to Service, verb string, began time
 		return
 	}
 	kind := ToOther
-	switch to {
-	case p.AppView:
+	switch {
+	case to.beside(p.AppView):
 		kind = ToAppView
-	case p.Moderation, p.Reports:
+	case to.beside(p.Moderation), to.beside(p.Reports):
 		kind = ToModeration
 	}
 	if refused, ok := errors.AsType[*upstream.Refused](err); ok {

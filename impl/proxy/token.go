@@ -52,6 +52,17 @@ func held(ctx context.Context, did syntax.DID) bool {
 	return ok && did != "" && caller.DID == did && caller.Account != nil && caller.Account.Held()
 }
 
+// Permit returns the answer to an app that may not call all of the methods at a service. It is
+// for what is answered here in the place of the service; what goes there is asked for anyway.
+func (p *Proxy) Permit(ctx context.Context, to Service, methods ...string) error {
+	for _, method := range methods {
+		if err := auth.PermitCall(ctx, method, to.String()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // token returns a token of did. Its key is asked for each time, so that nothing is sent in
 // the name of an account that is deleted or has another key by now.
 func (p *Proxy) token(ctx context.Context, did syntax.DID, of Token) (string, error) {

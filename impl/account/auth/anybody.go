@@ -13,10 +13,10 @@ import (
 
 // Anybody lets anybody call. Whoever asks is told from others only where that decides
 // whether an account is there for them, see [Sees]: then access tokens with one of the
-// scopes and the admin password are looked at. Credentials that do not hold are as good as
+// scopes, those of apps and the admin password are looked at. Credentials that do not hold are as good as
 // none, and those of a request about an account that everybody may know cost nothing.
-func (g *Gate) Anybody(scopes token.Scopes) xrpc.Authenticator {
-	return &anybody{owner: session{gate: g, scopes: scopes}, operator: admin{gate: g}}
+func (g *Gate) Anybody(scopes token.Scopes, apps Apps) xrpc.Authenticator {
+	return &anybody{owner: session{gate: g, scopes: scopes, apps: apps}, operator: admin{gate: g}}
 }
 
 type anybody struct {
@@ -64,9 +64,12 @@ func (a *anybody) reading(ctx context.Context, c *xrpc.Call) (reading, error) {
 	case basic:
 		err = a.operator.verify(ctx, c, text)
 		who.operator = err == nil
-	case bearer:
+	case bearer, proving:
+		if kind == proving && !a.owner.apps.open {
+			return reading{}, nil
+		}
 		var p Principal
-		p, err = a.owner.verify(ctx, text)
+		p, err = a.owner.verify(ctx, c, kind, text)
 		who.did = p.DID
 	}
 	if err == nil {

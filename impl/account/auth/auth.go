@@ -13,15 +13,20 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/account/serviceauth"
 	"portico/impl/account/token"
 	"portico/impl/budget"
+	"portico/impl/oauth/dpop"
+	"portico/impl/oauth/grant"
+	"portico/impl/oauth/scope"
 )
 
 // Gate makes the authenticators of one server.
@@ -34,12 +39,20 @@ type Gate struct {
 	AdminPassword func() string // at the moment
 	// ModService is the DID whose service tokens moderate; "" for none.
 	ModService syntax.DID
+	// Proofs and Grants are for apps that accounts let in by OAuth; without Grants there are
+	// none.
+	Proofs *dpop.Verifier
+	Grants *grant.Grants
+
+	once   sync.Once
+	scopes *lru.Cache[string, scope.Set] // as they were read
 }
 
-// A Principal is the account behind a session token.
+// A Principal is the account behind a session token, or behind the token of an app.
 type Principal struct {
 	DID   syntax.DID
-	Scope token.Scope
+	Scope token.Scope // "" for an app
+	App   *App        // nil for a session token
 	// Account is nil when it no longer exists: the token outlived it.
 	Account *db.Account
 
@@ -56,8 +69,14 @@ func (p Principal) StillSignedIn(a *db.Account) error {
 	return nil
 }
 
+// ByApp reports whether not the owner of the account acts but an app, which has an app
+// password or was let in by OAuth.
+func (p Principal) ByApp() bool {
+	return p.App != nil || p.Scope == token.AppPass || p.Scope == token.AppPassPrivileged
+}
+
 // Payer pays for what the session causes: the account, or its apps where it was opened
-// with an app password.
+// with an app password or is an app's.
 func (p Principal) Payer() budget.Payer {
 	if token.Full.Has(p.Scope) {
 		return budget.Account(p.DID)
@@ -151,7 +170,8 @@ const (
 	none   scheme = ""
 	basic  scheme = "basic"
 	bearer scheme = "bearer"
-	dpop   scheme = "dpop"
+
+	proving scheme = "dpop"
 )
 
 // credential splits the Authorization header (contract §2.3).
@@ -168,15 +188,16 @@ func credential(c *xrpc.Call) (scheme, string, error) {
 		return bearer, rest, nil
 	}
 	switch s := scheme(strings.ToLower(kind)); s {
-	case basic, bearer, dpop:
+	case basic, bearer, proving:
 		return s, rest, nil
 	}
 	return none, "", xrpc.InvalidToken("Unsupported authorization type: " + kind)
 }
 
-// Session accepts access tokens with one of scopes.
-func (g *Gate) Session(scopes token.Scopes, checks ...Check) xrpc.Authenticator {
-	return &session{g, scopes, checks}
+// Session accepts access tokens with one of scopes, and those of apps. Of accounts that are
+// taken down there are none of apps.
+func (g *Gate) Session(scopes token.Scopes, apps Apps, checks ...Check) xrpc.Authenticator {
+	return &session{g, scopes, apps, checks}
 }
 
 // A Check is a demand on the account behind a token.
@@ -229,12 +250,13 @@ func Active(a *db.Account) error {
 type session struct {
 	gate   *Gate
 	scopes token.Scopes
+	apps   Apps
 	checks []Check
 }
 
 func (s *session) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "session(%s)", s.scopes)
+	fmt.Fprintf(&b, "session(%s; app: %s)", s.scopes, s.apps)
 	for _, c := range s.checks {
 		fmt.Fprintf(&b, ", %s", c)
 	}
@@ -247,23 +269,32 @@ func (s *session) Authenticate(ctx context.Context, c *xrpc.Call) (context.Conte
 		return nil, err
 	}
 	c.Private()
-	switch kind {
-	case none:
-		return nil, authMissing()
-	case basic, dpop:
-		// DPoP is known but no such token has been issued by this server.
-		return nil, xrpc.InvalidToken("Unexpected authorization type")
-	}
-	p, err := s.verify(ctx, text)
+	p, err := s.verify(ctx, c, kind, text)
 	if err != nil {
 		return nil, err
 	}
-	return &signedIn{acting(ctx, c, p.DID.String()), p}, nil
+	return &signedIn{p.acting(ctx, c), p}, nil
 }
 
-// verify returns whose access token a text is.
-func (s *session) verify(ctx context.Context, text string) (Principal, error) {
+// verify returns who calls.
+func (s *session) verify(ctx context.Context, c *xrpc.Call, kind scheme, text string) (Principal, error) {
+	switch kind {
+	case bearer:
+		return s.signedIn(ctx, text)
+	case proving:
+		return s.app(ctx, c, text)
+	case none:
+		return Principal{}, authMissing()
+	}
+	return Principal{}, xrpc.InvalidToken("Unexpected authorization type")
+}
+
+// signedIn returns whose access token a text is.
+func (s *session) signedIn(ctx context.Context, text string) (Principal, error) {
 	access, err := s.gate.Tokens.VerifyAccess(text, s.scopes)
+	if errors.Is(err, token.ErrUnverifiable) && claims(text, "cnf") {
+		return Principal{}, xrpc.InvalidToken("Malformed token") // an app's, without its proof
+	}
 	if err != nil {
 		return Principal{}, tokenError(err)
 	}

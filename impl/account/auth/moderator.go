@@ -26,6 +26,15 @@ func acting(ctx context.Context, c *xrpc.Call, actor string) context.Context {
 	return audit.With(ctx, audit.Who{Actor: actor, Address: address})
 }
 
+// acting says in ctx that the caller turned out to be p.
+func (p Principal) acting(ctx context.Context, c *xrpc.Call) context.Context {
+	ctx = acting(ctx, c, p.DID.String())
+	if p.App != nil {
+		ctx = audit.ByApp(ctx, p.App.ClientID)
+	}
+	return ctx
+}
+
 var errUntrustedIssuer = xrpc.Undeclared("UntrustedIss")
 
 // Moderator accepts a service token of the moderation service, or else the

@@ -9,12 +9,12 @@ import (
 	"portico/impl/account/token"
 )
 
-// OwnerOrModerator accepts access tokens as [Gate.Session] does, of the account that a
+// OwnerOrModerator accepts access tokens and apps as [Gate.Session] does, of the account that a
 // method is about, and service tokens that the moderation service has signed for this very
 // method, which is about any account then: see [Moderates]. A service token that is not
 // such a one is refused like any token that is no session's.
-func (g *Gate) OwnerOrModerator(scopes token.Scopes, checks ...Check) xrpc.Authenticator {
-	return &ownerOrModerator{session{g, scopes, checks}}
+func (g *Gate) OwnerOrModerator(scopes token.Scopes, apps Apps, checks ...Check) xrpc.Authenticator {
+	return &ownerOrModerator{session{g, scopes, apps, checks}}
 }
 
 type ownerOrModerator struct{ owner session }
@@ -23,7 +23,7 @@ func (o *ownerOrModerator) String() string { return "moderation service or " + o
 
 func (o *ownerOrModerator) Authenticate(ctx context.Context, c *xrpc.Call) (context.Context, error) {
 	kind, text, err := credential(c)
-	if err == nil && kind == bearer && o.owner.gate.ModService != "" && namesMethod(text) {
+	if err == nil && kind == bearer && o.owner.gate.ModService != "" && claims(text, "lxm") {
 		moderating, err := (&moderator{o.owner.gate}).Authenticate(ctx, c)
 		if _, refused := errors.AsType[*serviceauth.Error](err); !refused {
 			if err != nil {

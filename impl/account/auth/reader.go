@@ -9,11 +9,11 @@ import (
 	"portico/impl/account/token"
 )
 
-// Reader lets anybody call, and finds out by an access token with one of the scopes, or by
-// the admin password, whose repositories they read also while others may not, see [Owns].
+// Reader lets anybody call, and finds out by an access token with one of the scopes, by that
+// of an app, or by the admin password, whose repositories they read also while others may not, see [Owns].
 // Credentials that do not hold are refused.
-func (g *Gate) Reader(scopes token.Scopes) xrpc.Authenticator {
-	return &reader{owner: session{gate: g, scopes: scopes}, operator: admin{gate: g}}
+func (g *Gate) Reader(scopes token.Scopes, apps Apps) xrpc.Authenticator {
+	return &reader{owner: session{gate: g, scopes: scopes, apps: apps}, operator: admin{gate: g}}
 }
 
 type reader struct {

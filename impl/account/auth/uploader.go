@@ -10,12 +10,12 @@ import (
 	"portico/impl/account/token"
 )
 
-// Uploader accepts access tokens with one of the scopes of an account that is not taken
-// down, and service tokens that an account here has signed for this very method: other
+// Uploader accepts access tokens with one of the scopes, and those of apps, of an account
+// that is not taken down, and service tokens that an account here has signed for this very method: other
 // services put blobs into it, as one that processes videos. [Caller] is the account,
 // without a scope for a service.
-func (g *Gate) Uploader(scopes token.Scopes) xrpc.Authenticator {
-	return &uploader{owner: session{g, scopes, []Check{NotTakenDown}}, service: service{gate: g}}
+func (g *Gate) Uploader(scopes token.Scopes, apps Apps) xrpc.Authenticator {
+	return &uploader{owner: session{g, scopes, apps, []Check{NotTakenDown}}, service: service{gate: g}}
 }
 
 type uploader struct {
@@ -27,7 +27,7 @@ func (u *uploader) String() string { return "service token or " + u.owner.String
 
 func (u *uploader) Authenticate(ctx context.Context, c *xrpc.Call) (context.Context, error) {
 	kind, text, err := credential(c)
-	if err != nil || kind != bearer || !namesMethod(text) {
+	if err != nil || kind != bearer || !claims(text, "lxm") {
 		return u.owner.Authenticate(ctx, c)
 	}
 	if ctx, err = u.service.Authenticate(ctx, c); err != nil {
@@ -44,9 +44,9 @@ func (u *uploader) Authenticate(ctx context.Context, c *xrpc.Call) (context.Cont
 	return &signedIn{acting(ctx, c, did.String()), p}, nil
 }
 
-// namesMethod reports whether a token has the claim of those that one service gives
-// another. Nobody has looked yet at who signed it.
-func namesMethod(token string) bool {
+// claims reports whether a token has a claim, such as lxm, which those have that one service
+// gives another. Nobody has looked yet at who signed it.
+func claims(token, name string) bool {
 	_, rest, _ := strings.Cut(token, ".")
 	payload, _, ok := strings.Cut(rest, ".")
 	if !ok {
@@ -56,6 +56,6 @@ func namesMethod(token string) bool {
 	if err != nil {
 		return false
 	}
-	var claims map[string]json.RawMessage
-	return json.Unmarshal(raw, &claims) == nil && claims["lxm"] != nil
+	var said map[string]json.RawMessage
+	return json.Unmarshal(raw, &said) == nil && said[name] != nil
 }

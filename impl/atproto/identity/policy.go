@@ -8,6 +8,7 @@ import (
 	"portico/api/xrpc"
 	"portico/impl/account/auth"
 	"portico/impl/account/token"
+	"portico/impl/oauth/scope"
 )
 
 // Policy says who may call each method of com.atproto.identity, and how often
@@ -19,46 +20,48 @@ var _ api.Policy = Policy{}
 // Anyone, and of an account in quarantine itself and the operator alone.
 
 func (p Policy) ResolveHandle() xrpc.Policy[api.ResolveHandleParams] {
-	return unlimited[api.ResolveHandleParams](p.Gate.Anybody(reading))
+	return unlimited[api.ResolveHandleParams](p.Gate.Anybody(reading, auth.AnyApp))
 }
 func (p Policy) ResolveDID() xrpc.Policy[api.ResolveDIDParams] {
-	return unlimited[api.ResolveDIDParams](p.Gate.Anybody(reading))
+	return unlimited[api.ResolveDIDParams](p.Gate.Anybody(reading, auth.AnyApp))
 }
 func (p Policy) ResolveIdentity() xrpc.Policy[api.ResolveIdentityParams] {
-	return unlimited[api.ResolveIdentityParams](p.Gate.Anybody(reading))
+	return unlimited[api.ResolveIdentityParams](p.Gate.Anybody(reading, auth.AnyApp))
 }
 
 // Any session.
 
 func (p Policy) GetRecommendedDIDCredentials() xrpc.Policy[xrpc.None] {
-	return unlimited[xrpc.None](p.Gate.Session(token.Standard, auth.Exists))
+	return unlimited[xrpc.None](p.Gate.Session(token.Standard, auth.AnyApp, auth.Exists))
 }
 
 // SubmitPLCOperation is open to a taken-down account too: what it submits names
 // this server, or is refused.
 func (p Policy) SubmitPLCOperation() xrpc.Policy[api.SubmitPLCOperationInput] {
-	return unlimited[api.SubmitPLCOperationInput](p.Gate.Session(token.Standard, auth.Exists, auth.NotHeld))
+	return unlimited[api.SubmitPLCOperationInput](p.Gate.Session(token.Standard, wholeIdentity, auth.Exists, auth.NotHeld))
 }
 
 // UpdateHandle makes the server ask strangers and write to the directory.
 func (p Policy) UpdateHandle() xrpc.Policy[api.UpdateHandleInput] {
-	return perAccount[api.UpdateHandleInput](p.Gate.Session(token.Standard, auth.NotTakenDown, auth.NotHeld))
+	return perAccount[api.UpdateHandleInput](p.Gate.Session(token.Standard, auth.AppWith(scope.Identity{Attr: "handle"}), auth.NotTakenDown, auth.NotHeld))
 }
 
 // RefreshIdentity goes past every cache, so it is for those whom this server knows.
 func (p Policy) RefreshIdentity() xrpc.Policy[api.RefreshIdentityInput] {
-	return perAccount[api.RefreshIdentityInput](p.Gate.Session(token.Standard, auth.NotTakenDown, auth.NotHeld))
+	return perAccount[api.RefreshIdentityInput](p.Gate.Session(token.Standard, auth.AnyApp, auth.NotTakenDown, auth.NotHeld))
 }
 
-// Sessions with the account password only, be it that of a taken-down account:
-// these two are how one moves away.
+// Sessions with the account password only, be it that of a taken-down account, and apps that
+// were given the whole identity: these two are how one moves away.
 
 func (p Policy) RequestPLCOperationSignature() xrpc.Policy[xrpc.None] {
-	return unlimited[xrpc.None](p.Gate.Session(token.Full.With(token.Takendown), auth.NotHeld))
+	return unlimited[xrpc.None](p.Gate.Session(token.Full.With(token.Takendown), wholeIdentity, auth.NotHeld))
 }
 func (p Policy) SignPLCOperation() xrpc.Policy[api.SignPLCOperationInput] {
-	return unlimited[api.SignPLCOperationInput](p.Gate.Session(token.Full.With(token.Takendown), auth.Exists, auth.NotHeld))
+	return unlimited[api.SignPLCOperationInput](p.Gate.Session(token.Full.With(token.Takendown), wholeIdentity, auth.Exists, auth.NotHeld))
 }
+
+var wholeIdentity = auth.AppWith(scope.Identity{Attr: "*"})
 
 // reading is what sessions read with: any.
 var reading = token.Standard.With(token.Takendown)

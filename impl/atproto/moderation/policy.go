@@ -16,7 +16,7 @@ var _ api.Policy = Policy{}
 // report is for the moderation service to say.
 func (p Policy) CreateReport() xrpc.Policy[api.CreateReportInput] {
 	return xrpc.Policy[api.CreateReportInput]{
-		Auth:   p.Gate.Session(token.Standard.With(token.Takendown), auth.Exists, auth.NotHeld),
+		Auth:   p.Gate.Session(token.Standard.With(token.Takendown), auth.AppPassedOn, auth.Exists, auth.NotHeld),
 		Limits: xrpc.GlobalLimitOnly[api.CreateReportInput](),
 	}
 }

@@ -9,6 +9,8 @@ import (
 
 	api "portico/api/atproto/repo"
 	"portico/api/xrpc"
+	"portico/impl/account/auth"
+	"portico/impl/oauth/scope"
 	"portico/impl/records"
 )
 
@@ -21,6 +23,11 @@ func (s *Service) ApplyWrites(ctx context.Context, in *api.ApplyWritesInput) (*a
 	}
 	if len(in.Writes) > records.Max {
 		return nil, xrpc.InvalidRequest(fmt.Sprintf("Too many writes. Max: %d", records.Max))
+	}
+	for _, w := range in.Writes {
+		if err := permitWrite(ctx, w); err != nil {
+			return nil, err
+		}
 	}
 	all := make([]records.Write, len(in.Writes))
 	results := make([]api.ApplyWritesOutputResultsItem, len(in.Writes))
@@ -35,6 +42,21 @@ func (s *Service) ApplyWrites(ctx context.Context, in *api.ApplyWritesInput) (*a
 	}
 	return &api.ApplyWritesOutput{Commit: commitMeta(result), Results: results}, nil
 }
+
+// permitWrite returns the answer to an app that may not make one of the writes.
+func permitWrite(ctx context.Context, in api.ApplyWritesInputWritesItem) error {
+	switch in := in.Value().(type) {
+	case *api.ApplyWritesCreate:
+		return auth.Permit(ctx, scope.Repo{Collection: in.Collection.String(), Action: "create"})
+	case *api.ApplyWritesUpdate:
+		return auth.Permit(ctx, scope.Repo{Collection: in.Collection.String(), Action: "update"})
+	case *api.ApplyWritesDelete:
+		return auth.Permit(ctx, scope.Repo{Collection: in.Collection.String(), Action: "delete"})
+	}
+	return errNoWrite
+}
+
+var errNoWrite = errors.New("write of no type")
 
 // oneOf prepares one of the writes, and what is answered when all are done.
 func (s *Service) oneOf(did syntax.DID, in api.ApplyWritesInputWritesItem, validate *bool, path string) (
@@ -67,7 +89,7 @@ func (s *Service) oneOf(did syntax.DID, in api.ApplyWritesInputWritesItem, valid
 		w = records.Write{Action: records.Delete, Collection: in.Collection, Key: in.Rkey}
 		done = api.NewApplyWritesOutputResultsItem(&api.ApplyWritesDeleteResult{})
 	default:
-		return w, done, errors.New("write of no type")
+		return w, done, errNoWrite
 	}
 	return w, done, nil
 }

@@ -7,6 +7,8 @@ import (
 
 	api "portico/api/atproto/repo"
 	"portico/api/xrpc"
+	"portico/impl/account/auth"
+	"portico/impl/oauth/scope"
 	"portico/impl/records"
 )
 
@@ -15,6 +17,9 @@ import (
 func (s *Service) CreateRecord(ctx context.Context, in *api.CreateRecordInput) (*api.CreateRecordOutput, error) {
 	a, err := s.owner(ctx, in.Repo)
 	if err != nil {
+		return nil, err
+	}
+	if err := auth.Permit(ctx, scope.Repo{Collection: in.Collection.String(), Action: "create"}); err != nil {
 		return nil, err
 	}
 	draft := Draft{

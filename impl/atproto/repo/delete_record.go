@@ -4,6 +4,8 @@ import (
 	"context"
 
 	api "portico/api/atproto/repo"
+	"portico/impl/account/auth"
+	"portico/impl/oauth/scope"
 	"portico/impl/records"
 )
 
@@ -11,6 +13,9 @@ import (
 func (s *Service) DeleteRecord(ctx context.Context, in *api.DeleteRecordInput) (*api.DeleteRecordOutput, error) {
 	a, err := s.owner(ctx, in.Repo)
 	if err != nil {
+		return nil, err
+	}
+	if err := auth.Permit(ctx, scope.Repo{Collection: in.Collection.String(), Action: "delete"}); err != nil {
 		return nil, err
 	}
 	result, err := s.write(ctx, a, in.SwapCommit, api.ErrDeleteRecordInvalidSwap, records.Write{

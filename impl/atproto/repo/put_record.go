@@ -9,6 +9,8 @@ import (
 	api "portico/api/atproto/repo"
 	"portico/api/xrpc"
 	"portico/db"
+	"portico/impl/account/auth"
+	"portico/impl/oauth/scope"
 	"portico/impl/records"
 	"portico/impl/repo/dagcbor"
 )
@@ -19,6 +21,12 @@ func (s *Service) PutRecord(ctx context.Context, in *api.PutRecordInput) (*api.P
 	a, err := s.owner(ctx, in.Repo)
 	if err != nil {
 		return nil, err
+	}
+	// Whether the record is there is not to be found out by being refused.
+	for _, action := range []string{"create", "update"} {
+		if err := auth.Permit(ctx, scope.Repo{Collection: in.Collection.String(), Action: action}); err != nil {
+			return nil, err
+		}
 	}
 	draft := Draft{Collection: in.Collection, Key: in.Rkey, Record: in.Record, Validate: in.Validate, Path: "$.record"}
 	w := records.Write{Action: records.Put, Collection: in.Collection, Key: in.Rkey}

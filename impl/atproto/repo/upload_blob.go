@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atdata"
@@ -15,6 +16,7 @@ import (
 	"portico/impl/account/auth"
 	"portico/impl/blob"
 	"portico/impl/blob/rows"
+	"portico/impl/oauth/scope"
 	"portico/impl/repo/dagcbor"
 )
 
@@ -22,6 +24,10 @@ import (
 // a day.
 func (s *Service) UploadBlob(ctx context.Context, in *xrpc.Body) (*api.UploadBlobOutput, error) {
 	did := auth.Caller(ctx).DID
+	kind, _, _ := strings.Cut(in.ContentType, ";")
+	if err := auth.Permit(ctx, scope.Blob{MIME: strings.TrimSpace(kind)}); err != nil {
+		return nil, err
+	}
 	// A body that there is no room for is not read to the end of it.
 	if err := s.Blobs.Room(ctx, did, max(in.Size, 0)); err != nil {
 		return nil, uploadError(err)

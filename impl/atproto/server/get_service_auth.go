@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -23,6 +24,9 @@ const moveAway = "com.atproto.server.createAccount"
 // moving away and none besides.
 func (s *Service) GetServiceAuth(ctx context.Context, p *api.GetServiceAuthParams) (*api.GetServiceAuthOutput, error) {
 	caller, lxm, now := auth.Caller(ctx), xrpc.ValueOf(p.Lxm).String(), s.Now()
+	if err := auth.PermitCall(ctx, cmp.Or(lxm, "*"), p.Aud); err != nil {
+		return nil, err
+	}
 	switch {
 	case !serviceauth.ValidAudience(p.Aud):
 		return nil, xrpc.InvalidRequest("aud must be a valid atproto DID or did#serviceId reference")
@@ -62,15 +66,14 @@ func (s *Service) GetServiceAuth(ctx context.Context, p *api.GetServiceAuthParam
 	return &api.GetServiceAuthOutput{Token: text}, nil
 }
 
-// checkMethod refuses an app password what it could go beyond itself with: a token for a
+// checkMethod refuses an app what it could go beyond itself with: a token for a
 // privileged method, for one of moderators, or for any method where that would be one
 // of theirs.
 func (s *Service) checkMethod(caller auth.Principal, lxm string) error {
-	app := caller.Scope == token.AppPass || caller.Scope == token.AppPassPrivileged
 	switch {
-	case app && serviceauth.Administrative(lxm), caller.Scope == token.AppPass && serviceauth.Privileged(lxm):
+	case caller.ByApp() && serviceauth.Administrative(lxm), caller.Scope == token.AppPass && serviceauth.Privileged(lxm):
 		return xrpc.InvalidRequest("insufficient access to request a service auth token for the following method: " + lxm)
-	case app && lxm == "" && caller.DID == s.Config().ModService:
+	case caller.ByApp() && lxm == "" && caller.DID == s.Config().ModService:
 		return xrpc.InvalidRequest("insufficient access to request a service auth token without a method")
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"portico/impl/account/auth"
 	"portico/impl/account/token"
 	"portico/impl/mail/email"
+	"portico/impl/oauth/scope"
 )
 
 // Policy says who may call each method of com.atproto.server, and how often
@@ -49,7 +50,7 @@ func (p Policy) ResetPassword() xrpc.Policy[api.ResetPasswordInput] {
 // DeleteAccount asks for password and emailed code in the body instead.
 func (p Policy) DeleteAccount() xrpc.Policy[api.DeleteAccountInput] {
 	policy := public(xrpc.Limit[api.DeleteAccountInput]{Points: 50, Per: 5 * time.Minute})
-	policy.Auth = p.Gate.Anybody(token.Standard.With(token.Takendown))
+	policy.Auth = p.Gate.Anybody(token.Standard.With(token.Takendown), noApp)
 	return policy
 }
 
@@ -74,52 +75,55 @@ func (p Policy) DeleteSession() xrpc.Policy[xrpc.None] {
 // Any session.
 
 func (p Policy) GetSession() xrpc.Policy[xrpc.None] {
-	return unlimited[xrpc.None](p.Gate.Session(token.Standard.With(token.SignupQueued)))
+	return unlimited[xrpc.None](p.Gate.Session(token.Standard.With(token.SignupQueued), auth.AnyApp))
 }
 func (p Policy) CheckAccountStatus() xrpc.Policy[xrpc.None] {
-	return unlimited[xrpc.None](p.Gate.Session(token.Standard))
+	return unlimited[xrpc.None](p.Gate.Session(token.Standard, auth.AnyApp))
 }
 func (p Policy) ListAppPasswords() xrpc.Policy[xrpc.None] {
-	return unlimited[xrpc.None](p.Gate.Session(token.Standard, auth.NotTakenDown))
+	return unlimited[xrpc.None](p.Gate.Session(token.Standard, noApp, auth.NotTakenDown))
 }
 func (p Policy) RevokeAppPassword() xrpc.Policy[api.RevokeAppPasswordInput] {
-	return unlimited[api.RevokeAppPasswordInput](p.Gate.Session(token.Standard, auth.NotTakenDown))
+	return unlimited[api.RevokeAppPasswordInput](p.Gate.Session(token.Standard, noApp, auth.NotTakenDown))
 }
 func (p Policy) ConfirmEmail() xrpc.Policy[api.ConfirmEmailInput] {
-	return unlimited[api.ConfirmEmailInput](p.Gate.Session(token.Standard, auth.NotTakenDown))
+	return unlimited[api.ConfirmEmailInput](p.Gate.Session(token.Standard, managesEmail, auth.NotTakenDown))
 }
 func (p Policy) RequestEmailConfirmation() xrpc.Policy[xrpc.None] {
-	return mailing(p.Gate.Session(token.Standard, auth.NotTakenDown))
+	return mailing(p.Gate.Session(token.Standard, managesEmail, auth.NotTakenDown))
 }
 
 // GetServiceAuth lets a taken-down account through: the handler allows it the
-// one token that it needs to move away.
+// one token that it needs to move away. Of an app it asks whether it may call the method that
+// the token is for, of the service that it is for.
 func (p Policy) GetServiceAuth() xrpc.Policy[api.GetServiceAuthParams] {
-	return unlimited[api.GetServiceAuthParams](p.Gate.Session(token.Standard.With(token.Takendown), auth.Exists, auth.NotHeld))
+	return unlimited[api.GetServiceAuthParams](p.Gate.Session(token.Standard.With(token.Takendown), auth.AppAsked("rpc:<lxm>?aud=<aud>"), auth.Exists, auth.NotHeld))
 }
 
-// Sessions with the account password only.
+// Sessions with the account password only, and of apps those that were let into just this.
 
 func (p Policy) ActivateAccount() xrpc.Policy[xrpc.None] {
-	return unlimited[xrpc.None](p.Gate.Session(token.Full))
+	return unlimited[xrpc.None](p.Gate.Session(token.Full, auth.NoApp(
+		"Account reactivation is not available with OAuth credentials. Sign in to your account management page to reactivate.")))
 }
 func (p Policy) DeactivateAccount() xrpc.Policy[api.DeactivateAccountInput] {
-	return unlimited[api.DeactivateAccountInput](p.Gate.Session(token.Full.With(token.Takendown)))
+	return unlimited[api.DeactivateAccountInput](p.Gate.Session(token.Full.With(token.Takendown),
+		auth.AppWith(scope.Account{Attr: "status", Action: "manage"})))
 }
 func (p Policy) CreateAppPassword() xrpc.Policy[api.CreateAppPasswordInput] {
-	return unlimited[api.CreateAppPasswordInput](p.Gate.Session(token.Full, auth.NotTakenDown))
+	return unlimited[api.CreateAppPasswordInput](p.Gate.Session(token.Full, noApp, auth.NotTakenDown))
 }
 func (p Policy) GetAccountInviteCodes() xrpc.Policy[api.GetAccountInviteCodesParams] {
-	return unlimited[api.GetAccountInviteCodesParams](p.Gate.Session(token.Full, auth.NotTakenDown))
+	return unlimited[api.GetAccountInviteCodesParams](p.Gate.Session(token.Full, noApp, auth.NotTakenDown))
 }
 func (p Policy) UpdateEmail() xrpc.Policy[api.UpdateEmailInput] {
-	return unlimited[api.UpdateEmailInput](p.Gate.Session(token.Full, auth.NotTakenDown))
+	return unlimited[api.UpdateEmailInput](p.Gate.Session(token.Full, ownersEmail, auth.NotTakenDown))
 }
 func (p Policy) RequestEmailUpdate() xrpc.Policy[xrpc.None] {
-	return mailing(p.Gate.Session(token.Full, auth.NotTakenDown))
+	return mailing(p.Gate.Session(token.Full, ownersEmail, auth.NotTakenDown))
 }
 func (p Policy) RequestAccountDelete() xrpc.Policy[xrpc.None] {
-	return mailing(p.Gate.Session(token.Full, auth.NotTakenDown))
+	return mailing(p.Gate.Session(token.Full, noApp, auth.NotTakenDown))
 }
 
 // The operator.
@@ -130,6 +134,13 @@ func (p Policy) CreateInviteCode() xrpc.Policy[api.CreateInviteCodeInput] {
 func (p Policy) CreateInviteCodes() xrpc.Policy[api.CreateInviteCodesInput] {
 	return unlimited[api.CreateInviteCodesInput](p.Gate.Admin())
 }
+
+// What apps may do.
+var (
+	noApp        = auth.NoApp(auth.Unsupported)
+	managesEmail = auth.AppWith(scope.Account{Attr: "email", Action: "manage"})
+	ownersEmail  = auth.NoApp("Use the account manager interface to update email address associated with an account")
+)
 
 const day = 24 * time.Hour
 

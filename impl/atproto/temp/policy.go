@@ -37,6 +37,6 @@ func (p Policy) CheckHandleAvailability() xrpc.Policy[api.CheckHandleAvailabilit
 
 func (p Policy) CheckSignupQueue() xrpc.Policy[xrpc.None] {
 	return xrpc.Policy[xrpc.None]{
-		Auth: p.Gate.Session(token.Standard.With(token.SignupQueued)), Limits: xrpc.GlobalLimitOnly[xrpc.None](),
+		Auth: p.Gate.Session(token.Standard.With(token.SignupQueued), auth.NoApp(auth.Unsupported)), Limits: xrpc.GlobalLimitOnly[xrpc.None](),
 	}
 }

@@ -42,6 +42,9 @@ func Challenge(name, description string) string {
 // A Proof is one that was found good.
 type Proof struct {
 	Thumbprint string // of the key
+
+	id    []byte
+	until time.Time
 }
 
 // A Verifier checks proofs. It is safe for concurrent use.
@@ -68,6 +71,20 @@ const (
 // the first counts, in this order: form and signature, time, what it is for, nonce, access
 // token, use before. Other errors are those of Once.
 func (v *Verifier) Check(ctx context.Context, r *http.Request, token string) (*Proof, error) {
+	p, err := v.Read(r, token)
+	if err == nil {
+		err = v.Use(ctx, p)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Read is Check without a look at whether the proof was used before, which [Verifier.Use] has.
+// Where the access token has to be good too, that is looked at in between: anybody can sign
+// proofs, and what nobody else answers for is not remembered.
+func (v *Verifier) Read(r *http.Request, token string) (*Proof, error) {
 	key, claims, err := open(r.Header.Values("DPoP"))
 	if err != nil {
 		return nil, err
@@ -100,18 +117,24 @@ func (v *Verifier) Check(ctx context.Context, r *http.Request, token string) (*P
 	if fault := unbound(claims, token); fault != "" {
 		return nil, invalid(fault)
 	}
-	p := &Proof{Thumbprint: key.Thumbprint()}
+	p := &Proof{Thumbprint: key.Thumbprint(), until: until}
 	// The same jti by another key is another proof: nobody uses up what others will send.
 	sum := sha256.Sum256([]byte(p.Thumbprint + id))
-	switch fresh, err := v.Once(ctx, sum[:], until); {
-	case errors.Is(err, ErrForgotten):
-		return nil, stale()
-	case err != nil:
-		return nil, err
-	case !fresh:
-		return nil, invalid("DPoP proof replayed")
-	}
+	p.id = sum[:]
 	return p, nil
+}
+
+// Use notes that a proof was used, and refuses one that had been before.
+func (v *Verifier) Use(ctx context.Context, p *Proof) error {
+	switch fresh, err := v.Once(ctx, p.id, p.until); {
+	case errors.Is(err, ErrForgotten):
+		return stale()
+	case err != nil:
+		return err
+	case !fresh:
+		return invalid("DPoP proof replayed")
+	}
+	return nil
 }
 
 func invalid(description string) *Error { return &Error{"invalid_dpop_proof", description} }
