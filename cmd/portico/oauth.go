@@ -6,12 +6,14 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"portico/impl/page"
 )
 
 const day = 24 * time.Hour
 
-// pageColors are those of pages, in CSS; "": the page's own.
-type pageColors struct{ Error, Warning, Info, Success string }
+// pageColors are those of pages; nil: the page's own.
+type pageColors struct{ Primary, Error, Warning, Info, Success *page.Color }
 
 // storeTrustedClients reads the ids of apps. One that is no address stands for nothing, and
 // somebody meant another.

@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +23,7 @@ import (
 	"portico/impl/account/phone/twilio"
 	"portico/impl/blob"
 	"portico/impl/oauth/grant"
+	"portico/impl/page"
 	"portico/impl/proxy/upstream"
 )
 
@@ -529,7 +529,10 @@ var settingsTable = []settingGroup{
 		{name: "PDS_EMAIL_DISABLE_CONFIRMATION_LINK", reload: true, kind: kindBoolean, def: "false", about: "Leave the link out of the confirmation mail", store: setBoolean(func(s *settings) *bool { return &s.DisableConfirmationLink })},
 		{name: "PDS_HOME_URL", reload: true, kind: kindText, def: "https://bsky.app", about: "Home link in mails and on the pages where people sign in to apps", store: setLink(func(s *settings) **url.URL { return &s.HomeURL })},
 		{name: "PDS_LOGO_URL", reload: true, kind: kindText, shown: "no picture", about: "Picture in mails and on the pages where people sign in to apps", store: setLink(func(s *settings) **url.URL { return &s.LogoURL })},
-		{name: "PDS_PRIMARY_COLOR", reload: true, kind: kindText, def: "#067df7", about: "Colour of buttons and links in mails and on those pages: `#rgb`, `#rrggbb`, `rgb(…)` or `hsl(…)`", store: setText(func(s *settings) *string { return &s.PrimaryColor }, checkColor)},
+		{name: "PDS_PRIMARY_COLOR", reload: true, kind: kindText, def: "#067df7", about: "Colour of buttons and links in mails and on those pages: `#rgb`, `#rrggbb`, `rgb(…)` or `hsl(…)`", store: func(s *settings, v string) error {
+			s.PrimaryColor = v
+			return setColor(func(s *settings) **page.Color { return &s.Colors.Primary })(s, v)
+		}},
 	}},
 	{"Phone verification", []setting{
 		{name: "PORTICO_PHONE_PROVIDER", kind: kindText, shown: "phones are not verified", about: "Who sends the codes that sign-up then asks for: `twilio` (Twilio Verify, or what speaks its HTTP interface), or `outbox` on a development server, where `portico mail` shows them", store: setText(func(s *settings) *string { return &s.PhoneProvider }, func(v string) error { return oneOf(v, phoneTwilio, phoneOutbox) })},
@@ -547,22 +550,22 @@ var settingsTable = []settingGroup{
 			s.DPoPSecret, err = key32(v)
 			return err
 		}},
-		{name: "PORTICO_OAUTH_ACCESS_TTL", reload: true, kind: kindDuration, def: "20m", about: "How long an access token of an app lasts, from 1 to 30 minutes; apps get another without asking anybody", store: setBounded(func(s *settings) *time.Duration { return &s.OAuthLifetimes.Access }, time.Minute, 30*time.Minute)},
-		{name: "PORTICO_OAUTH_SESSION_PUBLIC", reload: true, kind: kindDuration, def: "7d", about: "How long people stay signed in to an app that has no key of its own, such as those in browsers and on telephones; from 1h to 30d", store: setBounded(func(s *settings) *time.Duration { return &s.OAuthLifetimes.PublicSession }, time.Hour, 30*day)},
-		{name: "PORTICO_OAUTH_REFRESH_PUBLIC", reload: true, kind: kindDuration, def: "24h", about: "How long they do when it is not used; from 1h to 30d", store: setBounded(func(s *settings) *time.Duration { return &s.OAuthLifetimes.PublicRefresh }, time.Hour, 30*day)},
-		{name: "PORTICO_OAUTH_SESSION_CONFIDENTIAL", reload: true, kind: kindDuration, def: "730d", about: "How long people stay signed in to an app that has one, on its own server; from 1h to 3650d", store: setBounded(func(s *settings) *time.Duration { return &s.OAuthLifetimes.ConfidentialSession }, time.Hour, 3650*day)},
-		{name: "PORTICO_OAUTH_REFRESH_CONFIDENTIAL", reload: true, kind: kindDuration, def: "90d", about: "How long they do when it is not used; from 1h to 365d", store: setBounded(func(s *settings) *time.Duration { return &s.OAuthLifetimes.ConfidentialRefresh }, time.Hour, 365*day)},
-		{name: "PORTICO_OAUTH_REMEMBERED", reload: true, kind: kindDuration, def: "7d", about: "How long a browser that is to remember an account does without its password; from 1h to 30d", store: setBounded(func(s *settings) *time.Duration { return &s.OAuthLifetimes.Remembered }, time.Hour, 30*day)},
+		{name: "PORTICO_OAUTH_ACCESS_TTL", reload: true, kind: kindDuration, def: "20m", about: "How long an access token of an app lasts, at most 30m; apps get another without asking anybody", store: setBounded(func(s *settings) *time.Duration { return &s.OAuthLifetimes.Access }, time.Second, 30*time.Minute)},
+		{name: "PORTICO_OAUTH_SESSION_PUBLIC", reload: true, kind: kindDuration, def: "7d", about: "How long people stay signed in to an app that has no key of its own, such as those in browsers and on telephones; at most 30d", store: setBounded(func(s *settings) *time.Duration { return &s.OAuthLifetimes.PublicSession }, time.Second, 30*day)},
+		{name: "PORTICO_OAUTH_REFRESH_PUBLIC", reload: true, kind: kindDuration, def: "24h", about: "How long they do when it is not used; at most 30d", store: setBounded(func(s *settings) *time.Duration { return &s.OAuthLifetimes.PublicRefresh }, time.Second, 30*day)},
+		{name: "PORTICO_OAUTH_SESSION_CONFIDENTIAL", reload: true, kind: kindDuration, def: "730d", about: "How long people stay signed in to an app that has one, on its own server; at most 3650d", store: setBounded(func(s *settings) *time.Duration { return &s.OAuthLifetimes.ConfidentialSession }, time.Second, 3650*day)},
+		{name: "PORTICO_OAUTH_REFRESH_CONFIDENTIAL", reload: true, kind: kindDuration, def: "90d", about: "How long they do when it is not used; at most 365d", store: setBounded(func(s *settings) *time.Duration { return &s.OAuthLifetimes.ConfidentialRefresh }, time.Second, 365*day)},
+		{name: "PORTICO_OAUTH_REMEMBERED", reload: true, kind: kindDuration, def: "7d", about: "How long a browser that is to remember an account does without its password; at most 30d", store: setBounded(func(s *settings) *time.Duration { return &s.OAuthLifetimes.Remembered }, time.Second, 30*day)},
 		{name: "PDS_FETCH_MAX_RESPONSE_SIZE", kind: kindInteger, def: "524288", about: "Largest document of an app that is read, in bytes", store: setInteger(func(s *settings) *int64 { return &s.FetchMaxSize }, 1<<10, 16<<20)},
 		{name: "PDS_LEXICON_AUTHORITY_DID", kind: kindText, shown: "as DNS says", about: "DID whose repository has the permission sets that apps ask for, in place of those that DNS names", store: setDID(func(s *settings) *syntax.DID { return &s.LexiconAuthority })},
 		{name: "PDS_HCAPTCHA_SITE_KEY", reload: true, kind: kindText, shown: "there is no captcha", about: "Site key at hCaptcha, which then asks whoever signs up on the pages of this server to show that they are a person. Browsers load its scripts there. Goes with the other two", store: setText(func(s *settings) *string { return &s.CaptchaSiteKey })},
 		{name: "PDS_HCAPTCHA_SECRET_KEY", reload: true, kind: kindText, secret: true, about: "Its secret key", store: setSecret(func(s *settings) *secret { return &s.CaptchaSecret })},
 		{name: "PDS_HCAPTCHA_TOKEN_SALT", reload: true, kind: kindText, secret: true, about: "Has to be set with them, as in the reference's settings; nothing is hashed with it", store: setSecret(func(s *settings) *secret { return &s.CaptchaSalt })},
 		{name: "PDS_SUPPORT_URL", reload: true, kind: kindText, shown: "no link", about: "Link for help, on the pages where people sign in to apps", store: setLink(func(s *settings) **url.URL { return &s.SupportURL })},
-		{name: "PDS_ERROR_COLOR", reload: true, kind: kindText, shown: "the pages' own", about: "Colour of what went wrong there, written as `PDS_PRIMARY_COLOR` is", store: setText(func(s *settings) *string { return &s.Colors.Error }, checkColor)},
-		{name: "PDS_WARNING_COLOR", reload: true, kind: kindText, shown: "the pages' own", about: "Colour of warnings", store: setText(func(s *settings) *string { return &s.Colors.Warning }, checkColor)},
-		{name: "PDS_INFO_COLOR", reload: true, kind: kindText, shown: "the pages' own", about: "Colour of notes", store: setText(func(s *settings) *string { return &s.Colors.Info }, checkColor)},
-		{name: "PDS_SUCCESS_COLOR", reload: true, kind: kindText, shown: "the pages' own", about: "Colour of what went well", store: setText(func(s *settings) *string { return &s.Colors.Success }, checkColor)},
+		{name: "PDS_ERROR_COLOR", reload: true, kind: kindText, shown: "the pages' own", about: "Colour of what went wrong there, written as `PDS_PRIMARY_COLOR` is", store: setColor(func(s *settings) **page.Color { return &s.Colors.Error })},
+		{name: "PDS_WARNING_COLOR", reload: true, kind: kindText, shown: "the pages' own", about: "Colour of warnings", store: setColor(func(s *settings) **page.Color { return &s.Colors.Warning })},
+		{name: "PDS_INFO_COLOR", reload: true, kind: kindText, shown: "the pages' own", about: "Colour of notes", store: setColor(func(s *settings) **page.Color { return &s.Colors.Info })},
+		{name: "PDS_SUCCESS_COLOR", reload: true, kind: kindText, shown: "the pages' own", about: "Colour of what went well", store: setColor(func(s *settings) **page.Color { return &s.Colors.Success })},
 	}},
 	{"Request limits", []setting{
 		{name: "PDS_RATE_LIMITS_ENABLED", reload: true, kind: kindBoolean, def: "false", about: "Limit requests per address and per account", store: setBoolean(func(s *settings) *bool { return &s.RateLimits })},
@@ -991,15 +994,17 @@ func checkURL(v string) error {
 	return err
 }
 
-var colorPattern = regexp.MustCompile(`^(#[0-9a-fA-F]{3}|#[0-9a-fA-F]{6}|(rgb|hsl)\([0-9., %/a-z]{1,40}\))$`)
-
-// checkColor keeps anything but a colour out of the styles of mails and pages. Names of
-// colours are none: the reference refuses them too.
-func checkColor(v string) error {
-	if !colorPattern.MatchString(v) {
-		return errors.New("is not a colour such as #067df7, rgb(6, 125, 247) or hsl(210, 95%, 50%)")
+// setColor reads a colour of pages and mails. Names of colours are none: the reference refuses
+// them too.
+func setColor(at func(*settings) **page.Color) func(*settings, string) error {
+	return func(s *settings, v string) error {
+		c, err := page.ParseColor(v)
+		*at(s) = &c
+		if err != nil {
+			return errors.New("is not a colour such as #067df7, rgb(6, 125, 247) or hsl(210, 95%, 50%)")
+		}
+		return nil
 	}
-	return nil
 }
 
 // problem is one reason why the server does not start.

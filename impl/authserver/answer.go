@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -18,6 +17,7 @@ import (
 	"portico/impl/oauth/client"
 	"portico/impl/oauth/dpop"
 	"portico/impl/oauth/grant"
+	"portico/impl/oauth/permissionset"
 )
 
 // A refusal is an answer that is an error (RFC 6749 §5.2).
@@ -68,6 +68,12 @@ func refused(err error) *refusal {
 			status: http.StatusTooManyRequests, name: "temporarily_unavailable", description: "Too many requests from this address", wait: e.Wait,
 		}
 	}
+	if e, ok := errors.AsType[*permissionset.Error](err); ok {
+		return &refusal{status: http.StatusBadRequest, name: "invalid_scope", description: e.Reason}
+	}
+	if errors.Is(err, dpop.ErrFull) {
+		return &refusal{status: http.StatusServiceUnavailable, name: "temporarily_unavailable", description: "The server is too busy just now", wait: time.Minute}
+	}
 	if errors.Is(err, grant.ErrMany) {
 		return &refusal{
 			status: http.StatusTooManyRequests, name: "temporarily_unavailable", description: "Too many authorization requests are under way from this address",
@@ -103,7 +109,7 @@ func (s *server) endpoint(name string, do func(*http.Request, form) (status int,
 		outcome := "ok"
 		if err != nil {
 			e := refused(err)
-			if outcome = e.name; e.status >= 500 {
+			if outcome = e.name; e.status == http.StatusInternalServerError {
 				s.fault(r, name, err)
 			}
 			status, body = e.status, struct {
@@ -111,7 +117,7 @@ func (s *server) endpoint(name string, do func(*http.Request, form) (status int,
 				Description string `json:"error_description"`
 			}{e.name, e.description}
 			if e.challenge {
-				h.Set("WWW-Authenticate", challenge(e))
+				h.Set("WWW-Authenticate", dpop.Challenge(e.name, e.description))
 				h.Set("Access-Control-Expose-Headers", "DPoP-Nonce, WWW-Authenticate")
 			}
 			if e.wait > 0 {
@@ -145,16 +151,6 @@ func (s *server) fault(r *http.Request, endpoint string, err error) {
 		level = slog.LevelInfo
 	}
 	s.Log.LogAttrs(r.Context(), level, "oauth", attrs...)
-}
-
-// challenge is how a client is told that it has to prove itself (RFC 9449 §7.1). A
-// description that would not fit between the quotes is left out.
-func challenge(e *refusal) string {
-	text := `DPoP algs="` + strings.Join(dpop.Algorithms, " ") + `", error="` + e.name + `"`
-	if !strings.ContainsFunc(e.description, func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' }) {
-		text += `, error_description="` + e.description + `"`
-	}
-	return text
 }
 
 // quoted is what a client sent, as an answer repeats it to its developer.

@@ -2,7 +2,6 @@ package authserver
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"regexp"
 	"slices"
@@ -16,13 +15,14 @@ import (
 	"portico/impl/budget"
 	"portico/impl/oauth/client"
 	"portico/impl/oauth/grant"
-	"portico/impl/oauth/permissionset"
 	"portico/impl/oauth/scope"
 )
 
 const (
 	// maxState is how many bytes a client may have given back to it.
 	maxState = 2 << 10
+	// maxLocales is how many bytes it may say in which languages its user reads.
+	maxLocales = 100
 	// maxIncludes is how many permission sets a request may ask for: others are asked for each.
 	maxIncludes = 20
 )
@@ -150,8 +150,10 @@ func parameters(sent form) (*grant.Parameters, error) {
 	case !challengePattern.MatchString(p.CodeChallenge):
 		return nil, invalid("Expected a SHA-256 in base64url at body.code_challenge")
 	}
-	if len(p.State) > maxState {
-		return nil, invalid("String too long at body.state")
+	for name, most := range map[string]int{"state": maxState, "ui_locales": maxLocales} {
+		if len(sent[name]) > most {
+			return nil, invalid("String too long at body." + name)
+		}
 	}
 	for _, one := range []struct {
 		name string
@@ -213,13 +215,7 @@ func (s *server) mayAsk(ctx context.Context, from *client.Client, p *grant.Param
 		return invalidScope("At most " + strconv.Itoa(maxIncludes) + " permission sets can be asked for at once")
 	}
 	for _, i := range includes {
-		_, err := s.Sets.Find(ctx, i.NSID)
-		switch {
-		case errors.Is(err, permissionset.ErrNotASet):
-			return invalidScope("Lexicon document is not a permission set (" + i.NSID.String() + ")")
-		case errors.Is(err, permissionset.ErrNotFound):
-			return invalidScope("Could not resolve Lexicon for NSID (" + i.NSID.String() + ")")
-		case err != nil:
+		if _, err := s.Sets.Find(ctx, i.NSID); err != nil {
 			return err
 		}
 	}

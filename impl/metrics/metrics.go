@@ -55,6 +55,7 @@ type Set struct {
 	uploadBytes    prometheus.Counter
 	stored         *prometheus.CounterVec
 	storing        *prometheus.HistogramVec
+	oauth          *prometheus.CounterVec
 	budgetRefusals *prometheus.CounterVec
 	budgets        map[string]bool // those that have a name of their own
 
@@ -114,6 +115,7 @@ func New(c Config) *Set {
 	s.uploadBytes = s.counters("blob_upload_bytes_total", "Bytes of blobs that were stored.").WithLabelValues()
 	s.stored = s.counters("blob_store_requests_total", "Requests to the S3 bucket of blobs, by verb and class of the answer; none: no answer.", "verb", "code")
 	s.storing = s.histograms("blob_store_request_duration_seconds", "Time until the bucket began to answer.", slow, "verb")
+	s.oauth = s.counters("oauth_requests_total", "Requests of apps to the endpoints of OAuth, by outcome: ok, or the name of the error.", "endpoint", "outcome")
 	s.budgetRefusals = s.counters("budget_refusals_total", "What was refused because a budget was spent, by budget.", "budget")
 	return s
 }
@@ -213,6 +215,9 @@ func (s *Set) Stored(verb string, status int, took time.Duration) {
 	s.stored.WithLabelValues(verb, class(status)).Inc()
 	s.storing.WithLabelValues(verb).Observe(took.Seconds())
 }
+
+// OAuth is told of a request to an endpoint of OAuth. Endpoints and outcomes are a few each.
+func (s *Set) OAuth(endpoint, outcome string) { s.oauth.WithLabelValues(endpoint, outcome).Inc() }
 
 // Refused is told of what a budget did not have. What is behind a slash, the purpose of a part
 // of it, is not counted apart.

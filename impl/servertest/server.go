@@ -56,6 +56,7 @@ import (
 	"portico/impl/atproto/server"
 	syncmethods "portico/impl/atproto/sync"
 	"portico/impl/atproto/temp"
+	"portico/impl/authserver"
 	"portico/impl/blob"
 	"portico/impl/blob/rows"
 	"portico/impl/bsky"
@@ -70,6 +71,10 @@ import (
 	"portico/impl/mail/email"
 	"portico/impl/mail/emailcode"
 	"portico/impl/mail/outbox"
+	"portico/impl/oauth/client"
+	"portico/impl/oauth/dpop"
+	"portico/impl/oauth/grant"
+	"portico/impl/oauth/permissionset"
 	"portico/impl/owner"
 	"portico/impl/portico/operator"
 	"portico/impl/proxy"
@@ -135,6 +140,15 @@ type Server struct {
 	// AppView and Reports are the services that the options asked for.
 	AppView, Reports *Upstream
 
+	// Of OAuth. Web is where documents of apps are; those of permission sets are where
+	// [Server.PublishSet] puts them.
+	Clients *client.Clients
+	Proofs  *dpop.Verifier
+	Grants  *grant.Grants
+	Sets    *permissionset.Sets
+	Web     *Web
+
+	sets      *publishedSets
 	namespace string
 	routes    []xrpc.Route
 	config    *server.Config // what [server.Service.Config] returns
@@ -171,6 +185,10 @@ type Options struct {
 	AppView, Reports bool
 	// Quarantine is the rule by which those who sign up are held, "" for none.
 	Quarantine string
+	// TrustedClients are the client_ids of apps that the operator trusts.
+	TrustedClients []string
+	// Lifetimes are those of OAuth, in place of the usual ones.
+	Lifetimes grant.Lifetimes
 	// Exempt are addresses that budgets count as nobody's.
 	Exempt []netip.Addr
 }
@@ -291,6 +309,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	}
 	s.Operator.Imports = s.Repo.Imports
 
+	s.apps(&o, log)
 	gate := &auth.Gate{
 		DB: s.DB, Budgets: s.Budgets, Now: s.Now, Tokens: s.Tokens, AdminPassword: func() string { return AdminPassword }, ModService: o.ModService,
 		Services: &serviceauth.Verifier{Audiences: []string{o.Config.ServiceDID.String()}, Others: s.audiences, Resolver: s.Internet, Now: s.Now},
@@ -316,7 +335,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	}
 	xo := xrpc.Options{
 		Logger: log, Now: s.Now, CheckOutput: true, Fallback: s.Proxy.Fallback, Version: "test", Callers: func() *xrpc.Callers { return callers },
-		Pages: []string{owner.Path, owner.InvitePath}, Unlogged: []string{owner.InvitePath},
+		Pages: []string{owner.Path, owner.InvitePath, authserver.Root, authserver.MetadataPath}, Unlogged: []string{owner.InvitePath},
 	}
 	e := echo.New()
 	routes := xrpc.NewServer(e, xo)
@@ -338,10 +357,38 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	for _, path := range []string{owner.Path, owner.Path + "/*", owner.InvitePath + "/*"} {
 		e.Any(path, echo.WrapHandler(pages))
 	}
+	endpoints := authserver.New(authserver.Config{
+		Issuer: Endpoint, Clients: s.Clients, Proofs: s.Proofs, Grants: s.Grants, Sets: s.Sets, Budgets: s.Budgets, Log: log,
+	})
+	for path, methods := range authserver.Methods {
+		e.Match(methods, path, echo.WrapHandler(endpoints))
+	}
 	h := httptest.NewServer(e)
 	t.Cleanup(h.Close)
 	s.URL = h.URL
 	return s
+}
+
+// apps makes what lets apps into accounts.
+func (s *Server) apps(o *Options, log *slog.Logger) {
+	s.Web, s.sets = new(Web), &publishedSets{now: s.Now, documents: map[syntax.NSID]string{}}
+	s.Sets = &permissionset.Sets{Store: s.sets, Now: s.Now, Log: log}
+	lifetimes := o.Lifetimes
+	if lifetimes == (grant.Lifetimes{}) {
+		const day = 24 * time.Hour
+		lifetimes = grant.Lifetimes{
+			Access: 20 * time.Minute, PublicSession: 7 * day, PublicRefresh: day, ConfidentialSession: 730 * day, ConfidentialRefresh: 90 * day, Remembered: 7 * day,
+		}
+	}
+	s.Grants = &grant.Grants{
+		DB: s.DB, Keys: s.Keys, Budgets: s.Budgets, Now: s.Now, Rand: rand.Reader, Secret: []byte("another secret of thirty-two bytes"), Issuer: Endpoint,
+		Audience: func() string { return s.config.ServiceDID.String() }, Lifetimes: func() grant.Lifetimes { return lifetimes }, Expand: s.Sets.Expand,
+	}
+	s.Proofs = &dpop.Verifier{URL: Endpoint, Now: s.Now, Nonces: dpop.NewNonces(bytes.Repeat([]byte{8}, 32), s.Now), Once: s.Grants.Once}
+	s.Clients = &client.Clients{
+		Fetch: &http.Client{Transport: s.Web}, Largest: 512 << 10, Pay: func(ctx context.Context) error { return auth.LookUp(ctx, s.Budgets) },
+		Trusted: func() []string { return o.TrustedClients }, Issuer: Endpoint, Now: s.Now, Once: s.Grants.Once,
+	}
 }
 
 // audiences are those of the names that the server has beside its own.
