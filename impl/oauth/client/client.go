@@ -4,39 +4,50 @@
 //
 // Documents and keys are strangers': they are fetched from public addresses only, without
 // redirects, bounded in size and time, paid for by whom [Clients.Pay] names, and kept for ten
-// minutes.
+// minutes. What is shown of them to people has been cleaned; what they link to is never fetched,
+// but for the keys.
 package client
 
 import (
 	"context"
+	"fmt"
 	"net/http"
-	"net/url"
+	"slices"
+	"strings"
+	"sync"
 	"time"
+	"unicode"
 
-	"portico/impl/oauth/dpop"
+	"portico/impl/oauth/jose"
 )
 
 // An Error refuses a client or what it sent: Name is one of the OAuth specifications, such as
 // invalid_client_metadata.
 type Error struct {
-	Status            int // of HTTP, 400 or 401
+	Status            int // of HTTP: 400, or 503 when it is us who cannot
 	Name, Description string
 }
 
 func (e *Error) Error() string { return e.Name + ": " + e.Description }
 
-// A Client is an app.
+func refuse(name, format string, args ...any) *Error {
+	return &Error{http.StatusBadRequest, name, fmt.Sprintf(format, args...)}
+}
+
+// A Client is an app. It is not changed once found.
 type Client struct {
 	ID       string
 	Loopback bool // it is one of development, on the user's own machine
 	Trusted  bool // the operator trusts its name and its picture
 	Metadata Metadata
+
+	keys []*jose.Key // those of the document itself
 }
 
-// Metadata is the document of a client, as far as it counts here.
+// Metadata is the document of a client, as far as it counts here. It was found to be in order.
 type Metadata struct {
 	ClientID        string   `json:"client_id"`
-	Name            string   `json:"client_name"`
+	Name            string   `json:"client_name"` // one line of printable characters
 	URI             string   `json:"client_uri"`
 	LogoURI         string   `json:"logo_uri"`
 	TermsURI        string   `json:"tos_uri"`
@@ -56,40 +67,86 @@ type Metadata struct {
 // Confidential says whether the client proves who it is with a key.
 func (c *Client) Confidential() bool { return c.Metadata.AuthMethod == "private_key_jwt" }
 
-// Redirect returns the redirect URI of a request, which may be left out where there is but one.
-// It returns an [*Error].
-func (c *Client) Redirect(asked string) (string, error) { panic("not written") }
-
 // Clients finds clients. It is safe for concurrent use.
 type Clients struct {
 	Fetch   *http.Client // reaches public addresses alone; see resolve.NewClient
 	Largest int64        // bytes of a document
+	// Pay is asked before each fetch. Its error is what the caller gets.
 	Pay     func(ctx context.Context) error
 	Trusted func() []string // their client_ids, at the moment
 	Issuer  string          // this server's origin
 	Now     func() time.Time
-	// Once is as [dpop.Verifier.Once].
+	// Once notes that the token with this id was used, and says false if it had been before. An
+	// id is to be remembered until then, also across restarts and by all processes.
 	Once func(ctx context.Context, id []byte, until time.Time) (bool, error)
+
+	begin     sync.Once
+	documents *source[*Client]
+	keySets   *source[[]*jose.Key]
+}
+
+// How much is kept, of documents and of sets of keys each.
+const (
+	keptEntries = 2000
+	keptBytes   = 16 << 20
+)
+
+func (c *Clients) start() {
+	c.begin.Do(func() {
+		to := fetcher{client: c.Fetch, largest: c.Largest}
+		c.documents = newSource(c.Pay, c.Now, func(ctx context.Context, id string) (*Client, int, error) {
+			return to.document(ctx, id)
+		})
+		c.keySets = newSource(c.Pay, c.Now, func(ctx context.Context, uri string) ([]*jose.Key, int, error) {
+			return to.keySet(ctx, uri)
+		})
+	})
 }
 
 // Find returns the client of an id. It returns an [*Error], or what Pay does.
-func (c *Clients) Find(ctx context.Context, id string) (*Client, error) { panic("not written") }
-
-// Authenticate checks how the client says who it is in a form, and returns what its
-// session is to be bound to: "" for public clients, else "KID ALG THUMBPRINT" of its key. It
-// returns an [*Error].
-func (c *Clients) Authenticate(ctx context.Context, to *Client, form url.Values) (key string, err error) {
-	panic("not written")
+func (c *Clients) Find(ctx context.Context, id string) (*Client, error) {
+	return c.find(ctx, id, false)
 }
 
-// HasKey says whether key, as Authenticate returned it once, is one that the client still has.
-func (c *Clients) HasKey(ctx context.Context, of *Client, key string) (bool, error) {
-	panic("not written")
+func (c *Clients) find(ctx context.Context, id string, anew bool) (*Client, error) {
+	switch kind, err := kindOf(id); {
+	case err != nil:
+		return nil, err
+	case kind == loopback:
+		return development(id)
+	}
+	c.start()
+	found, err := c.documents.get(ctx, id, anew)
+	if err != nil {
+		return nil, err
+	}
+	one := *found
+	one.Trusted = c.Trusted != nil && slices.Contains(c.Trusted(), id)
+	return &one, nil
 }
 
-// Request reads a request object (RFC 9101): the parameters that it has. It returns an [*Error].
-func (c *Clients) Request(ctx context.Context, of *Client, object string) (url.Values, error) {
-	panic("not written")
+// printable is a text as it may be shown: one line, without what is not seen or turns the
+// direction of what is, of at most that many characters.
+func printable(text string, most int) string {
+	var b strings.Builder
+	n, blank := 0, false
+	for _, r := range text {
+		if !unicode.IsPrint(r) || r == unicode.ReplacementChar || r == ' ' {
+			blank = n > 0
+			continue
+		}
+		if blank {
+			b.WriteByte(' ')
+			n++
+			blank = false
+		}
+		if n++; n > most {
+			break
+		}
+		b.WriteRune(r)
+	}
+	return strings.TrimSpace(b.String())
 }
 
-var _ = dpop.Algorithms
+// quoted is what a stranger wrote, as descriptions of errors repeat it.
+func quoted(text string) string { return `"` + printable(text, 300) + `"` }

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 )
@@ -82,7 +84,7 @@ func ParseKey(raw []byte) (*Key, error) {
 		text *string
 	}{{"kid", &k.ID}, {"alg", &k.Algorithm}} {
 		if _, has := o.Raw(m.name); has {
-			if *m.text, ok = o.Text(m.name); !ok || *m.text == "" || len(*m.text) > maxID {
+			if *m.text, ok = o.Text(m.name); !ok || *m.text == "" || len(*m.text) > maxID || strings.ContainsFunc(*m.text, unicode.IsControl) {
 				return nil, fmt.Errorf("%q is invalid", m.name)
 			}
 		}

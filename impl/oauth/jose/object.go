@@ -3,6 +3,7 @@ package jose
 import (
 	"encoding/json"
 	"errors"
+	"iter"
 	"strconv"
 	"unicode/utf8"
 )
@@ -175,4 +176,15 @@ func Elements(raw []byte, most int) (parts [][]byte, ok bool) {
 		}
 	}
 	return parts, true
+}
+
+// All are the members, in their order, as JSON.
+func (o Object) All() iter.Seq2[string, []byte] {
+	return func(yield func(string, []byte) bool) {
+		for _, m := range o {
+			if !yield(m.name, m.value) {
+				return
+			}
+		}
+	}
 }
