@@ -27,6 +27,7 @@ import (
 	syncapi "portico/api/atproto/sync"
 	"portico/api/xrpc"
 	"portico/db"
+	"portico/impl/account/factor"
 	"portico/impl/account/token"
 	"portico/impl/budget"
 	"portico/impl/keyring"
@@ -63,6 +64,7 @@ type Config struct {
 	Keys    *keyring.Ring
 	Tokens  *token.Issuer
 	Budgets *budget.Ledger
+	Factors *factor.Factors
 	Now     func() time.Time
 	Rand    io.Reader
 	Log     *slog.Logger
@@ -91,7 +93,7 @@ func New(c Config) (http.Handler, error) {
 		Funcs: template.FuncMap{"is": func(b *bool) bool { return b != nil && *b }},
 		Nav: []page.Link{
 			{Path: Path, Text: "Account"}, {Path: "/account/sessions", Text: "Sessions"}, {Path: "/account/app-passwords", Text: "App passwords"},
-			{Path: "/account/email", Text: "Email"}, {Path: "/account/password", Text: "Password"}, {Path: "/account/handle", Text: "Handle"},
+			{Path: "/account/email", Text: "Email"}, {Path: "/account/password", Text: "Password"}, {Path: securityPath, Text: "Security"}, {Path: "/account/handle", Text: "Handle"},
 			{Path: "/account/data", Text: "Data"}, {Path: "/account/close", Text: "Close"},
 		},
 		Sessions: &page.Sessions{
@@ -107,6 +109,7 @@ func New(c Config) (http.Handler, error) {
 	o.appPasswords()
 	o.email()
 	o.password()
+	o.security()
 	o.handle()
 	o.data()
 	o.closing()

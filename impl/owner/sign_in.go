@@ -23,6 +23,7 @@ type signInForm struct {
 	Alert      string
 	Identifier string
 	Sealed     string // the password, once a code is asked for; see [signin.Methods.Seal]
+	App        bool   // it is that of the authenticator app
 }
 
 func (o *owner) showSignIn(v *page.Visit, status int, f signInForm) error {
@@ -32,9 +33,9 @@ func (o *owner) showSignIn(v *page.Visit, status int, f signInForm) error {
 	return v.Show(status, "sign_in.html", f)
 }
 
-// signIn signs in with the password, and then with the emailed code where one is wanted.
+// signIn signs in with the password, and then with the code where one is wanted.
 func (o *owner) signIn(v *page.Visit) error {
-	f := signInForm{Identifier: v.Form("identifier")}
+	f := signInForm{Identifier: v.Form("identifier"), App: v.Form("app") != ""}
 	password, ok := o.methods.Given(v, "password", "sealed")
 	if !ok {
 		f.Alert = "That took too long. Sign in again."
@@ -42,6 +43,7 @@ func (o *owner) signIn(v *page.Visit) error {
 	}
 	who, err := o.methods.Prove(v, f.Identifier, password, v.Form("code"))
 	if errors.Is(err, signin.ErrCodeWanted) {
+		f.App = errors.Is(err, signin.ErrAppCodeWanted)
 		f.Sealed, err = o.methods.Seal(v, password)
 		if err != nil {
 			return err
@@ -73,7 +75,7 @@ func (o *owner) proved(v *page.Visit) (bool, error) {
 	if v.Proved(ProofLasts) {
 		return true, nil
 	}
-	f := proofForm{Fields: v.Sent("proof-password", "proof-sealed", "proof-code"), Who: handleOf(v.Account)}
+	f := proofForm{Fields: v.Sent("proof-password", "proof-sealed", "proof-code", "proof-app"), App: v.Form("proof-app") != "", Who: handleOf(v.Account)}
 	password, ok := o.methods.Given(v, "proof-password", "proof-sealed")
 	if !ok || password == "" {
 		return false, v.Show(http.StatusOK, "prove.html", f)
@@ -81,6 +83,7 @@ func (o *owner) proved(v *page.Visit) (bool, error) {
 	who, err := o.methods.Prove(v, v.Account.DID.String(), password, v.Form("proof-code"))
 	switch {
 	case errors.Is(err, signin.ErrCodeWanted):
+		f.App = errors.Is(err, signin.ErrAppCodeWanted)
 		if f.Sealed, err = o.methods.Seal(v, password); err != nil {
 			return false, err
 		}
@@ -111,4 +114,5 @@ type proofForm struct {
 	Alert, Who string
 	Fields     map[string][]string
 	Sealed     string
+	App        bool // the code is that of the authenticator app
 }

@@ -28,6 +28,9 @@ import (
 	"portico/impl/mail/outbox"
 )
 
+// Wanted is what people are told who bring the password without a code.
+const Wanted = "Enter the code of your authenticator app, or a recovery code"
+
 // Codes is how many recovery codes there are in a set.
 const Codes = 10
 

@@ -73,8 +73,7 @@ func (s *Service) checkAuthFactor(ctx context.Context, login *login, typed strin
 // there is no authenticator app.
 func (s *Service) askForCode(ctx context.Context, did syntax.DID, app bool, visitor budget.Payer) error {
 	if app {
-		return api.ErrCreateSessionAuthFactorTokenRequired.New(http.StatusUnauthorized,
-			"Enter the code of your authenticator app, or a recovery code")
+		return api.ErrCreateSessionAuthFactorTokenRequired.New(http.StatusUnauthorized, factor.Wanted)
 	}
 	if err := s.mailSignInCode(ctx, did, visitor); err != nil {
 		return err

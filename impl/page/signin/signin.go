@@ -7,12 +7,14 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
 	api "portico/api/atproto/server"
 	"portico/api/xrpc"
 	"portico/db"
+	"portico/impl/account/factor"
 	"portico/impl/account/token"
 	"portico/impl/keyring"
 	"portico/impl/page"
@@ -52,21 +54,26 @@ func (m *Methods) Bearer(a *db.Account) string {
 
 // Errors of Prove.
 var (
-	// ErrCodeWanted says that a code was mailed which is asked for beside the password.
-	ErrCodeWanted = errors.New("an emailed code is asked for")
+	// ErrCodeWanted says that a code is asked for beside the password: one that was mailed, or,
+	// where it is ErrAppCodeWanted too, one of the authenticator app or a recovery code.
+	ErrCodeWanted    = errors.New("a code is asked for")
+	ErrAppCodeWanted = fmt.Errorf("%w: that of the authenticator app", ErrCodeWanted)
 	// ErrAppPassword is for people: it says that app passwords open no pages.
 	ErrAppPassword = &page.Error{Status: http.StatusForbidden, Message: "This is an app password. Sign in with the password of the account itself."}
 )
 
 // Prove finds out by createSession whose account identifier names, if the password, and the
 // code where one is wanted, are right. The session that it opens is ended at once. It
-// returns [ErrCodeWanted], [ErrAppPassword], or what createSession says.
+// returns [ErrCodeWanted] or [ErrAppCodeWanted], [ErrAppPassword], or what createSession says.
 func (m *Methods) Prove(v *page.Visit, identifier, password, code string) (token.Claims, error) {
 	ctx, anyone := v.Context(), api.Client{Client: m.As("")}
 	out, err := anyone.CreateSession(ctx, &api.CreateSessionInput{
 		Identifier: identifier, Password: password, AuthFactorToken: xrpc.NonZero(code), AllowTakendown: new(true),
 	})
 	if x, ok := errors.AsType[*xrpc.Error](err); ok && x.Name == "AuthFactorTokenRequired" {
+		if x.Message == factor.Wanted {
+			return token.Claims{}, ErrAppCodeWanted
+		}
 		return token.Claims{}, ErrCodeWanted
 	}
 	if err != nil {
