@@ -226,6 +226,36 @@ func readBack(t *testing.T, d *db.DB, made func(step string) bool) {
 			ID: []byte("passkey"), DID: "did:plc:one", Name: "Telephone", Public: []byte("public"), Flags: 29, Counter: 7, CreatedAt: start, UsedAt: new(start.Add(time.Second)),
 		})
 	}
+	if made("0022_oauth") {
+		far := time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
+		r, err := d.OAuthRequest(ctx, []byte("request"))
+		check("authorization request", r, err, &db.OAuthRequest{
+			ID: []byte("request"), Payer: []byte("payer"), ClientID: "https://app.test/client.json", ClientKey: "kid ES256 thumbprint", DPoPKey: "dpop",
+			Parameters: `{"redirect_uri":"https://app.test/cb"}`, CreatedAt: start, ExpiresAt: far, Browser: []byte("browser"), AnsweredAt: new(start),
+			OAuthAnswer: db.OAuthAnswer{
+				DID: "did:plc:one", ProvedAt: start, Scope: "atproto", Consented: "atproto", Code: []byte("code"), CodeExpiresAt: start.Add(time.Minute),
+				ClientName: "App", Address: "198.51.100.1", Agent: "Firefox",
+			},
+		})
+		s, spent, err := d.OAuthSessionBySpent(ctx, []byte("spent"))
+		check("session of an app", s, err, &db.OAuthSession{
+			ID: []byte("session"), DID: "did:plc:six", ClientID: "https://app.test/client.json", DPoPKey: "dpop",
+			Scope: "atproto include:com.example.auth", Consented: "repo:com.example.a atproto", Granted: "atproto",
+			Token: []byte("token"), TokenExpiresAt: start.Add(30 * time.Minute), Refresh: []byte("refresh"), RefreshExpiresAt: far, Refreshes: 1,
+			Code: []byte("old code"), CreatedAt: start, UsedAt: start, ExpiresAt: far, Address: "198.51.100.1", Agent: "Firefox",
+		})
+		check("spent refresh token", spent, err, start)
+		err = d.Write(ctx, func(tx *db.Tx) error { return tx.UseOAuthOnce(ctx, []byte("used"), start, far) })
+		check("what was used", errors.Is(err, db.ErrStale), nil, true)
+		remembered, err := d.OAuthRemembered(ctx, []byte("browser"), start)
+		check("remembered accounts", remembered, err, []db.OAuthRemembered{{
+			Browser: []byte("browser"), DID: "did:plc:six", CreatedAt: start, ProvedAt: start, ExpiresAt: far, Address: "198.51.100.1", Agent: "Firefox",
+		}})
+		consent, err := d.OAuthConsent(ctx, "did:plc:one", "https://app.test/client.json")
+		check("consent", consent, err, &db.OAuthConsent{
+			DID: "did:plc:one", ClientID: "https://app.test/client.json", Scope: "atproto", Granted: "atproto", UpdatedAt: start,
+		})
+	}
 	if made("0017_preferences") {
 		list, err := d.Preferences(ctx, "did:plc:one")
 		check("preferences", list, err, []json.RawMessage{[]byte(`{"$type":"app.bsky.actor.defs#adultContentPref","enabled":true}`)})

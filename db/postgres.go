@@ -24,6 +24,7 @@ const (
 	migrationLock = 0x706f727469636f01
 	plcLock       = 0x706f727469636f02
 	domainLock    = 0x706f727469636f03
+	oauthLock     = 0x706f727469636f04 // and what tells its payers apart
 )
 
 // mailChannel is what other processes LISTEN to for new mails.

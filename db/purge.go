@@ -25,6 +25,10 @@ var purges = []struct {
 }{
 	{purge((*Session)(nil), "expires_at"), 0},
 	{purge((*BrowserSession)(nil), "expires_at"), 0},
+	{purge((*OAuthRequest)(nil), "expires_at"), 0},
+	{purge((*OAuthSession)(nil), "refresh_expires_at"), 0},
+	{purge((*oauthUsed)(nil), "expires_at"), 0},
+	{purge((*OAuthRemembered)(nil), "expires_at"), 0},
 	{forgetOrigins, 0},
 	{forgetOriginAddresses, knownFor},
 	{purge((*Spending)(nil), "reset_at"), 0},
@@ -63,8 +67,8 @@ func purge(model any, column string) *statement {
 	})
 }
 
-// Purge removes what is over at now: sessions and where they were opened, budgets, reserved keys, codes sent to
-// phones, numbers that are spent; emailed codes a day later. Mails that were not delivered
+// Purge removes what is over at now: sessions and where they were opened, requests and sessions of apps, what was good
+// for once, accounts that browsers remember, budgets, reserved keys, codes sent to phones, numbers that are spent; emailed codes a day later. Mails that were not delivered
 // in time become expired and lose their bodies; a mail that needs no more attempts is
 // forgotten 30 days after it was queued, or when 100,000 came after it; a permission set 60
 // days after somebody was asked for it last, and the name of one that does not exist an hour.

@@ -243,8 +243,8 @@ func (tx *Tx) endSession(ctx context.Context, id []byte) error {
 	return err
 }
 
-// EndSessions ends all sessions of an account, those of browsers too. It returns
-// ErrNotFound when there is no account.
+// EndSessions ends all sessions of an account, those of browsers and of apps too, and all
+// else that [Tx.EndOAuth] does. It returns ErrNotFound when there is no account.
 func (tx *Tx) EndSessions(ctx context.Context, did syntax.DID) error {
 	_, err := tx.LockAccount(ctx, did)
 	if err == nil {
@@ -252,6 +252,9 @@ func (tx *Tx) EndSessions(ctx context.Context, did syntax.DID) error {
 	}
 	if err == nil {
 		_, err = tx.exec(ctx, deleteBrowserSessionsOf, did)
+	}
+	if err == nil {
+		err = tx.endOAuth(ctx, did)
 	}
 	return wrap(err, "end sessions of %s", did)
 }

@@ -83,12 +83,15 @@ func (tx *Tx) EndFamily(ctx context.Context, did syntax.DID, family []byte) erro
 	return wrap(err, "end sessions of %s that came from one", did)
 }
 
-// EndAppSessions ends all sessions of an account that are not a browser's. It returns
-// ErrNotFound when there is no account.
+// EndAppSessions ends all sessions of an account that are not a browser's, those of OAuth
+// too, and all else that [Tx.EndOAuth] does. It returns ErrNotFound when there is no account.
 func (tx *Tx) EndAppSessions(ctx context.Context, did syntax.DID) error {
 	_, err := tx.LockAccount(ctx, did)
 	if err == nil {
 		_, err = tx.exec(ctx, deleteSessions, did)
+	}
+	if err == nil {
+		err = tx.endOAuth(ctx, did)
 	}
 	return wrap(err, "end sessions of apps of %s", did)
 }

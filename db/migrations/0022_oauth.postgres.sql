@@ -14,47 +14,53 @@ CREATE TABLE oauth_request (
   did             TEXT COLLATE "C" REFERENCES account (did) ON DELETE CASCADE,
   proved_at       BIGINT,
   scope           TEXT,
+  consented       TEXT,
   code            BYTEA UNIQUE,
   code_expires_at BIGINT,
+  client_name     TEXT,
   address         TEXT,
   agent           TEXT
 );
-CREATE INDEX oauth_request_payer ON oauth_request (payer);
+CREATE INDEX oauth_request_payer ON oauth_request (payer, created_at);
 CREATE INDEX oauth_request_browser ON oauth_request (browser) WHERE browser IS NOT NULL;
 CREATE INDEX oauth_request_did ON oauth_request (did) WHERE did IS NOT NULL;
 CREATE INDEX oauth_request_expires_at ON oauth_request (expires_at);
 
--- What apps were let into.
+-- What apps were let into. Of the scope consented is how it was spelled out then, and granted
+-- what is left of that. A session is over when it was not refreshed until refresh_expires_at.
 CREATE TABLE oauth_session (
-  id               BYTEA PRIMARY KEY,
-  did              TEXT COLLATE "C" NOT NULL REFERENCES account (did) ON DELETE CASCADE,
-  client_id        TEXT COLLATE "C" NOT NULL,
-  client_key       TEXT,
-  client_name      TEXT,
-  dpop_key         TEXT NOT NULL,
-  scope            TEXT NOT NULL,
-  granted          TEXT NOT NULL,
-  token            BYTEA NOT NULL UNIQUE,
-  token_expires_at BIGINT NOT NULL,
-  refresh          BYTEA UNIQUE,
-  refresh_expires_at BIGINT,
-  code             BYTEA NOT NULL UNIQUE,
-  created_at       BIGINT NOT NULL,
-  used_at          BIGINT NOT NULL,
-  expires_at       BIGINT NOT NULL,
-  address          TEXT NOT NULL,
-  agent            TEXT NOT NULL
+  id                 BYTEA PRIMARY KEY,
+  did                TEXT COLLATE "C" NOT NULL REFERENCES account (did) ON DELETE CASCADE,
+  client_id          TEXT COLLATE "C" NOT NULL,
+  client_key         TEXT,
+  client_name        TEXT,
+  dpop_key           TEXT NOT NULL,
+  scope              TEXT NOT NULL,
+  consented          TEXT NOT NULL,
+  granted            TEXT NOT NULL,
+  token              BYTEA NOT NULL UNIQUE,
+  token_expires_at   BIGINT NOT NULL,
+  refresh            BYTEA UNIQUE,
+  refresh_expires_at BIGINT NOT NULL,
+  refreshes          BIGINT NOT NULL,
+  code               BYTEA NOT NULL UNIQUE,
+  created_at         BIGINT NOT NULL,
+  used_at            BIGINT NOT NULL,
+  expires_at         BIGINT NOT NULL,
+  address            TEXT NOT NULL,
+  agent              TEXT NOT NULL
 );
-CREATE INDEX oauth_session_did ON oauth_session (did, created_at);
-CREATE INDEX oauth_session_expires_at ON oauth_session (expires_at);
+CREATE INDEX oauth_session_did ON oauth_session (did, used_at);
+CREATE INDEX oauth_session_refresh_expires_at ON oauth_session (refresh_expires_at);
 
 -- Refresh tokens that were exchanged: the latest of each session.
 CREATE TABLE oauth_spent_refresh (
-  refresh  BYTEA PRIMARY KEY,
-  session  BYTEA NOT NULL REFERENCES oauth_session (id) ON DELETE CASCADE,
-  spent_at BIGINT NOT NULL
+  refresh    BYTEA PRIMARY KEY,
+  session    BYTEA NOT NULL REFERENCES oauth_session (id) ON DELETE CASCADE,
+  generation BIGINT NOT NULL,
+  spent_at   BIGINT NOT NULL
 );
-CREATE INDEX oauth_spent_refresh_session ON oauth_spent_refresh (session, spent_at);
+CREATE INDEX oauth_spent_refresh_session ON oauth_spent_refresh (session, generation);
 
 -- What is good for once, and was used.
 CREATE TABLE oauth_used (

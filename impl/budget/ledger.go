@@ -52,6 +52,16 @@ func (l *Ledger) key(who string) string {
 	return base64.RawURLEncoding.EncodeToString(mac[:])
 }
 
+// Hash stands for p, all its shares and purposes, where rows are counted by who pays for
+// them; nil for nobody.
+func (l *Ledger) Hash(p Payer) []byte {
+	if p.who == "" {
+		return nil
+	}
+	mac := l.Keys.MAC("budget", []byte(p.who))
+	return mac[:]
+}
+
 // rows are what p pays from, in the order in which it does.
 func (l *Ledger) rows(b Budget, p Payer) []row {
 	if p.who == "" {

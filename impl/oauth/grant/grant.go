@@ -5,17 +5,38 @@
 // codes and tokens rest as keyed hashes. Of two who use the same code or the same refresh token
 // at once one gets an ordinary answer and the other an ordinary refusal. What an account's
 // sessions end with, such as a new password, ends these too: see db.Tx.EndSessions.
+//
+// # Who ends a session
+//
+// Refresh tokens are good once (RFC 9700, 4.14). Who shows one again is refused, and, as far as
+// anybody can tell, was robbed, or is the thief. So that ends the session; but only where
+//
+//   - the one who shows it is the client of the session with its DPoP key and, where the session is
+//     bound to one, with its authentication key: anybody else could not have used the token
+//     anyhow, and is not to end what an owner has by having seen a token of it. RFC 9700 would
+//     have a token revoked that another client shows. To refuse it takes nothing from its owner;
+//   - it was exchanged [RaceLasts] ago or longer. Within that time two tabs of one app, or a client that
+//     had no answer and asks again, are refused, and whoever came first goes on; so it is where
+//     the clock was set back since;
+//   - it is one of the 64 of its session that were exchanged last. Any before is unknown.
+//
+// The same holds for a code that is shown again, where its exchange counts as what opened the
+// session. Nothing that is refused for another reason ends a session, but that it is over.
 package grant
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
+	"portico/impl/audit"
 	"portico/impl/budget"
 	"portico/impl/keyring"
 )
@@ -33,9 +54,12 @@ var (
 	ErrMany = errors.New("too many authorization requests")
 	// ErrOver says that the account takes no proofs of then any more, or does not exist.
 	ErrOver = errors.New("sign-in is over")
+	// ErrHeld says that the account is in quarantine, and lets no app in.
+	ErrHeld = errors.New("account is in quarantine")
 )
 
-// Lifetimes are how long what apps have lasts.
+// Lifetimes are how long what apps have lasts. A session of no time lasts for as long as it
+// is refreshed.
 type Lifetimes struct {
 	Access              time.Duration // an access token
 	PublicSession       time.Duration // of a client without a key
@@ -49,8 +73,21 @@ type Lifetimes struct {
 const (
 	RequestLasts = 5 * time.Minute
 	CodeLasts    = time.Minute
+	// RaceLasts is how long after a token was exchanged, or a code, the same once more is not
+	// held against the client.
+	RaceLasts = 10 * time.Second
 	// MaxRequests is how many requests may be under way from one address.
 	MaxRequests = 100
+	// MaxSessions is how many apps an account may have let in at a time: beyond it the one
+	// that was not used for longest ends.
+	MaxSessions = 200
+	// MaxRemembered is how many accounts a browser remembers.
+	MaxRemembered = 10
+
+	challengesLast = 26 * time.Hour // after they were used
+	maxRequests    = 20_000         // of all together
+	maxConsents    = 500            // of an account
+	maxBrowsers    = 100            // that remember an account
 )
 
 // Parameters are those of a request that was found to be in order.
@@ -103,14 +140,15 @@ type Session struct {
 	Agent      string
 }
 
-// Grants are those of this server. It is safe for concurrent use.
+// Grants are those of this server. It is safe for concurrent use. A browser is the secret
+// that it has in its cookie, of which a keyed hash is kept.
 type Grants struct {
 	DB        *db.DB
 	Keys      *keyring.Ring
 	Budgets   *budget.Ledger
 	Now       func() time.Time
-	Rand      io.Reader
-	Secret    []byte // signs access tokens, and nothing else
+	Rand      io.Reader // a secure source
+	Secret    []byte    // signs access tokens, and nothing else
 	Issuer    string
 	Audience  func() string // of tokens: the DID of this server
 	Lifetimes func() Lifetimes
@@ -118,109 +156,39 @@ type Grants struct {
 	Expand func(ctx context.Context, scope string) (string, error)
 }
 
-// Push keeps a request, which payer pays for, for [RequestLasts], and returns its URI. It
-// returns ErrMany.
-func (g *Grants) Push(ctx context.Context, payer budget.Payer, r Request) (uri string, err error) {
-	panic("not written")
+// mac is what rests of a secret.
+func (g *Grants) mac(purpose, secret string) []byte {
+	mac := g.Keys.MAC("oauth "+purpose, []byte(secret))
+	return mac[:]
 }
 
-// Open returns a request for a browser, which is the only one that may answer it from then on:
-// the first that opens it. It returns an [*Error] where the client may be told, with the request: it has
-// expired, was pushed by another client, is open in another browser or was answered; none of
-// that changes anything. Else it returns ErrUnknown.
-func (g *Grants) Open(ctx context.Context, uri, clientID string, browser []byte) (*Request, error) {
-	panic("not written")
+// secret is a new one, of so many random bytes, in hexadecimal.
+func (g *Grants) secret(prefix string, size int) (string, error) {
+	b := make([]byte, size)
+	if _, err := io.ReadFull(g.Rand, b); err != nil {
+		return "", fmt.Errorf("make secret: %w", err)
+	}
+	return prefix + hex.EncodeToString(b), nil
 }
 
-// An Answer is an owner's consent.
-type Answer struct {
-	DID            syntax.DID
-	ProvedAt       time.Time // when they proved who they are
-	Scope          string    // what they consent to, at most what was asked for
-	Granted        string    // what that was, spelled out, when they saw it
-	Remember       bool      // what was consented to, for the next time
-	ClientName     string
-	Address, Agent string
+// made says whether a text can be one that secret made: nothing else is looked for.
+func made(text, prefix string, size int) bool {
+	digits, ok := strings.CutPrefix(text, prefix)
+	return ok && len(digits) == 2*size && strings.Trim(digits, "0123456789abcdef") == ""
 }
 
-// Approve answers a request that browser opened, and returns the code for the client. It
-// returns an [*Error] when it was answered or is over, and ErrOver.
-func (g *Grants) Approve(ctx context.Context, r *Request, browser []byte, a Answer) (code string, err error) {
-	panic("not written")
+// line is a text that somebody else made up, cut to what is kept of it.
+func line(text string) string {
+	text = strings.ReplaceAll(strings.ToValidUTF8(text, ""), "\x00", "")
+	for len(text) > maxLine {
+		text = strings.ToValidUTF8(text[:maxLine], "")
+	}
+	return text
 }
 
-// Reject answers a request that browser opened: nothing comes of it. One that was answered is
-// no error.
-func (g *Grants) Reject(ctx context.Context, r *Request, browser []byte) error { panic("not written") }
+const maxLine = 300 // bytes
 
-// An Exchange is who wants tokens.
-type Exchange struct {
-	ClientID, ClientKey, DPoPKey string
-	Confidential                 bool
-	Refreshes                    bool // the client registered refresh_token
+// acting says that the account is who acts in ctx, for the record.
+func acting(ctx context.Context, did syntax.DID) context.Context {
+	return audit.With(ctx, audit.Who{Actor: did.String(), Address: audit.From(ctx).Address})
 }
-
-// Redeem exchanges a code. It returns an [*Error].
-func (g *Grants) Redeem(ctx context.Context, x Exchange, code, redirectURI, verifier string) (*Tokens, error) {
-	panic("not written")
-}
-
-// Refresh exchanges a refresh token (§6.3). It returns an [*Error].
-func (g *Grants) Refresh(ctx context.Context, x Exchange, refresh string) (*Tokens, error) {
-	panic("not written")
-}
-
-// Revoke ends the session of a token of any kind, if it is the client's (§6.4). It says nothing
-// else of it.
-func (g *Grants) Revoke(ctx context.Context, clientID, token string) error { panic("not written") }
-
-// Verify returns the session of an access token, which has to be bound to the DPoP key of that
-// thumbprint. It returns an [*Error] named invalid_token. It costs one row read.
-func (g *Grants) Verify(ctx context.Context, token, dpopKey string) (*Session, error) {
-	panic("not written")
-}
-
-// Sessions are those of an account, the newest first.
-func (g *Grants) Sessions(ctx context.Context, did syntax.DID) ([]Session, error) {
-	panic("not written")
-}
-
-// End ends a session of an account, and what its owner consented to for that client. One that is over is no error.
-func (g *Grants) End(ctx context.Context, did syntax.DID, id []byte) error { panic("not written") }
-
-// Once notes that something with this id was used, and says false if it had been before. It is
-// remembered until then, also by other processes and after a restart.
-func (g *Grants) Once(ctx context.Context, id []byte, until time.Time) (bool, error) {
-	panic("not written")
-}
-
-// Consented says whether the owner allowed the client all of this before: scope, and what it
-// is spelled out.
-func (g *Grants) Consented(ctx context.Context, did syntax.DID, clientID, scope, granted string) (bool, error) {
-	panic("not written")
-}
-
-// A Remembered account is one that signed in with a browser before.
-type Remembered struct {
-	DID      syntax.DID
-	ProvedAt time.Time
-}
-
-// Remembered are the accounts that a browser remembers, those proved last first.
-func (g *Grants) Remembered(ctx context.Context, browser []byte) ([]Remembered, error) {
-	panic("not written")
-}
-
-// Remember lets a browser remember an account, at most 10 of them. It returns ErrOver.
-func (g *Grants) Remember(ctx context.Context, browser []byte, did syntax.DID, proved time.Time, address, agent string) error {
-	panic("not written")
-}
-
-// Forget is the opposite of Remember.
-func (g *Grants) Forget(ctx context.Context, browser []byte, did syntax.DID) error {
-	panic("not written")
-}
-
-// Move gives another browser all that one has: requests that it opened, accounts that it
-// remembers. The cookie of a browser changes when somebody signs in.
-func (g *Grants) Move(ctx context.Context, from, to []byte) error { panic("not written") }

@@ -1,0 +1,10 @@
+-- Rows of the tables that this step made, as they were written in its day.
+INSERT INTO oauth_request (id, payer, client_id, client_key, dpop_key, parameters, created_at, expires_at, browser, answered_at, did, proved_at, scope, consented, code, code_expires_at, client_name, address, agent)
+VALUES (CAST('request' AS BLOB), CAST('payer' AS BLOB), 'https://app.test/client.json', 'kid ES256 thumbprint', 'dpop', '{"redirect_uri":"https://app.test/cb"}', 1767323045000000, 4102444800000000, CAST('browser' AS BLOB), 1767323045000000, 'did:plc:one', 1767323045000000, 'atproto', 'atproto', CAST('code' AS BLOB), 1767323105000000, 'App', '198.51.100.1', 'Firefox');
+INSERT INTO oauth_session (id, did, client_id, client_key, client_name, dpop_key, scope, consented, granted, token, token_expires_at, refresh, refresh_expires_at, refreshes, code, created_at, used_at, expires_at, address, agent)
+VALUES (CAST('session' AS BLOB), 'did:plc:six', 'https://app.test/client.json', NULL, NULL, 'dpop', 'atproto include:com.example.auth', 'repo:com.example.a atproto', 'atproto', CAST('token' AS BLOB), 1767324845000000, CAST('refresh' AS BLOB), 4102444800000000, 1, CAST('old code' AS BLOB), 1767323045000000, 1767323045000000, 4102444800000000, '198.51.100.1', 'Firefox');
+INSERT INTO oauth_spent_refresh (refresh, session, generation, spent_at) VALUES (CAST('spent' AS BLOB), CAST('session' AS BLOB), 1, 1767323045000000);
+INSERT INTO oauth_used (id, expires_at) VALUES (CAST('used' AS BLOB), 4102444800000000);
+INSERT INTO oauth_remembered (browser, did, created_at, proved_at, expires_at, address, agent) VALUES (CAST('browser' AS BLOB), 'did:plc:six', 1767323045000000, 1767323045000000, 4102444800000000, '198.51.100.1', 'Firefox');
+INSERT INTO oauth_consent (did, client_id, scope, granted, updated_at) VALUES ('did:plc:one', 'https://app.test/client.json', 'atproto', 'atproto', 1767323045000000);
+INSERT INTO permission_set (nsid, document, fetched_at, tried_at) VALUES ('com.example.auth', '{}', 1767323045000000, 1767323045000000);
