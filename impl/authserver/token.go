@@ -108,7 +108,7 @@ func (s *server) revoke(r *http.Request, sent form) (int, any, error) {
 		}
 	}
 	done := struct{}{}
-	_, err := s.Proofs.Check(r.Context(), r, "")
+	proof, err := s.Proofs.Check(r.Context(), r, "")
 	if e, ok := err.(*dpop.Error); ok && e.Name != "use_dpop_nonce" {
 		return http.StatusOK, done, nil
 	}
@@ -119,7 +119,7 @@ func (s *server) revoke(r *http.Request, sent form) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := s.Grants.Revoke(r.Context(), from.ID, sent["token"]); err != nil {
+	if err := s.Grants.Revoke(r.Context(), grant.Exchange{ClientID: from.ID, DPoPKey: proof.Thumbprint}, sent["token"]); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusOK, done, nil
