@@ -144,6 +144,7 @@ func wire(ctx context.Context, s *settings, r *reloader, store *db.DB, keys *key
 		Services: &serviceauth.Verifier{Audiences: []string{s.ServiceDID.String()}, Others: others, Resolver: documents, Now: time.Now},
 	}
 	letters := &outbox.Outbox{DB: store, Keys: keys, Sender: now.sender, Holder: holder, Now: time.Now, Log: log}
+	sessions.Outbox, sessions.Brand = letters, now.brand
 	dids := &account.Verifier{Accounts: accounts, Directory: plcs, Documents: documents}
 	passwords := password.NewHasher(password.Config{
 		Rand: rand.Reader, Concurrency: s.HashConcurrency, Queue: s.HashQueue, Memory: int(s.MemoryLimit / 2 >> 10),

@@ -104,6 +104,10 @@ var (
 	// its own; [RecipientOf] pays.
 	Announcements = Budget{"announcements", 1, day,
 		"a mailbox from letters about an account that is not its owner's", Recipients}
+	// NewPlaces counts the letters that tell an owner of sign-ins from where the account was not
+	// used before.
+	NewPlaces = Budget{"new-places", 1, day,
+		"a mailbox from a letter for each of many sign-ins", Accounts}
 	// AddressesGiven remembers for an hour that an account was given an address;
 	// [RecipientOf] pays.
 	AddressesGiven = Budget{"addresses-given", 1, time.Hour,
@@ -184,7 +188,7 @@ func Releases(most int) Budget {
 // All are the budgets that there are.
 var All = []Budget{
 	WrongPasswordsFrom, FailedPasswords, HiddenPasswords, WrongCodes, WrongResetCodes, WrongAdminPasswords, Mails, OwnMails,
-	MailsFrom, MailsToStrangers, MailsOfAppsToStrangers, HeldMails, HeldMailsOfApps, Announcements, AddressesGiven, AddressesNamed, IdentityChanges, LookUps,
+	MailsFrom, MailsToStrangers, MailsOfAppsToStrangers, HeldMails, HeldMailsOfApps, Announcements, NewPlaces, AddressesGiven, AddressesNamed, IdentityChanges, LookUps,
 	SignUps, SignUpsADay(1), HandlesAsked, InvitesAsked, PushedRequests, ReservedKeys, TextsTo, TextsToInADay, TextsFrom, NumbersFrom, PhoneCodes, Texts(1),
 	Releases(1), ReleasesOfDomain,
 }

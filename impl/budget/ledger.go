@@ -243,11 +243,22 @@ func (l *Ledger) Know(ctx context.Context, tx *db.Tx, did syntax.DID, ip netip.A
 // Known reports whether the owner of an account was at an address within 90 days. It
 // takes one statement, whatever the account and the address are.
 func (l *Ledger) Known(ctx context.Context, did syntax.DID, ip netip.Addr) (bool, error) {
+	return l.known(ctx, l.DB, did, ip)
+}
+
+// KnownIn is Known within the caller's transaction.
+func (l *Ledger) KnownIn(ctx context.Context, tx *db.Tx, did syntax.DID, ip netip.Addr) (bool, error) {
+	return l.known(ctx, tx, did, ip)
+}
+
+func (l *Ledger) known(ctx context.Context, from interface {
+	AddressKnown(ctx context.Context, did syntax.DID, address string, since time.Time) (bool, error)
+}, did syntax.DID, ip netip.Addr) (bool, error) {
 	address := ""
 	if !l.Nobody(ip) {
 		address = Address(ip)
 	}
-	known, err := l.DB.AddressKnown(ctx, did, address, l.Now().Add(-knownFor))
+	known, err := from.AddressKnown(ctx, did, address, l.Now().Add(-knownFor))
 	if err != nil {
 		return false, fmt.Errorf("look for known address: %w", err)
 	}

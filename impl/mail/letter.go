@@ -29,6 +29,7 @@ const (
 	KindSignInCodeOn    = "sign_in_code_on"
 	KindSignInCodeOff   = "sign_in_code_off"
 	KindFactorsChanged  = "factors_changed"
+	KindNewPlace        = "new_place"
 	KindGuessed         = "guessed"
 	KindDeletionDue     = "deletion_due"
 	KindHostMoved       = "host_moved"
@@ -286,6 +287,18 @@ func (b Brand) FactorsChanged(to, handle string, at time.Time, change FactorChan
 		c.After = []string{clean(detail)}
 	}
 	return b.compose(to, "How to Sign In Was Changed", c)
+}
+
+// NewPlace tells the owner that somebody signed in with the account's password at an address
+// of the network where it was not used before.
+func (b Brand) NewPlace(to, handle, address string, at time.Time) Letter {
+	return b.compose(to, "New Sign-in to Your Account", content{
+		Title:   "A sign-in from a new place",
+		Preview: "Somebody signed in to your account at an address that is new.",
+		Lead:    []string{"On " + moment(at) + " somebody signed in as " + named(handle) + ". It was from the address " + clean(address) + ", at which your account was not used before."},
+		After:   []string{"It was you, at home with a new address or on the way? Then nothing needs to be done."},
+		Small:   []string{"It wasn't you? Then somebody else knows your password: reset it now. That signs out everything. This email comes once a day at most."},
+	})
 }
 
 // Guessed tells the owner that strangers have sent so many wrong passwords that signing in

@@ -49,6 +49,7 @@ func letters(b Brand) map[string]Letter {
 		"recovered":           b.Recovered(to, handle, noon, Recovery{}),
 		"recovered_keys":      b.Recovered(to, handle, noon, Recovery{SignInCodeOff: true, AuthenticatorOff: true, ForeignKeys: []string{"did:key:zQ3shA", "did:key:\u202ezDnaeB"}}),
 		"recovered_unknown":   b.Recovered(to, handle, noon, Recovery{KeysUnknown: true}),
+		KindNewPlace:          b.NewPlace(to, handle, "198.51.100.1", noon),
 		KindGuessed:           b.Guessed(to, handle, noon),
 		KindEmailChanged:      b.EmailChanged(to, handle, noon, false),
 		"email_changed_2fa":   b.EmailChanged(to, handle, noon, true),

@@ -258,6 +258,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	}))
 	identities := &account.Identities{Accounts: accounts, Directory: client, Documents: s.Internet, Foreign: s.Internet, Rules: rules, Domains: s.Domains}
 	brand := func() mail.Brand { return mail.Brand{ServiceName: "Test PDS"} }
+	sessions.Outbox, sessions.Brand = s.Outbox, brand
 	s.config = &o.Config
 	minLength := func() int { return s.config.PasswordMinLength }
 	codes := &emailcode.Codes{DB: s.DB, Keys: s.Keys, Budgets: s.Budgets, Outbox: s.Outbox, Brand: brand, Now: s.Now, Rand: rand.Reader}

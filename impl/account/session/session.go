@@ -24,6 +24,8 @@ import (
 	"portico/impl/audit"
 	"portico/impl/budget"
 	"portico/impl/keyring"
+	"portico/impl/mail"
+	"portico/impl/mail/outbox"
 )
 
 // Grace is how long a refresh token works after its first use, so that a
@@ -52,6 +54,9 @@ type Sessions struct {
 	Keys    *keyring.Ring
 	Budgets *budget.Ledger
 	Now     func() time.Time
+	// Outbox and Brand are for letters to owners; without them there are none.
+	Outbox *outbox.Outbox
+	Brand  func() mail.Brand
 }
 
 // A Draft is a session whose row is still to be stored: the one thing of a
@@ -138,7 +143,7 @@ func (s *Sessions) Start(ctx context.Context, account *db.Account, app *db.AppPa
 		detail := ""
 		if app != nil {
 			detail = "app password " + app.Name
-		} else if err := s.Budgets.SignedIn(ctx, tx, account.DID, address(ctx)); err != nil {
+		} else if err := s.SignedIn(ctx, tx, now); err != nil {
 			return err
 		}
 		if err := audit.Record(ctx, tx, s.Now(), account.DID, audit.SignedIn, detail); err != nil {
@@ -150,6 +155,36 @@ func (s *Sessions) Start(ctx context.Context, account *db.Account, app *db.AppPa
 		return nil, fmt.Errorf("start session of %s: %w", account.DID, err)
 	}
 	return &draft.Tokens, nil
+}
+
+// SignedIn notes that the owner of an account, which is locked, has proved to be there with all
+// that is asked for, at the address that the context says. Where that is new, and the owner's
+// email address is confirmed, a letter says so, once a day.
+func (s *Sessions) SignedIn(ctx context.Context, tx *db.Tx, account *db.Account) error {
+	if err := s.tellOfNewPlace(ctx, tx, account); err != nil {
+		return err
+	}
+	return s.Budgets.SignedIn(ctx, tx, account.DID, address(ctx))
+}
+
+func (s *Sessions) tellOfNewPlace(ctx context.Context, tx *db.Tx, account *db.Account) error {
+	ip := address(ctx)
+	if s.Outbox == nil || s.Budgets.Nobody(ip) || account.EmailConfirmedAt == nil {
+		return nil
+	}
+	known, err := s.Budgets.KnownIn(ctx, tx, account.DID, ip)
+	if known || err != nil {
+		return err
+	}
+	err = s.Budgets.SpendIn(ctx, tx, budget.NewPlaces, budget.Account(account.DID))
+	if _, spent := errors.AsType[*budget.Spent](err); spent {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	letter := s.Brand().NewPlace(account.Email, outbox.Named(account), ip.Unmap().String(), s.Now())
+	return s.Outbox.Announce(ctx, tx, account.DID, mail.KindNewPlace, letter)
 }
 
 // KnowAddress remembers where the owner of an account is: wrong passwords that
