@@ -131,6 +131,22 @@ func (k *Key) SignRaw(tb testing.TB, header, claims string) string {
 	return text + "." + encode(signature)
 }
 
+// SignSalted makes a token by PS256 whose salt has another length than it should.
+func (k *Key) SignSalted(tb testing.TB, claims map[string]any, salt int) string {
+	tb.Helper()
+	rawClaims, err := json.Marshal(claims)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	text := encode([]byte(`{"alg":"PS256"}`)) + "." + encode(rawClaims)
+	sum := sha256.Sum256([]byte(text))
+	signature, err := rsa.SignPSS(rand.Reader, k.private.(*rsa.PrivateKey), crypto.SHA256, sum[:], &rsa.PSSOptions{SaltLength: salt})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return text + "." + encode(signature)
+}
+
 // ID is a new value for jti.
 func ID() string { return rand.Text() }
 
