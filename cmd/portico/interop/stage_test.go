@@ -39,6 +39,7 @@ const (
 	handleHost = "mallory.pds.test" // of a handle, whose pages are somebody else's
 	evilHost   = "evil.test"        // another site
 	boundHost  = "rebound.test"     // somebody else's, and leads here
+	appHost    = "app.example.com"  // of an app: no client_id may be under a top-level domain for tests
 
 	accountPages = "https://" + stageHost + "/account"
 
@@ -53,6 +54,7 @@ type stage struct {
 	*browser
 	t        *testing.T
 	server   *launch.Server
+	env      []string // its settings
 	operator *operatorapi.Client
 	front    *launch.Front
 	console  string // where the console is on loopback: its origin
@@ -94,17 +96,21 @@ func newStage(t *testing.T, env ...string) *stage {
 		}
 		return nil
 	}})}
-	s.server, err = launch.StartServer(t.Context(), binary, t.TempDir(), append([]string{
+	if s.front, err = launch.NewFront(t.TempDir(), stageHost, "*."+stageHost, evilHost, boundHost, appHost); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.front.Close)
+	s.env = append(append([]string{
 		"PDS_HOSTNAME=" + stageHost, "PORTICO_BIND=127.0.0.1", "PDS_DID_PLC_URL=" + local(d), "PDS_ADMIN_PASSWORD=" + stagePassword,
 		"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=" + rotationKey, "PDS_JWT_SECRET=f27f9ac1e1a17cd56cf6a3f1f5c2f8b3", "PDS_INVITE_REQUIRED=false",
 		"PDS_DISABLE_SSRF_PROTECTION=true", "PDS_RATE_LIMIT_BYPASS_IPS=127.0.0.1,::1", "PDS_SERVICE_HANDLE_DOMAINS=." + stageHost,
 		"PDS_EMAIL_SMTP_URL=" + s.mails.URL().String(), "PDS_EMAIL_FROM_ADDRESS=server@example.com", "PDS_CONTACT_EMAIL_ADDRESS=operator@example.com",
 		fmt.Sprintf("PORTICO_CONSOLE_BIND=127.0.0.1:%d", port),
-	}, env...)...)
-	if err != nil {
+	}, s.front.Environ()...), env...)
+	if s.server, err = launch.StartServer(t.Context(), binary, t.TempDir(), s.env...); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.server.Kill)
+	t.Cleanup(func() { s.server.Kill() })
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(s.server.Log())
@@ -115,10 +121,6 @@ func newStage(t *testing.T, env ...string) *stage {
 	client := xrpc.Client{Host: s.place.url, Authorization: func(context.Context, *xrpc.Method) (string, error) { return basic, nil }}
 	s.place.admin, s.operator = &adminapi.Client{Client: client}, &operatorapi.Client{Client: client}
 
-	if s.front, err = launch.NewFront(t.TempDir(), stageHost, "*."+stageHost, evilHost, boundHost); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.front.Close)
 	behind := s.watched(s.server.URL, false)
 	s.front.LeadTo(stageHost, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if f := s.pageOf(r); f != nil {
@@ -130,11 +132,12 @@ func newStage(t *testing.T, env ...string) *stage {
 	s.front.LeadTo(boundHost, behind)
 	s.front.LeadTo(handleHost, http.HandlerFunc(s.stranger))
 	s.front.LeadTo(evilHost, http.HandlerFunc(s.stranger))
+	s.front.LeadTo(appHost, http.HandlerFunc(s.stranger))
 	lens := httptest.NewServer(s.watched(s.console, true))
 	t.Cleanup(lens.Close)
 	at := strings.TrimPrefix(lens.URL, "http://")
 	s.browser = startBrowser(t, "--ignore-certificate-errors",
-		fmt.Sprintf("--host-resolver-rules=MAP *.test:443 %s, MAP *:%d %s", s.front.Address, port, at))
+		fmt.Sprintf("--host-resolver-rules=MAP *.test:443 %[1]s, MAP %[2]s:443 %[1]s, MAP *:%[3]d %[4]s", s.front.Address, appHost, port, at))
 	for _, domain := range []string{"Page", "Runtime", "Network", "Log"} {
 		s.call(domain+".enable", nil)
 	}

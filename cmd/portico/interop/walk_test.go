@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pquerna/otp/totp"
+
 	serverapi "portico/api/atproto/server"
 	"portico/cmd/portico/launch"
 )
@@ -136,6 +138,7 @@ func (w *walk) accountPages() {
 	w.submit("form#factor-request")
 	w.look("account email factor off")
 	w.submit("form#factor-off", "code", w.letter("beatrice@example.com", "Email Update Requested"))
+	w.securityPages()
 
 	w.follow("Handle")
 	w.look("account handle")
@@ -188,6 +191,46 @@ func (w *walk) accountPages() {
 	w.open(accountPages + "/nothing")
 	w.says("There is no page at this address")
 	w.look("account no page")
+}
+
+// securityPages turns an authenticator app on, signs in with it, and turns it off.
+func (w *walk) securityPages() {
+	w.follow("Security")
+	w.look("account security")
+	w.submit("form#app")
+	w.look("account authenticator")
+	key := w.run(`document.querySelector('#key code').textContent`)
+	w.submit("form#app-on", "code", "000000")
+	w.says("not the code that the app shows")
+	w.look("account authenticator refused")
+	w.submit("form#app-on", "code", w.appCode(key, 0))
+	w.says("These are your recovery codes")
+	w.look("account recovery codes")
+	recovery := w.run(`document.querySelector('#recovery-codes code').textContent`)
+	w.follow("Security")
+	w.look("account security on")
+
+	w.submit("form.out")
+	w.submit("form#sign-in", "identifier", "bea."+stageHost, "password", ownersPassword)
+	w.says("authenticator app")
+	w.look("account sign in app code")
+	w.submit("form#sign-in-code", "code", "AAAAA-AAAAA")
+	w.look("account sign in app code refused")
+	w.submit("form#sign-in-code", "code", recovery)
+	w.says("@bea." + stageHost)
+	w.follow("Security")
+	w.submit("form#app-off")
+	w.says("no longer asks")
+}
+
+// appCode is what an authenticator app shows that has that key.
+func (w *walk) appCode(key string, steps int) string {
+	w.t.Helper()
+	code, err := totp.GenerateCode(strings.ReplaceAll(key, " ", ""), time.Now().Add(time.Duration(steps)*30*time.Second))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return code
 }
 
 // released waits until an account is there for everybody.
