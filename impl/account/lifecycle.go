@@ -126,8 +126,23 @@ func SyncEvent(did syntax.DID, r *db.Repo) (event.Event, error) {
 // and takes back what was asked for before; see [Deletions] for what becomes of
 // any other.
 //
+// Apps that were let in by OAuth have to be let in again. Other sessions go on, so that
+// their owner can turn the account on again.
+//
 // It returns db.ErrNotFound.
 func (a *Accounts) Deactivate(ctx context.Context, did syntax.DID, deleteAfter time.Time) error {
+	return a.deactivate(ctx, did, deleteAfter, func(*db.Tx) error { return nil })
+}
+
+// DeactivateForAll is [Accounts.Deactivate], and ends app passwords too.
+func (a *Accounts) DeactivateForAll(ctx context.Context, did syntax.DID, deleteAfter time.Time) error {
+	return a.deactivate(ctx, did, deleteAfter, func(tx *db.Tx) error {
+		_, err := tx.DeleteAppPasswords(ctx, did)
+		return err
+	})
+}
+
+func (a *Accounts) deactivate(ctx context.Context, did syntax.DID, deleteAfter time.Time, also func(*db.Tx) error) error {
 	err := a.DB.Write(ctx, func(tx *db.Tx) error {
 		acct, err := tx.LockAccount(ctx, did)
 		if err != nil {
@@ -145,6 +160,12 @@ func (a *Accounts) Deactivate(ctx context.Context, did syntax.DID, deleteAfter t
 			acct.DeleteAfter = new(later(deleteAfter, at))
 		}
 		if err := tx.UpdateAccount(ctx, acct); err != nil {
+			return err
+		}
+		if err := tx.EndOAuth(ctx, did); err != nil {
+			return err
+		}
+		if err := also(tx); err != nil {
 			return err
 		}
 		detail := ""

@@ -33,10 +33,10 @@ var requests = map[string]string{
 // Every method is called with every credential. What comes of it is a table, to be
 // reviewed line by line.
 func TestAccess(t *testing.T) {
-	credentials := servertest.Credentials("none", "malformed header", "unknown scheme", "DPoP", "Basic admin",
+	credentials := append(servertest.Credentials("none", "malformed header", "unknown scheme", "DPoP", "Basic admin",
 		"access", "access, app password", "access, privileged app password", "access, takendown", "access, signupQueued",
 		"access, refresh scope", "access, expired", "access, foreign key", "refresh", "moderation service", "moderation service as labeler",
-		"moderation service, expired", "moderation service, another method", "service of a stranger", "service of an account here")
+		"moderation service, expired", "moderation service, another method", "service of a stranger", "service of an account here"), servertest.AppCredentials()...)
 	table := newServer(t, all).AccessTable(requests, credentials)
 	servertest.Golden(t, "access.golden", "# What each method answers to each credential. The app view says {} to everything; preferences\n"+
 		"# are asked for of an account that is not here.\n"+table)

@@ -3,6 +3,7 @@ package servertest
 import (
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ import (
 
 	"portico/api/xrpc"
 	"portico/impl/account/token"
+	"portico/impl/oauth/oauthtest"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -45,8 +47,9 @@ func Golden(t *testing.T, name, got string) {
 // A Credential is a way to say, or not to say, who calls.
 type Credential struct {
 	Name string
-	// Present is the value of the header Authorization with which u calls a method,
-	// "" for none.
+	// Present is what [Server.Call] takes of the credential with which u calls a method,
+	// "" for none. That of an app has to be made while the account is active: see
+	// [Server.Appear].
 	Present func(s *Server, u User, nsid string) string
 }
 
@@ -73,6 +76,12 @@ func AdminCredentials() []Credential {
 		"Basic admin, no password", "Basic Admin", "Basic, the account's password", "Basic, no base64", "access", "refresh",
 		"moderation service", "moderation service as labeler", "moderation service, expired", "moderation service, another method",
 		"service of a stranger", "service of an account here"))
+}
+
+// AppCredentials are those of apps that an account let in by OAuth.
+func AppCredentials() []Credential {
+	return Credentials("app, atproto alone", "app, transition:generic", "app, just the scope", "app, every scope", "app, as Bearer",
+		"app, no proof", "app, another key", "app, no nonce")
 }
 
 // foreignSecret is that of a server which is not this one.
@@ -113,6 +122,27 @@ var credentials = map[string]func(s *Server, u User, nsid string) string{
 		return Bearer(s.foreign().Refresh(u.DID, "an id", s.Now()))
 	},
 
+	"app, atproto alone":      func(s *Server, u User, nsid string) string { return s.app(u, nsid, "atproto") },
+	"app, transition:generic": func(s *Server, u User, nsid string) string { return s.app(u, nsid, "atproto transition:generic") },
+	"app, just the scope":     func(s *Server, u User, nsid string) string { return s.app(u, nsid, justScope(nsid)) },
+	"app, every scope":        func(s *Server, u User, nsid string) string { return s.app(u, nsid, everyScope) },
+	"app, as Bearer": func(s *Server, u User, nsid string) string {
+		return strings.Replace(s.app(u, nsid, everyScope), "DPoP", "Bearer", 1)
+	},
+	"app, no proof": func(s *Server, u User, nsid string) string {
+		line, _, _ := strings.Cut(s.app(u, nsid, everyScope), "\n")
+		return line
+	},
+	"app, another key": func(s *Server, u User, nsid string) string {
+		a := *s.LetIn(u, everyScope)
+		a.Key = oauthtest.NewKey(s, "ES256")
+		return a.Credential(s.verb(nsid), nsid)
+	},
+	"app, no nonce": func(s *Server, u User, nsid string) string {
+		a := s.LetIn(u, everyScope)
+		return "DPoP " + a.Access + "\nDPoP: " + a.ProofWith(s.verb(nsid), nsid, map[string]any{"nonce": nil})
+	},
+
 	"moderation service": func(s *Server, _ User, nsid string) string {
 		return s.ServiceToken(ModService, s.ModKey, nsid, time.Minute)
 	},
@@ -133,6 +163,70 @@ var credentials = map[string]func(s *Server, u User, nsid string) string{
 	"service of an account here": func(s *Server, u User, nsid string) string {
 		return s.ServiceToken(u.DID, Must(atcrypto.GeneratePrivateKeyK256()), nsid, time.Minute)
 	},
+}
+
+// What services of the options of a server are called in scopes.
+const (
+	appViewInScopes = "did:web:appview.example%23bsky_appview"
+	reportsInScopes = "did:web:reports.example%23atproto_labeler"
+)
+
+// everyScope is all that there is of the fine ones.
+const everyScope = "atproto account:email?action=manage account:repo?action=manage account:status?action=manage identity:* repo:* blob:*/*" +
+	" rpc:*?aud=" + appViewInScopes + " rpc:*?aud=" + reportsInScopes + " rpc:com.atproto.repo.uploadBlob?aud=*" +
+	" rpc?lxm=app.bsky.notification.registerPush&lxm=app.bsky.notification.unregisterPush&aud=*"
+
+// justScope is the scope that opens a method for the request that tables send.
+func justScope(nsid string) string {
+	for names, scope := range map[string]string{
+		"com.atproto.server.confirmEmail com.atproto.server.requestEmailConfirmation": "account:email?action=manage",
+		"com.atproto.server.getSession":                                               "account:email",
+		"com.atproto.server.deactivateAccount":                                        "account:status?action=manage",
+		"com.atproto.server.getServiceAuth":                                           "rpc:com.atproto.repo.uploadBlob?aud=*",
+		"com.atproto.identity.updateHandle":                                           "identity:handle",
+		"com.atproto.identity.requestPlcOperationSignature com.atproto.identity.signPlcOperation com.atproto.identity.submitPlcOperation": "identity:*",
+		"com.atproto.repo.createRecord":                                           "repo:com.example.x?action=create",
+		"com.atproto.repo.putRecord":                                              "repo:com.example.x?action=create&action=update",
+		"com.atproto.repo.deleteRecord":                                           "repo:com.example.x?action=delete",
+		"com.atproto.repo.applyWrites":                                            "repo:com.example.x?action=create",
+		"com.atproto.repo.uploadBlob":                                             "blob:application/json",
+		"com.atproto.repo.importRepo":                                             "account:repo?action=manage",
+		"com.atproto.moderation.createReport":                                     "rpc:com.atproto.moderation.createReport?aud=" + reportsInScopes,
+		"app.bsky.feed.getFeed":                                                   "rpc?lxm=app.bsky.feed.getFeed&lxm=app.bsky.feed.getFeedSkeleton&aud=" + appViewInScopes,
+		"app.bsky.notification.registerPush app.bsky.notification.unregisterPush": "rpc:" + nsid + "?aud=did:web:appview.example%23bsky_notif",
+	} {
+		if slices.Contains(strings.Fields(names), nsid) {
+			return "atproto " + scope
+		}
+	}
+	if strings.HasPrefix(nsid, "app.bsky.") {
+		return "atproto rpc:" + nsid + "?aud=" + appViewInScopes
+	}
+	return "atproto"
+}
+
+// Appear makes the apps of credentials of u for a method.
+func (s *Server) Appear(u User, nsid string) {
+	s.Helper()
+	for _, scope := range []string{"atproto", "atproto transition:generic", justScope(nsid), everyScope} {
+		s.LetIn(u, scope)
+	}
+}
+
+// app is the credential of an app that was let in with a scope.
+func (s *Server) app(u User, nsid, scope string) string {
+	s.Helper()
+	return s.LetIn(u, scope).Credential(s.verb(nsid), nsid)
+}
+
+// verb is what a method is called with.
+func (s *Server) verb(nsid string) string {
+	for _, r := range s.routes {
+		if r.NSID == nsid && r.Kind == xrpc.Procedure {
+			return http.MethodPost
+		}
+	}
+	return http.MethodGet
 }
 
 func plain(header string) func(*Server, User, string) string {

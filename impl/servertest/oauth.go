@@ -208,9 +208,7 @@ func (a *App) Procedure(method, body string) Answer {
 // given a nonce.
 func (a *App) Call(verb, method, body string, header ...string) Answer {
 	a.s.Helper()
-	if name, _, _ := strings.Cut(method, "?"); !strings.Contains(name, ".") {
-		method = a.s.namespace + "." + method
-	}
+	method = a.s.full(method)
 	for again := false; ; again = true {
 		answer := a.s.Call(verb, method, body, append([]string{"DPoP " + a.Access, a.Proof(verb, "/xrpc/"+method, a.Access)}, header...)...)
 		a.keepNonce(answer)

@@ -61,7 +61,8 @@ func (s *Server) Post(method, body string, header ...string) Answer {
 // A name without a dot is one of the server's namespace.
 //
 // A line of the header is "Name: value"; credentials alone, such as a [User]'s
-// Access or what [Basic] returns, are for Authorization, and "" is no line.
+// Access or what [Basic] returns, are for Authorization, and "" is no line. One text may be
+// several lines.
 func (s *Server) Call(verb, method, body string, header ...string) Answer {
 	s.Helper()
 	a, err := s.Try(verb, method, body, header...)
@@ -71,9 +72,7 @@ func (s *Server) Call(verb, method, body string, header ...string) Answer {
 
 // Try is Call for goroutines other than the test's own.
 func (s *Server) Try(verb, method, body string, header ...string) (Answer, error) {
-	if name, _, _ := strings.Cut(method, "?"); !strings.Contains(name, ".") {
-		method = s.namespace + "." + method
-	}
+	method = s.full(method)
 	var r io.Reader
 	if body != "" {
 		r = strings.NewReader(body)
@@ -85,7 +84,7 @@ func (s *Server) Try(verb, method, body string, header ...string) (Answer, error
 	if body != "" {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	for _, line := range header {
+	for line := range strings.SplitSeq(strings.Join(header, "\n"), "\n") {
 		name, value, ok := strings.Cut(line, ": ")
 		switch {
 		case ok:
@@ -104,6 +103,14 @@ func (s *Server) Try(verb, method, body string, header ...string) (Answer, error
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
 	return Answer{response.StatusCode, response.Header, string(text)}, err
+}
+
+// full is a method with its namespace.
+func (s *Server) full(method string) string {
+	if name, _, _ := strings.Cut(method, "?"); !strings.Contains(name, ".") {
+		return s.namespace + "." + method
+	}
+	return method
 }
 
 // Refused checks status, name and message of an error.

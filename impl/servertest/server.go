@@ -149,6 +149,7 @@ type Server struct {
 	Web     *Web
 
 	sets      *publishedSets
+	letIn     letIn
 	namespace string
 	routes    []xrpc.Route
 	config    *server.Config // what [server.Service.Config] returns
@@ -312,6 +313,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 
 	s.apps(&o, log)
 	gate := &auth.Gate{
+		Proofs: s.Proofs, Grants: s.Grants,
 		DB: s.DB, Budgets: s.Budgets, Now: s.Now, Tokens: s.Tokens, AdminPassword: func() string { return AdminPassword }, ModService: o.ModService,
 		Services: &serviceauth.Verifier{Audiences: []string{o.Config.ServiceDID.String()}, Others: s.audiences, Resolver: s.Internet, Now: s.Now},
 	}

@@ -27,10 +27,10 @@ var states = []struct {
 	{"deleted", func(f *fixture, u user) { f.Remove(u.DID) }},
 }
 
-var credentials = servertest.Credentials(
+var credentials = append(servertest.Credentials(
 	"none", "malformed header", "unknown scheme", "Basic admin", "DPoP", "access", "access, app password",
 	"access, privileged app password", "access, takendown", "access, signupQueued", "access, expired", "access, foreign key",
-	"refresh")
+	"refresh"), servertest.AppCredentials()...)
 
 // request calls a method about u in the best of ways: everything but the credential
 // is right.
@@ -91,6 +91,7 @@ func TestAccess(t *testing.T) {
 				made++
 				u := f.signUp(fmt.Sprint("user", made))
 				code := f.signature(u)
+				f.Appear(u, r.NSID)
 				state.enter(f, u)
 				a := f.request(r, u, code, c.Present(f.Server, u, r.NSID))
 				if a.Status >= 500 {

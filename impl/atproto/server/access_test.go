@@ -72,8 +72,9 @@ func (w *world) fresh() string {
 	return fmt.Sprint("user", w.made)
 }
 
-// subject makes an account with a confirmed address and enters a state.
-func (w *world) subject(enter func(*fixture, user)) *subject {
+// subject makes an account with a confirmed address and enters a state. A method is to be
+// called by apps of it.
+func (w *world) subject(nsid string, enter func(*fixture, user)) *subject {
 	w.Helper()
 	s := &subject{user: w.SignUp(w.fresh())}
 	s.key = w.NewIdentity(s.DID)
@@ -99,6 +100,7 @@ func (w *world) subject(enter func(*fixture, user)) *subject {
 		}
 		return nil
 	})
+	w.Appear(s.user, nsid)
 	enter(w.fixture, s.user)
 	return s
 }
@@ -115,7 +117,7 @@ var credentials = append(ordinary(
 	"Basic, the account's password", "access", "access, app password", "access, privileged app password", "access, takendown",
 	"access, signupQueued", "access, expired", "access, foreign key", "access, refresh scope", "refresh", "refresh, expired",
 	"refresh, foreign key"),
-	[]credential{
+	append(asOrdinary(servertest.AppCredentials()), []credential{
 		{"service, account here", func(w *world, s *subject, nsid string) access {
 			return access{w.ServiceToken(s.DID, s.key, nsid, time.Minute), s.DID}
 		}},
@@ -141,11 +143,13 @@ var credentials = append(ordinary(
 		{"service, expired", func(w *world, s *subject, nsid string) access {
 			return access{w.ServiceToken(w.stranger, w.key, nsid, -time.Minute), w.stranger}
 		}},
-	}...)
+	}...)...)
 
 // ordinary credentials name no DID.
-func ordinary(names ...string) (all []credential) {
-	for _, c := range servertest.Credentials(names...) {
+func ordinary(names ...string) []credential { return asOrdinary(servertest.Credentials(names...)) }
+
+func asOrdinary(those []servertest.Credential) (all []credential) {
+	for _, c := range those {
 		all = append(all, credential{c.Name, func(w *world, s *subject, nsid string) access {
 			return access{header: c.Present(w.Server, s.user, nsid)}
 		}})
@@ -284,7 +288,7 @@ func TestAccess(t *testing.T) {
 			var answers servertest.States
 			for i, state := range states {
 				if subjects[i] == nil {
-					subjects[i] = w.subject(state.enter)
+					subjects[i] = w.subject(r.NSID, state.enter)
 				}
 				s := subjects[i]
 				a := w.request(r, s, c.present(w, s, r.NSID))
@@ -329,7 +333,7 @@ func TestNothingIsOpenByAccident(t *testing.T) {
 	}
 	for _, r := range all {
 		for _, header := range []string{"", "Bearer", "Bearer ", "Basic Og==", "Bearer e30.e30.", "Bearer null"} {
-			a := w.request(call{Route: r}, w.subject(states[0].enter), access{header: header})
+			a := w.request(call{Route: r}, w.subject(r.NSID, states[0].enter), access{header: header})
 			want := who[r.NSID] == "public" || who[r.NSID] == "service token or anonymous" && header == ""
 			switch in := a.Status == http.StatusOK; {
 			case want && !in:

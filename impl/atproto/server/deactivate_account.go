@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	api "portico/api/atproto/server"
@@ -13,7 +14,9 @@ import (
 	"portico/impl/answer"
 )
 
-// DeactivateAccount switches the caller's account off; its sessions go on. The
+// DeactivateAccount switches the caller's account off; its sessions go on, but not those of
+// apps. One of these that does it may be the last that its owner wants, so all apps end, those
+// with an app password too; none has the account deleted. The
 // wish to have it deleted later is carried out by a job, which gives the owner
 // time to notice that somebody else had it.
 func (s *Service) DeactivateAccount(ctx context.Context, in *api.DeactivateAccountInput) error {
@@ -29,10 +32,17 @@ func (s *Service) DeactivateAccount(ctx context.Context, in *api.DeactivateAccou
 		}
 	}
 	caller := auth.Caller(ctx)
+	if caller.App != nil && in.DeleteAfter != nil {
+		return &xrpc.Error{Status: http.StatusForbidden, Name: "Forbidden", Message: "Account deletion is not available with OAuth credentials"}
+	}
 	if err := s.Accounts.PayForChange(ctx, caller.Payer()); err != nil {
 		return answer.Spent(err)
 	}
-	err := s.Accounts.Deactivate(ctx, caller.DID, deleteAfter)
+	deactivate := s.Accounts.Deactivate
+	if caller.App != nil {
+		deactivate = s.Accounts.DeactivateForAll
+	}
+	err := deactivate(ctx, caller.DID, deleteAfter)
 	if errors.Is(err, db.ErrNotFound) {
 		return xrpc.InvalidRequest("Account not found")
 	}

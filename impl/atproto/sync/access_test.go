@@ -37,9 +37,9 @@ var requests = map[string]string{
 // Every method is called with every credential. What comes of it is a table, to be
 // reviewed line by line.
 func TestAccess(t *testing.T) {
-	credentials := servertest.Credentials("none", "malformed header", "unknown scheme", "DPoP", "Basic admin",
+	credentials := append(servertest.Credentials("none", "malformed header", "unknown scheme", "DPoP", "Basic admin",
 		"Basic admin, wrong password", "Basic, no base64", "access", "access, app password", "access, privileged app password",
-		"access, takendown", "access, signupQueued", "access, expired", "access, foreign key", "refresh", "moderation service")
+		"access, takendown", "access, signupQueued", "access, expired", "access, foreign key", "refresh", "moderation service"), servertest.AppCredentials()...)
 	table := newServer(t).AccessTable(requests, credentials)
 	servertest.Golden(t, "access.golden", "# What each method answers to each credential. The request is about an account that is\n"+
 		"# not here, which methods that let it in answer with RepoNotFound.\n"+table)

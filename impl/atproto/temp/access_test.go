@@ -25,9 +25,9 @@ func TestAccess(t *testing.T) {
 		"checkSignupQueue": "", "checkHandleAvailability": "?handle=bob.test",
 		"requestPhoneVerification": `{"phoneNumber":"+15551234567"}`,
 	}
-	credentials := servertest.Credentials("none", "malformed header", "unknown scheme", "Basic admin", "DPoP", "access",
+	credentials := append(servertest.Credentials("none", "malformed header", "unknown scheme", "Basic admin", "DPoP", "access",
 		"access, app password", "access, privileged app password", "access, takendown", "access, signupQueued",
-		"access, expired", "access, foreign key", "refresh")
+		"access, expired", "access, foreign key", "refresh"), servertest.AppCredentials()...)
 	table := newServer(t).AccessTable(requests, credentials)
 	servertest.Golden(t, "access.golden", "# What each method answers to each credential, on a server that verifies no phones.\n"+table)
 }
