@@ -622,8 +622,44 @@ func TestTogether(t *testing.T) {
 	}
 	close(release)
 	all.Wait()
-	if n := w.asked(appID); n != 1 {
-		t.Errorf("fetched %d times", n)
+	if n := w.asked(appID); n != 1 || w.paid.Load() != 1 {
+		t.Errorf("fetched %d times, paid %d", n, w.paid.Load())
+	}
+}
+
+// Who has nothing to pay with keeps nobody else from it.
+func TestPayTogether(t *testing.T) {
+	w := newWorld(t)
+	w.serve(appID, 200, "application/json", document(nil))
+	spent := errors.New("spent")
+	type poor struct{}
+	asking, release := make(chan struct{}), make(chan struct{})
+	w.Pay = func(ctx context.Context) error {
+		if ctx.Value(poor{}) == nil {
+			return nil
+		}
+		close(asking)
+		<-release
+		return spent
+	}
+	refused := make(chan error, 1)
+	go func() {
+		_, err := w.Find(context.WithValue(t.Context(), poor{}, true), appID)
+		refused <- err
+	}()
+	<-asking
+	var all sync.WaitGroup
+	for range 5 {
+		all.Go(func() {
+			if _, err := w.Find(t.Context(), appID); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	close(release)
+	all.Wait()
+	if err := <-refused; !errors.Is(err, spent) || w.asked(appID) != 1 {
+		t.Errorf("%v, fetched %d times", err, w.asked(appID))
 	}
 }
 

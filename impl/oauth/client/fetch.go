@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
-	"golang.org/x/sync/singleflight"
 
 	"portico/impl/oauth/jose"
 )
@@ -34,12 +33,12 @@ type source[V any] struct {
 	now   func() time.Time
 	fetch func(ctx context.Context, uri string) (V, int, error)
 
-	flights singleflight.Group
-	room    chan struct{}
+	room chan struct{}
 
-	mu    sync.Mutex
-	kept  *simplelru.LRU[string, entry[V]]
-	bytes int
+	mu      sync.Mutex
+	flights map[string]*flight[V]
+	kept    *simplelru.LRU[string, entry[V]]
+	bytes   int
 }
 
 type entry[V any] struct {
@@ -52,7 +51,7 @@ type entry[V any] struct {
 }
 
 func newSource[V any](pay func(context.Context) error, now func() time.Time, fetch func(context.Context, string) (V, int, error)) *source[V] {
-	s := &source[V]{pay: pay, now: now, fetch: fetch, room: make(chan struct{}, together)}
+	s := &source[V]{pay: pay, now: now, fetch: fetch, room: make(chan struct{}, together), flights: make(map[string]*flight[V])}
 	kept, err := simplelru.NewLRU(keptEntries, func(_ string, e entry[V]) { s.bytes -= e.size })
 	if err != nil {
 		panic(err) // only for a size below one
@@ -61,45 +60,90 @@ func newSource[V any](pay func(context.Context) error, now func() time.Time, fet
 	return s
 }
 
-// get returns what is at an address: what was fetched within ten minutes, or with anew,
-// half a minute. When it cannot be fetched anew what is ten minutes old is good all the same.
+// get returns what is at an address, which those who want it at a time fetch and pay for once:
+// what was fetched within ten minutes, or with anew, half a minute. When it cannot be fetched
+// anew what is ten minutes old is good all the same.
 func (s *source[V]) get(ctx context.Context, uri string, anew bool) (V, error) {
-	e, known := s.look(uri)
-	now := s.now()
-	young := func(t time.Time, most time.Duration) bool { age := now.Sub(t); return 0 <= age && age < most }
-	good := known && e.has && young(e.then, fresh)
-	if good && (!anew || young(e.tried, again)) {
-		return e.value, nil
+	e, f, mine := s.join(uri, anew)
+	if f == nil {
+		return e.value, e.err
 	}
-	if known && e.err != nil && young(e.tried, pause) {
-		var none V
-		return none, e.err
-	}
-	if s.pay != nil {
-		if err := s.pay(ctx); err != nil {
-			var none V
-			return none, err
-		}
+	if mine {
+		s.begin(ctx, uri, f)
 	}
 	// Whoever hangs up does not end it for the others.
-	flight := s.flights.DoChan(uri, func() (any, error) { return s.load(context.WithoutCancel(ctx), uri) })
 	select {
-	case r := <-flight:
-		value, _ := r.Val.(V)
-		if r.Err != nil && good {
-			return e.value, nil
-		}
-		return value, r.Err
+	case <-f.done:
 	case <-ctx.Done():
 		var none V
 		return none, ctx.Err()
 	}
+	switch {
+	case f.unpaid && !mine:
+		return s.get(ctx, uri, anew) // who began it had nothing to pay with
+	case f.err != nil && !f.unpaid && s.good(e):
+		return e.value, nil
+	}
+	return f.value, f.err
 }
 
-func (s *source[V]) look(uri string) (entry[V], bool) {
+// good says whether what was fetched once still counts.
+func (s *source[V]) good(e entry[V]) bool { return e.has && s.within(e.then, fresh) }
+
+// within says whether something was less than a time ago, by a clock that may have been set.
+func (s *source[V]) within(then time.Time, most time.Duration) bool {
+	age := s.now().Sub(then)
+	return 0 <= age && age < most
+}
+
+// A flight is a fetch that is under way.
+type flight[V any] struct {
+	done   chan struct{} // closed when the rest is there
+	value  V
+	err    error
+	unpaid bool // there was none
+}
+
+// join returns what is known of an address where that is the answer. Else it returns the flight
+// to it, and whether that is the caller's to begin.
+func (s *source[V]) join(uri string, anew bool) (e entry[V], f *flight[V], mine bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.kept.Get(uri)
+	e, known := s.kept.Get(uri)
+	if s.good(e) && (!anew || s.within(e.tried, again)) {
+		e.err = nil
+		return e, nil, false
+	}
+	if known && e.err != nil && s.within(e.tried, pause) {
+		return entry[V]{err: e.err}, nil, false
+	}
+	if f = s.flights[uri]; f != nil {
+		return e, f, false
+	}
+	f = &flight[V]{done: make(chan struct{})}
+	s.flights[uri] = f
+	return e, f, true
+}
+
+// begin pays for a flight, and lets it begin.
+func (s *source[V]) begin(ctx context.Context, uri string, f *flight[V]) {
+	end := func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.flights, uri)
+		close(f.done)
+	}
+	if s.pay != nil {
+		if f.err = s.pay(ctx); f.err != nil {
+			f.unpaid = true
+			end()
+			return
+		}
+	}
+	go func() {
+		defer end()
+		f.value, f.err = s.load(context.WithoutCancel(ctx), uri)
+	}()
 }
 
 func (s *source[V]) load(ctx context.Context, uri string) (V, error) {

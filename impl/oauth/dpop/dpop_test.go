@@ -2,7 +2,12 @@ package dpop_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -413,6 +418,40 @@ func FuzzCheck(f *testing.F) {
 			t.Errorf("thumbprint %q", p.Thumbprint)
 		}
 	})
+}
+
+// What a proof cannot cost less than.
+func BenchmarkSignatureAlone(b *testing.B) {
+	k := oauthtest.NewKey(b, "ES256")
+	x, y := coordinate(b, k, "x"), coordinate(b, k, "y")
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), append(append([]byte{4}, x...), y...))
+	if err != nil {
+		b.Fatal(err)
+	}
+	text, signature, _ := strings.Cut(k.Sign(b, nil, map[string]any{"a": 1}), ".")
+	claims, signature, _ := strings.Cut(signature, ".")
+	raw, err := base64.RawURLEncoding.DecodeString(signature)
+	if err != nil {
+		b.Fatal(err)
+	}
+	sum := sha256.Sum256([]byte(text + "." + claims))
+	r, s := new(big.Int).SetBytes(raw[:32]), new(big.Int).SetBytes(raw[32:])
+	b.ReportAllocs()
+	for b.Loop() {
+		if !ecdsa.Verify(key, sum[:], r, s) {
+			b.Fatal("signature is bad")
+		}
+	}
+}
+
+func coordinate(tb testing.TB, k *oauthtest.Key, name string) []byte {
+	tb.Helper()
+	text, _ := k.Public[name].(string)
+	raw, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return raw
 }
 
 func BenchmarkCheck(b *testing.B) {
