@@ -14,6 +14,7 @@ import (
 	"portico/impl/identity/handle"
 	"portico/impl/mail"
 	"portico/impl/mail/outbox"
+	"portico/impl/oauth/grant"
 )
 
 // live is what the settings of a server that runs come to at the moment. Services take a
@@ -28,6 +29,7 @@ type inForce struct {
 	sender   outbox.Sender // nil: there is no mail server
 	reserved handle.Names
 	owner    http.Handler // the pages of accounts
+	letIn    http.Handler // the pages where people let apps in
 	console  http.Handler // on the public origin, nil: there is none
 	direct   http.Handler // the console at an address of this machine, nil: there is none
 }
@@ -52,6 +54,8 @@ func (l *live) plcRate() float64             { return float64(l.now().PLCRate) }
 func (l *live) crawlers() []string           { return l.now().Crawlers }
 func (l *live) slowStatement() time.Duration { return l.now().SlowStatement }
 func (l *live) serviceName() string          { return l.now().ServiceName }
+func (l *live) trustedClients() []string     { return l.now().TrustedClients }
+func (l *live) lifetimes() grant.Lifetimes   { return l.now().OAuthLifetimes }
 
 func (l *live) quarantine() account.Terms {
 	s := l.now().settings

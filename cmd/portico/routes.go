@@ -52,6 +52,8 @@ type services struct {
 	gate     *auth.Gate
 	pages    *pages
 	owner    http.Handler // see package owner
+	apps     http.Handler // see package authserver
+	letIn    http.Handler // see package authorize
 
 	appView bool // there is one
 
@@ -81,6 +83,7 @@ func (s *services) register(e *echo.Echo, o xrpc.Options, domain string) (*xrpc.
 		return nil, err
 	}
 	mountOwner(e, s.owner)
+	mountOAuth(e, s.apps, s.letIn)
 	return x, s.pages.register(e)
 }
 

@@ -70,6 +70,7 @@ func (p *parts) watch(s *settings, w watcher, notices *logging.Notices) {
 	m.Methods(names)
 	p.sched.Observe = func(_ context.Context, job string, _ time.Time, took time.Duration, err error) { m.Ran(job, took, err) }
 	p.budgets.Refused = m.Refused
+	p.apps.observe(m.OAuth)
 	p.blobs.Observe = func(_ context.Context, bytes int64, _ time.Time, _ time.Duration, err error) {
 		outcome := uploadOutcome(err)
 		if outcome != uploadStored {

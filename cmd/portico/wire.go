@@ -92,6 +92,7 @@ type parts struct {
 	hashMemory int64 // bytes that password hashes take at most
 
 	live *live
+	apps *appParts
 }
 
 // wire makes the services out of the settings. What a reload may change of these they ask
@@ -135,12 +136,17 @@ func wire(ctx context.Context, s *settings, r *reloader, store *db.DB, keys *key
 		Pay:   func(ctx context.Context) error { return auth.LookUp(ctx, budgets) },
 		Store: newDocumentStore(store), Now: time.Now, Log: log, StaleAfter: s.DIDCacheStale, ExpireAfter: s.DIDCacheMax,
 	}
+	apps, err := wireApps(s, now, store, keys, budgets, strangers, documents, log)
+	if err != nil {
+		return nil, err
+	}
 	handles := &resolve.Handles{Client: strangers, Timeout: s.ResolverTimeout}
 	if len(s.BackupNameservers) > 0 {
 		handles.Backup = resolve.NameServers(s.BackupNameservers)
 	}
 	gate := &auth.Gate{
 		DB: store, Budgets: budgets, Now: time.Now, Tokens: tokens, AdminPassword: now.adminPassword, ModService: s.ModService.DID,
+		Proofs: apps.proofs, Grants: apps.grants,
 		Services: &serviceauth.Verifier{Audiences: []string{s.ServiceDID.String()}, Others: others, Resolver: documents, Now: time.Now},
 	}
 	letters := &outbox.Outbox{DB: store, Keys: keys, Sender: now.sender, Holder: holder, Now: time.Now, Log: log}
@@ -260,6 +266,7 @@ func wire(ctx context.Context, s *settings, r *reloader, store *db.DB, keys *key
 		return nil, err
 	}
 	behind := &services{
+		apps: apps.endpoints, letIn: http.NotFoundHandler(),
 		server: service, identity: names, admin: administration, operator: operators,
 		temp: &temp.Service{
 			DB: store, Accounts: accounts, Phones: phones, Budgets: budgets, Handles: rules, Domains: domains, Emails: service.Emails, Now: time.Now, Rand: rand.Reader,
@@ -302,6 +309,8 @@ func wire(ctx context.Context, s *settings, r *reloader, store *db.DB, keys *key
 
 		publicURL:  s.PublicURL.String(),
 		hashMemory: passwords.Memory(),
+
+		apps: apps,
 	}, nil
 }
 

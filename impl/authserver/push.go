@@ -39,8 +39,7 @@ var parameterNames = []string{
 // push keeps a request of a client, for its user's browser to open (RFC 9126).
 func (s *server) push(r *http.Request, sent form) (int, any, error) {
 	ctx := r.Context()
-	id := sent["client_id"]
-	if id == "" {
+	if sent["client_id"] == "" {
 		return 0, nil, refuse("invalid_client", "Client credentials missing: client_id is required")
 	}
 	payer := s.payer(ctx)
@@ -56,11 +55,7 @@ func (s *server) push(r *http.Request, sent form) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	from, err := s.Clients.Find(ctx, id)
-	if err != nil {
-		return 0, nil, err
-	}
-	key, err := s.Clients.Authenticate(ctx, from, sent.values())
+	from, key, err := s.client(r, sent, proof)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -138,7 +133,7 @@ func parameters(sent form) (*grant.Parameters, error) {
 	}
 	p := &grant.Parameters{
 		RedirectURI: sent["redirect_uri"], State: sent["state"], CodeChallenge: sent["code_challenge"],
-		ResponseMode: sent["response_mode"], Prompt: sent["prompt"],
+		ResponseMode: sent["response_mode"], Prompt: sent["prompt"], UILocales: sent["ui_locales"],
 	}
 	switch method := sent["code_challenge_method"]; {
 	case p.CodeChallenge == "" && method == "":

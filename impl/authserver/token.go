@@ -58,7 +58,7 @@ func (s *server) token(r *http.Request, sent form) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	from, key, err := s.client(r, sent)
+	from, key, err := s.client(r, sent, proof)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -88,13 +88,16 @@ func (s *server) token(r *http.Request, sent form) (int, any, error) {
 	}{got.Access, "DPoP", got.Refresh, got.Scope, int64(got.ExpiresIn / time.Second), got.DID.String()}, nil
 }
 
-// client is the one that a request comes from, and what it proved itself with.
-func (s *server) client(r *http.Request, sent form) (*client.Client, string, error) {
+// client is the one that a request comes from, and what it proved itself with beside the proof.
+func (s *server) client(r *http.Request, sent form, proof *dpop.Proof) (*client.Client, string, error) {
 	from, err := s.Clients.Find(r.Context(), sent["client_id"])
 	if err != nil {
 		return nil, "", err
 	}
 	key, err := s.Clients.Authenticate(r.Context(), from, sent.values())
+	if err == nil && client.SameKey(key, proof.Thumbprint) {
+		err = invalidRequest("The DPoP key must not be the key of the client assertion")
+	}
 	return from, key, err
 }
 
@@ -115,11 +118,12 @@ func (s *server) revoke(r *http.Request, sent form) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	from, _, err := s.client(r, sent)
+	from, key, err := s.client(r, sent, proof)
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := s.Grants.Revoke(r.Context(), grant.Exchange{ClientID: from.ID, DPoPKey: proof.Thumbprint}, sent["token"]); err != nil {
+	x := grant.Exchange{ClientID: from.ID, ClientKey: key, DPoPKey: proof.Thumbprint, Confidential: from.Confidential()}
+	if err := s.Grants.Revoke(r.Context(), x, sent["token"]); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusOK, done, nil

@@ -99,6 +99,7 @@ type Parameters struct {
 	ResponseMode  string `json:"response_mode,omitempty"`
 	Prompt        string `json:"prompt,omitempty"`
 	LoginHint     string `json:"login_hint,omitempty"`
+	UILocales     string `json:"ui_locales,omitempty"` // languages, the ones that the user likes most first
 	// MaxAge is how many seconds ago the owner may have proved who they are; nil: any number.
 	MaxAge *int64 `json:"max_age,omitempty"`
 }
