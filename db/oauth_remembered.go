@@ -47,6 +47,12 @@ var (
 			Where("a.takedown_ref IS NULL").Where("coalesce(a.tokens_valid_from, rem.proved_at) <= rem.proved_at").
 			Where("rem.browser = ?", b.p()).Where("rem.expires_at > ?", b.p()).Order("rem.proved_at DESC", "rem.did")
 	})
+	selectOAuthRememberedOf = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*OAuthRemembered)(nil)).ColumnExpr("?TableColumns").
+			Join("JOIN account AS a ON a.did = rem.did AND a.state = 'ready'").
+			Where("coalesce(a.tokens_valid_from, rem.proved_at) <= rem.proved_at").
+			Where("rem.did = ?", b.p()).Where("rem.expires_at > ?", b.p()).Order("rem.proved_at DESC", "rem.browser")
+	})
 	deleteOAuthRemembered = prepared(func(b *builder) bun.Query {
 		return b.NewDelete().Model((*OAuthRemembered)(nil)).Where("browser = ?", b.p()).Where("did = ?", b.p())
 	})
@@ -81,6 +87,13 @@ func (tx *Tx) RememberOAuth(ctx context.Context, r OAuthRemembered, accounts, br
 func (q *queries) OAuthRemembered(ctx context.Context, browser []byte, now time.Time) ([]OAuthRemembered, error) {
 	all, err := many[OAuthRemembered](ctx, q, selectOAuthRemembered, browser, now)
 	return all, wrap(err, "list accounts of a browser")
+}
+
+// OAuthRememberedOf returns the browsers that remember an account at now, those proved last
+// first, but for those that the account takes no proofs of any more.
+func (q *queries) OAuthRememberedOf(ctx context.Context, did syntax.DID, now time.Time) ([]OAuthRemembered, error) {
+	all, err := many[OAuthRemembered](ctx, q, selectOAuthRememberedOf, did, now)
+	return all, wrap(err, "list browsers that remember %s", did)
 }
 
 // ForgetOAuth lets a browser forget an account. One that it does not remember is no error.

@@ -84,6 +84,7 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"budgets", (*suite).budgets},
 		{"jobs", (*suite).jobs},
 		{"did documents", (*suite).didDocuments},
+		{"browsers that remember", (*suite).rememberingBrowsers},
 		{"permission sets", (*suite).permissionSets},
 		{"did moves", (*suite).didMoves},
 		{"meta", (*suite).meta},
