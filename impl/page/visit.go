@@ -142,9 +142,16 @@ func (v *Visit) Browser() ([]byte, error) {
 }
 
 // Renew lets a browser that has signed in be known by another secret: the one that it had may
-// have been planted.
-func (v *Visit) Renew() error {
+// have been planted. What is kept of it is moved first; where that fails nothing changes.
+func (v *Visit) Renew(move func(from, to []byte) error) error {
+	from, err := v.Browser()
+	if err != nil {
+		return err
+	}
 	secret, err := v.site.c.Sessions.newSecret()
+	if err == nil {
+		err = move(from, []byte(secret))
+	}
 	if err == nil {
 		v.setCookie(secret)
 	}

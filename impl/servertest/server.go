@@ -57,6 +57,7 @@ import (
 	syncmethods "portico/impl/atproto/sync"
 	"portico/impl/atproto/temp"
 	"portico/impl/authserver"
+	"portico/impl/authserver/authorize"
 	"portico/impl/blob"
 	"portico/impl/blob/rows"
 	"portico/impl/bsky"
@@ -76,6 +77,7 @@ import (
 	"portico/impl/oauth/grant"
 	"portico/impl/oauth/permissionset"
 	"portico/impl/owner"
+	"portico/impl/page"
 	"portico/impl/portico/operator"
 	"portico/impl/proxy"
 	"portico/impl/proxy/upstream"
@@ -190,6 +192,8 @@ type Options struct {
 	TrustedClients []string
 	// Lifetimes are those of OAuth, in place of the usual ones.
 	Lifetimes grant.Lifetimes
+	// Branding is how the pages look where apps are let in.
+	Branding page.Branding
 	// Exempt are addresses that budgets count as nobody's.
 	Exempt []netip.Addr
 }
@@ -359,6 +363,13 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	}))
 	for _, path := range []string{owner.Path, owner.Path + "/*", owner.InvitePath + "/*"} {
 		e.Any(path, echo.WrapHandler(pages))
+	}
+	letIn := Must(authorize.New(authorize.Config{
+		Origin: Endpoint, ServiceName: "Test PDS", SendsMail: o.Config.SendsMail, Branding: o.Branding, Methods: e, Clients: s.Clients, Grants: s.Grants, Sets: s.Sets,
+		DB: s.DB, Keys: s.Keys, Tokens: s.Tokens, Budgets: s.Budgets, Now: s.Now, Rand: rand.Reader, Log: log,
+	}))
+	for _, path := range []string{authorize.Path, authorize.Path + "/*"} {
+		e.Any(path, echo.WrapHandler(letIn))
 	}
 	endpoints := authserver.New(authserver.Config{
 		Issuer: Endpoint, Clients: s.Clients, Proofs: s.Proofs, Grants: s.Grants, Sets: s.Sets, Budgets: s.Budgets, Log: log,

@@ -47,37 +47,42 @@ func Choose(wanted ...string) string {
 	return English
 }
 
-// Say is an English text in a language, with args for its verbs, which are all %s. What there
-// is no other text for stays English. A text of no args may be one with something at the place of each %s.
+// Say is an English text in a language, with each %s in it replaced by one of args. What there is
+// no other text for stays English. A text may also come with its places filled in.
 func Say(in, english string, args ...any) string {
-	text, ok := english, false
-	if in == "de" {
-		text, ok = german()[english]
+	if in != "de" {
+		return fill(english, args)
 	}
-	if ok || in == English {
-		if !ok {
-			text = english
-		}
-		if len(args) > 0 {
-			return fmt.Sprintf(text, args...)
-		}
-		return text
+	if text, ok := german()[english]; ok {
+		return fill(text, args)
 	}
-	if len(args) > 0 {
-		return fmt.Sprintf(english, args...)
-	}
-	if in == "de" {
+	if len(args) == 0 {
 		for _, p := range filled() {
 			if m := p.english.FindStringSubmatch(english); m != nil {
 				var found []any
 				for _, part := range m[1:] {
 					found = append(found, part)
 				}
-				return fmt.Sprintf(p.german, found...)
+				return fill(p.german, found)
 			}
 		}
 	}
-	return english
+	return fill(english, args)
+}
+
+// fill replaces each %s of a text by what there is to put in its place.
+func fill(text string, with []any) string {
+	var b strings.Builder
+	for _, arg := range with {
+		before, after, ok := strings.Cut(text, "%s")
+		if !ok {
+			break
+		}
+		b.WriteString(before)
+		b.WriteString(fmt.Sprint(arg))
+		text = after
+	}
+	return b.String() + text
 }
 
 var german = sync.OnceValue(func() map[string]string {
