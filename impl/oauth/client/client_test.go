@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"portico/impl/oauth/client"
@@ -688,6 +689,37 @@ func TestManyClients(t *testing.T) {
 	if n, bytes := client.Kept(w.Clients); n > 1100 || n < 900 || bytes > 16<<20 {
 		t.Errorf("%d clients of %d bytes are kept", n, bytes)
 	}
+}
+
+// A server that takes its time, before its answer or in the middle of it, gets ten seconds.
+func TestSlow(t *testing.T) {
+	for _, begins := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.Fetch = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+				if !begins {
+					<-r.Context().Done()
+					return nil, r.Context().Err()
+				}
+				res := response(200, "application/json", "")
+				res.Body = io.NopCloser(waiting{r.Context()})
+				return res, nil
+			})}
+			began := time.Now()
+			_, err := w.Find(t.Context(), appID)
+			says(t, err, `400 invalid_client_metadata: Unable to obtain client metadata for "https://app.stub.dev/client.json": Failed to fetch`)
+			if took := time.Since(began); took != 10*time.Second {
+				t.Errorf("took %v", took)
+			}
+		})
+	}
+}
+
+type waiting struct{ ctx context.Context }
+
+func (w waiting) Read([]byte) (int, error) {
+	<-w.ctx.Done()
+	return 0, w.ctx.Err()
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)
