@@ -29,6 +29,7 @@ var house = []struct{ packages, imports string }{
 	{"portico/impl/doctor", "portico/api/portico/operator portico/api/atproto/sync portico/api/xrpc portico/impl/identity/** portico/impl/mail github.com/bluesky-social/indigo/atproto/syntax github.com/minio/minio-go/v7"},
 	// What second factors are made with is nobody else's.
 	{"portico/impl/account/factor/totp", "github.com/boombuler/barcode/qr github.com/pquerna/otp/hotp"},
+	{"portico/impl/account/factor/passkey", "github.com/go-webauthn/webauthn/**"},
 	{"portico/impl/**", "portico/impl/** portico/db portico/db/reference golang.org/x/crypto/** golang.org/x/sys/cpu golang.org/x/sys/unix golang.org/x/sync/** golang.org/x/net/** github.com/golang-jwt/jwt/v5 github.com/wneessen/go-mail github.com/wneessen/go-mail/** github.com/bluesky-social/indigo/atproto/** github.com/hashicorp/golang-lru/v2/** github.com/ipfs/** github.com/mr-tron/base58 github.com/gabriel-vasile/mimetype portico/api/brotli github.com/minio/minio-go/v7 github.com/minio/minio-go/v7/** github.com/klauspost/compress/zstd github.com/klauspost/compress/zstd"},
 	{"portico/db/**", "portico/db/** github.com/hashicorp/golang-lru/v2/** github.com/uptrace/bun github.com/uptrace/bun/** github.com/jackc/pgx/v5 github.com/jackc/pgx/v5/** modernc.org/sqlite modernc.org/sqlite/** golang.org/x/sys/** github.com/bluesky-social/indigo/atproto/syntax"},
 	{"portico/cmd/portico portico/cmd/portico/**", "**"},

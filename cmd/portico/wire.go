@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
@@ -22,6 +23,7 @@ import (
 	"portico/impl/account"
 	"portico/impl/account/auth"
 	"portico/impl/account/factor"
+	"portico/impl/account/factor/passkey"
 	"portico/impl/account/move"
 	"portico/impl/account/password"
 	"portico/impl/account/serviceauth"
@@ -174,6 +176,10 @@ func wire(ctx context.Context, s *settings, r *reloader, store *db.DB, keys *key
 	}
 	codes := &emailcode.Codes{DB: store, Keys: keys, Budgets: budgets, Outbox: letters, Brand: now.brand, Now: time.Now, Rand: rand.Reader}
 	factors := &factor.Factors{DB: store, Keys: keys, Budgets: budgets, Outbox: letters, Brand: now.brand, Now: time.Now, Rand: rand.Reader}
+	factors.Site, err = passkey.New(s.PublicURL.Scheme+"://"+s.PublicURL.Host, s.ServiceName)
+	if err != nil && !errors.Is(err, passkey.ErrHost) {
+		return nil, err
+	}
 	phones := s.phones(now.serviceName, store, keys, budgets, letters)
 	service := &server.Service{
 		DB: store, Budgets: budgets, Accounts: accounts, DIDs: dids, Sessions: sessions,

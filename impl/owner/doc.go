@@ -86,7 +86,7 @@ func New(c Config) (http.Handler, error) {
 		return nil, err
 	}
 	o := &owner{Config: c, methods: &signin.Methods{
-		Origin: c.Origin, HTTP: page.Inside(c.Methods), Keys: c.Keys, Tokens: c.Tokens, Now: c.Now,
+		Origin: c.Origin, HTTP: page.Inside(c.Methods), Keys: c.Keys, Tokens: c.Tokens, Now: c.Now, Factors: c.Factors,
 	}}
 	o.site, err = page.New(page.Config{
 		Name: "account", Origins: []string{c.Origin}, Title: c.ServiceName, Home: Path, Files: inner, Log: c.Log,

@@ -6,9 +6,9 @@ import (
 	"net/http"
 	"time"
 
-	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/account/factor"
+	"portico/impl/account/factor/passkey"
 	"portico/impl/account/factor/totp"
 	"portico/impl/answer"
 	"portico/impl/page"
@@ -27,6 +27,7 @@ func (o *owner) security() {
 		return o.showApp(v, http.StatusOK, "", secret)
 	})
 	o.change(securityPath+"/app-on", o.appOn)
+	o.passkeys()
 	o.change(securityPath+"/app-off", func(v *page.Visit) error {
 		if err := o.Factors.Disable(o.acting(v), v.Account.DID); err != nil {
 			return o.insecure(v, err)
@@ -42,11 +43,69 @@ func (o *owner) security() {
 	})
 }
 
+// passkeys lets owners add, rename and remove passkeys.
+func (o *owner) passkeys() {
+	const path = securityPath + "/passkey"
+	o.change(path, func(v *page.Visit) error { return o.showPasskey(v, http.StatusOK, "", "") })
+	o.change(path+"-add", func(v *page.Visit) error {
+		name := v.Form("name")
+		err := o.Factors.Add(o.acting(v), v.Account.DID, name, v.Binding(), v.Form("made-state"), v.Form("made-answer"))
+		switch {
+		case errors.Is(err, factor.ErrName):
+			return o.showPasskey(v, http.StatusBadRequest, "Give it a name of at most 100 letters, by which you know it later.", name)
+		case errors.Is(err, factor.ErrLate):
+			return o.showPasskey(v, http.StatusForbidden, "That took too long. Try again.", name)
+		case errors.Is(err, passkey.ErrAnswer):
+			return o.showPasskey(v, http.StatusBadRequest, "What the browser sent is no passkey for this server.", name)
+		case errors.Is(err, db.ErrPasskeyTaken):
+			return o.showPasskey(v, http.StatusBadRequest, "This passkey is in use already.", name)
+		case err != nil:
+			return o.insecure(v, err)
+		}
+		return done(v, securityPath, "The passkey is added. You can sign in with it alone.")
+	})
+	o.change(path+"-rename", func(v *page.Visit) error {
+		err := o.Factors.Rename(o.acting(v), v.Account.DID, decode(v.Form("passkey")), v.Form("name"))
+		if errors.Is(err, factor.ErrName) {
+			return o.showSecurity(v, http.StatusBadRequest, securityForm{Alert: "Give it a name of at most 100 letters, by which you know it later."})
+		}
+		if err != nil && !errors.Is(err, db.ErrNotFound) {
+			return err
+		}
+		return done(v, securityPath, "The passkey has another name.")
+	})
+	o.change(path+"-remove", func(v *page.Visit) error {
+		err := o.Factors.Remove(o.acting(v), v.Account.DID, decode(v.Form("passkey")))
+		if err != nil && !errors.Is(err, db.ErrNotFound) {
+			return o.insecure(v, err)
+		}
+		return done(v, securityPath, "The passkey is removed. It opens your account no more; you may remove it from your device, too.")
+	})
+}
+
+// showPasskey asks the browser to make a passkey.
+func (o *owner) showPasskey(v *page.Visit, status int, alert, name string) error {
+	asked, err := o.Factors.AskToAdd(v.Context(), v.Account.DID, handleOf(v.Account), v.Binding())
+	if err != nil {
+		return o.insecure(v, err)
+	}
+	return v.Show(status, "passkey.html", struct {
+		Alert, Name string
+		Passkey     *factor.Challenge
+	}{alert, name, asked})
+}
+
 // insecure tells why something of the page was refused.
 func (o *owner) insecure(v *page.Visit, err error) error {
-	err = answer.Spent(err)
-	if errors.Is(err, factor.ErrOff) {
-		err = xrpc.InvalidRequest("There is no authenticator app any more.")
+	switch {
+	case errors.Is(err, factor.ErrOff):
+		err = &page.Error{Status: http.StatusBadRequest, Message: "There is no authenticator app any more."}
+	case errors.Is(err, factor.ErrNoPasskeys):
+		err = &page.Error{Status: http.StatusBadRequest, Message: "This server has no name, only an address: there can be no passkeys for it."}
+	case errors.Is(err, db.ErrTooManyPasskeys):
+		err = &page.Error{Status: http.StatusBadRequest, Message: "You have twenty passkeys, and there can be no more. Remove one first."}
+	default:
+		err = answer.Spent(err)
 	}
 	return told(err, func(status int, message string) error {
 		return o.showSecurity(v, status, securityForm{Alert: message})
@@ -114,8 +173,10 @@ type securityForm struct {
 	Codes []string // new recovery codes, shown this once
 	On    bool     // they came with a new app
 
-	App  *db.TOTP // nil for none
-	Left int      // recovery codes
+	App      *db.TOTP // nil for none
+	Left     int      // recovery codes
+	Passkeys []shownPasskey
+	Named    bool // the server has a name, for which there can be passkeys
 }
 
 func (o *owner) showSecurity(v *page.Visit, status int, f securityForm) error {
@@ -127,5 +188,20 @@ func (o *owner) showSecurity(v *page.Visit, status int, f securityForm) error {
 	if f.Left, err = o.DB.RecoveryCodes(ctx, did); err != nil {
 		return err
 	}
+	all, err := o.DB.Passkeys(ctx, did)
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
+		f.Passkeys = append(f.Passkeys, shownPasskey{encode(p.ID), page.Printable(p.Name, factor.MaxName), p.CreatedAt, p.UsedAt})
+	}
+	f.Named = o.Factors.Site != nil
 	return v.Show(status, "security.html", f)
+}
+
+// A shownPasskey is one of the page.
+type shownPasskey struct {
+	ID, Name string
+	Made     time.Time
+	Used     *time.Time
 }

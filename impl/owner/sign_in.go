@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/http"
 
+	"portico/impl/account/factor"
+	"portico/impl/account/token"
 	"portico/impl/page"
 	"portico/impl/page/signin"
 )
@@ -24,9 +26,14 @@ type signInForm struct {
 	Identifier string
 	Sealed     string // the password, once a code is asked for; see [signin.Methods.Seal]
 	App        bool   // it is that of the authenticator app
+	Passkey    *factor.Challenge
 }
 
 func (o *owner) showSignIn(v *page.Visit, status int, f signInForm) error {
+	var err error
+	if f.Passkey, err = o.methods.AskPasskey(v); err != nil {
+		return err
+	}
 	if f.Sealed != "" {
 		return v.Show(status, "code.html", f)
 	}
@@ -36,6 +43,9 @@ func (o *owner) showSignIn(v *page.Visit, status int, f signInForm) error {
 // signIn signs in with the password, and then with the code where one is wanted.
 func (o *owner) signIn(v *page.Visit) error {
 	f := signInForm{Identifier: v.Form("identifier"), App: v.Form("app") != ""}
+	if o.methods.ByPasskey(v) {
+		return o.signInByPasskey(v, f)
+	}
 	password, ok := o.methods.Given(v, "password", "sealed")
 	if !ok {
 		f.Alert = "That took too long. Sign in again."
@@ -68,6 +78,24 @@ func (o *owner) signIn(v *page.Visit) error {
 	return v.Redirect(Path)
 }
 
+// signInByPasskey signs in without a password.
+func (o *owner) signInByPasskey(v *page.Visit, f signInForm) error {
+	who, err := o.methods.ProveByPasskey(v)
+	if err == nil {
+		err = v.SignIn(who.DID, who.IssuedAt, v.Guest())
+	}
+	if errors.Is(err, page.ErrOver) {
+		err = signin.ErrPasskey
+	}
+	if err != nil {
+		return told(err, func(status int, message string) error {
+			f.Alert = message
+			return o.showSignIn(v, status, f)
+		})
+	}
+	return v.Redirect(Path)
+}
+
 // proved says whether who is signed in has proved lately that it is they, or proves it by
 // this very form. Where neither is so the page asks, and sends the form again once it is
 // answered.
@@ -75,19 +103,27 @@ func (o *owner) proved(v *page.Visit) (bool, error) {
 	if v.Proved(ProofLasts) {
 		return true, nil
 	}
-	f := proofForm{Fields: v.Sent("proof-password", "proof-sealed", "proof-code", "proof-app"), App: v.Form("proof-app") != "", Who: handleOf(v.Account)}
+	f := proofForm{Fields: v.Sent("proof-password", "proof-sealed", "proof-code", "proof-app", "passkey-state", "passkey-answer"), App: v.Form("proof-app") != "", Who: handleOf(v.Account)}
 	password, ok := o.methods.Given(v, "proof-password", "proof-sealed")
-	if !ok || password == "" {
-		return false, v.Show(http.StatusOK, "prove.html", f)
+	if !o.methods.ByPasskey(v) && (!ok || password == "") {
+		return false, o.askProof(v, http.StatusOK, f)
 	}
-	who, err := o.methods.Prove(v, v.Account.DID.String(), password, v.Form("proof-code"))
+	var who token.Claims
+	var err error
+	if o.methods.ByPasskey(v) {
+		if who, err = o.methods.ProveByPasskey(v); err == nil && who.DID != v.Account.DID {
+			err = &page.Error{Status: http.StatusForbidden, Message: "This is the passkey of another account."}
+		}
+	} else {
+		who, err = o.methods.Prove(v, v.Account.DID.String(), password, v.Form("proof-code"))
+	}
 	switch {
 	case errors.Is(err, signin.ErrCodeWanted):
 		f.App = errors.Is(err, signin.ErrAppCodeWanted)
 		if f.Sealed, err = o.methods.Seal(v, password); err != nil {
 			return false, err
 		}
-		return false, v.Show(http.StatusOK, "prove.html", f)
+		return false, o.askProof(v, http.StatusOK, f)
 	case err == nil:
 		err = v.Prove(who.IssuedAt)
 	}
@@ -103,7 +139,7 @@ func (o *owner) proved(v *page.Visit) (bool, error) {
 			if f.Sealed, err = o.methods.SealAgain(v, status, "proof-sealed", password); err != nil {
 				return err
 			}
-			return v.Show(status, "prove.html", f)
+			return o.askProof(v, status, f)
 		})
 	}
 	return true, nil
@@ -115,4 +151,13 @@ type proofForm struct {
 	Fields     map[string][]string
 	Sealed     string
 	App        bool // the code is that of the authenticator app
+	Passkey    *factor.Challenge
+}
+
+func (o *owner) askProof(v *page.Visit, status int, f proofForm) error {
+	var err error
+	if f.Passkey, err = o.methods.AskPasskey(v); err != nil {
+		return err
+	}
+	return v.Show(status, "prove.html", f)
 }

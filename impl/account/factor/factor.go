@@ -19,6 +19,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
+	"portico/impl/account/factor/passkey"
 	"portico/impl/account/factor/totp"
 	"portico/impl/audit"
 	"portico/impl/budget"
@@ -64,6 +65,9 @@ type Factors struct {
 	Brand   func() mail.Brand
 	Now     func() time.Time
 	Rand    io.Reader // a secure source
+	// Site is what passkeys are for; nil: there are none, because the host of the server is an
+	// address.
+	Site *passkey.Site
 }
 
 // Asked reports whether signing in to an account with its password asks for a code of its

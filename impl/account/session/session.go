@@ -334,8 +334,12 @@ func ValidFrom(now, before time.Time) time.Time {
 
 // issueTime is now, but never before the account's ValidFrom: otherwise a login
 // in the second of a password reset would be taken for one from before it.
-func (s *Sessions) issueTime(account *db.Account) time.Time {
-	if now := s.Now(); now.After(account.TokensValidFrom) {
+func (s *Sessions) issueTime(account *db.Account) time.Time { return IssueTime(s.Now(), account) }
+
+// IssueTime is when what is issued for an account now, which is locked, was issued: see
+// [ValidFrom].
+func IssueTime(now time.Time, account *db.Account) time.Time {
+	if now.After(account.TokensValidFrom) {
 		return now
 	}
 	return account.TokensValidFrom

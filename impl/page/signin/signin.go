@@ -16,6 +16,8 @@ import (
 	"portico/db"
 	"portico/impl/account/factor"
 	"portico/impl/account/token"
+	"portico/impl/answer"
+	"portico/impl/audit"
 	"portico/impl/keyring"
 	"portico/impl/page"
 )
@@ -28,6 +30,8 @@ type Methods struct {
 	Keys   *keyring.Ring
 	Tokens *token.Issuer
 	Now    func() time.Time
+	// Factors know the passkeys of accounts; nil: the site takes none.
+	Factors *factor.Factors
 }
 
 // As calls methods with an Authorization header, "" for nobody in particular.
@@ -133,4 +137,47 @@ func (m *Methods) Given(v *page.Visit, typed, sealed string) (password string, o
 		return "", false
 	}
 	return string(text[8:]), true
+}
+
+// ErrPasskey is for people: it says that a passkey opens nothing here.
+var ErrPasskey = &page.Error{Status: http.StatusForbidden, Message: "This passkey opens no account here. Sign in with the password."}
+
+var errLatePasskey = &page.Error{Status: http.StatusForbidden, Message: "That took too long. Try again."}
+
+// AskPasskey asks the browser of v for a passkey, by a form of which the template "passkey" makes
+// the fields; it returns nil where there are none.
+func (m *Methods) AskPasskey(v *page.Visit) (*factor.Challenge, error) {
+	if m.Factors == nil {
+		return nil, nil
+	}
+	if _, err := v.Browser(); err != nil {
+		return nil, err
+	}
+	c, err := m.Factors.Ask(v.Binding())
+	if errors.Is(err, factor.ErrNoPasskeys) {
+		return nil, nil
+	}
+	return c, err
+}
+
+// ByPasskey says whether a form brings a passkey.
+func (m *Methods) ByPasskey(v *page.Visit) bool {
+	return m.Factors != nil && v.Form("passkey-answer") != ""
+}
+
+// ProveByPasskey finds out whose account the passkey opens that a form brings: it stands for the
+// password and all that is asked for beside it. It returns [ErrPasskey], or what else there is to
+// tell people.
+func (m *Methods) ProveByPasskey(v *page.Visit) (token.Claims, error) {
+	ctx := audit.With(v.Context(), audit.Who{Actor: audit.Stranger, Address: v.Guest().Address})
+	did, at, err := m.Factors.SignIn(ctx, v.Binding(), v.Form("passkey-state"), v.Form("passkey-answer"))
+	switch {
+	case errors.Is(err, factor.ErrPasskey), errors.Is(err, factor.ErrNoPasskeys):
+		return token.Claims{}, ErrPasskey
+	case errors.Is(err, factor.ErrLate):
+		return token.Claims{}, errLatePasskey
+	case err != nil:
+		return token.Claims{}, answer.Spent(err)
+	}
+	return token.Claims{DID: did, IssuedAt: at}, nil
 }
