@@ -134,11 +134,20 @@ func (a *Accounts) Deactivate(ctx context.Context, did syntax.DID, deleteAfter t
 	return a.deactivate(ctx, did, deleteAfter, func(*db.Tx) error { return nil })
 }
 
-// DeactivateForAll is [Accounts.Deactivate], and ends app passwords too.
+// DeactivateForAll is [Accounts.Deactivate], and ends app passwords and what was opened with
+// them too.
 func (a *Accounts) DeactivateForAll(ctx context.Context, did syntax.DID, deleteAfter time.Time) error {
 	return a.deactivate(ctx, did, deleteAfter, func(tx *db.Tx) error {
-		_, err := tx.DeleteAppPasswords(ctx, did)
-		return err
+		all, err := tx.AppPasswords(ctx, did)
+		if err != nil {
+			return err
+		}
+		for _, p := range all {
+			if err := tx.DeleteAppPassword(ctx, did, p.Name); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 

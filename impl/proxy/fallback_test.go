@@ -192,6 +192,7 @@ func TestAccess(t *testing.T) {
 	all := servertest.Credentials("none", "malformed header", "three parts", "unknown scheme", "DPoP", "Basic admin", "Basic, no base64",
 		"access", "access, app password", "access, privileged app password", "access, takendown", "access, signupQueued", "access, refresh scope",
 		"access, expired", "access, foreign key", "refresh", "refresh, expired", "moderation service", "service of a stranger", "service of an account here")
+	all = append(all, servertest.AppCredentials()...)
 	w := newWorld(t, func(o *servertest.Options) { o.Reports = true })
 	states := []struct {
 		name  string
@@ -205,6 +206,7 @@ func TestAccess(t *testing.T) {
 	users := make([]servertest.User, len(states))
 	for i, state := range states {
 		users[i] = w.SignUp(fmt.Sprint("user", i))
+		w.Appear(users[i], query)
 		state.enter(users[i])
 	}
 	for _, nsid := range []string{query, "chat.bsky.convo.getLog", "tools.ozone.moderation.queryEvents", "com.atproto.admin.unheardOf", "com.example.unheardOf"} {

@@ -66,7 +66,9 @@ func TestDeactivationEndsApps(t *testing.T) {
 	f.Refused(app.Procedure("deactivateAccount", `{"deleteAfter":"2030-01-01T00:00:00Z"}`), 403, "Forbidden",
 		"Account deletion is not available with OAuth credentials")
 	f.Accepted(app.Get("getSession"))
+	phone := f.SignIn(bob, password)
 	f.Empty(app.Procedure("deactivateAccount", `{}`))
+	f.Refused(f.Post("refreshSession", "", phone.Refresh), 400, "ExpiredToken", "Token has been revoked")
 	f.Refused(app.Get("getSession"), 401, "invalid_token", "Invalid token")
 	f.Accepted(f.Get("getSession", bob.Access))
 	f.Refused(f.TrySignIn("bob.test", password), 401, "AuthenticationRequired", "Invalid identifier or password")

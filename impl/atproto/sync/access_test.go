@@ -90,6 +90,7 @@ func TestAvailability(t *testing.T) {
 				s.Accepted(private(s.Get(query+alice.DID.String(), caller)))
 			}
 		}
+		app, other := s.LetIn(alice, "atproto"), s.LetIn(bob, "atproto transition:generic")
 		s.Deactivate(alice.DID)
 		for _, query := range readers {
 			query += alice.DID.String()
@@ -99,6 +100,12 @@ func TestAvailability(t *testing.T) {
 			for _, caller := range who[2:] {
 				s.Accepted(private(s.Get(query, caller)))
 			}
+		}
+		// So it is for apps that the account let in.
+		for _, query := range readers {
+			query += alice.DID.String()
+			s.Accepted(private(app.Get(query)))
+			s.Refused(private(other.Get(query)), 400, "RepoDeactivated", "Repo has been deactivated: "+alice.DID.String())
 		}
 		s.TakeDown(alice.DID)
 		for _, query := range readers {
