@@ -60,9 +60,10 @@ func mayScan(text, line string) bool {
 		line == "SCAN f", line == "SCAN family",  // the sessions just found
 		line == "SCAN creation",                                // as many as are being created right now
 		line == "SCAN handle_change", line == "SCAN at_domain", // as many as are being changed; the accounts just found
-		line == "SCAN handle_domain",                               // what an operator typed
-		line == "SCAN host_name",                                   // a few in the life of a server
-		line == "SCAN taken",                                       // the rows just found
+		line == "SCAN handle_domain",                                                                                        // what an operator typed
+		line == "SCAN host_name",                                                                                            // a few in the life of a server
+		strings.Contains(line, "USING INDEX oauth_request_payer"), strings.Contains(line, "INDEX oauth_request_expires_at"), // the few thousand that there may be
+		line == "SCAN taken", // the rows just found
 		strings.HasPrefix(line, "SCAN m USING INDEX mail_next_at"), // only what waits is in that index
 		strings.Contains(line, " VIRTUAL TABLE "),                  // a list that is a parameter
 		line == "SCAN claim",                                       // as many as files are being removed
