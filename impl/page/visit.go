@@ -186,6 +186,15 @@ func (v *Visit) LetFormsLeadTo(u *url.URL) bool {
 	return ok
 }
 
+// LetRun lets what comes from these sources run on the page that is shown, as far as a captcha
+// has to: scripts, styles, frames, and requests of it.
+func (v *Visit) LetRun(sources ...string) {
+	v.policy = v.policy.without("require-trusted-types-for", "trusted-types")
+	for _, directive := range []string{"script-src", "style-src", "frame-src", "connect-src"} {
+		v.policy = v.policy.and(directive, sources...)
+	}
+}
+
 // SendTo sends the browser away from the site, to an address that the caller vouches for.
 func (v *Visit) SendTo(u *url.URL) error {
 	v.begun = true

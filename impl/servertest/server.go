@@ -195,6 +195,7 @@ type Options struct {
 	Lifetimes grant.Lifetimes
 	// Branding is how the pages look where apps are let in.
 	Branding page.Branding
+	Captcha  *authorize.Captcha
 	// Exempt are addresses that budgets count as nobody's.
 	Exempt []netip.Addr
 }
@@ -366,7 +367,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		e.Any(path, echo.WrapHandler(pages))
 	}
 	letIn := Must(authorize.New(authorize.Config{
-		Origin: Endpoint, ServiceName: "Test PDS", SendsMail: o.Config.SendsMail, Branding: o.Branding, Methods: e, Clients: s.Clients, Grants: s.Grants, Sets: s.Sets,
+		Origin: Endpoint, ServiceName: "Test PDS", SendsMail: o.Config.SendsMail, Branding: o.Branding, Captcha: o.Captcha, Methods: e, Clients: s.Clients, Grants: s.Grants, Sets: s.Sets,
 		DB: s.DB, Keys: s.Keys, Tokens: s.Tokens, Budgets: s.Budgets, Now: s.Now, Rand: rand.Reader, Log: log,
 	}))
 	for _, path := range []string{authorize.Path, authorize.Path + "/*"} {

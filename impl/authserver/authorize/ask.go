@@ -43,6 +43,7 @@ func (a *authorize) open(v *page.Visit, clientID, uri string) (*ask, error) {
 		return nil, err
 	}
 	q := &ask{Visit: v, authorize: a, uri: uri, request: r}
+	v.Prefer(r.UILocales)
 	if err := q.knowClient(); err != nil {
 		return nil, err
 	}
@@ -135,11 +136,11 @@ func (q *ask) answer(fields url.Values) error {
 		}
 		to = *with
 	default:
-		query := to.Query()
-		for name, values := range fields {
-			query[name] = values
+		// What the app registered there stays as it is (RFC 6749, section 3.1.2).
+		if to.RawQuery != "" {
+			to.RawQuery += "&"
 		}
-		to.RawQuery = query.Encode()
+		to.RawQuery += fields.Encode()
 	}
 	if q.Request.Method == http.MethodPost && !q.reaches {
 		// The policy of the page that the form was on cannot name the address: a page does it.

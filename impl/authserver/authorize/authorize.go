@@ -20,6 +20,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -42,6 +43,7 @@ type Config struct {
 	ServiceName string
 	SendsMail   bool
 	Branding    page.Branding
+	Captcha     *Captcha // at sign-up; nil: none
 	// Methods answers XRPC, see page.Inside.
 	Methods http.Handler
 
@@ -56,6 +58,13 @@ type Config struct {
 	Now     func() time.Time
 	Rand    io.Reader
 	Log     *slog.Logger
+}
+
+// A Captcha has people show that they are none of many machines: hCaptcha's, which runs in their
+// browser, and answers something that Verify finds good or not.
+type Captcha struct {
+	SiteKey string
+	Verify  func(ctx context.Context, answer string, caller netip.Addr) (bool, error)
 }
 
 // Clients find apps: [client.Clients].

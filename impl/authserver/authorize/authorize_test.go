@@ -1,10 +1,15 @@
 package authorize_test
 
 import (
+	"context"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
+	"portico/db"
+	"portico/impl/authserver/authorize"
+	"portico/impl/page"
 	"portico/impl/servertest"
 )
 
@@ -85,4 +90,178 @@ func TestARememberedAccount(t *testing.T) {
 	b.arrive(app).sees(200, "Let this app in?")
 	s.Advance(time.Second)
 	b.arrive(app).misses("Let this app in?")
+}
+
+func TestPrompts(t *testing.T) {
+	s := newServer(t)
+	u := s.SignUp("alice")
+	app := s.NewConfidentialApp("app.example.com", "atproto transition:generic")
+	public := s.NewApp("atproto")
+	b := open(s, "198.51.100.1")
+	b.arrive(app, "prompt", "create").sees(200, "Create an account", ".test")
+	b.arrive(app, "prompt", "none", "login_hint", "alice.test").refused(app, "login_required", "Login is required")
+	b.arrive(app, "login_hint", u.DID.String()).sees(200, `value="alice.test"`)
+	b.signIn(u, "remember", "yes").sees(200, "Let this app in?")
+	b.arrive(app, "prompt", "none", "login_hint", "alice.test").refused(app, "consent_required", "Consent is required")
+	b.arrive(app, "prompt", "none").refused(app, "login_required", "Login is required")
+	b.arrive(app, "login_hint", "alice.test").sees(200, "Let this app in?")
+	s.Accepted(app.Redeem(b.send("allow").code(app)))
+	// What was allowed is not asked for again, where the app proves who it is and names the account.
+	b.arrive(app, "prompt", "none", "login_hint", "alice.test").code(app)
+	b.arrive(app, "login_hint", u.DID.String()).code(app)
+	b.arrive(app).sees(200, "Let this app in?")
+	b.arrive(app, "prompt", "consent", "login_hint", "alice.test").sees(200, "Let this app in?")
+	b.arrive(app, "prompt", "login", "login_hint", "alice.test").sees(200, "Sign in", `value="alice.test"`)
+	b.arrive(app, "prompt", "select_account", "login_hint", "alice.test").sees(200, "Choose an account")
+	b.arrive(app, "login_hint", "nobody.test").sees(200, "Sign in", `value="nobody.test"`)
+	b.arrive(app, "max_age", "0", "login_hint", "alice.test").sees(200, "Sign in")
+	open(s, "198.51.100.9").arrive(app, "login_hint", "alice.test").sees(200, "Sign in")
+	// Anybody can say to be an app that proves nothing: it is always asked for.
+	for range 2 {
+		b.arrive(public, "login_hint", "alice.test").sees(200, "Let this app in?").send("allow").code(public)
+	}
+}
+
+func TestResponseModes(t *testing.T) {
+	s := newServer(t)
+	app := s.NewConfidentialApp("app.example.com", "atproto")
+	b := open(s, "198.51.100.1").arrive(app, "response_mode", "fragment", "state", `s&"<>#`).send("deny")
+	if want := "https://app.example.com/callback#error=access_denied&error_description=The+user+rejected+the+request&iss=https%3A%2F%2Fpds.test&state=s%26%22%3C%3E%23"; b.sent != want {
+		t.Errorf("sent to %s", b.sent)
+	}
+	b.arrive(app, "response_mode", "form_post", "state", `"><script>`).send("deny")
+	b.sees(200, "You are being sent back to the app.", `action="https://app.example.com/callback"`, `name="iss" value="https://pds.test"`, `name="error" value="access_denied"`).misses(`"><script>`)
+	if policy := b.header.Get("Content-Security-Policy"); !strings.Contains(policy, "form-action 'self' https://app.example.com;") {
+		t.Errorf("policy %q", policy)
+	}
+	if f := b.filled("https://app.example.com/callback"); f.Get("state") != `"><script>` || f.Get("token") != "" || len(f) != 4 {
+		t.Errorf("form %v", f)
+	}
+}
+
+func TestConsentSaysWhatTheAppMayDo(t *testing.T) {
+	s := newServer(t)
+	u := s.SignUp("alice")
+	app := s.NewConfidentialApp("app.example.com", "atproto account:email identity:* blob:image/* rpc:com.example.do?aud=did:web:x.example%23svc nonsense:here repo:com.example.note?action=create")
+	b := open(s, "198.51.100.1").arrive(app).signIn(u).sees(200,
+		"app.example.com", app.ID, "This can cost you your account.", "Change everything by which the network knows you", "Upload files of these kinds:", "image/*", "com.example.do",
+		"did:web:x.example#svc", "com.example.note", "This server does not know what these mean, and they permit nothing:", "nonsense:here", "Let it read my email address")
+	s.Accepted(app.Redeem(b.send("allow", "email", "-").code(app)))
+	if strings.Contains(app.Granted, "account:email") || strings.Contains(app.Granted, "nonsense") || !strings.Contains(app.Granted, "blob:image/*") {
+		t.Errorf("granted %q", app.Granted)
+	}
+	only := s.NewApp("atproto")
+	b.arrive(only).signIn(u).sees(200, "It wants to know that this account is yours, and nothing else:").misses("What it may do")
+}
+
+// A permission set that says more than what was read is read again.
+func TestASetThatGrewIsAskedForAgain(t *testing.T) {
+	s := newServer(t)
+	u := s.SignUp("alice")
+	set := func(collections string) string {
+		return `{"lexicon":1,"id":"com.example.set","defs":{"main":{"type":"permission-set","title":"<b>Notes</b>","title:lang":{"de":"Notizen"},"detail":"All about notes",` +
+			`"permissions":[{"type":"permission","resource":"repo","collection":[` + collections + `]}]}}}`
+	}
+	s.PublishSet("com.example.set", set(`"com.example.note"`))
+	app := s.NewConfidentialApp("app.example.com", "atproto include:com.example.set")
+	b := open(s, "198.51.100.1").arrive(app).signIn(u, "remember", "yes")
+	b.sees(200, "<b>Notes</b>", "All about notes", "com.example.set", "com.example.note").misses("<b>Notes")
+	s.PublishSet("com.example.set", set(`"com.example.note","com.example.secret"`))
+	b.send("allow").sees(409, "What the app asks for has changed since you read it. Look again.", "com.example.secret")
+	b.send("allow").code(app)
+	b.arrive(app, "login_hint", "alice.test").code(app)
+	s.PublishSet("com.example.set", set(`"com.example.note","com.example.secret","com.example.more"`))
+	b.arrive(app, "login_hint", "alice.test").sees(200, "Let this app in?", "com.example.more")
+}
+
+func TestSignUp(t *testing.T) {
+	s := newServer(t)
+	app := s.NewApp("atproto")
+	b := open(s, "198.51.100.1").arrive(app).follow("to-sign-up").sees(200, "Create an account", "Invite code, if you have one")
+	b.send("sign-up", "handle", "a b", "domain", ".test", "email", "carol@example.com", "password", servertest.GoodPassword).sees(400, "That cannot be a handle")
+	b.send("sign-up", "handle", "carol", "domain", ".test", "email", "carol@example.com", "password", "5hort!").sees(400, "Password too short.").misses("5hort!")
+	b.send("sign-up", "handle", "carol", "domain", ".test", "email", "carol@example.com", "password", servertest.GoodPassword).sees(200, "Let this app in?", "@carol.test")
+	s.Accepted(app.Redeem(b.send("allow").code(app)))
+	if apps := servertest.Must(s.DB.OpenSessions(t.Context(), app.DID, s.Now())); len(apps) != 0 {
+		t.Errorf("%d sessions by password", len(apps))
+	}
+}
+
+func TestReset(t *testing.T) {
+	s := newServer(t)
+	u := s.SignUp("alice")
+	app := s.NewApp("atproto")
+	b := open(s, "198.51.100.1").arrive(app).follow("to-reset").send("reset-request", "email", u.Email).sees(200, "If this address belongs to an account here")
+	b.send("reset", "code", "AAAAA-AAAAA", "password", "another good password").sees(400, "Token is invalid")
+	b.send("reset", "code", s.Code("reset_password"), "password", "another good password").sees(200, "Your password is changed", "Sign in")
+	b.signIn(u, "password", "another good password").sees(200, "Let this app in?").send("allow").code(app)
+}
+
+func TestTheEmailedCode(t *testing.T) {
+	s := newServer(t)
+	u := s.SignUp("alice")
+	s.SetAccount(u.DID, func(a *db.Account) { a.EmailConfirmedAt, a.EmailAuthFactor = new(s.Now()), true })
+	app := s.NewApp("atproto")
+	b := open(s, "198.51.100.1").arrive(app).signIn(u, "remember", "yes").sees(200, "A sign-in code was mailed").misses(servertest.GoodPassword)
+	b.send("code", "code", "AAAAA-AAAAA").sees(400, "Token is invalid", "Enter the code")
+	b.send("code", "code", s.Code("sign_in")).sees(200, "Let this app in?").send("allow").code(app)
+	b.arrive(app).sees(200, "Let this app in?") // it is remembered
+}
+
+func TestInQuarantineTheCodeComesFirst(t *testing.T) {
+	s := newServer(t, func(o *servertest.Options) { o.Quarantine = db.HeldUntilConfirmed })
+	u := s.SignUp("alice")
+	app := s.NewApp("atproto")
+	b := open(s, "198.51.100.1").arrive(app).signIn(u).sees(200, "Confirm your email address", u.Email).misses("Let this app in?")
+	b.send("confirm", "code", "AAAAA-AAAAA").sees(400, "Token is invalid")
+	// Nor by a form that was made up.
+	b.ask("POST", "/oauth/authorize/allow", b.filled("/oauth/authorize/confirm")).sees(403, "Confirm your email address")
+	b.send("confirm", "code", s.Code("confirm_email")).sees(200, "Your account is not visible yet", "It is being announced")
+	s.SetAccount(u.DID, func(a *db.Account) { a.HeldAt = nil })
+	b.send("confirm").sees(200, "Let this app in?").send("allow").code(app)
+}
+
+func TestLanguages(t *testing.T) {
+	s := newServer(t)
+	u := s.SignUp("alice")
+	app := s.NewApp("atproto transition:generic")
+	b := open(s, "198.51.100.1")
+	b.language = "de-AT,en;q=0.5"
+	b.arrive(app).sees(200, `<html lang="de">`, "Anmelden", "Eine App auf diesem Gerät", "Zum Inhalt").misses("Sign in", "Password")
+	b.signIn(u, "password", "wrong password").sees(403, "Name oder Passwort ist falsch.")
+	b.signIn(u).sees(200, "Diese App hereinlassen?", "In Ihrem Namen handeln, bei jedem Dienst.")
+	b.get("/oauth/authorize").sees(400, "Diese Adresse ist nicht vollständig.")
+	b.language = "fr"
+	b.get("/oauth/authorize").sees(400, `<html lang="en">`, "This address is not complete.")
+}
+
+func TestBranding(t *testing.T) {
+	s := newServer(t, func(o *servertest.Options) {
+		o.Branding = page.Branding{LogoURL: "https://cdn.example/logo.png", TermsURL: "https://example.com/terms", Primary: &page.Color{R: 0xff, G: 0xee}}
+	})
+	b := open(s, "198.51.100.1").arrive(s.NewApp("atproto")).sees(200, `<img src="https://cdn.example/logo.png"`, "Terms of service", "https://example.com/terms")
+	if policy := b.header.Get("Content-Security-Policy"); !strings.Contains(policy, "img-src data: https://cdn.example;") {
+		t.Errorf("policy %q", policy)
+	}
+}
+
+func TestACaptchaIsAskedForAtSignUpAlone(t *testing.T) {
+	s := newServer(t, func(o *servertest.Options) {
+		o.Captcha = &authorize.Captcha{SiteKey: "a-site-key", Verify: func(_ context.Context, answer string, caller netip.Addr) (bool, error) {
+			return answer == "good" && caller == netip.MustParseAddr("198.51.100.1"), nil
+		}}
+	})
+	app := s.NewApp("atproto")
+	b := open(s, "198.51.100.1").arrive(app).misses("hcaptcha")
+	if policy := b.header.Get("Content-Security-Policy"); strings.Contains(policy, "hcaptcha") {
+		t.Errorf("policy %q", policy)
+	}
+	b.follow("to-sign-up").sees(200, `data-sitekey="a-site-key"`)
+	if policy := b.header.Get("Content-Security-Policy"); !strings.Contains(policy, "frame-src https://hcaptcha.com https://*.hcaptcha.com") || strings.Contains(policy, "unsafe") {
+		t.Errorf("policy %q", policy)
+	}
+	fields := []string{"handle", "carol", "domain", ".test", "email", "carol@example.com", "password", servertest.GoodPassword}
+	b.send("sign-up", fields...).sees(403, "Show that you are no machine, and try again.")
+	b.send("sign-up", append(fields, "h-captcha-response", "bad")...).sees(403, "Show that you are no machine, and try again.")
+	b.send("sign-up", append(fields, "h-captcha-response", "good")...).sees(200, "@carol.test")
 }

@@ -20,6 +20,7 @@ type signInForm struct {
 	Identifier string
 	Remember   bool
 	Sealed     string // the password, once a code is asked for; see [signin.Methods.Seal]
+	Generated  bool   // it is that of the authenticator app
 	Remembers  bool   // there are accounts to choose from
 }
 
@@ -38,7 +39,7 @@ func (q *ask) showSignIn(status int, f signInForm) error {
 
 // signIn signs in with the password, and then with the code where one is wanted.
 func (q *ask) signIn() error {
-	f := signInForm{Identifier: q.Form("identifier"), Remember: q.Form("remember") != ""}
+	f := signInForm{Identifier: q.Form("identifier"), Remember: q.Form("remember") != "", Generated: q.Form("app") != ""}
 	password, ok := q.methods.Given(q.Visit, "password", "sealed")
 	if !ok {
 		f.Alert = saysTooLong
@@ -46,6 +47,7 @@ func (q *ask) signIn() error {
 	}
 	who, err := q.methods.Prove(q.Visit, f.Identifier, password, q.Form("code"))
 	if errors.Is(err, signin.ErrCodeWanted) {
+		f.Generated = errors.Is(err, signin.ErrAppCodeWanted)
 		if f.Sealed, err = q.methods.Seal(q.Visit, password); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package authorize
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -22,6 +23,7 @@ type signUpForm struct {
 	Sealed                               string // the password, once a code is asked for
 	NeedsInvite, NeedsPhone              bool
 	Domains                              []string // each with a dot in front
+	Captcha                              string   // the site's key there, "" for none
 }
 
 func (q *ask) showSignUp(status int, f signUpForm) error {
@@ -32,6 +34,10 @@ func (q *ask) showSignUp(status int, f signUpForm) error {
 	}
 	f.form = q.form(f.Alert)
 	f.Domains, f.NeedsInvite, f.NeedsPhone = server.AvailableUserDomains, is(server.InviteCodeRequired), is(server.PhoneVerificationRequired)
+	if q.Captcha != nil {
+		f.Captcha = q.Captcha.SiteKey
+		q.LetRun("https://hcaptcha.com", "https://*.hcaptcha.com")
+	}
 	return q.Show(status, "sign_up.html", f)
 }
 
@@ -68,6 +74,12 @@ func (q *ask) signUp() error {
 		}
 		return q.showSignUp(http.StatusOK, f)
 	}
+	if ok, err := q.human(); !ok || err != nil {
+		if err != nil {
+			return err
+		}
+		return refuse(http.StatusForbidden, saysCaptcha)
+	}
 	did, proved, err := q.create(&api.CreateAccountInput{
 		Handle: handle, Email: xrpc.NonZero(f.Email), Password: &password, InviteCode: xrpc.NonZero(f.Invite),
 		VerificationPhone: xrpc.NonZero(f.Phone), VerificationCode: xrpc.NonZero(q.Form("phone-code")),
@@ -89,6 +101,22 @@ func (q *ask) signUp() error {
 		})
 	}
 	return q.proved(account, proved)
+}
+
+// human says whether the form came with what the captcha wants, where there is one.
+func (q *ask) human() (bool, error) {
+	if q.Captcha == nil {
+		return true, nil
+	}
+	given := q.Form("h-captcha-response")
+	if given == "" {
+		return false, nil
+	}
+	var caller netip.Addr
+	if c := xrpc.CallFrom(q.Context()); c != nil {
+		caller = c.IP
+	}
+	return q.Captcha.Verify(q.Context(), given, caller)
 }
 
 // create makes an account, and ends the session that it comes with: nobody else has its
