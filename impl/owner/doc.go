@@ -17,6 +17,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +32,7 @@ import (
 	"portico/impl/account/token"
 	"portico/impl/budget"
 	"portico/impl/keyring"
+	"portico/impl/oauth/grant"
 	"portico/impl/page"
 	"portico/impl/page/signin"
 )
@@ -65,6 +67,7 @@ type Config struct {
 	Tokens  *token.Issuer
 	Budgets *budget.Ledger
 	Factors *factor.Factors
+	Grants  *grant.Grants // nil: apps are not let in
 	Now     func() time.Time
 	Rand    io.Reader
 	Log     *slog.Logger
@@ -88,14 +91,18 @@ func New(c Config) (http.Handler, error) {
 	o := &owner{Config: c, methods: &signin.Methods{
 		Origin: c.Origin, HTTP: page.Inside(c.Methods), Keys: c.Keys, Tokens: c.Tokens, Now: c.Now, Factors: c.Factors,
 	}}
+	nav := []page.Link{
+		{Path: Path, Text: "Account"}, {Path: "/account/sessions", Text: "Sessions"}, {Path: appsPath, Text: "Apps"}, {Path: "/account/app-passwords", Text: "App passwords"},
+		{Path: "/account/email", Text: "Email"}, {Path: "/account/password", Text: "Password"}, {Path: securityPath, Text: "Security"}, {Path: "/account/handle", Text: "Handle"},
+		{Path: "/account/data", Text: "Data"}, {Path: "/account/close", Text: "Close"},
+	}
+	if c.Grants == nil {
+		nav = slices.DeleteFunc(nav, func(l page.Link) bool { return l.Path == appsPath })
+	}
 	o.site, err = page.New(page.Config{
 		Name: "account", Origins: []string{c.Origin}, Title: c.ServiceName, Home: Path, Files: inner, Log: c.Log,
 		Funcs: template.FuncMap{"is": func(b *bool) bool { return b != nil && *b }},
-		Nav: []page.Link{
-			{Path: Path, Text: "Account"}, {Path: "/account/sessions", Text: "Sessions"}, {Path: "/account/app-passwords", Text: "App passwords"},
-			{Path: "/account/email", Text: "Email"}, {Path: "/account/password", Text: "Password"}, {Path: securityPath, Text: "Security"}, {Path: "/account/handle", Text: "Handle"},
-			{Path: "/account/data", Text: "Data"}, {Path: "/account/close", Text: "Close"},
-		},
+		Nav:   nav,
 		Sessions: &page.Sessions{
 			DB: c.DB, Keys: c.Keys, Now: c.Now, Rand: c.Rand, Kind: db.BrowserOfAccount, Idle: sessionIdle, Life: sessionLife, Most: maxBrowsers,
 		},
@@ -106,6 +113,9 @@ func New(c Config) (http.Handler, error) {
 	o.signIns()
 	o.overview()
 	o.sessions()
+	if c.Grants != nil {
+		o.apps()
+	}
 	o.appPasswords()
 	o.email()
 	o.password()

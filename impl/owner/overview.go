@@ -22,7 +22,8 @@ func (o *owner) overview() {
 			Account *db.Account
 			Held    *db.Quarantined
 			Contact string
-		}{handleOf(v.Account), v.Account, held, o.Contact}
+			Apps    bool
+		}{handleOf(v.Account), v.Account, held, o.Contact, o.Grants != nil}
 		return v.Show(http.StatusOK, "overview.html", data)
 	})
 }

@@ -13,7 +13,7 @@ import (
 )
 
 var everyPage = []string{
-	"/account", "/account/sessions", "/account/app-passwords", "/account/email", "/account/password", "/account/security", "/account/handle", "/account/data", "/account/close",
+	"/account", "/account/sessions", "/account/apps", "/account/app-passwords", "/account/email", "/account/password", "/account/security", "/account/handle", "/account/data", "/account/close",
 	"/account/nothing", "/invite/x",
 }
 

@@ -41,6 +41,10 @@ func (o *owner) showSessions(v *page.Visit, status int, alert string) error {
 	if err != nil {
 		return err
 	}
+	others, err := o.others(v)
+	if err != nil {
+		return err
+	}
 	var shown []shownSession
 	for _, b := range browsers {
 		if !b.ExpiresAt.After(o.Now()) {
@@ -62,7 +66,8 @@ func (o *owner) showSessions(v *page.Visit, status int, alert string) error {
 		Alert    string
 		Sessions []shownSession
 		Others   bool
-	}{alert, shown, len(shown) > 1})
+		Apps     bool
+	}{alert, shown, len(others) > 0, o.Grants != nil})
 }
 
 // endSession ends one session of the account's, an app's with all that came from it.
@@ -79,7 +84,7 @@ func (o *owner) endSession(v *page.Visit) error {
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(others, kind+" "+encode(id)) { // it is over, and nothing to be recorded
+	if kind != "app" && kind != "browser" || !slices.Contains(others, kind+" "+encode(id)) { // it is over, and nothing to be recorded
 		return done(v, "/account/sessions", ended)
 	}
 	err = o.DB.Write(ctx, func(tx *db.Tx) error {
@@ -100,7 +105,8 @@ func (o *owner) endSession(v *page.Visit) error {
 
 const ended = "The session is ended. An app may go on for up to two hours until it notices."
 
-// others are the IDs of all sessions of the account but this one, as forms have them.
+// others are the IDs of all that is signed in to the account but this session, as forms have them: also
+// of apps that were let in, and browsers that remember the account, see [owner.apps].
 func (o *owner) others(v *page.Visit) (ids []string, err error) {
 	ctx, did := v.Context(), v.Account.DID
 	browsers, err := o.DB.BrowserSessions(ctx, db.BrowserOfAccount, did)
@@ -118,6 +124,23 @@ func (o *owner) others(v *page.Visit) (ids []string, err error) {
 	}
 	for _, a := range apps {
 		ids = append(ids, "app "+encode(a.Family))
+	}
+	if o.Grants == nil {
+		return ids, nil
+	}
+	letIn, err := o.Grants.Sessions(ctx, did)
+	if err != nil {
+		return nil, err
+	}
+	remembering, err := o.Grants.Browsers(ctx, did)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range letIn {
+		ids = append(ids, "let-in "+encode(s.ID))
+	}
+	for _, b := range remembering {
+		ids = append(ids, "remembering "+encode(b.ID))
 	}
 	return ids, nil
 }

@@ -144,13 +144,19 @@ func (a *App) Pushed() string {
 // have no part in it.
 func (a *App) Approve(u User, uri string) string {
 	a.s.Helper()
+	return a.approve(u, uri, "An App")
+}
+
+// approve is Approve of an app of which the page showed that name: "" for its address.
+func (a *App) approve(u User, uri, name string) string {
+	a.s.Helper()
 	ctx, browser := a.s.Context(), []byte(rand.Text())
 	r, err := a.s.Grants.Open(ctx, uri, a.ID, browser)
 	a.s.Check(err)
 	granted, err := a.s.Sets.Expand(ctx, r.Scope)
 	a.s.Check(err)
 	code, err := a.s.Grants.Approve(ctx, r, browser, grant.Answer{
-		DID: u.DID, ProvedAt: a.s.Now(), Scope: r.Scope, Granted: granted, ClientName: "An App", Address: "192.0.2.1", Agent: "a browser",
+		DID: u.DID, ProvedAt: a.s.Now(), Scope: r.Scope, Granted: granted, ClientName: name, Address: "192.0.2.1", Agent: "a browser",
 	})
 	a.s.Check(err)
 	return code
@@ -189,6 +195,13 @@ func (a *App) keep(answer Answer) Answer {
 func (a *App) SignIn(u User) *App {
 	a.s.Helper()
 	a.s.Accepted(a.Redeem(a.Approve(u, a.Pushed())))
+	return a
+}
+
+// SignInAs is SignIn of an app that the operator trusts to have a name; "" is none.
+func (a *App) SignInAs(u User, name string) *App {
+	a.s.Helper()
+	a.s.Accepted(a.Redeem(a.approve(u, a.Pushed(), name)))
 	return a
 }
 

@@ -361,7 +361,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.Handler = e
 	pages := Must(owner.New(owner.Config{
 		Origin: Endpoint, ServiceName: "Test PDS", Contact: "contact@pds.test", SendsMail: o.Config.SendsMail,
-		Methods: e, DB: s.DB, Keys: s.Keys, Tokens: s.Tokens, Budgets: s.Budgets, Factors: s.Factors, Now: s.Now, Rand: rand.Reader, Log: log,
+		Methods: e, DB: s.DB, Keys: s.Keys, Tokens: s.Tokens, Budgets: s.Budgets, Factors: s.Factors, Grants: s.Grants, Now: s.Now, Rand: rand.Reader, Log: log,
 	}))
 	for _, path := range []string{owner.Path, owner.Path + "/*", owner.InvitePath + "/*"} {
 		e.Any(path, echo.WrapHandler(pages))
