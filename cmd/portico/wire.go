@@ -264,7 +264,7 @@ func wire(ctx context.Context, s *settings, r *reloader, store *db.DB, keys *key
 	err = r.make(func(now *inForce) (err error) {
 		now.owner, err = owner.New(owner.Config{
 			Origin: s.PublicURL.Scheme + "://" + s.PublicURL.Host, ServiceName: now.ServiceName, Contact: now.ContactEmail, SendsMail: now.sendsMail(),
-			Methods: e, DB: store, Keys: keys, Tokens: tokens, Budgets: budgets, Factors: factors, Now: time.Now, Rand: rand.Reader, Log: log,
+			Methods: e, DB: store, Keys: keys, Tokens: tokens, Budgets: budgets, Factors: factors, Grants: apps.grants, Now: time.Now, Rand: rand.Reader, Log: log,
 		})
 		return err
 	})

@@ -15,6 +15,7 @@ import (
 	"portico/impl/oauth/permissionset"
 	"portico/impl/oauth/scope"
 	"portico/impl/page"
+	"portico/impl/page/wording"
 )
 
 // A consent is what the owner of an account allows an app, or is about to.
@@ -69,7 +70,7 @@ type consentForm struct {
 	Ticket  string
 	Handle  string
 	DID     string
-	Items   []entry
+	Items   []wording.Entry
 	Only    bool   // the app wants to know who the account is, and nothing else
 	Loud    bool   // something of it cannot be undone
 	Email   string // the word for what may be taken out of it: "read" or "manage"
@@ -97,9 +98,8 @@ func (c *consent) show(status int, alert string) error {
 	if f.Ticket, err = c.ticket(c.account, c.proved, granted); err != nil {
 		return err
 	}
-	w := wording{c.Language()}
 	items := scope.Describe(scope.Values(c.request.Scope), sets)
-	f.Items, f.Email = w.items(items), c.optional(items)
+	f.Items, f.Email = wording.Items(c.Language(), items), c.optional(items)
 	f.Only = len(items) == 1 && items[0].Kind == scope.Identify
 	f.Loud = slices.ContainsFunc(items, func(i scope.Item) bool { return i.Dangerous })
 	all, err := c.accounts()
