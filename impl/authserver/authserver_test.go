@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"portico/impl/budget"
 	"portico/impl/servertest"
 )
 
@@ -387,14 +388,85 @@ func TestPushIsPaidFor(t *testing.T) {
 		t.Errorf("from elsewhere: %d %s", a.Status, a.Body)
 	}
 	for range 1000 - 101 {
-		from("192.0.2.1", map[string]string{"prompt": "x"}) // refused, and paid for
+		from("192.0.2.1", map[string]string{"scope": "atproto openid"}) // refused, and paid for
 	}
 	s.Advance(6 * time.Minute)
+	app.Nonce = s.Proofs.Nonces.Next()
 	a = from("192.0.2.1", nil)
 	s.OAuthRefused(a, 429, "temporarily_unavailable", "Too many requests from this address")
 	has(t, a, map[string]string{"Retry-After": "3240"})
-	app.Nonce = s.Proofs.Nonces.Next()
 	if a := from("192.0.2.2", nil); a.Status != 201 {
+		t.Errorf("from elsewhere: %d %s", a.Status, a.Body)
+	}
+}
+
+// A nonce costs nothing, and whoever visits an app that has a server keeps none of its users
+// out.
+func TestPushIsFreeForAppsWithKeys(t *testing.T) {
+	s := servertest.New(t)
+	app := s.NewConfidentialApp("app.example.com", "atproto")
+	push := func(app *servertest.App) servertest.Answer {
+		return app.PostWith(par, app.Form(map[string]string{
+			"response_type": "code", "scope": "atproto openid", "code_challenge_method": "S256", "code_challenge": strings.Repeat("a", 43),
+		}), app.Proof("POST", par, ""), "X-Forwarded-For: 192.0.2.1")
+	}
+	spent := func() int {
+		p, _ := budget.ParsePayer("192.0.2.1")
+		all, err := s.Budgets.Spendings(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, one := range all {
+			if one.Kind == "pushed-requests" {
+				n += one.Spent
+			}
+		}
+		return n
+	}
+	app.Nonce = ""
+	if push(app); spent() != 0 {
+		t.Error("a nonce is paid for")
+	}
+	s.OAuthRefused(push(app), 400, "invalid_scope", "OpenID Connect is not compatible with atproto")
+	if spent() != 0 {
+		t.Error("an app with a key pays")
+	}
+	other := s.NewApp("atproto")
+	other.Nonce = app.Nonce
+	if push(other); spent() != 1 {
+		t.Error("an app without a key does not pay")
+	}
+	app.Assertion = s.NewConfidentialApp("other.example.com", "atproto").Assertion
+	if push(app); spent() != 2 {
+		t.Error("an app that has another key than it says does not pay")
+	}
+}
+
+// Who makes codes and tokens up is told to wait.
+func TestGuessesArePaidFor(t *testing.T) {
+	s := servertest.New(t)
+	alice := s.SignUp("alice")
+	app := s.NewApp("atproto").SignIn(alice)
+	app.Nonce = s.Proofs.Nonces.Next()
+	try := func(path string, form map[string]string, address string) servertest.Answer {
+		return app.PostWith(path, app.Form(form), app.Proof("POST", path, ""), "X-Forwarded-For: "+address)
+	}
+	wrong := map[string]string{"grant_type": "refresh_token", "refresh_token": "ref-" + strings.Repeat("0", 64)}
+	for i := range 999 {
+		if a := try(token, wrong, "192.0.2.1"); a.Status != 400 {
+			t.Fatalf("guess %d: %d %s", i, a.Status, a.Body)
+		}
+	}
+	if a := try(revoke, map[string]string{"token": "x"}, "192.0.2.1"); a.Status != 200 {
+		t.Errorf("answer %d %s", a.Status, a.Body)
+	}
+	right := map[string]string{"grant_type": "refresh_token", "refresh_token": app.Refresh}
+	for _, a := range []servertest.Answer{try(token, right, "192.0.2.1"), try(revoke, map[string]string{"token": "x"}, "192.0.2.1")} {
+		s.OAuthRefused(a, 429, "temporarily_unavailable", "Too many requests from this address")
+		has(t, a, map[string]string{"Retry-After": "3600"})
+	}
+	if a := try(token, right, "192.0.2.2"); a.Status != 200 {
 		t.Errorf("from elsewhere: %d %s", a.Status, a.Body)
 	}
 }

@@ -42,21 +42,28 @@ func (s *server) push(r *http.Request, sent form) (int, any, error) {
 	if sent["client_id"] == "" {
 		return 0, nil, refuse("invalid_client", "Client credentials missing: client_id is required")
 	}
-	payer := s.payer(ctx)
-	if err := s.Budgets.Spend(context.WithoutCancel(ctx), budget.PushedRequests, payer); err != nil {
-		return 0, nil, err
-	}
 	if sent["request"] == "" { // else they are inside of that
 		if _, err := parameters(sent); err != nil {
 			return 0, nil, err
 		}
 	}
-	proof, err := s.Proofs.Check(ctx, r, "")
+	proof, err := s.Proofs.Read(r, "")
 	if err != nil {
 		return 0, nil, err
 	}
 	from, key, err := s.client(r, sent, proof)
+	payer := s.payer(ctx)
+	// A client that proved who it is asks from one address for all of its users, who are not to
+	// be kept out by whoever visits it often; how many of its requests are kept has a bound all the same.
+	if key == "" {
+		if err := s.Budgets.Spend(context.WithoutCancel(ctx), budget.PushedRequests, payer); err != nil {
+			return 0, nil, err
+		}
+	}
 	if err != nil {
+		return 0, nil, err
+	}
+	if err := s.Proofs.Use(ctx, proof); err != nil {
 		return 0, nil, err
 	}
 	if object := sent["request"]; object != "" {

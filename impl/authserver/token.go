@@ -1,11 +1,14 @@
 package authserver
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"regexp"
 	"slices"
 	"time"
 
+	"portico/impl/budget"
 	"portico/impl/oauth/client"
 	"portico/impl/oauth/dpop"
 	"portico/impl/oauth/grant"
@@ -54,12 +57,19 @@ func (s *server) token(r *http.Request, sent form) (int, any, error) {
 	default:
 		return 0, nil, invalid("Unknown value at body.grant_type")
 	}
-	proof, err := s.Proofs.Check(ctx, r, "")
+	proof, err := s.Proofs.Read(r, "")
 	if err != nil {
 		return 0, nil, err
 	}
 	from, key, err := s.client(r, sent, proof)
 	if err != nil {
+		return 0, nil, err
+	}
+	payer := s.guesser(ctx, key)
+	if err := s.Budgets.Left(ctx, budget.WrongGrants, payer); err != nil {
+		return 0, nil, err
+	}
+	if err := s.Proofs.Use(ctx, proof); err != nil {
 		return 0, nil, err
 	}
 	if !slices.Contains(from.Metadata.GrantTypes, kind) {
@@ -75,6 +85,11 @@ func (s *server) token(r *http.Request, sent form) (int, any, error) {
 	} else {
 		got, err = s.Grants.Refresh(ctx, x, refresh)
 	}
+	if _, refused := errors.AsType[*grant.Error](err); refused {
+		if err := s.Budgets.Spend(context.WithoutCancel(ctx), budget.WrongGrants, payer); err != nil {
+			return 0, nil, err
+		}
+	}
 	if err != nil {
 		return 0, nil, err
 	}
@@ -86,6 +101,15 @@ func (s *server) token(r *http.Request, sent form) (int, any, error) {
 		ExpiresIn int64  `json:"expires_in"`
 		Subject   string `json:"sub"`
 	}{got.Access, "DPoP", got.Refresh, got.Scope, int64(got.ExpiresIn / time.Second), got.DID.String()}, nil
+}
+
+// guesser is who pays for codes and tokens that nobody has: a caller's address. A client that
+// proved who it is asks from one for all of its users, and is somebody whom the operator can name.
+func (s *server) guesser(ctx context.Context, key string) budget.Payer {
+	if key != "" {
+		return budget.Payer{}
+	}
+	return s.payer(ctx)
 }
 
 // client is the one that a request comes from, and what it proved itself with beside the proof.
@@ -111,7 +135,8 @@ func (s *server) revoke(r *http.Request, sent form) (int, any, error) {
 		}
 	}
 	done := struct{}{}
-	proof, err := s.Proofs.Check(r.Context(), r, "")
+	ctx := r.Context()
+	proof, err := s.Proofs.Read(r, "")
 	if e, ok := err.(*dpop.Error); ok && e.Name != "use_dpop_nonce" {
 		return http.StatusOK, done, nil
 	}
@@ -122,8 +147,19 @@ func (s *server) revoke(r *http.Request, sent form) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	// Whether there was such a token shows in nothing, so each one counts.
+	if err := s.Budgets.Spend(context.WithoutCancel(ctx), budget.WrongGrants, s.guesser(ctx, key)); err != nil {
+		return 0, nil, err
+	}
+	err = s.Proofs.Use(ctx, proof)
+	if e, ok := err.(*dpop.Error); ok && e.Name != "use_dpop_nonce" {
+		return http.StatusOK, done, nil
+	}
+	if err != nil {
+		return 0, nil, err
+	}
 	x := grant.Exchange{ClientID: from.ID, ClientKey: key, DPoPKey: proof.Thumbprint, Confidential: from.Confidential()}
-	if err := s.Grants.Revoke(r.Context(), x, sent["token"]); err != nil {
+	if err := s.Grants.Revoke(ctx, x, sent["token"]); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusOK, done, nil

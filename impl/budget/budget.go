@@ -138,10 +138,14 @@ var (
 	// code can be used.
 	InvitesAsked = Budget{"invites-asked", 300, time.Hour,
 		"invite codes from being guessed", Callers}
-	// PushedRequests counts the requests of apps to be let into an account, right or wrong. One
-	// address may stand for all users of an app that has a server.
+	// PushedRequests counts the requests to be let into an account of apps that have no key of
+	// their own, right or wrong.
 	PushedRequests = Budget{"pushed-requests", 1000, time.Hour,
 		"the database from requests that nobody answers, and the work of checking them", Callers}
+	// WrongGrants counts the codes and tokens of apps that are no good, and those that are
+	// signed out.
+	WrongGrants = Budget{"wrong-grants", 1000, time.Hour,
+		"the database from who makes codes and tokens up", Callers}
 	// ReservedKeys counts signing keys that are reserved.
 	ReservedKeys = Budget{"reserved-keys", 100, day,
 		"the database from keys that nobody uses", Callers}
@@ -189,7 +193,7 @@ func Releases(most int) Budget {
 var All = []Budget{
 	WrongPasswordsFrom, FailedPasswords, HiddenPasswords, WrongCodes, WrongResetCodes, WrongAdminPasswords, Mails, OwnMails,
 	MailsFrom, MailsToStrangers, MailsOfAppsToStrangers, HeldMails, HeldMailsOfApps, Announcements, NewPlaces, AddressesGiven, AddressesNamed, IdentityChanges, LookUps,
-	SignUps, SignUpsADay(1), HandlesAsked, InvitesAsked, PushedRequests, ReservedKeys, TextsTo, TextsToInADay, TextsFrom, NumbersFrom, PhoneCodes, Texts(1),
+	SignUps, SignUpsADay(1), HandlesAsked, InvitesAsked, PushedRequests, WrongGrants, ReservedKeys, TextsTo, TextsToInADay, TextsFrom, NumbersFrom, PhoneCodes, Texts(1),
 	Releases(1), ReleasesOfDomain,
 }
 
