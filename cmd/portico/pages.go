@@ -16,6 +16,7 @@ import (
 	"portico/impl/identity/handle"
 	"portico/impl/identity/host"
 	"portico/impl/identity/host/proof"
+	"portico/impl/owner"
 )
 
 // pages are the routes beside XRPC.
@@ -69,6 +70,7 @@ func (p *pages) register(e *echo.Echo) error {
 		e.Add(method, "/.well-known/did.json", p.didDocument, vary)
 		e.Add(method, atprotoDID, p.handle, vary)
 		e.Add(method, "/.well-known/oauth-protected-resource", p.protectedResource, vary)
+		e.Add(method, changePassword, p.changePassword, vary)
 		e.Add(method, "/tls-check", p.tlsCheck, vary)
 	}
 	p.consoleRoutes(e)
@@ -213,21 +215,29 @@ func (p *pages) didDocument(c echo.Context) error {
 	})
 }
 
-// protectedResource describes this server as what OAuth tokens are for (RFC 9728). It names
-// no authorization server: there is none yet, and a client that reads so much says that
-// this host has no OAuth, where one that is sent on fails at a page which is not there.
+// protectedResource describes this server as what OAuth tokens are for (RFC 9728), and names
+// itself as who gives them.
 func (p *pages) protectedResource(c echo.Context) error {
 	return object(c, struct {
 		Resource      string   `json:"resource"`
+		Servers       []string `json:"authorization_servers"`
 		Scopes        []string `json:"scopes_supported"`
 		Methods       []string `json:"bearer_methods_supported"`
 		Documentation string   `json:"resource_documentation"`
 	}{
 		Resource:      p.settings().PublicURL.String(),
+		Servers:       []string{p.settings().PublicURL.String()},
 		Scopes:        []string{},
 		Methods:       []string{"header"},
 		Documentation: "https://atproto.com",
 	})
+}
+
+// changePassword is where password managers send people who want another password.
+const changePassword = "/.well-known/change-password"
+
+func (p *pages) changePassword(c echo.Context) error {
+	return c.Redirect(http.StatusFound, p.settings().PublicURL.String()+owner.Path+"/password")
 }
 
 // handle answers whose handle the host name of the request is.

@@ -229,10 +229,24 @@ func TestPages(t *testing.T) {
 	if status, _, body := fetch(t, s, "/robots.txt", "pds.test"); status != 200 || body != robots {
 		t.Errorf("/robots.txt answers %d %q", status, body)
 	}
-	const resource = `{"resource":"https://pds.test","scopes_supported":[],"bearer_methods_supported":["header"],"resource_documentation":"https://atproto.com"}`
+	const resource = `{"resource":"https://pds.test","authorization_servers":["https://pds.test"],"scopes_supported":[],"bearer_methods_supported":["header"],"resource_documentation":"https://atproto.com"}`
 	status, kind, body = fetch(t, s, "/.well-known/oauth-protected-resource", "evil.example")
 	if status != 200 || kind != "application/json; charset=utf-8" || strings.TrimSpace(body) != resource {
 		t.Errorf("/.well-known/oauth-protected-resource answers %d %s %s", status, kind, body)
+	}
+	// To the server's own name, whatever host is asked for.
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/.well-known/change-password", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Host = "evil.example"
+	answer, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if to := answer.Header.Get("Location"); answer.StatusCode != 302 || to != "https://pds.test/account/password" {
+		t.Errorf("/.well-known/change-password answers %d %q", answer.StatusCode, to)
 	}
 	if status, kind, body := fetch(t, s, "/nothing", "pds.test"); status != 404 || !strings.HasPrefix(kind, "text/html") || !strings.Contains(body, "Cannot GET /nothing") {
 		t.Errorf("/nothing answers %d %s %q", status, kind, body)
@@ -258,7 +272,7 @@ func TestHandleHosts(t *testing.T) {
 		"alice.test", "bob.test:8080", "ALICE.Test", "alice.test.", "test", "alice.example.com", "example.com", "pds.example.com",
 	}
 	all := []string{"/", "/robots.txt", "/xrpc/_health", "/xrpc/com.atproto.server.describeServer", "/XRPC/_health", "/.well-known/did.json",
-		"/.well-known/oauth-protected-resource", "/openapi.json", "/docs", "/.well-known/atproto-did/", "/nothing"}
+		"/.well-known/oauth-protected-resource", "/.well-known/oauth-authorization-server", "/.well-known/change-password", "/oauth/jwks", "/oauth/authorize", "/openapi.json", "/docs", "/.well-known/atproto-did/", "/nothing"}
 	for _, host := range ours {
 		for _, path := range all {
 			status, kind, body := fetch(t, s, path, host)

@@ -36,6 +36,7 @@ import (
 	"portico/impl/atproto/server"
 	syncmethods "portico/impl/atproto/sync"
 	"portico/impl/atproto/temp"
+	"portico/impl/authserver/authorize"
 	"portico/impl/blob/rows"
 	"portico/impl/bsky"
 	"portico/impl/budget"
@@ -271,8 +272,18 @@ func wire(ctx context.Context, s *settings, r *reloader, store *db.DB, keys *key
 	if err != nil {
 		return nil, err
 	}
+	if err := r.make(func(now *inForce) (err error) {
+		now.letIn, err = authorize.New(authorize.Config{
+			Origin: apps.issuer, ServiceName: now.ServiceName, SendsMail: now.sendsMail(), Branding: now.branding(),
+			Methods: e, Clients: apps.clients, Grants: apps.grants, Sets: apps.sets,
+			DB: store, Keys: keys, Tokens: tokens, Budgets: budgets, Now: time.Now, Rand: rand.Reader, Log: log,
+		})
+		return err
+	}); err != nil {
+		return nil, err
+	}
 	behind := &services{
-		apps: apps.endpoints, letIn: http.NotFoundHandler(),
+		apps: apps.endpoints, letIn: now.page(func(now *inForce) http.Handler { return now.letIn }),
 		server: service, identity: names, admin: administration, operator: operators,
 		temp: &temp.Service{
 			DB: store, Accounts: accounts, Phones: phones, Budgets: budgets, Handles: rules, Domains: domains, Emails: service.Emails, Now: time.Now, Rand: rand.Reader,
