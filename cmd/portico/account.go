@@ -109,8 +109,8 @@ told by mail, also of rotation keys of the DID that are not the server's, which
 			},
 			{
 				Name: "disable-2fa", ArgsUsage: "ACCOUNT",
-				Usage:       "let an account sign in without an emailed code",
-				Description: `For an owner who can't read mail any more. They are told by mail.`,
+				Usage:       "let an account sign in with its password alone",
+				Description: `For an owner who can't read mail any more, or has lost the authenticator app and the recovery codes. Passkeys are removed, too. They are told by mail.`,
 				Action:      o.action(one, 1, 1, disableAuthFactor),
 			},
 			{
@@ -651,7 +651,7 @@ func disableAuthFactor(ctx context.Context, con *console, c *cli.Command) error 
 	if err := con.operator.DisableAuthFactor(ctx, &operatorapi.DisableAuthFactorInput{DID: a.DID}); err != nil {
 		return err
 	}
-	con.progress("%s signs in without an emailed code.", a.Handle)
+	con.progress("%s signs in with the password alone, and has no passkeys.", a.Handle)
 	return con.finish(ctx, a.DID, "")
 }
 

@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"portico/db"
 	"portico/impl/audit"
@@ -35,4 +36,35 @@ func (c Credentials) SetAuthFactor(ctx context.Context, tx *db.Tx, a *db.Account
 		return err
 	}
 	return c.Outbox.Announce(ctx, tx, a.DID, kind, letter(a.Email, outbox.Named(a), c.Now()))
+}
+
+// ResetFactors lets a be signed in to with the password alone: no emailed code is asked for, and
+// authenticator app, recovery codes and passkeys are removed. The owner is told of what changed.
+// Errors are those of SetAuthFactor.
+func (c Credentials) ResetFactors(ctx context.Context, tx *db.Tx, a *db.Account) error {
+	if err := c.SetAuthFactor(ctx, tx, a, false); err != nil {
+		return err
+	}
+	app, passkeys, err := tx.DeleteFactors(ctx, a.DID)
+	if err != nil {
+		return fmt.Errorf("reset second factors: %w", err)
+	}
+	if !app && passkeys == 0 {
+		return nil
+	}
+	var removed []string
+	if app {
+		removed = append(removed, "authenticator app")
+	}
+	if passkeys > 0 {
+		removed = append(removed, fmt.Sprintf("passkeys: %d", passkeys))
+	}
+	if err := audit.Record(ctx, tx, c.Now(), a.DID, audit.FactorsReset, strings.Join(removed, ", ")); err != nil {
+		return err
+	}
+	if a.EmailConfirmedAt == nil {
+		return nil // it may be that of somebody who never heard of the account
+	}
+	letter := c.Brand().FactorsChanged(a.Email, outbox.Named(a), c.Now(), mail.FactorsReset, "")
+	return c.Outbox.Announce(ctx, tx, a.DID, mail.KindFactorsChanged, letter)
 }

@@ -127,15 +127,15 @@ var actions = []action{
 		do: (*console).resetPassword,
 	},
 	{
-		Name: "disable-2fa", Label: "Disable 2FA", offered: func(a *operatorapi.Account) bool { return ready(a) && a.EmailAuthFactor },
+		Name: "disable-2fa", Label: "Disable 2FA", offered: ready,
 		ask: plainly(func(a *operatorapi.Account) ask {
 			return ask{
 				Title: "Let " + name(a) + " sign in without a code?", Button: "Disable 2FA", Danger: true,
-				Text: []string{"For an owner who can't read mail any more. They are told by mail."},
+				Text: []string{"For an owner who can't read mail any more, or has lost the authenticator app and the recovery codes. Passkeys are removed, too. They are told by mail."},
 			}
 		}),
 		do: func(c *console, v *page.Visit, a *operatorapi.Account) (string, error) {
-			return name(a) + " signs in without an emailed code.",
+			return name(a) + " signs in with the password alone, and has no passkeys.",
 				c.operator.DisableAuthFactor(v.Context(), &operatorapi.DisableAuthFactorInput{DID: a.DID})
 		},
 	},

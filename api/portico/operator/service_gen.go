@@ -54,9 +54,11 @@ type Service interface {
 	// DisableAuthFactor is the procedure
 	// alt.portico.operator.disableAuthFactor.
 	//
-	// Let an account sign in without an emailed code, for an owner who cannot
-	// read mail any more. Its owner is told by mail. Nothing happens where no
-	// code is asked for.
+	// Let an account be signed in to with its password alone, for an owner who
+	// cannot read mail any more, or has lost the authenticator app and the
+	// recovery codes: no code is asked for, and authenticator app, recovery
+	// codes and passkeys are removed. Its owner is told by mail. Nothing
+	// happens where there is none of it.
 	//
 	// Declared errors: [ErrDisableAuthFactorAccountNotFound].
 	DisableAuthFactor(ctx context.Context, in *DisableAuthFactorInput) error

@@ -1,6 +1,7 @@
 package operator_test
 
 import (
+	"crypto/rand"
 	"fmt"
 	"net/url"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"portico/db"
+	"portico/impl/account/factor/totp"
 	"portico/impl/audit"
 	"portico/impl/mail"
 	"portico/impl/servertest"
@@ -224,6 +226,27 @@ func TestDisableAuthFactor(t *testing.T) {
 		}
 		if got := s.log(alice.DID.String(), 10); len(got) != 3 ||
 			got[1] != "2026-03-01T12:00:00.000Z sign_in_code_off by admin from 127.0.0.1: " {
+			t.Errorf("log %q", got)
+		}
+		secret := servertest.Must(totp.New(rand.Reader))
+		servertest.Must(s.Factors.Enable(t.Context(), alice.DID, secret, secret.Code(totp.StepAt(s.Now()))))
+		s.Check(s.DB.Write(t.Context(), func(tx *db.Tx) error {
+			return tx.InsertPasskey(t.Context(), db.Passkey{ID: []byte("id"), DID: alice.DID, Name: "Key", Public: []byte("x"), CreatedAt: s.Now()}, 20)
+		}))
+		s.Refused(s.TrySignIn("alice.test", servertest.GoodPassword), 401, "AuthFactorTokenRequired",
+			"Enter the code of your authenticator app, or a recovery code")
+		s.Empty(s.do("disableAuthFactor", body))
+		s.Empty(s.do("disableAuthFactor", body))
+		s.SignIn(alice, "")
+		if n := len(servertest.Must(s.DB.Passkeys(t.Context(), alice.DID))); n != 0 {
+			t.Errorf("%d passkeys", n)
+		}
+		letters = s.Letters(mail.KindFactorsChanged)
+		if len(letters) != 2 || !strings.Contains(letters[0].HTML+letters[1].HTML, "The operator removed your authenticator app") {
+			t.Errorf("letters %+v", letters)
+		}
+		if got := s.log(alice.DID.String(), 10); len(got) != 6 ||
+			got[1] != "2026-03-01T12:00:00.000Z factors_reset by admin from 127.0.0.1: authenticator app, passkeys: 1" {
 			t.Errorf("log %q", got)
 		}
 		s.Refused(s.do("disableAuthFactor", `{"did":"`+unknown+`"}`), 400, "AccountNotFound", "Account not found")

@@ -1,0 +1,146 @@
+package server_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"portico/db"
+	"portico/impl/account/factor/totp"
+	"portico/impl/servertest"
+)
+
+// withApp signs up somebody who has an authenticator app and recovery codes.
+func (f *fixture) withApp(name string) (user, totp.Secret, []string) {
+	f.Helper()
+	u := f.SignUp(name)
+	f.confirm(u)
+	secret := servertest.Must(totp.Read([]byte("12345678901234567890")))
+	codes := servertest.Must(f.Factors.Enable(f.Context(), u.DID, secret, secret.Code(totp.StepAt(f.Now())-1)))
+	return u, secret, codes
+}
+
+// signInWith tries to sign in from an address with what is asked for beside the password.
+func (f *fixture) signInWith(u user, password, code, address string) answer {
+	f.Helper()
+	return f.Post("createSession", fmt.Sprintf(`{"identifier":%q,"password":%q,"authFactorToken":%q}`, u.Handle, password, code), "X-Forwarded-For: "+address)
+}
+
+// DESIGN §10, the emailed code and authFactorToken: where there is an authenticator app its
+// code is asked for, and nothing is mailed.
+func TestDesignAuthenticatorAppInTheSignIn(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		u, secret, codes := f.withApp("alice")
+		f.Accepted(f.Post("updateEmail", fmt.Sprintf(`{"email":%q,"emailAuthFactor":true}`, u.Email), u.Access))
+		step := totp.StepAt(f.Now())
+		in := func(code string) answer { return f.signInWith(u, goodPassword, code, "198.51.100.1") }
+		f.Refused(in(""), 401, "AuthFactorTokenRequired", "Enter the code of your authenticator app, or a recovery code")
+		f.Refused(f.signInWith(u, "wrong password", secret.Code(step), "198.51.100.1"), 401, "AuthenticationRequired", "Invalid identifier or password")
+		for _, wrong := range []string{"x", "000000", secret.Code(step + 2), secret.Code(step - 2), secret.Code(step - 1), "AAAAA-AAAAA", "passkey"} {
+			f.Refused(in(wrong), 400, "InvalidToken", "Token is invalid")
+		}
+		a := f.Accepted(in(" " + secret.Code(step)[:3] + "-" + secret.Code(step)[3:] + ".")).Fields(t)
+		if a["emailAuthFactor"] != true || a["did"] != u.DID.String() {
+			t.Errorf("answer %v", a)
+		}
+		f.Refused(in(secret.Code(step)), 400, "InvalidToken", "Token is invalid")
+		f.Accepted(in(strings.ToLower(codes[0])))
+		f.Refused(in(codes[0]), 400, "InvalidToken", "Token is invalid")
+		if n := len(f.Letters("sign_in")); n != 0 {
+			t.Errorf("%d codes were mailed", n)
+		}
+		letters := f.Letters("factors_changed")
+		if len(letters) != 2 || !strings.Contains(letters[0].Text+letters[1].Text, "Recovery codes left: 9.") {
+			t.Errorf("letters %v", letters)
+		}
+		// App passwords are for apps that could not ask.
+		app := f.Accepted(f.Post("createAppPassword", `{"name":"app"}`, u.Access)).Text(t, "password")
+		f.Accepted(f.signInWith(u, app, "", "198.51.100.1"))
+		// Off again, it is as before.
+		f.Check(f.Factors.Disable(t.Context(), u.DID))
+		f.Refused(in(codes[1]), 400, "InvalidToken", "Token is invalid")
+		f.Refused(in(""), 401, "AuthFactorTokenRequired", "A sign in code has been sent to your email address")
+		f.Accepted(in(f.Code("sign_in")))
+	})
+}
+
+func TestCodesOfAnAppAreGoodOnce(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		u, secret, codes := f.withApp("alice")
+		for _, code := range []string{secret.Code(totp.StepAt(f.Now())), codes[3]} {
+			var wait sync.WaitGroup
+			answers := make(chan int, 6)
+			for range cap(answers) {
+				wait.Go(func() { answers <- f.signInWith(u, goodPassword, code, "198.51.100.1").Status })
+			}
+			wait.Wait()
+			close(answers)
+			in := 0
+			for status := range answers {
+				if status == 200 {
+					in++
+				} else if status != 400 {
+					t.Errorf("status %d", status)
+				}
+			}
+			if in != 1 {
+				t.Errorf("%d sign-ins with a code", in)
+			}
+		}
+	})
+}
+
+// Whoever has the password gets twenty codes of a million a day, over all unknown addresses;
+// that keeps the owner out of neither the addresses where she was, nor of recovery codes.
+func TestGuessingTheCodeOfAnApp(t *testing.T) {
+	f := newFixture(t, func(o *servertest.Options) { o.TrustedProxies = 1 })
+	u, secret, codes := f.withApp("alice")
+	f.Accepted(f.signInWith(u, goodPassword, secret.Code(totp.StepAt(f.Now())), "203.0.113.1"))
+	f.Advance(time.Minute)
+	for i := range 20 {
+		f.Refused(f.signInWith(u, goodPassword, "000000", fmt.Sprint("198.51.100.", i)), 400, "InvalidToken", "Token is invalid")
+	}
+	right := func() string { return secret.Code(totp.StepAt(f.Now())) }
+	if a := f.signInWith(u, goodPassword, right(), "198.51.100.99"); a.Status != 429 || a.Header.Get("Retry-After") == "" {
+		t.Errorf("after twenty wrong codes: %d %s", a.Status, a.Body)
+	}
+	f.Advance(time.Hour)
+	if a := f.signInWith(u, goodPassword, right(), "198.51.100.99"); a.Status != 429 {
+		t.Errorf("an hour later: %d", a.Status)
+	}
+	f.Accepted(f.signInWith(u, goodPassword, right(), "203.0.113.1"))
+	f.Accepted(f.signInWith(u, goodPassword, codes[0], "198.51.100.99"))
+	f.Advance(23 * time.Hour)
+	f.Accepted(f.signInWith(u, goodPassword, right(), "198.51.100.100"))
+}
+
+// DESIGN §10, resetPassword by mailed code: second factors stay, but where the address had
+// never been confirmed before.
+func TestDesignResetAndSecondFactors(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		for _, confirmed := range []bool{true, false} {
+			u, secret, _ := f.withApp(fmt.Sprintf("alice%t", confirmed))
+			f.Check(f.DB.Write(t.Context(), func(tx *db.Tx) error {
+				return tx.InsertPasskey(t.Context(), db.Passkey{ID: []byte(u.Handle), DID: u.DID, Name: "Key", Public: []byte("x"), CreatedAt: f.Now()}, 20)
+			}))
+			if !confirmed {
+				f.SetAccount(u.DID, func(a *db.Account) { a.EmailConfirmedAt = nil })
+			}
+			f.Accepted(f.Post("requestPasswordReset", fmt.Sprintf(`{"email":%q}`, u.Email)))
+			f.Accepted(f.Post("resetPassword", fmt.Sprintf(`{"token":%q,"password":"another password"}`, f.Code("reset_password"))))
+			a := f.signInWith(u, "another password", "", "198.51.100.1")
+			keys := servertest.Must(f.DB.Passkeys(t.Context(), u.DID))
+			if confirmed {
+				f.Refused(a, 401, "AuthFactorTokenRequired", "Enter the code of your authenticator app, or a recovery code")
+				f.Accepted(f.signInWith(u, "another password", secret.Code(totp.StepAt(f.Now())), "198.51.100.1"))
+			} else {
+				f.Accepted(a)
+			}
+			if (len(keys) == 1) != confirmed {
+				t.Errorf("confirmed %t: %d passkeys", confirmed, len(keys))
+			}
+		}
+	})
+}
