@@ -111,10 +111,13 @@ func (q *ask) hint() (*db.Account, error) {
 	return a, err
 }
 
-// hinted is what the app named for the field that asks for it, a handle rather than a DID.
+// hinted is what the app named for the field that asks for it: a handle rather than a DID, of
+// accounts that everybody may know to be here.
 func (q *ask) hinted() string {
-	if a, err := q.hint(); err == nil && a != nil && named(a) != "" && strings.HasPrefix(q.request.LoginHint, "did:") {
-		return a.Handle.String()
+	if strings.HasPrefix(q.request.LoginHint, "did:") {
+		if a, err := q.hint(); err == nil && a != nil && a.Active() && !a.Held() && named(a) != "" {
+			return a.Handle.String()
+		}
 	}
 	return page.Printable(q.request.LoginHint, 300)
 }

@@ -215,5 +215,9 @@ func told(err error, form func(status int, message string) error) error {
 	if refusal == nil {
 		return err
 	}
+	switch refusal.Message {
+	case "Token is invalid", "Token is expired": // which to people are codes
+		refusal.Message = saysWrongCode
+	}
 	return form(refusal.Status, refusal.Message)
 }

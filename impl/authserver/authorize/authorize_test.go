@@ -101,6 +101,12 @@ func TestPrompts(t *testing.T) {
 	b.arrive(app, "prompt", "create").sees(200, "Create an account", ".test")
 	b.arrive(app, "prompt", "none", "login_hint", "alice.test").refused(app, "login_required", "Login is required")
 	b.arrive(app, "login_hint", u.DID.String()).sees(200, `value="alice.test"`)
+	// Whom strangers do not see has no handle here either.
+	s.SetAccount(u.DID, func(a *db.Account) { a.HeldAt = new(s.Now()) })
+	b.arrive(app, "login_hint", u.DID.String()).sees(200, "Sign in", `value="`+u.DID.String()+`"`).misses("alice.test")
+	s.SetAccount(u.DID, func(a *db.Account) { a.HeldAt, a.DeactivatedAt = nil, new(s.Now()) })
+	b.arrive(app, "login_hint", u.DID.String()).sees(200, "Sign in").misses("alice.test")
+	s.SetAccount(u.DID, func(a *db.Account) { a.DeactivatedAt = nil })
 	b.signIn(u, "remember", "yes").sees(200, "Let this app in?")
 	b.arrive(app, "prompt", "none", "login_hint", "alice.test").refused(app, "consent_required", "Consent is required")
 	b.arrive(app, "prompt", "none").refused(app, "login_required", "Login is required")
@@ -192,7 +198,7 @@ func TestReset(t *testing.T) {
 	u := s.SignUp("alice")
 	app := s.NewApp("atproto")
 	b := open(s, "198.51.100.1").arrive(app).follow("to-reset").send("reset-request", "email", u.Email).sees(200, "If this address belongs to an account here")
-	b.send("reset", "code", "AAAAA-AAAAA", "password", "another good password").sees(400, "Token is invalid")
+	b.send("reset", "code", "AAAAA-AAAAA", "password", "another good password").sees(400, "This code is wrong, or not good any more.")
 	b.send("reset", "code", s.Code("reset_password"), "password", "another good password").sees(200, "Your password is changed", "Sign in")
 	b.signIn(u, "password", "another good password").sees(200, "Let this app in?").send("allow").code(app)
 }
@@ -203,7 +209,7 @@ func TestTheEmailedCode(t *testing.T) {
 	s.SetAccount(u.DID, func(a *db.Account) { a.EmailConfirmedAt, a.EmailAuthFactor = new(s.Now()), true })
 	app := s.NewApp("atproto")
 	b := open(s, "198.51.100.1").arrive(app).signIn(u, "remember", "yes").sees(200, "A sign-in code was mailed").misses(servertest.GoodPassword)
-	b.send("code", "code", "AAAAA-AAAAA").sees(400, "Token is invalid", "Enter the code")
+	b.send("code", "code", "AAAAA-AAAAA").sees(400, "This code is wrong, or not good any more.", "Enter the code")
 	b.send("code", "code", s.Code("sign_in")).sees(200, "Let this app in?").send("allow").code(app)
 	b.arrive(app).sees(200, "Let this app in?") // it is remembered
 }
@@ -213,7 +219,7 @@ func TestInQuarantineTheCodeComesFirst(t *testing.T) {
 	u := s.SignUp("alice")
 	app := s.NewApp("atproto")
 	b := open(s, "198.51.100.1").arrive(app).signIn(u).sees(200, "Confirm your email address", u.Email).misses("Let this app in?")
-	b.send("confirm", "code", "AAAAA-AAAAA").sees(400, "Token is invalid")
+	b.send("confirm", "code", "AAAAA-AAAAA").sees(400, "This code is wrong, or not good any more.")
 	// Nor by a form that was made up.
 	b.ask("POST", "/oauth/authorize/allow", b.filled("/oauth/authorize/confirm")).sees(403, "Confirm your email address")
 	b.send("confirm", "code", s.Code("confirm_email")).sees(200, "Your account is not visible yet", "It is being announced")

@@ -20,5 +20,6 @@ const (
 	saysMailed      = "A code was mailed to you."
 	saysNoHandle    = "That cannot be a handle: it takes letters, digits and hyphens."
 	saysNoPassword  = "Choose a password."
+	saysWrongCode   = "This code is wrong, or not good any more."
 	saysCaptcha     = "Show that you are no machine, and try again."
 )

@@ -123,11 +123,11 @@ func (w wording) records(item scope.Item) []Entry {
 	e := Entry{Title: w.say("Your data"), Danger: item.Dangerous}
 	switch doing := w.doing(item.Actions); {
 	case slices.Contains(item.Names, "*"):
-		e.Text = w.say("Any of your public data: %s.", doing)
+		e.Text = w.say("It may %s any of your public data.", doing)
 	case item.Bluesky:
-		e.Title, e.Text, e.Names = w.say("Bluesky"), w.say("These parts of what you have on Bluesky: %s.", doing), item.Names
+		e.Title, e.Text, e.Names = w.say("Bluesky"), w.say("Kinds of your data on Bluesky that it may %s:", doing), item.Names
 	default:
-		e.Text, e.Names = w.say("These parts of your public data: %s.", doing), item.Names
+		e.Text, e.Names = w.say("Kinds of your public data that it may %s:", doing), item.Names
 	}
 	return []Entry{e}
 }

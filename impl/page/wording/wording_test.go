@@ -44,14 +44,14 @@ Your data: Create, change and delete any of your public data.
 In your name: Act in your name towards any service.
 Chats: Read your private messages, and send some in your name.
 Your data: Replace all of your public data at once.
-Your data: Any of your public data: create, change and delete.
-Bluesky: These parts of what you have on Bluesky: create. [app.bsky.feed.post]
-Your data: These parts of your public data: change and delete. [com.example.a]
+Your data: It may create, change and delete any of your public data.
+Bluesky: Kinds of your data on Bluesky that it may create: [app.bsky.feed.post]
+Your data: Kinds of your public data that it may change and delete: [com.example.a]
 Files: Upload files of any kind.
 In your name: Do anything in your name with the service did:web:a.com#x.
 In your name: Do this in your name, with any service: [com.example.q]
 Forum: Post.com.example.auth
-  Your data: These parts of your public data: create. [com.example.post]
+  Your data: Kinds of your public data that it may create: [com.example.post]
 A set of permissions: What it permits could not be found out.com.example.gone
 Not understood: This server does not know what these mean, and they permit nothing: [what:is]`
 	if got := strings.Join(lines, "\n"); got != want {
