@@ -368,7 +368,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	}
 	letIn := Must(authorize.New(authorize.Config{
 		Origin: Endpoint, ServiceName: "Test PDS", SendsMail: o.Config.SendsMail, Branding: o.Branding, Captcha: o.Captcha, Methods: e, Clients: s.Clients, Grants: s.Grants, Sets: s.Sets,
-		DB: s.DB, Keys: s.Keys, Tokens: s.Tokens, Budgets: s.Budgets, Now: s.Now, Rand: rand.Reader, Log: log,
+		DB: s.DB, Keys: s.Keys, Factors: s.Factors, Tokens: s.Tokens, Budgets: s.Budgets, Now: s.Now, Rand: rand.Reader, Log: log,
 	}))
 	for _, path := range []string{authorize.Path, authorize.Path + "/*"} {
 		e.Any(path, echo.WrapHandler(letIn))

@@ -26,6 +26,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
+	"portico/impl/account/factor"
 	"portico/impl/account/token"
 	"portico/impl/budget"
 	"portico/impl/keyring"
@@ -53,6 +54,7 @@ type Config struct {
 
 	DB      *db.DB
 	Keys    *keyring.Ring
+	Factors *factor.Factors // nil: no passkeys
 	Tokens  *token.Issuer
 	Budgets *budget.Ledger
 	Now     func() time.Time
@@ -127,7 +129,7 @@ func New(c Config) (http.Handler, error) {
 		return nil, err
 	}
 	a := &authorize{Config: c, methods: &signin.Methods{
-		Origin: c.Origin, HTTP: page.Inside(c.Methods), Keys: c.Keys, Tokens: c.Tokens, Now: c.Now,
+		Origin: c.Origin, HTTP: page.Inside(c.Methods), Keys: c.Keys, Tokens: c.Tokens, Factors: c.Factors, Now: c.Now,
 	}}
 	a.site, err = page.New(page.Config{
 		Name: "authorize", Origins: []string{c.Origin}, Title: c.ServiceName, Home: "/account", Files: inner, Log: c.Log,

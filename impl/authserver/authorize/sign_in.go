@@ -9,6 +9,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
+	"portico/impl/account/factor"
 	"portico/impl/oauth/grant"
 	"portico/impl/page"
 	"portico/impl/page/signin"
@@ -21,13 +22,17 @@ type signInForm struct {
 	Remember   bool
 	Sealed     string // the password, once a code is asked for; see [signin.Methods.Seal]
 	Generated  bool   // it is that of the authenticator app
-	Remembers  bool   // there are accounts to choose from
+	Passkey    *factor.Challenge
+	Remembers  bool // there are accounts to choose from
 }
 
 func (q *ask) showSignIn(status int, f signInForm) error {
 	f.form = q.form(f.Alert)
 	all, err := q.accounts()
 	if err != nil {
+		return err
+	}
+	if f.Passkey, err = q.methods.AskPasskey(q.Visit); err != nil {
 		return err
 	}
 	f.Remembers = len(all) > 0 && q.request.Prompt != "login"
@@ -40,6 +45,9 @@ func (q *ask) showSignIn(status int, f signInForm) error {
 // signIn signs in with the password, and then with the code where one is wanted.
 func (q *ask) signIn() error {
 	f := signInForm{Identifier: q.Form("identifier"), Remember: q.Form("remember") != "", Generated: q.Form("app") != ""}
+	if q.methods.ByPasskey(q.Visit) {
+		return q.signInByPasskey(f)
+	}
 	password, ok := q.methods.Given(q.Visit, "password", "sealed")
 	if !ok {
 		f.Alert = saysTooLong
@@ -63,6 +71,22 @@ func (q *ask) signIn() error {
 			if f.Sealed, err = q.methods.SealAgain(q.Visit, status, "sealed", password); err != nil {
 				return err
 			}
+			return q.showSignIn(status, f)
+		})
+	}
+	return q.proved(account, who.IssuedAt)
+}
+
+// signInByPasskey signs in without a password.
+func (q *ask) signInByPasskey(f signInForm) error {
+	who, err := q.methods.ProveByPasskey(q.Visit)
+	var account *db.Account
+	if err == nil {
+		account, err = q.signedIn(who.DID, who.IssuedAt, f.Remember)
+	}
+	if err != nil {
+		return told(err, func(status int, message string) error {
+			f.Alert = message
 			return q.showSignIn(status, f)
 		})
 	}
