@@ -5,9 +5,11 @@ import (
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"portico/impl/account/auth"
 	"portico/impl/account/captcha"
 	"portico/impl/authserver"
+	"portico/impl/authserver/authorize"
 	"portico/impl/budget"
 	"portico/impl/identity/resolve"
 	"portico/impl/keyring"
@@ -117,12 +120,19 @@ var captchaClient = &http.Client{
 }
 
 // captcha is what whoever signs up has to solve; nil: nothing.
-func (s *settings) captcha(by *http.Client, budgets *budget.Ledger) *captcha.Captcha {
+func (s *settings) captcha(by *http.Client, budgets *budget.Ledger) *authorize.Captcha {
 	if s.CaptchaSiteKey == "" {
 		return nil
 	}
-	return &captcha.Captcha{
+	c := &captcha.Captcha{
 		SiteKey: s.CaptchaSiteKey, Secret: string(s.CaptchaSecret), URL: captcha.DefaultURL, Client: by,
 		Pay: func(ctx context.Context) error { return auth.LookUp(ctx, budgets) },
 	}
+	return &authorize.Captcha{SiteKey: c.SiteKey, Verify: func(ctx context.Context, answer string, caller netip.Addr) (bool, error) {
+		err := c.Check(ctx, answer, caller)
+		if errors.Is(err, captcha.ErrRefused) {
+			return false, nil
+		}
+		return err == nil, err
+	}}
 }

@@ -274,7 +274,7 @@ func wire(ctx context.Context, s *settings, r *reloader, store *db.DB, keys *key
 	}
 	if err := r.make(func(now *inForce) (err error) {
 		now.letIn, err = authorize.New(authorize.Config{
-			Origin: apps.issuer, ServiceName: now.ServiceName, SendsMail: now.sendsMail(), Branding: now.branding(),
+			Origin: apps.issuer, ServiceName: now.ServiceName, SendsMail: now.sendsMail(), Branding: now.branding(), Captcha: now.captcha(captchaClient, budgets),
 			Methods: e, Clients: apps.clients, Grants: apps.grants, Sets: apps.sets,
 			DB: store, Keys: keys, Tokens: tokens, Budgets: budgets, Now: time.Now, Rand: rand.Reader, Log: log,
 		})
