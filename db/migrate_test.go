@@ -227,6 +227,8 @@ func readBack(t *testing.T, d *db.DB, made func(step string) bool) {
 		})
 	}
 	if made("0022_oauth") {
+		set, err := d.PermissionSet(ctx, "com.example.auth")
+		check("permission set", set, err, &db.PermissionSet{NSID: "com.example.auth", Document: "{}", FetchedAt: start, TriedAt: start})
 		far := time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
 		r, err := d.OAuthRequest(ctx, []byte("request"))
 		check("authorization request", r, err, &db.OAuthRequest{
