@@ -79,17 +79,23 @@ func (c *client) call(verb, url, token string, in, out any) error {
 
 // expect is call for an answer with any status.
 func (c *client) expect(status int, verb, url string, header http.Header, in, out any) error {
+	_, err := c.exchange(status, verb, url, header, in, out)
+	return err
+}
+
+// exchange is expect, and returns the header of the answer, whatever its status is.
+func (c *client) exchange(status int, verb, url string, header http.Header, in, out any) (http.Header, error) {
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		body = bytes.NewReader(b)
 	}
 	req, err := http.NewRequest(verb, url, body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.Header = header
 	if in != nil {
@@ -97,20 +103,20 @@ func (c *client) expect(status int, verb, url string, header http.Header, in, ou
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return err
+		return resp.Header, err
 	}
 	if resp.StatusCode != status {
-		return fmt.Errorf("%s %s answers %d %s", verb, url, resp.StatusCode, answer)
+		return resp.Header, fmt.Errorf("%s %s answers %d %s", verb, url, resp.StatusCode, answer)
 	}
 	if out == nil {
-		return nil
+		return resp.Header, nil
 	}
-	return json.Unmarshal(answer, out)
+	return resp.Header, json.Unmarshal(answer, out)
 }
 
 func (c *client) method(name string) string { return c.server + "/xrpc/com.atproto.server." + name }

@@ -24,6 +24,7 @@
 //   - lists: what operators ask about many accounts, of a server that has them
 //   - logging: what a line in the log for each request costs
 //   - metrics: what counting for Prometheus costs each request, and what it costs to look
+//   - oauth: what it costs more to be asked by an app, with a DPoP proof for each request
 //   - postgres: some methods on Postgres, if there is an initdb
 //   - memory: of logins, and of a server that has nothing to do
 //
@@ -83,7 +84,7 @@ var (
 	workers = flag.Int("workers", 8, "keep-alive connections, where a row does not say otherwise")
 
 	only        = flag.String("only", "", "measure the rows, or the kinds of -hostile, alone whose names match this regular expression")
-	tables      = flag.String("tables", "", "measure these tables alone: goals,connections,repositories,lists,logging,metrics,postgres,memory")
+	tables      = flag.String("tables", "", "measure these tables alone: goals,connections,repositories,lists,logging,metrics,oauth,postgres,memory")
 	synchronous = flag.String("synchronous", "FULL,NORMAL", "how the database of goals waits for the disk")
 	peer        = flag.String("peer", "", "another portico binary, to measure beside this one, or the reference: cmd/portico/compare/reference.mjs")
 	samples     = flag.String("samples", "", "write what each round gave to this file, for benchstat")
@@ -213,7 +214,7 @@ type bench struct {
 }
 
 // allTables are the tables in the order in which they are printed.
-var allTables = []string{"goals", "connections", "repositories", "lists", "logging", "metrics", "postgres", "memory"}
+var allTables = []string{"goals", "connections", "repositories", "lists", "logging", "metrics", "oauth", "postgres", "memory"}
 
 // wants says whether a table is to be measured.
 func (b *bench) wants(table string) bool {
@@ -249,7 +250,8 @@ func (b *bench) run(ctx context.Context) error {
 		name string
 		make func(context.Context) (*table, error)
 	}{
-		{"connections", b.wide}, {"repositories", b.repositories}, {"lists", b.lists}, {"logging", b.logging}, {"metrics", b.metrics}, {"postgres", b.postgres},
+		{"connections", b.wide}, {"repositories", b.repositories}, {"lists", b.lists}, {"logging", b.logging}, {"metrics", b.metrics},
+		{"oauth", b.oauth}, {"postgres", b.postgres},
 	} {
 		if b.wants(t.name) {
 			if err := add(t.make(ctx)); err != nil {
