@@ -276,7 +276,7 @@ func wire(ctx context.Context, s *settings, r *reloader, store *db.DB, keys *key
 		now.letIn, err = authorize.New(authorize.Config{
 			Origin: apps.issuer, ServiceName: now.ServiceName, SendsMail: now.sendsMail(), Branding: now.branding(), Captcha: now.captcha(captchaClient, budgets),
 			Methods: e, Clients: apps.clients, Grants: apps.grants, Sets: apps.sets,
-			DB: store, Keys: keys, Tokens: tokens, Budgets: budgets, Now: time.Now, Rand: rand.Reader, Log: log,
+			Factors: factors, DB: store, Keys: keys, Tokens: tokens, Budgets: budgets, Now: time.Now, Rand: rand.Reader, Log: log,
 		})
 		return err
 	}); err != nil {
