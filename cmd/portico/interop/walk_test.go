@@ -221,6 +221,24 @@ func (w *walk) securityPages() {
 	w.follow("Security")
 	w.submit("form#app-off")
 	w.says("no longer asks")
+
+	// A passkey, of a telephone that the browser is.
+	w.call("WebAuthn.enable", map[string]any{"enableUI": false})
+	w.call("WebAuthn.addVirtualAuthenticator", map[string]any{"options": map[string]any{
+		"protocol": "ctap2", "transport": "internal", "hasResidentKey": true, "hasUserVerification": true, "isUserVerified": true, "automaticPresenceSimulation": true,
+	}})
+	w.submit("form#passkey")
+	w.look("account passkey")
+	w.submit("form#passkey-add", "name", "My telephone")
+	w.says("My telephone")
+	w.look("account passkeys")
+	w.submit("form.out")
+	w.submit("form#sign-in-passkey")
+	w.says("@bea." + stageHost)
+	w.follow("Security")
+	w.submit(`form[action="/account/security/passkey-remove"]`)
+	w.says("There are none")
+	w.call("WebAuthn.disable", nil)
 }
 
 // appCode is what an authenticator app shows that has that key.
