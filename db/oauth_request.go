@@ -60,6 +60,11 @@ var (
 			Order("created_at", "id").Limit(1)
 		return b.NewDelete().Model((*OAuthRequest)(nil)).Where("id = (?)", oldest)
 	})
+	dropOAuthRequestOf = prepared(func(b *builder) bun.Query {
+		oldest := b.NewSelect().Model((*OAuthRequest)(nil)).Column("id").Where("payer = ?", b.p()).Where("browser IS NULL").
+			Order("created_at", "id").Limit(1)
+		return b.NewDelete().Model((*OAuthRequest)(nil)).Where("id = (?)", oldest)
+	})
 	insertOAuthRequest = prepared(func(b *builder) bun.Query { return b.insert(new(OAuthRequest)) })
 	selectOAuthRequest = prepared(func(b *builder) bun.Query {
 		return b.NewSelect().Model((*OAuthRequest)(nil)).Where("id = ?", b.p())
@@ -106,6 +111,12 @@ func (tx *Tx) CountOAuthRequests(ctx context.Context, payer []byte, now time.Tim
 // most of them, more than fewest. It returns ErrNotFound when nobody has as many.
 func (tx *Tx) DropOAuthRequest(ctx context.Context, fewest int) error {
 	return wrap(found(tx.exec(ctx, dropOAuthRequest, fewest)), "drop authorization request")
+}
+
+// DropOAuthRequestOf removes the oldest request of a payer that nobody opened. It returns
+// ErrNotFound when there is none.
+func (tx *Tx) DropOAuthRequestOf(ctx context.Context, payer []byte) error {
+	return wrap(found(tx.exec(ctx, dropOAuthRequestOf, payer)), "drop authorization request of its payer")
 }
 
 // InsertOAuthRequest stores a request.

@@ -78,6 +78,11 @@ func (s *suite) oauthRequests() {
 	_, err = s.db.OAuthRequest(ctx, []byte("b"))
 	s.is(err, db.ErrNotFound)
 	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.DropOAuthRequest(ctx, 1) })
+	insert(oauthRequest("f", "payer of many", start0.Add(-time.Minute)))
+	s.must(func(tx *db.Tx) error { return tx.DropOAuthRequestOf(ctx, []byte("payer of many")) })
+	_, err = s.db.OAuthRequest(ctx, []byte("f"))
+	s.is(err, db.ErrNotFound)
+	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.DropOAuthRequestOf(ctx, []byte("nobody")) })
 
 	answered := oauthRequest("a", "payer of many", start0)
 	answered.Browser, answered.AnsweredAt, answered.ExpiresAt = []byte("firefox"), new(start0.Add(time.Second)), start0.Add(time.Hour)

@@ -2,6 +2,7 @@ package authserver_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"portico/impl/budget"
+	"portico/impl/oauth/grant"
 	"portico/impl/servertest"
 )
 
@@ -376,10 +378,24 @@ func TestPushIsPaidFor(t *testing.T) {
 		}
 		return app.PostWith(par, app.Form(form), app.Proof("POST", par, ""), "X-Forwarded-For: "+address)
 	}
+	var first string
 	for i := range 100 {
-		if a := from("192.0.2.1", nil); a.Status != 201 {
+		a := from("192.0.2.1", nil)
+		if a.Status != 201 {
 			t.Fatalf("request %d: %d %s", i, a.Status, a.Body)
 		}
+		if i == 0 {
+			first = a.Text(t, "request_uri") // which nobody opens, so that another takes its place
+		} else if _, err := s.Grants.Open(t.Context(), a.Text(t, "request_uri"), app.ID, []byte("browser")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := from("192.0.2.1", nil)
+	if _, err := s.Grants.Open(t.Context(), last.Text(t, "request_uri"), app.ID, []byte("browser")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Grants.Open(t.Context(), first, app.ID, []byte("browser")); !errors.Is(err, grant.ErrUnknown) {
+		t.Errorf("one that nobody opened: %v", err)
 	}
 	a := from("192.0.2.1", nil)
 	s.OAuthRefused(a, 429, "temporarily_unavailable", "Too many authorization requests are under way from this address")
@@ -387,7 +403,7 @@ func TestPushIsPaidFor(t *testing.T) {
 	if a := from("192.0.2.2", nil); a.Status != 201 {
 		t.Errorf("from elsewhere: %d %s", a.Status, a.Body)
 	}
-	for range 1000 - 101 {
+	for range 1000 - 102 {
 		from("192.0.2.1", map[string]string{"scope": "atproto openid"}) // refused, and paid for
 	}
 	s.Advance(6 * time.Minute)

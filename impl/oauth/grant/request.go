@@ -27,9 +27,11 @@ const (
 	maxClientID = 2048     // bytes
 )
 
-// Push keeps a request, which payer pays for, for [RequestLasts], and returns its URI. It
-// returns ErrMany, and an [*Error] for one that is too long. When there are too many of all
-// payers together, who has the most of them loses the oldest that nobody opened.
+// Push keeps a request, which payer pays for, for [RequestLasts], and returns its URI. A payer that
+// has [MaxRequests] loses the oldest that nobody opened: an app with a server pushes those of
+// all its users from one address, and who never opens what they asked for is not to shut
+// out the others. When there are too many of all payers together, who has the most loses one. It returns ErrMany when all of
+// them are open, and an [*Error] for one that is too long.
 func (g *Grants) Push(ctx context.Context, payer budget.Payer, r Request) (uri string, err error) {
 	parameters, err := json.Marshal(r.Parameters)
 	if err != nil {
@@ -57,15 +59,17 @@ func (g *Grants) Push(ctx context.Context, payer budget.Payer, r Request) (uri s
 		if err != nil {
 			return err
 		}
-		if pays && live >= MaxRequests {
+		switch {
+		case pays && live >= MaxRequests:
+			err = tx.DropOAuthRequestOf(ctx, row.Payer)
+		case all >= maxRequests:
+			err = tx.DropOAuthRequest(ctx, live)
+		}
+		if errors.Is(err, db.ErrNotFound) {
 			return ErrMany
 		}
-		if all >= maxRequests {
-			if err := tx.DropOAuthRequest(ctx, live); errors.Is(err, db.ErrNotFound) {
-				return ErrMany
-			} else if err != nil {
-				return err
-			}
+		if err != nil {
+			return err
 		}
 		return tx.InsertOAuthRequest(ctx, row)
 	})
