@@ -67,6 +67,11 @@ var (
 	// all codes: 50 random bits leave a guesser nothing with this.
 	WrongCodes = Budget{"wrong-codes", 20, time.Hour,
 		"emailed codes from being guessed", Accounts}
+	// WrongAuthenticatorCodes counts wrong codes of the authenticator app of one account. Such a
+	// code is one of a million, so there are few of them a day; and who reads the owner's mail
+	// is among those whom it is there for, so that a mailed code does not give them back.
+	WrongAuthenticatorCodes = Budget{"wrong-authenticator-codes", 20, day,
+		"codes of authenticator apps from being guessed", Accounts}
 	// WrongResetCodes counts wrong password-reset codes: such a code names no account that
 	// could be charged.
 	WrongResetCodes = Budget{"wrong-reset-codes", 50, time.Hour,
@@ -191,7 +196,7 @@ func Releases(most int) Budget {
 
 // All are the budgets that there are.
 var All = []Budget{
-	WrongPasswordsFrom, FailedPasswords, HiddenPasswords, WrongCodes, WrongResetCodes, WrongAdminPasswords, Mails, OwnMails,
+	WrongPasswordsFrom, FailedPasswords, HiddenPasswords, WrongCodes, WrongAuthenticatorCodes, WrongResetCodes, WrongAdminPasswords, Mails, OwnMails,
 	MailsFrom, MailsToStrangers, MailsOfAppsToStrangers, HeldMails, HeldMailsOfApps, Announcements, NewPlaces, AddressesGiven, AddressesNamed, IdentityChanges, LookUps,
 	SignUps, SignUpsADay(1), HandlesAsked, InvitesAsked, PushedRequests, WrongGrants, ReservedKeys, TextsTo, TextsToInADay, TextsFrom, NumbersFrom, PhoneCodes, Texts(1),
 	Releases(1), ReleasesOfDomain,

@@ -324,14 +324,15 @@ func (l *Ledger) SignedIn(ctx context.Context, tx *db.Tx, did syntax.DID, ip net
 	if l.Nobody(ip) {
 		return nil
 	}
-	if err := l.GiveBack(ctx, tx, l.at(did, ip), FailedPasswords, WrongCodes, OwnMails); err != nil {
+	if err := l.GiveBack(ctx, tx, l.at(did, ip), FailedPasswords, WrongCodes, WrongAuthenticatorCodes, OwnMails); err != nil {
 		return err
 	}
 	return l.Know(ctx, tx, did, ip)
 }
 
 // Proven gives back what visitors from anywhere had spent of an account, for an owner who
-// has proven to be one without its password.
+// has proven to be one without its password; but for the codes of its authenticator app,
+// which are asked of those, too, who proved no more than that.
 func (l *Ledger) Proven(ctx context.Context, tx *db.Tx, did syntax.DID) error {
 	return l.GiveBack(ctx, tx, Payer{who: accountKey(did), share: visitors}, FailedPasswords, HiddenPasswords, WrongCodes, OwnMails)
 }

@@ -42,19 +42,14 @@ var (
 	ErrOff = errors.New("account has no authenticator app")
 )
 
-// What wrong codes are paid from. A code of an app is one of a million, and three of them are
-// good at a time: of twenty a day, a stranger who has the password hits one in two years of
-// fifty, so there is a day instead of the hour that codes of fifty bits need.
+// What wrong codes are paid from. Three codes of an app are good at a time: of twenty a day, a
+// stranger who has the password hits one in two years of fifty. Those of fifty bits are counted
+// like emailed ones, so that whoever resets the password is left with them.
 var (
-	wrongTOTP     = within(budget.WrongCodes.For("authenticator"), 24*time.Hour)
+	wrongTOTP     = budget.WrongAuthenticatorCodes
 	wrongRecovery = budget.WrongCodes.For("recovery")
 	changes       = budget.OwnMails.For("factors")
 )
-
-func within(b budget.Budget, window time.Duration) budget.Budget {
-	b.Window = window
-	return b
-}
 
 // Factors are those of the accounts of one server. It is safe for concurrent use.
 type Factors struct {

@@ -116,6 +116,36 @@ func TestGuessingTheCodeOfAnApp(t *testing.T) {
 	f.Accepted(f.signInWith(u, goodPassword, right(), "198.51.100.100"))
 }
 
+// Whoever reads the owner's mail has new passwords as often as she likes, and not one guess
+// more of the authenticator app: it is there against her. A recovery code still lets in.
+func TestAResetGivesNoGuessesOfAnAppBack(t *testing.T) {
+	f := newFixture(t, func(o *servertest.Options) { o.TrustedProxies = 1 })
+	u, secret, codes := f.withApp("alice")
+	f.Accepted(f.signInWith(u, goodPassword, secret.Code(totp.StepAt(f.Now())), "203.0.113.1"))
+	f.Advance(time.Minute)
+	guess := func(password, address string) answer { return f.signInWith(u, password, "000000", address) }
+	reset := func(password string) {
+		f.Accepted(f.Post("requestPasswordReset", fmt.Sprintf(`{"email":%q}`, u.Email)))
+		f.Accepted(f.Post("resetPassword", fmt.Sprintf(`{"token":%q,"password":%q}`, f.Code("reset_password"), password), "X-Forwarded-For: 198.51.100.1"))
+	}
+	for i := range 10 {
+		f.Refused(guess(goodPassword, fmt.Sprint("198.51.100.", i)), 400, "InvalidToken", "Token is invalid")
+	}
+	reset("another password")
+	for i := range 10 {
+		f.Refused(guess("another password", fmt.Sprint("198.51.100.", i)), 400, "InvalidToken", "Token is invalid")
+	}
+	reset("a third password")
+	right := func() string { return secret.Code(totp.StepAt(f.Now())) }
+	for _, address := range []string{"198.51.100.1", "198.51.100.99", "203.0.113.1"} {
+		if a := f.signInWith(u, "a third password", right(), address); a.Status != 429 {
+			t.Errorf("twenty wrong codes and two resets later, from %s: %d %s", address, a.Status, a.Body)
+		}
+	}
+	f.Accepted(f.signInWith(u, "a third password", codes[0], "203.0.113.1"))
+	f.Accepted(f.signInWith(u, "a third password", right(), "203.0.113.1"))
+}
+
 // DESIGN §10, resetPassword by mailed code: second factors stay, but where the address had
 // never been confirmed before.
 func TestDesignResetAndSecondFactors(t *testing.T) {
