@@ -121,7 +121,7 @@ func (r *resident) requests() []watchedRequest {
 		{"health", "GET", "_health", "", "", 200, 9},
 		{"describeServer", "GET", server + "describeServer", "", "", 200, 9},
 		{"unknown method", "GET", "com.example.unknown", "", "", 400, 11},
-		{"bad token", "GET", server + "getSession", r.access + "x", "", 400, 82},
+		{"bad token", "GET", server + "getSession", r.access + "x", "", 400, 110}, // whether it is an app's is looked at, which clients are told
 		{"getSession", "GET", server + "getSession", r.access, "", 200, 21},
 		{"getServiceAuth", "GET", server + "getServiceAuth?aud=did:web:other.example.com&lxm=com.example.method", r.access, "", 200, 66},
 		{"listAppPasswords", "GET", server + "listAppPasswords", r.access, "", 200, 66},
