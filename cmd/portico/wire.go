@@ -176,7 +176,7 @@ func wire(ctx context.Context, s *settings, r *reloader, store *db.DB, keys *key
 		Domains: domains,
 	}
 	codes := &emailcode.Codes{DB: store, Keys: keys, Budgets: budgets, Outbox: letters, Brand: now.brand, Now: time.Now, Rand: rand.Reader}
-	factors := &factor.Factors{DB: store, Keys: keys, Budgets: budgets, Outbox: letters, Brand: now.brand, Now: time.Now, Rand: rand.Reader}
+	factors := &factor.Factors{DB: store, Keys: keys, Budgets: budgets, Sessions: sessions, Outbox: letters, Brand: now.brand, Now: time.Now, Rand: rand.Reader}
 	factors.Site, err = passkey.New(s.PublicURL.Scheme+"://"+s.PublicURL.Host, s.ServiceName)
 	if err != nil && !errors.Is(err, passkey.ErrHost) {
 		return nil, err

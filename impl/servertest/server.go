@@ -269,7 +269,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.config = &o.Config
 	minLength := func() int { return s.config.PasswordMinLength }
 	codes := &emailcode.Codes{DB: s.DB, Keys: s.Keys, Budgets: s.Budgets, Outbox: s.Outbox, Brand: brand, Now: s.Now, Rand: rand.Reader}
-	s.Factors = &factor.Factors{DB: s.DB, Keys: s.Keys, Budgets: s.Budgets, Outbox: s.Outbox, Brand: brand, Now: s.Now, Rand: rand.Reader, Site: Must(passkey.New(Endpoint, "Test PDS"))}
+	s.Factors = &factor.Factors{DB: s.DB, Keys: s.Keys, Budgets: s.Budgets, Sessions: sessions, Outbox: s.Outbox, Brand: brand, Now: s.Now, Rand: rand.Reader, Site: Must(passkey.New(Endpoint, "Test PDS"))}
 	s.Server = &server.Service{
 		DB: s.DB, Budgets: s.Budgets, Accounts: accounts, DIDs: dids, Sessions: sessions, Passwords: passwords, Handles: rules, Domains: s.Domains,
 		Emails: &email.Rules{Disposable: email.Disposable()}, Resolve: s.Internet, Config: func() server.Config { return *s.config },

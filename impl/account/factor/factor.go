@@ -21,6 +21,7 @@ import (
 	"portico/db"
 	"portico/impl/account/factor/passkey"
 	"portico/impl/account/factor/totp"
+	"portico/impl/account/session"
 	"portico/impl/audit"
 	"portico/impl/budget"
 	"portico/impl/keyring"
@@ -53,13 +54,14 @@ var (
 
 // Factors are those of the accounts of one server. It is safe for concurrent use.
 type Factors struct {
-	DB      *db.DB
-	Keys    *keyring.Ring
-	Budgets *budget.Ledger
-	Outbox  *outbox.Outbox
-	Brand   func() mail.Brand
-	Now     func() time.Time
-	Rand    io.Reader // a secure source
+	DB       *db.DB
+	Keys     *keyring.Ring
+	Budgets  *budget.Ledger
+	Sessions *session.Sessions
+	Outbox   *outbox.Outbox
+	Brand    func() mail.Brand
+	Now      func() time.Time
+	Rand     io.Reader // a secure source
 	// Site is what passkeys are for; nil: there are none, because the host of the server is an
 	// address.
 	Site *passkey.Site

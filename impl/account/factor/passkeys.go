@@ -208,7 +208,7 @@ func (f *Factors) Ask(browser string) (*Challenge, error) {
 // account that asks for a code beside the password, and also to one that is taken down, of
 // which the caller decides what it may see. The caller's address, which the context has to
 // say, pays for wrong answers as for wrong passwords, and is known to be the owner's after a
-// right one.
+// right one; where it was not, a letter tells the owner, see [session.Sessions.SignedIn].
 //
 // It returns ErrPasskey, ErrLate, ErrNoPasskeys, or a [*budget.Spent] of the caller's address.
 func (f *Factors) SignIn(ctx context.Context, browser, state, answer string) (syntax.DID, time.Time, error) {
@@ -265,7 +265,7 @@ func (f *Factors) signIn(ctx context.Context, challenge []byte, until time.Time,
 		detail := "passkey " + p.Name
 		if a.TakenDown() {
 			detail += ", while taken down"
-		} else if err := f.Budgets.SignedIn(ctx, tx, a.DID, address(ctx)); err != nil {
+		} else if err := f.Sessions.SignedIn(ctx, tx, a); err != nil {
 			return err
 		}
 		return audit.Record(ctx, tx, f.Now(), a.DID, audit.SignedIn, detail)

@@ -2,15 +2,12 @@ package authorize_test
 
 import (
 	"context"
-	"html"
 	"net/netip"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"portico/db"
-	"portico/impl/account/factor/passkey/passkeytest"
 	"portico/impl/authserver/authorize"
 	"portico/impl/page"
 	"portico/impl/servertest"
@@ -273,24 +270,4 @@ func TestACaptchaIsAskedForAtSignUpAlone(t *testing.T) {
 	b.send("sign-up", fields...).sees(403, "Show that you are no machine, and try again.")
 	b.send("sign-up", append(fields, "h-captcha-response", "bad")...).sees(403, "Show that you are no machine, and try again.")
 	b.send("sign-up", append(fields, "h-captcha-response", "good")...).sees(200, "@carol.test")
-}
-
-func TestAPasskeyIsEnough(t *testing.T) {
-	s := newServer(t)
-	u := s.SignUp("alice")
-	key := passkeytest.New(t, servertest.Endpoint, "pds.test")
-	asked := servertest.Must(s.Factors.AskToAdd(t.Context(), u.DID, "phone", "a browser"))
-	s.Check(s.Factors.Add(t.Context(), u.DID, "phone", "a browser", asked.State, key.Make(t, asked.Options)))
-	app := s.NewApp("atproto")
-	b := open(s, "198.51.100.1").arrive(app).sees(200, "Sign in with a passkey")
-	options := html.UnescapeString(regexp.MustCompile(`data-get="([^"]*)"`).FindStringSubmatch(b.page)[1])
-	fields := b.filled("/oauth/authorize/deny", "passkey-answer", key.Sign(t, options))
-	fields.Set("passkey-state", html.UnescapeString(regexp.MustCompile(`name="passkey-state" value="([^"]*)"`).FindStringSubmatch(b.page)[1]))
-	// What was asked of one browser is no answer of another.
-	m := open(s, "192.0.2.66").arrive(app)
-	stolen := m.filled("/oauth/authorize/deny", "passkey-answer", fields.Get("passkey-answer"), "passkey-state", fields.Get("passkey-state"))
-	if m.ask("POST", "/oauth/authorize/sign-in", stolen); m.status != 403 {
-		t.Errorf("in another browser: %d", m.status)
-	}
-	b.ask("POST", "/oauth/authorize/sign-in", fields).sees(200, "Let this app in?", "@alice.test").send("allow").code(app)
 }
