@@ -21,8 +21,8 @@ import (
 )
 
 // After a start with a new key-encryption key, the old one is not needed for
-// anything that is kept: keys of accounts, keys reserved for accounts, mails that wait, and
-// what is kept of an adopted server.
+// anything that is kept: keys of accounts, keys reserved for accounts, mails that wait,
+// what is kept of an adopted server, and the secrets of authenticator apps.
 func TestKeyRotation(t *testing.T) {
 	dbtest.Engines(t, func(t *testing.T, store *db.DB) {
 		ctx := t.Context()
@@ -99,6 +99,44 @@ func TestKeyRotation(t *testing.T) {
 			}
 		}
 
+		// One account more has an authenticator app than are read at once.
+		owners := []syntax.DID{did}
+		for i := range resealPage {
+			owners = append(owners, syntax.DID(fmt.Sprintf("did:web:app%d.test", i)))
+		}
+		const lostApp = syntax.DID("did:web:applost.test")
+		if err := store.Write(ctx, func(tx *db.Tx) error {
+			now := time.Now()
+			for _, owner := range append(owners[1:len(owners):len(owners)], lostApp) {
+				key, err := first.Seal(account.KeyPurpose, owner.String(), secret)
+				if err == nil {
+					err = tx.ReserveAccount(ctx, db.Reservation{
+						Account: db.Account{DID: owner, CreatedAt: now}, Holder: "test", LeaseUntil: now,
+						Key: db.SigningKey{DID: owner, Purpose: account.KeyPurpose, Public: "did:key:z", Sealed: key},
+					})
+				}
+				if err != nil {
+					return err
+				}
+			}
+			for _, owner := range append(owners[:len(owners):len(owners)], lostApp) {
+				ring := first
+				if owner == lostApp {
+					ring = lost
+				}
+				sealed, err := ring.Seal("portico/totp", owner.String(), []byte("secret of "+owner))
+				if err == nil {
+					err = tx.PutTOTP(ctx, db.TOTP{DID: owner, Sealed: sealed, Step: 7, CreatedAt: now})
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+
 		if _, err := openKeys(ctx, &settings{KeyEncryptionKey: kek(2)}, store); err == nil ||
 			!strings.Contains(err.Error(), "PORTICO_KEY_ENCRYPTION_KEY_OLD") {
 			t.Errorf("with the new key alone: %v", err)
@@ -139,6 +177,20 @@ func TestKeyRotation(t *testing.T) {
 			if err != nil || text != "a hash" {
 				t.Fatalf("adopted secret %q: %q, %v", s.Name, text, err)
 			}
+		}
+		for _, owner := range owners {
+			o, err := store.TOTP(ctx, owner)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := ring.Open("portico/totp", owner.String(), o.Sealed); err != nil || string(got) != "secret of "+owner.String() || o.Step != 7 {
+				t.Fatalf("authenticator app of %s: %q of step %d, %v", owner, got, o.Step, err)
+			}
+		}
+		if o, err := store.TOTP(ctx, lostApp); err != nil {
+			t.Error(err)
+		} else if _, err := ring.Open("portico/totp", lostApp.String(), o.Sealed); !errors.Is(err, keyring.ErrUnknownKey) {
+			t.Errorf("authenticator app of a key that was lost before: %v", err)
 		}
 		for _, id := range ids {
 			k, err := store.ReservedKey(ctx, id)

@@ -35,10 +35,10 @@ func (s setStore) SavePermissionSet(ctx context.Context, nsid syntax.NSID, found
 }
 
 // own returns the lexicon that an account of this server publishes, as [permissionset.Sets.Own]
-// wants it: none of an account that is not active, nor one that is taken down.
+// wants it: none of an account that is not active or in quarantine, nor one that is taken down.
 func (s setStore) own(ctx context.Context, did syntax.DID, key syntax.NSID) (record []byte, here bool, err error) {
 	a, err := s.db.AccountByDID(ctx, did)
-	if errors.Is(err, db.ErrNotFound) {
+	if errors.Is(err, db.ErrNotFound) || err == nil && a.Held() {
 		return nil, false, nil
 	}
 	if err != nil || !a.Active() {
