@@ -17,6 +17,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"slices"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -163,7 +164,7 @@ func describe(issuer string) []byte {
 		Prompts:        list{"none", "login", "consent", "select_account", "create"},
 		ResponseIssuer: true,
 
-		RequestAlgorithms: append(list{"none"}, algorithms...), RequestKeys: list{}, RequestCiphers: list{},
+		RequestAlgorithms: append(slices.Clone(algorithms), "none"), RequestKeys: list{}, RequestCiphers: list{},
 
 		KeysURI:       issuer + KeysPath,
 		Authorization: issuer + AuthorizePath,

@@ -194,7 +194,7 @@ func parameters(sent form) (*grant.Parameters, error) {
 	return p, nil
 }
 
-// mayAsk refuses scopes that this client may not ask for. Values that the server does not
+// mayAsk refuses what this client may not ask for. Values of the scope that the server does not
 // understand are no error: they are what other servers understand, and permit nothing here.
 func (s *server) mayAsk(ctx context.Context, from *client.Client, p *grant.Parameters) error {
 	wanted, declared := strings.Fields(p.Scope), strings.Fields(from.Metadata.Scope)
@@ -203,6 +203,10 @@ func (s *server) mayAsk(ctx context.Context, from *client.Client, p *grant.Param
 	}
 	if !slices.Contains(wanted, scope.ATProto) {
 		return invalidScope(`The "atproto" scope is required`)
+	}
+	// Anybody can say to be a client that proves nothing, so its user is always asked.
+	if p.Prompt == "none" && (from.Loopback || !from.Confidential() && !from.Trusted) {
+		return invalidRequest("Public clients are not allowed to use silent-sign-on")
 	}
 	var includes []scope.Include
 	for _, value := range wanted {

@@ -37,6 +37,7 @@ import (
 	"portico/cmd/portico/launch"
 	"portico/impl/identity/plc"
 	"portico/impl/mail/mailtest"
+	"portico/impl/oauth/oauthtest"
 	"portico/impl/repo/car"
 	"portico/impl/repo/dagcbor"
 )
@@ -57,6 +58,8 @@ type side struct {
 	keys     map[string]atcrypto.PrivateKey
 	cids     bool            // only those of commits may differ
 	commits  map[string]bool // CIDs of commits that were met
+	proofs   func(verb, path, nonce string, other map[string]any) string
+	nonce    string // for proofs, from the latest answer that had one
 }
 
 func newSide(t *testing.T, name, url string, n *network, g *gate, v *services, mails *mailtest.Server, p *launch.Process) *side {
@@ -67,6 +70,10 @@ func newSide(t *testing.T, name, url string, n *network, g *gate, v *services, m
 		vars: map[string]string{}, names: map[string]string{},
 		keys:    map[string]atcrypto.PrivateKey{"moderator": n.moderator, "labeler": n.labeler, "web": n.moderator},
 		commits: map[string]bool{},
+	}
+	app := oauthtest.NewKey(t, "ES256")
+	s.proofs = func(verb, path, nonce string, other map[string]any) string {
+		return app.Proof(t, time.Now(), verb, url+path, nonce, "", other)
 	}
 	s.vars["seq"] = "0"
 	s.set("server", url)
@@ -195,6 +202,8 @@ func (s *side) fill(text string) (string, error) {
 //	service CLAIM=VALUE …    a service token, signed by key=mover or another; alg is that of the key. sig=high
 //	                         has the signature in its other form, sig=short cuts it
 //	moderation METHOD CLAIM=VALUE …  one of the moderation service for a method of com.atproto.admin
+//	proof VERB PATH CLAIM=VALUE …  a DPoP proof by the one key of an app, with the nonce of the latest answer that
+//	                         had one; an empty value leaves a claim out
 func (s *side) value(words []string) (string, error) {
 	switch words[0] {
 	case "basic":
@@ -232,6 +241,16 @@ func (s *side) value(words []string) (string, error) {
 	case "service":
 		return s.token(map[string]any{"typ": "JWT", "alg": "ES256K", "aud": "did:web:localhost", "exp": "60", "key": "mover",
 			"iss": s.vars["mover.did"], "lxm": "com.atproto.server.createAccount"}, words[1:])
+	}
+	if words[0] == "proof" {
+		other := map[string]any{}
+		for _, word := range words[3:] {
+			name, value, _ := strings.Cut(word, "=")
+			if other[name] = value; value == "" {
+				other[name] = nil
+			}
+		}
+		return s.proofs(words[1], words[2], s.nonce, other), nil
 	}
 	if words[0] == "moderation" {
 		return s.token(map[string]any{"typ": "JWT", "alg": "ES256K", "aud": "did:web:localhost", "exp": "60", "key": "moderator",
@@ -367,6 +386,9 @@ func (s *side) do(ctx context.Context, st step) (a *answer, err error) {
 		}
 	}
 	s.learnCommits(a.json)
+	if nonce := a.header.Get("Dpop-Nonce"); nonce != "" {
+		s.nonce = nonce
+	}
 	for _, words := range st.then {
 		switch words[0] {
 		case "save":
