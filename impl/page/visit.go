@@ -175,13 +175,13 @@ func (v *Visit) Language() string {
 	return words.Choose(v.wanted, v.Request.Header.Get("Accept-Language"))
 }
 
-// LetFormsLeadTo lets what answers the forms of the page that is shown send the browser on
-// to the origin of an address, or to an app by its scheme. It says whether that can be said: see
-// [Source].
+// LetFormsLeadTo lets a form of the page that is shown go to an address off the site, and what
+// takes it there send the browser on to any other of the web or of the device: browsers hold that
+// against the page as well. It says whether that can be said of the address: see [Source].
 func (v *Visit) LetFormsLeadTo(u *url.URL) bool {
 	source, ok := Source(u)
 	if ok {
-		v.policy = v.policy.and("form-action", source)
+		v.policy = v.policy.and("form-action", source, "https:", "http://127.0.0.1:*", "http://localhost:*")
 	}
 	return ok
 }

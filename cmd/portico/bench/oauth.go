@@ -315,6 +315,7 @@ func (b *browser) get(url string) (*shown, error) {
 var (
 	formPattern   = regexp.MustCompile(`(?s)<form[^>]*action="([^"]*)"[^>]*>(.*?)</form>`)
 	hiddenPattern = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
+	backPattern   = regexp.MustCompile(`href="([^"]*)" rel="noreferrer" data-now id="back">`)
 )
 
 // send sends the form of a page that goes to a path, with what is hidden in it.
@@ -353,5 +354,9 @@ func (b *browser) ask(verb, url string, form url.Values, header http.Header) (s 
 	}
 	defer func() { err = errors.Join(err, answer.Body.Close()) }()
 	text, err := io.ReadAll(answer.Body)
-	return &shown{answer.StatusCode, answer.Header, string(text), answer.Header.Get("Location")}, err
+	s = &shown{answer.StatusCode, answer.Header, string(text), answer.Header.Get("Location")}
+	if back := backPattern.FindStringSubmatch(s.text); back != nil {
+		s.sentTo = html.UnescapeString(back[1])
+	}
+	return s, err
 }

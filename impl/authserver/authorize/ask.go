@@ -4,6 +4,7 @@ import (
 	"errors"
 	"html/template"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 
@@ -21,7 +22,6 @@ type ask struct {
 	request  *grant.Request
 	client   *client.Client
 	redirect *url.URL
-	reaches  bool // forms of its pages may be answered by going there
 }
 
 // open finds the request that a browser names. A [*grant.Error] with an ask is for the app;
@@ -68,11 +68,24 @@ func (q *ask) knowClient() error {
 	if err == nil {
 		q.redirect, err = url.Parse(to)
 	}
-	if err != nil {
+	if err != nil || !leads(q.redirect) {
 		return &page.Error{Status: http.StatusBadRequest, Message: saysNoRedirect}
 	}
-	q.reaches = q.LetFormsLeadTo(q.redirect)
 	return nil
+}
+
+// leads says whether a browser may be sent to an address: it is on the web, on the device, or
+// that of an app, whose scheme has a dot in it. No other can be registered; that it is none which a
+// browser takes for a script must not depend on that alone.
+func leads(u *url.URL) bool {
+	switch u.Scheme {
+	case "https":
+		return u.Host != "" && u.User == nil
+	case "http":
+		ip, err := netip.ParseAddr(u.Hostname())
+		return err == nil && ip.IsLoopback() && u.User == nil
+	}
+	return strings.Contains(u.Scheme, ".") && u.Opaque == ""
 }
 
 // asked serves what the forms of a request's pages send.
@@ -86,12 +99,21 @@ func (a *authorize) asked(f func(q *ask) error) func(v *page.Visit) error {
 // then goes on with a request that was opened.
 func (q *ask) then(err error, f func(q *ask) error) error {
 	if refused, ok := errors.AsType[*grant.Error](err); ok && q != nil {
+		if refused.Answered() && q.Request.Method == http.MethodPost {
+			return q.showAnswered()
+		}
 		return q.tell(refused.Name, refused.Description)
 	}
 	if err != nil {
 		return err
 	}
 	return f(q)
+}
+
+// showAnswered says that the browser answered before, as by a second click: the app has been told,
+// and is not told another thing.
+func (q *ask) showAnswered() error {
+	return q.Show(http.StatusConflict, "answered.html", q.app())
 }
 
 // fail ends the request with an error that the app is told.
@@ -111,7 +133,9 @@ func (q *ask) tell(name, description string) error {
 	return q.answer(url.Values{"error": {name}, "error_description": {description}})
 }
 
-// answer sends the browser back to the app.
+// answer sends the browser back to the app. What follows a form does so by a page: a redirect
+// that answered the form would be one more address that the policy of the form's page has to
+// allow, and so would be any that the app sends the browser on to.
 func (q *ask) answer(fields url.Values) error {
 	fields.Set("iss", q.Origin)
 	if q.request.State != "" {
@@ -120,7 +144,7 @@ func (q *ask) answer(fields url.Values) error {
 	to := *q.redirect
 	switch q.request.ResponseMode {
 	case "form_post":
-		if !q.reaches {
+		if !q.LetFormsLeadTo(q.redirect) {
 			return &page.Error{Status: http.StatusBadRequest, Message: saysNoForm}
 		}
 		return q.Show(http.StatusOK, "post.html", struct {
@@ -142,8 +166,7 @@ func (q *ask) answer(fields url.Values) error {
 		}
 		to.RawQuery += fields.Encode()
 	}
-	if q.Request.Method == http.MethodPost && !q.reaches {
-		// The policy of the page that the form was on cannot name the address: a page does it.
+	if q.Request.Method == http.MethodPost {
 		return q.Show(http.StatusOK, "go.html", struct {
 			App app
 			To  template.URL

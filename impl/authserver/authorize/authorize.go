@@ -112,10 +112,14 @@ type authorize struct {
 //go:embed all:files
 var files embed.FS
 
-// script sends the form on at once that carries an answer to an app.
+// script goes on at once where a page carries an answer to an app. The page is not kept in the
+// history: who goes back comes to the one before.
 const script = `'use strict';
 document.querySelector('form[data-now]')?.submit();
-document.querySelector('a[data-now]')?.click();
+{
+  const back = document.querySelector('a[data-now]');
+  if (back) location.replace(back.href);
+}
 `
 
 // New makes the pages. They answer at and below [Path].

@@ -137,7 +137,7 @@ func TestResponseModes(t *testing.T) {
 	}
 	b.arrive(app, "response_mode", "form_post", "state", `"><script>`).send("deny")
 	b.sees(200, "You are being sent back to the app.", `action="https://app.example.com/callback"`, `name="iss" value="https://pds.test"`, `name="error" value="access_denied"`).misses(`"><script>`)
-	if policy := b.header.Get("Content-Security-Policy"); !strings.Contains(policy, "form-action 'self' https://app.example.com;") {
+	if policy := b.header.Get("Content-Security-Policy"); !strings.Contains(policy, "form-action 'self' https://app.example.com https: http://127.0.0.1:* http://localhost:*;") {
 		t.Errorf("policy %q", policy)
 	}
 	if f := b.filled("https://app.example.com/callback"); f.Get("state") != `"><script>` || f.Get("token") != "" || len(f) != 4 {

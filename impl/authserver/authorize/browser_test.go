@@ -17,6 +17,7 @@ import (
 type browser struct {
 	*servertest.Server
 	address  string
+	method   string
 	agent    string
 	language string
 	cookies  map[string]string
@@ -86,7 +87,10 @@ func (b *browser) ask(method, path string, fields url.Values, header ...string) 
 			delete(b.cookies, c.Name)
 		}
 	}
-	b.path, b.page, b.status, b.header, b.sent = path, string(text), a.StatusCode, a.Header, ""
+	b.method, b.path, b.page, b.status, b.header, b.sent = method, path, string(text), a.StatusCode, a.Header, ""
+	if back := backPattern.FindStringSubmatch(b.page); back != nil {
+		b.sent = html.UnescapeString(back[1])
+	}
 	if a.StatusCode == http.StatusSeeOther {
 		to := a.Header.Get("Location")
 		if strings.HasPrefix(to, "/") {
@@ -106,6 +110,7 @@ var (
 	formPattern  = regexp.MustCompile(`(?s)<form[^>]*action="([^"]*)"[^>]*>(.*?)</form>`)
 	inputPattern = regexp.MustCompile(`<input[^>]*name="([^"]*)"[^>]*>`)
 	valuePattern = regexp.MustCompile(`value="([^"]*)"`)
+	backPattern  = regexp.MustCompile(`<a class="button" href="([^"]*)" rel="noreferrer" data-now id="back">`)
 	tokenPattern = regexp.MustCompile(`name="token" value="([^"]*)"`)
 )
 
@@ -217,12 +222,17 @@ func content(page string) string {
 	return text
 }
 
-// answered checks that the browser was sent to the app, and returns what it brings there.
+// answered checks that the browser was sent to the app, by a page where it sent a form, and returns
+// what it brings there.
 func (b *browser) answered(app *servertest.App) url.Values {
 	b.Helper()
 	address, query, _ := strings.Cut(b.sent, "?")
-	if b.status != http.StatusSeeOther || address != app.Redirect {
-		b.Fatalf("%s: %d to %q, want 303 to %s\n%s", b.path, b.status, b.sent, app.Redirect, content(b.page))
+	want := http.StatusSeeOther
+	if b.method == http.MethodPost {
+		want = http.StatusOK
+	}
+	if b.status != want || address != app.Redirect {
+		b.Fatalf("%s: %d to %q, want %d to %s\n%s", b.path, b.status, b.sent, want, app.Redirect, content(b.page))
 	}
 	fields, err := url.ParseQuery(query)
 	b.Check(err)

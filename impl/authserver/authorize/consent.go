@@ -197,6 +197,8 @@ func (c *consent) approve(asks, granted string) error {
 	})
 	refused, told := errors.AsType[*grant.Error](err)
 	switch {
+	case told && refused.Answered() && c.Request.Method == http.MethodPost:
+		return c.showAnswered()
 	case told:
 		return c.fail(refused.Name, refused.Description)
 	case errors.Is(err, grant.ErrOver):

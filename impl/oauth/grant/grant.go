@@ -46,6 +46,15 @@ type Error struct{ Name, Description string }
 
 func (e *Error) Error() string { return e.Name + ": " + e.Description }
 
+const (
+	authorized = "This request was already authorized"
+	rejected   = "This request was already rejected"
+)
+
+// Answered says whether a request gets no other answer since the browser that has it open
+// answered it before.
+func (e *Error) Answered() bool { return e.Description == authorized || e.Description == rejected }
+
 // Errors of requests.
 var (
 	// ErrUnknown says that there is no such request, or none any more.

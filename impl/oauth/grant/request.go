@@ -97,9 +97,9 @@ func stand(row *db.OAuthRequest, browser []byte, now time.Time) error {
 	case row.Browser != nil && !bytes.Equal(row.Browser, browser):
 		return denied("This request was initiated from another device")
 	case row.AnsweredAt != nil && row.DID == "":
-		return denied("This request was already rejected")
+		return denied(rejected)
 	case row.AnsweredAt != nil:
-		return denied("This request was already authorized")
+		return denied(authorized)
 	case !row.ExpiresAt.After(now):
 		return denied("This request has expired")
 	}
@@ -208,7 +208,7 @@ func (g *Grants) Approve(ctx context.Context, r *Request, browser []byte, a Answ
 			row.ExpiresAt = row.CodeExpiresAt
 		}
 		if err := tx.AnswerOAuthRequest(ctx, row); errors.Is(err, db.ErrNotFound) {
-			return denied("This request was already authorized") // just now
+			return denied(authorized) // just now
 		} else if err != nil {
 			return err
 		}

@@ -69,6 +69,7 @@ var table = []struct{ english, german string }{
 	{"Deny", "Ablehnen"},
 	{"You can close this page and go back to the app.", "Sie können diese Seite schließen und zur App zurückkehren."},
 	{"Back to the app", "Zurück zur App"},
+	{"This was answered already. You can close this page and go back to the app.", "Das ist schon beantwortet. Sie können diese Seite schließen und zur App zurückkehren."},
 	{"You are being sent back to the app.", "Sie kommen zurück zur App."},
 	{"Confirm your email address", "E-Mail-Adresse bestätigen"},
 	{"Your account is not visible yet", "Ihr Konto ist noch nicht sichtbar"},
