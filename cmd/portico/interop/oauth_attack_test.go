@@ -873,7 +873,13 @@ func (s *appStage) markedRequests() {
 	}
 	s.submit("form#sign-in", "identifier", "alice."+stageHost, "password", ownersPassword)
 	clean("consent to a trusted app")
-	s.submit("form#deny")
+	s.submit("form#allow")
+	app.tokens(app.redeem(s.told().Get("code")))
+	s.open(accountPages)
+	s.submit("form#sign-in", "identifier", "alice."+stageHost, "password", ownersPassword)
+	s.open(accountPages + "/apps")
+	clean("the apps of the account")
+	s.says("onerror=top.__pwned=1>")
 	mark := url.QueryEscape(short)
 	for _, path := range []string{
 		"?client_id=" + mark + "&request_uri=" + mark, "?client_id=" + mark, "?request_uri=" + mark, "/" + url.PathEscape(short), "?error=" + mark + "&error_description=" + mark,

@@ -25,6 +25,7 @@ func TestConsentInUse(t *testing.T) {
 	w.mistakes()
 	w.inGerman()
 	w.ofAnOperator()
+	w.accountPages()
 	for _, complaint := range s.complaints {
 		// Forms that are refused are answered with their status.
 		if !strings.Contains(complaint, "the server responded with a status of 4") {
@@ -163,6 +164,55 @@ func (w *consentWalk) signingIn() {
 	if told := w.apps.told(); told.Get("error") != "access_denied" {
 		w.t.Errorf("the app is told %v", told)
 	}
+}
+
+// accountPages are what an account's own pages say of apps, and a passkey that lets one in.
+func (w *consentWalk) accountPages() {
+	w.forgetCookies()
+	app := w.webApp("/kept.json", "An app", "atproto transition:generic repo:com.example.event blob:image/*")
+	w.open(app.push())
+	w.submit("form#sign-in", "identifier", "bea."+stageHost, "password", "another "+ownersPassword, "remember", "yes")
+	w.submit("form#allow")
+	access, _ := app.tokens(app.redeem(w.apps.told().Get("code")))
+
+	w.open(accountPages)
+	w.submit("form#sign-in", "identifier", "bea."+stageHost, "password", "another "+ownersPassword)
+	w.follow("Apps")
+	w.says(appHost)
+	w.look("account apps")
+	w.run(`document.querySelectorAll('details').forEach(e => e.open = true); 0`)
+	w.look("account apps in full")
+	w.submit("#apps form.inline")
+	if got, _ := app.call("GET", "com.atproto.server.getSession", "", access); !got.is("401 invalid_token") {
+		w.t.Errorf("an app that was signed out: %v", got)
+	}
+	for w.apps.there("#browsers form") {
+		w.submit("#browsers form")
+	}
+	w.look("account apps without browsers")
+	w.open(app.push())
+	if !w.apps.there("form#sign-in") {
+		w.t.Errorf("a browser that was to forget:\n%s", w.text())
+	}
+
+	w.call("WebAuthn.enable", map[string]any{"enableUI": false})
+	w.call("WebAuthn.addVirtualAuthenticator", map[string]any{"options": map[string]any{
+		"protocol": "ctap2", "transport": "internal", "hasResidentKey": true, "hasUserVerification": true, "isUserVerified": true, "automaticPresenceSimulation": true,
+	}})
+	w.open(accountPages + "/security")
+	w.submit("form#passkey")
+	w.submit("form#passkey-add", "name", "My telephone")
+	w.says("My telephone")
+	request := app.push("prompt", "login")
+	w.open(request)
+	w.look("oauth sign in by passkey")
+	w.submit("form#sign-in-passkey")
+	w.says("bea." + stageHost)
+	w.submit("form#allow")
+	if told := w.apps.told(); told.Get("code") == "" {
+		w.t.Errorf("the app is told %v", told)
+	}
+	w.call("WebAuthn.disable", nil)
 }
 
 // consentPage opens a request with Bea signed in.

@@ -256,7 +256,8 @@ func (s *stage) awaits(what string, n int, such func(seen) bool) []seen {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("%s: %d of %d requests came:\n%v", what, len(found), n, all)
 		}
-		s.run("0") // lets the browser say what it has to
+		// Lets the browser say what it has to. The page may go away just now.
+		_, _ = s.attempt("Runtime.evaluate", map[string]any{"expression": "0"})
 	}
 }
 
