@@ -62,7 +62,7 @@ var (
 	})
 	dropOAuthRequestOf = prepared(func(b *builder) bun.Query {
 		oldest := b.NewSelect().Model((*OAuthRequest)(nil)).Column("id").Where("payer = ?", b.p()).Where("browser IS NULL").
-			Order("created_at", "id").Limit(1)
+			Where("created_at <= ?", b.p()).Order("created_at", "id").Limit(1)
 		return b.NewDelete().Model((*OAuthRequest)(nil)).Where("id = (?)", oldest)
 	})
 	insertOAuthRequest = prepared(func(b *builder) bun.Query { return b.insert(new(OAuthRequest)) })
@@ -113,10 +113,10 @@ func (tx *Tx) DropOAuthRequest(ctx context.Context, fewest int) error {
 	return wrap(found(tx.exec(ctx, dropOAuthRequest, fewest)), "drop authorization request")
 }
 
-// DropOAuthRequestOf removes the oldest request of a payer that nobody opened. It returns
-// ErrNotFound when there is none.
-func (tx *Tx) DropOAuthRequestOf(ctx context.Context, payer []byte) error {
-	return wrap(found(tx.exec(ctx, dropOAuthRequestOf, payer)), "drop authorization request of its payer")
+// DropOAuthRequestOf removes the oldest request of a payer that nobody opened and that was pushed
+// by then. It returns ErrNotFound when there is none.
+func (tx *Tx) DropOAuthRequestOf(ctx context.Context, payer []byte, pushed time.Time) error {
+	return wrap(found(tx.exec(ctx, dropOAuthRequestOf, payer, pushed)), "drop authorization request of its payer")
 }
 
 // InsertOAuthRequest stores a request.

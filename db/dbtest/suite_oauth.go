@@ -79,10 +79,14 @@ func (s *suite) oauthRequests() {
 	s.is(err, db.ErrNotFound)
 	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.DropOAuthRequest(ctx, 1) })
 	insert(oauthRequest("f", "payer of many", start0.Add(-time.Minute)))
-	s.must(func(tx *db.Tx) error { return tx.DropOAuthRequestOf(ctx, []byte("payer of many")) })
+	dropOf := func(payer string, pushed time.Time) func(tx *db.Tx) error {
+		return func(tx *db.Tx) error { return tx.DropOAuthRequestOf(ctx, []byte(payer), pushed) }
+	}
+	s.fails(db.ErrNotFound, dropOf("payer of many", start0.Add(-time.Minute-time.Microsecond)))
+	s.must(dropOf("payer of many", start0.Add(-time.Minute)))
 	_, err = s.db.OAuthRequest(ctx, []byte("f"))
 	s.is(err, db.ErrNotFound)
-	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.DropOAuthRequestOf(ctx, []byte("nobody")) })
+	s.fails(db.ErrNotFound, dropOf("nobody", start0))
 
 	answered := oauthRequest("a", "payer of many", start0)
 	answered.Browser, answered.AnsweredAt, answered.ExpiresAt = []byte("firefox"), new(start0.Add(time.Second)), start0.Add(time.Hour)

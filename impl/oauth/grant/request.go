@@ -25,13 +25,17 @@ const (
 	codeSize    = 32
 	maxPushed   = 16 << 10 // bytes of a request
 	maxClientID = 2048     // bytes
+
+	// opensWithin is how long a browser that is sent here may take to open its request: one that
+	// was pushed as lately makes way for no other.
+	opensWithin = 5 * time.Second
 )
 
 // Push keeps a request, which payer pays for, for [RequestLasts], and returns its URI. A payer that
-// has [MaxRequests] loses the oldest that nobody opened: an app with a server pushes those of
+// has [MaxRequests] loses the oldest that nobody opened within seconds: an app with a server pushes those of
 // all its users from one address, and who never opens what they asked for is not to shut
-// out the others. When there are too many of all payers together, who has the most loses one. It returns ErrMany when all of
-// them are open, and an [*Error] for one that is too long.
+// out the others. When there are too many of all payers together, who has the most loses one. It returns ErrMany where
+// there is none to lose, and an [*Error] for one that is too long.
 func (g *Grants) Push(ctx context.Context, payer budget.Payer, r Request) (uri string, err error) {
 	parameters, err := json.Marshal(r.Parameters)
 	if err != nil {
@@ -61,7 +65,7 @@ func (g *Grants) Push(ctx context.Context, payer budget.Payer, r Request) (uri s
 		}
 		switch {
 		case pays && live >= MaxRequests:
-			err = tx.DropOAuthRequestOf(ctx, row.Payer)
+			err = tx.DropOAuthRequestOf(ctx, row.Payer, now.Add(-opensWithin))
 		case all >= maxRequests:
 			err = tx.DropOAuthRequest(ctx, live)
 		}
