@@ -71,6 +71,9 @@ func refused(err error) *refusal {
 	if e, ok := errors.AsType[*permissionset.Error](err); ok {
 		return &refusal{status: http.StatusBadRequest, name: "invalid_scope", description: e.Reason}
 	}
+	if errors.Is(err, permissionset.ErrBusy) {
+		return &refusal{status: http.StatusServiceUnavailable, name: "temporarily_unavailable", description: "The server is too busy just now", wait: 10 * time.Second}
+	}
 	if errors.Is(err, dpop.ErrFull) {
 		return &refusal{status: http.StatusServiceUnavailable, name: "temporarily_unavailable", description: "The server is too busy just now", wait: time.Minute}
 	}

@@ -343,16 +343,27 @@ func (s *Server) PublishSet(nsid syntax.NSID, document string) {
 	s.sets.documents[nsid] = document
 }
 
+// SetsBusy says whether too many permission sets are looked for.
+func (s *Server) SetsBusy(busy bool) {
+	s.sets.mu.Lock()
+	defer s.sets.mu.Unlock()
+	s.sets.busy = busy
+}
+
 // publishedSets are all that there are: nobody is ever asked for another.
 type publishedSets struct {
 	now       func() time.Time
 	mu        sync.Mutex
 	documents map[syntax.NSID]string
+	busy      bool
 }
 
 func (p *publishedSets) PermissionSet(_ context.Context, nsid syntax.NSID) (*permissionset.Stored, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.busy {
+		return nil, permissionset.ErrBusy
+	}
 	return &permissionset.Stored{Document: p.documents[nsid], FetchedAt: p.now(), TriedAt: p.now()}, nil
 }
 

@@ -180,6 +180,26 @@ func TestASetThatGrewIsAskedForAgain(t *testing.T) {
 	b.arrive(app, "login_hint", "alice.test").sees(200, "Let this app in?", "com.example.more")
 }
 
+// Others who have many permission sets looked for do not end the request.
+func TestASetThatCannotBeLookedForNow(t *testing.T) {
+	s := newServer(t)
+	u := s.SignUp("alice")
+	s.PublishSet("com.example.set", `{"lexicon":1,"id":"com.example.set","defs":{"main":{"type":"permission-set","title":"Notes","permissions":[]}}}`)
+	app := s.NewApp("atproto include:com.example.set")
+	b := open(s, "198.51.100.1").arrive(app)
+	s.SetsBusy(true)
+	there := b.path
+	b.signIn(u).sees(503, "The server is too busy just now. Try again")
+	s.OAuthRefused(app.Push(nil), 503, "temporarily_unavailable", "The server is too busy just now")
+	s.SetsBusy(false)
+	b.get(there).signIn(u)
+	s.SetsBusy(true)
+	shown := *b
+	b.send("allow").sees(503, "The server is too busy just now. Try again")
+	s.SetsBusy(false)
+	shown.send("allow").code(app)
+}
+
 func TestSignUp(t *testing.T) {
 	s := newServer(t)
 	app := s.NewApp("atproto")

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/answer"
 	"portico/impl/oauth/grant"
@@ -43,7 +44,19 @@ func (c *consent) granted(of string) (granted string, done bool, err error) {
 	if set, ok := errors.AsType[*permissionset.Error](err); ok {
 		return "", true, c.fail("invalid_scope", set.Reason)
 	}
-	return granted, false, answer.Spent(err)
+	return granted, false, unexplained(err)
+}
+
+// setsBusyFor is how long the server is best left alone that looks for many permission sets.
+const setsBusyFor = 10 * time.Second
+
+// unexplained is what people are told where a set could not be looked for. The request
+// stands, so that they may try again.
+func unexplained(err error) error {
+	if errors.Is(err, permissionset.ErrBusy) {
+		return xrpc.NotEnoughResources(setsBusyFor).Because(err)
+	}
+	return answer.Spent(err)
 }
 
 // again allows what the owner has allowed the same app before, and says whether it was that. It is
@@ -92,7 +105,7 @@ func (c *consent) show(status int, alert string) error {
 		return c.fail("invalid_scope", set.Reason)
 	}
 	if err != nil {
-		return answer.Spent(err)
+		return unexplained(err)
 	}
 	f := consentForm{form: c.form(alert), Handle: named(c.account), DID: c.account.DID.String()}
 	if f.Ticket, err = c.ticket(c.account, c.proved, granted); err != nil {

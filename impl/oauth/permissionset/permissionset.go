@@ -47,6 +47,9 @@ var (
 	ErrNotASet = errors.New("lexicon is no permission set")
 	// ErrMany says that a scope includes more than it may.
 	ErrMany = errors.New("scope includes too much")
+	// ErrBusy says that too many sets are looked for just now to look for one more. It says
+	// nothing of the set, and is never inside of an [Error].
+	ErrBusy = errors.New("too many permission sets are looked for")
 )
 
 // An Error says which set could not be had, and why: one of the above.
@@ -98,7 +101,7 @@ type Sets struct {
 
 // Find returns a set, asked for anew when what is remembered is older than [Fresh]. When
 // nobody answers the remembered one stays good; when the answer is that there is none, it is
-// gone. It returns an [*Error], or what Pay or the store does.
+// gone. It returns an [*Error], ErrBusy where nothing is remembered, or what Pay or the store does.
 func (s *Sets) Find(ctx context.Context, nsid syntax.NSID) (*scope.PermissionSet, error) {
 	stored, err := s.Store.PermissionSet(ctx, nsid)
 	if err != nil {
@@ -133,6 +136,9 @@ func (s *Sets) again(ctx context.Context, nsid syntax.NSID, had *Stored) (*Store
 	})
 	select {
 	case r := <-flight:
+		if errors.Is(r.Err, ErrBusy) && had != nil && had.Document != "" {
+			return had, nil
+		}
 		if r.Err != nil {
 			return nil, r.Err
 		}
@@ -146,7 +152,7 @@ func (s *Sets) again(ctx context.Context, nsid syntax.NSID, had *Stored) (*Store
 func (s *Sets) ask(ctx context.Context, nsid syntax.NSID) (*Stored, error) {
 	defer s.running.Add(-1)
 	if s.running.Add(1) > maxFlights {
-		return nil, &Error{nsid, "this server is looking for too many permission sets; try again", ErrNotFound}
+		return nil, fmt.Errorf("find permission set %s: %w", nsid, ErrBusy)
 	}
 	had, err := s.Store.PermissionSet(ctx, nsid)
 	if err != nil {

@@ -546,6 +546,10 @@ func TestTogether(t *testing.T) {
 // A crowd that asks for many sets at once does not take all memory.
 func TestMany(t *testing.T) {
 	n, s := newNetwork(t)
+	if got := expand(t, s); got != gives {
+		t.Error(got)
+	}
+	n.set(func() { n.now = n.now.Add(Fresh) })
 	arrived, release := make(chan struct{}, maxFlights), make(chan struct{})
 	n.answer = func(w http.ResponseWriter, r *http.Request) {
 		arrived <- struct{}{}
@@ -563,9 +567,16 @@ func TestMany(t *testing.T) {
 	for range maxFlights {
 		<-arrived
 	}
-	_, err := s.Find(t.Context(), nsid)
-	if e, ok := errors.AsType[*Error](err); !ok || e.Reason != "this server is looking for too many permission sets; try again" {
+	// What is remembered goes on, what is not can be had later.
+	if got := expand(t, s); got != gives {
+		t.Error(got)
+	}
+	_, err := s.Find(t.Context(), "com.example.forum.other")
+	if _, told := errors.AsType[*Error](err); told || !errors.Is(err, ErrBusy) {
 		t.Error(err)
+	}
+	if stored := n.stored["com.example.forum.other"]; stored != (Stored{}) {
+		t.Errorf("remembered: %v", stored)
 	}
 	close(release)
 	wg.Wait()
