@@ -202,7 +202,7 @@ func (s *side) fill(text string) (string, error) {
 //	service CLAIM=VALUE …    a service token, signed by key=mover or another; alg is that of the key. sig=high
 //	                         has the signature in its other form, sig=short cuts it
 //	moderation METHOD CLAIM=VALUE …  one of the moderation service for a method of com.atproto.admin
-//	proof VERB PATH CLAIM=VALUE …  a DPoP proof by the one key of an app, with the nonce of the latest answer that
+//	dpop VERB PATH CLAIM=VALUE …  a DPoP proof by the one key of an app, with the nonce of the latest answer that
 //	                         had one; an empty value leaves a claim out
 func (s *side) value(words []string) (string, error) {
 	switch words[0] {
@@ -242,7 +242,7 @@ func (s *side) value(words []string) (string, error) {
 		return s.token(map[string]any{"typ": "JWT", "alg": "ES256K", "aud": "did:web:localhost", "exp": "60", "key": "mover",
 			"iss": s.vars["mover.did"], "lxm": "com.atproto.server.createAccount"}, words[1:])
 	}
-	if words[0] == "proof" {
+	if words[0] == "dpop" {
 		other := map[string]any{}
 		for _, word := range words[3:] {
 			name, value, _ := strings.Cut(word, "=")
