@@ -85,6 +85,9 @@ var (
 	deleteOAuthCode = prepared(func(b *builder) bun.Query {
 		return b.NewDelete().Model((*OAuthRequest)(nil)).Where("code = ?", b.p())
 	})
+	deleteOAuthCodesOf = prepared(func(b *builder) bun.Query {
+		return b.NewDelete().Model((*OAuthRequest)(nil)).Where("did = ?", b.p()).Where("client_id = ?", b.p())
+	})
 	deleteOAuthRequestsOf = prepared(func(b *builder) bun.Query {
 		return b.NewDelete().Model((*OAuthRequest)(nil)).Where("did = ?", b.p())
 	})
@@ -154,4 +157,11 @@ func (tx *Tx) AnswerOAuthRequest(ctx context.Context, r *OAuthRequest) error {
 // and the others are told ErrNotFound.
 func (tx *Tx) TakeOAuthCode(ctx context.Context, code []byte) error {
 	return wrap(found(tx.exec(ctx, deleteOAuthCode, code)), "take authorization code")
+}
+
+// EndOAuthCodes removes the requests of an app that the owner of an account allowed, with their
+// codes. None is no error.
+func (tx *Tx) EndOAuthCodes(ctx context.Context, did syntax.DID, clientID string) error {
+	_, err := tx.exec(ctx, deleteOAuthCodesOf, did, clientID)
+	return wrap(err, "end codes of an app with %s", did)
 }

@@ -109,8 +109,13 @@ func (s *suite) oauthRequests() {
 	if _, all := count("", start0); all != 1 {
 		s.Errorf("%d requests after the purge, want the answered one", all)
 	}
+	s.must(func(tx *db.Tx) error { return tx.EndOAuthCodes(ctx, did(1), "https://other.test/client.json") })
 	s.must(func(tx *db.Tx) error { return tx.TakeOAuthCode(ctx, []byte("code")) })
 	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.TakeOAuthCode(ctx, []byte("code")) })
+	_, err = s.db.OAuthRequestByCode(ctx, []byte("code"))
+	s.is(err, db.ErrNotFound)
+	insert(answered)
+	s.must(func(tx *db.Tx) error { return tx.EndOAuthCodes(ctx, did(1), "https://app.test/client.json") })
 	_, err = s.db.OAuthRequestByCode(ctx, []byte("code"))
 	s.is(err, db.ErrNotFound)
 }

@@ -1127,10 +1127,10 @@ func TestEnd(t *testing.T) {
 
 		// One session, with what was consented to.
 		tokens, other = w.let(public, alice), w.let(public, alice)
-		r, _ = w.open(public, "atproto")
+		r, verifier = w.open(public, "atproto")
 		a = w.answer(alice, r)
 		a.Remember = true
-		_, err = w.Approve(w.Context(), r, []byte(firefox), a)
+		code, err = w.Approve(w.Context(), r, []byte(firefox), a)
 		w.check(err)
 		id := w.works(tokens).ID
 		w.check(w.End(w.Context(), bob, id))
@@ -1140,6 +1140,8 @@ func TestEnd(t *testing.T) {
 		w.check(w.End(w.Context(), "did:plc:nobody", id))
 		w.over(tokens)
 		w.works(other)
+		_, err = w.Redeem(w.Context(), public, code, redirect, verifier)
+		w.refuses(err, "invalid_grant", "Invalid code")
 		if ok, err := w.Consented(w.Context(), alice, clientID, "atproto", "atproto"); ok || err != nil {
 			w.Errorf("consented %v, %v", ok, err)
 		}

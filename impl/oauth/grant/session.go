@@ -456,7 +456,8 @@ func (g *Grants) Sessions(ctx context.Context, did syntax.DID) ([]Session, error
 	return all, nil
 }
 
-// End ends a session of an account, and what its owner consented to for that client. One that is over is no error.
+// End ends a session of an account, codes that its client did not exchange yet, and what the
+// owner consented to for that client. One that is over is no error.
 func (g *Grants) End(ctx context.Context, did syntax.DID, id []byte) error {
 	err := g.DB.Write(ctx, func(tx *db.Tx) error {
 		if _, err := tx.LockAccount(ctx, did); err != nil {
@@ -467,6 +468,9 @@ func (g *Grants) End(ctx context.Context, did syntax.DID, id []byte) error {
 			return err
 		}
 		if err := tx.EndOAuthSession(ctx, did, id); err != nil {
+			return err
+		}
+		if err := tx.EndOAuthCodes(ctx, did, s.ClientID); err != nil {
 			return err
 		}
 		if err := tx.EndOAuthConsent(ctx, did, s.ClientID); err != nil {
