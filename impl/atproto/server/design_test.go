@@ -74,22 +74,6 @@ func TestDesignSmallOnesDeepJSON(t *testing.T) {
 	})
 }
 
-// DESIGN, small ones: no DPoP-bound token was ever issued, so that one is no token
-// anywhere.
-func TestDesignSmallOnesDPoPWithoutAProvider(t *testing.T) {
-	engines(t, func(t *testing.T, f *fixture) {
-		u := f.SignUp("alice")
-		text, _ := strings.CutPrefix(u.Access, "Bearer ")
-		for _, token := range []string{"x", text} {
-			a := f.Get("getSession", "Authorization: DPoP "+token)
-			f.Refused(a, 400, "InvalidToken", "Unexpected authorization type")
-			if a.Header.Get("WWW-Authenticate") != "" || a.Header.Get("DPoP-Nonce") != "" {
-				t.Errorf("answer asks for proofs: %v", a.Header)
-			}
-		}
-	})
-}
-
 // DESIGN 31: a media type is the same in any case.
 func TestDesign31ContentTypeInAnyCase(t *testing.T) {
 	f := newFixture(t)

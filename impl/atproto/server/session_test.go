@@ -267,7 +267,7 @@ func TestGetSessionRefuses(t *testing.T) {
 		{"trailing text", "Bearer x y", 400, "InvalidToken", "Malformed authorization header"},
 		{"unknown scheme", "Magic x", 400, "InvalidToken", "Unsupported authorization type: Magic"},
 		{"Basic", "Basic YTpi", 400, "InvalidToken", "Unexpected authorization type"},
-		{"DPoP", "DPoP x", 400, "InvalidToken", "Unexpected authorization type"},
+		{"DPoP", "DPoP x", 401, "invalid_dpop_proof", "DPoP proof required"},
 		{"no JWT", "Bearer x", 400, "InvalidToken", "Token could not be verified"},
 		{"refresh token", u.Refresh, 400, "InvalidToken", "Token could not be verified"},
 		{"foreign key", "Bearer " + sign(claims(nil), "at+jwt", "another secret of 32 characters.."), 400, "InvalidToken", "Token could not be verified"},
