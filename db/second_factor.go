@@ -225,6 +225,12 @@ func (tx *Tx) DeleteFactors(ctx context.Context, did syntax.DID) (totp bool, pas
 	if err := tx.ReplaceRecoveryCodes(ctx, did); err != nil {
 		return false, 0, err
 	}
-	passkeys, err = tx.exec(ctx, deletePasskeys, did)
-	return totp, passkeys, wrap(err, "delete passkeys of %s", did)
+	passkeys, err = tx.DeletePasskeys(ctx, did)
+	return totp, passkeys, err
+}
+
+// DeletePasskeys removes the passkeys of an account, and says how many there were.
+func (tx *Tx) DeletePasskeys(ctx context.Context, did syntax.DID) (int64, error) {
+	n, err := tx.exec(ctx, deletePasskeys, did)
+	return n, wrap(err, "delete passkeys of %s", did)
 }

@@ -96,14 +96,14 @@ that it has stay, until "invite disable" ends them.`,
 			{
 				Name: "reset-password", ArgsUsage: "ACCOUNT",
 				Usage: "set a new password",
-				Description: `Ends all sessions and app passwords of the account, as when its owner resets the
-password by mail. Where its address was never confirmed, whoever signed up with it
-keeps nothing: signing in no longer asks for an emailed code either. The owner is
-told by mail, also of rotation keys of the DID that are not the server's, which
+				Description: `Ends all sessions of the account, its app passwords and passkeys, as when its owner
+resets the password by mail. Where its address was never confirmed, whoever signed up
+with it keeps nothing: signing in no longer asks for an emailed code, or one of an
+authenticator app, either. The owner is told by mail, also of rotation keys of the DID that are not the server's, which
 "account log" shows too.`,
 				Flags: []cli.Flag{
 					passwordFlag, passwordStdin,
-					&cli.BoolFlag{Name: "keep", Usage: "end the sessions alone: app passwords go on working"},
+					&cli.BoolFlag{Name: "keep", Usage: "end the sessions alone: app passwords and passkeys go on working"},
 				},
 				Action: o.action(one, 1, 1, resetPassword),
 			},

@@ -19,11 +19,11 @@ import (
 
 // Recover gives a, an account that its owner gets back into, the password with this
 // hash, and shuts every other way in that somebody may have made: sessions, app
-// passwords and the codes that were mailed. Where nobody had confirmed the address
-// before, whoever signed up with it was perhaps somebody else: signing in no longer asks
-// for a code, emailed or of an authenticator app, passkeys no longer open the account, and
-// the phone number is no longer the account's. The owner is told of it, and of the keys that this
-// server cannot take away. from is as in SetPassword.
+// passwords, passkeys and the codes that were mailed. What is asked for beside the password
+// stays. But where nobody had confirmed the address before, whoever signed up with it was
+// perhaps somebody else: signing in no longer asks for a code, emailed or of an authenticator
+// app, and the phone number is no longer the account's. The owner is told of it, and of the
+// keys that this server cannot take away. from is as in SetPassword.
 func (c Credentials) Recover(
 	ctx context.Context, tx *db.Tx, a *db.Account, hash string, from netip.Addr, keys ForeignKeys,
 ) error {
@@ -35,10 +35,13 @@ func (c Credentials) Recover(
 		return fmt.Errorf("recover account: %w", err)
 	}
 	ended, phone := mail.Recovery{ForeignKeys: keys.Keys, KeysUnknown: keys.Unknown}, false
+	if ended.Passkeys, err = tx.DeletePasskeys(ctx, a.DID); err != nil {
+		return fmt.Errorf("recover account: %w", err)
+	}
 	if a.EmailConfirmedAt == nil {
 		ended.SignInCodeOff = a.EmailAuthFactor
 		a.EmailAuthFactor = false
-		if ended.AuthenticatorOff, ended.Passkeys, err = tx.DeleteFactors(ctx, a.DID); err != nil {
+		if ended.AuthenticatorOff, _, err = tx.DeleteFactors(ctx, a.DID); err != nil {
 			return fmt.Errorf("recover account: %w", err)
 		}
 		if phone, err = tx.ReleasePhone(ctx, a.DID); err != nil {

@@ -121,7 +121,7 @@ var actions = []action{
 				Text: []string{
 					"A new password is made and shown once. All sessions and app passwords end, as when the owner resets the password by mail, and the owner is told by mail.",
 				},
-				Fields: []field{{Name: "keep", Label: "End the sessions alone: app passwords go on working", Type: "checkbox"}},
+				Fields: []field{{Name: "keep", Label: "End the sessions alone: app passwords and passkeys go on working", Type: "checkbox"}},
 			}
 		}),
 		do: (*console).resetPassword,

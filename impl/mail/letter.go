@@ -185,8 +185,8 @@ func (b Brand) PasswordChanged(to, handle string, at time.Time) Letter {
 	return b.compose(to, "Your Password Was Changed", content{
 		Title:   "Your password was changed",
 		Preview: "Your account has a new password.",
-		Lead:    []string{"The password of " + named(handle) + " was changed on " + moment(at) + ". Every app that was signed in has been signed out; app passwords go on working."},
-		Small:   []string{"It wasn't you? Then reset your password now, check that the account still has your email address, and revoke the app passwords that you don't know."},
+		Lead:    []string{"The password of " + named(handle) + " was changed on " + moment(at) + ". Every app that was signed in has been signed out; app passwords and passkeys go on working."},
+		Small:   []string{"It wasn't you? Then reset your password now, check that the account still has your email address, and revoke the app passwords and remove the passkeys that you don't know."},
 	})
 }
 
@@ -194,7 +194,7 @@ func (b Brand) PasswordChanged(to, handle string, at time.Time) Letter {
 type Recovery struct {
 	SignInCodeOff    bool     // signing in asked for a mailed code before
 	AuthenticatorOff bool     // and for one of an authenticator app
-	Passkeys         int64    // that were removed
+	Passkeys         int64    // that opened the account, and are removed
 	ForeignKeys      []string // rotation keys of the account's DID that are not the server's
 	KeysUnknown      bool     // which those are could not be found out
 }
@@ -210,8 +210,14 @@ func (b Brand) Recovered(to, handle string, at time.Time, r Recovery) Letter {
 	if r.SignInCodeOff {
 		c.After = append(c.After, "Signing in asked for a code from this address, which nobody had confirmed. That is now off; it can be turned on again once the address is confirmed.")
 	}
-	if r.AuthenticatorOff || r.Passkeys > 0 {
-		c.After = append(c.After, "Since nobody had confirmed this address, whoever had the account before was perhaps somebody else: the authenticator app, the recovery codes and the passkeys that it had are removed.")
+	if r.AuthenticatorOff {
+		c.After = append(c.After, "Since nobody had confirmed this address, whoever had the account before was perhaps somebody else: the authenticator app and the recovery codes that it had are removed.")
+	}
+	switch {
+	case r.Passkeys == 1:
+		c.After = append(c.After, "The passkey of the account is removed: it no longer opens it. You can add it again on the security page of your account.")
+	case r.Passkeys > 1:
+		c.After = append(c.After, fmt.Sprintf("The %d passkeys of the account are removed: they no longer open it. You can add those that are yours again on the security page of your account.", r.Passkeys))
 	}
 	if len(r.ForeignKeys) > 0 {
 		c.After = append(c.After, "These keys can change your account's identity (its DID), and "+clean(b.ServiceName)+" does not have them:")

@@ -41,7 +41,7 @@ func (o *owner) password() {
 		if err := v.SignOut(); err != nil {
 			return err
 		}
-		return done(v, Path, "Your password is changed, and everything that was signed in is signed out. Sign in with the new password.")
+		return done(v, Path, "Your password is changed, everything that was signed in is signed out, and passkeys are removed. Sign in with the new password.")
 	})
 }
 

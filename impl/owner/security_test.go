@@ -309,3 +309,19 @@ func TestPasskeysAreAddedByTheirOwnerAlone(t *testing.T) {
 	k = passkeytest.New(t, servertest.Endpoint, "pds.test")
 	c.send("/account/security/passkey-add", "name", "x", "made-answer", k.Make(t, options(t, c))).sees(400, "You have twenty passkeys")
 }
+
+// Who adds a passkey to an account of somebody else loses it when its owner resets the password.
+func TestAResetEndsPasskeys(t *testing.T) {
+	s := newServer(t)
+	u := s.SignUp("alice")
+	s.SetAccount(u.DID, func(a *db.Account) { a.EmailConfirmedAt = new(s.Now()) })
+	k := add(t, in(s, u, "198.51.100.1"), "A thief's")
+	b := open(s, "198.51.100.2").get("/account/password").send("/account/password/request", "email", u.Email)
+	b.sees(200, "app passwords are revoked, and passkeys are removed.")
+	b.send("/account/password/reset", "code", s.Code("reset_password"), "password", "another password").sees(200, "and passkeys are removed. Sign in with the new password.")
+	if l := s.Letters("password_changed"); len(l) != 1 || !strings.Contains(l[0].Text, "The passkey of the account is removed") {
+		t.Errorf("letters %v", l)
+	}
+	open(s, "198.51.100.1").get("/account").byPasskey(t, k).sees(403, "This passkey opens no account here.")
+	open(s, "198.51.100.2").signIn(u, "another password").get("/account/security").sees(200, "There are none.")
+}

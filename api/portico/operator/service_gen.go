@@ -186,10 +186,11 @@ type Service interface {
 	// ResetPassword is the procedure alt.portico.operator.resetPassword.
 	//
 	// Set a new password for an owner who is to get an account back. As when
-	// they reset it themselves by an emailed code, all sessions, app passwords
-	// and emailed codes end; where their address was never confirmed, so does
-	// signing in with emailed codes. The owner is told by mail, also of
-	// rotation keys of the DID that are not the server's.
+	// they reset it themselves by an emailed code, all sessions, app passwords,
+	// passkeys and emailed codes end; where their address was never confirmed,
+	// neither an emailed code nor one of an authenticator app is asked for any
+	// more. The owner is told by mail, also of rotation keys of the DID that
+	// are not the server's.
 	//
 	// Declared errors: [ErrResetPasswordAccountNotFound],
 	// [ErrResetPasswordInvalidPassword].

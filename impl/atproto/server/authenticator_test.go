@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -146,30 +147,41 @@ func TestAResetGivesNoGuessesOfAnAppBack(t *testing.T) {
 	f.Accepted(f.signInWith(u, "a third password", right(), "203.0.113.1"))
 }
 
-// DESIGN §10, resetPassword by mailed code: second factors stay, but where the address had
-// never been confirmed before.
+// DESIGN §10, resetPassword by mailed code: the authenticator app stays, but where the address
+// had never been confirmed before; passkeys never do.
 func TestDesignResetAndSecondFactors(t *testing.T) {
 	engines(t, func(t *testing.T, f *fixture) {
 		for _, confirmed := range []bool{true, false} {
 			u, secret, _ := f.withApp(fmt.Sprintf("alice%t", confirmed))
-			f.Check(f.DB.Write(t.Context(), func(tx *db.Tx) error {
-				return tx.InsertPasskey(t.Context(), db.Passkey{ID: []byte(u.Handle), DID: u.DID, Name: "Key", Public: []byte("x"), CreatedAt: f.Now()}, 20)
-			}))
+			for _, name := range []string{"hers", "a thief's"} {
+				f.Check(f.DB.Write(t.Context(), func(tx *db.Tx) error {
+					return tx.InsertPasskey(t.Context(), db.Passkey{ID: []byte(u.Handle + name), DID: u.DID, Name: name, Public: []byte("x"), CreatedAt: f.Now()}, 20)
+				}))
+			}
 			if !confirmed {
 				f.SetAccount(u.DID, func(a *db.Account) { a.EmailConfirmedAt = nil })
 			}
 			f.Accepted(f.Post("requestPasswordReset", fmt.Sprintf(`{"email":%q}`, u.Email)))
 			f.Accepted(f.Post("resetPassword", fmt.Sprintf(`{"token":%q,"password":"another password"}`, f.Code("reset_password"))))
 			a := f.signInWith(u, "another password", "", "198.51.100.1")
-			keys := servertest.Must(f.DB.Passkeys(t.Context(), u.DID))
 			if confirmed {
 				f.Refused(a, 401, "AuthFactorTokenRequired", "Enter the code of your authenticator app, or a recovery code")
 				f.Accepted(f.signInWith(u, "another password", secret.Code(totp.StepAt(f.Now())), "198.51.100.1"))
 			} else {
 				f.Accepted(a)
 			}
-			if (len(keys) == 1) != confirmed {
+			if keys := servertest.Must(f.DB.Passkeys(t.Context(), u.DID)); len(keys) != 0 {
 				t.Errorf("confirmed %t: %d passkeys", confirmed, len(keys))
+			}
+			letters := f.Letters("password_changed")
+			if l := letters[len(letters)-1]; !strings.Contains(l.Text, "The 2 passkeys of the account are removed") {
+				t.Errorf("letter %s", l.Text)
+			}
+			records := servertest.Must(f.DB.Audit(t.Context(), u.DID, 20))
+			if !slices.ContainsFunc(records, func(e db.AuditEntry) bool {
+				return e.Event == "password_changed" && strings.HasSuffix(e.Detail, "passkeys removed: 2")
+			}) {
+				t.Errorf("records %+v", records)
 			}
 		}
 	})

@@ -15,7 +15,7 @@ const (
 	saysGone        = "This account does not exist any more."
 	saysGrew        = "What the app asks for has changed since you read it. Look again."
 	saysNoAccount   = "This account is not remembered here. Sign in."
-	saysNewPassword = "Your password is changed, and everything that was signed in is signed out. Sign in with the new password."
+	saysNewPassword = "Your password is changed, everything that was signed in is signed out, and passkeys are removed. Sign in with the new password."
 	saysForgotten   = "The account is not remembered here any more."
 	saysMailed      = "A code was mailed to you."
 	saysNoHandle    = "That cannot be a handle: it takes letters, digits and hyphens."
