@@ -167,6 +167,7 @@ func (s *appStage) deny(request, name string) url.Values {
 // told is what the app was told with the address that the browser is at now.
 func (s *appStage) told() url.Values {
 	s.t.Helper()
+	s.until("the app", `!document.querySelector('#back') && document.readyState === 'complete'`) // a page leads there
 	at, err := url.Parse(s.run("location.href"))
 	if err != nil {
 		s.t.Fatal(err)

@@ -9,7 +9,7 @@
 //
 // Who signs in without having the browser remember it is signed in for the one request: what
 // says so is sealed into the forms of its pages, for this browser and this request, and good
-// for a quarter of an hour. What is remembered proves who somebody is for a week.
+// for a quarter of an hour. What is remembered proves who somebody is, but for what is grave.
 package authorize
 
 import (
@@ -96,8 +96,9 @@ type Sets interface {
 const Path = "/oauth/authorize"
 
 const (
-	// rememberedProves is how long a remembered account needs no other proof.
-	rememberedProves = 7 * 24 * time.Hour
+	// rememberedProves is how long a remembered account needs no other proof at most: that of
+	// the longest for which accounts can be remembered.
+	rememberedProves = 30 * 24 * time.Hour
 	// keepsCookie is how long browsers keep their cookie that remember an account: longer than
 	// any account is remembered.
 	keepsCookie = 400 * 24 * time.Hour

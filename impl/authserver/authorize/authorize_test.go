@@ -92,6 +92,20 @@ func TestARememberedAccount(t *testing.T) {
 	b.arrive(app).misses("Let this app in?")
 }
 
+// A browser that remembers an account is not enough for what cannot be undone.
+func TestWhatIsGraveWantsAProof(t *testing.T) {
+	s := newServer(t)
+	u := s.SignUp("alice")
+	b := open(s, "198.51.100.1").arrive(s.NewApp("atproto")).signIn(u, "remember", "yes")
+	s.Advance(10 * time.Minute)
+	b.arrive(s.NewApp("atproto transition:generic")).sees(200, "Let this app in?")
+	app := s.NewConfidentialApp("app.example.com", "atproto identity:* account:repo?action=manage")
+	for _, wants := range []string{"identity:*", "account:repo?action=manage"} {
+		b.arrive(app, "scope", "atproto "+wants).sees(403, "Sign in again first.", `value="alice.test"`).misses("Let this app in?")
+		b.signIn(u).sees(200, "Let this app in?").send("allow").code(app)
+	}
+}
+
 func TestPrompts(t *testing.T) {
 	s := newServer(t)
 	u := s.SignUp("alice")

@@ -2,6 +2,7 @@ package authorize
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"net/http"
 	"net/url"
@@ -107,11 +108,14 @@ func (c *consent) show(status int, alert string) error {
 	if err != nil {
 		return unexplained(err)
 	}
+	items := scope.Describe(scope.Values(c.request.Scope), sets)
+	if grave(items) && c.Now().Sub(c.proved).Abs() >= graveProved {
+		return c.showSignIn(http.StatusForbidden, signInForm{form: form{Alert: saysGrave}, Identifier: cmp.Or(strings.TrimPrefix(named(c.account), "@"), c.account.DID.String())})
+	}
 	f := consentForm{form: c.form(alert), Handle: named(c.account), DID: c.account.DID.String()}
 	if f.Ticket, err = c.ticket(c.account, c.proved, granted); err != nil {
 		return err
 	}
-	items := scope.Describe(scope.Values(c.request.Scope), sets)
 	f.Items, f.Email = wording.Items(c.Language(), items), c.optional(items)
 	f.Only = len(items) == 1 && items[0].Kind == scope.Identify
 	f.Loud = slices.ContainsFunc(items, func(i scope.Item) bool { return i.Dangerous })
@@ -121,6 +125,17 @@ func (c *consent) show(status int, alert string) error {
 	}
 	f.Several = len(all) > 0
 	return c.Show(status, "consent.html", f)
+}
+
+// graveProved is how long ago somebody may have proved who they are to allow what is grave: a
+// browser that remembers an account is not enough.
+const graveProved = 10 * time.Minute
+
+// grave says whether an app that may do all this could do what the owner cannot undo.
+func grave(items []scope.Item) bool {
+	return slices.ContainsFunc(items, func(i scope.Item) bool {
+		return i.Dangerous || i.Kind == scope.Repository && slices.Contains(i.Actions, "manage")
+	})
 }
 
 // optional is what the owner can leave out of the scope: to read the email address, or to
@@ -189,6 +204,12 @@ func (q *ask) ticketed() (*consent, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	switch {
+	case account.TakenDown():
+		return nil, q.showSignIn(http.StatusForbidden, signInForm{form: form{Alert: saysTakenDown}})
+	case t.Proved.Before(account.TokensValidFrom):
+		return nil, q.showSignIn(http.StatusForbidden, signInForm{form: form{Alert: saysChangedPass}, Identifier: q.hinted()})
 	}
 	return q.consenting(account, t.Proved), nil
 }

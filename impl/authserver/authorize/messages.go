@@ -11,6 +11,7 @@ const (
 	saysElsewhere   = "This page cannot be shown inside of another."
 	saysTooLong     = "That took too long. Sign in again."
 	saysChangedPass = "The password was changed just now. Sign in again."
+	saysGrave       = "What this app asks for can cost you your account. Sign in again first."
 	saysTakenDown   = "This account has been taken down."
 	saysGone        = "This account does not exist any more."
 	saysGrew        = "What the app asks for has changed since you read it. Look again."

@@ -163,8 +163,13 @@ func TestWhatAnAccountCannotLetIn(t *testing.T) {
 	u := s.SignUp("alice")
 	app := s.NewApp("atproto")
 	b := open(s, "198.51.100.1").arrive(app).signIn(u).sees(200, "Let this app in?")
+	waits := b.filled("/oauth/authorize/allow")
 	s.SetAccount(u.DID, func(a *db.Account) { a.TokensValidFrom = s.Now().Add(1e9) })
 	b.send("allow").sees(403, "The password was changed just now. Sign in again.")
+	// Nor is anything shown of an account, or mailed, where it waits to be confirmed.
+	s.SetAccount(u.DID, func(a *db.Account) { a.HeldAt = new(s.Now()) })
+	b.ask("POST", "/oauth/authorize/confirm", waits).sees(403, "The password was changed just now. Sign in again.").misses(u.Email)
+	s.SetAccount(u.DID, func(a *db.Account) { a.HeldAt = nil })
 	b.arrive(app)
 	s.SetAccount(u.DID, func(a *db.Account) { a.DeactivatedAt = new(s.Now()) })
 	b.signIn(u).sees(200, "Let this app in?").send("allow").refused(app, "access_denied", "This account has been deactivated")

@@ -13,6 +13,7 @@ import (
 	tempapi "portico/api/atproto/temp"
 	"portico/api/xrpc"
 	"portico/impl/account/token"
+	"portico/impl/answer"
 )
 
 // A signUpForm is what the page shows beside what all do.
@@ -116,7 +117,8 @@ func (q *ask) human() (bool, error) {
 	if c := xrpc.CallFrom(q.Context()); c != nil {
 		caller = c.IP
 	}
-	return q.Captcha.Verify(q.Context(), given, caller)
+	good, err := q.Captcha.Verify(q.Context(), given, caller)
+	return good, answer.Spent(err)
 }
 
 // create makes an account, and ends the session that it comes with: nobody else has its

@@ -69,6 +69,7 @@ var table = []struct{ english, german string }{
 	{"Deny", "Ablehnen"},
 	{"You can close this page and go back to the app.", "Sie können diese Seite schließen und zur App zurückkehren."},
 	{"Back to the app", "Zurück zur App"},
+	{"What this app asks for can cost you your account. Sign in again first.", "Was diese App möchte, kann Sie Ihr Konto kosten. Melden Sie sich erst noch einmal an."},
 	{"This was answered already. You can close this page and go back to the app.", "Das ist schon beantwortet. Sie können diese Seite schließen und zur App zurückkehren."},
 	{"You are being sent back to the app.", "Sie kommen zurück zur App."},
 	{"Confirm your email address", "E-Mail-Adresse bestätigen"},
