@@ -1,92 +1,75 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"testing"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/db"
-	"portico/impl/identity/resolve"
-	"portico/impl/oauth/permissionset"
-	"portico/impl/servertest"
+	"portico/db/dbtest"
 )
 
 // A permission set that an account of this server publishes is read from its repository, and
-// only while everybody could read it there.
+// only while everybody could read it there. The network is asked for those of accounts that
+// are not here, or not any more.
 func TestPermissionSetOfAnAccountHere(t *testing.T) {
-	s := servertest.New(t)
-	ctx := t.Context()
-	u := s.SignUp("alice")
-	const path = "com.atproto.lexicon.schema/com.example.forum.set"
-	s.Accepted(s.Post("com.atproto.repo.putRecord", `{"repo":"`+u.DID.String()+`","collection":"com.atproto.lexicon.schema","rkey":"com.example.forum.set","validate":false,"record":`+
-		`{"$type":"com.atproto.lexicon.schema","lexicon":1,"id":"com.example.forum.set","defs":{"main":{"type":"permission-set","title":"Forum","permissions":[`+
-		`{"type":"permission","resource":"repo","collection":["com.example.forum.post"]}]}}}}`, u.Access))
-
-	asked := 0 // whether the network was, as it is for accounts of other servers
-	expand := func() (string, error) {
-		t.Helper()
-		asked = 0
-		store := setStore{s.DB}
-		sets := &permissionset.Sets{
-			Store: nothingStored{}, Own: store.own, Now: s.Now,
-			TXT: func(_ context.Context, name string) ([]string, error) {
-				if name != "_lexicon.forum.example.com" {
-					t.Errorf("asked for %s", name)
+	dbtest.Engines(t, func(t *testing.T, d *db.DB) {
+		ctx, now := t.Context(), time.Now()
+		const did, key = syntax.DID("did:web:authority.example"), syntax.NSID("com.example.forum.set")
+		const path = "com.atproto.lexicon.schema/com.example.forum.set"
+		write := func(do func(tx *db.Tx) error) {
+			t.Helper()
+			if err := d.Write(ctx, do); err != nil {
+				t.Fatal(err)
+			}
+		}
+		set := func(change func(a *db.Account)) {
+			t.Helper()
+			write(func(tx *db.Tx) error {
+				a, err := tx.LockAccount(ctx, did)
+				if err != nil {
+					return err
 				}
-				return []string{"did=" + u.DID.String()}, nil
-			},
-			Document: func(context.Context, syntax.DID, bool) (*resolve.Document, error) {
-				asked++
-				return nil, errors.New("no such document")
-			},
-			Pay: func(context.Context) error { return nil },
+				change(a)
+				return tx.UpdateAccount(ctx, a)
+			})
 		}
-		return sets.Expand(ctx, "atproto include:com.example.forum.set")
-	}
-	const published = "repo:com.example.forum.post atproto"
-	check := func(what string, network int) {
-		t.Helper()
-		got, err := expand()
-		if _, ok := errors.AsType[*permissionset.Error](err); !ok || got != "" || asked != network {
-			t.Errorf("%s: %q, %v, and the network was asked %d times, want %d", what, got, err, asked, network)
+		check := func(what, wanted string, wantHere bool) {
+			t.Helper()
+			got, here, err := setStore{d}.own(ctx, did, key)
+			if err != nil || string(got) != wanted || here != wantHere {
+				t.Errorf("%s: %q, here %v, %v", what, got, here, err)
+			}
 		}
-	}
-	again := func(after string) {
-		t.Helper()
-		if got, err := expand(); err != nil || got != published && got != "atproto repo:com.example.forum.post" || asked != 0 {
-			t.Errorf("%s: %q, %v, and the network was asked %d times", after, got, err, asked)
-		}
-	}
-	again("published")
-	s.SetAccount(u.DID, func(a *db.Account) { a.HeldAt = new(s.Now()) })
-	check("in quarantine", 1)
-	s.SetAccount(u.DID, func(a *db.Account) { a.HeldAt = nil })
-	again("announced")
-	s.SetAccount(u.DID, func(a *db.Account) { a.TakedownRef = new("a reason") })
-	check("taken down", 1)
-	s.SetAccount(u.DID, func(a *db.Account) { a.TakedownRef, a.DeactivatedAt = nil, new(s.Now()) })
-	check("deactivated", 1) // or it has moved: its document says where
-	s.SetAccount(u.DID, func(a *db.Account) { a.DeactivatedAt = nil })
-	again("activated")
-	s.Write(func(tx *db.Tx) error { return tx.TakeDownRecord(ctx, u.DID, path, "a reason") })
-	check("the record taken down", 0)
-	s.Write(func(tx *db.Tx) error { return tx.TakeDownRecord(ctx, u.DID, path, "") })
-	again("and restored")
-	s.Accepted(s.Post("com.atproto.repo.deleteRecord", `{"repo":"`+u.DID.String()+`","collection":"com.atproto.lexicon.schema","rkey":"com.example.forum.set"}`, u.Access))
-	check("deleted", 0)
-	s.Remove(u.DID)
-	check("of an account that is gone", 1)
-}
-
-// nothingStored remembers nothing: each question is answered anew.
-type nothingStored struct{}
-
-func (nothingStored) PermissionSet(context.Context, syntax.NSID) (*permissionset.Stored, error) {
-	return nil, nil
-}
-
-func (nothingStored) SavePermissionSet(context.Context, syntax.NSID, permissionset.Stored) error {
-	return nil
+		check("of nobody", "", false)
+		write(func(tx *db.Tx) error {
+			if err := tx.ReserveAccount(ctx, db.Reservation{
+				Account: db.Account{DID: did, Handle: "authority.test", CreatedAt: now}, Holder: "test", LeaseUntil: now,
+				Key: db.SigningKey{DID: did, Purpose: "atproto", Public: "did:key:z", Sealed: []byte("sealed")},
+			}); err != nil {
+				return err
+			}
+			return tx.FinishAccount(ctx, did, "test")
+		})
+		check("not published", "", true)
+		write(func(tx *db.Tx) error {
+			return tx.PutRecords(ctx, did, db.Record{Path: path, CID: []byte("cid"), Value: []byte("a lexicon"), Rev: "3kaaaaaaaaa2a", IndexedAt: now})
+		})
+		check("published", "a lexicon", true)
+		set(func(a *db.Account) { a.HeldAt = &now })
+		check("in quarantine", "", false)
+		set(func(a *db.Account) { a.HeldAt, a.TakedownRef = nil, new("a reason") })
+		check("taken down", "", false)
+		set(func(a *db.Account) { a.TakedownRef, a.DeactivatedAt = nil, &now })
+		check("deactivated", "", false) // or it has moved: its document says where
+		set(func(a *db.Account) { a.DeactivatedAt = nil })
+		check("activated", "a lexicon", true)
+		write(func(tx *db.Tx) error { return tx.TakeDownRecord(ctx, did, path, "a reason") })
+		check("the record taken down", "", true)
+		write(func(tx *db.Tx) error { return tx.TakeDownRecord(ctx, did, path, "") })
+		check("and restored", "a lexicon", true)
+		write(func(tx *db.Tx) error { return tx.DeleteAccount(ctx, did) })
+		check("of an account that is gone", "", false)
+	})
 }
