@@ -325,3 +325,28 @@ func TestAResetEndsPasskeys(t *testing.T) {
 	open(s, "198.51.100.1").get("/account").byPasskey(t, k).sees(403, "This passkey opens no account here.")
 	open(s, "198.51.100.2").signIn(u, "another password").get("/account/security").sees(200, "There are none.")
 }
+
+// Whoever changes a lot in a session of somebody else keeps its owner from taking nothing away.
+func TestWhatOpensAnAccountIsAlwaysTakenAway(t *testing.T) {
+	s := newServer(t)
+	u := s.SignUp("alice")
+	s.SetAccount(u.DID, func(a *db.Account) { a.EmailConfirmedAt = new(s.Now()) })
+	b := in(s, u, "198.51.100.1")
+	k := add(t, b, "A thief's")
+	turnOn(t, s, b)
+	b.get("/account/security")
+	for range 28 {
+		b.send("/account/security/codes").sees(200, "These are your recovery codes.")
+	}
+	b.send("/account/security/codes").sees(429)
+	b.send("/account/security/passkey-remove").sees(200, "The passkey is removed.", "There are none.")
+	b.send("/account/security/app-off").sees(200, "no longer asks for a code", "It is <strong>off</strong>")
+	open(s, "198.51.100.2").get("/account").byPasskey(t, k).sees(403, "This passkey opens no account here.")
+	records := servertest.Must(s.DB.Audit(t.Context(), u.DID, 2))
+	if len(records) != 2 || records[0].Event != "authenticator_off" || records[1].Event != "passkey_removed" {
+		t.Errorf("records %+v", records)
+	}
+	if n := len(s.Letters("factors_changed")); n != 30 {
+		t.Errorf("%d letters", n)
+	}
+}

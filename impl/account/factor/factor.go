@@ -203,16 +203,36 @@ func (f *Factors) announce(ctx context.Context, tx *db.Tx, a *db.Account, change
 	return f.Outbox.Announce(ctx, tx, a.DID, mail.KindFactorsChanged, f.Brand().FactorsChanged(a.Email, outbox.Named(a), f.Now(), change, detail))
 }
 
-// changed records what the owner changed, and tells it: at most thirty times a day, then it
-// returns a [*budget.Spent].
-func (f *Factors) changed(ctx context.Context, tx *db.Tx, a *db.Account, event, detail string, change mail.FactorChange) error {
+// ended records what the owner took away, and tells it as far as changed does: that it is gone
+// waits for no budget, or a thief of a session could spend it and keep a passkey.
+func (f *Factors) ended(ctx context.Context, tx *db.Tx, a *db.Account, event, detail string, change mail.FactorChange) error {
+	err := f.mayTell(ctx, tx, a)
+	_, silent := errors.AsType[*budget.Spent](err)
+	if err != nil && !silent {
+		return err
+	}
+	if err := audit.Record(ctx, tx, f.Now(), a.DID, event, detail); err != nil || silent {
+		return err
+	}
+	return f.announce(ctx, tx, a, change, "")
+}
+
+// mayTell pays for a letter of a change. It returns a [*budget.Spent].
+func (f *Factors) mayTell(ctx context.Context, tx *db.Tx, a *db.Account) error {
 	if err := f.Budgets.SpendIn(ctx, tx, changes, budget.Account(a.DID)); err != nil {
 		return err
 	}
-	if a.EmailConfirmedAt != nil {
-		if err := f.Budgets.SpendHeld(ctx, tx, a, budget.Account(a.DID)); err != nil {
-			return err
-		}
+	if a.EmailConfirmedAt == nil {
+		return nil
+	}
+	return f.Budgets.SpendHeld(ctx, tx, a, budget.Account(a.DID))
+}
+
+// changed records what the owner changed, and tells it: at most thirty times a day, then it
+// returns a [*budget.Spent].
+func (f *Factors) changed(ctx context.Context, tx *db.Tx, a *db.Account, event, detail string, change mail.FactorChange) error {
+	if err := f.mayTell(ctx, tx, a); err != nil {
+		return err
 	}
 	if err := audit.Record(ctx, tx, f.Now(), a.DID, event, detail); err != nil {
 		return err
@@ -282,7 +302,7 @@ func (f *Factors) withCodes(ctx context.Context, did syntax.DID, act func(tx *db
 }
 
 // Disable lets signing in ask for no codes of an app any more, and removes the recovery codes.
-// It returns ErrOff when there was no app, a [*budget.Spent], or db.ErrNotFound.
+// It returns ErrOff when there was no app, or db.ErrNotFound.
 func (f *Factors) Disable(ctx context.Context, did syntax.DID) error {
 	return f.DB.Write(ctx, func(tx *db.Tx) error {
 		a, err := tx.LockAccount(ctx, did)
@@ -299,6 +319,6 @@ func (f *Factors) Disable(ctx context.Context, did syntax.DID) error {
 		if err := tx.ReplaceRecoveryCodes(ctx, did); err != nil {
 			return err
 		}
-		return f.changed(ctx, tx, a, audit.AuthenticatorOff, "", mail.AuthenticatorOff)
+		return f.ended(ctx, tx, a, audit.AuthenticatorOff, "", mail.AuthenticatorOff)
 	})
 }

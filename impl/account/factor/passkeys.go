@@ -178,8 +178,7 @@ func (f *Factors) Rename(ctx context.Context, did syntax.DID, id []byte, name st
 	})
 }
 
-// Remove removes a passkey of an account, and tells the owner. It returns db.ErrNotFound or a
-// [*budget.Spent].
+// Remove removes a passkey of an account, and tells the owner. It returns db.ErrNotFound.
 func (f *Factors) Remove(ctx context.Context, did syntax.DID, id []byte) error {
 	return f.DB.Write(ctx, func(tx *db.Tx) error {
 		a, err := tx.LockAccount(ctx, did)
@@ -193,7 +192,7 @@ func (f *Factors) Remove(ctx context.Context, did syntax.DID, id []byte) error {
 		if err := tx.DeletePasskey(ctx, did, id); err != nil {
 			return err
 		}
-		return f.changed(ctx, tx, a, audit.PasskeyRemoved, p.Name, mail.PasskeyRemoved)
+		return f.ended(ctx, tx, a, audit.PasskeyRemoved, p.Name, mail.PasskeyRemoved)
 	})
 }
 
