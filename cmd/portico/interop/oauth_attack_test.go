@@ -438,9 +438,10 @@ func (s *appStage) mixUp() {
 	}
 	is("allowed", s.allow(app.push(), "alice"), "code", "")
 	is("in the fragment", s.allow(app.push("response_mode", "fragment"), "alice"), "code", "")
-	is("denied", s.deny(app.push(), "alice"), "error", "access_denied")
-	s.open(app.push("prompt", "none"))
-	is("without a page", s.told(), "error", "")
+	request := app.push()
+	is("denied", s.deny(request, "alice"), "error", "access_denied")
+	s.open(request)
+	is("without a page", s.told(), "error", "access_denied")
 
 	var posted url.Values
 	s.mu.Lock()

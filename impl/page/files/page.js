@@ -50,6 +50,8 @@ for (const form of document.querySelectorAll('form[data-get], form[data-make]'))
     try {
       const { made, response } = await passkey(form.dataset.get, form.dataset.make);
       answer.value = JSON.stringify({ id: made.id, rawId: text(made.rawId), type: made.type, response, clientExtensionResults: {} });
+      // What another form asks as well is asked there alone.
+      for (const field of form.querySelectorAll('[data-as]')) field.disabled = !document.getElementById(field.dataset.as).checked;
       form.requestSubmit();
     } catch (error) {
       failed.textContent = form.dataset[error.name === 'InvalidStateError' ? 'has' : 'none'];
