@@ -15,6 +15,10 @@ const (
 	noPermissionSetsStay = time.Hour
 )
 
+// MaxPermissionSets is how many permission sets are remembered: anybody can publish some and
+// ask for them. Those that were asked for least lately make way.
+const MaxPermissionSets = 1000
+
 // A PermissionSet is the document of a name of the network, as it was read last.
 type PermissionSet struct {
 	bun.BaseModel `bun:"table:permission_set,alias:ps"`
@@ -33,6 +37,11 @@ var (
 		return b.insert(new(PermissionSet)).On("CONFLICT (nsid) DO UPDATE").
 			Set("document = excluded.document").Set("fetched_at = excluded.fetched_at").Set("tried_at = excluded.tried_at")
 	})
+	deleteOldPermissionSets = prepared(func(b *builder) bun.Query {
+		before, kept := b.p(), b.p() // by the index, which the first has searched and not scanned
+		old := b.NewSelect().Model((*PermissionSet)(nil)).Column("nsid").Where("tried_at <= ?", before).OrderExpr("tried_at DESC LIMIT 100 OFFSET ?", kept)
+		return b.NewDelete().Model((*PermissionSet)(nil)).Where("nsid IN (?)", old)
+	})
 	purgeNoPermissionSets = prepared(func(b *builder) bun.Query {
 		return b.NewDelete().Model((*PermissionSet)(nil)).Where("tried_at <= ?", b.p()).Where("document IS NULL")
 	})
@@ -44,8 +53,12 @@ func (q *queries) PermissionSet(ctx context.Context, nsid syntax.NSID) (*Permiss
 	return s, wrap(err, "read permission set %s", nsid)
 }
 
-// PutPermissionSet remembers a permission set in the place of what was.
+// PutPermissionSet remembers a permission set in the place of what was, and forgets those beyond
+// [MaxPermissionSets] that were asked for no later.
 func (tx *Tx) PutPermissionSet(ctx context.Context, s PermissionSet) error {
 	_, err := tx.exec(ctx, putPermissionSet, values(&s)...)
+	if err == nil {
+		_, err = tx.exec(ctx, deleteOldPermissionSets, s.TriedAt, MaxPermissionSets)
+	}
 	return wrap(err, "remember permission set %s", s.NSID)
 }

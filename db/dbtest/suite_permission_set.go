@@ -1,6 +1,7 @@
 package dbtest
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -41,4 +42,19 @@ func (s *suite) permissionSets() {
 	there(start0.Add(time.Hour), known)
 	there(start0.Add(60*24*time.Hour-time.Microsecond), known)
 	there(start0.Add(60 * 24 * time.Hour))
+
+	// Those beyond the bound go that were asked for least lately.
+	s.must(func(tx *db.Tx) error {
+		for i := range db.MaxPermissionSets + 3 {
+			set := db.PermissionSet{NSID: syntax.NSID(fmt.Sprintf("com.example.set%d", i)), Document: "{}", FetchedAt: start0, TriedAt: start0.Add(time.Duration(i) * time.Second)}
+			if err := tx.PutPermissionSet(ctx, set); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for i, want := range map[int]error{0: db.ErrNotFound, 2: db.ErrNotFound, 3: nil, db.MaxPermissionSets + 2: nil} {
+		_, err := s.db.PermissionSet(ctx, syntax.NSID(fmt.Sprintf("com.example.set%d", i)))
+		s.is(err, want)
+	}
 }
