@@ -26,11 +26,14 @@ func (s *Service) FeedGetFeed(ctx context.Context, in *api.FeedGetFeedParams) (*
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Proxy.Permit(ctx, to, c.NSID, skeleton); err != nil {
+	if err := s.Proxy.Permit(ctx, to, c.NSID); err != nil {
 		return nil, err
 	}
 	generator, err := s.feedGenerator(ctx, in.Feed)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.Proxy.Permit(ctx, proxy.Service{DID: generator, ID: "bsky_fg"}, skeleton); err != nil {
 		return nil, err
 	}
 	response, err := s.Proxy.PassOn(ctx, c, to, auth.Caller(ctx).DID, proxy.Token{Audience: generator, Method: skeleton})

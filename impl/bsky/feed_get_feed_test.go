@@ -71,6 +71,21 @@ func TestGetFeed(t *testing.T) {
 	}
 }
 
+// The token is the generator's, and so has the permission to be: that for the app view, or for a service
+// of the app's own that it sends the query to, is none.
+func TestAppsMayAskGeneratorsThatTheyMayCall(t *testing.T) {
+	s := servertest.New(t, withAppView)
+	alice := s.SignUp("alice")
+	s.AppView.Says(feeds(200, record, `{}`))
+	const scope = "atproto rpc:app.bsky.feed.getFeed?aud=did:web:appview.example%23bsky_appview rpc:app.bsky.feed.getFeedSkeleton?aud="
+	s.Refused(s.LetIn(alice, scope+"did:web:appview.example%23bsky_appview").Call("GET", getFeed, ""), 403, "ScopeMissingError",
+		`Missing required scope "rpc:app.bsky.feed.getFeedSkeleton?aud=did:web:cats.example%23bsky_fg"`)
+	if n := len(s.AppView.Asked()); n != 1 {
+		t.Errorf("%d requests to the app view, want that for the record", n)
+	}
+	s.Accepted(s.LetIn(alice, scope+"did:web:cats.example%23bsky_fg").Call("GET", getFeed, ""))
+}
+
 // With atproto-proxy the query goes elsewhere; the record is the app view's all the same.
 func TestGetFeedElsewhere(t *testing.T) {
 	s := servertest.New(t, withAppView)

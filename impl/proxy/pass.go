@@ -23,7 +23,7 @@ import (
 //
 // The name of an account in quarantine goes nowhere: its queries are passed on without a
 // token, and nothing else is. An app has to have the permission to call the method of c at
-// the service, and that of the token beside it.
+// the service; for a token of another method or service whoever calls asks for that beside it.
 func (p *Proxy) PassOn(ctx context.Context, c *xrpc.Call, to Service, did syntax.DID, of ...Token) (*xrpc.Response, error) {
 	t := Token{to.DID, c.NSID}
 	if len(of) > 0 {
@@ -38,7 +38,7 @@ func (p *Proxy) send(ctx context.Context, c *xrpc.Call, to Service, did syntax.D
 		return nil, errNoService(c.NSID)
 	}
 	if did != "" {
-		if err := p.Permit(ctx, to, c.NSID, of.Method); err != nil {
+		if err := p.Permit(ctx, to, c.NSID); err != nil {
 			return nil, err
 		}
 	}

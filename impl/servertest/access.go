@@ -192,7 +192,7 @@ func justScope(nsid string) string {
 		"com.atproto.repo.uploadBlob":                                             "blob:application/json",
 		"com.atproto.repo.importRepo":                                             "account:repo?action=manage",
 		"com.atproto.moderation.createReport":                                     "rpc:com.atproto.moderation.createReport?aud=" + reportsInScopes,
-		"app.bsky.feed.getFeed":                                                   "rpc?lxm=app.bsky.feed.getFeed&lxm=app.bsky.feed.getFeedSkeleton&aud=" + appViewInScopes,
+		"app.bsky.feed.getFeed":                                                   "rpc:app.bsky.feed.getFeedSkeleton?aud=* rpc:app.bsky.feed.getFeed?aud=" + appViewInScopes,
 		"app.bsky.notification.registerPush app.bsky.notification.unregisterPush": "rpc:" + nsid + "?aud=did:web:appview.example%23bsky_notif",
 	} {
 		if slices.Contains(strings.Fields(names), nsid) {
