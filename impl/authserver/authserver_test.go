@@ -480,12 +480,16 @@ func TestGuessesArePaidFor(t *testing.T) {
 		t.Errorf("answer %d %s", a.Status, a.Body)
 	}
 	right := map[string]string{"grant_type": "refresh_token", "refresh_token": app.Refresh}
-	for _, a := range []servertest.Answer{try(token, right, "192.0.2.1"), try(revoke, map[string]string{"token": "x"}, "192.0.2.1")} {
+	for _, a := range []servertest.Answer{try(token, wrong, "192.0.2.1"), try(revoke, map[string]string{"token": "x"}, "192.0.2.1")} {
 		s.OAuthRefused(a, 429, "temporarily_unavailable", "Too many requests from this address")
 		has(t, a, map[string]string{"Retry-After": "3600"})
 	}
-	if a := try(token, right, "192.0.2.2"); a.Status != 200 {
+	if a := try(token, wrong, "192.0.2.2"); a.Status != 400 {
 		t.Errorf("from elsewhere: %d %s", a.Status, a.Body)
+	}
+	// What somebody has is good all the same.
+	if a := try(token, right, "192.0.2.1"); a.Status != 200 {
+		t.Errorf("a token that is good: %d %s", a.Status, a.Body)
 	}
 }
 

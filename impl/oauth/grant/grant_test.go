@@ -1102,6 +1102,22 @@ func TestRemembered(t *testing.T) {
 	})
 }
 
+// An app that is signed out has no code that lets it in again; others have theirs.
+func TestEndTakesCodes(t *testing.T) {
+	worlds(t, func(w *world) {
+		w.let(public, alice)
+		code, verifier := w.code(public, alice, "atproto")
+		others, otherVerifier := w.code(public, bob, "atproto")
+		all, err := w.Sessions(w.Context(), alice)
+		w.check(err)
+		w.check(w.End(w.Context(), alice, all[0].ID))
+		_, err = w.Redeem(w.Context(), public, code, redirect, verifier)
+		w.refuses(err, "invalid_grant", "Invalid code")
+		_, err = w.Redeem(w.Context(), public, others, redirect, otherVerifier)
+		w.check(err)
+	})
+}
+
 // What ends an account's sessions ends those of apps, codes that were not exchanged, and what
 // it consented to.
 func TestEnd(t *testing.T) {

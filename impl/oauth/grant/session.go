@@ -484,6 +484,24 @@ func (g *Grants) End(ctx context.Context, did syntax.DID, id []byte) error {
 	return nil
 }
 
+// Good says whether there is a code, or a session with a refresh token, that is this. It
+// changes nothing, and says nothing of whose it is.
+func (g *Grants) Good(ctx context.Context, secret string) (bool, error) {
+	var err error
+	switch {
+	case made(secret, codePrefix, codeSize):
+		_, err = g.DB.OAuthRequestByCode(ctx, g.mac("code", secret))
+	case made(secret, refreshPrefix, refreshSize):
+		_, err = g.DB.OAuthSessionByRefresh(ctx, g.mac("refresh", secret))
+	default:
+		return false, nil
+	}
+	if errors.Is(err, db.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Once notes that something with this id was used, and says false if it had been before. It is
 // remembered until then, also by other processes and after a restart.
 func (g *Grants) Once(ctx context.Context, id []byte, until time.Time) (bool, error) {
