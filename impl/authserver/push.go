@@ -15,6 +15,7 @@ import (
 	"portico/impl/budget"
 	"portico/impl/oauth/client"
 	"portico/impl/oauth/grant"
+	"portico/impl/oauth/permissionset"
 	"portico/impl/oauth/scope"
 )
 
@@ -23,8 +24,6 @@ const (
 	maxState = 2 << 10
 	// maxLocales is how many bytes it may say in which languages its user reads.
 	maxLocales = 100
-	// maxIncludes is how many permission sets a request may ask for: others are asked for each.
-	maxIncludes = 20
 )
 
 // known reports whether a parameter of that name means something to an endpoint.
@@ -217,8 +216,8 @@ func (s *server) mayAsk(ctx context.Context, from *client.Client, p *grant.Param
 			includes = append(includes, i)
 		}
 	}
-	if len(includes) > maxIncludes {
-		return invalidScope("At most " + strconv.Itoa(maxIncludes) + " permission sets can be asked for at once")
+	if len(includes) > permissionset.MaxIncludes {
+		return invalidScope("At most " + strconv.Itoa(permissionset.MaxIncludes) + " permission sets can be asked for at once")
 	}
 	for _, i := range includes {
 		if _, err := s.Sets.Find(ctx, i.NSID); err != nil {
