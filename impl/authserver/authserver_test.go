@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"portico/db"
 	"portico/impl/budget"
 	"portico/impl/oauth/grant"
 	"portico/impl/servertest"
@@ -419,8 +420,8 @@ func TestPushIsPaidFor(t *testing.T) {
 }
 
 // A nonce costs nothing, and whoever visits an app that has a server keeps none of its users
-// out.
-func TestPushIsFreeForAppsWithKeys(t *testing.T) {
+// out; but it does not ask without end either.
+func TestPushIsCheapForAppsWithKeys(t *testing.T) {
 	s := servertest.New(t)
 	app := s.NewConfidentialApp("app.example.com", "atproto")
 	push := func(app *servertest.App) servertest.Answer {
@@ -428,9 +429,9 @@ func TestPushIsFreeForAppsWithKeys(t *testing.T) {
 			"response_type": "code", "scope": "atproto openid", "code_challenge_method": "S256", "code_challenge": strings.Repeat("a", 43),
 		}), app.Proof("POST", par, ""), "X-Forwarded-For: 192.0.2.1")
 	}
+	payer, _ := budget.ParsePayer("192.0.2.1")
 	spent := func() int {
-		p, _ := budget.ParsePayer("192.0.2.1")
-		all, err := s.Budgets.Spendings(t.Context(), p)
+		all, err := s.Budgets.Spendings(t.Context(), payer)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -455,6 +456,16 @@ func TestPushIsFreeForAppsWithKeys(t *testing.T) {
 	if push(other); spent() != 1 {
 		t.Error("an app without a key does not pay")
 	}
+	keyed := budget.KeyedRequests
+	s.Write(func(tx *db.Tx) error {
+		for range keyed.Points - 1 { // one was for the push above
+			if err := s.Budgets.CountIn(t.Context(), tx, keyed, payer); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	s.OAuthRefused(push(app), 429, "temporarily_unavailable", "Too many requests from this address")
 	app.Assertion = s.NewConfidentialApp("other.example.com", "atproto").Assertion
 	if push(app); spent() != 2 {
 		t.Error("an app that has another key than it says does not pay")

@@ -53,11 +53,13 @@ func (s *server) push(r *http.Request, sent form) (int, any, error) {
 	from, key, err := s.client(r, sent, proof)
 	payer := s.payer(ctx)
 	// A client that proved who it is asks from one address for all of its users, who are not to
-	// be kept out by whoever visits it often; how many of its requests are kept has a bound all the same.
-	if key == "" {
-		if err := s.Budgets.Spend(context.WithoutCancel(ctx), budget.PushedRequests, payer); err != nil {
-			return 0, nil, err
-		}
+	// be kept out by whoever visits it often.
+	pays := budget.PushedRequests
+	if key != "" {
+		pays = budget.KeyedRequests
+	}
+	if err := s.Budgets.Spend(context.WithoutCancel(ctx), pays, payer); err != nil {
+		return 0, nil, err
 	}
 	if err != nil {
 		return 0, nil, err

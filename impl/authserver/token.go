@@ -65,9 +65,9 @@ func (s *server) token(r *http.Request, sent form) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	payer := s.guesser(ctx, key)
+	payer, pays := s.payer(ctx), guesses(key)
 	// Neighbours of an address who make some up do not keep from others what is theirs.
-	if spent := s.Budgets.Left(ctx, budget.WrongGrants, payer); spent != nil {
+	if spent := s.Budgets.Left(ctx, pays, payer); spent != nil {
 		good, err := s.Grants.Good(ctx, code+refresh) // one of them is empty
 		if err != nil {
 			return 0, nil, err
@@ -93,7 +93,7 @@ func (s *server) token(r *http.Request, sent form) (int, any, error) {
 		got, err = s.Grants.Refresh(ctx, x, refresh)
 	}
 	if _, refused := errors.AsType[*grant.Error](err); refused {
-		if err := s.Budgets.Spend(context.WithoutCancel(ctx), budget.WrongGrants, payer); err != nil {
+		if err := s.Budgets.Spend(context.WithoutCancel(ctx), pays, payer); err != nil {
 			return 0, nil, err
 		}
 	}
@@ -110,13 +110,13 @@ func (s *server) token(r *http.Request, sent form) (int, any, error) {
 	}{got.Access, "DPoP", got.Refresh, got.Scope, int64(got.ExpiresIn / time.Second), got.DID.String()}, nil
 }
 
-// guesser is who pays for codes and tokens that nobody has: a caller's address. A client that
-// proved who it is asks from one for all of its users, and is somebody whom the operator can name.
-func (s *server) guesser(ctx context.Context, key string) budget.Payer {
+// guesses is what codes and tokens that nobody has are paid with. A client that proved who it
+// is asks from one address for all of its users.
+func guesses(key string) budget.Budget {
 	if key != "" {
-		return budget.Payer{}
+		return budget.KeyedRequests
 	}
-	return s.payer(ctx)
+	return budget.WrongGrants
 }
 
 // client is the one that a request comes from, and what it proved itself with beside the proof.
@@ -155,7 +155,7 @@ func (s *server) revoke(r *http.Request, sent form) (int, any, error) {
 		return 0, nil, err
 	}
 	// Whether there was such a token shows in nothing, so each one counts.
-	if err := s.Budgets.Spend(context.WithoutCancel(ctx), budget.WrongGrants, s.guesser(ctx, key)); err != nil {
+	if err := s.Budgets.Spend(context.WithoutCancel(ctx), guesses(key), s.payer(ctx)); err != nil {
 		return 0, nil, err
 	}
 	err = s.Proofs.Use(ctx, proof)

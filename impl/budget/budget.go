@@ -151,6 +151,11 @@ var (
 	// signed out.
 	WrongGrants = Budget{"wrong-grants", 1000, time.Hour,
 		"the database from who makes codes and tokens up", Callers}
+	// KeyedRequests counts the requests of apps that proved a key of their own, but for the
+	// refreshes and codes that are good: anybody may have a key, and such an app asks from one
+	// address for all of its users, so it is much.
+	KeyedRequests = Budget{"keyed-requests", 20_000, time.Hour,
+		"the database from an app that asks without end", Callers}
 	// ReservedKeys counts signing keys that are reserved.
 	ReservedKeys = Budget{"reserved-keys", 100, day,
 		"the database from keys that nobody uses", Callers}
@@ -198,7 +203,7 @@ func Releases(most int) Budget {
 var All = []Budget{
 	WrongPasswordsFrom, FailedPasswords, HiddenPasswords, WrongCodes, WrongAuthenticatorCodes, WrongResetCodes, WrongAdminPasswords, Mails, OwnMails,
 	MailsFrom, MailsToStrangers, MailsOfAppsToStrangers, HeldMails, HeldMailsOfApps, Announcements, NewPlaces, AddressesGiven, AddressesNamed, IdentityChanges, LookUps,
-	SignUps, SignUpsADay(1), HandlesAsked, InvitesAsked, PushedRequests, WrongGrants, ReservedKeys, TextsTo, TextsToInADay, TextsFrom, NumbersFrom, PhoneCodes, Texts(1),
+	SignUps, SignUpsADay(1), HandlesAsked, InvitesAsked, PushedRequests, WrongGrants, KeyedRequests, ReservedKeys, TextsTo, TextsToInADay, TextsFrom, NumbersFrom, PhoneCodes, Texts(1),
 	Releases(1), ReleasesOfDomain,
 }
 
