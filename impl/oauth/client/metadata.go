@@ -298,23 +298,25 @@ func checkRest(doc jose.Object, m *Metadata) error {
 	return nil
 }
 
+var errPrivateKey = errors.New("Private key") //lint:ignore ST1005 sent as is
+
 // keySet reads a JSON Web Key Set, of which keys that are not for signatures are left out (RFC
 // 7517, section 5). One with a private key in it is an error: whoever reads it could sign.
 func keySet(raw []byte) ([]*jose.Key, error) {
 	o, err := jose.ParseObject(raw, maxFields)
 	if err != nil {
-		return nil, errors.New("Expected object")
+		return nil, errors.New("Expected object") //lint:ignore ST1005 sent as is
 	}
 	list, _ := o.Raw("keys")
 	parts, ok := jose.Elements(list, maxKeys)
 	if !ok || len(parts) == 0 {
-		return nil, errors.New("Expected array of keys, with at least one and not too many")
+		return nil, errors.New("Expected array of keys, with at least one and not too many") //lint:ignore ST1005 sent as is
 	}
 	var keys []*jose.Key
 	for _, part := range parts {
 		switch key, err := jose.ParseKey(part); {
 		case errors.Is(err, jose.ErrPrivate):
-			return nil, errors.New("Private key")
+			return nil, errPrivateKey
 		case err == nil:
 			keys = append(keys, key)
 		}

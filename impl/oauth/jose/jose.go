@@ -54,7 +54,7 @@ func (es256k) Verify(text string, signature []byte, key any) error {
 // Errors of tokens, in words for the developer of the client. None has anything of the token in
 // it.
 var (
-	ErrMalformed = errors.New("Invalid Compact JWS")
+	ErrMalformed = errors.New("Invalid Compact JWS") //lint:ignore ST1005 sent as is
 	ErrSignature = errors.New("signature verification failed")
 	ErrAlgorithm = errors.New(`"alg" (Algorithm) Header Parameter value not allowed`)
 )

@@ -48,9 +48,8 @@ func newKey(t testing.TB) atcrypto.PrivateKey {
 
 // A repository is what a server proves things from.
 type repository struct {
-	root    dagcbor.CID
-	blocks  map[dagcbor.CID][]byte
-	records []string // as JSON, under their "id"
+	root   dagcbor.CID
+	blocks map[dagcbor.CID][]byte
 }
 
 func newRepository(t testing.TB, records ...string) *repository {
