@@ -537,6 +537,7 @@ func (s *appStage) browserClient(o *owner, name string) {
 	s.result(value, &request)
 	s.consent(request, name)
 	s.submit("form#deny")
+	s.until("the page of the app", "typeof began === 'object'")
 	if _, err := s.promise("began"); err == nil || !strings.Contains(err.Error(), "rejected") {
 		s.t.Errorf("the page was refused and says %v", err)
 	}
