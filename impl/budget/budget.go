@@ -154,7 +154,7 @@ var (
 	// KeyedRequests counts the requests of apps that proved a key of their own, but for the
 	// refreshes and codes that are good: anybody may have a key, and such an app asks from one
 	// address for all of its users, so it is much.
-	KeyedRequests = Budget{"keyed-requests", 20_000, time.Hour,
+	KeyedRequests = Budget{"keyed-requests", 5000, time.Hour,
 		"the database from an app that asks without end", Callers}
 	// ReservedKeys counts signing keys that are reserved.
 	ReservedKeys = Budget{"reserved-keys", 100, day,
