@@ -182,19 +182,6 @@ func unexpected(claims jose.Object, name string) string {
 	return `unexpected "` + name + `" claim value`
 }
 
-// HasKey says whether key, as Authenticate returned it once, is one that the client still has. It
-// returns an [*Error] when that cannot be found out, or what Pay does.
-func (c *Clients) HasKey(ctx context.Context, of *Client, key string) (bool, error) {
-	id, algorithm, thumbprint := parts(key)
-	keys, err := c.keys(ctx, of, false)
-	if err != nil {
-		return false, err
-	}
-	return slices.ContainsFunc(keys, func(k *jose.Key) bool {
-		return k.ID == id && k.Takes(algorithm) && k.Thumbprint() == thumbprint
-	}), nil
-}
-
 // parts takes apart what Authenticate returned. A name may have blanks in it.
 func parts(key string) (id, algorithm, thumbprint string) {
 	if i := strings.LastIndexByte(key, ' '); i >= 0 {

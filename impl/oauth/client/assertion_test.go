@@ -142,23 +142,22 @@ func TestRotation(t *testing.T) {
 			uri := map[bool]string{false: appID, true: keysURI}[apart]
 			old, next, never := newKey(t, "old", "ES256"), newKey(t, "next", "ES256K"), newKey(t, "never", "ES256")
 			w.publish(apart, old)
-			try := func(key *oauthtest.Key, want string, asked int) string {
+			try := func(key *oauthtest.Key, want string, asked int) {
 				t.Helper()
 				c, err := w.Find(t.Context(), appID)
 				says(t, err, "")
-				text, err := w.Authenticate(t.Context(), c, assertion(key.Assertion(t, w.now, appID, issuer, nil)))
+				_, err = w.Authenticate(t.Context(), c, assertion(key.Assertion(t, w.now, appID, issuer, nil)))
 				says(t, err, want)
 				if n := w.asked(uri); n != asked {
 					t.Errorf("%s: fetched %d times, want %d", key.ID, n, asked)
 				}
-				return text
 			}
 			const none = `400 invalid_client: Validation of "client_assertion" failed: no applicable key found in the JSON Web Key Set`
-			first := try(old, "", 1)
+			try(old, "", 1)
 			w.publish(apart, next)
 			try(next, none, 1)
 			w.pass(30 * time.Second)
-			second := try(next, "", 2)
+			try(next, "", 2)
 			for range 10 {
 				try(never, none, 2)
 			}
@@ -171,17 +170,6 @@ func TestRotation(t *testing.T) {
 			try(old, none, 3)
 			if w.paid.Load() != paid {
 				t.Error("paid for nothing")
-			}
-			c, err := w.Find(t.Context(), appID)
-			says(t, err, "")
-			for key, want := range map[string]bool{
-				first: false, second: true, strings.Replace(second, "next", "other", 1): false, strings.Replace(second, "ES256K", "ES256", 1): false, "": false, "x": false,
-			} {
-				has, err := w.HasKey(t.Context(), c, key)
-				says(t, err, "")
-				if has != want {
-					t.Errorf("has %q: %v", key, has)
-				}
 			}
 			// While the server of the client is away, what was fetched last counts to its end.
 			w.serve(uri, 500, "", "")
