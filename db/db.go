@@ -56,6 +56,14 @@ var (
 type Config struct {
 	// URL is a postgres:// URL. Empty means SQLite in Dir.
 	URL string
+	// Pooled says that URL leads to a pooler that gives a connection to one transaction at a
+	// time: nothing is prepared then, and nothing of the connection outlives a transaction.
+	Pooled bool
+	// ReadURL is that of a standby of the database at URL, for [DB.Standby]. It may be empty.
+	ReadURL string
+	// ListenURL leads to the same database as URL, but to no pooler: other processes' wake-ups
+	// come from there. Empty means URL or, where that is Pooled, that the database is asked.
+	ListenURL string
 	// Dir is the data directory of SQLite. It is made when missing.
 	Dir string
 	// Draft opens, in the place of the database of Dir, one that is being filled there and

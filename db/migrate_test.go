@@ -112,7 +112,10 @@ func TestCheckRefuses(t *testing.T) {
 // rowsOf are the rows of a step, which one without new tables need not have.
 func rowsOf(t *testing.T, engine, step string) string {
 	t.Helper()
-	rows, err := os.ReadFile(filepath.Join("testdata", step+".sql"))
+	rows, err := os.ReadFile(filepath.Join("testdata", step+"."+engine+".sql"))
+	if errors.Is(err, fs.ErrNotExist) {
+		rows, err = os.ReadFile(filepath.Join("testdata", step+".sql"))
+	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}

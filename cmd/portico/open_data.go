@@ -24,7 +24,8 @@ func openData(ctx context.Context, c configuration, s *settings, slow func() tim
 		log.Warn(warning)
 	}
 	store, err := db.Open(ctx, db.Config{
-		URL: string(s.DatabaseURL), Dir: s.DataDirectory, Serves: s.localURL(), Synchronous: s.SQLiteSynchronous,
+		URL: string(s.DatabaseURL), Pooled: s.DatabasePooled, ReadURL: string(s.DatabaseReadURL), ListenURL: string(s.DatabaseListenURL),
+		Dir: s.DataDirectory, Serves: s.localURL(), Synchronous: s.SQLiteSynchronous,
 		SequenceStart: s.SequenceStart, Slow: slow, Logger: log, LockWait: c.LockWait,
 		Check: func(ctx context.Context, tx *db.Tx) error {
 			for _, check := range []func(context.Context, *settings, *db.Tx) error{checkDirectory, checkSecrets, checkKeys} {

@@ -86,6 +86,9 @@ type settings struct {
 	// Storage.
 	DataDirectory     string // absolute
 	DatabaseURL       secret // of Postgres; empty: SQLite in DataDirectory
+	DatabasePooled    bool   // a pooler in transaction mode is before it
+	DatabaseReadURL   secret // of a standby; empty: none
+	DatabaseListenURL secret // past a pooler; empty: DatabaseURL, without a pooler
 	SQLiteSynchronous string
 	SequenceStart     int64
 	BackfillLimit     time.Duration // how long events are kept
@@ -380,14 +383,10 @@ var settingsTable = []settingGroup{
 	}},
 	{"Storage", []setting{
 		{name: "PDS_DATA_DIRECTORY", kind: kindText, def: ".", dev: "./data", about: "Folder of the SQLite database, of the secrets file and, unless they are elsewhere, of blobs", store: storeFolder(func(s *settings) *string { return &s.DataDirectory })},
-		{name: "PORTICO_DATABASE_URL", kind: kindText, shown: "SQLite in the data directory", secret: true, about: "`postgres://…` keeps everything in Postgres instead, for more than one machine", store: func(s *settings, v string) error {
-			u, err := url.Parse(v)
-			if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
-				return errors.New("is not of the form postgres://user:password@host:port/database")
-			}
-			s.DatabaseURL = secret(v)
-			return nil
-		}},
+		{name: "PORTICO_DATABASE_URL", kind: kindText, shown: "SQLite in the data directory", secret: true, about: "`postgres://…` keeps everything in Postgres instead, for more than one machine", store: storePostgres(func(s *settings) *secret { return &s.DatabaseURL })},
+		{name: "PORTICO_DATABASE_POOLED", kind: kindBoolean, def: "false", about: "Postgres is reached through a pooler that gives out connections for one transaction at a time, such as pgbouncer in transaction mode: nothing is prepared there", store: setBoolean(func(s *settings) *bool { return &s.DatabasePooled })},
+		{name: "PORTICO_DATABASE_READ_URL", kind: kindText, shown: "all is read where it is written", secret: true, about: "`postgres://…` of a standby of the database, for reading what is large or public. It is asked for what it has already got", store: storePostgres(func(s *settings) *secret { return &s.DatabaseReadURL })},
+		{name: "PORTICO_DATABASE_LISTEN_URL", kind: kindText, shown: "`PORTICO_DATABASE_URL`; behind a pooler the database is asked ten times a second", secret: true, about: "`postgres://…` of the database past its pooler: one connection per machine, on which the others say that there are mails and events", store: storePostgres(func(s *settings) *secret { return &s.DatabaseListenURL })},
 		{name: "PORTICO_SQLITE_SYNCHRONOUS", kind: kindText, def: "FULL", about: "`FULL` (an acknowledged write survives a power cut), `EXTRA`, `NORMAL` (the last writes may be lost) or, on a development server, `OFF`", store: setText(func(s *settings) *string { return &s.SQLiteSynchronous }, func(v string) error { return oneOf(v, "FULL", "EXTRA", "NORMAL", "OFF") })},
 		{name: "PORTICO_SEQUENCE_START", kind: kindInteger, def: "0", about: "The next event gets the number after it, unless it has a higher one anyhow: for a server that takes over a host name", store: setInteger(func(s *settings) *int64 { return &s.SequenceStart }, 0, 1<<53)},
 		{name: "PDS_REPO_BACKFILL_LIMIT_MS", reload: true, kind: kindMillis, def: "259200000", about: "How long events are kept for relays that come back (72 hours). Older ones are deleted", store: setMillis(func(s *settings) *time.Duration { return &s.BackfillLimit })},
@@ -715,6 +714,18 @@ func setInteger[N int | int64](at func(*settings) *N, lowest, highest int64) fun
 			return fmt.Errorf("must be from %d to %d", lowest, highest)
 		}
 		*at(s) = N(n)
+		return nil
+	}
+}
+
+// storePostgres takes the URL of a Postgres.
+func storePostgres(field func(*settings) *secret) func(*settings, string) error {
+	return func(s *settings, v string) error {
+		u, err := url.Parse(v)
+		if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+			return errors.New("is not of the form postgres://user:password@host:port/database")
+		}
+		*field(s) = secret(v)
 		return nil
 	}
 }
@@ -1064,6 +1075,11 @@ func (s *settings) check(given func(name string) string) []problem {
 	s.checkQuarantine(add)
 	s.checkPhone(given, add)
 	s.checkOAuth(given, add)
+	for _, name := range []string{"PORTICO_DATABASE_POOLED", "PORTICO_DATABASE_READ_URL", "PORTICO_DATABASE_LISTEN_URL"} {
+		if s.DatabaseURL == "" && given(name) != "" {
+			add(name, "is of no use without PORTICO_DATABASE_URL: the database is SQLite")
+		}
+	}
 	if s.DatabaseURL != "" && given("PORTICO_KEY_ENCRYPTION_KEY") == "" {
 		add("PORTICO_KEY_ENCRYPTION_KEY", "is missing: with Postgres every machine needs the same one; `openssl rand -hex 32` makes one")
 	}
