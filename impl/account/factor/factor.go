@@ -77,6 +77,15 @@ func (f *Factors) Asked(ctx context.Context, did syntax.DID) (bool, error) {
 	return err == nil, err
 }
 
+// Any reports whether an account has an authenticator app or a passkey, as tx sees it.
+func (f *Factors) Any(ctx context.Context, tx *db.Tx, did syntax.DID) (bool, error) {
+	if _, err := tx.TOTP(ctx, did); !errors.Is(err, db.ErrNotFound) {
+		return err == nil, err
+	}
+	keys, err := tx.Passkeys(ctx, did)
+	return len(keys) > 0, err
+}
+
 // Use spends the code that somebody typed who has the password of did: one of its
 // authenticator app, or a recovery code, of which the owner is told. It runs act in the same
 // transaction: when act fails the code can be used again. payer pays for a wrong one. act gets

@@ -186,3 +186,31 @@ func TestDesignResetAndSecondFactors(t *testing.T) {
 		}
 	})
 }
+
+// A session alone changes no address where a reset by mail would then get past the second
+// factors of the account, confirmed or not.
+func TestAddressOfAnAccountWithFactors(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		u, _, _ := f.withApp("alice")
+		f.SetAccount(u.DID, func(a *db.Account) { a.EmailConfirmedAt = nil })
+		bob := f.SignUp("bob")
+		if err := f.DB.Write(t.Context(), func(tx *db.Tx) error {
+			return tx.InsertPasskey(t.Context(), db.Passkey{ID: []byte("key"), DID: bob.DID, Name: "Key", Public: []byte("public"), CreatedAt: f.Now()}, 1)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		for _, u := range []user{u, bob} {
+			f.Refused(f.Post("updateEmail", `{"email":"thief@example.org"}`, u.Access), 400, "TokenRequired", "confirmation token required")
+			if got := f.Accepted(f.Post("requestEmailUpdate", "", u.Access)).Fields(t)["tokenRequired"]; got != true {
+				t.Errorf("tokenRequired %v", got)
+			}
+			next := "new-" + u.Email
+			f.Accepted(f.Post("updateEmail", fmt.Sprintf(`{"email":%q,"token":%q}`, next, f.Code("update_email")), u.Access))
+			if a := f.Account(u.DID); a.Email != next {
+				t.Errorf("address %s", a.Email)
+			}
+		}
+		carol := f.SignUp("carol")
+		f.Accepted(f.Post("updateEmail", `{"email":"carol@example.org"}`, carol.Access))
+	})
+}

@@ -11,8 +11,8 @@ import (
 )
 
 // RequestEmailUpdate mails the code that the next change of address needs. An
-// address that nobody confirmed, and that no sign-in codes go to, can be changed
-// without one.
+// address that nobody confirmed can be changed without one, if neither sign-in codes go
+// to it nor the account has an authenticator app or a passkey.
 func (s *Service) RequestEmailUpdate(ctx context.Context) (*api.RequestEmailUpdateOutput, error) {
 	var needed bool
 	err := s.DB.Write(ctx, func(tx *db.Tx) error {
@@ -23,8 +23,8 @@ func (s *Service) RequestEmailUpdate(ctx context.Context) (*api.RequestEmailUpda
 		if a.Email == "" {
 			return emailcode.ErrNoEmail
 		}
-		if needed = changeNeedsCode(a); !needed {
-			return nil
+		if needed, err = s.changeNeedsCode(ctx, tx, a); err != nil || !needed {
+			return err
 		}
 		return s.Codes.MailIn(ctx, tx, a, emailcode.UpdateEmail, auth.Caller(ctx).Payer())
 	})

@@ -25,7 +25,8 @@ var (
 // emailed code on and off while the address stays.
 //
 // A confirmed address is changed only with a code that was mailed to it, and so is one,
-// confirmed or not, that sign-in codes go to; switching those off needs one too: a
+// confirmed or not, that sign-in codes go to, or whose account has an authenticator app or
+// a passkey, which a reset by mail gets past; switching those codes off needs one too: a
 // stolen session alone must not be enough to take an account over.
 func (s *Service) UpdateEmail(ctx context.Context, in *api.UpdateEmailInput) error {
 	if !s.Emails.Supported(in.Email) {
@@ -54,7 +55,11 @@ func (s *Service) UpdateEmail(ctx context.Context, in *api.UpdateEmailInput) err
 			if err != nil {
 				return err
 			}
-			if changeNeedsCode(a) && !switchesOn(a, address, in.EmailAuthFactor) {
+			needed, err := s.changeNeedsCode(ctx, tx, a)
+			if err != nil {
+				return err
+			}
+			if needed && !switchesOn(a, address, in.EmailAuthFactor) {
 				return errCodeRequired
 			}
 			return change(tx, a)
@@ -76,7 +81,15 @@ func (s *Service) UpdateEmail(ctx context.Context, in *api.UpdateEmailInput) err
 }
 
 // changeNeedsCode says whether an emailed code is asked of who changes a's address.
-func changeNeedsCode(a *db.Account) bool { return a.EmailConfirmedAt != nil || a.EmailAuthFactor }
+func (s *Service) changeNeedsCode(ctx context.Context, tx *db.Tx, a *db.Account) (bool, error) {
+	if takesCodes(a) {
+		return true, nil
+	}
+	return s.Factors.Any(ctx, tx, a.DID)
+}
+
+// takesCodes says whether a's address is one that codes of sign-ins may go to.
+func takesCodes(a *db.Account) bool { return a.EmailConfirmedAt != nil || a.EmailAuthFactor }
 
 // switchesOn says whether an update asks for the sign-in code at a confirmed address
 // and nothing else.
@@ -95,7 +108,7 @@ func (s *Service) changeEmail(ctx context.Context, tx *db.Tx, a *db.Account, add
 		return nil
 	case xrpc.ValueOf(factor) && !s.Config().SendsMail:
 		return errNoMailer
-	case xrpc.ValueOf(factor) && !(same && changeNeedsCode(a)): // it is on, or the address confirmed
+	case xrpc.ValueOf(factor) && !(same && takesCodes(a)): // it is on, or the address confirmed
 		return errUnconfirmed
 	case same && factor != nil && (*factor || a.EmailAuthFactor):
 		return s.credentials().SetAuthFactor(ctx, tx, a, *factor)
