@@ -50,6 +50,8 @@ var (
 	ErrSchemaAhead = errors.New("database schema is ahead of this version")
 	// ErrLocked says that another process has the data directory.
 	ErrLocked = errors.New("data directory is in use")
+	// ErrPooler says that Postgres is behind a pooler, and [Config] does not say so.
+	ErrPooler = errors.New("the database is behind a pooler, and the settings do not say so (PORTICO_DATABASE_POOLED)")
 )
 
 // Config says which database to open.

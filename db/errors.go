@@ -43,6 +43,7 @@ func sentinel(err error) error {
 		case "23503": // foreign_key_violation: the account is gone
 			return fmt.Errorf("%w: %w", ErrNotFound, err)
 		}
+		return unpooled(err)
 	}
 	if lite, ok := errors.AsType[*sqlite.Error](err); ok {
 		switch lite.Code() {

@@ -39,14 +39,12 @@ type postgresEngine struct {
 }
 
 func openPostgres(ctx context.Context, c Config, seen *observer, mailed chan<- struct{}) (_ *postgresEngine, err error) {
-	config, err := pgx.ParseConfig(c.URL)
+	config, err := driverConfig(c.URL, c.Pooled)
 	if err != nil {
-		// The driver's message leaves the password out.
-		return nil, fmt.Errorf("database URL: %w", err)
+		return nil, err
 	}
-	config.RuntimeParams["application_name"] = "portico"
-	// As bun's builder quotes texts, whatever the server is set to: a backslash is one.
-	config.RuntimeParams["standard_conforming_strings"] = "on"
+	var link link
+	config.DialFunc = link.dial
 	pool := stdlib.OpenDB(*config)
 	conns := cmp.Or(c.MaxConns, 20)
 	pool.SetMaxOpenConns(conns)
@@ -62,6 +60,9 @@ func openPostgres(ctx context.Context, c Config, seen *observer, mailed chan<- s
 			return nil, errors.Join(err, e.close())
 		}
 		return e, nil
+	}
+	if err := findPooler(ctx, pool, config); err != nil {
+		return nil, errors.Join(fmt.Errorf("connect: %w", unpooled(err)), e.close())
 	}
 	if err := e.write(ctx, true, func(r runner) error { return prepare(ctx, e, r, seen, c) }); err != nil {
 		return nil, errors.Join(err, e.close())

@@ -71,7 +71,7 @@ func Engines(t *testing.T, test func(t *testing.T, d *db.DB), options ...Option)
 
 func open(t testing.TB, c db.Config, options []Option) *db.DB {
 	t.Helper()
-	c.MaxConns = 8
+	c.MaxConns, c.Pooled = 8, Pooled()
 	c.Logger = slog.New(slog.DiscardHandler)
 	for _, o := range options {
 		o(&c)
@@ -96,13 +96,22 @@ var databases atomic.Int64
 // the test is skipped, or fails where CI is set.
 func PostgresURL(t testing.TB) string {
 	t.Helper()
-	return createDatabase(t, "TEMPLATE "+template+sharedCluster(t).strategy)
+	return tested(t, createDatabase(t, "TEMPLATE "+template+sharedCluster(t).strategy))
 }
 
 // EmptyPostgresURL is [PostgresURL] without a schema.
 func EmptyPostgresURL(t testing.TB) string {
 	t.Helper()
-	return createDatabase(t, "")
+	return tested(t, createDatabase(t, ""))
+}
+
+// tested is the way to a database that the tests go.
+func tested(t testing.TB, database string) string {
+	t.Helper()
+	if Pooled() {
+		return PoolerURL(t, database)
+	}
+	return database
 }
 
 func createDatabase(t testing.TB, options string) string {
