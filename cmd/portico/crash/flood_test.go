@@ -24,6 +24,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/cmd/portico/launch"
+	"portico/cmd/portico/repotest"
 )
 
 var flooders = flag.Int("flood", 300, "sign-ups of the flood, from 50 addresses")
@@ -336,10 +337,10 @@ func (f *flood) checkUnheard() {
 	}
 
 	// The firehose, from its beginning to an event that is made now.
-	h := &host{T: f.T, fleet: fleet{servers: f.servers}}
+	h := &repotest.Host{TB: f.T, URL: func(i int) string { return f.server(i).URL }}
 	ctx, cancel := context.WithTimeout(f.Context(), launch.Patience)
 	defer cancel()
-	conn, err := h.subscribe(ctx, 0, "?cursor=0")
+	conn, err := h.Subscribe(ctx, 0, "?cursor=0")
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -352,18 +353,18 @@ func (f *flood) checkUnheard() {
 		f.Fatalf("%d %s, %v", status, answer, err)
 	}
 	for last := int64(0); ; {
-		frame, err := read(ctx, conn)
+		frame, err := repotest.Read(ctx, conn)
 		if err != nil {
 			f.Fatalf("event after %d: %v", last, err)
 		}
-		if frame.seq != last+1 {
-			f.Errorf("event %d follows event %d", frame.seq, last)
+		if frame.Seq != last+1 {
+			f.Errorf("event %d follows event %d", frame.Seq, last)
 		}
-		last = frame.seq
-		if !slices.ContainsFunc(f.users, func(u *floodUser) bool { return bytes.Contains(frame.bytes, []byte(u.did)) }) {
-			f.Errorf("event %d is of nobody: %q", frame.seq, frame.bytes)
+		last = frame.Seq
+		if !slices.ContainsFunc(f.users, func(u *floodUser) bool { return bytes.Contains(frame.Bytes, []byte(u.did)) }) {
+			f.Errorf("event %d is of nobody: %q", frame.Seq, frame.Bytes)
 		}
-		if bytes.Contains(frame.bytes, []byte(text)) {
+		if bytes.Contains(frame.Bytes, []byte(text)) {
 			return
 		}
 	}

@@ -30,6 +30,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"portico/cmd/portico/launch"
+	"portico/cmd/portico/repotest"
 	"portico/db/dbtest"
 )
 
@@ -534,7 +535,7 @@ func (c *crowd) follow(ctx context.Context) error {
 				c.ends.Add(1)
 				break
 			}
-			commit, seq, err := decode(b)
+			commit, seq, err := repotest.Decode(b)
 			if err != nil {
 				return err
 			}

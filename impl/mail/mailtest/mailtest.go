@@ -75,11 +75,21 @@ type Server struct {
 // Start starts a server that lives as long as the test.
 func Start(tb testing.TB, c Config) *Server {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	s, stop, err := Listen(c)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := &Server{Address: l.Addr().String(), config: c, mails: make(chan Mail, 10000)}
+	tb.Cleanup(stop)
+	return s
+}
+
+// Listen starts a server that lives until stop is called.
+func Listen(c Config) (s *Server, stop func(), err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, nil, err
+	}
+	s = &Server{Address: l.Addr().String(), config: c, mails: make(chan Mail, 10000)}
 	srv := smtp.NewServer(s)
 	srv.Domain = "mail.test"
 	srv.TLSConfig = c.TLS
@@ -95,11 +105,10 @@ func Start(tb testing.TB, c Config) *Server {
 		defer close(done)
 		_ = srv.Serve(l) // ends with an error when it is closed
 	}()
-	tb.Cleanup(func() {
+	return s, func() {
 		_ = srv.Close()
 		<-done
-	})
-	return s
+	}, nil
 }
 
 // URL is the server in the form of PDS_EMAIL_SMTP_URL, with user and password when

@@ -1,6 +1,4 @@
-//go:build crash
-
-package crash
+package repotest
 
 import (
 	"bytes"
@@ -20,75 +18,59 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"portico/cmd/portico/launch"
-	"portico/db"
 )
 
-// check looks for what must never be, once all have written.
-func (h *host) check() {
-	last := h.lastEvent()
+// What there is in the end.
+type Sums struct{ Records, Blobs, Events int }
+
+// Check looks for what must never be, once all have written and the last event has the
+// number last.
+func (h *Host) Check(last int64) (sums Sums) {
 	deadline := time.Now().Add(launch.Patience)
-	for _, c := range h.consumers {
-		for c.kind != live && c.last() < last && time.Now().Before(deadline) {
+	for _, c := range h.Consumers {
+		for c.Kind != Live && c.last() < last && time.Now().Before(deadline) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		c.stop()
 		<-c.done
 	}
 	log := h.log(last)
-	for _, c := range h.consumers {
+	for _, c := range h.Consumers {
 		h.checkConsumer(c, log)
 	}
 	told := h.checkCommits(log)
 
-	records, blobs := 0, 0
-	for _, p := range h.people {
-		named := h.checkRepository(p, told[p.did])
-		records += len(told[p.did].records)
+	for _, p := range h.People {
+		named := h.checkRepository(p, told[p.DID])
+		sums.Records += len(told[p.DID].records)
 		for cid := range named {
 			h.checkBlob(p, cid)
 		}
-		blobs += len(named)
+		sums.Blobs += len(named)
 		var missing struct {
 			Blobs []json.RawMessage `json:"blobs"`
 		}
 		h.get(p, "com.atproto.repo.listMissingBlobs", nil, &missing)
 		if len(missing.Blobs) > 0 {
-			h.Errorf("%s: %d blobs are missing: %s", p.did, len(missing.Blobs), missing.Blobs[0])
+			h.Errorf("%s: %d blobs are missing: %s", p.DID, len(missing.Blobs), missing.Blobs[0])
 		}
 	}
-	h.summary(records, blobs, len(log))
-	for i := range h.servers {
-		if err := h.server(i).Stop(); err != nil {
-			h.Error(err)
-		}
-	}
-}
-
-func (h *host) lastEvent() int64 {
-	store, err := db.Open(h.Context(), h.config)
-	if err != nil {
-		h.Fatal(err)
-	}
-	defer store.Close()
-	last, err := store.LastEvent(h.Context())
-	if err != nil {
-		h.Fatal(err)
-	}
-	return last
+	sums.Events = len(log)
+	return sums
 }
 
 // checkConsumer: it has got what is in the log, each event once and in order.
-func (h *host) checkConsumer(c *consumer, log []frame) {
-	h.Logf("consumer of kind %d: %d events by %d connections", c.kind, len(c.frames), c.conns)
-	if c.kind != live && len(c.frames) != len(log) {
-		h.Errorf("a consumer of kind %d got %d events of %d", c.kind, len(c.frames), len(log))
+func (h *Host) checkConsumer(c *Consumer, log []Frame) {
+	h.Logf("consumer of kind %d: %d events by %d connections", c.Kind, len(c.frames), c.conns)
+	if c.Kind != Live && len(c.frames) != len(log) {
+		h.Errorf("a consumer of kind %d got %d events of %d", c.Kind, len(c.frames), len(log))
 	}
-	if c.kind == live && len(c.frames) == 0 {
+	if c.Kind == Live && len(c.frames) == 0 {
 		h.Error("a live consumer got nothing")
 	}
 	for _, f := range c.frames {
-		if f.seq > int64(len(log)) || !bytes.Equal(f.bytes, log[f.seq-1].bytes) {
-			h.Errorf("a consumer of kind %d got another event %d than the log has", c.kind, f.seq)
+		if f.Seq > int64(len(log)) || !bytes.Equal(f.Bytes, log[f.Seq-1].Bytes) {
+			h.Errorf("a consumer of kind %d got another event %d than the log has", c.Kind, f.Seq)
 		}
 	}
 }
@@ -103,42 +85,44 @@ type replica struct {
 
 // checkCommits: each commit follows the one before, inverts, and changes something; those
 // that were acknowledged are there.
-func (h *host) checkCommits(log []frame) map[syntax.DID]*replica {
+func (h *Host) checkCommits(log []Frame) map[syntax.DID]*replica {
 	ctx := context.Background()
 	all := map[syntax.DID]*replica{}
-	for _, p := range h.people {
-		all[p.did] = &replica{records: map[string]cid.Cid{}, revs: map[string]bool{}}
+	for _, p := range h.People {
+		all[p.DID] = &replica{records: map[string]cid.Cid{}, revs: map[string]bool{}}
 	}
 	for _, f := range log {
-		m, _, err := decode(f.bytes)
+		m, _, err := Decode(f.Bytes)
 		if err != nil {
-			h.Fatalf("event %d: %v", f.seq, err)
+			h.Fatalf("event %d: %v", f.Seq, err)
 		}
 		if m == nil {
 			continue
 		}
 		r := all[syntax.DID(m.Repo)]
 		if r == nil {
-			h.Errorf("event %d is of nobody: %s", f.seq, m.Repo)
+			if !h.Others {
+				h.Errorf("event %d is of nobody: %s", f.Seq, m.Repo)
+			}
 			continue
 		}
 		commit, _, err := repo.LoadRepoFromCAR(ctx, bytes.NewReader(m.Blocks))
 		if err != nil {
-			h.Errorf("event %d: %v", f.seq, err)
+			h.Errorf("event %d: %v", f.Seq, err)
 			continue
 		}
 		if r.rev != "" {
 			if _, err := repo.VerifyCommitMessage(ctx, m); err != nil {
-				h.Errorf("event %d: %v", f.seq, err)
+				h.Errorf("event %d: %v", f.Seq, err)
 			}
 			if m.Since == nil || *m.Since != r.rev || m.Rev <= r.rev {
-				h.Errorf("event %d: rev %s since %v, after %s", f.seq, m.Rev, m.Since, r.rev)
+				h.Errorf("event %d: rev %s since %v, after %s", f.Seq, m.Rev, m.Since, r.rev)
 			}
 			if m.PrevData == nil || cid.Cid(*m.PrevData) != r.data {
-				h.Errorf("event %d: prevData %v, want %s", f.seq, m.PrevData, r.data)
+				h.Errorf("event %d: prevData %v, want %s", f.Seq, m.PrevData, r.data)
 			}
 			if len(m.Ops) == 0 {
-				h.Errorf("event %d changes nothing", f.seq)
+				h.Errorf("event %d changes nothing", f.Seq)
 			}
 		}
 		for _, op := range m.Ops {
@@ -150,10 +134,10 @@ func (h *host) checkCommits(log []frame) map[syntax.DID]*replica {
 		}
 		r.rev, r.data, r.revs[m.Rev] = m.Rev, commit.Data, true
 	}
-	for _, p := range h.people {
+	for _, p := range h.People {
 		for _, rev := range p.revs {
-			if !all[p.did].revs[rev] {
-				h.Errorf("%s: commit %s was acknowledged, and the log does not have it", p.did, rev)
+			if !all[p.DID].revs[rev] {
+				h.Errorf("%s: commit %s was acknowledged, and the log does not have it", p.DID, rev)
 			}
 		}
 	}
@@ -163,21 +147,21 @@ func (h *host) checkCommits(log []frame) map[syntax.DID]*replica {
 // checkRepository: the archive verifies, the index has what it has, the log has told it,
 // and all writers find what they were told is there. It returns the CIDs of blobs that
 // records name.
-func (h *host) checkRepository(p *person, told *replica) map[string]bool {
+func (h *Host) checkRepository(p *Person, told *replica) map[string]bool {
 	ctx := h.Context()
-	car := h.get(p, "com.atproto.sync.getRepo", url.Values{"did": {p.did.String()}}, nil)
+	car := h.get(p, "com.atproto.sync.getRepo", url.Values{"did": {p.DID.String()}}, nil)
 	commit, archive, err := repo.LoadRepoFromCAR(ctx, bytes.NewReader(car))
 	if err != nil {
-		h.Fatalf("%s: %v", p.did, err)
+		h.Fatalf("%s: %v", p.DID, err)
 	}
 	if err := commit.VerifySignature(h.key(p)); err != nil {
-		h.Errorf("%s: %v", p.did, err)
+		h.Errorf("%s: %v", p.DID, err)
 	}
 	if err := archive.MST.Verify(); err != nil {
-		h.Errorf("%s: %v", p.did, err)
+		h.Errorf("%s: %v", p.DID, err)
 	}
 	if commit.Rev != told.rev || commit.Data != told.data {
-		h.Errorf("%s is at %s (%s), and the log says %s (%s)", p.did, commit.Rev, commit.Data, told.rev, told.data)
+		h.Errorf("%s is at %s (%s), and the log says %s (%s)", p.DID, commit.Rev, commit.Data, told.rev, told.data)
 	}
 	archived := map[string]cid.Cid{}
 	err = archive.MST.Walk(func(key []byte, val cid.Cid) error {
@@ -189,45 +173,45 @@ func (h *host) checkRepository(p *person, told *replica) map[string]bool {
 		return err
 	})
 	if err != nil {
-		h.Errorf("%s: %v", p.did, err)
+		h.Errorf("%s: %v", p.DID, err)
 	}
 	texts, blobs := map[string]string{}, map[string]bool{}
 	indexed := 0
 	for _, collection := range []string{"com.example.note", "com.example.photo"} {
 		for r := range h.list(p, collection) {
-			path := strings.TrimPrefix(r.URI, "at://"+p.did.String()+"/")
+			path := strings.TrimPrefix(r.URI, "at://"+p.DID.String()+"/")
 			indexed++
 			texts[path] = r.Value.Text
 			if blob := r.Value.Blob.Ref.Link; blob != "" {
 				blobs[blob] = true
 			}
 			if archived[path].String() != r.CID || told.records[path].String() != r.CID {
-				h.Errorf("%s: %s is %s in the index, %s in the archive, %s in the log", p.did, path, r.CID, archived[path], told.records[path])
+				h.Errorf("%s: %s is %s in the index, %s in the archive, %s in the log", p.DID, path, r.CID, archived[path], told.records[path])
 			}
 		}
 	}
 	if indexed != len(archived) || indexed != len(told.records) {
-		h.Errorf("%s: %d records in the index, %d in the archive, %d in the log", p.did, indexed, len(archived), len(told.records))
+		h.Errorf("%s: %d records in the index, %d in the archive, %d in the log", p.DID, indexed, len(archived), len(told.records))
 	}
 	written := map[string]bool{}
-	for _, w := range h.writers {
+	for _, w := range h.Writers {
 		for path, known := range w.states[p] {
 			written[path] = true
 			if !slices.Contains(known, texts[path]) {
-				h.Errorf("%s: %s is %q, and writer %d knows that it is one of %q", p.did, path, texts[path], w.id, known)
+				h.Errorf("%s: %s is %q, and writer %d knows that it is one of %q", p.DID, path, texts[path], w.id, known)
 			}
 		}
 	}
 	for path := range texts {
 		if !written[path] {
-			h.Errorf("%s: nobody wrote %s", p.did, path)
+			h.Errorf("%s: nobody wrote %s", p.DID, path)
 		}
 	}
 	return blobs
 }
 
-func (h *host) checkBlob(p *person, name string) {
-	b := h.get(p, "com.atproto.sync.getBlob", url.Values{"did": {p.did.String()}, "cid": {name}}, nil)
+func (h *Host) checkBlob(p *Person, name string) {
+	b := h.get(p, "com.atproto.sync.getBlob", url.Values{"did": {p.DID.String()}, "cid": {name}}, nil)
 	c, err := cid.Decode(name)
 	if err == nil {
 		var is cid.Cid
@@ -236,7 +220,7 @@ func (h *host) checkBlob(p *person, name string) {
 		}
 	}
 	if err != nil {
-		h.Errorf("%s: blob %s: %v", p.did, name, err)
+		h.Errorf("%s: blob %s: %v", p.DID, name, err)
 	}
 }
 
@@ -254,9 +238,9 @@ type listed struct {
 }
 
 // list is all that listRecords has.
-func (h *host) list(p *person, collection string) func(yield func(listed) bool) {
+func (h *Host) list(p *Person, collection string) func(yield func(listed) bool) {
 	return func(yield func(listed) bool) {
-		q := url.Values{"repo": {p.did.String()}, "collection": {collection}, "limit": {"100"}}
+		q := url.Values{"repo": {p.DID.String()}, "collection": {collection}, "limit": {"100"}}
 		for {
 			var page struct {
 				Records []listed `json:"records"`
@@ -277,14 +261,14 @@ func (h *host) list(p *person, collection string) func(yield func(listed) bool) 
 }
 
 // get asks the first server, which is expected to answer.
-func (h *host) get(p *person, method string, q url.Values, out any) []byte {
+func (h *Host) get(p *Person, method string, q url.Values, out any) []byte {
 	h.Helper()
-	req, err := http.NewRequestWithContext(h.Context(), http.MethodGet, h.server(0).URL+"/xrpc/"+method+"?"+q.Encode(), nil)
+	req, err := http.NewRequestWithContext(h.Context(), http.MethodGet, h.URL(0)+"/xrpc/"+method+"?"+q.Encode(), nil)
 	if err != nil {
 		h.Fatal(err)
 	}
-	req.Header.Set("Authorization", "Bearer "+p.access)
-	resp, err := client.Do(req)
+	req.Header.Set("Authorization", "Bearer "+p.Access)
+	resp, err := h.Client.Do(req)
 	if err != nil {
 		h.Fatal(err)
 	}
@@ -303,12 +287,12 @@ func (h *host) get(p *person, method string, q url.Values, out any) []byte {
 }
 
 // key is the signing key that the directory names.
-func (h *host) key(p *person) atcrypto.PublicKey {
-	req, err := http.NewRequestWithContext(h.Context(), http.MethodGet, h.directory+"/"+p.did.String()+"/data", nil)
+func (h *Host) key(p *Person) atcrypto.PublicKey {
+	req, err := http.NewRequestWithContext(h.Context(), http.MethodGet, h.Directory+"/"+p.DID.String()+"/data", nil)
 	if err != nil {
 		h.Fatal(err)
 	}
-	resp, err := client.Do(req)
+	resp, err := h.Client.Do(req)
 	if err != nil {
 		h.Fatal(err)
 	}

@@ -1,6 +1,4 @@
-//go:build crash
-
-package crash
+package repotest
 
 import (
 	"bytes"
@@ -19,36 +17,38 @@ import (
 	"portico/cmd/portico/launch"
 )
 
-// kind is how a consumer of the firehose behaves.
-type kind int
+// Kind is how a consumer of the firehose behaves.
+type Kind int
 
 const (
-	steady   kind = iota // comes back with its cursor when the server is gone
-	restless             // comes back with its cursor now and then
-	live                 // comes back without one, and misses what was meanwhile
+	Steady   Kind = iota // comes back with its cursor when the server is gone
+	Restless             // comes back with its cursor now and then
+	Live                 // comes back without one, and misses what was meanwhile
 )
 
-// A frame is an event as it came.
-type frame struct {
-	seq   int64
-	bytes []byte
+// A Frame is an event as it came.
+type Frame struct {
+	Seq   int64
+	Bytes []byte
 }
 
-// A consumer reads the firehose until it is told up to where.
-type consumer struct {
-	*host
-	kind   kind
-	server int
+// A Consumer reads the firehose until it is told up to where.
+type Consumer struct {
+	*Host
+	Kind   Kind
+	door   int
+	stays  bool // at its door
 	random *rand.Rand
 	stop   context.CancelFunc
 	done   chan struct{}
 
 	mu     sync.Mutex
-	frames []frame
+	frames []Frame
 	conns  int
 }
 
-func (c *consumer) begin() {
+// Begin begins to read.
+func (c *Consumer) Begin() {
 	ctx, stop := context.WithCancel(c.Context())
 	c.stop, c.done = stop, make(chan struct{})
 	go func() {
@@ -63,27 +63,29 @@ func (c *consumer) begin() {
 	}()
 }
 
-func (c *consumer) last() int64 {
+func (c *Consumer) last() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.frames) == 0 {
 		return 0
 	}
-	return c.frames[len(c.frames)-1].seq
+	return c.frames[len(c.frames)-1].Seq
 }
 
 // follow reads one connection to its end.
-func (c *consumer) follow(ctx context.Context) {
+func (c *Consumer) follow(ctx context.Context) {
 	cursor := fmt.Sprint("?cursor=", c.last())
 	left := -1 // frames, then it leaves
-	switch c.kind {
-	case restless:
+	switch c.Kind {
+	case Restless:
 		left = c.random.IntN(200)
-	case live:
+	case Live:
 		cursor = ""
 	}
-	c.server = (c.server + 1) % len(c.servers)
-	conn, err := c.subscribe(ctx, c.server, cursor)
+	if !c.stays {
+		c.door = (c.door + 1) % c.Doors
+	}
+	conn, err := c.Subscribe(ctx, c.door, cursor)
 	if err != nil {
 		return // it is being started
 	}
@@ -91,25 +93,27 @@ func (c *consumer) follow(ctx context.Context) {
 	c.conns++
 	before := c.last()
 	for first := true; left != 0; first, left = false, left-1 {
-		f, err := read(ctx, conn)
+		f, err := Read(ctx, conn)
 		if errors.Is(err, errFrame) {
 			c.Errorf("consumer at %d: %v", before, err)
 		}
 		if err != nil {
 			return
 		}
-		if f.seq != before+1 && !(c.kind == live && first && f.seq > before) {
-			c.Errorf("a consumer of kind %d got event %d after %d, first %v", c.kind, f.seq, before, first)
+		if f.Seq != before+1 && !(c.Kind == Live && first && f.Seq > before) {
+			c.Errorf("a consumer of kind %d got event %d after %d, first %v", c.Kind, f.Seq, before, first)
 		}
-		before = f.seq
+		before = f.Seq
 		c.mu.Lock()
 		c.frames = append(c.frames, f)
 		c.mu.Unlock()
 	}
 }
 
-func (h *host) subscribe(ctx context.Context, server int, query string) (*websocket.Conn, error) {
-	url := strings.Replace(h.server(server).URL, "http:", "ws:", 1) + "/xrpc/com.atproto.sync.subscribeRepos" + query
+// Subscribe opens the firehose at a door. Where one answers that asks for something else
+// than patience, the test has failed.
+func (h *Host) Subscribe(ctx context.Context, door int, query string) (*websocket.Conn, error) {
+	url := strings.Replace(h.URL(door), "http:", "ws:", 1) + "/xrpc/com.atproto.sync.subscribeRepos" + query
 	conn, resp, err := websocket.Dial(ctx, url, nil)
 	if err != nil {
 		if resp != nil && resp.StatusCode < http.StatusInternalServerError {
@@ -124,20 +128,21 @@ func (h *host) subscribe(ctx context.Context, server int, query string) (*websoc
 // errFrame says that a frame came that is no event.
 var errFrame = errors.New("a frame that is no event")
 
-func read(ctx context.Context, conn *websocket.Conn) (frame, error) {
+// Read is the next event of a connection.
+func Read(ctx context.Context, conn *websocket.Conn) (Frame, error) {
 	_, b, err := conn.Read(ctx)
 	if err != nil {
-		return frame{}, err
+		return Frame{}, err
 	}
-	_, seq, err := decode(b)
+	_, seq, err := Decode(b)
 	if err != nil {
-		return frame{}, fmt.Errorf("%w: %w: %q", errFrame, err, b)
+		return Frame{}, fmt.Errorf("%w: %w: %q", errFrame, err, b)
 	}
-	return frame{seq, b}, nil
+	return Frame{seq, b}, nil
 }
 
-// decode reads a frame as a relay does. The message is nil when it is no commit.
-func decode(b []byte) (*comatproto.SyncSubscribeRepos_Commit, int64, error) {
+// Decode reads a frame as a relay does. The message is nil when it is no commit.
+func Decode(b []byte) (*comatproto.SyncSubscribeRepos_Commit, int64, error) {
 	for _, kind := range []string{"#commit", "#sync", "#identity", "#account"} {
 		// {"t": kind, "op": 1}
 		body, ok := bytes.CutPrefix(b, fmt.Appendf(nil, "\xa2at%c%sbop\x01", rune(0x60+len(kind)), kind))
@@ -167,21 +172,21 @@ func decode(b []byte) (*comatproto.SyncSubscribeRepos_Commit, int64, error) {
 }
 
 // log reads the events from the first to the one with number last.
-func (h *host) log(last int64) (all []frame) {
+func (h *Host) log(last int64) (all []Frame) {
 	ctx, cancel := context.WithTimeout(h.Context(), launch.Patience)
 	defer cancel()
-	conn, err := h.subscribe(ctx, 0, "?cursor=0")
+	conn, err := h.Subscribe(ctx, 0, "?cursor=0")
 	if err != nil {
 		h.Fatal(err)
 	}
 	defer conn.CloseNow()
 	for int64(len(all)) < last {
-		f, err := read(ctx, conn)
+		f, err := Read(ctx, conn)
 		if err != nil {
 			h.Fatalf("event %d: %v", len(all)+1, err)
 		}
-		if f.seq != int64(len(all))+1 {
-			h.Fatalf("event %d is the one after %d", f.seq, len(all))
+		if f.Seq != int64(len(all))+1 {
+			h.Fatalf("event %d is the one after %d", f.Seq, len(all))
 		}
 		all = append(all, f)
 	}
