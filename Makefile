@@ -1,14 +1,14 @@
 # Go and make are all that is needed; whatever else a target uses, Go fetches.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test race not-run check generate module lexicons fuzz bench build interop compare crash relay app packaging deb
+.PHONY: help run test race not-run check generate module lexicons fuzz bench build interop compare crash relay app packaging cluster cluster-test deb
 
 API ?= 0.21.0
 FUZZTIME ?= 20s
 ROUNDS ?= 3
 
 help: ## say what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Go's own flags for tests, and which packages: make test TESTFLAGS='-v -run Settings' PACKAGES=./db/...
 TESTFLAGS ?=
@@ -47,8 +47,8 @@ generate: ## write api/atproto anew from lexicons
 check: ## all that must hold before a change goes in: generated code, vet, staticcheck, tests
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	go tool lexgen check
-	go vet -tags interop,crash,compare,relay,app,packaging ./...
-	go tool staticcheck -tags interop,crash,compare,relay,app,packaging ./...
+	go vet -tags interop,crash,compare,relay,app,packaging,cluster ./...
+	go tool staticcheck -tags interop,crash,compare,relay,app,packaging,cluster ./...
 	@$(GOTEST) ./...; status=$$?; $(NOT_RUN); exit $$status
 
 module: ## put the module under a path of your own, MODULE (example.com/you/portico)
@@ -97,3 +97,6 @@ app: build ## let people use Bluesky's AppView through bin/portico (needs npm an
 
 packaging: build ## try the units, proxies and packages of a machine that runs bin/portico (as root; needs Debian's caddy, nginx, haproxy, systemd-container, docker-compose, lintian, debootstrap, prometheus and logrotate)
 	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags packaging -count 1 -timeout 30m $(TESTFLAGS) ./cmd/portico/packaging
+
+cluster: ## start three servers behind HAProxy on one machine, with Postgres and a standby, until ctrl-c (needs Linux; says which of Debian's packages it misses)
+	go run ./cmd/portico/cluster
