@@ -100,3 +100,6 @@ packaging: build ## try the units, proxies and packages of a machine that runs b
 
 cluster: ## start three servers behind HAProxy on one machine, with Postgres and a standby, until ctrl-c (needs Linux; says which of Debian's packages it misses)
 	go run ./cmd/portico/cluster
+
+cluster-test: build ## kill each part of such a cluster in the midst of all that people do, or CLUSTERFLAGS='-only primary,s3', and look for what is broken
+	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags cluster -count 1 -timeout 20m $(TESTFLAGS) ./cmd/portico/cluster $(CLUSTERFLAGS)
