@@ -9,6 +9,8 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/uptrace/bun"
+
+	"portico/db/migrations"
 )
 
 // Query runs any statement that reads.
@@ -64,6 +66,11 @@ func (db *DB) WatchPlans() func(ctx context.Context) (map[string][]string, error
 func (tx *Tx) Exec(ctx context.Context, text string) error {
 	_, err := tx.exec(ctx, textStatement(text))
 	return err
+}
+
+// RememberStep is as if a step was made.
+func (tx *Tx) RememberStep(ctx context.Context, s migrations.Step) error {
+	return tx.rememberStep(ctx, s, tx.now())
 }
 
 // Query runs any statement that reads.

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -27,15 +26,22 @@ var (
 		return b.NewRaw("CREATE TABLE IF NOT EXISTS migration (name TEXT PRIMARY KEY, applied_at BIGINT NOT NULL)")
 	})
 	waitForMigrations = prepared(func(b *builder) bun.Query { return b.NewSelect().ColumnExpr("pg_advisory_xact_lock(?)", b.p()) })
-	selectMigrations  = prepared(func(b *builder) bun.Query { return b.NewSelect().Model((*migration)(nil)) })
-	insertMigration   = prepared(func(b *builder) bun.Query { return b.insert(new(migration)) })
+	selectMigrations  = prepared(func(b *builder) bun.Query { return b.NewSelect().Model((*migration)(nil)).Column("name") })
+	selectOldest      = prepared(func(b *builder) bun.Query { return b.NewSelect().Model((*migration)(nil)).Column("name", "oldest") })
+	insertMigration   = prepared(func(b *builder) bun.Query { return b.insert(new(migration), "oldest") })
+	insertOldest      = prepared(func(b *builder) bun.Query { return b.insert(new(migration)) })
 )
+
+// oldestSince is the step from which on the table has the column oldest.
+const oldestSince = "0024_more_nodes"
 
 type migration struct {
 	bun.BaseModel `bun:"table:migration"`
 
 	Name      string    `bun:"name,pk"`
 	AppliedAt time.Time `bun:"applied_at"`
+	// Oldest is that of the step, "" where it is the step itself.
+	Oldest string `bun:"oldest,nullzero"`
 }
 
 // migrate runs the steps that this database has not seen: they and the memory of them
@@ -61,9 +67,15 @@ func (tx *Tx) migrate(ctx context.Context, e engine, c Config) error {
 	if err != nil {
 		return err
 	}
+	unknown, err := tx.unknownSteps(ctx, steps, applied)
+	if err != nil {
+		return err
+	}
+	if len(unknown) > 0 {
+		c.Logger.WarnContext(ctx, "a newer version has migrated the database, and this one works with that", slog.Any("steps", unknown))
+	}
 	for _, s := range steps {
 		if applied[s.Name] {
-			delete(applied, s.Name)
 			continue
 		}
 		began := time.Now()
@@ -76,7 +88,7 @@ func (tx *Tx) migrate(ctx context.Context, e engine, c Config) error {
 				return fmt.Errorf("step %s: %w", s.Name, err)
 			}
 		}
-		if _, err := tx.exec(ctx, insertMigration, values(&migration{Name: s.Name, AppliedAt: c.Now()})...); err != nil {
+		if err := tx.rememberStep(ctx, s, c.Now()); err != nil {
 			return fmt.Errorf("remember step %s: %w", s.Name, err)
 		}
 		if c.Stepped != nil {
@@ -84,20 +96,31 @@ func (tx *Tx) migrate(ctx context.Context, e engine, c Config) error {
 		}
 		c.Logger.InfoContext(ctx, "database migrated", slog.String("step", s.Name))
 	}
-	if len(applied) > 0 {
-		return fmt.Errorf("%w: it has seen %s", ErrSchemaAhead, strings.Join(slices.Sorted(maps.Keys(applied)), ", "))
-	}
 	return nil
 }
 
+func (tx *Tx) rememberStep(ctx context.Context, s migrations.Step, now time.Time) error {
+	m := &migration{Name: s.Name, AppliedAt: now}
+	if s.Name < oldestSince {
+		_, err := tx.exec(ctx, insertMigration, values(m, "oldest")...)
+		return err
+	}
+	if s.Oldest != s.Name {
+		m.Oldest = s.Oldest
+	}
+	_, err := tx.exec(ctx, insertOldest, values(m)...)
+	return err
+}
+
 // checkSchema returns an error unless the database has seen the steps of this
-// version, no more and, unless it may be behind, no fewer.
+// version, none that does not work with it and, unless it may be behind, no fewer.
 func checkSchema(ctx context.Context, e engine, seen *observer, behind bool) error {
 	steps, err := migrations.For(e.name())
 	if err != nil {
 		return err
 	}
-	applied, err := (&queries{run: e.reader(), seen: seen}).appliedSteps(ctx)
+	q := &queries{run: e.reader(), seen: seen}
+	applied, err := q.appliedSteps(ctx)
 	if err != nil {
 		return err
 	}
@@ -105,12 +128,73 @@ func checkSchema(ctx context.Context, e engine, seen *observer, behind bool) err
 		if !applied[s.Name] && !behind {
 			return fmt.Errorf("%w: %s", errSchemaBehind, s.Name)
 		}
-		delete(applied, s.Name)
 	}
+	_, err = q.unknownSteps(ctx, steps, applied)
+	return err
+}
+
+// unknownSteps are those that were made and are none of steps, which are all of this version,
+// in their order. It is ErrSchemaAhead where this version does not work with one of them.
+func (q *queries) unknownSteps(ctx context.Context, steps []migrations.Step, applied map[string]bool) ([]string, error) {
+	unknown := maps.Clone(applied)
+	newest := ""
+	for _, s := range steps {
+		delete(unknown, s.Name)
+		newest = s.Name
+	}
+	if len(unknown) == 0 {
+		return nil, nil
+	}
+	names := slices.Sorted(maps.Keys(unknown))
+	oldest, err := q.oldestVersions(ctx, applied)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if oldest[name] > newest {
+			return nil, fmt.Errorf("%w: it has seen %s, with which only a version works that knows %s", ErrSchemaAhead, name, oldest[name])
+		}
+	}
+	return names, nil
+}
+
+// oldestVersions has the newest step of the oldest version that works with each step that was
+// made, as far as the steps said so.
+func (q *queries) oldestVersions(ctx context.Context, applied map[string]bool) (map[string]string, error) {
+	oldest := make(map[string]string, len(applied))
 	for name := range applied {
-		return fmt.Errorf("%w: it has seen %s", ErrSchemaAhead, name)
+		oldest[name] = name
 	}
-	return nil
+	if !applied[oldestSince] {
+		return oldest, nil
+	}
+	err := q.each(ctx, selectOldest, nil, func(row scanner) error {
+		var name, said string
+		err := row.Scan(&name, orEmpty{&said})
+		if said != "" {
+			oldest[name] = said
+		}
+		return err
+	})
+	return oldest, wrap(err, "read migration table")
+}
+
+// OldestVersion is the newest step that the oldest version knows which works with the database
+// as it is, or will be once the given steps are made.
+func (q *queries) OldestVersion(ctx context.Context, pending ...migrations.Step) (string, error) {
+	applied, err := q.appliedSteps(ctx)
+	if err != nil {
+		return "", err
+	}
+	all, err := q.oldestVersions(ctx, applied)
+	oldest := ""
+	for _, step := range all {
+		oldest = max(oldest, step)
+	}
+	for _, s := range pending {
+		oldest = max(oldest, s.Oldest)
+	}
+	return oldest, err
 }
 
 // PendingSteps are the steps of the schema that this version would make, in their order.
@@ -124,10 +208,12 @@ func (db *DB) PendingSteps(ctx context.Context) ([]migrations.Step, error) {
 }
 
 func (q *queries) appliedSteps(ctx context.Context) (map[string]bool, error) {
-	rows, err := many[migration](ctx, q, selectMigrations)
-	applied := make(map[string]bool, len(rows))
-	for _, r := range rows {
-		applied[r.Name] = true
-	}
+	applied := make(map[string]bool)
+	err := q.each(ctx, selectMigrations, nil, func(row scanner) error {
+		var name string
+		err := row.Scan(&name)
+		applied[name] = true
+		return err
+	})
 	return applied, wrap(err, "read migration table")
 }

@@ -128,6 +128,18 @@ func rowsOf(t *testing.T, engine, step string) string {
 // everyTableHasRows reminds of the rows that a step with a new table has to bring.
 func everyTableHasRows(t *testing.T, engine string, c db.Config) {
 	t.Helper()
+	pool := open(t, engine, c)
+	defer pool.Close()
+	for _, name := range tableNames(t, engine, c) {
+		var n int
+		if err := pool.QueryRowContext(t.Context(), "SELECT count(*) FROM "+name).Scan(&n); err != nil || n == 0 {
+			t.Errorf("table %s: %d rows, %v; put some into the testdata of the step that made it", name, n, err)
+		}
+	}
+}
+
+func tableNames(t *testing.T, engine string, c db.Config) []string {
+	t.Helper()
 	list := "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
 	if engine == "postgres" {
 		list = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
@@ -149,12 +161,7 @@ func everyTableHasRows(t *testing.T, engine string, c db.Config) {
 	if err := rows.Err(); err != nil || len(tables) < 20 {
 		t.Fatalf("tables %v, %v", tables, err)
 	}
-	for _, name := range tables {
-		var n int
-		if err := pool.QueryRowContext(t.Context(), "SELECT count(*) FROM "+name).Scan(&n); err != nil || n == 0 {
-			t.Errorf("table %s: %d rows, %v; put some into the testdata of the step that made it", name, n, err)
-		}
-	}
+	return tables
 }
 
 // oldDatabase returns an empty database and a way to run statements in it.
@@ -511,32 +518,133 @@ func TestMoveOfRepositories(t *testing.T) {
 	}
 }
 
-// TestSchemaAhead: an older version keeps its hands off.
+// TestSchemaAhead: an older version goes on with what works with it, and keeps its hands off
+// the rest.
 func TestSchemaAhead(t *testing.T) {
 	for _, engine := range []string{"sqlite", "postgres"} {
 		t.Run(engine, func(t *testing.T) {
 			c, exec := oldDatabase(t, engine)
-			reopen := func() error {
+			var said strings.Builder
+			c.Logger = slog.New(slog.NewTextHandler(&said, nil))
+			reopen := func(c db.Config) error {
 				d, err := db.Open(context.Background(), c)
 				if err != nil {
 					return err
 				}
 				return d.Close()
 			}
+			reader, behind := c, c
+			reader.ReadOnly, behind.ReadOnly, behind.Behind = true, true, true
 			for range 2 { // the second time there is nothing to do
-				if err := reopen(); err != nil {
+				if err := reopen(c); err != nil {
 					t.Fatal(err)
 				}
 			}
-			exec("INSERT INTO migration (name, applied_at) VALUES ('9999_future', 0)")
-			if err := reopen(); !errors.Is(err, db.ErrSchemaAhead) || !strings.Contains(err.Error(), "9999_future") {
-				t.Errorf("got %v", err)
+			for _, tt := range []struct{ rows, want string }{
+				{"('9999_future', 0, NULL)", "it has seen 9999_future, with which only a version works that knows 9999_future"},
+				{"('9999_future', 0, '9998_later')", "it has seen 9999_future, with which only a version works that knows 9998_later"},
+				{"('9998_later', 0, '0024_more_nodes'), ('9999_future', 0, '9998_later')", "it has seen 9999_future, with which only a version works that knows 9998_later"},
+				{"('9998_later', 0, NULL), ('9999_future', 0, '0024_more_nodes')", "it has seen 9998_later, with which"},
+				{"('9999_future', 0, '0024_more_nodes')", ""},
+				{"('9998_later', 0, '0024_more_nodes'), ('9999_future', 0, '0024_more_nodes')", ""},
+			} {
+				exec("INSERT INTO migration (name, applied_at, oldest) VALUES " + tt.rows)
+				for _, c := range []db.Config{reader, behind, c} {
+					said.Reset()
+					err := reopen(c)
+					switch {
+					case tt.want == "" && err != nil:
+						t.Errorf("%s: %v", tt.rows, err)
+					case tt.want != "" && (!errors.Is(err, db.ErrSchemaAhead) || !strings.Contains(err.Error(), tt.want)):
+						t.Errorf("%s: got %v", tt.rows, err)
+					}
+					told := strings.Count(said.String(), "a newer version has migrated the database")
+					if want := tt.want == "" && !c.ReadOnly; (told == 1) != want || want && !strings.Contains(said.String(), "9999_future") {
+						t.Errorf("%s: it says %q", tt.rows, said.String())
+					}
+				}
+				exec("DELETE FROM migration WHERE name > '9'")
 			}
-			exec("DELETE FROM migration WHERE name = '9999_future'")
-			if err := reopen(); err != nil { // the lock was given back
+			if err := reopen(c); err != nil { // the lock was given back
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// Before there was a place for it, no step says that an older version works with it.
+func TestSchemaAheadOfOld(t *testing.T) {
+	for _, engine := range []string{"sqlite", "postgres"} {
+		t.Run(engine, func(t *testing.T) {
+			c, exec := oldDatabase(t, engine)
+			exec("CREATE TABLE migration (name TEXT PRIMARY KEY, applied_at BIGINT NOT NULL)")
+			exec("INSERT INTO migration (name, applied_at) VALUES ('9999_future', 0)")
+			if _, err := db.Open(t.Context(), c); !errors.Is(err, db.ErrSchemaAhead) || !strings.Contains(err.Error(), "9999_future") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// What a step says of the oldest version that works with it is kept, and counts for all.
+func TestOldestVersion(t *testing.T) {
+	dbtest.Engines(t, func(t *testing.T, d *db.DB) {
+		newest, err := d.LastStep(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		oldest := func(want string, pending ...migrations.Step) {
+			t.Helper()
+			if got, err := d.OldestVersion(t.Context(), pending...); err != nil || got != want {
+				t.Errorf("got %q, %v, want %q", got, err, want)
+			}
+		}
+		before, err := d.OldestVersion(t.Context())
+		if err != nil || before < "0024_more_nodes" || before > newest {
+			t.Errorf("got %q, %v", before, err)
+		}
+		oldest("9999_third", migrations.Step{Name: "9998_second", Oldest: newest}, migrations.Step{Name: "9999_third", Oldest: "9999_third"})
+		for _, s := range []migrations.Step{{Name: "9997_first", Oldest: newest}, {Name: "9998_second", Oldest: "9998_second"}, {Name: "9999_third", Oldest: newest}} {
+			if err := d.Write(t.Context(), func(tx *db.Tx) error { return tx.RememberStep(t.Context(), s) }); err != nil {
+				t.Fatal(err)
+			}
+			if s.Name == "9997_first" {
+				oldest(newest)
+			}
+		}
+		oldest("9998_second")
+	})
+}
+
+// An older version names the columns that it reads and writes: it works with a schema that
+// has columns and tables that it does not know.
+func TestUnknownColumns(t *testing.T) {
+	for _, engine := range []string{"sqlite", "postgres"} {
+		t.Run(engine, func(t *testing.T) {
+			dbtest.Run(t, func(t *testing.T, o ...dbtest.Option) *db.DB {
+				o = append(o, func(c *db.Config) { addUnknown(t, engine, *c) })
+				if engine == "postgres" {
+					return dbtest.Postgres(t, o...)
+				}
+				return dbtest.Open(t, o...)
+			})
+		})
+	}
+}
+
+// addUnknown makes the database of c as one that a later version has added to.
+func addUnknown(t *testing.T, engine string, c db.Config) {
+	t.Helper()
+	pool := open(t, engine, c)
+	defer pool.Close()
+	var text strings.Builder
+	for _, name := range tableNames(t, engine, c) {
+		fmt.Fprintf(&text, "ALTER TABLE %s ADD COLUMN unknown_text TEXT NOT NULL DEFAULT 'unknown'; ALTER TABLE %s ADD COLUMN unknown_number INTEGER;\n", name, name)
+	}
+	text.WriteString("CREATE TABLE unknown (id TEXT PRIMARY KEY);\n")
+	text.WriteString("INSERT INTO migration (name, applied_at, oldest) VALUES ('9999_future', 0, '0024_more_nodes');\n")
+	if _, err := pool.ExecContext(t.Context(), text.String()); err != nil {
+		t.Fatal(err)
 	}
 }
 

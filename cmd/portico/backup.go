@@ -180,7 +180,7 @@ func (c configuration) backUp(ctx context.Context, folder string) (_ *folderBack
 func openCopy(ctx context.Context, dir string) (*db.DB, error) {
 	store, err := db.Open(ctx, db.Config{Dir: dir, ReadOnly: true, Behind: true, MaxConns: 1, Logger: slog.New(slog.DiscardHandler)})
 	if errors.Is(err, db.ErrSchemaAhead) {
-		return nil, fmt.Errorf("open database: %w: make the backup with the version that brought it there", err)
+		return nil, fmt.Errorf("open database: %w: make the backup with a version that does", err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)

@@ -21,6 +21,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"portico/db"
+	"portico/db/migrations"
 	"portico/impl/backup"
 	"portico/impl/blob"
 	"portico/impl/logging"
@@ -405,9 +406,13 @@ func (k *snapshotMaker) copyFile(ctx context.Context, m *backup.Manifest) error 
 // describe says in the manifest what the database has, and stores the list of its blobs.
 func (k *snapshotMaker) describe(ctx context.Context, m *backup.Manifest, blobs blobReader, of interface {
 	LastStep(context.Context) (string, error)
+	OldestVersion(context.Context, ...migrations.Step) (string, error)
 	LastEvent(context.Context) (int64, error)
 }) (err error) {
 	if m.Schema, err = of.LastStep(ctx); err != nil {
+		return err
+	}
+	if m.Oldest, err = of.OldestVersion(ctx); err != nil {
 		return err
 	}
 	if m.Sequence, err = of.LastEvent(ctx); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -336,10 +337,10 @@ func (r *restore) readSmall(ctx context.Context, part string) ([]byte, error) {
 // checkSnapshot looks at all that can be looked at before anything is written.
 func (r *restore) checkSnapshot(ctx context.Context) (err error) {
 	m, s := r.manifest, r.settings
-	if known, err := db.KnowsStep(m.Engine, m.Schema); err != nil {
+	if known, err := db.KnowsStep(m.Engine, cmp.Or(m.Oldest, m.Schema)); err != nil {
 		return err
 	} else if !known {
-		r.problem("its database has seen %s, which this version does not know: restore it with the version that made it, %s", printable(m.Schema), printable(m.Release))
+		r.problem("its database has seen %s, with which this version does not work: restore it with the version that made it, %s", printable(m.Schema), printable(m.Release))
 	}
 	switch {
 	case m.Engine == "sqlite" && s.DatabaseURL != "":

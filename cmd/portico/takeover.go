@@ -33,11 +33,12 @@ func (t *takeover) prepare(ctx context.Context, c configuration, s *settings, lo
 	if err := c.fill(&tried); err != nil {
 		return err
 	}
-	migrates, err := isBehind(ctx, s, log)
+	migrates, excludes, err := isBehind(ctx, s, log)
 	if err != nil {
 		return err
 	}
-	released, err := t.from.Prepared(ctx, handover.Prepared{Version: version(), Beside: s.DatabaseURL != "", Migrates: migrates})
+	beside := s.DatabaseURL != "" && !excludes
+	released, err := t.from.Prepared(ctx, handover.Prepared{Version: version(), Beside: beside, Migrates: migrates})
 	if err != nil {
 		return fmt.Errorf("take over from process %d: %w", t.from.PID, err)
 	}
@@ -45,26 +46,28 @@ func (t *takeover) prepare(ctx context.Context, c configuration, s *settings, lo
 	return nil
 }
 
-// isBehind reports whether the database lacks steps that the start makes. It is an error when
-// it has some that are not known here, which would keep the start from going on.
-func isBehind(ctx context.Context, s *settings, log *slog.Logger) (bool, error) {
-	open := func(behind bool) error {
-		store, err := db.Open(ctx, db.Config{URL: string(s.DatabaseURL), Dir: s.DataDirectory, ReadOnly: true, Behind: behind, Logger: log})
-		if err != nil {
-			return err
-		}
-		return store.Close()
+// isBehind reports whether the database lacks steps that the start makes, and whether those
+// may exclude the version that serves now, of which is known that it works with the database
+// as it is. It is an error when the database has steps that exclude this version.
+func isBehind(ctx context.Context, s *settings, log *slog.Logger) (behind, excludes bool, err error) {
+	store, err := db.Open(ctx, db.Config{URL: string(s.DatabaseURL), Dir: s.DataDirectory, ReadOnly: true, Behind: true, MaxConns: 1, Logger: log})
+	if errors.Is(err, db.ErrSchemaAhead) {
+		return false, false, unfit(fmt.Errorf("%w: start a version that does", err))
 	}
-	if open(false) == nil {
-		return false, nil
+	if err != nil {
+		return false, false, fmt.Errorf("look at the database: %w", err)
 	}
-	switch err := open(true); {
-	case errors.Is(err, db.ErrSchemaAhead):
-		return false, unfit(fmt.Errorf("%w: start the version that brought it there", err))
-	case err != nil:
-		return false, fmt.Errorf("look at the database: %w", err)
+	defer func() { err = errors.Join(err, store.Close()) }()
+	pending, err := store.PendingSteps(ctx)
+	if err != nil || len(pending) == 0 {
+		return false, false, err
 	}
-	return true, nil
+	now, err := store.OldestVersion(ctx)
+	if err != nil {
+		return false, false, err
+	}
+	then, err := store.OldestVersion(ctx, pending...)
+	return true, then > now, err
 }
 
 // serve tells the other process that this one serves, and has h serve the connections that it

@@ -98,9 +98,12 @@ type trial struct {
 
 // upgradeReport is what the next start would do.
 type upgradeReport struct {
-	Version string        `json:"version"`           // of this binary
-	Running string        `json:"running,omitempty"` // of the server that has the database, "" for none
-	Schema  string        `json:"schema"`            // the last step that the database has seen
+	Version string `json:"version"`           // of this binary
+	Running string `json:"running,omitempty"` // of the server that has the database, "" for none
+	Schema  string `json:"schema"`            // the last step that the database has seen
+	// Oldest is the newest step that the oldest version knows which works with the database
+	// afterwards.
+	Oldest  string        `json:"oldest"`
 	Steps   []upgradeStep `json:"steps"`
 	Tried   bool          `json:"tried"`             // on a copy, or in Postgres itself and undone
 	Copied  int64         `json:"copied,omitempty"`  // bytes
@@ -132,7 +135,7 @@ func (s *settings) checkUpgrade(ctx context.Context, how trial) (report *upgrade
 		URL: string(s.DatabaseURL), Dir: s.DataDirectory, ReadOnly: true, Behind: true, MaxConns: 1, Logger: slog.New(slog.DiscardHandler),
 	})
 	if errors.Is(err, db.ErrSchemaAhead) {
-		return nil, fmt.Errorf("this version (%s) is too old for the database: %w: start the version that brought it there", s.Version, err)
+		return nil, fmt.Errorf("this version (%s) is too old for the database: %w: start a version that does", s.Version, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
@@ -144,6 +147,9 @@ func (s *settings) checkUpgrade(ctx context.Context, how trial) (report *upgrade
 	}
 	pending, err := store.PendingSteps(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if report.Oldest, err = store.OldestVersion(ctx, pending...); err != nil {
 		return nil, err
 	}
 	for _, step := range pending {
@@ -336,7 +342,7 @@ func (r *upgradeReport) print(w io.Writer) error {
 	}
 	fmt.Fprintf(w, "Database      has seen %s\n", printable(r.Schema))
 	if len(r.Steps) == 0 {
-		_, err := fmt.Fprintln(w, "\nThere is nothing to migrate.")
+		_, err := fmt.Fprintf(w, "Works with    versions that know %s\n\nThere is nothing to migrate.\n", printable(r.Oldest))
 		return err
 	}
 	fmt.Fprintln(w, "\nThe next start of this version makes these steps:")
@@ -354,10 +360,10 @@ func (r *upgradeReport) print(w io.Writer) error {
 	switch {
 	case r.Tried && r.Size > 0:
 		_, err = fmt.Fprintf(w, "\nTried in the database itself, and undone: they take %.2f s here, in which nobody else gets at what they change.\n"+
-			"Make a backup first: a version from before cannot read what they leave.\n", r.Seconds)
+			"Make a backup first%s\n", r.Seconds, r.after())
 	case r.Tried:
 		_, err = fmt.Fprintf(w, "\nTried on a copy of %s, which is whole and removed again: they take %.2f s here.\n"+
-			"Make a backup first: a version from before cannot read what they leave.\n", inBytes(r.Copied), r.Seconds)
+			"Make a backup first%s\n", inBytes(r.Copied), r.Seconds, r.after())
 	case r.Fails == "":
 		fmt.Fprintf(w, "\nNot tried: the database is in Postgres. It has %s, and these are its largest tables:\n\n", inBytes(r.Size))
 		for _, t := range r.Tables {
@@ -368,9 +374,18 @@ func (r *upgradeReport) print(w io.Writer) error {
 			fmt.Fprintf(w, "  %-20s %10s  %s\n", printable(t.Name), inBytes(t.Bytes), rows)
 		}
 		_, err = fmt.Fprintf(w, "\nWith --try they are made there and undone, in %s at most, while requests wait. Or restore a\n"+
-			"dump of it (pg_dump) into a database of its own, and start this version on that one.\n", longestTrial)
+			"dump of it (pg_dump) into a database of its own, and start this version on that one.\n"+
+			"Make a backup first%s\n", longestTrial, r.after())
 	}
 	return err
+}
+
+// after says what versions from before are to a database that has seen the steps.
+func (r *upgradeReport) after() string {
+	if r.Oldest <= r.Schema {
+		return fmt.Sprintf(". Servers of a version that knows %s go on beside this one, and\ncan be started again.", printable(r.Oldest))
+	}
+	return ": a version from before cannot read what they leave. Of several servers of\nthe database stop all before the first of this version is started."
 }
 
 // inBytes is a size for a person.

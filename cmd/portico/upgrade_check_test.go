@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -126,8 +127,48 @@ func TestUpgradeCheckFails(t *testing.T) {
 	if _, err := ahead.checkUpgrade(t.Context(), trial{}); err == nil || !strings.Contains(err.Error(), "too old for the database") {
 		t.Errorf("a schema that is ahead: %v", err)
 	}
+	fits := oldServer(t, "9999", "INSERT INTO migration (name, applied_at, oldest) VALUES ('9999_future', 0, '0024_more_nodes')")
+	r, err = fits.checkUpgrade(t.Context(), trial{})
+	if err != nil || r.Schema != "9999_future" || r.Oldest < "0024" || r.Oldest > "9" || len(r.Steps) > 0 {
+		t.Errorf("a schema that is ahead and works: %+v, %v", r, err)
+	}
 	if _, err := mustRead(t, "PDS_DATA_DIRECTORY="+t.TempDir()).checkUpgrade(t.Context(), trial{}); err == nil || !strings.Contains(err.Error(), "does not exist") {
 		t.Errorf("no database: %v", err)
+	}
+}
+
+// Who upgrades is told whether the version before goes on.
+func TestUpgradeCheckSaysWhoGoesOn(t *testing.T) {
+	for _, tt := range []struct{ oldest, want string }{
+		{"0030_now", "Make a backup first. Servers of a version that knows 0030_now go on beside this one"},
+		{"0029_before", "Make a backup first. Servers of a version that knows 0029_before go on beside this one"},
+		{"0031_next", "stop all before the first of this version is started"},
+	} {
+		for _, r := range []upgradeReport{{Tried: true}, {Tried: true, Size: 1}, {Size: 1}} {
+			r.Schema, r.Oldest, r.Steps = "0030_now", tt.oldest, []upgradeStep{{Name: "0031_next"}}
+			var b strings.Builder
+			if err := r.print(&b); err != nil || !strings.Contains(b.String(), tt.want) {
+				t.Errorf("%v: %s", err, b.String())
+			}
+		}
+	}
+}
+
+// A handover asks the process before to let go of the database where the steps may exclude it.
+func TestIsBehind(t *testing.T) {
+	for _, tt := range []struct {
+		last, more       string
+		behind, excludes bool
+	}{
+		{"0023_second_factor", "", true, true},
+		{"9999", "", false, false},
+		{"9999", "INSERT INTO migration (name, applied_at, oldest) VALUES ('9999_future', 0, '0024_more_nodes')", false, false},
+	} {
+		s := oldServer(t, tt.last, tt.more)
+		behind, excludes, err := isBehind(t.Context(), s, slog.New(slog.DiscardHandler))
+		if err != nil || behind != tt.behind || excludes != tt.excludes {
+			t.Errorf("%+v: %v, %v, %v", tt, behind, excludes, err)
+		}
 	}
 }
 

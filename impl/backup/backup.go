@@ -95,6 +95,8 @@ type Manifest struct {
 	Release  string `json:"release"`
 	Engine   string `json:"engine"` // sqlite or postgres
 	Schema   string `json:"schema"` // the last step that the database has seen
+	// Oldest is a step that a version has to know to work with the database. Empty: Schema.
+	Oldest   string `json:"oldest,omitempty"`
 	Sequence int64  `json:"sequence"`
 	// Canary is sealed with the key-encryption key of the database, and tells it.
 	Canary []byte `json:"canary"`
