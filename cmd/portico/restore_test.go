@@ -379,7 +379,11 @@ func TestRestoreRefuses(t *testing.T) {
 		want       string // none: it is restored
 	}{
 		{"a later format", manifest, replace(`"version":1`, `"version":2`), nil, nil, "made by a later version: its format is 2, and this one reads 1"},
-		{"a later schema", manifest, replace(`"schema":"0`, `"schema":"9`), nil, nil, "its database has seen 9"},
+		{"a later schema", manifest, replace(`"oldest":"0`, `"oldest":"9`), nil, nil, "its database has seen 0"},
+		{"a later schema that says nothing", manifest, func(b []byte) []byte {
+			return replace(`"oldest":`, `"said":`)(replace(`"schema":"0`, `"schema":"9`)(b))
+		}, nil, nil, "its database has seen 9"},
+		{"a later schema that this version works with", manifest, replace(`"schema":"0`, `"schema":"9`), nil, nil, ""},
 		{"more than there is room for", manifest, replace(`"database","size":`, `"database","size":99999999`), nil, nil, "there is no room at "},
 		{"a database that is cut off", database, func(b []byte) []byte { return b[:len(b)/2] }, nil, nil, "database of snapshot "},
 		{"a database with another byte", database, func(b []byte) []byte { b[len(b)/2] ^= 1; return b }, nil, nil, "damaged"},
