@@ -160,3 +160,8 @@ func (db *DB) SetWriterPragma(ctx context.Context, name, value string) {
 		panic(err)
 	}
 }
+
+// ForgetOrigins is what [Tx.Purge] does with some origins of sessions.
+func (tx *Tx) ForgetOrigins(ctx context.Context, now time.Time, some int) error {
+	return tx.forgetOrigins(ctx, now, some)
+}

@@ -102,6 +102,10 @@ func TestBacklog(t *testing.T) {
 				held: func(a *db.Account) { a.HeldAt = &now },
 				gone: func(a *db.Account) { a.TakedownRef, a.DeactivatedAt, a.HeldAt = new("because"), &now, &now },
 			} {
+				h := db.Quarantined{DID: did, Rule: db.HeldUntilConfirmed, State: db.Held, Since: now, NextAt: now}
+				if err := tx.Quarantine(ctx, h); err != nil {
+					return err
+				}
 				a, err := tx.LockAccount(ctx, did)
 				if err != nil {
 					return err
@@ -119,8 +123,8 @@ func TestBacklog(t *testing.T) {
 			)
 		}))
 		expect(db.Backlog{
-			Accounts:  map[string]int{db.CountedActive: 1, db.CountedCreating: 1, db.CountedDeactivated: 1, db.CountedHeld: 1, db.CountedTakenDown: 1},
-			Creations: 1, HandleChanges: 1, Mails: 2, Oldest: now,
+			Accounts:    map[string]int{db.CountedActive: 1, db.CountedCreating: 1, db.CountedDeactivated: 1, db.CountedHeld: 1, db.CountedTakenDown: 1},
+			Quarantined: 3, Creations: 1, HandleChanges: 1, Mails: 2, Oldest: now,
 		})
 	})
 }

@@ -29,7 +29,6 @@ var purges = []struct {
 	{purge((*OAuthSession)(nil), "refresh_expires_at"), 0},
 	{purge((*oauthUsed)(nil), "expires_at"), 0},
 	{purge((*OAuthRemembered)(nil), "expires_at"), 0},
-	{forgetOrigins, 0},
 	{forgetOriginAddresses, knownFor},
 	{purge((*Spending)(nil), "reset_at"), 0},
 	{purge((*knownAddress)(nil), "seen_at"), knownFor},
@@ -77,6 +76,9 @@ func (tx *Tx) Purge(ctx context.Context, now time.Time) error {
 		if _, err := tx.exec(ctx, p.statement, now.Add(-p.back)); err != nil {
 			return wrap(err, "purge")
 		}
+	}
+	if err := tx.forgetOrigins(ctx, now, originsLooked); err != nil {
+		return wrap(err, "purge")
 	}
 	_, err := tx.exec(ctx, purgeManyMails)
 	return wrap(err, "purge")

@@ -1,7 +1,10 @@
 package db
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -9,7 +12,8 @@ import (
 )
 
 // A SessionOrigin is where the first session of a family was opened. It stays for as long as
-// the family, its address for 90 days. Sessions from before this was kept have none.
+// the family, and some days more where there are very many; its address for 90 days. Sessions
+// from before this was kept have none.
 type SessionOrigin struct {
 	bun.BaseModel `bun:"table:session_origin,alias:so"`
 
@@ -44,9 +48,20 @@ var (
 			Where("s.did = ?", b.p()).Where("s.expires_at > ?", b.p()).
 			GroupExpr("s.family, s.app_password").OrderExpr("used_at DESC, s.family LIMIT 1000")
 	})
+	selectOriginAfter = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*SessionOrigin)(nil)).Column("did", "family").Where("(so.did, so.family) > (?, ?)", b.p(), b.p()).
+			OrderExpr("so.did, so.family LIMIT 1 OFFSET ?", b.p())
+	})
+	// The parameters of the second place are of the last that are looked at.
 	forgetOrigins = prepared(func(b *builder) bun.Query {
 		left := b.NewSelect().Model((*LinkedSession)(nil)).ColumnExpr("1").Where("s.did = so.did").Where("s.family = so.family")
-		return b.NewDelete().Model((*SessionOrigin)(nil)).Where("NOT EXISTS (?)", left).Where("so.opened_at <= ?", b.p())
+		return b.NewDelete().Model((*SessionOrigin)(nil)).Where("(so.did, so.family) > (?, ?)", b.p(), b.p()).
+			Where("(so.did, so.family) <= (?, ?)", b.p(), b.p()).Where("NOT EXISTS (?)", left).Where("so.opened_at <= ?", b.p())
+	})
+	forgetLastOrigins = prepared(func(b *builder) bun.Query {
+		left := b.NewSelect().Model((*LinkedSession)(nil)).ColumnExpr("1").Where("s.did = so.did").Where("s.family = so.family")
+		return b.NewDelete().Model((*SessionOrigin)(nil)).Where("(so.did, so.family) > (?, ?)", b.p(), b.p()).
+			Where("NOT EXISTS (?)", left).Where("so.opened_at <= ?", b.p())
 	})
 	forgetOriginAddresses = prepared(func(b *builder) bun.Query {
 		return b.NewUpdate().Model((*SessionOrigin)(nil)).Set("address = NULL").Where("address IS NOT NULL").Where("opened_at <= ?", b.p())
@@ -71,6 +86,41 @@ func (q *queries) OpenSessions(ctx context.Context, did syntax.DID, now time.Tim
 		return err
 	})
 	return all, wrap(err, "list open sessions of %s", did)
+}
+
+// originsLooked is how many origins one purge looks at: to look at all would take seconds
+// where there are millions, in which nobody else could write.
+const originsLooked = 20_000
+
+// originsLookedTo is the meta value that says after which origin the next purge goes on:
+// its DID, a NUL and its family.
+const originsLookedTo = "session origins looked at to"
+
+// forgetOrigins removes the origins of families of which no session is left, those opened
+// later than at now aside. It looks at some, each time at the ones after those of the last
+// time, and at the end begins anew.
+func (tx *Tx) forgetOrigins(ctx context.Context, now time.Time, some int) error {
+	var from, to SessionOrigin
+	place, err := tx.Meta(ctx, originsLookedTo)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	did, family, _ := bytes.Cut(place, []byte{0})
+	from.DID, from.Family = syntax.DID(did), append([]byte{}, family...)
+	err = tx.get(ctx, selectOriginAfter, []any{from.DID, from.Family, some - 1}, &to.DID, &to.Family)
+	if errors.Is(err, ErrNotFound) { // there are not so many any more
+		if _, err := tx.exec(ctx, forgetLastOrigins, from.DID, from.Family, now); err != nil {
+			return wrap(err, "forget origins of sessions")
+		}
+		return tx.DeleteMeta(ctx, originsLookedTo)
+	}
+	if err == nil {
+		_, err = tx.exec(ctx, forgetOrigins, from.DID, from.Family, to.DID, to.Family, now)
+	}
+	if err != nil {
+		return wrap(err, "forget origins of sessions")
+	}
+	return tx.PutMeta(ctx, originsLookedTo, slices.Concat([]byte(to.DID), []byte{0}, to.Family))
 }
 
 // EndFamily ends all sessions of an account that came from each other. One that is unknown
