@@ -26,6 +26,7 @@
 //   - metrics: what counting for Prometheus costs each request, and what it costs to look
 //   - oauth: what it costs more to be asked by an app, with a DPoP proof for each request
 //   - postgres: some methods on Postgres, if there is an initdb
+//   - nodes: 1, 2 and 3 servers of one Postgres, beside the statements of a write alone
 //   - memory: of logins, and of a server that has nothing to do
 //
 // With -only REGEXP those rows of goals, repositories and lists are measured whose names
@@ -56,6 +57,10 @@
 //
 // With -capacity 10,1000,100000 it measures what a machine has to have for so many accounts,
 // each with 30 posts and a picture, while one in a hundred of the people uses the server.
+//
+// With -accounts 1000,1000000 it measures servers with so many accounts beside each other, on
+// the databases that -engines names: what starts, requests and regular jobs cost, and how much
+// more than with few. To make the rows of a million takes minutes for each database.
 package main
 
 import (
@@ -84,7 +89,7 @@ var (
 	workers = flag.Int("workers", 8, "keep-alive connections, where a row does not say otherwise")
 
 	only        = flag.String("only", "", "measure the rows, or the kinds of -hostile, alone whose names match this regular expression")
-	tables      = flag.String("tables", "", "measure these tables alone: goals,connections,repositories,lists,logging,metrics,oauth,postgres,memory")
+	tables      = flag.String("tables", "", "measure these tables alone: goals,connections,repositories,lists,logging,metrics,oauth,postgres,nodes,memory")
 	synchronous = flag.String("synchronous", "FULL,NORMAL", "how the database of goals waits for the disk")
 	peer        = flag.String("peer", "", "another portico binary, to measure beside this one, or the reference: cmd/portico/compare/reference.mjs")
 	samples     = flag.String("samples", "", "write what each round gave to this file, for benchstat")
@@ -94,6 +99,9 @@ var (
 
 	capacity     = flag.String("capacity", "", "measure what servers with so many accounts take instead: 10,1000,100000")
 	capacityLoad = flag.Duration("capacity-load", 30*time.Second, "how long people use each of them")
+
+	crowds  = flag.String("accounts", "", "measure servers with so many accounts beside each other instead: 1000,1000000")
+	engines = flag.String("engines", "sqlite,postgres", "the databases of -accounts")
 
 	hostileTime = flag.Duration("hostile", 0, "measure a user beside hostile connections instead, so long for each kind")
 	connections = flag.Int("connections", 120, "hostile connections")
@@ -180,6 +188,8 @@ func run(ctx context.Context) error {
 		return ofSizes(ctx, binary, dir, env, pattern)
 	case *capacity != "":
 		return runCapacity(ctx, binary, dir, env, *capacity, *capacityLoad)
+	case *crowds != "":
+		return runAccounts(ctx, binary, dir, env, pattern, *crowds, *engines)
 	case *hostileTime > 0:
 		return runHostile(ctx, binary, dir, env, pattern)
 	}
@@ -214,7 +224,7 @@ type bench struct {
 }
 
 // allTables are the tables in the order in which they are printed.
-var allTables = []string{"goals", "connections", "repositories", "lists", "logging", "metrics", "oauth", "postgres", "memory"}
+var allTables = []string{"goals", "connections", "repositories", "lists", "logging", "metrics", "oauth", "postgres", "nodes", "memory"}
 
 // wants says whether a table is to be measured.
 func (b *bench) wants(table string) bool {
@@ -251,7 +261,7 @@ func (b *bench) run(ctx context.Context) error {
 		make func(context.Context) (*table, error)
 	}{
 		{"connections", b.wide}, {"repositories", b.repositories}, {"lists", b.lists}, {"logging", b.logging}, {"metrics", b.metrics},
-		{"oauth", b.oauth}, {"postgres", b.postgres},
+		{"oauth", b.oauth}, {"postgres", b.postgres}, {"nodes", b.nodes},
 	} {
 		if b.wants(t.name) {
 			if err := add(t.make(ctx)); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,28 +25,60 @@ type row struct {
 // A target is a program that does the work of a row.
 type target struct {
 	who     string // "server", "floor" or "peer"
-	process *launch.Process
+	process program
 	do      func(worker int) error
+	below   func() (time.Duration, error)   // the processor time of what the program asks, a database; may be nil
 	beside  func() (stop func(), err error) // what goes on meanwhile; may be nil
 	samples []sample                        // of each round one
+}
+
+// A program is one that is measured, or some that are as one.
+type program interface {
+	CPU() (time.Duration, error) // user and system
+	Log() string                 // what it wrote
+}
+
+// programs are some that do the same work.
+type programs []*launch.Process
+
+func (all programs) CPU() (sum time.Duration, err error) {
+	for _, p := range all {
+		cpu, err := p.CPU()
+		if err != nil {
+			return 0, err
+		}
+		sum += cpu
+	}
+	return sum, nil
+}
+
+func (all programs) Log() string {
+	var text strings.Builder
+	for _, p := range all {
+		text.WriteString(p.Log())
+	}
+	return text.String()
 }
 
 // A sample is what some requests took.
 type sample struct {
 	requests int
-	cpu      time.Duration   // of the program, user and system
+	cpu      time.Duration   // of the program
+	below    time.Duration   // of what it asks
 	wall     time.Duration   // until all were answered
 	took     []time.Duration // until each was answered
 }
 
 func (s *sample) add(more sample) {
-	s.requests, s.cpu, s.wall, s.took = s.requests+more.requests, s.cpu+more.cpu, s.wall+more.wall, append(s.took, more.took...)
+	s.requests, s.cpu, s.below, s.wall = s.requests+more.requests, s.cpu+more.cpu, s.below+more.below, s.wall+more.wall
+	s.took = append(s.took, more.took...)
 }
 
-func (s sample) each() float64   { return float64(s.cpu) / float64(s.requests) }
-func (s sample) rate() float64   { return float64(s.requests) / s.wall.Seconds() }
-func (s sample) median() float64 { return s.within(50) }
-func (s sample) p99() float64    { return s.within(99) }
+func (s sample) each() float64    { return float64(s.cpu) / float64(s.requests) }
+func (s sample) beneath() float64 { return float64(s.below) / float64(s.requests) }
+func (s sample) rate() float64    { return float64(s.requests) / s.wall.Seconds() }
+func (s sample) median() float64  { return s.within(50) }
+func (s sample) p99() float64     { return s.within(99) }
 
 // within is the time, in nanoseconds, until so many of a hundred requests were answered.
 func (s sample) within(percent int) float64 {
@@ -53,7 +86,7 @@ func (s sample) within(percent int) float64 {
 	return float64(s.took[(percent*len(s.took)+99)/100-1])
 }
 
-func (r *row) add(who string, process *launch.Process, do func(worker int) error) *target {
+func (r *row) add(who string, process program, do func(worker int) error) *target {
 	t := &target{who: who, process: process, do: do}
 	r.targets = append(r.targets, t)
 	return t
@@ -118,7 +151,7 @@ func (t *target) run(n, workers int) (s sample, err error) {
 		}
 		defer stop()
 	}
-	before, err := t.process.CPU()
+	before, below, err := t.spent()
 	if err != nil {
 		return s, err
 	}
@@ -134,8 +167,16 @@ func (t *target) run(n, workers int) (s sample, err error) {
 		return s, err
 	}
 	wall := time.Since(began)
-	after, err := t.process.CPU()
-	return sample{n, after - before, wall, slices.Concat(took...)}, err
+	after, belowAfter, err := t.spent()
+	return sample{n, after - before, belowAfter - below, wall, slices.Concat(took...)}, err
+}
+
+// spent is the processor time so far, of the program and of what it asks.
+func (t *target) spent() (cpu, below time.Duration, err error) {
+	if cpu, err = t.process.CPU(); err == nil && t.below != nil {
+		below, err = t.below()
+	}
+	return cpu, below, err
 }
 
 // share calls do n times, spread over the workers, until one fails.

@@ -1,0 +1,286 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/jackc/pgx/v5"
+
+	passwords "portico/impl/account/password"
+	"portico/impl/keyring"
+	"portico/impl/repo"
+	"portico/impl/repo/dagcbor"
+	"portico/impl/repo/tree"
+)
+
+// A crowd fills a database with accounts whose rows are as if their owners had signed up,
+// written a post and signed in once. Some are whole, but that all have one key, each sealed
+// for its account, one signature, which is no commit's, and one password. The others are
+// copies of one of them, with names of their own, which the database makes by itself, since
+// to send a million takes long: everything can be asked about them, but they can't write. It
+// knows the columns of the tables, so a step of the schema may have to be made here too.
+type crowd struct {
+	keys   *keyring.Ring
+	sealed *atcrypto.PrivateKeyK256
+	signs  sameSignature
+	public string
+	hash   string
+	from   time.Time // when the first signed up; each other did crowdEvery later
+}
+
+// crowdEvery is how long it took until the next one signed up.
+const crowdEvery = 3600 * time.Microsecond
+
+// crowdDID is in another order than n, as those of the directory are in none.
+func crowdDID(n int) syntax.DID { return seededDID(n * crowdScramble % crowdDIDs) }
+
+// What makes a DID of a number, here and in SQL. Each number has its own below crowdDIDs.
+const (
+	crowdScramble = 2654435761
+	crowdDIDs     = 1 << 32
+)
+
+func crowdHandle(n int) string { return fmt.Sprintf("seed-%d.bench.example.com", n) }
+
+// crowdTables are the tables that a crowd fills, with their columns.
+var crowdTables = []struct {
+	name    string
+	columns []string
+}{
+	{"account", []string{"did", "handle", "email", "state", "password_hash", "created_at", "email_confirmed_at"}},
+	{"signing_key", []string{"did", "purpose", "public", "sealed"}},
+	{"repo", []string{
+		"did", "commit_cid", "commit_block", "rev", "data_cid", "layer", "records", "nodes", "expected_blobs", "imported_blobs",
+	}},
+	{"node", []string{"did", "low", "layer", "cid", "rev", "data"}},
+	{"record", []string{"did", "path", "cid", "rev", "indexed_at", "value"}},
+	{"collection", []string{"did", "collection"}},
+	{"session", []string{"id", "did", "created_at", "expires_at", "family", "generation"}},
+	{"session_origin", []string{"did", "family", "opened_at", "address", "agent"}},
+	{"known_address", []string{"did", "address", "seen_at"}},
+	{"audit", []string{"did", "at", "actor", "event"}},
+}
+
+// A sameSignature is a key that signs everything alike, which takes no time.
+type sameSignature struct {
+	atcrypto.PrivateKey
+	signature []byte
+}
+
+func (k sameSignature) HashAndSign([]byte) ([]byte, error) { return k.signature, nil }
+
+func newCrowd(ctx context.Context) (*crowd, error) {
+	kek, err := hex.DecodeString(keyEncryptionKey)
+	if err != nil {
+		return nil, err
+	}
+	c := &crowd{from: time.Now().Add(-24 * time.Hour).Truncate(24 * time.Hour)}
+	if c.keys, err = keyring.New(rand.Reader, kek); err != nil {
+		return nil, err
+	}
+	if c.sealed, err = keyring.NewKey(rand.Reader); err != nil {
+		return nil, err
+	}
+	public, err := c.sealed.PublicKey()
+	if err != nil {
+		return nil, err
+	}
+	c.public, c.signs.PrivateKey = public.DIDKey(), c.sealed
+	if c.signs.signature, err = c.sealed.HashAndSign([]byte("crowd")); err != nil {
+		return nil, err
+	}
+	c.hash, err = passwords.NewHasher(passwords.Config{Rand: rand.Reader}).Hash(ctx, passwords.Caller{}, password)
+	return c, err
+}
+
+// rows are the rows of account n, one for each of crowdTables, and the key of its post.
+func (c *crowd) rows(n int) (rows [][]any, err error) {
+	did := crowdDID(n)
+	at := c.from.Add(time.Duration(n) * crowdEvery)
+	path := posts + "/" + c.key(n)
+	rev := syntax.NewTIDFromTime(at, 0)
+	value, err := seededPost(n, at)
+	if err != nil {
+		return nil, err
+	}
+	record := dagcbor.Sum(dagcbor.CodecDAGCBOR, value)
+	var node tree.Row
+	b := tree.Builder{Emit: func(r tree.Row) error {
+		node = r
+		return nil
+	}}
+	if err := b.Add(path, record); err != nil {
+		return nil, err
+	}
+	root, err := b.Root()
+	if err != nil {
+		return nil, err
+	}
+	signed, err := repo.Sign(did, c.signs, rev, root.CID)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := c.keys.Seal(keyPurpose, did.String(), c.sealed.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	session := sha256.Sum256([]byte(did))
+	id, micros, commit := did.String(), at.UnixMicro(), signed.Commit
+	return [][]any{
+		{id, crowdHandle(n), fmt.Sprintf("seed-%d@example.com", n), "ready", c.hash, micros, micros},
+		{id, keyPurpose, c.public, sealed},
+		{id, commit.CID[:], commit.Data, rev.String(), root.CID[:], root.Layer, b.Records, b.Nodes, 0, 0},
+		{id, node.Place.Low, node.Place.Layer, node.CID[:], rev.String(), node.Data},
+		{id, path, record[:], rev.String(), micros, value},
+		{id, posts},
+		{session[:], id, micros, at.AddDate(0, 2, 0).UnixMicro(), session[:], 0},
+		{id, session[:], micros, "203.0.113.9", "somebody's app"},
+		{id, "203.0.113.9", micros},
+		{id, micros, id, "account created"},
+	}, nil
+}
+
+// key is that of the post of account n that is whole.
+func (c *crowd) key(n int) string {
+	return syntax.NewTIDFromTime(c.from.Add(time.Duration(n)*crowdEvery), 0).String()
+}
+
+// post is the key of the post of account n in a crowd of a size. Copies have that of the first.
+func (c *crowd) post(n, size int) string {
+	if people := min(active, size); n%(size/people) == 0 && n/(size/people) < people {
+		return c.key(n)
+	}
+	return c.key(0)
+}
+
+// whole are the numbers of the accounts of a crowd that are whole: at most active ones, at
+// equal distances from the first on.
+func whole(size int) (all []int) {
+	people := min(active, size)
+	for i := range people {
+		all = append(all, i*(size/people))
+	}
+	return all
+}
+
+// whole returns the rows of the accounts that are whole, of each of crowdTables.
+func (c *crowd) whole(size int) (tables [][][]any, err error) {
+	tables = make([][][]any, len(crowdTables))
+	for _, n := range whole(size) {
+		rows, err := c.rows(n)
+		if err != nil {
+			return nil, err
+		}
+		for t, row := range rows {
+			tables[t] = append(tables[t], row)
+		}
+	}
+	return tables, nil
+}
+
+// copies are the statements that copy the rows of the first account for those in the table
+// crowd, which has its number, its DID and when it signed up of each.
+func copies(ofDID string) (all []string) {
+	own := map[string]string{
+		"account.did": "c.did", "account.handle": "'seed-' || c.n || '.bench.example.com'", "account.email": "'seed-' || c.n || '@example.com'",
+		"account.created_at": "c.at", "account.email_confirmed_at": "c.at", "session.id": ofDID, "session.created_at": "c.at",
+		"session.family": ofDID, "session_origin.family": ofDID, "session_origin.opened_at": "c.at", "known_address.seen_at": "c.at",
+		"audit.at": "c.at", "audit.actor": "c.did", "record.indexed_at": "c.at",
+	}
+	for _, t := range crowdTables {
+		var values []string
+		for _, column := range t.columns {
+			value := "t." + column
+			if column == "did" {
+				value = "c.did"
+			}
+			values = append(values, cmp.Or(own[t.name+"."+column], value))
+		}
+		all = append(all, fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM crowd c CROSS JOIN (SELECT * FROM %s WHERE did = '%s') t ORDER BY c.place",
+			t.name, strings.Join(t.columns, ", "), strings.Join(values, ", "), t.name, crowdDID(0)))
+	}
+	return all
+}
+
+// numbers is the condition for numbers of accounts that are not whole.
+func (c *crowd) numbers(size int) string {
+	return fmt.Sprintf("n %% %d <> 0 OR n >= %d", size/min(active, size), min(active, size)*(size/min(active, size)))
+}
+
+// fillSQLite fills the database of a data folder of a server that does not run.
+func (c *crowd) fillSQLite(ctx context.Context, dir string, size int) error {
+	d, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "portico.sqlite")+
+		"?_pragma=synchronous(OFF)&_pragma=cache_size(-500000)&_pragma=foreign_keys(OFF)&_pragma=temp_store(MEMORY)")
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	d.SetMaxOpenConns(1)
+	tables, err := c.whole(size)
+	if err != nil {
+		return err
+	}
+	for t, rows := range tables {
+		for _, row := range rows {
+			text := fmt.Sprintf("INSERT INTO %s (%s) VALUES (%s)", crowdTables[t].name, strings.Join(crowdTables[t].columns, ","),
+				strings.TrimSuffix(strings.Repeat("?,", len(row)), ","))
+			if _, err := d.ExecContext(ctx, text, row...); err != nil {
+				return fmt.Errorf("fill %s: %w", crowdTables[t].name, err)
+			}
+		}
+	}
+	// Tables are in the order of DIDs, as indexes are: what comes in it costs a tenth.
+	for _, text := range slices.Concat([]string{fmt.Sprintf(`CREATE TEMP TABLE crowd AS
+		WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < %d)
+		SELECT n, printf('did:plc:%%024d', n * %d %% %d) AS did, %d + n * %d AS at, n * %d %% %d AS place FROM number WHERE %s ORDER BY did`,
+		size-1, crowdScramble, crowdDIDs, c.from.UnixMicro(), crowdEvery.Microseconds(), crowdScramble, crowdDIDs, c.numbers(size))},
+		copies("CAST(c.did AS BLOB)"), []string{"DROP TABLE crowd", "PRAGMA wal_checkpoint(TRUNCATE)"}) {
+		if _, err := d.ExecContext(ctx, text); err != nil {
+			return fmt.Errorf("%.60s: %w", text, err)
+		}
+	}
+	return nil
+}
+
+// fillPostgres fills a database on which a server was started once, and lets it be as
+// autovacuum leaves one.
+func (c *crowd) fillPostgres(ctx context.Context, url string, size int) error {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	tables, err := c.whole(size)
+	if err != nil {
+		return err
+	}
+	if _, err := conn.Exec(ctx, "SET synchronous_commit = off; SET session_replication_role = replica"); err != nil { // no foreign keys
+		return err
+	}
+	for t, rows := range tables {
+		if _, err := conn.CopyFrom(ctx, pgx.Identifier{crowdTables[t].name}, crowdTables[t].columns, pgx.CopyFromRows(rows)); err != nil {
+			return fmt.Errorf("fill %s: %w", crowdTables[t].name, err)
+		}
+	}
+	for _, text := range slices.Concat([]string{fmt.Sprintf(`CREATE TEMP TABLE crowd AS
+		SELECT n, 'did:plc:' || lpad((n * %d::bigint %% %d::bigint)::text, 24, '0') AS did, %d::bigint + n * %d AS at, n * %d::bigint %% %d::bigint AS place
+		FROM generate_series(1::bigint, %d) AS n WHERE %s`,
+		crowdScramble, crowdDIDs, c.from.UnixMicro(), crowdEvery.Microseconds(), crowdScramble, crowdDIDs, size-1, c.numbers(size))},
+		copies("convert_to(c.did, 'UTF8')"), []string{"DROP TABLE crowd", "VACUUM ANALYZE", "CHECKPOINT"}) {
+		if _, err := conn.Exec(ctx, text); err != nil {
+			return fmt.Errorf("%.60s: %w", text, err)
+		}
+	}
+	return nil
+}
