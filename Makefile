@@ -26,7 +26,9 @@ GOTEST = go test -vet=off -timeout 30m $(TESTFLAGS)
 NOT_RUN = set -- /usr/lib/postgresql/*/bin/initdb; test -x "$$1" || command -v initdb >/dev/null || \
 		echo "NOT RUN: whatever is tested on Postgres. There is no initdb here, on PATH or under /usr/lib/postgresql"; \
 	command -v redis-server >/dev/null || \
-		echo "NOT RUN: whatever is tested on Redis. There is no redis-server on PATH"
+		echo "NOT RUN: whatever is tested on Redis. There is no redis-server on PATH"; \
+	command -v pgbouncer >/dev/null || test -x /usr/sbin/pgbouncer || \
+		echo "NOT RUN: whatever is tested on a pooler. There is no pgbouncer here, on PATH or in /usr/sbin"
 
 test: ## run the tests
 	@$(GOTEST) $(PACKAGES); status=$$?; $(NOT_RUN); exit $$status

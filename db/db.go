@@ -66,6 +66,9 @@ type Config struct {
 	// ListenURL leads to the same database as URL, but to no pooler: other processes' wake-ups
 	// come from there. Empty means URL or, where that is Pooled, that the database is asked.
 	ListenURL string
+	// Away is for how long Postgres may answer nothing until this process gives its connections
+	// up and fails with ErrUnavailable whatever is asked, until it answers. 0 means 10 seconds.
+	Away time.Duration
 	// Dir is the data directory of SQLite. It is made when missing.
 	Dir string
 	// Draft opens, in the place of the database of Dir, one that is being filled there and
@@ -133,6 +136,8 @@ type engine interface {
 	snapshot(ctx context.Context, fn func(runner) error) error
 	// retry says that a transaction failed because of others and may be run again.
 	retry(err error) bool
+	// others are told what is new. It is nil where there are none.
+	others() *aside
 	// pool is that of those who read, and waiting how many wait for their turn to write.
 	pool() *sql.DB
 	waiting() int
@@ -169,13 +174,13 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		c.Now = time.Now
 	}
 	c.Logger = cmp.Or(c.Logger, slog.Default())
-	mailed := make(chan struct{}, 1)
+	mailed, appended := make(chan struct{}, 1), make(chan struct{}, 1)
 	var e engine
 	var err error
 	seen := &observer{engine: dialect.SQLite, trace: c.Trace, slow: c.Slow, log: c.Logger}
 	if c.URL != "" {
 		seen.engine = dialect.PG
-		e, err = openPostgres(ctx, c, seen, mailed)
+		e, err = openPostgres(ctx, c, seen, mailed, appended)
 	} else {
 		e, err = openSQLite(ctx, c, seen)
 	}
@@ -184,7 +189,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	}
 	return &DB{
 		queries: queries{run: e.reader(), now: c.Now, seen: seen}, engine: e, accounts: e.cache(),
-		mailed: mailed, appended: make(chan struct{}, 1),
+		mailed: mailed, appended: appended,
 	}, nil
 }
 
@@ -285,6 +290,7 @@ func (db *DB) write(ctx context.Context, alone bool, fn func(tx *Tx) error) (err
 	if appended {
 		wake(db.appended)
 	}
+	db.engine.others().tell(mailed, appended)
 	return nil
 }
 

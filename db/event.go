@@ -217,8 +217,9 @@ func (tx *Tx) storeEventsSingly(ctx context.Context) error {
 	return nil
 }
 
-// EventsAppended receives when a transaction of this process has committed that appended
-// events; those of several may be one. There is one channel for all.
+// EventsAppended receives when a transaction has committed that appended events, of this
+// process or, on Postgres, of another one; those of several may be one. There is one channel
+// for all. Those of others may get lost: look at the events now and then without.
 func (db *DB) EventsAppended() <-chan struct{} { return db.appended }
 
 // Events returns up to limit events with numbers above after, in order.

@@ -45,8 +45,6 @@ var unsent = []string{"id", "attempts", "last_error", "sent_at"}
 
 var (
 	insertMail = prepared(func(b *builder) bun.Query { return b.insertReturning("id", new(Mail), unsent...) })
-	// For the workers of other processes, on Postgres: one notification a transaction.
-	notifyMail = prepared(func(b *builder) bun.Query { return b.NewSelect().ColumnExpr("pg_notify(?, '')", mailChannel) })
 
 	selectMail  = prepared(func(b *builder) bun.Query { return b.NewSelect().Model((*Mail)(nil)).Where("id = ?", b.p()) })
 	selectMails = prepared(func(b *builder) bun.Query {
@@ -128,17 +126,8 @@ func (tx *Tx) QueueMail(ctx context.Context, m *Mail) error {
 	if err := tx.get(ctx, insertMail, values(m, unsent...), &m.ID); err != nil {
 		return wrap(err, "queue mail")
 	}
-	return tx.announceMail(ctx)
-}
-
-// announceMail wakes the workers when the transaction commits.
-func (tx *Tx) announceMail(ctx context.Context) error {
 	tx.mailed = true
-	var err error
-	if tx.postgres {
-		_, err = tx.exec(ctx, notifyMail)
-	}
-	return wrap(err, "announce mail")
+	return nil
 }
 
 // LockMail returns a mail and keeps others from changing it, or returns ErrNotFound.
@@ -154,7 +143,8 @@ func (tx *Tx) HastenMail(ctx context.Context, id int64) error {
 	if err := found(tx.exec(ctx, hastenMail, tx.now(), id)); err != nil {
 		return wrap(err, "hasten mail %d", id)
 	}
-	return tx.announceMail(ctx)
+	tx.mailed = true
+	return nil
 }
 
 // DeleteMail removes a mail, whatever its state. It returns ErrNotFound.

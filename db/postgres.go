@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -27,19 +26,21 @@ const (
 	oauthLock     = 0x706f727469636f04 // and what tells its payers apart
 )
 
-// mailChannel is what other processes LISTEN to for new mails.
-const mailChannel = "portico_mail"
-
 type postgresEngine struct {
 	db       *bun.DB
 	readOnly bool
 	seen     *observer
+	beside   *aside // nil: the database is open for reading only
 	cancel   context.CancelFunc
 	wait     sync.WaitGroup
 }
 
-func openPostgres(ctx context.Context, c Config, seen *observer, mailed chan<- struct{}) (_ *postgresEngine, err error) {
+func openPostgres(ctx context.Context, c Config, seen *observer, mailed, appended chan<- struct{}) (_ *postgresEngine, err error) {
 	config, err := driverConfig(c.URL, c.Pooled)
+	if err != nil {
+		return nil, err
+	}
+	listening, err := listenConfig(c, config)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +53,7 @@ func openPostgres(ctx context.Context, c Config, seen *observer, mailed chan<- s
 	pool.SetConnMaxIdleTime(5 * time.Minute)
 
 	e := &postgresEngine{db: bun.NewDB(pool, withMicroseconds(pgdialect.New())).WithQueryHook(seen), seen: seen}
-	listening, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	e.cancel = cancel
 	if c.ReadOnly {
 		e.readOnly = true
@@ -67,7 +68,11 @@ func openPostgres(ctx context.Context, c Config, seen *observer, mailed chan<- s
 	if err := e.write(ctx, true, func(r runner) error { return prepare(ctx, e, r, seen, c) }); err != nil {
 		return nil, errors.Join(err, e.close())
 	}
-	e.wait.Go(func() { listen(listening, config, mailed, c.Logger) })
+	e.beside = newAside(config, &link, c)
+	e.wait.Go(func() { e.beside.run(running) })
+	if listening != nil {
+		e.wait.Go(func() { e.beside.listen(running, listening, mailed, appended) })
+	}
 	return e, nil
 }
 
@@ -77,7 +82,16 @@ func (e *postgresEngine) reader() runner { return &pgPool{pgRunner{on: e.db.DB, 
 // cache: whether a row is still as it was costs the round trip that reading it costs.
 func (e *postgresEngine) cache() *accountCache { return nil }
 
-func (e *postgresEngine) ping(ctx context.Context) error { return e.db.PingContext(ctx) }
+// ping tells what is known, if somebody sees to that: it does not wait for a connection of
+// the pool, nor for an answer that does not come.
+func (e *postgresEngine) ping(ctx context.Context) error {
+	if e.beside != nil {
+		return e.beside.answers()
+	}
+	return e.db.PingContext(ctx)
+}
+
+func (e *postgresEngine) others() *aside { return e.beside }
 
 func (e *postgresEngine) retry(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
@@ -144,38 +158,6 @@ func (e *postgresEngine) close() error {
 	e.cancel()
 	e.wait.Wait()
 	return e.db.Close()
-}
-
-// listen wakes mailed whenever another process has queued a mail, until ctx
-// ends. A lost connection costs speed only: the outbox is looked at anyhow.
-func listen(ctx context.Context, config *pgx.ConnConfig, mailed chan<- struct{}, log *slog.Logger) {
-	for ctx.Err() == nil {
-		err := func() error {
-			conn, err := pgx.ConnectConfig(ctx, config.Copy())
-			if err != nil {
-				return err
-			}
-			defer conn.Close(context.WithoutCancel(ctx))
-			if _, err := conn.Exec(ctx, "LISTEN "+mailChannel); err != nil {
-				return err
-			}
-			for {
-				if _, err := conn.WaitForNotification(ctx); err != nil {
-					return err
-				}
-				wake(mailed)
-			}
-		}()
-		if ctx.Err() != nil {
-			return
-		}
-		log.WarnContext(ctx, "listening for mails was interrupted", slog.Any("error", err))
-		select {
-		case <-ctx.Done():
-		case <-time.After(5 * time.Second):
-		}
-		wake(mailed) // what was missed meanwhile
-	}
 }
 
 // pgRunner runs statements on the pool, or in a transaction that reads. The driver prepares

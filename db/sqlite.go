@@ -128,6 +128,7 @@ func openLite(path string, seen *observer, conns int, pragmas []string) (*bun.DB
 	return bun.NewDB(pool, withMicroseconds(sqlitedialect.New())).WithQueryHook(seen), nil
 }
 
+func (e *sqliteEngine) others() *aside { return nil }
 func (e *sqliteEngine) name() string   { return sqliteName }
 func (e *sqliteEngine) reader() runner { return e.read }
 

@@ -21,7 +21,11 @@ import (
 
 // dump has pg_dump send what the database has at the moment of the list of blobs.
 func (k *snapshotMaker) dump(ctx context.Context, m *backup.Manifest) error {
-	environ, err := libpqEnviron(string(k.settings.DatabaseURL), os.Environ())
+	direct, err := k.settings.directURL()
+	if err != nil {
+		return err
+	}
+	environ, err := libpqEnviron(direct, os.Environ())
 	if err != nil {
 		return err
 	}
@@ -141,6 +145,18 @@ func postgresProgram(ctx context.Context, name string, version int) (string, err
 		return "", fmt.Errorf("the database is Postgres %d, and %s here is of %s: install the client programs of %d", version, name, strings.Join(older, ", "), version)
 	}
 	return "", fmt.Errorf("there is no %s here: install the client programs of Postgres %d", name, version)
+}
+
+// directURL is that of Postgres past its pooler, for programs that set up their connection as
+// they need it: behind a pooler others would get it so.
+func (s *settings) directURL() (string, error) {
+	if s.DatabasePooled && s.DatabaseListenURL == "" {
+		return "", unfit(errors.New("PORTICO_DATABASE_LISTEN_URL is missing: the programs of Postgres need a way past the pooler"))
+	}
+	if s.DatabasePooled {
+		return string(s.DatabaseListenURL), nil
+	}
+	return string(s.DatabaseURL), nil
 }
 
 // libpq are the parameters of a URL and the variables that pg_dump reads them from: on its

@@ -213,7 +213,7 @@ func (c configuration) snapshot(ctx context.Context, s *settings, repo *backup.R
 		}
 	}
 	from, err := db.Open(ctx, db.Config{
-		URL: string(s.DatabaseURL), Dir: s.DataDirectory, ReadOnly: true, Behind: true, MaxConns: 2, Logger: slog.New(slog.DiscardHandler),
+		URL: string(s.DatabaseURL), Pooled: s.DatabasePooled, Dir: s.DataDirectory, ReadOnly: true, Behind: true, MaxConns: 2, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)

@@ -100,7 +100,7 @@ func (c configuration) exportReference(ctx context.Context, folder string, movin
 		return nil, err
 	}
 	store, err := db.Open(ctx, db.Config{
-		URL: string(s.DatabaseURL), Dir: s.DataDirectory, ReadOnly: true, MaxConns: 2, Logger: slog.New(slog.DiscardHandler),
+		URL: string(s.DatabaseURL), Pooled: s.DatabasePooled, Dir: s.DataDirectory, ReadOnly: true, MaxConns: 2, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ import (
 // there is no hope.
 const (
 	beatEvery    = 5 * time.Second
+	beatAgain    = time.Second // after a try that failed
 	beatPatience = 10 * time.Second
 	healthFor    = time.Second
 	stuckAfter   = 2 * time.Minute
@@ -54,7 +55,11 @@ func newHealth(store *db.DB) *health {
 // run tries until ctx is done.
 func (h *health) run(ctx context.Context) {
 	for {
-		wait(ctx, beatEvery)
+		if h.failing() {
+			wait(ctx, beatAgain)
+		} else {
+			wait(ctx, beatEvery)
+		}
 		if ctx.Err() != nil {
 			return
 		}

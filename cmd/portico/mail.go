@@ -107,7 +107,7 @@ func withOutbox(ctx context.Context, c configuration, do func(*settings, *outbox
 		return err
 	}
 	store, err := db.Open(ctx, db.Config{
-		URL: string(s.DatabaseURL), Dir: s.DataDirectory, ReadOnly: true, Logger: slog.New(slog.DiscardHandler),
+		URL: string(s.DatabaseURL), Pooled: s.DatabasePooled, Dir: s.DataDirectory, ReadOnly: true, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ func TestMakeSaysWhatIsNotRun(t *testing.T) {
 			t.Fatalf("make not-run: %v\n%s", err, out)
 		}
 		_, err = exec.LookPath("redis-server")
-		for name, here := range map[string]bool{"Postgres": dbtest.Available(), "Redis": err == nil} {
+		for name, here := range map[string]bool{"Postgres": dbtest.Available(), "a pooler": dbtest.PoolerAvailable(), "Redis": err == nil} {
 			if strings.Contains(string(out), "NOT RUN: whatever is tested on "+name) == here {
 				t.Errorf("%s is here: %v; with %s on PATH make says\n%s", name, here, path, out)
 			}

@@ -41,6 +41,8 @@ func openData(ctx context.Context, c configuration, s *settings, slow func() tim
 		return nil, fmt.Errorf("open database: %w", err) // the other may have read our secrets
 	case errors.Is(err, db.ErrSchemaAhead):
 		err = unfit(fmt.Errorf("%w: start a version that does, or restore the backup from before", err))
+	case errors.Is(err, db.ErrPooler):
+		err = unfit(err)
 	case err == nil && s.SecretsFile != "" && !exists(s.SecretsFile):
 		err = errors.Join(fmt.Errorf("%s was taken away during the start: start again", s.SecretsFile), store.Close())
 	}

@@ -133,7 +133,7 @@ func withStoredRepos(ctx context.Context, c configuration, do func(repoSource) e
 		return fmt.Errorf("there are no repositories: %s does not exist", file)
 	}
 	store, err := db.Open(ctx, db.Config{
-		URL: string(s.DatabaseURL), Dir: s.DataDirectory, ReadOnly: true, MaxConns: 1, Logger: slog.New(slog.DiscardHandler),
+		URL: string(s.DatabaseURL), Pooled: s.DatabasePooled, Dir: s.DataDirectory, ReadOnly: true, MaxConns: 1, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return err

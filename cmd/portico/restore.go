@@ -348,7 +348,12 @@ func (r *restore) checkSnapshot(ctx context.Context) (err error) {
 	case m.Engine == "postgres" && s.DatabaseURL == "":
 		r.problem("the snapshot is of Postgres, and PORTICO_DATABASE_URL is not set: it names the empty database that it is restored to")
 	case m.Engine == "postgres":
-		empty, err := db.EmptyPostgres(ctx, string(s.DatabaseURL))
+		direct, err := s.directURL()
+		if err != nil {
+			r.problem("%v", err)
+			break
+		}
+		empty, err := db.EmptyPostgres(ctx, direct)
 		if err != nil {
 			r.problem("%v", err)
 		} else if !empty {
@@ -357,7 +362,7 @@ func (r *restore) checkSnapshot(ctx context.Context) (err error) {
 		if _, err := postgresProgram(ctx, "pg_restore", 1); err != nil {
 			r.problem("%v", err)
 		}
-		if _, err := libpqEnviron(string(s.DatabaseURL), nil); err != nil {
+		if _, err := libpqEnviron(direct, nil); err != nil {
 			r.problem("%v", err)
 		}
 	}
@@ -703,7 +708,11 @@ func (r *restore) fillPostgres(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
-	environ, err := libpqEnviron(string(r.settings.DatabaseURL), os.Environ())
+	url, err := r.settings.directURL()
+	if err != nil {
+		return err
+	}
+	environ, err := libpqEnviron(url, os.Environ())
 	if err != nil {
 		return err
 	}
@@ -723,7 +732,6 @@ func (r *restore) fillPostgres(ctx context.Context, file string) error {
 	if err != nil {
 		err = fmt.Errorf("pg_restore: %w: %s", err, stderr.text())
 	}
-	url := string(r.settings.DatabaseURL)
 	marking, stop := context.WithTimeout(context.WithoutCancel(ctx), markPatience)
 	defer stop()
 	if err != nil {

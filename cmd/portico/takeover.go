@@ -50,7 +50,7 @@ func (t *takeover) prepare(ctx context.Context, c configuration, s *settings, lo
 // may exclude the version that serves now, of which is known that it works with the database
 // as it is. It is an error when the database has steps that exclude this version.
 func isBehind(ctx context.Context, s *settings, log *slog.Logger) (behind, excludes bool, err error) {
-	store, err := db.Open(ctx, db.Config{URL: string(s.DatabaseURL), Dir: s.DataDirectory, ReadOnly: true, Behind: true, MaxConns: 1, Logger: log})
+	store, err := db.Open(ctx, db.Config{URL: string(s.DatabaseURL), Pooled: s.DatabasePooled, Dir: s.DataDirectory, ReadOnly: true, Behind: true, MaxConns: 1, Logger: log})
 	if errors.Is(err, db.ErrSchemaAhead) {
 		return false, false, unfit(fmt.Errorf("%w: start a version that does", err))
 	}

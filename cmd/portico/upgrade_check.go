@@ -132,7 +132,7 @@ func (s *settings) checkUpgrade(ctx context.Context, how trial) (report *upgrade
 		return nil, fmt.Errorf("there is nothing to upgrade: %s does not exist", file)
 	}
 	store, err := db.Open(ctx, db.Config{
-		URL: string(s.DatabaseURL), Dir: s.DataDirectory, ReadOnly: true, Behind: true, MaxConns: 1, Logger: slog.New(slog.DiscardHandler),
+		URL: string(s.DatabaseURL), Pooled: s.DatabasePooled, Dir: s.DataDirectory, ReadOnly: true, Behind: true, MaxConns: 1, Logger: slog.New(slog.DiscardHandler),
 	})
 	if errors.Is(err, db.ErrSchemaAhead) {
 		return nil, fmt.Errorf("this version (%s) is too old for the database: %w: start a version that does", s.Version, err)
@@ -168,7 +168,7 @@ func (s *settings) checkUpgrade(ctx context.Context, how trial) (report *upgrade
 			return report, nil
 		}
 		gone = "the steps are undone"
-		failed, err = report.tryInPlace(ctx, string(s.DatabaseURL), how)
+		failed, err = report.tryInPlace(ctx, db.Config{URL: string(s.DatabaseURL), Pooled: s.DatabasePooled}, how)
 	} else {
 		failed, err = report.try(ctx, store, s.databaseFile(), filepath.Join(cmp.Or(how.on, s.DataDirectory), tryName))
 	}
@@ -250,15 +250,16 @@ func (r *upgradeReport) measure(ctx context.Context, store *db.DB) error {
 
 // tryInPlace makes the steps in the Postgres database at url, and undoes them. failed and err
 // are as those of try.
-func (r *upgradeReport) tryInPlace(ctx context.Context, url string, how trial) (failed, err error) {
+func (r *upgradeReport) tryInPlace(ctx context.Context, in db.Config, how trial) (failed, err error) {
 	_, err = fmt.Fprintf(how.warn, "The steps are made in the database itself, and undone. Until that is over, %s at most, the tables that they\n"+
 		"change are locked: requests that need these wait, and so does a server that starts. What they write\n"+
 		"takes room on its disk, which vacuuming gives back.\n", how.longest)
 	if err != nil {
 		return nil, err
 	}
+	in.Logger, in.Stepped = slog.New(slog.DiscardHandler), r.stepped
 	began := time.Now()
-	err = db.Try(ctx, db.Config{URL: url, Logger: slog.New(slog.DiscardHandler), Stepped: r.stepped}, db.TrialBounds{Lock: how.lock, All: how.longest})
+	err = db.Try(ctx, in, db.TrialBounds{Lock: how.lock, All: how.longest})
 	switch {
 	case err == nil:
 		r.Tried, r.Seconds = true, time.Since(began).Seconds()

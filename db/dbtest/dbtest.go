@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -103,6 +104,54 @@ func PostgresURL(t testing.TB) string {
 func EmptyPostgresURL(t testing.TB) string {
 	t.Helper()
 	return tested(t, createDatabase(t, ""))
+}
+
+// DirectURL is [PostgresURL] that leads past a pooler, also where [Pooled].
+func DirectURL(t testing.TB) string {
+	t.Helper()
+	return createDatabase(t, "TEMPLATE "+template+sharedCluster(t).strategy)
+}
+
+// TwoServers returns the URLs of two empty databases of one name and with the newest schema
+// on two servers, one of them both that leads to whichever takes writes, and a function that has
+// the first take none any more, and end its connections. Both end with the test.
+func TwoServers(t testing.TB) (one, other, both string, demote func()) {
+	t.Helper()
+	first := sharedCluster(t)
+	one = DirectURL(t)
+	name := strings.TrimPrefix(strings.SplitN(one, "?", 2)[0], "postgres://portico@/")
+	urls, err := Databases(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other = urls[0]
+	d, err := db.Open(context.Background(), db.Config{URL: other, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	second, err := startDurable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := second.exec("DROP DATABASE " + name + " WITH (FORCE)"); err != nil {
+			t.Error(err)
+		}
+	})
+	both = "postgres://portico@/" + name + "?host=" + first.dir + "," + second.dir + "&target_session_attrs=read-write"
+	return one, other, both, func() {
+		for _, sql := range []string{
+			"ALTER DATABASE " + name + " SET default_transaction_read_only = on",
+			"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '" + name + "'",
+		} {
+			if err := first.exec(sql); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }
 
 // tested is the way to a database that the tests go.

@@ -54,6 +54,12 @@ func poolerProgram() (string, error) {
 	return debian, nil
 }
 
+// PoolerAvailable says whether this machine has a pooler to test behind.
+func PoolerAvailable() bool {
+	_, err := poolerProgram()
+	return err == nil
+}
+
 // PoolerURL returns the way through pgbouncer, in transaction mode, to a database of a URL that
 // [PostgresURL] gave. All of a process go through one, which ends with the process. Without
 // pgbouncer on the machine the test is skipped, or fails where CI is set.

@@ -1,6 +1,7 @@
 package dbtest
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -8,11 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
-// RoundTrips counts how often a server waits for Postgres: it stands between the two, and
-// looks at who speaks.
+// RoundTrips counts how often a server waits for Postgres on the connections of its pool: it
+// stands between the two, and looks at who speaks.
 type RoundTrips struct {
 	URL string // of the database, by way of the count
 
@@ -59,9 +61,10 @@ func CountRoundTrips(t testing.TB, database string) *RoundTrips {
 				client.Close()
 				continue
 			}
-			asked := false // and not answered yet
-			all.Go(func() { r.pass(server, client, &asked, true) })
-			all.Go(func() { r.pass(client, server, &asked, false) })
+			asked := false             // and not answered yet
+			counts := new(atomic.Bool) // the connection is of the pool
+			all.Go(func() { r.pass(server, client, &asked, counts, true) })
+			all.Go(func() { r.pass(client, server, &asked, counts, false) })
 		}
 	})
 	t.Cleanup(func() {
@@ -82,14 +85,18 @@ func (r *RoundTrips) Take() int {
 
 // pass hands on what comes. What is said while an answer is awaited belongs to the same
 // round trip.
-func (r *RoundTrips) pass(to, from net.Conn, asked *bool, asks bool) {
+func (r *RoundTrips) pass(to, from net.Conn, asked *bool, counts *atomic.Bool, asks bool) {
 	defer to.Close()
 	buffer := make([]byte, 64<<10)
-	for {
+	for first := true; ; {
 		n, err := from.Read(buffer)
 		if n > 0 {
+			if first && asks {
+				counts.Store(bytes.Contains(buffer[:n], []byte("application_name\x00portico\x00")))
+			}
+			first = false
 			r.mu.Lock()
-			if asks && !*asked {
+			if asks && !*asked && counts.Load() {
 				r.count++
 			}
 			*asked = asks
