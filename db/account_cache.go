@@ -117,18 +117,18 @@ func (c *accountCache) settle() {
 
 // AccountByDID returns an account in any state, or ErrNotFound. With SQLite it may come
 // from memory, as it was last committed. What its pointers point to is shared.
-func (db *DB) AccountByDID(ctx context.Context, did syntax.DID) (*Account, error) {
-	if db.accounts == nil {
-		return db.queries.AccountByDID(ctx, did)
+func (r *Reader) AccountByDID(ctx context.Context, did syntax.DID) (*Account, error) {
+	if r.accounts == nil {
+		return r.queries.AccountByDID(ctx, did)
 	}
-	known, version := db.accounts.get(did)
+	known, version := r.accounts.get(did)
 	if known.account == nil {
-		a, err := db.queries.AccountByDID(ctx, did)
+		a, err := r.queries.AccountByDID(ctx, did)
 		if err != nil {
 			return nil, err
 		}
 		if !a.Held() { // of one that is, it takes as long to say that it is not there as of any
-			db.accounts.put(did, version, cachedRows{account: a})
+			r.accounts.put(did, version, cachedRows{account: a})
 		}
 		known.account = a
 	} else if err := ctx.Err(); err != nil {
@@ -139,23 +139,23 @@ func (db *DB) AccountByDID(ctx context.Context, did syntax.DID) (*Account, error
 
 // ReadAccount is AccountByDID that never asks the memory: how long it takes does not tell
 // whether somebody has read the account lately.
-func (db *DB) ReadAccount(ctx context.Context, did syntax.DID) (*Account, error) {
-	return db.queries.AccountByDID(ctx, did)
+func (r *Reader) ReadAccount(ctx context.Context, did syntax.DID) (*Account, error) {
+	return r.queries.AccountByDID(ctx, did)
 }
 
 // SigningKey returns a key of an account, or ErrNotFound. With SQLite it may come from
 // memory, as it was last committed. Its bytes are shared.
-func (db *DB) SigningKey(ctx context.Context, did syntax.DID, purpose string) (*SigningKey, error) {
-	if db.accounts == nil || purpose != cachedPurpose {
-		return db.queries.SigningKey(ctx, did, purpose)
+func (r *Reader) SigningKey(ctx context.Context, did syntax.DID, purpose string) (*SigningKey, error) {
+	if r.accounts == nil || purpose != cachedPurpose {
+		return r.queries.SigningKey(ctx, did, purpose)
 	}
-	known, version := db.accounts.get(did)
+	known, version := r.accounts.get(did)
 	if known.key == nil {
-		k, err := db.queries.SigningKey(ctx, did, purpose)
+		k, err := r.queries.SigningKey(ctx, did, purpose)
 		if err != nil {
 			return nil, err
 		}
-		db.accounts.put(did, version, cachedRows{key: k})
+		r.accounts.put(did, version, cachedRows{key: k})
 		known.key = k
 	} else if err := ctx.Err(); err != nil {
 		return nil, wrap(err, "read signing key of %s", did)
@@ -165,6 +165,6 @@ func (db *DB) SigningKey(ctx context.Context, did syntax.DID, purpose string) (*
 
 // ReadSigningKey is SigningKey that never asks the memory, for who wants to know what is in
 // the database, whoever put it there.
-func (db *DB) ReadSigningKey(ctx context.Context, did syntax.DID, purpose string) (*SigningKey, error) {
-	return db.queries.SigningKey(ctx, did, purpose)
+func (r *Reader) ReadSigningKey(ctx context.Context, did syntax.DID, purpose string) (*SigningKey, error) {
+	return r.queries.SigningKey(ctx, did, purpose)
 }

@@ -9,7 +9,7 @@
 // that runs per call is for shapes that depend on the data, and its arguments become part
 // of the text, so values of any length are never among them.
 //
-// Reading methods belong to both [DB] and [Tx], writing ones to [Tx] alone.
+// Reading methods belong to [DB], [Reader] and [Tx], writing ones to [Tx] alone.
 // Times are kept in microseconds and come back in UTC; the rest of a finer time
 // is cut off. The zero time and the empty string stand for "none".
 package db
@@ -61,7 +61,8 @@ type Config struct {
 	// Pooled says that URL leads to a pooler that gives a connection to one transaction at a
 	// time: nothing is prepared then, and nothing of the connection outlives a transaction.
 	Pooled bool
-	// ReadURL is that of a standby of the database at URL, for [DB.Standby]. It may be empty.
+	// ReadURL is that of a standby of the database at URL, or of several, for [Read]. It may be
+	// empty.
 	ReadURL string
 	// ListenURL leads to the same database as URL, but to no pooler: other processes' wake-ups
 	// come from there. Empty means URL or, where that is Pooled, that the database is asked.
@@ -114,9 +115,9 @@ type Config struct {
 
 // DB is an open database. It is safe for concurrent use.
 type DB struct {
-	queries
+	Reader
 	engine   engine
-	accounts *accountCache // nil: all is read from the database
+	standby  *standby // nil: there is none
 	mailed   chan struct{}
 	appended chan struct{}
 }
@@ -187,10 +188,16 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &DB{
-		queries: queries{run: e.reader(), now: c.Now, seen: seen}, engine: e, accounts: e.cache(),
+	db := &DB{
+		Reader: Reader{queries{run: e.reader(), now: c.Now, seen: seen}, e.cache()}, engine: e,
 		mailed: mailed, appended: appended,
-	}, nil
+	}
+	if c.URL != "" && c.ReadURL != "" && !c.ReadOnly {
+		if db.standby, err = openStandby(c, seen, db); err != nil {
+			return nil, errors.Join(err, e.close())
+		}
+	}
+	return db, nil
 }
 
 // prepare brings the schema up to date, looks at what is there, and raises the event
@@ -214,7 +221,11 @@ func prepare(ctx context.Context, e engine, r runner, seen *observer, c Config) 
 // Close waits for a running write and closes the database. What is called afterwards
 // fails, but Close, which does nothing then.
 func (db *DB) Close() error {
-	if err := db.engine.close(); err != nil {
+	var err error
+	if db.standby != nil {
+		err = db.standby.close()
+	}
+	if err := errors.Join(err, db.engine.close()); err != nil {
 		return fmt.Errorf("close database: %w", err)
 	}
 	return nil

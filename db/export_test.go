@@ -14,8 +14,8 @@ import (
 )
 
 // Query runs any statement that reads.
-func (db *DB) Query(ctx context.Context, text string, args ...any) (rows, error) {
-	return db.run.query(ctx, textStatement(text), args)
+func (r *Reader) Query(ctx context.Context, text string, args ...any) (rows, error) {
+	return r.run.query(ctx, textStatement(text), args)
 }
 
 func textStatement(text string) *statement {

@@ -17,6 +17,9 @@ type Figures struct {
 	Pool sql.DBStats
 	// Waiting is how many wait for their turn to write, on SQLite.
 	Waiting int
+	// OnStandby is how often [Read] and the like were answered by the standby, NotOnStandby how
+	// often by the primary although there is a standby.
+	OnStandby, NotOnStandby int64
 	// File and Log are the bytes of SQLite's database and of its write-ahead log.
 	File, Log int64
 }
@@ -27,6 +30,9 @@ func (db *DB) Figures() Figures {
 		Statements: db.seen.count.Load(), Slow: db.seen.slowly.Load(), Pool: db.engine.pool().Stats(), Waiting: db.engine.waiting(),
 	}
 	f.File, f.Log = db.engine.files()
+	if s := db.standby; s != nil {
+		f.OnStandby, f.NotOnStandby = s.read.Load(), s.missed.Load()
+	}
 	return f
 }
 

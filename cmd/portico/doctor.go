@@ -201,6 +201,12 @@ func (c configuration) examination(s *settings, problems settingsError, mailTo s
 	if s.BlobTempFolder != "" {
 		e.Folders = append(e.Folders, doctor.Folder{Path: s.BlobTempFolder, Setting: "PDS_BLOBSTORE_DISK_TMP_LOCATION"})
 	}
+	if s.DatabaseReadURL != "" && !wrong("PORTICO_DATABASE_URL", "PORTICO_DATABASE_READ_URL") {
+		e.Standby = func(ctx context.Context) (doctor.Standby, error) {
+			state, err := db.LookAtStandby(ctx, db.Config{URL: string(s.DatabaseURL), ReadURL: string(s.DatabaseReadURL), Pooled: s.DatabasePooled})
+			return doctor.Standby(state), err
+		}
+	}
 	if s.BlobBucket.Bucket != "" && !wrong("PDS_BLOBSTORE_S3_BUCKET", "PDS_BLOBSTORE_S3_ENDPOINT", "PDS_BLOBSTORE_S3_ACCESS_KEY_ID", "PDS_BLOBSTORE_S3_SECRET_ACCESS_KEY") {
 		bucket, err := blob.OpenS3(s.BlobBucket)
 		if err != nil {

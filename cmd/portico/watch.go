@@ -200,6 +200,7 @@ var shownFigures = []metrics.Metric{
 	{Name: "database_connections_max", Help: "How many there may be of these."},
 	{Name: "database_connection_waits_total", Help: "How often a connection was waited for."},
 	{Name: "database_connection_wait_seconds_total", Help: "How long connections were waited for."},
+	{Name: "database_standby_reads_total", Help: "Reads that may be answered by a standby, by what answered; without a standby there are none.", Labels: []string{"where"}},
 	{Name: "database_writers_waiting", Help: "How many wait for their turn to write, on SQLite."},
 	{Name: "database_file_bytes", Help: "Bytes of SQLite's database and of its write-ahead log.", Labels: []string{"file"}},
 	{Name: "password_hashes", Help: "Hashes of passwords that run, and callers that wait for one.", Labels: []string{"state"}},
@@ -235,6 +236,8 @@ func (p *parts) showFigures(s *settings, notices *logging.Notices, set func(name
 	set("database_connections_max", float64(f.Pool.MaxOpenConnections))
 	set("database_connection_waits_total", float64(f.Pool.WaitCount))
 	set("database_connection_wait_seconds_total", f.Pool.WaitDuration.Seconds())
+	set("database_standby_reads_total", float64(f.OnStandby), "standby")
+	set("database_standby_reads_total", float64(f.NotOnStandby), "primary")
 	if p.store.Exclusive() {
 		set("database_writers_waiting", float64(f.Waiting))
 		set("database_file_bytes", float64(f.File), "database")

@@ -26,10 +26,11 @@ var errNoInitdb = errors.New("no initdb")
 
 // A cluster is a Postgres server that listens on a socket in a directory of its own.
 type cluster struct {
-	dir string
-	// alive is the pipe whose end tells the cluster's keeper that this process is
-	// gone. Nobody writes to it, and it is closed by no one but the kernel.
-	alive *os.File
+	bin, dir string
+	// alive are the pipes whose ends tell the cluster's keepers that this process is
+	// gone: one for each time that it was started. Nobody writes to them, and they are
+	// closed by no one but the kernel.
+	alive []*os.File
 	// strategy is a clause of CREATE DATABASE: copying files is cheaper than copying pages
 	// through the log where nothing waits for the disk. Before version 15 it was the only
 	// way, without a name.
@@ -73,48 +74,76 @@ func Databases(names ...string) (urls []string, err error) {
 }
 
 func start(settings string) (*cluster, error) {
-	bin, err := programs()
+	c, attr, err := newCluster()
 	if err != nil {
 		return nil, err
 	}
+	if err := c.make(attr, "initdb", "-D", filepath.Join(c.dir, "data"), "-U", "portico",
+		"-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"); err != nil {
+		return nil, err
+	}
+	if err := c.run(attr, settings); err != nil {
+		return nil, err
+	}
+	if err := c.prepare(); err != nil {
+		return nil, c.explain(err)
+	}
+	return c, nil
+}
+
+// newCluster returns a cluster without data, and how its processes are to run.
+func newCluster() (*cluster, *syscall.SysProcAttr, error) {
+	bin, err := programs()
+	if err != nil {
+		return nil, nil, err
+	}
 	dir, err := os.MkdirTemp("", "portico-postgres-")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	// A group of its own: an interrupt at the terminal must not stop the keeper.
 	attr := &syscall.SysProcAttr{Setsid: true}
 	if os.Geteuid() == 0 {
 		// Postgres refuses to run as root.
 		if attr.Credential, err = unprivileged(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if err := os.Chown(dir, int(attr.Credential.Uid), int(attr.Credential.Gid)); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	initdb := exec.Command(filepath.Join(bin, "initdb"), "-D", filepath.Join(dir, "data"), "-U", "portico",
-		"-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions")
-	initdb.Dir, initdb.SysProcAttr = dir, attr
-	if out, err := initdb.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
-	}
+	return &cluster{bin: bin, dir: dir}, attr, nil
+}
 
+// make runs a program that makes the data.
+func (c *cluster) make(attr *syscall.SysProcAttr, program string, args ...string) error {
+	cmd := exec.Command(filepath.Join(c.bin, program), args...)
+	cmd.Dir, cmd.SysProcAttr = c.dir, attr
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", program, err, out)
+	}
+	return nil
+}
+
+// run starts the server, and does not wait for it.
+func (c *cluster) run(attr *syscall.SysProcAttr, settings string) error {
 	stdin, alive, err := os.Pipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer stdin.Close()
-	server := exec.Command("/bin/sh", "-c", keeper, "keeper", bin, dir, settings)
-	server.Dir, server.SysProcAttr, server.Stdin = dir, attr, stdin
+	server := exec.Command("/bin/sh", "-c", keeper, "keeper", c.bin, c.dir, settings)
+	server.Dir, server.SysProcAttr, server.Stdin = c.dir, attr, stdin
 	if err := server.Start(); err != nil {
-		return nil, err
+		return err
 	}
-	c := &cluster{dir: dir, alive: alive}
-	if err := c.prepare(); err != nil {
-		log, _ := os.ReadFile(filepath.Join(dir, "log"))
-		return nil, fmt.Errorf("throw-away Postgres: %w\n%s", err, log)
-	}
-	return c, nil
+	c.alive = append(c.alive, alive)
+	return nil
+}
+
+func (c *cluster) explain(err error) error {
+	log, _ := os.ReadFile(filepath.Join(c.dir, "log"))
+	return fmt.Errorf("throw-away Postgres: %w\n%s", err, log)
 }
 
 // prepare waits for the server and makes the template.

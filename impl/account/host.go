@@ -24,7 +24,12 @@ func (a *Accounts) Host(ctx context.Context) *host.State {
 // AccountByHandle returns the account with a handle in lower case, or, while the server moves
 // to another name, the one whose handle under the other name it is, or db.ErrNotFound.
 func (a *Accounts) AccountByHandle(ctx context.Context, h syntax.Handle) (*db.Account, error) {
-	found, err := a.DB.AccountByHandle(ctx, h)
+	return a.ReadByHandle(ctx, &a.DB.Reader, h)
+}
+
+// ReadByHandle is AccountByHandle that reads with r.
+func (a *Accounts) ReadByHandle(ctx context.Context, r *db.Reader, h syntax.Handle) (*db.Account, error) {
+	found, err := r.AccountByHandle(ctx, h)
 	if !errors.Is(err, db.ErrNotFound) {
 		return found, err
 	}
@@ -32,7 +37,7 @@ func (a *Accounts) AccountByHandle(ctx context.Context, h syntax.Handle) (*db.Ac
 		return nil, err
 	}
 	if twin := a.Hosts.Last().Twin(h.String()); twin != "" {
-		return a.DB.AccountByHandle(ctx, syntax.Handle(twin))
+		return r.AccountByHandle(ctx, syntax.Handle(twin))
 	}
 	return nil, err
 }

@@ -73,6 +73,7 @@ type Examination struct {
 	Bucket     func(context.Context) error       // tries the bucket; nil: blobs are in a folder
 	BucketName string
 	Backups    func() ([]Backup, error)
+	Standby    func(context.Context) (Standby, error) // nil: none is configured
 
 	// The means.
 	Resolver *net.Resolver                                                        // nil: the system's
@@ -99,6 +100,9 @@ func (e *Examination) Checks() []Check {
 	}
 	for _, s := range e.Services {
 		all = append(all, Check{s.Name, func(ctx context.Context) Result { return e.service(ctx, s) }})
+	}
+	if e.Standby != nil {
+		all = append(all, Check{"standby", e.standby})
 	}
 	return append(all, Check{"crawlers", e.world(e.crawlers)}, Check{"mail", e.mail}, Check{"blob store", e.blobs}, Check{"backup", e.world(e.backup)})
 }

@@ -28,24 +28,26 @@ func (s *Service) GetAccountInfo(ctx context.Context, p *api.GetAccountInfoParam
 
 // show returns those of the accounts that exist.
 func (s *Service) show(ctx context.Context, dids ...syntax.DID) ([]api.AccountView, error) {
-	accounts, err := s.DB.AccountsByDIDs(ctx, dids...)
-	if err != nil {
-		return nil, err
-	}
-	return s.views(ctx, accounts)
+	return db.ReadPublic(ctx, s.DB, func(r *db.Reader) ([]api.AccountView, error) {
+		accounts, err := r.AccountsByDIDs(ctx, dids...)
+		if err != nil {
+			return nil, err
+		}
+		return views(ctx, r, accounts)
+	})
 }
 
 // views shows accounts with their invites, in the same order.
-func (s *Service) views(ctx context.Context, accounts []db.Account) ([]api.AccountView, error) {
+func views(ctx context.Context, r *db.Reader, accounts []db.Account) ([]api.AccountView, error) {
 	dids, owners := make([]syntax.DID, len(accounts)), make([]string, len(accounts))
 	for i, a := range accounts {
 		dids[i], owners[i] = a.DID, a.DID.String()
 	}
-	used, err := s.DB.InvitesUsedBy(ctx, dids...)
+	used, err := r.InvitesUsedBy(ctx, dids...)
 	if err != nil {
 		return nil, err
 	}
-	owned, err := s.DB.InvitesForEach(ctx, owners...)
+	owned, err := r.InvitesForEach(ctx, owners...)
 	if err != nil {
 		return nil, err
 	}

@@ -18,12 +18,11 @@ import (
 
 // GetInviteCodes lists all codes in pages, the newest or the most used first.
 func (s *Service) GetInviteCodes(ctx context.Context, p *api.GetInviteCodesParams) (*api.GetInviteCodesOutput, error) {
-	var list func(context.Context, *db.InviteMark, int) ([]db.Invite, error)
+	list := (*db.Reader).RecentInvites
 	switch p.Sort {
 	case api.GetInviteCodesParamsSortRecent:
-		list = s.DB.RecentInvites
 	case api.GetInviteCodesParamsSortUsage:
-		list = s.DB.MostUsedInvites
+		list = (*db.Reader).MostUsedInvites
 	default:
 		return nil, xrpc.InvalidRequest("unknown sort method: " + p.Sort)
 	}
@@ -34,7 +33,7 @@ func (s *Service) GetInviteCodes(ctx context.Context, p *api.GetInviteCodesParam
 			return nil, xrpc.InvalidRequest("Malformed cursor")
 		}
 	}
-	codes, err := list(ctx, after, int(p.Limit))
+	codes, err := db.ReadPublic(ctx, s.DB, func(r *db.Reader) ([]db.Invite, error) { return list(r, ctx, after, int(p.Limit)) })
 	if err != nil {
 		return nil, err
 	}

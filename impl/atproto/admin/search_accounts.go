@@ -15,24 +15,26 @@ import (
 // of their addresses; or, without one, all accounts in the order of their DIDs.
 func (s *Service) SearchAccounts(ctx context.Context, p *api.SearchAccountsParams) (*api.SearchAccountsOutput, error) {
 	prefix, after, limit := strings.ToLower(xrpc.ValueOf(p.Email)), xrpc.ValueOf(p.Cursor), int(p.Limit)
-	var found []db.Account
-	var err error
-	if prefix != "" {
-		found, err = s.DB.AccountsByEmail(ctx, prefix, after, limit+1)
-	} else {
-		found, err = s.DB.Accounts(ctx, syntax.DID(strings.ReplaceAll(after, "\x00", "")), limit+1)
-	}
-	if err != nil {
-		return nil, err
-	}
-	out := new(api.SearchAccountsOutput)
-	if len(found) > limit {
-		found = found[:limit]
-		out.Cursor = new(found[limit-1].DID.String())
+	return db.ReadPublic(ctx, s.DB, func(r *db.Reader) (*api.SearchAccountsOutput, error) {
+		var found []db.Account
+		var err error
 		if prefix != "" {
-			out.Cursor = new(found[limit-1].Email)
+			found, err = r.AccountsByEmail(ctx, prefix, after, limit+1)
+		} else {
+			found, err = r.Accounts(ctx, syntax.DID(strings.ReplaceAll(after, "\x00", "")), limit+1)
 		}
-	}
-	out.Accounts, err = s.views(ctx, found)
-	return out, err
+		if err != nil {
+			return nil, err
+		}
+		out := new(api.SearchAccountsOutput)
+		if len(found) > limit {
+			found = found[:limit]
+			out.Cursor = new(found[limit-1].DID.String())
+			if prefix != "" {
+				out.Cursor = new(found[limit-1].Email)
+			}
+		}
+		out.Accounts, err = views(ctx, r, found)
+		return out, err
+	})
 }

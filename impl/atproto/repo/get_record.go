@@ -18,19 +18,22 @@ import (
 // GetRecord returns a record of an active account, unless it is taken down. Records of all
 // others are asked for elsewhere.
 func (s *Service) GetRecord(ctx context.Context, p *api.GetRecordParams) (*api.GetRecordOutput, error) {
-	a, err := s.account(ctx, p.Repo)
-	if err != nil {
+	path := p.Collection.String() + "/" + p.Rkey.String()
+	var a *db.Account
+	r, err := db.ReadPublic(ctx, s.DB, func(from *db.Reader) (*db.Record, error) {
+		var err error
+		if a, err = s.readAccount(ctx, from, p.Repo); err != nil || a == nil || !a.Active() {
+			return nil, err
+		}
+		return from.Record(ctx, a.DID, path)
+	})
+	if err != nil && !errors.Is(err, db.ErrNotFound) {
 		return nil, err
 	}
 	if a == nil || !a.Active() {
 		return nil, s.recordElsewhere(ctx)
 	}
-	path := p.Collection.String() + "/" + p.Rkey.String()
 	uri := newURI(a.DID, path)
-	r, err := s.DB.Record(ctx, a.DID, path)
-	if err != nil && !errors.Is(err, db.ErrNotFound) {
-		return nil, err
-	}
 	if err != nil || r.TakedownRef != "" || p.CID != nil && p.CID.String() != store.CID(r.CID).String() {
 		return nil, api.ErrGetRecordRecordNotFound.New(http.StatusBadRequest, "Could not locate record: "+uri.String())
 	}

@@ -19,13 +19,6 @@ const largePage = 8 << 20
 // ListRecords returns a page of the records of a collection, the last ones first, without
 // those that are taken down.
 func (s *Service) ListRecords(ctx context.Context, p *api.ListRecordsParams) (*api.ListRecordsOutput, error) {
-	a, err := s.account(ctx, p.Repo)
-	if err != nil {
-		return nil, err
-	}
-	if a == nil || !a.Active() {
-		return nil, xrpc.InvalidRequest("Could not find repo: " + p.Repo.String())
-	}
 	in := db.CollectionRange(p.Collection.String())
 	in.Reverse, in.Shown, in.Limit, in.Bytes = !xrpc.ValueOf(p.Reverse), true, int(p.Limit), largePage
 	if cursor := xrpc.ValueOf(p.Cursor); cursor != "" {
@@ -35,7 +28,18 @@ func (s *Service) ListRecords(ctx context.Context, p *api.ListRecordsParams) (*a
 			in.After = p.Collection.String() + "/" + cursor
 		}
 	}
-	page, err := s.DB.Records(ctx, a.DID, in)
+	var did syntax.DID
+	page, err := db.ReadPublic(ctx, s.DB, func(r *db.Reader) ([]db.Record, error) {
+		a, err := s.readAccount(ctx, r, p.Repo)
+		if err != nil {
+			return nil, err
+		}
+		if a == nil || !a.Active() {
+			return nil, xrpc.InvalidRequest("Could not find repo: " + p.Repo.String())
+		}
+		did = a.DID
+		return r.Records(ctx, did, in)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +49,7 @@ func (s *Service) ListRecords(ctx context.Context, p *api.ListRecordsParams) (*a
 		if err != nil {
 			return nil, err
 		}
-		out.Records[i] = api.ListRecordsRecord{URI: newURI(a.DID, r.Path), CID: syntax.CID(store.CID(r.CID).String()), Value: value}
+		out.Records[i] = api.ListRecordsRecord{URI: newURI(did, r.Path), CID: syntax.CID(store.CID(r.CID).String()), Value: value}
 		_, key, _ := strings.Cut(r.Path, "/")
 		out.Cursor = &key
 	}

@@ -48,11 +48,18 @@ var _ api.Service = (*Service)(nil)
 // account returns the account that a client names, in any state, or nil when there is
 // none that the caller may know of. Handles are compared as they are.
 func (s *Service) account(ctx context.Context, name syntax.AtIdentifier) (*db.Account, error) {
-	find := func() (*db.Account, error) { return s.Accounts.AccountByHandle(ctx, syntax.Handle(name)) }
+	return s.readAccount(ctx, &s.DB.Reader, name)
+}
+
+// readAccount is account that reads with r.
+func (s *Service) readAccount(ctx context.Context, r *db.Reader, name syntax.AtIdentifier) (*db.Account, error) {
+	var a *db.Account
+	var err error
 	if strings.HasPrefix(name.String(), "did:") {
-		find = func() (*db.Account, error) { return s.DB.AccountByDID(ctx, syntax.DID(name)) }
+		a, err = r.AccountByDID(ctx, syntax.DID(name))
+	} else {
+		a, err = s.Accounts.ReadByHandle(ctx, r, syntax.Handle(name))
 	}
-	a, err := find()
 	a, err = auth.Seen(ctx, a, err)
 	if errors.Is(err, db.ErrNotFound) {
 		return nil, nil

@@ -13,8 +13,8 @@ import (
 
 // account returns an account in any state, or the error that says that it is not here, or
 // not for the caller.
-func (s *Service) account(ctx context.Context, did syntax.DID) (*db.Account, error) {
-	a, err := s.DB.AccountByDID(ctx, did)
+func account(ctx context.Context, r *db.Reader, did syntax.DID) (*db.Account, error) {
+	a, err := r.AccountByDID(ctx, did)
 	a, err = auth.Seen(ctx, a, err)
 	if errors.Is(err, db.ErrNotFound) {
 		return nil, answer.RepoNotFound(did)
@@ -22,18 +22,29 @@ func (s *Service) account(ctx context.Context, did syntax.DID) (*db.Account, err
 	return a, err
 }
 
-// available returns the account whose repository or blobs the caller wants, or the error
-// that refuses them: those of an account that is not active are for its owner and the
+// available returns nil where the caller may have the repository and the blobs of an account,
+// or the error that refuses them: those of an account that is not active are for its owner and the
 // operator. The policy of the method is that of [auth.Gate.Reader].
-func (s *Service) available(ctx context.Context, did syntax.DID) (*db.Account, error) {
-	a, err := s.account(ctx, did)
-	if err != nil {
-		return nil, err
+func (s *Service) available(ctx context.Context, did syntax.DID) error {
+	_, err := db.ReadPublic(ctx, s.DB, func(r *db.Reader) (struct{}, error) { return struct{}{}, available(ctx, r, did) })
+	return err
+}
+
+// available is as the method, and reads with r.
+func available(ctx context.Context, r *db.Reader, did syntax.DID) error {
+	a, err := account(ctx, r, did)
+	if err != nil || auth.Owns(ctx, did) {
+		return err
 	}
-	if !auth.Owns(ctx, did) {
-		if err := answer.RepoUnavailable(a); err != nil {
+	return answer.RepoUnavailable(a)
+}
+
+// repo returns the repository of an account that is available, or db.ErrNotFound.
+func (s *Service) repo(ctx context.Context, did syntax.DID) (*db.Repo, error) {
+	return db.ReadPublic(ctx, s.DB, func(r *db.Reader) (*db.Repo, error) {
+		if err := available(ctx, r, did); err != nil {
 			return nil, err
 		}
-	}
-	return a, nil
+		return r.Repo(ctx, did)
+	})
 }

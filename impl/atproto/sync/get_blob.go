@@ -14,7 +14,7 @@ import (
 // GetBlob gives the bytes of a blob that a record mentions. What they are is the word of
 // whoever uploaded them: a browser is told to do nothing with them but to save them.
 func (s *Service) GetBlob(ctx context.Context, params *api.GetBlobParams) (*xrpc.Body, error) {
-	if _, err := s.available(ctx, params.DID); err != nil {
+	if err := s.available(ctx, params.DID); err != nil {
 		return nil, err
 	}
 	cid, err := dagcbor.ParseCID(params.CID.String())

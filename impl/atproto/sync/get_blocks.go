@@ -16,7 +16,7 @@ import (
 // GetBlocks gives out blocks of a repository by their names. All that the account has is
 // read for it, so there are not many at a time.
 func (s *Service) GetBlocks(ctx context.Context, p *api.GetBlocksParams) (*xrpc.Body, error) {
-	if _, err := s.available(ctx, p.DID); err != nil {
+	if err := s.available(ctx, p.DID); err != nil {
 		return nil, err
 	}
 	wanted := make([]dagcbor.CID, len(p.CIDs))

@@ -11,10 +11,7 @@ import (
 
 // GetHead names the last commit of a repository, in the way of before GetLatestCommit.
 func (s *Service) GetHead(ctx context.Context, p *api.GetHeadParams) (*api.GetHeadOutput, error) {
-	if _, err := s.available(ctx, p.DID); err != nil {
-		return nil, err
-	}
-	repo, err := s.DB.Repo(ctx, p.DID)
+	repo, err := s.repo(ctx, p.DID)
 	if errors.Is(err, db.ErrNotFound) {
 		return nil, api.ErrGetHeadHeadNotFound.New(http.StatusBadRequest, "Could not find root for DID: "+p.DID.String())
 	}

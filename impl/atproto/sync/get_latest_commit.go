@@ -14,10 +14,7 @@ import (
 
 // GetLatestCommit names the last commit of a repository.
 func (s *Service) GetLatestCommit(ctx context.Context, p *api.GetLatestCommitParams) (*api.GetLatestCommitOutput, error) {
-	if _, err := s.available(ctx, p.DID); err != nil {
-		return nil, err
-	}
-	repo, err := s.DB.Repo(ctx, p.DID)
+	repo, err := s.repo(ctx, p.DID)
 	if errors.Is(err, db.ErrNotFound) {
 		return nil, answer.RepoWithoutRoot(p.DID)
 	}

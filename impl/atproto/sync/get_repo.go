@@ -23,7 +23,7 @@ func (s *Service) GetCheckout(ctx context.Context, p *api.GetCheckoutParams) (*x
 }
 
 func (s *Service) whole(ctx context.Context, did syntax.DID, since syntax.TID) (*xrpc.Body, error) {
-	if _, err := s.available(ctx, did); err != nil {
+	if err := s.available(ctx, did); err != nil {
 		return nil, err
 	}
 	r, err := s.Exports.Open(ctx, address(ctx), func(ctx context.Context, state *db.Snapshot, w io.Writer) error {

@@ -7,6 +7,7 @@ import (
 
 	api "portico/api/atproto/sync"
 	"portico/api/xrpc"
+	"portico/db"
 	"portico/impl/answer"
 	"portico/impl/repo/store"
 )
@@ -14,14 +15,16 @@ import (
 // ListBlobs lists what the records of a repository mention, or those that were written
 // after a rev, in the order of the CIDs' bytes.
 func (s *Service) ListBlobs(ctx context.Context, params *api.ListBlobsParams) (*api.ListBlobsOutput, error) {
-	if _, err := s.available(ctx, params.DID); err != nil {
-		return nil, err
-	}
 	after, err := answer.AfterCID(params.Cursor)
 	if err != nil {
 		return nil, err
 	}
-	cids, err := s.DB.NamedBlobsAfter(ctx, params.DID, xrpc.ValueOf(params.Since).String(), after, int(params.Limit))
+	cids, err := db.ReadPublic(ctx, s.DB, func(r *db.Reader) ([][]byte, error) {
+		if err := available(ctx, r, params.DID); err != nil {
+			return nil, err
+		}
+		return r.NamedBlobsAfter(ctx, params.DID, xrpc.ValueOf(params.Since).String(), after, int(params.Limit))
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -22,11 +22,20 @@ func (s *Service) ListRepos(ctx context.Context, p *api.ListReposParams) (*api.L
 	var did syntax.DID
 	if p.Cursor != nil {
 		var err error
-		if after, did, err = s.listedUpTo(ctx, *p.Cursor); err != nil {
+		if after, did, err = listedUpTo(*p.Cursor); err != nil {
 			return nil, err
 		}
 	}
-	hosted, err := s.DB.HostedRepos(ctx, after, did, int(p.Limit))
+	hosted, err := db.ReadPublic(ctx, s.DB, func(r *db.Reader) ([]db.HostedRepo, error) {
+		after := after
+		if p.Cursor != nil {
+			var err error
+			if after, err = moreExactly(ctx, r, after, did); err != nil {
+				return nil, err
+			}
+		}
+		return r.HostedRepos(ctx, after, did, int(p.Limit))
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -46,21 +55,25 @@ func (s *Service) ListRepos(ctx context.Context, p *api.ListReposParams) (*api.L
 const maxMillis = 8.64e15
 
 // listedUpTo reads a cursor: when an account was made, to the millisecond, and its DID.
-// More exactly the account itself says it; when that has gone, whoever was made in the
-// same millisecond may be listed twice.
-func (s *Service) listedUpTo(ctx context.Context, cursor string) (time.Time, syntax.DID, error) {
+func listedUpTo(cursor string) (time.Time, syntax.DID, error) {
 	millis, did, ok := strings.Cut(cursor, "::")
 	at, err := strconv.ParseInt(millis, 10, 64)
 	if !ok || err != nil || at > maxMillis || at < -maxMillis || did == "" {
 		return time.Time{}, "", xrpc.InvalidRequest("Malformed cursor")
 	}
-	a, err := s.DB.AccountByDID(ctx, syntax.DID(did))
+	return time.UnixMilli(at), syntax.DID(did), nil
+}
+
+// moreExactly returns when the account of a cursor was made: the account itself says it. When
+// that has gone, whoever was made in the same millisecond may be listed twice.
+func moreExactly(ctx context.Context, r *db.Reader, made time.Time, did syntax.DID) (time.Time, error) {
+	a, err := r.AccountByDID(ctx, did)
 	a, err = auth.Seen(ctx, a, err)
 	switch {
-	case err == nil && a.CreatedAt.UnixMilli() == at:
-		return a.CreatedAt, a.DID, nil
+	case err == nil && a.CreatedAt.UnixMilli() == made.UnixMilli():
+		return a.CreatedAt, nil
 	case err != nil && !errors.Is(err, db.ErrNotFound):
-		return time.Time{}, "", err
+		return time.Time{}, err
 	}
-	return time.UnixMilli(at), syntax.DID(did), nil
+	return made, nil
 }

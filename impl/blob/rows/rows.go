@@ -373,7 +373,7 @@ func (b *Blobs) dropUnnamed(ctx context.Context, did syntax.DID, cids [][]byte) 
 // Open gives the bytes and the row of a permanent blob, which the caller closes, or
 // ErrNotFound, also for one that is temporary or taken down.
 func (b *Blobs) Open(ctx context.Context, did syntax.DID, cid dagcbor.CID) (io.ReadCloser, *db.Blob, error) {
-	row, err := b.DB.Blob(ctx, did, cid[:])
+	row, err := db.ReadPublic(ctx, b.DB, func(r *db.Reader) (*db.Blob, error) { return r.Blob(ctx, did, cid[:]) })
 	if errors.Is(err, db.ErrNotFound) || err == nil && (row.TempKey != "" || row.TakenDown()) {
 		return nil, nil, ErrNotFound
 	}

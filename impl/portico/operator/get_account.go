@@ -19,26 +19,28 @@ import (
 // GetAccount shows an account, whatever its state, found by its DID, handle or
 // address.
 func (s *Service) GetAccount(ctx context.Context, p *api.GetAccountParams) (*api.GetAccountOutput, error) {
-	found, err := s.find(ctx, strings.TrimSpace(p.Account))
-	if errors.Is(err, db.ErrNotFound) {
-		return nil, api.ErrGetAccountAccountNotFound.New(http.StatusBadRequest, "Account not found")
-	}
-	if err != nil {
-		return nil, err
-	}
-	out := accountOf(found)
-	sizes, err := s.DB.Sizes(ctx, found.DID)
-	if err != nil {
-		return nil, err
-	}
-	setSize(&out, sizes[found.DID])
-	held, err := s.DB.QuarantinedOf(ctx, found.DID)
-	if err != nil {
-		return nil, err
-	}
-	setQuarantine(&out, held)
-	out.Sessions, out.AppPasswords = new(int64(found.Sessions)), new(int64(found.AppPasswords))
-	return &out, nil
+	return db.ReadPublic(ctx, s.DB, func(r *db.Reader) (*api.GetAccountOutput, error) {
+		found, err := find(ctx, r, strings.TrimSpace(p.Account))
+		if errors.Is(err, db.ErrNotFound) {
+			return nil, api.ErrGetAccountAccountNotFound.New(http.StatusBadRequest, "Account not found")
+		}
+		if err != nil {
+			return nil, err
+		}
+		out := accountOf(found)
+		sizes, err := r.Sizes(ctx, found.DID)
+		if err != nil {
+			return nil, err
+		}
+		setSize(&out, sizes[found.DID])
+		held, err := r.QuarantinedOf(ctx, found.DID)
+		if err != nil {
+			return nil, err
+		}
+		setQuarantine(&out, held)
+		out.Sessions, out.AppPasswords = new(int64(found.Sessions)), new(int64(found.AppPasswords))
+		return &out, nil
+	})
 }
 
 // accountOf is an account without what has to be counted.
@@ -64,14 +66,14 @@ func setQuarantine(a *api.Account, held map[syntax.DID]db.Quarantined) {
 
 // find returns the account that a text names, or db.ErrNotFound. A handle may have
 // the @ before it that people write.
-func (s *Service) find(ctx context.Context, name string) (*db.Standing, error) {
+func find(ctx context.Context, r *db.Reader, name string) (*db.Standing, error) {
 	if did, err := syntax.ParseDID(name); err == nil {
-		return s.DB.StandingByDID(ctx, did)
+		return r.StandingByDID(ctx, did)
 	}
 	if h, err := syntax.ParseHandle(strings.TrimPrefix(name, "@")); err == nil {
-		return s.DB.StandingByHandle(ctx, h.Normalize())
+		return r.StandingByHandle(ctx, h.Normalize())
 	}
-	return s.DB.StandingByEmail(ctx, email.Normalize(name))
+	return r.StandingByEmail(ctx, email.Normalize(name))
 }
 
 func status(a *db.Standing) string {

@@ -27,37 +27,39 @@ func (s *Service) ListAccounts(ctx context.Context, p *api.ListAccountsParams) (
 	if after != "" && !place(filter, after) {
 		return nil, xrpc.InvalidRequest("Malformed cursor")
 	}
-	found, err := s.DB.Standings(ctx, filter, after, limit+1)
-	if err != nil {
-		return nil, err
-	}
-	out := new(api.ListAccountsOutput)
-	if len(found) > limit {
-		found = found[:limit]
-		out.Cursor = new(found[limit-1].DID.String())
-		if filter.Email != "" {
-			out.Cursor = new(found[limit-1].Email)
+	return db.ReadPublic(ctx, s.DB, func(r *db.Reader) (*api.ListAccountsOutput, error) {
+		found, err := r.Standings(ctx, filter, after, limit+1)
+		if err != nil {
+			return nil, err
 		}
-	}
-	dids := make([]syntax.DID, len(found))
-	for i := range found {
-		dids[i] = found[i].DID
-	}
-	sizes, err := s.DB.Sizes(ctx, dids...)
-	if err != nil {
-		return nil, err
-	}
-	held, err := s.DB.QuarantinedOf(ctx, dids...)
-	if err != nil {
-		return nil, err
-	}
-	for i := range found {
-		a := accountOf(&found[i])
-		setSize(&a, sizes[a.DID])
-		setQuarantine(&a, held)
-		out.Accounts = append(out.Accounts, a)
-	}
-	return out, nil
+		out := new(api.ListAccountsOutput)
+		if len(found) > limit {
+			found = found[:limit]
+			out.Cursor = new(found[limit-1].DID.String())
+			if filter.Email != "" {
+				out.Cursor = new(found[limit-1].Email)
+			}
+		}
+		dids := make([]syntax.DID, len(found))
+		for i := range found {
+			dids[i] = found[i].DID
+		}
+		sizes, err := r.Sizes(ctx, dids...)
+		if err != nil {
+			return nil, err
+		}
+		held, err := r.QuarantinedOf(ctx, dids...)
+		if err != nil {
+			return nil, err
+		}
+		for i := range found {
+			a := accountOf(&found[i])
+			setSize(&a, sizes[a.DID])
+			setQuarantine(&a, held)
+			out.Accounts = append(out.Accounts, a)
+		}
+		return out, nil
+	})
 }
 
 // place reports whether cursor can be a place in the list that filter makes.

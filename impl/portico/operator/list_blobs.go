@@ -17,20 +17,26 @@ import (
 
 // ListBlobs lists the blobs of an account, or those that it lacks.
 func (s *Service) ListBlobs(ctx context.Context, p *api.ListBlobsParams) (*api.ListBlobsOutput, error) {
-	if _, err := s.DB.AccountByDID(ctx, p.DID); errors.Is(err, db.ErrNotFound) {
-		return nil, api.ErrListBlobsAccountNotFound.New(http.StatusBadRequest, "Account not found")
-	} else if err != nil {
+	after, err := answer.AfterCID(p.Cursor)
+	if err != nil {
 		return nil, err
 	}
-	after, err := answer.AfterCID(p.Cursor)
+	return db.ReadPublic(ctx, s.DB, func(r *db.Reader) (*api.ListBlobsOutput, error) { return s.listBlobs(ctx, r, p, after) })
+}
+
+func (s *Service) listBlobs(ctx context.Context, r *db.Reader, p *api.ListBlobsParams, after []byte) (*api.ListBlobsOutput, error) {
+	_, err := r.AccountByDID(ctx, p.DID)
+	if errors.Is(err, db.ErrNotFound) {
+		return nil, api.ErrListBlobsAccountNotFound.New(http.StatusBadRequest, "Account not found")
+	}
 	if err != nil {
 		return nil, err
 	}
 	out := new(api.ListBlobsOutput)
 	if xrpc.ValueOf(p.Missing) {
-		out.Blobs, err = s.missingBlobs(ctx, p.DID, after, int(p.Limit))
+		out.Blobs, err = missingBlobs(ctx, r, p.DID, after, int(p.Limit))
 	} else {
-		out.Blobs, err = s.blobs(ctx, p.DID, after, int(p.Limit), xrpc.ValueOf(p.Verify))
+		out.Blobs, err = s.blobs(ctx, r, p.DID, after, int(p.Limit), xrpc.ValueOf(p.Verify))
 	}
 	if n := len(out.Blobs); n == int(p.Limit) {
 		out.Cursor = new(out.Blobs[n-1].CID.String())
@@ -38,8 +44,8 @@ func (s *Service) ListBlobs(ctx context.Context, p *api.ListBlobsParams) (*api.L
 	return out, err
 }
 
-func (s *Service) missingBlobs(ctx context.Context, did syntax.DID, after []byte, limit int) ([]api.ListBlobsBlob, error) {
-	missing, err := s.DB.MissingBlobs(ctx, did, after, limit)
+func missingBlobs(ctx context.Context, r *db.Reader, did syntax.DID, after []byte, limit int) ([]api.ListBlobsBlob, error) {
+	missing, err := r.MissingBlobs(ctx, did, after, limit)
 	list := make([]api.ListBlobsBlob, len(missing))
 	for i, m := range missing {
 		list[i] = api.ListBlobsBlob{
@@ -50,8 +56,8 @@ func (s *Service) missingBlobs(ctx context.Context, did syntax.DID, after []byte
 	return list, err
 }
 
-func (s *Service) blobs(ctx context.Context, did syntax.DID, after []byte, limit int, verify bool) ([]api.ListBlobsBlob, error) {
-	blobs, err := s.DB.Blobs(ctx, did, after, limit)
+func (s *Service) blobs(ctx context.Context, r *db.Reader, did syntax.DID, after []byte, limit int, verify bool) ([]api.ListBlobsBlob, error) {
+	blobs, err := r.Blobs(ctx, did, after, limit)
 	if err != nil {
 		return nil, err
 	}

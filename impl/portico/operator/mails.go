@@ -24,25 +24,27 @@ func (s *Service) ListMails(ctx context.Context, p *api.ListMailsParams) (*api.L
 			return nil, xrpc.InvalidRequest("Malformed cursor")
 		}
 	}
-	var mails []db.Mail
-	var err error
-	if p.State != nil {
-		mails, err = s.DB.MailsIn(ctx, *p.State, before, limit+1)
-	} else {
-		mails, err = s.DB.Mails(ctx, before, limit+1)
-	}
-	if err != nil {
-		return nil, err
-	}
-	out := new(api.ListMailsOutput)
-	if len(mails) > limit {
-		mails = mails[:limit]
-		out.Cursor = new(strconv.FormatInt(mails[limit-1].ID, 10))
-	}
-	for i := range mails {
-		out.Mails = append(out.Mails, mailOf(&mails[i]))
-	}
-	return out, nil
+	return db.ReadPublic(ctx, s.DB, func(r *db.Reader) (*api.ListMailsOutput, error) {
+		var mails []db.Mail
+		var err error
+		if p.State != nil {
+			mails, err = r.MailsIn(ctx, *p.State, before, limit+1)
+		} else {
+			mails, err = r.Mails(ctx, before, limit+1)
+		}
+		if err != nil {
+			return nil, err
+		}
+		out := new(api.ListMailsOutput)
+		if len(mails) > limit {
+			mails = mails[:limit]
+			out.Cursor = new(strconv.FormatInt(mails[limit-1].ID, 10))
+		}
+		for i := range mails {
+			out.Mails = append(out.Mails, mailOf(&mails[i]))
+		}
+		return out, nil
+	})
 }
 
 func mailOf(m *db.Mail) api.Mail {

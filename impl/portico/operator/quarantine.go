@@ -32,34 +32,36 @@ func (s *Service) ListQuarantined(ctx context.Context, p *api.ListQuarantinedPar
 		return nil, err
 	}
 	limit := int(p.Limit)
-	found, err := s.DB.HeldAccounts(ctx, *filter, after, did, limit+1)
-	if err != nil {
-		return nil, err
-	}
-	out := new(api.ListQuarantinedOutput)
-	if len(found) > limit {
-		found = found[:limit]
-		last := found[limit-1]
-		out.Cursor = new(strconv.FormatInt(last.Since.UnixMicro(), 10) + ":" + last.DID.String())
-	}
-	dids := make([]syntax.DID, len(found))
-	for i := range found {
-		dids[i] = found[i].DID
-	}
-	sizes, err := s.DB.Sizes(ctx, dids...)
-	if err != nil {
-		return nil, err
-	}
-	for i := range found {
-		h := &found[i]
-		size := sizes[h.DID]
-		out.Accounts = append(out.Accounts, api.QuarantinedAccount{
-			DID: h.DID, Handle: h.Handle, Status: h.Status, Email: xrpc.NonZero(h.Email), EmailConfirmedAt: answer.Moment(h.EmailConfirmedAt),
-			Quarantine: *quarantineOf(&h.Quarantined),
-			Records:    new(int64(size.Records)), Blobs: new(int64(size.Blobs)), BlobBytes: new(size.Bytes),
-		})
-	}
-	return out, nil
+	return db.ReadPublic(ctx, s.DB, func(r *db.Reader) (*api.ListQuarantinedOutput, error) {
+		found, err := r.HeldAccounts(ctx, *filter, after, did, limit+1)
+		if err != nil {
+			return nil, err
+		}
+		out := new(api.ListQuarantinedOutput)
+		if len(found) > limit {
+			found = found[:limit]
+			last := found[limit-1]
+			out.Cursor = new(strconv.FormatInt(last.Since.UnixMicro(), 10) + ":" + last.DID.String())
+		}
+		dids := make([]syntax.DID, len(found))
+		for i := range found {
+			dids[i] = found[i].DID
+		}
+		sizes, err := r.Sizes(ctx, dids...)
+		if err != nil {
+			return nil, err
+		}
+		for i := range found {
+			h := &found[i]
+			size := sizes[h.DID]
+			out.Accounts = append(out.Accounts, api.QuarantinedAccount{
+				DID: h.DID, Handle: h.Handle, Status: h.Status, Email: xrpc.NonZero(h.Email), EmailConfirmedAt: answer.Moment(h.EmailConfirmedAt),
+				Quarantine: *quarantineOf(&h.Quarantined),
+				Records:    new(int64(size.Records)), Blobs: new(int64(size.Blobs)), BlobBytes: new(size.Bytes),
+			})
+		}
+		return out, nil
+	})
 }
 
 // heldPlace is the place in the list that a cursor names, the beginning for "".

@@ -105,7 +105,11 @@ func (e *Exports) open(ctx context.Context, address string, write Writer, ready 
 	s.cancel = cancel
 	e.readers.Go(func() {
 		defer cancel()
-		err := e.db.Snapshot(reading, func(snapshot *db.Snapshot) error { return write(reading, snapshot, s) })
+		twice := resumed{to: s}
+		err := e.db.PublicSnapshot(reading, func(snapshot *db.Snapshot) error {
+			twice.begin()
+			return write(reading, snapshot, &twice)
+		})
 		e.turns <- struct{}{}
 		who.turn <- struct{}{}
 		s.end(err)

@@ -42,6 +42,10 @@ type Log interface {
 	// first whose body makes them size bytes or more it has enough, so that a page is
 	// at most one event larger than size.
 	Events(ctx context.Context, after int64, limit, size int) ([]Event, error)
+	// Past is Events for a consumer, and through which number events were outdated when they
+	// were read, so that one knows whether they are all. It may read a copy of the log that has
+	// what the log had when it was called.
+	Past(ctx context.Context, after int64, limit, size int) (page []Event, through int64, err error)
 	// LastEvent returns the highest number given, whether that event is kept or not.
 	LastEvent(ctx context.Context) (int64, error)
 	// LastOutdated returns the highest number of an event that was deleted because it
@@ -362,11 +366,9 @@ func (c *consumer) read(ctx context.Context, size int) (page []Event, through in
 			return nil, errEnded
 		}
 		defer func() { <-c.slots }()
-		page, err := c.log.Events(ctx, c.at, pageEvents, size)
-		if err != nil {
-			return nil, err
-		}
-		through, err = c.log.LastOutdated(ctx)
+		var page []Event
+		var err error
+		page, through, err = c.log.Past(ctx, c.at, pageEvents, size)
 		return page, err
 	})
 	return page, through, err

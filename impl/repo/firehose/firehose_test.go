@@ -137,6 +137,15 @@ func (l *memoryLog) LastEvent(context.Context) (int64, error) {
 	return l.last, l.failed()
 }
 
+func (l *memoryLog) Past(ctx context.Context, after int64, limit, size int) ([]Event, int64, error) {
+	page, err := l.Events(ctx, after, limit, size)
+	if err != nil {
+		return nil, 0, err
+	}
+	through, err := l.LastOutdated(ctx)
+	return page, through, err
+}
+
 func (l *memoryLog) LastOutdated(context.Context) (int64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -15,7 +15,22 @@ func Stored(d *db.DB) Log { return stored{d} }
 type stored struct{ *db.DB }
 
 func (s stored) Events(ctx context.Context, after int64, limit, size int) ([]Event, error) {
-	page, err := s.EventPage(ctx, after, limit, size)
+	return eventsOf(s.EventPage(ctx, after, limit, size))
+}
+
+func (s stored) Past(ctx context.Context, after int64, limit, size int) (page []Event, through int64, err error) {
+	// What the standby has while the primary is away is not enough: the ring may be ahead of it.
+	page, err = db.Read(ctx, s.DB, func(r *db.Reader) ([]Event, error) {
+		page, err := eventsOf(r.EventPage(ctx, after, limit, size))
+		if err == nil {
+			through, err = r.LastOutdated(ctx)
+		}
+		return page, err
+	})
+	return page, through, err
+}
+
+func eventsOf(page []db.Event, err error) ([]Event, error) {
 	if err != nil {
 		return nil, err
 	}
