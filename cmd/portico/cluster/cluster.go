@@ -63,6 +63,7 @@ type cluster struct {
 	mail  *mailtest.Server
 	ends  []func()
 	say   func(string, ...any)
+	way   func(node int, address string) string
 
 	secret  string // of the database's users
 	as      *syscall.Credential
@@ -71,9 +72,10 @@ type cluster struct {
 	started bool
 }
 
-// startCluster starts one in a new folder, with a built portico. say hears what is done.
-func startCluster(ctx context.Context, binary string, say func(string, ...any), settings ...string) (_ *cluster, err error) {
-	c := &cluster{say: say, ports: map[string]int{}}
+// startCluster starts one in a new folder, with a built portico. say hears what is done. What
+// leads a server to an address of the database is what way says, if it is not nil.
+func startCluster(ctx context.Context, binary string, say func(string, ...any), way func(node int, address string) string, settings ...string) (_ *cluster, err error) {
+	c := &cluster{say: say, way: way, ports: map[string]int{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.stop())
@@ -413,8 +415,7 @@ func (c *cluster) nodes(binary string, settings []string) error {
 		"PDS_JWT_SECRET=" + hex.EncodeToString(random[:32]), "PDS_ADMIN_PASSWORD=" + c.password,
 		"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=" + hex.EncodeToString(random[32:64]),
 		"PORTICO_KEY_ENCRYPTION_KEY=" + hex.EncodeToString(random[64:]),
-		"PORTICO_DATABASE_URL=" + c.postgresURL(c.at(pooler)), "PORTICO_DATABASE_POOLED=true", "PORTICO_DATABASE_LISTEN_URL=" + c.database,
-		"PORTICO_DATABASE_READ_URL=" + c.postgresURL(c.at(standby)),
+		"PORTICO_DATABASE_POOLED=true",
 		"PDS_REDIS_SCRATCH_ADDRESS=" + c.at("redis"), "PDS_RATE_LIMITS_ENABLED=true",
 		"PDS_BLOBSTORE_S3_BUCKET=" + bucket, "PDS_BLOBSTORE_S3_REGION=us-east-1", "PDS_BLOBSTORE_S3_ENDPOINT=http://" + c.at("s3"),
 		"PDS_BLOBSTORE_S3_FORCE_PATH_STYLE=true", "PDS_BLOBSTORE_S3_ACCESS_KEY_ID=portico", "PDS_BLOBSTORE_S3_SECRET_ACCESS_KEY=" + c.secret,
@@ -429,10 +430,17 @@ func (c *cluster) nodes(binary string, settings []string) error {
 		_, port, _ := strings.Cut(c.at(example), ":")
 		url := "http://" + c.at(example)
 		c.nodeURLs = append(c.nodeURLs, url)
-		err = c.add(&part{
-			name: name, path: binary, args: []string{"serve"}, ready: answers(url + "/xrpc/_health"),
-			env: append([]string{"PDS_DATA_DIRECTORY=" + dir, "PDS_PORT=" + port, "PORTICO_METRICS_BIND=" + c.at(name+"'s metrics")}, common...),
-		}, "none")
+		to := func(example string) string {
+			if c.way == nil {
+				return c.postgresURL(c.at(example))
+			}
+			return c.postgresURL(c.way(i, c.at(example)))
+		}
+		env := []string{
+			"PDS_DATA_DIRECTORY=" + dir, "PDS_PORT=" + port, "PORTICO_METRICS_BIND=" + c.at(name+"'s metrics"),
+			"PORTICO_DATABASE_URL=" + to(pooler), "PORTICO_DATABASE_LISTEN_URL=" + to(primary), "PORTICO_DATABASE_READ_URL=" + to(standby),
+		}
+		err = c.add(&part{name: name, path: binary, args: []string{"serve"}, ready: answers(url + "/xrpc/_health"), env: append(env, common...)}, "none")
 		if err != nil {
 			return err
 		}

@@ -26,7 +26,7 @@ var (
 	seed = flag.Uint64("seed", rand.Uint64(), "seed of what is asked and in which order parts are killed; timing remains the machine's")
 	away = flag.Duration("away", 5*time.Second, "how long a part that was killed stays away")
 	calm = flag.Duration("calm", 4*time.Second, "how long all is whole before the next part is killed")
-	only = flag.String("only", "", "the only part to kill, of node, frozen node, pgbouncer, standby, primary, redis, s3, haproxy and etcd")
+	only = flag.String("only", "", "the only part to kill, of node, frozen node, split node, pgbouncer, standby, primary, redis, s3, haproxy and etcd")
 )
 
 var binary string
@@ -50,7 +50,12 @@ var signUpTimes = []string{"PORTICO_SIGNUP_LEASE=20s", "PORTICO_SIGNUP_RETRY=1s"
 func TestCluster(t *testing.T) {
 	t.Logf("-seed %d", *seed)
 	random := rand.New(rand.NewPCG(*seed, 1))
-	c, err := startCluster(t.Context(), binary, t.Logf, signUpTimes...)
+	var wires [nodes]*wire
+	for i := range wires {
+		wires[i] = newWire()
+	}
+	way := func(node int, address string) string { return wires[node].lay(t, address) }
+	c, err := startCluster(t.Context(), binary, t.Logf, way, signUpTimes...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +70,7 @@ func TestCluster(t *testing.T) {
 	})
 
 	log := &record{next: &http.Transport{MaxIdleConnsPerHost: 16}, front: strings.TrimPrefix(c.URL, "http://")}
-	w := &crowd{T: t, c: c, client: &http.Client{Transport: log, Timeout: 30 * time.Second}, doors: append([]string{c.URL}, c.nodeURLs...)}
+	w := &crowd{T: t, c: c, wires: wires[:], client: &http.Client{Transport: log, Timeout: 30 * time.Second}, doors: append([]string{c.URL}, c.nodeURLs...)}
 	w.invite(400)
 	h := &repotest.Host{TB: t, URL: func(i int) string { return w.doors[i] }, Doors: len(w.doors), Directory: c.directory, Client: w.client, Once: true}
 	for range 8 {
@@ -135,8 +140,7 @@ func TestCluster(t *testing.T) {
 
 // trouble kills one part after the other, and lets it come back.
 func (w *crowd) trouble(random *rand.Rand) (all []trouble, err error) {
-	node := func() string { return fmt.Sprintf("node-%d", 1+random.IntN(nodes)) }
-	kinds := []string{"node", "frozen node", "pgbouncer", "standby", "primary", "redis", "s3", "haproxy", "etcd"}
+	kinds := []string{"node", "frozen node", "split node", "pgbouncer", "standby", "primary", "redis", "s3", "haproxy", "etcd"}
 	random.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
 	if *only != "" {
 		kinds = strings.Split(*only, ",")
@@ -149,10 +153,10 @@ func (w *crowd) trouble(random *rand.Rand) (all []trouble, err error) {
 		if n := len(all); n > 0 {
 			all[n-1].to = time.Now()
 		}
-		name := kind
+		name, i := kind, random.IntN(nodes)
 		switch kind {
-		case "node", "frozen node":
-			name = node()
+		case "node", "frozen node", "split node":
+			name = fmt.Sprintf("node-%d", 1+i)
 		case "primary", "standby":
 			if name, err = w.c.withRole(w.Context(), kind); err != nil {
 				return all, err
@@ -164,13 +168,18 @@ func (w *crowd) trouble(random *rand.Rand) (all []trouble, err error) {
 			k.name += " (" + name + ")"
 		}
 		w.Logf("%s", k.name)
-		if kind == "frozen node" {
+		switch kind {
+		case "frozen node":
 			if err := p.freeze(); err != nil {
 				return all, err
 			}
 			time.Sleep(2 * *away)
 			err = p.thaw()
-		} else {
+		case "split node":
+			w.wires[i].set(true)
+			err = w.unwell(w.doors[1+i])
+			w.wires[i].set(false)
+		default:
 			p.kill()
 			time.Sleep(*away)
 			err = p.start(w.Context())
@@ -209,6 +218,20 @@ func (w *crowd) whole() error {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
+}
+
+// unwell waits until a server that the database does not answer says so.
+func (w *crowd) unwell(url string) error {
+	ctx, cancel := context.WithTimeout(w.Context(), 30*time.Second)
+	defer cancel()
+	for healthy := answers(url + "/xrpc/_health"); healthy(ctx) == nil; {
+		select {
+		case <-ctx.Done():
+			return errors.New("a server that the database does not answer says that it is well")
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	return nil
 }
 
 // withRole is the name of the machine whose Patroni says that it has a role.

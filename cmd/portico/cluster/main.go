@@ -44,7 +44,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	c, err := startCluster(ctx, binary, say, "PDS_INVITE_REQUIRED=false")
+	c, err := startCluster(ctx, binary, say, nil, "PDS_INVITE_REQUIRED=false")
 	if err != nil {
 		return err
 	}

@@ -125,6 +125,7 @@ type visitor struct {
 type crowd struct {
 	*testing.T
 	c      *cluster
+	wires  []*wire // from each server to the database
 	client *http.Client
 	doors  []string
 
