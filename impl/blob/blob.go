@@ -54,6 +54,8 @@ var (
 	ErrFull = errors.New("no space left for blobs")
 	// ErrTimeout says that the S3 store did not answer in time.
 	ErrTimeout = errors.New("blob store timed out")
+	// ErrAway says that the S3 store cannot be reached, or does not do what it is asked to.
+	ErrAway = errors.New("blob store is away")
 )
 
 // An Area is one of the places that a blob of an account can be in.
@@ -119,7 +121,8 @@ type Upload struct {
 
 // A Store keeps blobs. Its methods are safe for concurrent use, by several processes
 // too; no blob is in memory whole, whatever its size. Besides those named, errors are
-// ErrName, ErrFull, ErrTimeout, the context's, and those of the disk or network.
+// ErrName, ErrFull, ErrTimeout, ErrAway, ErrBusy where too many wait for the S3 store, the
+// context's, and those of the disk.
 //
 // What a method wrote is durable when it returns without error. When it ends in the
 // middle, what is left are files that [Store.Files] gives; never half a file under the

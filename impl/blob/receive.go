@@ -9,6 +9,7 @@ import (
 	"io"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -76,7 +77,38 @@ type Bounds struct {
 	Bytes int64
 	// PerAccount is how many uploads of one account may be under way; 0 is 16.
 	PerAccount int
+	// Sending is how many may be on their way to an S3 store; 0 is 64. Asking is how many other
+	// requests may wait for it to answer; 0 is 256. Those beyond wait a second: then ErrBusy.
+	Sending, Asking int
 }
+
+// places are for those who wait for an S3 store, so that one that hangs holds no more than
+// so many, and others are told at once.
+type places chan struct{}
+
+// placeWait is how long a place is waited for.
+const placeWait = time.Second
+
+// take waits for a place, which the caller gives back with leave: ErrBusy.
+func (p places) take(ctx context.Context) error {
+	select {
+	case p <- struct{}{}:
+		return nil
+	default:
+	}
+	t := time.NewTimer(placeWait)
+	defer t.Stop()
+	select {
+	case p <- struct{}{}:
+		return nil
+	case <-t.C:
+		return fmt.Errorf("%w: the store does not answer %d others", ErrBusy, cap(p))
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (p places) leave() { <-p }
 
 // underWay counts uploads under way. Its zero value is ready for use.
 type underWay struct {

@@ -1,6 +1,7 @@
 package blob
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,9 +29,10 @@ import (
 // An upload is first written to a file on disk, without a name, and sent from there, so
 // that its size is known: what is sent without one is held in memory, part by part.
 type S3 struct {
-	client *minio.Core
-	config S3Config
-	under  underWay
+	client          *minio.Core
+	config          S3Config
+	under           underWay
+	sending, asking places
 }
 
 // S3Config says which bucket, where, and how to reach it.
@@ -57,6 +59,8 @@ type S3Config struct {
 	// Observe is told of each request when the head of its answer has come, whose status is 0 if
 	// it has not. It may be nil.
 	Observe func(ctx context.Context, verb string, status int, began time.Time, took time.Duration)
+
+	retries int // 0 is the client's default
 }
 
 // prefixes are the keys' beginnings.
@@ -64,6 +68,7 @@ var prefixes = [...]string{Permanent: "blocks/", Temporary: "tmp/", Quarantine: 
 
 // OpenS3 returns the store that config describes. It sends nothing yet: see [S3.Check].
 func OpenS3(config S3Config) (*S3, error) {
+	config.retries = tries
 	client, err := config.Core()
 	if err != nil {
 		return nil, err
@@ -74,8 +79,15 @@ func OpenS3(config S3Config) (*S3, error) {
 	if config.RequestTimeout == 0 {
 		config.RequestTimeout = config.UploadTimeout
 	}
-	return &S3{client: client, config: config}, nil
+	return &S3{
+		client: client, config: config,
+		sending: make(places, cmp.Or(config.Bounds.Sending, 64)), asking: make(places, cmp.Or(config.Bounds.Asking, 256)),
+	}, nil
 }
+
+// tries is how often a request is sent to a store that is away, with a second between them at
+// most: somebody waits for what it says.
+const tries = 3
 
 // Core is a client of the service that the bucket is at. It sends nothing yet.
 func (c S3Config) Core() (*minio.Core, error) {
@@ -103,7 +115,7 @@ func (c S3Config) Core() (*minio.Core, error) {
 		}
 		c.Transport = observed{c.Transport, c.Observe}
 	}
-	options := &minio.Options{Secure: secure, Region: c.Region, Transport: c.Transport, BucketLookup: minio.BucketLookupAuto}
+	options := &minio.Options{Secure: secure, Region: c.Region, Transport: c.Transport, BucketLookup: minio.BucketLookupAuto, MaxRetries: c.retries}
 	if c.ForcePathStyle {
 		options.BucketLookup = minio.BucketLookupPath
 	}
@@ -147,7 +159,7 @@ func (s *S3) Check(ctx context.Context) error {
 		err = errors.New("no such bucket")
 	}
 	if err != nil {
-		return fmt.Errorf("bucket %s: %w", s.config.Bucket, because(ctx, err))
+		return fmt.Errorf("bucket %s: %w", s.config.Bucket, reason(ctx, err))
 	}
 	return nil
 }
@@ -165,10 +177,10 @@ func (s *S3) CheckWrites(ctx context.Context) error {
 	defer cancel()
 	const text = "whether this bucket can be written to\n"
 	if _, err := s.client.Client.PutObject(ctx, s.config.Bucket, probe, strings.NewReader(text), int64(len(text)), minio.PutObjectOptions{}); err != nil {
-		return fmt.Errorf("write to bucket %s: %w", s.config.Bucket, because(ctx, err))
+		return fmt.Errorf("write to bucket %s: %w", s.config.Bucket, reason(ctx, err))
 	}
 	if err := s.client.RemoveObject(ctx, s.config.Bucket, probe, minio.RemoveObjectOptions{}); err != nil {
-		return fmt.Errorf("remove %s from bucket %s: %w", probe, s.config.Bucket, because(ctx, err))
+		return fmt.Errorf("remove %s from bucket %s: %w", probe, s.config.Bucket, reason(ctx, err))
 	}
 	return nil
 }
@@ -177,18 +189,37 @@ func (s *S3) deadline(ctx context.Context, d time.Duration) (context.Context, co
 	return context.WithTimeoutCause(ctx, d, ErrTimeout)
 }
 
-// because is what an error of the client means.
+// because is what an error of the client means: ErrAway where it is nothing else.
 func because(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
+	if known := meaning(ctx, err); known != nil {
+		return known
+	}
+	return fmt.Errorf("%w: %w", ErrAway, err)
+}
+
+// reason is because for who looks at the store itself, and wants to know what it says.
+func reason(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if known := meaning(ctx, err); known != nil {
+		return known
+	}
+	return err
+}
+
+// meaning is nil for errors that have no name.
+func meaning(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return fmt.Errorf("%w: %w", cause, err)
 	}
 	if code := minio.ToErrorResponse(err).Code; code == minio.NoSuchKey || code == minio.NoSuchUpload {
 		return ErrNotFound
 	}
-	return err
+	return nil
 }
 
 func (s *S3) key(n Name) (string, error) {
@@ -225,6 +256,10 @@ func (s *S3) send(ctx context.Context, name Name, f *os.File, size int64) error 
 	if err != nil {
 		return err
 	}
+	if err := s.sending.take(ctx); err != nil {
+		return err
+	}
+	defer s.sending.leave()
 	sending, cancel := s.deadline(ctx, s.config.UploadTimeout)
 	defer cancel()
 	_, err = s.client.Client.PutObject(sending, s.config.Bucket, key, io.NewSectionReader(f, 0, size), size, minio.PutObjectOptions{})
@@ -233,10 +268,16 @@ func (s *S3) send(ctx context.Context, name Name, f *os.File, size int64) error 
 	}
 	err = because(sending, err)
 	if name.Area == Temporary {
-		err = errors.Join(err, s.Remove(context.WithoutCancel(ctx), name))
+		removing, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), removeWait, ErrTimeout)
+		defer cancel()
+		err = errors.Join(err, s.Remove(removing, name))
 	}
 	return err
 }
+
+// removeWait is how long who could not upload waits for what may have arrived to be removed. A
+// store that was away is so for a while: the cleaner finds what is left.
+const removeWait = 2 * time.Second
 
 // Upload implements [Store].
 func (s *S3) Upload(ctx context.Context, did syntax.DID, r io.Reader, limit int64, declared string) (Upload, error) {
@@ -306,11 +347,15 @@ func (s *S3) also(ctx context.Context, from, to Name) error {
 	if err != nil {
 		return err
 	}
+	if err := s.asking.take(ctx); err != nil {
+		return err
+	}
 	copying, cancel := s.deadline(ctx, s.config.RequestTimeout)
 	defer cancel()
 	_, err = s.client.Client.CopyObject(copying,
 		minio.CopyDestOptions{Bucket: s.config.Bucket, Object: target},
 		minio.CopySrcOptions{Bucket: s.config.Bucket, Object: source})
+	s.asking.leave()
 	err = because(copying, err)
 	if errors.Is(err, ErrNotFound) {
 		_, err = s.Stat(ctx, to)
@@ -324,6 +369,10 @@ func (s *S3) Open(ctx context.Context, name Name) (io.ReadCloser, File, error) {
 	if err != nil {
 		return nil, File{}, err
 	}
+	if err := s.asking.take(ctx); err != nil {
+		return nil, File{}, err
+	}
+	defer s.asking.leave()
 	ctx, cancel := context.WithCancelCause(ctx)
 	b := &body{ctx: ctx, cancel: cancel, patience: s.config.RequestTimeout}
 	b.timer = time.AfterFunc(b.patience, func() { cancel(ErrTimeout) })
@@ -368,6 +417,10 @@ func (s *S3) Stat(ctx context.Context, name Name) (File, error) {
 	if err != nil {
 		return File{}, err
 	}
+	if err := s.asking.take(ctx); err != nil {
+		return File{}, err
+	}
+	defer s.asking.leave()
 	ctx, cancel := s.deadline(ctx, s.config.RequestTimeout)
 	defer cancel()
 	info, err := s.client.StatObject(ctx, s.config.Bucket, key, minio.StatObjectOptions{})

@@ -138,6 +138,112 @@ func TestS3TimesOut(t *testing.T) {
 	}
 }
 
+// A store that breaks connections, or has errors of its own for everything, is ErrAway, soon: a
+// request is made so often and no more, and leaves nothing behind.
+func TestS3IsAway(t *testing.T) {
+	for name, fail := range map[string]func(w http.ResponseWriter){
+		"broken connections": func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
+		"500":                func(w http.ResponseWriter) { w.WriteHeader(http.StatusInternalServerError) },
+		"slow down": func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			io.WriteString(w, "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>")
+		},
+		"forbidden": func(w http.ResponseWriter) { w.WriteHeader(http.StatusForbidden) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := blobtest.StartS3(t)
+			config := s3Config(t, server)
+			s := openS3(t, config)
+			up, err := s.Upload(t.Context(), alice, strings.NewReader("there"), 100, "a/b")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var asked atomic.Int64
+			server.Fail = func(w http.ResponseWriter, r *http.Request) bool {
+				asked.Add(1)
+				io.Copy(io.Discard, r.Body)
+				fail(w)
+				return true
+			}
+			for what, call := range map[string]func() error{
+				"upload": func() error {
+					_, err := s.Upload(t.Context(), alice, strings.NewReader("late"), 100, "a/b")
+					return err
+				},
+				"make permanent": func() error { return s.MakePermanent(t.Context(), alice, up.Key, up.CID) },
+				"open": func() error {
+					_, _, err := s.Open(t.Context(), blob.TemporaryName(alice, up.Key))
+					return err
+				},
+				"stat": func() error {
+					_, err := s.Stat(t.Context(), blob.TemporaryName(alice, up.Key))
+					return err
+				},
+			} {
+				asked.Store(0)
+				if err := call(); !errors.Is(err, blob.ErrAway) || errors.Is(err, blob.ErrTimeout) {
+					t.Errorf("%s: %v; want ErrAway", what, err)
+				}
+				// An upload is also removed; the client repeats what broke once by itself.
+				if n := asked.Load(); n > 12 {
+					t.Errorf("%s: the store was asked %d times", what, n)
+				}
+			}
+			server.Fail = nil
+			if keys := server.Keys(); len(keys) != 1 {
+				t.Errorf("keys %q", keys)
+			}
+			if files, err := os.ReadDir(config.Spool); err != nil || len(files) != 0 {
+				t.Errorf("in the spool: %v, %v", files, err)
+			}
+		})
+	}
+}
+
+// However many upload to a store that hangs, so many wait for it; others are told soon. When it
+// answers, all is well.
+func TestS3Hangs(t *testing.T) {
+	server := blobtest.StartS3(t)
+	config := s3Config(t, server)
+	config.Bounds = blob.Bounds{Sending: 5, Asking: 5, PerAccount: 1000}
+	s := openS3(t, config)
+	release := make(chan struct{})
+	var waiting, most atomic.Int64
+	server.Fail = func(_ http.ResponseWriter, r *http.Request) bool {
+		n := waiting.Add(1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		<-release
+		waiting.Add(-1)
+		return false
+	}
+	const uploads = 200
+	outcomes := make(chan error, uploads)
+	for range uploads {
+		go func() {
+			_, err := s.Upload(t.Context(), alice, strings.NewReader("there"), 100, "a/b")
+			outcomes <- err
+		}()
+	}
+	for n := range uploads - 5 {
+		if err := <-outcomes; !errors.Is(err, blob.ErrBusy) {
+			t.Fatalf("upload %d: %v; want ErrBusy", n, err)
+		}
+	}
+	close(release)
+	for range 5 {
+		if err := <-outcomes; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := most.Load(); n != 5 {
+		t.Errorf("%d waited for the store, want 5", n)
+	}
+	if _, err := s.Upload(t.Context(), alice, strings.NewReader("there"), 100, "a/b"); err != nil {
+		t.Error(err)
+	}
+}
+
 // A store that stops in the middle of a blob is ErrTimeout, too.
 func TestS3StopsInTheMiddle(t *testing.T) {
 	t.Parallel()

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
-	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atdata"
 
@@ -14,6 +12,7 @@ import (
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/account/auth"
+	"portico/impl/answer"
 	"portico/impl/blob"
 	"portico/impl/blob/rows"
 	"portico/impl/oauth/scope"
@@ -44,9 +43,6 @@ func (s *Service) UploadBlob(ctx context.Context, in *xrpc.Body) (*api.UploadBlo
 	return &api.UploadBlobOutput{Blob: atdata.Blob{Ref: ref, MimeType: up.Type, Size: up.Size}}, nil
 }
 
-// uploadAgain is how long an upload that finds too many others is best put off.
-const uploadAgain = 10 * time.Second
-
 // uploadError is the answer to an upload that failed.
 func uploadError(err error) error {
 	if refused, ok := errors.AsType[*xrpc.Error](err); ok {
@@ -58,16 +54,12 @@ func uploadError(err error) error {
 	switch {
 	case errors.Is(err, rows.ErrTakenDown):
 		return xrpc.InvalidRequest("Blob has been takendown, cannot re-upload")
-	case errors.Is(err, blob.ErrBusy), errors.Is(err, blob.ErrFull):
-		return xrpc.NotEnoughResources(uploadAgain).Because(err)
-	case errors.Is(err, blob.ErrTimeout):
-		return &xrpc.Error{Status: http.StatusGatewayTimeout, Message: "Operation timed out, please try again.", Cause: err}
 	case errors.Is(err, blob.ErrBody):
 		return xrpc.InvalidRequest("request body could not be read").Because(err)
 	case errors.Is(err, db.ErrNotFound):
 		return auth.AccountNotFound() // deleted since the token was checked
 	}
-	return err
+	return answer.Blobs(err)
 }
 
 func link(cid dagcbor.CID) (l atdata.CIDLink, err error) {

@@ -12,6 +12,7 @@ import (
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/account/auth"
+	"portico/impl/answer"
 	"portico/impl/blob/rows"
 	"portico/impl/records"
 	"portico/impl/repo"
@@ -77,7 +78,7 @@ func (s *Service) write(
 	case errors.Is(err, db.ErrNotFound): // deleted since the token was checked
 		return nil, auth.AccountNotFound()
 	}
-	return result, err
+	return result, answer.Blobs(err)
 }
 
 func mentionError(err *rows.MentionError) error {

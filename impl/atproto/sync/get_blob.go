@@ -7,6 +7,7 @@ import (
 
 	api "portico/api/atproto/sync"
 	"portico/api/xrpc"
+	"portico/impl/answer"
 	"portico/impl/blob/rows"
 	"portico/impl/repo/dagcbor"
 )
@@ -26,7 +27,7 @@ func (s *Service) GetBlob(ctx context.Context, params *api.GetBlobParams) (*xrpc
 		return nil, blobNotFound()
 	}
 	if err != nil {
-		return nil, err
+		return nil, answer.Blobs(err)
 	}
 	h := xrpc.CallFrom(ctx).Header()
 	h.Set("X-Content-Type-Options", "nosniff")
