@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -17,8 +19,8 @@ import (
 )
 
 // redisTimeout is how long counting may hold a request up, all in all. A server
-// that counts in its own memory needs a fraction of a millisecond; beyond this a
-// sign-in had better fail than hang.
+// that counts in its own memory needs a fraction of a millisecond; beyond this it had
+// better do that.
 const redisTimeout = 500 * time.Millisecond
 
 // redisLimiter counts requests in Redis, for several processes together: their
@@ -128,6 +130,97 @@ func (l *redisLimiter) key(c xrpc.Counter) string {
 	return l.prefix + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
+// A fallingLimiter counts in Redis and, while Redis does not answer, in the memory of this
+// process, as every other process does in its own. Redis is not waited for then: one probe at a
+// time finds out whether it is back. It is safe for concurrent use.
+//
+// The two know nothing of each other's windows. Those in memory are kept from one absence to the
+// next, so whoever can make Redis come and go gets no more than a limit of each process beside
+// that of Redis, and Redis's anew where it forgot what it counted.
+type fallingLimiter struct {
+	shared *redisLimiter
+	memory *xrpc.MemoryLimiter
+	probe  time.Duration // between two probes
+	log    *slog.Logger
+
+	ctx     context.Context // until Close
+	stop    context.CancelFunc
+	probing sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool
+	away   atomic.Bool // changed with mu held
+}
+
+var _ xrpc.Limiter = (*fallingLimiter)(nil)
+
+// redisProbe is how long Redis is let alone when it does not answer.
+const redisProbe = time.Second
+
+// newFallingLimiter takes shared over. probe is [redisProbe] but where a test has another.
+func newFallingLimiter(shared *redisLimiter, probe time.Duration, log *slog.Logger) *fallingLimiter {
+	l := &fallingLimiter{shared: shared, memory: xrpc.NewMemoryLimiter(shared.now), probe: probe, log: log}
+	l.ctx, l.stop = context.WithCancel(context.Background())
+	return l
+}
+
+// Take implements [xrpc.Limiter]. It fails for a caller who goes away alone.
+func (l *fallingLimiter) Take(ctx context.Context, counters []xrpc.Counter) ([]xrpc.Window, error) {
+	if l.away.Load() {
+		return l.memory.Take(ctx, counters)
+	}
+	windows, err := l.shared.Take(ctx, counters)
+	if err == nil || ctx.Err() != nil {
+		return windows, err
+	}
+	l.leave(err)
+	return l.memory.Take(ctx, counters)
+}
+
+// leave counts in memory from now on, until Redis answers.
+func (l *fallingLimiter) leave(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || l.away.Load() {
+		return
+	}
+	l.away.Store(true)
+	l.log.Warn("Redis (PDS_REDIS_SCRATCH_ADDRESS) does not answer: until it does, this server counts limits of requests by itself, and so does each other one",
+		slog.Any("error", err))
+	l.probing.Go(l.wait)
+}
+
+// wait returns when Redis counts again, or l is closed. Something is counted: one that
+// answers and takes no writes is no use.
+func (l *fallingLimiter) wait() {
+	every := time.NewTicker(l.probe)
+	defer every.Stop()
+	for {
+		select {
+		case <-every.C:
+		case <-l.ctx.Done():
+			return
+		}
+		if _, err := l.shared.Take(l.ctx, []xrpc.Counter{{Key: "probe", Points: 1, Per: time.Second}}); err == nil {
+			break
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.away.Store(false)
+	l.log.Info("Redis counts limits of requests again")
+}
+
+// Close ends the connections.
+func (l *fallingLimiter) Close() error {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.stop()
+	l.probing.Wait()
+	return l.shared.Close()
+}
+
 // openLimiter returns what counts requests by the settings, nil for nothing, and
 // what is to be called in the end.
 func openLimiter(ctx context.Context, s *settings, log *slog.Logger) (xrpc.Limiter, func() error, error) {
@@ -139,28 +232,27 @@ func openLimiter(ctx context.Context, s *settings, log *slog.Logger) (xrpc.Limit
 		return xrpc.NewMemoryLimiter(time.Now), nothing, nil
 	}
 	shared := newRedisLimiter(s.RedisAddress, string(s.RedisPassword), s.ServiceDID.String(), time.Now, redisTimeout)
-	if err := shared.check(ctx, log); err != nil {
+	away, err := shared.check(ctx)
+	if err != nil {
 		return nil, nothing, errors.Join(err, shared.Close())
 	}
-	return shared, shared.Close, nil
+	l := newFallingLimiter(shared, redisProbe, log)
+	if away != nil {
+		l.leave(away)
+	}
+	return l, l.Close, nil
 }
 
-// check tells the operator at the start what they would otherwise learn from
-// their users. Only a Redis that refuses us is an error; one that is away may come
-// back.
-func (l *redisLimiter) check(ctx context.Context, log *slog.Logger) error {
+// check tells at the start what users would notice otherwise. Only a Redis that refuses us is
+// an error; one that is away, for the reason that it returns, may come back.
+func (l *redisLimiter) check(ctx context.Context) (away, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 4*l.patience)
 	defer cancel()
-	err := l.client.Ping(ctx).Err()
-	switch {
-	case err == nil:
-		return nil
-	case redis.IsAuthError(err), redis.IsPermissionError(err), redis.HasErrorPrefix(err, "ERR AUTH"):
-		return unfit(fmt.Errorf("password of Redis (PDS_REDIS_SCRATCH_PASSWORD): %w", err))
+	away = l.client.Ping(ctx).Err()
+	if away != nil && (redis.IsAuthError(away) || redis.IsPermissionError(away) || redis.HasErrorPrefix(away, "ERR AUTH")) {
+		return nil, unfit(fmt.Errorf("password of Redis (PDS_REDIS_SCRATCH_PASSWORD): %w", away))
 	}
-	log.Error("Redis (PDS_REDIS_SCRATCH_ADDRESS) does not answer: sign-up, sign-in and whatever else has limits of its own fails until it does",
-		slog.Any("error", err))
-	return nil
+	return away, nil
 }
 
 // Close ends the connections.

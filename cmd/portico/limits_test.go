@@ -411,8 +411,39 @@ func TestRedisLimitsTwoServers(t *testing.T) {
 	}
 }
 
-// While Redis is away, calls with limits of their own fail and all others pass;
-// when it is back, so are the limits.
+// falling is a limiter that gives up soon, and its log.
+func (r *redisServer) falling(patience time.Duration) (*fallingLimiter, *lines) {
+	log := new(lines)
+	l := newFallingLimiter(newRedisLimiter(r.address(), r.password, "did:web:pds.test", time.Now, patience), time.Millisecond, slog.New(slog.NewTextHandler(log, nil)))
+	r.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			r.Error(err)
+		}
+	})
+	return l, log
+}
+
+// lines are what was logged, without the times.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// count is how many lines of a level there are.
+func (l *lines) count(level string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), "level="+level)
+}
+
+// While Redis is away each server counts by itself, and none waits for it again; when it is
+// back, they count together.
 func TestRedisLimitsOutage(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
@@ -423,37 +454,111 @@ func TestRedisLimitsOutage(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			redis := startRedis(t, "")
-			// One that waits however busy the machine is, and one that soon gives up: without
-			// Redis it answers all the same, and goes by it again when it is back.
-			patient, hasty := serveLimited(t, redis.limiter(time.Now)), serveLimited(t, redis.limiterFor(50*time.Millisecond, time.Now))
-			expect := func(url, method string, status int, body, limit string) {
+			a, logged := redis.falling(launch.Patience)
+			b, _ := redis.falling(launch.Patience)
+			urls := []string{serveLimited(t, a), serveLimited(t, b)}
+			expect := func(url string, status int, left string) {
 				t.Helper()
-				gotStatus, gotBody, h := post(t, url+"/xrpc/com.example."+method)
-				if gotStatus != status || gotBody != body || h.Get("RateLimit-Limit") != limit {
-					t.Errorf("%s: %d %s, limit %q; want %d %s, limit %q", method, gotStatus, gotBody, h.Get("RateLimit-Limit"), status, body, limit)
+				got, body, h := post(t, url+"/xrpc/com.example.limited")
+				if got != status || h.Get("RateLimit-Remaining") != left {
+					t.Errorf("%d %s, %q left; want %d, %s left", got, body, h.Get("RateLimit-Remaining"), status, left)
 				}
 			}
-			expect(patient, "limited", 200, "", "5")
-			expect(patient, "free", 200, "", "3000")
+			away := func(want bool) {
+				t.Helper()
+				for deadline := time.Now().Add(launch.Patience); a.away.Load() != want || b.away.Load() != want; time.Sleep(time.Millisecond) {
+					if time.Now().After(deadline) {
+						t.Fatalf("away %v and %v, want %v", a.away.Load(), b.away.Load(), want)
+					}
+				}
+			}
+			expect(urls[0], 200, "4")
+			expect(urls[1], 200, "3")
+			for range 2 {
+				tt.leave(redis)
+				a.leave(errors.New("no answer")) // as after its patience
+				b.leave(errors.New("no answer"))
+				if !a.away.Load() || !b.away.Load() {
+					t.Fatal("a Redis that does not answer is asked")
+				}
+				tt.back(redis)
+				away(false)
+			}
 			tt.leave(redis)
-			const broken = `{"error":"InternalServerError","message":"Internal Server Error"}`
-			for range 3 {
-				expect(hasty, "limited", 500, broken, "")
-				expect(hasty, "free", 200, "", "")
+			a.leave(errors.New("no answer"))
+			b.leave(errors.New("no answer"))
+			for left := 4; left >= 0; left-- {
+				expect(urls[0], 200, fmt.Sprint(left))
+			}
+			expect(urls[0], 429, "0")
+			expect(urls[1], 200, "4") // each by itself
+			tt.back(redis)
+			away(false)
+			if tt.name == "dead" {
+				expect(urls[0], 200, "4") // it forgot
+			} else {
+				expect(urls[0], 200, "2")
+			}
+			// Who comes and goes gets no windows anew.
+			tt.leave(redis)
+			a.leave(errors.New("no answer"))
+			expect(urls[0], 429, "0")
+			if warned, told := logged.count("WARN"), logged.count("INFO"); warned != 4 || told != 3 {
+				t.Errorf("%d and %d lines of the log, want 4 and 3:\n%s", warned, told, logged.text.String())
 			}
 			tt.back(redis)
-			for method, want := range map[string]string{"limited": "5", "free": "3000"} {
-				for deadline := time.Now().Add(launch.Patience); ; {
-					_, _, h := post(t, hasty+"/xrpc/com.example."+method)
-					if h.Get("RateLimit-Limit") == want {
-						break
-					}
-					if time.Now().After(deadline) {
-						t.Fatalf("%s: limits do not come back: %v", method, h)
-					}
-				}
-			}
 		})
+	}
+}
+
+// Whoever asks just when Redis goes away waits its patience once, and is counted in memory.
+func TestRedisGivenUp(t *testing.T) {
+	redis := startRedis(t, "")
+	l, logged := redis.falling(50 * time.Millisecond)
+	redis.signal(syscall.SIGSTOP)
+	url := serveLimited(t, l)
+	var group sync.WaitGroup
+	statuses := make([]int, 20)
+	for i := range statuses {
+		group.Go(func() { statuses[i], _, _ = post(t, url+"/xrpc/com.example.limited") })
+	}
+	group.Wait()
+	count := map[int]int{}
+	for _, s := range statuses {
+		count[s]++
+	}
+	if count[200] != 5 || count[429] != 15 {
+		t.Errorf("answers %v, want 5 times 200 and 15 times 429", count)
+	}
+	if n := logged.count("WARN"); n != 1 {
+		t.Errorf("%d warnings, want 1", n)
+	}
+	redis.signal(syscall.SIGCONT)
+}
+
+// One that answers but takes no writes is away: a standby that nobody made the first.
+func TestRedisThatOnlyReads(t *testing.T) {
+	redis := startRedis(t, "")
+	l, _ := redis.falling(launch.Patience)
+	if err := l.shared.client.Do(t.Context(), "REPLICAOF", "127.0.0.1", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	counter := xrpc.Counter{Key: "x", Points: 2, Per: time.Hour}
+	for want := 1; want <= 3; want++ {
+		if w := take(t, l, counter); w[0].Used != want || !l.away.Load() {
+			t.Errorf("used %d, want %d; away %v", w[0].Used, want, l.away.Load())
+		}
+	}
+	if err := l.shared.client.Do(t.Context(), "REPLICAOF", "NO", "ONE").Err(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(launch.Patience); l.away.Load(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it stays away")
+		}
+	}
+	if w := take(t, l, counter); w[0].Used != 1 {
+		t.Errorf("used %d, want 1", w[0].Used)
 	}
 }
 
@@ -476,10 +581,10 @@ func TestOpenLimiter(t *testing.T) {
 	}{
 		{"off", settings{RedisAddress: redis.address()}, "<nil>", "", ""},
 		{"memory", settings{RateLimits: true}, "*xrpc.MemoryLimiter", "", ""},
-		{"redis", settings{RateLimits: true, RedisAddress: redis.address(), RedisPassword: "the password"}, "*main.redisLimiter", "", ""},
+		{"redis", settings{RateLimits: true, RedisAddress: redis.address(), RedisPassword: "the password"}, "*main.fallingLimiter", "", ""},
 		{"wrong password", settings{RateLimits: true, RedisAddress: redis.address(), RedisPassword: "password1"}, "<nil>", "PDS_REDIS_SCRATCH_PASSWORD", ""},
 		{"no password", settings{RateLimits: true, RedisAddress: redis.address()}, "<nil>", "PDS_REDIS_SCRATCH_PASSWORD", ""},
-		{"away", settings{RateLimits: true, RedisAddress: "127.0.0.1:1"}, "*main.redisLimiter", "", "PDS_REDIS_SCRATCH_ADDRESS"},
+		{"away", settings{RateLimits: true, RedisAddress: "127.0.0.1:1"}, "*main.fallingLimiter", "", "PDS_REDIS_SCRATCH_ADDRESS"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var log bytes.Buffer

@@ -580,7 +580,7 @@ var settingsTable = []settingGroup{
 			}
 			return nil
 		}},
-		{name: "PDS_REDIS_SCRATCH_ADDRESS", kind: kindText, shown: "counted in memory", about: "Redis server (`host[:port]`) that counts for several processes", store: func(s *settings, v string) (err error) {
+		{name: "PDS_REDIS_SCRATCH_ADDRESS", kind: kindText, shown: "counted in memory", about: "Redis server (`host[:port]`) that counts for several processes. While it is away each counts by itself", store: func(s *settings, v string) (err error) {
 			s.RedisAddress, err = withPort(v, "6379")
 			return err
 		}},

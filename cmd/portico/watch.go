@@ -205,6 +205,7 @@ var shownFigures = []metrics.Metric{
 	{Name: "database_file_bytes", Help: "Bytes of SQLite's database and of its write-ahead log.", Labels: []string{"file"}},
 	{Name: "password_hashes", Help: "Hashes of passwords that run, and callers that wait for one.", Labels: []string{"state"}},
 	{Name: "password_hashes_total", Help: "Hashes of passwords, and callers that were refused one because too many waited.", Labels: []string{"outcome"}},
+	{Name: "limits_alone", Help: "1 while Redis does not answer and the server counts limits of requests by itself; only with Redis."},
 	{Name: "firehose_consumers", Help: "Consumers of the firehose."},
 	{Name: "firehose_lag_events", Help: "How many events the slowest of them is behind."},
 	{Name: "firehose_last_seq", Help: "Number of the last event."},
@@ -242,6 +243,14 @@ func (p *parts) showFigures(s *settings, notices *logging.Notices, set func(name
 		set("database_writers_waiting", float64(f.Waiting))
 		set("database_file_bytes", float64(f.File), "database")
 		set("database_file_bytes", float64(f.Log), "log")
+	}
+
+	if l, ok := p.live.callers().Limiter.(*fallingLimiter); ok {
+		alone := 0.
+		if l.away.Load() {
+			alone = 1
+		}
+		set("limits_alone", alone)
 	}
 
 	load := p.passwords.Load()
