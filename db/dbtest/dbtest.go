@@ -77,16 +77,39 @@ func open(t testing.TB, c db.Config, options []Option) *db.DB {
 	for _, o := range options {
 		o(&c)
 	}
+	return openAs(t, c)
+}
+
+// opened has how the Postgres databases that are open were opened, by their *db.DB.
+var opened sync.Map
+
+func openAs(t testing.TB, c db.Config) *db.DB {
+	t.Helper()
 	d, err := db.Open(context.Background(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
+	if c.URL != "" {
+		opened.Store(d, c)
+	}
 	t.Cleanup(func() {
+		opened.Delete(d)
 		if err := d.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	return d
+}
+
+// Again opens a database of [Postgres] or [Engines] once more, as another process does, with
+// the options that it was opened with. Of SQLite, which is for one process, it returns nil.
+func Again(t testing.TB, d *db.DB) *db.DB {
+	t.Helper()
+	c, ok := opened.Load(d)
+	if !ok {
+		return nil
+	}
+	return openAs(t, c.(db.Config))
 }
 
 var databases atomic.Int64

@@ -26,7 +26,7 @@ func TestPush(t *testing.T) {
 	push.Says(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) })
 	s.AppView.Says(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) })
 	s.PublishService("did:web:push.example", "bsky_notif", "BskyNotificationService", push.URL+"/a/path")
-	s.Internet.Forget("did:web:push.example")
+	s.Forget("did:web:push.example")
 	other := s.NewUpstream("did:web:other.example", "bsky_notif")
 	for _, method := range []string{"registerPush", "unregisterPush"} {
 		for service, at := range map[string]*servertest.Upstream{"did:web:appview.example": s.AppView, "did:web:push.example": push} {

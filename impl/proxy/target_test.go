@@ -117,7 +117,7 @@ func TestProxyHeaderOfAppView(t *testing.T) {
 		w.Accepted(w.Get(query, w.alice.Access, "Atproto-Proxy: did:web:appview.example#bsky_appview"))
 		one(t, w.AppView)
 		w.Internet.Unpublish("did:web:appview.example")
-		w.Internet.Forget("did:web:appview.example")
+		w.Forget("did:web:appview.example")
 	}
 	w.Refused(w.Get(query, w.alice.Access, "Atproto-Proxy: did:web:appview.example#bsky_notif"), 400, "InvalidRequest", "could not resolve proxy did")
 	w.PublishService("did:web:appview.example", "bsky_notif", "x", other.URL)

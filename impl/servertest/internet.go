@@ -3,6 +3,7 @@ package servertest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"portico/db"
 	"portico/impl/identity/resolve"
 )
 
@@ -27,18 +29,31 @@ const ModService = "did:web:mod.example"
 // day of the clock, unless it is asked for anew or forgotten.
 type Internet struct {
 	*resolve.Cache
+	*world
 
+	kept documents
+}
+
+// A world is what is out there, for all nodes of a server.
+type world struct {
 	mu        sync.Mutex
 	handles   map[syntax.Handle]syntax.DID
 	documents map[syntax.DID]*resolve.Document // nil: there is none
 	asked     []syntax.Handle
+	// kept are the documents of accounts here that nodes share.
+	kept *resolve.Memory
 }
 
-func newInternet(directoryURL string, now func() time.Time, log *slog.Logger) *Internet {
-	i := &Internet{handles: map[syntax.Handle]syntax.DID{}, documents: map[syntax.DID]*resolve.Document{}}
+// newInternet returns what one node sees of the world: with one that is nil, of a new one. store
+// is nil where there is one node alone.
+func newInternet(w *world, directoryURL string, store *db.DB, now func() time.Time, log *slog.Logger) *Internet {
+	if w == nil {
+		w = &world{handles: map[syntax.Handle]syntax.DID{}, documents: map[syntax.DID]*resolve.Document{}, kept: resolve.NewMemory(1000)}
+	}
+	i := &Internet{world: w, kept: documents{store, w.kept, resolve.NewMemory(1000)}}
 	elsewhere := (&resolve.DIDs{Directory: directoryURL, Web: resolve.NewClient(true), Timeout: time.Minute}).Fetch
 	i.Cache = &resolve.Cache{
-		Store: resolve.NewMemory(1000), Now: now, Log: log,
+		Store: i.kept, Now: now, Log: log,
 		StaleAfter: resolve.ExpireAfter, // so that nothing is refreshed in the background
 		Fetch: func(ctx context.Context, did syntax.DID) (*resolve.Document, error) {
 			i.mu.Lock()
@@ -95,10 +110,41 @@ func (i *Internet) Unpublish(did syntax.DID) {
 	i.documents[did] = nil
 }
 
-// Forget empties the cache of the document of did.
-func (i *Internet) Forget(did syntax.DID) {
-	// The memory's deletion never fails.
-	_ = i.Store.DeleteDIDDocument(context.Background(), did, time.Time{})
+// documents keep those of accounts for all nodes, as the database does for the program, and
+// others for one.
+type documents struct {
+	db          *db.DB
+	shared, own *resolve.Memory
+}
+
+func (d documents) of(ctx context.Context, did syntax.DID) *resolve.Memory {
+	if d.db == nil {
+		return d.own
+	}
+	if _, err := d.db.AccountByDID(ctx, did); err != nil {
+		return d.own
+	}
+	return d.shared
+}
+
+func (d documents) DIDDocument(ctx context.Context, did syntax.DID) ([]byte, time.Time, error) {
+	return d.of(ctx, did).DIDDocument(ctx, did)
+}
+
+func (d documents) SaveDIDDocument(ctx context.Context, did syntax.DID, document []byte, fetched, since time.Time) error {
+	return d.of(ctx, did).SaveDIDDocument(ctx, did, document, fetched, since)
+}
+
+func (d documents) DeleteDIDDocument(ctx context.Context, did syntax.DID, since time.Time) error {
+	return errors.Join(d.own.DeleteDIDDocument(ctx, did, since), d.shared.DeleteDIDDocument(ctx, did, since))
+}
+
+// Forget empties the caches of the document of did, those of all nodes.
+func (s *Server) Forget(did syntax.DID) {
+	s.Helper()
+	for _, n := range s.Nodes() {
+		s.Check(n.Internet.kept.DeleteDIDDocument(context.Background(), did, time.Time{}))
+	}
 }
 
 // Publish puts the document of a DID into the internet that names a handle, unless

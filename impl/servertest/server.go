@@ -16,12 +16,16 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -152,6 +156,11 @@ type Server struct {
 	Web     *Web
 
 	sets      *publishedSets
+	others    []*Server // the other nodes
+	limiter   xrpc.Limiter
+	canary    []byte
+	blobs     string // their folder
+	directory string // the URL of the PLC directory
 	letIn     letIn
 	namespace string
 	routes    []xrpc.Route
@@ -198,7 +207,14 @@ type Options struct {
 	Captcha  *authorize.Captcha
 	// Exempt are addresses that budgets count as nobody's.
 	Exempt []netip.Addr
+	// Nodes is how many servers answer, one request after the other, each with memory of its own,
+	// on one Postgres database. 0 is what [NodesVariable] says, or one. Where DB is one of SQLite there is
+	// one.
+	Nodes int
 }
+
+// NodesVariable names how many nodes a server of a test has that says nothing of it.
+const NodesVariable = "PORTICO_TEST_NODES"
 
 // New starts a server that runs until the test ends.
 func New(t testing.TB, change ...func(*Options)) *Server {
@@ -214,23 +230,94 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		c(&o)
 	}
 	o.Config.ModService = o.ModService
+	if o.Nodes == 0 {
+		o.Nodes, _ = strconv.Atoi(os.Getenv(NodesVariable))
+	}
 	s := &Server{
-		TB: t, Clock: o.Clock, DB: o.DB, Logged: new(Log), namespace: o.Namespace,
+		TB: t, Clock: o.Clock, DB: o.DB, Logged: new(Log),
 		Rotation: Must(keyring.NewKey(rand.Reader)),
 		ModKey:   Must(atcrypto.GeneratePrivateKeyK256()), LabelKey: Must(atcrypto.GeneratePrivateKeyP256()),
+		Web: new(Web), sets: &publishedSets{now: o.Clock.Now, documents: map[syntax.NSID]string{}},
+		limiter: xrpc.NewMemoryLimiter(o.Clock.Now), blobs: t.TempDir(),
 	}
 	if s.DB == nil {
-		s.DB = dbtest.Open(t, func(c *db.Config) { c.Now = s.Now })
+		open := dbtest.Open
+		if o.Nodes > 1 {
+			open = dbtest.Postgres
+		}
+		s.DB = open(t, func(c *db.Config) { c.Now = s.Now })
 	}
+	var theirs []*db.DB
+	for range o.Nodes - 1 {
+		if d := dbtest.Again(t, s.DB); d != nil {
+			theirs = append(theirs, d)
+		}
+	}
+	s.node(&o, s, len(theirs) > 0)
+	for _, d := range theirs {
+		n := &Server{
+			TB: t, Clock: s.Clock, DB: d, Logged: s.Logged, Rotation: s.Rotation, ModKey: s.ModKey, LabelKey: s.LabelKey,
+			Web: s.Web, sets: s.sets, limiter: s.limiter, blobs: s.blobs,
+		}
+		n.node(&o, s, true)
+		s.others = append(s.others, n)
+	}
+	if len(s.others) > 0 {
+		nodes, next := s.Nodes(), new(atomic.Uint64)
+		s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			nodes[next.Add(1)%uint64(len(nodes))].Handler.ServeHTTP(w, r)
+		})
+	}
+	h := httptest.NewServer(s.Handler)
+	t.Cleanup(h.Close)
+	s.URL = h.URL
+	return s
+}
+
+// Nodes are the servers that answer, the first of them s itself. Their own handlers answer as that
+// node does; they have no URL.
+func (s *Server) Nodes() []*Server { return append([]*Server{s}, s.others...) }
+
+// CatchUp lets as much time go by as a node may take to see what the operator changed on another:
+// none where there is one.
+func (s *Server) CatchUp() {
+	if len(s.others) > 0 {
+		s.Advance(max(host.MaxAge, domain.MaxAge))
+	}
+}
+
+// node wires one server, of which first may be another that others ask, too. What is shared among
+// them is out in the world: the database, the blobs, the directory, and what counts requests.
+func (s *Server) node(o *Options, first *Server, several bool) {
+	t := s.TB
+	s.namespace = o.Namespace
 	notices := new(logging.Notices)
 	log := notices.Keep(slog.New(slog.NewTextHandler(s.Logged, &slog.HandlerOptions{Level: slog.LevelDebug})))
-	var directoryURL string
-	s.PLC, directoryURL = newDirectory(t, s.Now, log)
-	s.Internet = newInternet(directoryURL, s.Now, log)
-	s.Publish(ModService, "mod.example", map[string]atcrypto.PrivateKey{"atproto": s.ModKey, "atproto_label": s.LabelKey})
+	var out *world
+	if s == first {
+		s.PLC, s.directory = newDirectory(t, s.Now, log)
+	} else {
+		s.PLC, s.directory, out = first.PLC, first.directory, first.Internet.world
+	}
+	directoryURL := s.directory
+	var store *db.DB
+	if several {
+		store = s.DB
+	}
+	s.Internet = newInternet(out, directoryURL, store, s.Now, log)
+	if s == first {
+		s.Publish(ModService, "mod.example", map[string]atcrypto.PrivateKey{"atproto": s.ModKey, "atproto_label": s.LabelKey})
+	}
 	s.Keys = Must(keyring.New(rand.Reader, bytes.Repeat([]byte{7}, 32)))
-	s.Check(s.Keys.Unlock(Must(s.Keys.NewCanary())))
+	if s.canary = first.canary; s == first {
+		s.canary = Must(s.Keys.NewCanary())
+	}
+	s.Check(s.Keys.Unlock(s.canary))
 
+	holder := fmt.Sprintf("test %p", s)
+	if !several {
+		holder = "test"
+	}
 	s.Hosts = Must(host.Open(context.Background(), s.DB, host.Config{Name: host.Of(Endpoint), Now: s.Now, Log: log}))
 	// A directory that failed once is not waited for; one that a busy machine makes slow is.
 	client := &plc.Client{URL: directoryURL, Timeout: time.Minute, Deadline: time.Minute, Sleep: func(context.Context, time.Duration) error {
@@ -243,12 +330,12 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.Budgets = &budget.Ledger{DB: s.DB, Keys: s.Keys, Exempt: func() []netip.Addr { return o.Exempt }, Now: s.Now}
 	s.Internet.Pay = func(ctx context.Context) error { return auth.LookUp(ctx, s.Budgets) }
 	sessions := &session.Sessions{DB: s.DB, Tokens: s.Tokens, Keys: s.Keys, Budgets: s.Budgets, Now: s.Now}
-	s.Outbox = &outbox.Outbox{DB: s.DB, Keys: s.Keys, Holder: "test", Now: s.Now, Log: log}
-	s.Blobs = &rows.Blobs{DB: s.DB, Store: Must(blob.OpenDisk(t.TempDir(), "", blob.Bounds{})), Now: s.Now, Log: log}
+	s.Outbox = &outbox.Outbox{DB: s.DB, Keys: s.Keys, Holder: holder, Now: s.Now, Log: log}
+	s.Blobs = &rows.Blobs{DB: s.DB, Store: Must(blob.OpenDisk(s.blobs, "", blob.Bounds{})), Now: s.Now, Log: log}
 	t.Cleanup(func() { s.Check(s.Blobs.Wait(context.Background())) })
 	accounts := &account.Accounts{
 		DB: s.DB, Blobs: s.Blobs, Directory: client, Sessions: sessions, Keys: s.Keys, Budgets: s.Budgets, Rotation: s.Rotation, Recovery: o.RecoveryKey,
-		Endpoint: Endpoint, Hosts: s.Hosts, Holder: "test", Lease: time.Minute, CleanupDelays: account.DefaultCleanupDelays, Now: s.Now, Rand: rand.Reader, Log: log,
+		Endpoint: Endpoint, Hosts: s.Hosts, Holder: holder, Lease: time.Minute, CleanupDelays: account.DefaultCleanupDelays, Now: s.Now, Rand: rand.Reader, Log: log,
 	}
 	accounts.Quarantine.Terms = func() account.Terms { return account.Terms{Rule: o.Quarantine} }
 	client.Hold = accounts.MayPublish
@@ -288,11 +375,11 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		DB: s.DB, Blobs: s.Blobs, Accounts: accounts, Handles: rules, Budgets: s.Budgets, Identities: identities, Credentials: s.Admin.Credentials, Domains: s.Domains, DIDs: dids, Passwords: passwords,
 		PasswordMinLength: minLength, TrustedProxies: func() int { return o.TrustedProxies },
 	}
-	s.Operator.Health = operator.Health{Version: "test", Began: Start, Check: func(context.Context) error { return s.Unwell }, Notices: notices}
+	s.Operator.Health = operator.Health{Version: "test", Began: Start, Check: func(context.Context) error { return first.Unwell }, Notices: notices}
 	s.Operator.Now = s.Now
 	s.Operator.Hosts = &move.HostMove{
 		Accounts: accounts, Domains: s.Domains, Outbox: s.Outbox, Brand: brand, ServiceDID: o.Config.ServiceDID.String(),
-		Prove: func(context.Context, string, string) error { return s.Unproven },
+		Prove: func(context.Context, string, string) error { return first.Unproven },
 	}
 	s.Moves = &move.Moves{
 		DB: s.DB, Accounts: accounts, Directory: client, Now: s.Now, Log: log,
@@ -317,7 +404,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	}
 	s.Operator.Imports = s.Repo.Imports
 
-	s.apps(&o, log)
+	s.apps(o, log)
 	gate := &auth.Gate{
 		Proofs: s.Proofs, Grants: s.Grants,
 		DB: s.DB, Budgets: s.Budgets, Now: s.Now, Tokens: s.Tokens, AdminPassword: func() string { return AdminPassword }, ModService: o.ModService,
@@ -328,11 +415,15 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		Documents: s.Internet, Keys: accounts, Gate: gate, Now: s.Now, Rand: rand.Reader, Log: log,
 	}
 	if o.AppView {
-		s.AppView = s.NewUpstream("did:web:appview.example", proxy.AppViewID)
+		if s.AppView = first.AppView; s == first {
+			s.AppView = s.NewUpstream("did:web:appview.example", proxy.AppViewID)
+		}
 		s.Proxy.AppView = s.AppView.Service
 	}
 	if o.Reports {
-		s.Reports = s.NewUpstream("did:web:reports.example", proxy.LabelerID)
+		if s.Reports = first.Reports; s == first {
+			s.Reports = s.NewUpstream("did:web:reports.example", proxy.LabelerID)
+		}
 		s.Proxy.Moderation, s.Proxy.Reports = s.Reports.Service, s.Reports.Service
 	}
 	s.Bsky = &bsky.Service{DB: s.DB, Proxy: s.Proxy, PublicURL: Endpoint, Now: s.Now, Log: log}
@@ -340,7 +431,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	s.Moderation = &moderation.Service{Proxy: s.Proxy, CheckOutput: true}
 	callers := &xrpc.Callers{TrustedProxies: o.TrustedProxies}
 	if o.Limiter {
-		callers.Limiter = xrpc.NewMemoryLimiter(s.Now)
+		callers.Limiter = s.limiter
 	}
 	xo := xrpc.Options{
 		Logger: log, Now: s.Now, CheckOutput: true, Fallback: s.Proxy.Fallback, Version: "test", Callers: func() *xrpc.Callers { return callers },
@@ -379,15 +470,10 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	for path, methods := range authserver.Methods {
 		e.Match(methods, path, echo.WrapHandler(endpoints))
 	}
-	h := httptest.NewServer(e)
-	t.Cleanup(h.Close)
-	s.URL = h.URL
-	return s
 }
 
 // apps makes what lets apps into accounts.
 func (s *Server) apps(o *Options, log *slog.Logger) {
-	s.Web, s.sets = new(Web), &publishedSets{now: s.Now, documents: map[syntax.NSID]string{}}
 	s.Sets = &permissionset.Sets{Store: s.sets, Now: s.Now, Log: log}
 	lifetimes := o.Lifetimes
 	if lifetimes == (grant.Lifetimes{}) {
@@ -413,13 +499,15 @@ func (s *Server) audiences() []string { return s.Hosts.State(context.Background(
 // Rename has the server start anew with another host name in its settings.
 func (s *Server) Rename(name string) {
 	s.Helper()
-	s.Hosts = Must(host.Open(context.Background(), s.DB, host.Config{Name: name, Now: s.Now, Log: s.Server.Log}))
 	did := syntax.DID(host.ServiceDID(name))
-	s.Server.Accounts.Hosts, s.Server.Accounts.Endpoint = s.Hosts, host.URL(name)
 	s.config.ServiceDID, s.config.Hostname = did, name
-	s.Tokens.ServiceDID, s.Operator.Hosts.ServiceDID = did.String(), did.String()
-	s.Proxy.Self = proxy.Service{DID: did, URL: host.URL(name)}
-	s.Proxy.Gate.Services.Audiences = []string{did.String()}
+	for _, n := range s.Nodes() {
+		n.Hosts = Must(host.Open(context.Background(), n.DB, host.Config{Name: name, Now: n.Now, Log: n.Server.Log}))
+		n.Server.Accounts.Hosts, n.Server.Accounts.Endpoint = n.Hosts, host.URL(name)
+		n.Tokens.ServiceDID, n.Operator.Hosts.ServiceDID = did.String(), did.String()
+		n.Proxy.Self = proxy.Service{DID: did, URL: host.URL(name)}
+		n.Proxy.Gate.Services.Audiences = []string{did.String()}
+	}
 }
 
 // Rotate has the server start anew with another rotation key, beside the one that it had.
@@ -435,18 +523,21 @@ func (s *Server) ForgetOldKey() { s.startWith(nil) }
 
 // startWith starts the server anew with a rotation key beside its own, or with none.
 func (s *Server) startWith(old atcrypto.PrivateKeyExportable) {
-	was := s.Server.Accounts
-	now := &account.Accounts{
-		DB: was.DB, Blobs: was.Blobs, Directory: was.Directory, Sessions: was.Sessions, Keys: was.Keys, Budgets: was.Budgets,
-		Rotation: s.Rotation, OldRotation: old, Recovery: was.Recovery, Endpoint: was.Endpoint, Hosts: was.Hosts, Holder: was.Holder,
-		Lease: was.Lease, CleanupDelays: was.CleanupDelays, Now: was.Now, Rand: was.Rand, Log: was.Log,
+	for _, n := range s.Nodes() {
+		was := n.Server.Accounts
+		now := &account.Accounts{
+			DB: was.DB, Blobs: was.Blobs, Directory: was.Directory, Sessions: was.Sessions, Keys: was.Keys, Budgets: was.Budgets,
+			Rotation: s.Rotation, OldRotation: old, Recovery: was.Recovery, Endpoint: was.Endpoint, Hosts: was.Hosts, Holder: was.Holder,
+			Lease: was.Lease, CleanupDelays: was.CleanupDelays, Now: was.Now, Rand: was.Rand, Log: was.Log,
+		}
+		now.Quarantine.Terms = was.Quarantine.Terms
+		n.Rotation = s.Rotation
+		n.Server.Accounts, n.Server.DIDs.Accounts = now, now
+		n.Identity.Accounts, n.Identity.Identities.Accounts = now, now
+		n.Admin.Accounts, n.Operator.Accounts, n.Repo.Accounts = now, now, now
+		n.Moves.Accounts, n.Operator.Hosts.Accounts = now, now
+		n.Moves.Kinds[move.Key] = &move.KeyMove{Accounts: now, Now: n.Now}
 	}
-	now.Quarantine.Terms = was.Quarantine.Terms
-	s.Server.Accounts, s.Server.DIDs.Accounts = now, now
-	s.Identity.Accounts, s.Identity.Identities.Accounts = now, now
-	s.Admin.Accounts, s.Operator.Accounts, s.Repo.Accounts = now, now, now
-	s.Moves.Accounts, s.Operator.Hosts.Accounts = now, now
-	s.Moves.Kinds[move.Key] = &move.KeyMove{Accounts: now, Now: s.Now}
 }
 
 // stream streams events until the test ends.

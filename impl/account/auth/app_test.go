@@ -160,7 +160,9 @@ func TestProofsOfStrangersAreNotKept(t *testing.T) {
 func TestWithoutOAuth(t *testing.T) {
 	s := servertest.New(t)
 	app := s.LetIn(s.SignUp("alice"), "atproto")
-	s.Proxy.Gate.Grants = nil
+	for _, n := range s.Nodes() {
+		n.Proxy.Gate.Grants = nil
+	}
 	a := app.Get(getSession)
 	s.Refused(a, 400, "InvalidToken", "Unexpected authorization type")
 	if a.Header.Get("DPoP-Nonce") != "" {

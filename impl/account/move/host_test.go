@@ -87,6 +87,7 @@ func TestHostMove(t *testing.T) {
 		s.SetAccount(own.DID, func(a *db.Account) { a.Handle = "own.example" })
 		r.says(alice.DID, "https://pds.test", "alice.pds.test")
 		r.Accepted(beginHost(s, "new.test"))
+		s.CatchUp()
 
 		// Until its turn comes, nobody takes the name that an account is to get.
 		r.Refused(r.signUp("alice.new.test"), 400, "HandleNotAvailable", "Handle already taken: alice.new.test")

@@ -835,7 +835,9 @@ func TestRest(t *testing.T) {
 			s := servertest.New(t)
 			alice := s.SignUp("alice")
 			r := rotate(s)
-			r.Moves.Rest = tt.set
+			for _, n := range s.Nodes() {
+				n.Moves.Rest = tt.set
+			}
 			r.begin()
 			r.Check(r.Moves.Run(r.Context()))
 			r.has(alice.DID, "new", "old")

@@ -116,10 +116,10 @@ func TestModeratorToken(t *testing.T) {
 
 	// The document is read anew when a signature does not fit, and may be gone.
 	f.Publish(servertest.ModService, "mod.example", nil)
-	f.Internet.Forget(servertest.ModService)
+	f.Forget(servertest.ModService)
 	f.Refused(f.Get(method, "Bearer "+good), 401, "AuthenticationRequired", "missing or bad key in did doc")
 	f.Internet.Unpublish(servertest.ModService)
-	f.Internet.Forget(servertest.ModService)
+	f.Forget(servertest.ModService)
 	f.Refused(f.Get(method, "Bearer "+good), 401, "AuthenticationRequired", "could not resolve iss did")
 
 	// What a moderator does is recorded under the service's name.

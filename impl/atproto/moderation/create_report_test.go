@@ -209,7 +209,9 @@ func TestCreateReportFails(t *testing.T) {
 	}
 	// In production it may say what the lexicon of today does not allow, but not what nobody
 	// could read.
-	s.Moderation.CheckOutput = false
+	for _, n := range s.Nodes() {
+		n.Moderation.CheckOutput = false
+	}
 	for _, broken := range []string{"", "<html>", `{"id":7`} {
 		s.Reports.Says(servertest.Answers(200, broken))
 		if a := s.Post("createReport", report, alice.Access); a.Status != 502 || !strings.Contains(a.Body, "Invalid response payload: Unexpected ") {

@@ -270,7 +270,9 @@ func TestImportRepoOfChanges(t *testing.T) {
 // is active is not changed that much.
 func TestImportRepoInBatches(t *testing.T) {
 	servertest.Engines(t, func(t *testing.T, s *servertest.Server) {
-		s.Repo.Imports.Bounds = importer.Bounds{AtOnce: 30, Batch: 7}
+		for _, n := range s.Nodes() {
+			n.Repo.Imports.Bounds = importer.Bounds{AtOnce: 30, Batch: 7}
+		}
 		m := moveTo(s, "alice")
 		random := rand.New(rand.NewPCG(1, 2))
 		records := make(map[string][]byte)
@@ -397,7 +399,9 @@ func TestImportRepoQuota(t *testing.T) {
 	s := servertest.New(t, servertest.In("com.atproto.repo"))
 	m := moveTo(s, "alice")
 	s.Accepted(m.send(m.archive(some(30, "first")).car()))
-	s.Repo.Imports.MaxRecords = func() int { return 20 }
+	for _, n := range s.Nodes() {
+		n.Repo.Imports.MaxRecords = func() int { return 20 }
+	}
 	s.Refused(m.send(m.archive(some(31, "first")).car()), 400, "InvalidRequest", "Account has as many records as this server allows")
 	m.has(some(30, "first"))
 	s.Accepted(m.send(m.archive(some(25, "first")).car()))
@@ -408,14 +412,18 @@ func TestImportRepoQuota(t *testing.T) {
 // it is imported again.
 func TestImportRepoBrokenOff(t *testing.T) {
 	servertest.Engines(t, func(t *testing.T, s *servertest.Server) {
-		s.Repo.Imports.Bounds = importer.Bounds{AtOnce: 30, Batch: 7}
+		for _, n := range s.Nodes() {
+			n.Repo.Imports.Bounds = importer.Bounds{AtOnce: 30, Batch: 7}
+		}
 		m := mover{s, s.SignUp("alice"), servertest.Must(atcrypto.GeneratePrivateKeyK256())}
 		s.Accepted(s.Post("com.atproto.server.deactivateAccount", `{}`, m.Access))
 		records := some(200, "first")
 		s.Accepted(m.send(m.archive(records).car()))
 		finish := s.Repo.Imports.Finish
-		s.Repo.Imports.Finish = func(context.Context, *db.Tx, syntax.DID, time.Time, importer.Imported) error {
-			return errors.New("the power is out")
+		for _, n := range s.Nodes() {
+			n.Repo.Imports.Finish = func(context.Context, *db.Tx, syntax.DID, time.Time, importer.Imported) error {
+				return errors.New("the power is out")
+			}
 		}
 		before := m.row()
 		for i := range 100 {
@@ -432,7 +440,9 @@ func TestImportRepoBrokenOff(t *testing.T) {
 		s.Refused(s.Post("com.atproto.admin.updateSubjectStatus", fmt.Sprintf(
 			`{"subject":{"$type":"com.atproto.admin.defs#repoRef","did":%q},"deactivated":{"applied":false}}`, m.DID,
 		), servertest.Admin), 400, "InvalidRequest", again)
-		s.Repo.Imports.Finish = finish
+		for _, n := range s.Nodes() {
+			n.Repo.Imports.Finish = finish
+		}
 		s.Accepted(m.send(m.archive(records).car()))
 		m.has(records)
 		s.Accepted(s.Post("com.atproto.server.activateAccount", "", m.Access))
@@ -599,7 +609,9 @@ func TestImportRepoRefuses(t *testing.T) {
 	m.has(nil)
 	s.Refused(s.Post("importRepo", string(body), m.Access, "Content-Type: application/json"), 400, "InvalidRequest", "Wrong request encoding (Content-Type): application/json")
 	s.Refused(s.Post("importRepo", string(body), "Content-Type: application/vnd.ipld.car"), 401, "AuthMissing", "Authentication Required")
-	s.Repo.Imports = nil
+	for _, n := range s.Nodes() {
+		n.Repo.Imports = nil
+	}
 	s.Refused(m.send(body), 400, "InvalidRequest", "Service is not accepting repo imports")
 
 	two := servertest.New(t, servertest.In("com.atproto.repo"), func(o *servertest.Options) { o.MaxImport = 1000 })

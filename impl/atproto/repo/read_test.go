@@ -144,12 +144,12 @@ func TestDescribeRepo(t *testing.T) {
 		collections("[com.example.a com.example.a.b]")
 
 		w.Publish(w.alice.DID, "other.test", nil)
-		w.Internet.Forget(w.alice.DID)
+		w.Forget(w.alice.DID)
 		if describe()["handleIsCorrect"] != false {
 			t.Error("the handle is correct")
 		}
 		w.Internet.Unpublish(w.alice.DID)
-		w.Internet.Forget(w.alice.DID)
+		w.Forget(w.alice.DID)
 		w.Refused(w.Get("describeRepo?repo=alice.test"), 400, "InvalidRequest", "Could not resolve DID: Error: Could not resolve DID: "+w.alice.DID.String())
 		w.Refused(w.Get("describeRepo?repo=nobody.test"), 400, "RepoNotFound", "Could not find repo for DID: nobody.test")
 		w.Deactivate(w.alice.DID)

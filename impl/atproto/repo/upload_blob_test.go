@@ -138,7 +138,7 @@ func TestUploadBlobByAService(t *testing.T) {
 	}
 	s.Refused(s.Post("uploadBlob", "x", text, token(did, "com.atproto.repo.uploadBlob")), 403, "AccountNotFound", "Account not found")
 	s.Publish(alice.DID, alice.Handle, map[string]atcrypto.PrivateKey{"atproto": key})
-	s.Internet.Forget(alice.DID)
+	s.Forget(alice.DID)
 	s.Accepted(s.Post("uploadBlob", "x", text, token(alice.DID, "com.atproto.repo.uploadBlob")))
 	s.Deactivate(alice.DID)
 	s.TakeDown(alice.DID)
@@ -164,7 +164,9 @@ func TestUploadBlobLimit(t *testing.T) {
 // says it is too large is not read.
 func TestBlobQuota(t *testing.T) {
 	servertest.Engines(t, func(t *testing.T, s *servertest.Server) {
-		s.Blobs.Quota = func() int64 { return 100 }
+		for _, n := range s.Nodes() {
+			n.Blobs.Quota = func() int64 { return 100 }
+		}
 		alice, bob := s.SignUp("alice"), s.SignUp("bob")
 		s.Accepted(s.Post("uploadBlob", strings.Repeat("a", 60), text, alice.Access))
 		const full = "The blobs of an account may have 100 bytes together, and this one is too much"

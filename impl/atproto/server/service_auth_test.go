@@ -185,7 +185,7 @@ func (f *fixture) signUpWithDID(did syntax.DID, key atcrypto.PrivateKey, handle 
 	in := fmt.Sprintf(`{"handle":%q,"email":"%s@example.com","password":%q,"did":%q}`, handle, strings.TrimSuffix(handle, ".test"), goodPassword, did)
 	a := f.Accepted(f.Post("createAccount", in, f.ServiceToken(did, key, move, time.Minute)))
 	f.signsWith(did, f.SigningKey(did))
-	f.Internet.Forget(did)
+	f.Forget(did)
 	return user{DID: did, Handle: handle, Access: servertest.Bearer(a.Text(f, "accessJwt"))}
 }
 
@@ -249,7 +249,7 @@ func TestKeyThatLeftADIDDocument(t *testing.T) {
 					f.Publish(tt.did, "", map[string]atcrypto.PrivateKey{"atproto": key})
 				}
 				publish(secp)
-				f.Internet.Forget(tt.did)
+				f.Forget(tt.did)
 				if !in(secp) || in(nist) {
 					t.Fatal("the key of the document does not count")
 				}

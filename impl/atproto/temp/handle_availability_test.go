@@ -257,7 +257,9 @@ func TestSuggestionsComeOfWhatWasTold(t *testing.T) {
 			t.Errorf("%+v: %s", tt, text)
 		}
 	}
-	s.Temp.Rand = bytes.NewReader(nil)
+	for _, n := range s.Nodes() {
+		n.Temp.Rand = bytes.NewReader(nil)
+	}
 	s.Refused(asked(s, "alice.test"), 500, "InternalServerError", "Internal Server Error")
 }
 
@@ -299,7 +301,9 @@ func TestNothingIsToldOfTheAddress(t *testing.T) {
 	})
 	s.SignUp("alice") // whose address is alice@example.com
 	ask := func(domain string) (string, int) {
-		s.Temp.Rand = rand.NewChaCha8([32]byte{1})
+		for _, n := range s.Nodes() {
+			n.Temp.Rand = rand.NewChaCha8([32]byte{1})
+		}
 		statements = nil
 		a := s.Accepted(asked(s, "alice.test", "email", "alice@"+domain))
 		return a.Body, len(statements)

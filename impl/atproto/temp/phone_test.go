@@ -35,7 +35,9 @@ const (
 // verify switches phone verification on.
 func verify(s *servertest.Server, p phone.Provider) {
 	v := &phone.Verification{DB: s.DB, Keys: s.Keys, Budgets: s.Budgets, Provider: p, Max: 3, Bypass: "+15550123456", Now: s.Now}
-	s.Server.Phones, s.Temp.Phones = v, v
+	for _, n := range s.Nodes() {
+		n.Server.Phones, n.Temp.Phones = v, v
+	}
 }
 
 // verifyByService is verify with a verification service.
