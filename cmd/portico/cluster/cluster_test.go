@@ -133,7 +133,7 @@ func TestCluster(t *testing.T) {
 	for a, n := range answers {
 		t.Logf("  %d × %s", n, a)
 	}
-	if commits < 200 || blobs == 0 {
+	if commits < 100 || blobs == 0 {
 		t.Error("too little came through: the run shows nothing")
 	}
 }
