@@ -154,6 +154,7 @@ func TestStandby(t *testing.T) {
 func TestStandbyOfTwo(t *testing.T) {
 	r := dbtest.Replicate(t)
 	writes, reads := openReplicated(t, r), openReplicated(t, r)
+	expectOnStandby(t, reads, "none yet")
 	for i := range 500 {
 		value := fmt.Sprint(i)
 		note(t, writes, value)
@@ -168,6 +169,7 @@ func TestStandbyOfTwo(t *testing.T) {
 func TestStandbySnapshot(t *testing.T) {
 	r := dbtest.Replicate(t)
 	d := openReplicated(t, r)
+	expectOnStandby(t, d, "000")
 	var last atomic.Int64
 	var all sync.WaitGroup
 	done := make(chan struct{})

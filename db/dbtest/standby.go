@@ -65,6 +65,7 @@ func Replicate(t testing.TB) *Replicated {
 	name := fmt.Sprintf("replicated_%d", databases.Add(1))
 	r.check(servers.primary.exec("CREATE DATABASE " + name + " TEMPLATE " + template))
 	r.URL, r.ReadURL = servers.primary.url(name), servers.standby.url(name)
+	r.CatchUp() // a standby without the database is not tried again for seconds
 	t.Cleanup(func() {
 		r.Start()
 		r.check(servers.primary.exec("DROP DATABASE " + name + " WITH (FORCE)"))
