@@ -130,13 +130,11 @@ type engine interface {
 	reader() runner
 	// cache is nil where other processes may write.
 	cache() *accountCache
-	// write runs fn in one transaction, which it commits when fn returns no error. Where
-	// transactions are shared, an alone one is not.
+	// write runs fn in one transaction, which it commits when fn returns no error, again when
+	// it has to: see [DB.Write]. Where transactions are shared, an alone one is not.
 	write(ctx context.Context, alone bool, fn func(runner) error) error
 	// snapshot runs fn in one transaction that reads.
 	snapshot(ctx context.Context, fn func(runner) error) error
-	// retry says that a transaction failed because of others and may be run again.
-	retry(err error) bool
 	// others are told what is new. It is nil where there are none.
 	others() *aside
 	// pool is that of those who read, and waiting how many wait for their turn to write.
@@ -252,16 +250,22 @@ func (db *DB) Exclusive() bool { return db.engine.name() == sqliteName }
 // Engine is "sqlite" or "postgres".
 func (db *DB) Engine() string { return db.engine.name() }
 
-// maxAttempts bounds how often a transaction is run again on Postgres.
-const maxAttempts = 10
-
-// Write runs fn in a transaction and commits it when fn returns nil. SQLite runs
-// one at a time, those that wait for each other in one transaction of the database:
-// each is undone by itself when it fails, and answered when all are committed. Postgres
-// runs them side by side, READ COMMITTED. Either may run fn again from the start, Postgres
-// when it deadlocked with another, SQLite when what it shared a transaction with could not
-// be committed: fn must be repeatable, set its results anew in every run, and not call the
-// network. When ctx ends before fn does nothing is written.
+// Write runs fn in a transaction and commits it when fn returns nil. It is committed once,
+// when Write returns nil, and else not at all; but for ErrUnavailable, after which it may be
+// either. When ctx ends before fn does nothing is written.
+//
+// SQLite runs one at a time, those that wait for each other in one transaction of the
+// database: each is undone by itself when it fails, and answered when all are committed. It
+// runs fn again, from the start, when what it shared a transaction with could not be committed.
+//
+// Postgres runs them side by side, READ COMMITTED if the server is not told otherwise. It runs
+// fn again when others were in the way (a deadlock, or what a stricter isolation does not let
+// pass), and when the connection was lost or can't be had, until ctx ends; where ctx has no
+// deadline, for 30 seconds. What fn returned of such a run is not looked at. When the
+// connection is lost over COMMIT, Write finds out whether it took place.
+//
+// So fn must be repeatable: set its results anew in every run, and not call the network.
+// Its own errors are returned as they are, after one run.
 func (db *DB) Write(ctx context.Context, fn func(tx *Tx) error) error {
 	return db.write(ctx, false, fn)
 }
@@ -286,14 +290,8 @@ func (db *DB) write(ctx context.Context, alone bool, fn func(tx *Tx) error) (err
 		mailed, appended = tx.mailed, len(tx.events) > 0
 		return tx.storeEvents(ctx)
 	}
-	for attempt := 1; ; attempt++ {
-		err := db.engine.write(ctx, alone, once)
-		if err == nil {
-			break
-		}
-		if attempt == maxAttempts || !db.engine.retry(err) {
-			return err
-		}
+	if err := db.engine.write(ctx, alone, once); err != nil {
+		return err
 	}
 	if mailed {
 		wake(db.mailed)

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -88,15 +89,6 @@ func (tx *Tx) LaterTouching(ctx context.Context, text string) error {
 	return tx.later(ctx, "test", touching(ErrStale, func(b *builder) bun.Query { return b.NewRaw(text) }))
 }
 
-var insertMark = prepared(func(b *builder) bun.Query {
-	return b.NewRaw("INSERT INTO tx_mark (id, at) VALUES (?, ?)", b.p(), b.p())
-})
-
-// Mark leaves a mark of the transaction.
-func (tx *Tx) Mark(ctx context.Context, id []byte, at time.Time) error {
-	return tx.later(ctx, "mark transaction", insertMark, id, at)
-}
-
 // Build runs a statement as bun's builder does.
 func (tx *Tx) Build(ctx context.Context, text string) error {
 	_, err := tx.run.bun().ExecContext(ctx, text)
@@ -164,4 +156,30 @@ func (db *DB) SetWriterPragma(ctx context.Context, name, value string) {
 // ForgetOrigins is what [Tx.Purge] does with some origins of sessions.
 func (tx *Tx) ForgetOrigins(ctx context.Context, now time.Time, some int) error {
 	return tx.forgetOrigins(ctx, now, some)
+}
+
+// Impatient lets nothing on Postgres wait before it is run again, and gives up when now says
+// so. It returns how often something was run again.
+func (db *DB) Impatient(now func() time.Time) *atomic.Int64 {
+	again, n := db.engine.(*postgresEngine).again, new(atomic.Int64)
+	again.now = now
+	again.wait = func(ctx context.Context, _ time.Duration) error {
+		n.Add(1)
+		return ctx.Err()
+	}
+	return n
+}
+
+// Marks counts the marks of transactions.
+func (db *DB) Marks(ctx context.Context) (n int, err error) {
+	err = db.get(ctx, textStatement("SELECT count(*) FROM tx_mark"), nil, &n)
+	return n, err
+}
+
+// WriteUnmarked is Write that leaves no mark.
+func (db *DB) WriteUnmarked(ctx context.Context, fn func(tx *Tx) error) error {
+	return db.Write(ctx, func(tx *Tx) error {
+		tx.run.(*pgTx).unmarked = true
+		return fn(tx)
+	})
 }

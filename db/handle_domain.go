@@ -26,12 +26,9 @@ var (
 			Set("invite_policy = excluded.invite_policy").Set("removed = excluded.removed").Set("at = excluded.at")
 	})
 	// Postgres' only; a transaction of SQLite is alone.
-	holdHandleDomains = prepared(func(b *builder) bun.Query {
-		return b.NewSelect().ColumnExpr("pg_advisory_xact_lock_shared(?)", int64(domainLock))
-	})
-	lockHandleDomains = prepared(func(b *builder) bun.Query {
-		return b.NewSelect().ColumnExpr("pg_advisory_xact_lock(?)", int64(domainLock))
-	})
+	// Who reads waits for neither.
+	holdHandleDomains = prepared(func(b *builder) bun.Query { return b.NewRaw("LOCK TABLE handle_domain IN SHARE MODE") })
+	lockHandleDomains = prepared(func(b *builder) bun.Query { return b.NewRaw("LOCK TABLE handle_domain IN EXCLUSIVE MODE") })
 	// Changes of handles under way are few; accounts come from their indexes.
 	countHandlesAt = prepared(func(b *builder) bun.Query {
 		domain, under, deeper := b.p(), b.p(), b.p()
@@ -50,7 +47,7 @@ func (q *queries) HandleDomains(ctx context.Context) ([]HandleDomain, error) {
 }
 
 // HoldHandleDomains keeps others from changing what is decided about domains until
-// tx ends. Many transactions may hold it at a time.
+// tx ends. Many transactions may hold it at a time; none of them changes it.
 func (tx *Tx) HoldHandleDomains(ctx context.Context) error {
 	return tx.lockHandleDomains(ctx, holdHandleDomains)
 }

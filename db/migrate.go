@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/uptrace/bun"
 
 	"portico/db/migrations"
@@ -25,11 +26,18 @@ var (
 	makeMigrations = prepared(func(b *builder) bun.Query {
 		return b.NewRaw("CREATE TABLE IF NOT EXISTS migration (name TEXT PRIMARY KEY, applied_at BIGINT NOT NULL)")
 	})
-	waitForMigrations = prepared(func(b *builder) bun.Query { return b.NewSelect().ColumnExpr("pg_advisory_xact_lock(?)", b.p()) })
-	selectMigrations  = prepared(func(b *builder) bun.Query { return b.NewSelect().Model((*migration)(nil)).Column("name") })
-	selectOldest      = prepared(func(b *builder) bun.Query { return b.NewSelect().Model((*migration)(nil)).Column("name", "oldest") })
-	insertMigration   = prepared(func(b *builder) bun.Query { return b.insert(new(migration), "oldest") })
-	insertOldest      = prepared(func(b *builder) bun.Query { return b.insert(new(migration)) })
+	// Postgres' only; a transaction of SQLite is alone. Who waited sees what the others made,
+	// and who reads does not wait.
+	seeOthers = prepared(func(b *builder) bun.Query {
+		return b.NewRaw("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+	})
+	lockMigrations = prepared(func(b *builder) bun.Query {
+		return b.NewRaw("LOCK TABLE migration IN SHARE ROW EXCLUSIVE MODE")
+	})
+	selectMigrations = prepared(func(b *builder) bun.Query { return b.NewSelect().Model((*migration)(nil)).Column("name") })
+	selectOldest     = prepared(func(b *builder) bun.Query { return b.NewSelect().Model((*migration)(nil)).Column("name", "oldest") })
+	insertMigration  = prepared(func(b *builder) bun.Query { return b.insert(new(migration), "oldest") })
+	insertOldest     = prepared(func(b *builder) bun.Query { return b.insert(new(migration)) })
 )
 
 // oldestSince is the step from which on the table has the column oldest.
@@ -51,17 +59,25 @@ type migration struct {
 // process that was killed, it marks a step outside of the step's transaction, and it does
 // not notice a schema that is ahead.
 func (tx *Tx) migrate(ctx context.Context, e engine, c Config) error {
-	if tx.postgres {
-		if _, err := tx.exec(ctx, waitForMigrations, int64(migrationLock)); err != nil {
-			return fmt.Errorf("wait for other migrations: %w", err)
-		}
-	}
 	steps, err := migrations.For(e.name())
 	if err != nil {
 		return err
 	}
+	if tx.postgres {
+		if _, err := tx.exec(ctx, seeOthers); err != nil {
+			return err
+		}
+	}
 	if _, err := tx.exec(ctx, makeMigrations); err != nil {
+		if tx.postgres && madeMeanwhile(err) {
+			err = &passing{err}
+		}
 		return fmt.Errorf("make migration table: %w", err)
+	}
+	if tx.postgres {
+		if _, err := tx.exec(ctx, lockMigrations); err != nil {
+			return fmt.Errorf("wait for other migrations: %w", err)
+		}
 	}
 	applied, err := tx.appliedSteps(ctx)
 	if err != nil {
@@ -110,6 +126,13 @@ func (tx *Tx) rememberStep(ctx context.Context, s migrations.Step, now time.Time
 	}
 	_, err := tx.exec(ctx, insertOldest, values(m)...)
 	return err
+}
+
+// madeMeanwhile reports whether an error is that of CREATE TABLE IF NOT EXISTS when another
+// process made the table at the same time.
+func madeMeanwhile(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (pg.Code == "23505" || pg.Code == "42P07") // unique_violation, duplicate_table
 }
 
 // checkSchema returns an error unless the database has seen the steps of this

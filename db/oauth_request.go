@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"encoding/binary"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -44,7 +43,7 @@ type OAuthAnswer struct {
 var (
 	// Postgres' only; a transaction of SQLite is alone.
 	lockOAuthPayer = prepared(func(b *builder) bun.Query {
-		return b.NewSelect().ColumnExpr("pg_advisory_xact_lock(?)", b.p())
+		return b.NewRaw("SELECT id FROM oauth_payer WHERE id = ? FOR UPDATE", b.p())
 	})
 	countOAuthRequests = prepared(func(b *builder) bun.Query {
 		payer, now := b.p(), b.p()
@@ -94,15 +93,15 @@ var (
 )
 
 // CountOAuthRequests returns how many requests of a payer are not over at now, and how many
-// of all there are, over or not. No other transaction stores any of that payer until this
+// of all there are, over or not. No other transaction that counts them first stores any of that payer until this
 // one ends.
 func (tx *Tx) CountOAuthRequests(ctx context.Context, payer []byte, now time.Time) (live, all int, err error) {
 	if tx.postgres {
-		key := int64(oauthLock)
-		if len(payer) >= 8 {
-			key ^= int64(binary.BigEndian.Uint64(payer))
+		row := 0 // of those that payers share
+		if len(payer) > 0 {
+			row = int(payer[0])
 		}
-		if _, err := tx.exec(ctx, lockOAuthPayer, key); err != nil {
+		if err := tx.get(ctx, lockOAuthPayer, []any{row}, &row); err != nil {
 			return 0, 0, wrap(err, "lock payer of authorization requests")
 		}
 	}

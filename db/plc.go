@@ -23,7 +23,8 @@ type PLCOperation struct {
 var (
 	// Postgres' only; a transaction of SQLite is alone.
 	lockPLC = prepared(func(b *builder) bun.Query {
-		return b.NewSelect().ColumnExpr("pg_advisory_xact_lock(?)", int64(plcLock))
+		// Nobody else holds this mode, nor writes; who reads does not wait.
+		return b.NewRaw("LOCK TABLE plc_operation IN SHARE ROW EXCLUSIVE MODE")
 	})
 	insertPLCOperation = prepared(func(b *builder) bun.Query {
 		return b.insertReturning("seq", new(PLCOperation), "seq")

@@ -8,27 +8,14 @@ import (
 	"fmt"
 	"sync"
 	"time"
-
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/stdlib"
-	"github.com/uptrace/bun"
-	"github.com/uptrace/bun/dialect/pgdialect"
 )
 
 const postgresName = "postgres"
 
-// The keys of our advisory locks.
-const (
-	migrationLock = 0x706f727469636f01
-	plcLock       = 0x706f727469636f02
-	domainLock    = 0x706f727469636f03
-	oauthLock     = 0x706f727469636f04 // and what tells its payers apart
-)
-
 type postgresEngine struct {
-	db       *bun.DB
+	*pgPool
 	readOnly bool
+	now      func() time.Time
 	seen     *observer
 	beside   *aside // nil: the database is open for reading only
 	cancel   context.CancelFunc
@@ -46,15 +33,13 @@ func openPostgres(ctx context.Context, c Config, seen *observer, mailed, appende
 	}
 	var link link
 	config.DialFunc = link.dial
-	pool := stdlib.OpenDB(*config)
-	conns := cmp.Or(c.MaxConns, 20)
-	pool.SetMaxOpenConns(conns)
-	pool.SetMaxIdleConns(conns)
-	pool.SetConnMaxIdleTime(5 * time.Minute)
-
-	e := &postgresEngine{db: bun.NewDB(pool, withMicroseconds(pgdialect.New())).WithQueryHook(seen), seen: seen}
+	e := &postgresEngine{pgPool: newPgPool(config, cmp.Or(c.MaxConns, 20), true, seen), now: c.Now, seen: seen}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	e.cancel = cancel
+	// That a database is not there when a process starts is told at once.
+	if err := e.ping(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("connect: %w", unpooled(err)), e.close())
+	}
 	if c.ReadOnly {
 		e.readOnly = true
 		if err := checkSchema(ctx, e, seen, c.Behind); err != nil {
@@ -62,7 +47,7 @@ func openPostgres(ctx context.Context, c Config, seen *observer, mailed, appende
 		}
 		return e, nil
 	}
-	if err := findPooler(ctx, pool, config); err != nil {
+	if err := findPooler(ctx, e.db.DB, config); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect: %w", unpooled(err)), e.close())
 	}
 	if err := e.write(ctx, true, func(r runner) error { return prepare(ctx, e, r, seen, c) }); err != nil {
@@ -77,7 +62,7 @@ func openPostgres(ctx context.Context, c Config, seen *observer, mailed, appende
 }
 
 func (e *postgresEngine) name() string   { return postgresName }
-func (e *postgresEngine) reader() runner { return &pgPool{pgRunner{on: e.db.DB, idb: e.db}, e.db} }
+func (e *postgresEngine) reader() runner { return e.pgPool }
 
 // cache: whether a row is still as it was costs the round trip that reading it costs.
 func (e *postgresEngine) cache() *accountCache { return nil }
@@ -93,11 +78,6 @@ func (e *postgresEngine) ping(ctx context.Context) error {
 
 func (e *postgresEngine) others() *aside { return e.beside }
 
-func (e *postgresEngine) retry(err error) bool {
-	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (pg.Code == "40001" || pg.Code == "40P01") // serialization failure, deadlock
-}
-
 func (e *postgresEngine) pool() *sql.DB { return e.db.DB }
 
 // waiting: who writes waits for a connection as who reads does.
@@ -109,26 +89,60 @@ func (e *postgresEngine) files() (database, log int64) { return 0, 0 }
 // context of the caller, who may have gone, does not end them half-way.
 const answerWithin = 30 * time.Second
 
-func (e *postgresEngine) write(ctx context.Context, _ bool, fn func(runner) error) (err error) {
+func (e *postgresEngine) write(ctx context.Context, _ bool, fn func(runner) error) error {
 	if e.readOnly {
 		return errReadOnly
 	}
+	return e.run(ctx, time.Time{}, fn)
+}
+
+// run runs fn in a transaction until it is committed or has failed for good. COMMIT, and what
+// became of it, is waited for until then, if that is not zero.
+func (e *postgresEngine) run(ctx context.Context, then time.Time, fn func(runner) error) error {
+	return e.again.do(ctx, func() error {
+		err := e.once(ctx, then, fn)
+		if u, ok := errors.AsType[*unanswered](err); ok {
+			e.again.losses.Add(1)
+			until := then
+			if until.IsZero() {
+				until = time.Now().Add(answerWithin)
+			}
+			return e.settle(ctx, u, until)
+		}
+		return err
+	})
+}
+
+// once is one attempt of run. What may go well when it is run again is [passing], and a COMMIT
+// that was not answered is [unanswered].
+func (e *postgresEngine) once(ctx context.Context, then time.Time, fn func(runner) error) (err error) {
 	conn, err := e.db.Conn(ctx)
+	if err != nil {
+		return e.again.judge(ctx, fmt.Errorf("begin: %w", err))
+	}
+	defer conn.Close() // it says no more than whether a statement that failed has closed it
+	t, err := newPgTx(conn, e.again, e.seen)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	defer conn.Close() // it says no more than whether a statement that failed has closed it
-	t, err := newPgTx(conn, e.seen)
-	if err != nil {
-		return fmt.Errorf("begin: %w", err)
+	ending := func() (context.Context, context.CancelFunc) {
+		until := time.Now().Add(answerWithin)
+		if !then.IsZero() && then.Before(until) {
+			until = then
+		}
+		return context.WithDeadline(context.WithoutCancel(ctx), until)
 	}
 	defer func() { // also when fn panics
 		if !t.begun() {
 			return // or it is over: also with its connection
 		}
-		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWithin)
+		if t.lost {
+			t.abandon()
+			return
+		}
+		ending, cancel := ending()
 		defer cancel()
-		if back := t.rollback(ending); back != nil {
+		if back := t.rollback(ending); back != nil && !t.driver.IsClosed() {
 			err = errors.Join(err, fmt.Errorf("roll back: %w", back))
 		}
 	}()
@@ -136,22 +150,25 @@ func (e *postgresEngine) write(ctx context.Context, _ bool, fn func(runner) erro
 	if t.failed != nil {
 		err = t.failed
 	}
+	if t.built && err != nil {
+		t.note(ctx, err)
+	}
+	if t.passing != nil {
+		return &passing{cmp.Or(err, t.passing)} // whatever fn made of it
+	}
 	if err != nil {
 		if over := ctx.Err(); over != nil && t.driver.IsClosed() && !errors.Is(err, over) {
 			// The driver has closed the connection because the context had ended.
-			err = fmt.Errorf("%w: %w", over, err)
+			return late(over, err)
 		}
 		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWithin)
+	committing, cancel := ending()
 	defer cancel()
-	if err := t.commit(ending); err != nil {
-		return fmt.Errorf("commit: %w", err)
-	}
-	return nil
+	return t.commit(committing, e.now())
 }
 
 func (e *postgresEngine) close() error {
@@ -159,49 +176,3 @@ func (e *postgresEngine) close() error {
 	e.wait.Wait()
 	return e.db.Close()
 }
-
-// pgRunner runs statements on the pool, or in a transaction that reads. The driver prepares
-// each text once for each connection.
-type pgRunner struct {
-	on interface {
-		ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-		QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-		QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-	}
-	idb bun.IDB
-}
-
-func (r *pgRunner) exec(ctx context.Context, s *statement, args []any) (sql.Result, error) {
-	return r.on.ExecContext(ctx, s.postgres(), args...)
-}
-
-func (r *pgRunner) query(ctx context.Context, s *statement, args []any) (rows, error) {
-	return r.on.QueryContext(ctx, s.postgres(), args...)
-}
-
-func (r *pgRunner) queryRow(ctx context.Context, s *statement, args []any) scanner {
-	return r.on.QueryRowContext(ctx, s.postgres(), args...)
-}
-
-// pgPool is a pgRunner on the pool.
-type pgPool struct {
-	pgRunner
-	pool *bun.DB
-}
-
-func (r *pgPool) together(ctx context.Context, reads []read) error {
-	conn, err := r.pool.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	return conn.Raw(func(driverConn any) error {
-		var batch pgx.Batch
-		for _, r := range reads {
-			batch.Queue(r.postgres(), r.args...)
-		}
-		return readAll(driverConn.(*stdlib.Conn).Conn().SendBatch(ctx, &batch), reads)
-	})
-}
-
-func (r *pgRunner) bun() bun.IDB { return r.idb }

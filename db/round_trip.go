@@ -51,11 +51,12 @@ type read struct {
 	*statement
 	args []any
 	row  func(row scanner) error
+	undo func() // what row did, before all is read anew; nil: that replaces it
 }
 
 // onlyLock is a read for what it locks.
 func onlyLock(s *statement, args ...any) read {
-	return read{s, args, func(scanner) error { return nil }}
+	return read{s, args, func(scanner) error { return nil }, nil}
 }
 
 // readOne reads the row of a statement that selects the columns of a model, of which *to
@@ -68,16 +69,16 @@ func readOne[T any](to **T, s *statement, args ...any) read {
 			*to = model
 		}
 		return err
-	}}
+	}, func() { *to = nil }}
 }
 
-// readMany reads the rows of a statement that selects the columns of a model, which are
-// appended to *to.
+// readMany reads the rows of a statement that selects the columns of a model to *to, which
+// has none.
 func readMany[T any](to *[]T, s *statement, args ...any) read {
 	return read{s, args, func(row scanner) error {
 		*to = append(*to, *new(T))
 		return row.Scan(places(&(*to)[len(*to)-1])...)
-	}}
+	}, func() { *to = nil }}
 }
 
 // together does some reads, none of which depends on another: on Postgres in one round

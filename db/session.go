@@ -151,7 +151,7 @@ func (tx *Tx) lockSession(ctx context.Context, id []byte, address string, now ti
 		s.SeenHere = !seen.IsZero() && seen.After(now.Add(-renewAfter))
 		locked = s
 		return nil
-	}}
+	}, nil}
 	var err error
 	if tx.postgres {
 		// The account first, as everybody does.

@@ -25,29 +25,96 @@ func (db *DB) Snapshot(ctx context.Context, fn func(s *Snapshot) error) error {
 }
 
 func (e *sqliteEngine) snapshot(ctx context.Context, fn func(runner) error) error {
-	return snapshot(ctx, e.readers, nil, func(tx bun.Tx) runner { return &liteSnapshot{tx} }, fn)
-}
-
-func (e *postgresEngine) snapshot(ctx context.Context, fn func(runner) error) error {
-	how := &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
-	return snapshot(ctx, e.db, how, func(tx bun.Tx) runner { return &pgRunner{on: tx.Tx, idb: tx} }, fn)
-}
-
-func snapshot(ctx context.Context, pool *bun.DB, how *sql.TxOptions, on func(bun.Tx) runner, fn func(runner) error) error {
-	tx, err := pool.BeginTx(ctx, how)
+	tx, err := e.readers.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin snapshot: %w", err)
 	}
 	defer tx.Rollback() // there is nothing to commit
-	return fn(on(tx))
+	return fn(&liteSnapshot{tx})
 }
+
+func (e *postgresEngine) snapshot(ctx context.Context, fn func(runner) error) error {
+	return e.pgPool.snapshot(ctx, fn)
+}
+
+func (p *pgPool) snapshot(ctx context.Context, fn func(runner) error) error {
+	s := &pgSnapshot{pool: p}
+	s.begin = func() (err error) {
+		s.tx, err = p.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+		return err
+	}
+	if err := p.repeat(ctx, s.begin); err != nil {
+		return fmt.Errorf("begin snapshot: %w", err)
+	}
+	defer func() { s.tx.Rollback() }() // there is nothing to commit
+	return fn(s)
+}
+
+// pgSnapshot runs statements in a transaction that reads. Until the first has read
+// something it may become another transaction, when its connection is lost or a
+// standby ends it.
+type pgSnapshot struct {
+	pool  *pgPool
+	begin func() error // makes tx
+	tx    bun.Tx
+	over  bool // tx is
+	read  bool // tx has
+}
+
+func (r *pgSnapshot) exec(context.Context, *statement, []any) (sql.Result, error) {
+	return nil, errInSnapshot
+}
+
+func (r *pgSnapshot) query(ctx context.Context, s *statement, args []any) (found rows, err error) {
+	err = r.in(ctx, func() (err error) {
+		found, err = r.tx.Tx.QueryContext(ctx, s.postgres(), args...) // it has read the first row
+		return err
+	})
+	return found, err
+}
+
+func (r *pgSnapshot) queryRow(ctx context.Context, s *statement, args []any) scanner {
+	return scannerFunc(func(dest ...any) error {
+		return r.in(ctx, func() error { return r.tx.Tx.QueryRowContext(ctx, s.postgres(), args...).Scan(dest...) })
+	})
+}
+
+// in reads in the transaction, or in the one that takes its place.
+func (r *pgSnapshot) in(ctx context.Context, read func() error) error {
+	if r.read {
+		return r.judge(ctx, read())
+	}
+	return r.pool.repeat(ctx, func() error {
+		if r.over {
+			if err := r.begin(); err != nil {
+				return err
+			}
+			r.over = false
+		}
+		err := read()
+		if r.read = err == nil || errors.Is(err, sql.ErrNoRows); !r.read {
+			_ = r.tx.Rollback() // there is nothing to commit
+			r.over = true
+		}
+		return err
+	})
+}
+
+func (r *pgSnapshot) judge(ctx context.Context, err error) error { return r.pool.judge(ctx, err) }
+
+func (r *pgSnapshot) bun() bun.IDB {
+	r.read = true
+	return r.tx
+}
+
+var errInSnapshot = errors.New("write in a snapshot")
 
 // liteSnapshot runs statements in a transaction that reads. They are not prepared: that
 // would take another connection of the pool. As for contexts, see liteWriter.
 type liteSnapshot struct{ tx bun.Tx }
 
 func (r *liteSnapshot) exec(context.Context, *statement, []any) (sql.Result, error) {
-	return nil, errors.New("write in a snapshot")
+	return nil, errInSnapshot
 }
 
 func (r *liteSnapshot) query(ctx context.Context, s *statement, args []any) (rows, error) {

@@ -144,9 +144,6 @@ func (e *sqliteEngine) ping(ctx context.Context) error {
 	return e.readers.PingContext(ctx)
 }
 
-// retry: there is nobody else who writes.
-func (e *sqliteEngine) retry(error) bool { return false }
-
 func (e *sqliteEngine) pool() *sql.DB { return e.readers.DB }
 
 func (e *sqliteEngine) waiting() int {
@@ -331,7 +328,7 @@ type liteReader struct {
 }
 
 func (r *liteReader) exec(context.Context, *statement, []any) (sql.Result, error) {
-	return nil, errors.New("write outside a transaction")
+	return nil, errOutside
 }
 
 func (r *liteReader) query(ctx context.Context, s *statement, args []any) (rows, error) {

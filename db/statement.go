@@ -316,7 +316,22 @@ func (q *queries) each(ctx context.Context, s *statement, args []any, scan func(
 			return err
 		}
 	}
-	return sentinel(rows.Err())
+	err = rows.Err()
+	if r, ok := q.run.(interface {
+		judge(ctx context.Context, err error) error
+	}); ok {
+		err = r.judge(ctx, err)
+	}
+	return sentinel(err)
+}
+
+// repeat runs a function that reads, and keeps what it reads to itself: anew when a
+// connection is lost on the way. In a transaction it runs once.
+func (q *queries) repeat(ctx context.Context, read func() error) error {
+	if p, ok := q.run.(*pgPool); ok {
+		return p.repeat(ctx, read)
+	}
+	return read()
 }
 
 // one returns the row of a statement that selects the columns of a model, or ErrNotFound.
@@ -333,10 +348,13 @@ func many[T any](ctx context.Context, q *queries, s *statement, args ...any) ([]
 	var rows []T
 	model := new(T)
 	dest := places(model)
-	err := q.each(ctx, s, args, func(row scanner) error {
-		err := row.Scan(dest...) // it sets all of the model, and shares nothing with the row before
-		rows = append(rows, *model)
-		return err
+	err := q.repeat(ctx, func() error {
+		rows = nil
+		return q.each(ctx, s, args, func(row scanner) error {
+			err := row.Scan(dest...) // it sets all of the model, and shares nothing with the row before
+			rows = append(rows, *model)
+			return err
+		})
 	})
 	return rows, err
 }

@@ -246,10 +246,20 @@ func MethodNotImplemented() *Error {
 	return &Error{Status: http.StatusNotImplemented, Name: "MethodNotImplemented"}
 }
 
+// A passingError is an internal one that says when it may be over: it is answered with 503
+// NotEnoughResources, and is an error of the server in its log as a 500 is.
+type passingError interface {
+	error
+	RetryAfter() time.Duration
+}
+
 // asError finds the *Error in err, or makes an internal one around it.
 func asError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
+	}
+	if e, ok := errors.AsType[passingError](err); ok {
+		return &Error{Status: http.StatusServiceUnavailable, Header: retryAfter(e.RetryAfter()), Cause: err}
 	}
 	if errors.Is(err, context.Canceled) {
 		return NotEnoughResources(time.Second).Because(err) // somebody else gave up what this was to share

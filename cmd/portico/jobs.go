@@ -55,9 +55,10 @@ func (p *parts) runJobs(ctx context.Context) {
 		}},
 		job.Job{Name: "expired rows", Every: time.Hour, Run: func(ctx context.Context) error {
 			now := time.Now()
-			return p.store.Write(ctx, func(tx *db.Tx) error {
+			err := p.store.Write(ctx, func(tx *db.Tx) error {
 				return errors.Join(tx.Purge(ctx, now), tx.PurgeAudit(ctx, now.Add(-p.live.settings().AuditKeep)))
 			})
+			return errors.Join(err, p.store.PurgeMarks(ctx, now))
 		}},
 		job.Job{Name: "old events", Every: time.Hour, Run: func(ctx context.Context) error {
 			return firehose.DropBefore(ctx, p.store, time.Now().Add(-p.live.settings().BackfillLimit))

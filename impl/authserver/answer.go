@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"portico/api/xrpc"
+	"portico/db"
 	"portico/impl/budget"
 	"portico/impl/oauth/client"
 	"portico/impl/oauth/dpop"
@@ -86,6 +87,9 @@ func refused(err error) *refusal {
 	if e, ok := errors.AsType[*xrpc.Error](err); ok && e.Status >= 400 && e.Status < 500 {
 		return &refusal{status: e.Status, name: "invalid_request", description: e.Message} // of reading the body
 	}
+	if errors.Is(err, db.ErrUnavailable) {
+		return &refusal{status: http.StatusServiceUnavailable, name: "temporarily_unavailable", description: "The server is not available just now", wait: 5 * time.Second}
+	}
 	return &refusal{status: http.StatusInternalServerError, name: "server_error", description: "Server error"}
 }
 
@@ -112,7 +116,7 @@ func (s *server) endpoint(name string, do func(*http.Request, form) (status int,
 		outcome := "ok"
 		if err != nil {
 			e := refused(err)
-			if outcome = e.name; e.status == http.StatusInternalServerError {
+			if outcome = e.name; e.status == http.StatusInternalServerError || errors.Is(err, db.ErrUnavailable) {
 				s.fault(r, name, err)
 			}
 			status, body = e.status, struct {

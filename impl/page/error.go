@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"portico/api/xrpc"
+	"portico/db"
 )
 
 // An Error is what a page tells about what did not work.
@@ -29,6 +30,8 @@ func Refused(err error) *Error {
 	}
 	x, ok := errors.AsType[*xrpc.Error](err)
 	switch {
+	case !ok && errors.Is(err, db.ErrUnavailable):
+		return &Error{http.StatusServiceUnavailable, "The server can't do that just now. Try again later."}
 	case !ok:
 		return nil
 	case x.Status == http.StatusTooManyRequests:
@@ -65,12 +68,14 @@ func (s *Site) fail(v *Visit, err error) {
 	if told == nil && errors.Is(err, ErrOver) {
 		told = &Error{http.StatusForbidden, "You are not signed in any more."}
 	}
-	if told == nil {
+	if told == nil || errors.Is(err, db.ErrUnavailable) {
 		if errors.Is(err, context.Canceled) {
 			s.c.Log.Info("page", "page", v.name(), "cause", err.Error())
 		} else {
 			s.c.Log.Error("page", "page", v.name(), "cause", err.Error())
 		}
+	}
+	if told == nil {
 		told = &Error{http.StatusInternalServerError, "Something went wrong here. Try again later."}
 	}
 	if v.begun {
