@@ -1,0 +1,205 @@
+package db_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"portico/db"
+	"portico/db/dbtest"
+)
+
+// TestBrokenConnections breaks the connection at each round trip of some transactions once,
+// before Postgres learns of it and after it has done it: Write answers as if nothing had
+// been, and what it did is there once.
+func TestBrokenConnections(t *testing.T) {
+	ctx := t.Context()
+	at := dbtest.PostgresURL(t)
+	faults := dbtest.BreakConnections(t, at)
+	d := dbtest.Postgres(t, func(c *db.Config) { c.URL, c.MaxConns = faults.URL, 2 })
+	seed(t, d)
+	n := 0
+	name := func() string { return fmt.Sprint("value ", n) }
+	events := 0
+	for _, tt := range []struct {
+		name  string
+		write func(tx *db.Tx) error
+		want  error
+	}{
+		{"a write", func(tx *db.Tx) error { return tx.PutMeta(ctx, name(), []byte("x")) }, nil},
+		{"later ones with events", func(tx *db.Tx) error {
+			put := "INSERT INTO meta (name, value) VALUES ('" + name() + "', 'x')"
+			e := db.Event{DID: "did:plc:x", Kind: "k", Body: []byte(name())}
+			return errors.Join(tx.Later(ctx, put), tx.AppendEvents(ctx, e, e))
+		}, nil},
+		{"a read and a write", func(tx *db.Tx) error {
+			if _, err := tx.Meta(ctx, name()); !errors.Is(err, db.ErrNotFound) {
+				return fmt.Errorf("read what this run has not written: %w", err)
+			}
+			return errors.Join(tx.PutMeta(ctx, name(), []byte("x")), tx.PutMeta(ctx, "other", []byte("y")))
+		}, nil},
+		{"an error of its own", func(tx *db.Tx) error {
+			return errors.Join(tx.PutMeta(ctx, name(), []byte("x")), db.ErrStale)
+		}, db.ErrStale},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, done := range []bool{false, true} {
+				for at := 1; ; at++ {
+					n++
+					faults.Arm(&dbtest.Fault{At: at, Done: done})
+					err := d.Write(ctx, tt.write)
+					broke := faults.Broke()
+					faults.Arm(nil)
+					if !errors.Is(err, tt.want) || tt.want == nil && err != nil {
+						t.Fatalf("round trip %d, done %t: %v", at, done, err)
+					}
+					_, err = d.Meta(ctx, name())
+					if there := err == nil; there != (tt.want == nil) {
+						t.Errorf("round trip %d, done %t: written %t, %v", at, done, there, err)
+					}
+					if strings.Contains(tt.name, "events") {
+						events += 2
+					}
+					if !broke {
+						if at == 1 {
+							t.Error("nothing broke")
+						}
+						break
+					}
+				}
+			}
+		})
+	}
+	all, err := d.Events(ctx, 0, 1000)
+	if err != nil || len(all) != events {
+		t.Fatalf("%d events, %v, want %d", len(all), err, events)
+	}
+	for i, e := range all {
+		if e.Seq != int64(i+1) || string(e.Body) != string(all[i/2*2].Body) {
+			t.Errorf("event %d: %d %s", i+1, e.Seq, e.Body)
+		}
+	}
+	bodies := make(map[string]int)
+	for _, e := range all {
+		if bodies[string(e.Body)]++; bodies[string(e.Body)] > 2 {
+			t.Errorf("%s is there more than once", e.Body)
+		}
+	}
+}
+
+// TestBrokenReads: a read whose connection breaks is done anew.
+func TestBrokenReads(t *testing.T) {
+	ctx := t.Context()
+	faults := dbtest.BreakConnections(t, dbtest.PostgresURL(t))
+	d := dbtest.Postgres(t, func(c *db.Config) { c.URL, c.MaxConns = faults.URL, 2 })
+	seed(t, d)
+	did := create(t, d, 1)
+	reads := map[string]func() error{
+		"one":   func() error { _, err := d.Meta(ctx, "seed"); return err },
+		"many":  func() error { _, err := d.Events(ctx, 0, 10); return err },
+		"built": func() error { _, err := d.InvitesFor(ctx, did.String()); return err },
+		"together": func() error {
+			both, err := d.ReadTogether(ctx, did)
+			if err == nil && !strings.HasPrefix(both, did.String()) {
+				return fmt.Errorf("read %q", both)
+			}
+			return err
+		},
+		"snapshot": func() error {
+			return d.Snapshot(ctx, func(s *db.Snapshot) error { _, err := s.Meta(ctx, "seed"); return err })
+		},
+	}
+	for name, read := range reads {
+		for _, done := range []bool{false, true} {
+			faults.Arm(&dbtest.Fault{Text: "SELECT", At: 1, Done: done})
+			if err := read(); err != nil || !faults.Broke() {
+				t.Errorf("%s, done %t: broke %t, %v", name, done, faults.Broke(), err)
+			}
+			faults.Arm(nil)
+		}
+	}
+}
+
+// TestOpenAtOnce: several processes make the schema of an empty database at once.
+func TestOpenAtOnce(t *testing.T) {
+	at := dbtest.EmptyPostgresURL(t)
+	var all sync.WaitGroup
+	errs := make([]error, 8)
+	for i := range errs {
+		all.Go(func() {
+			d, err := db.Open(context.Background(), db.Config{URL: at, MaxConns: 2})
+			if err == nil {
+				err = d.Close()
+			}
+			errs[i] = err
+		})
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestMarks: who writes leaves a mark, for an hour.
+func TestMarks(t *testing.T) {
+	ctx := t.Context()
+	now := start
+	d := dbtest.Postgres(t, func(c *db.Config) { c.Now = func() time.Time { return now } })
+	marks := func() int {
+		t.Helper()
+		n, err := d.Marks(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := marks()
+	seed(t, d)
+	if n := marks(); n != before+1 {
+		t.Errorf("%d marks after a write, want %d", n, before+1)
+	}
+	for _, write := range []func(tx *db.Tx) error{
+		func(tx *db.Tx) error { return nil },
+		func(tx *db.Tx) error { _, err := tx.Meta(ctx, "seed"); return err },
+		func(tx *db.Tx) error { return tx.Exec(ctx, "UPDATE meta SET value = value WHERE name = 'nobody'") },
+	} {
+		if err := d.Write(ctx, write); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := marks(); n != before+1 {
+		t.Errorf("%d marks after transactions that wrote nothing, want %d", n, before+1)
+	}
+	if err := d.PurgeMarks(ctx, start.Add(time.Hour)); err != nil || marks() == 0 {
+		t.Errorf("marks went within an hour: %v", err)
+	}
+	now = start.Add(time.Hour + time.Millisecond)
+	if err := d.PurgeMarks(ctx, now); err != nil || marks() != before { // its own, in the place of that of [db.Open]
+		t.Errorf("%d marks, %v", marks(), err)
+	}
+}
+
+// TestNoAdvisoryLocks: what belongs to a connection, a pooler gives to somebody else.
+func TestNoAdvisoryLocks(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	more, globbed := filepath.Glob("migrations/*.sql")
+	if err = errors.Join(err, globbed); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range append(files, more...) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(file, "_test.go") && bytes.Contains(text, []byte("pg_advisory")) {
+			t.Errorf("%s has an advisory lock", file)
+		}
+	}
+}
