@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,6 +21,7 @@ type postgresEngine struct {
 	beside   *aside // nil: the database is open for reading only
 	cancel   context.CancelFunc
 	wait     sync.WaitGroup
+	closed   atomic.Bool
 }
 
 func openPostgres(ctx context.Context, c Config, seen *observer, mailed, appended chan<- struct{}) (_ *postgresEngine, err error) {
@@ -70,7 +72,7 @@ func (e *postgresEngine) cache() *accountCache { return nil }
 // ping tells what is known, if somebody sees to that: it does not wait for a connection of
 // the pool, nor for an answer that does not come.
 func (e *postgresEngine) ping(ctx context.Context) error {
-	if e.beside != nil {
+	if e.beside != nil && !e.closed.Load() {
 		return e.beside.answers()
 	}
 	return e.db.PingContext(ctx)
@@ -172,6 +174,7 @@ func (e *postgresEngine) once(ctx context.Context, then time.Time, fn func(runne
 }
 
 func (e *postgresEngine) close() error {
+	e.closed.Store(true)
 	e.cancel()
 	e.wait.Wait()
 	return e.db.Close()
