@@ -155,6 +155,10 @@ func (db *DB) SharedSnapshot(ctx context.Context, fn func(s *Snapshot, name stri
 	return db.Snapshot(ctx, func(s *Snapshot) error {
 		var name string
 		var version int
+		// It lies idle for as long as somebody else reads what it keeps.
+		if _, err := s.run.bun().ExecContext(ctx, "SET LOCAL idle_in_transaction_session_timeout = 0"); err != nil {
+			return fmt.Errorf("share a snapshot: %w", err)
+		}
 		err := s.run.bun().NewSelect().ColumnExpr("pg_export_snapshot()").ColumnExpr("current_setting('server_version_num')::int").Scan(ctx, &name, &version)
 		if err != nil {
 			return fmt.Errorf("share a snapshot: %w", err)

@@ -237,6 +237,28 @@ func TestAbandonedTransaction(t *testing.T) {
 	}
 }
 
+// A snapshot that is shared is there for as long as somebody reads by its name.
+func TestSharedSnapshotThatWaits(t *testing.T) {
+	ctx := t.Context()
+	at := dbtest.DirectURL(t)
+	d := openURL(t, db.Config{URL: at + "&idle_in_transaction_session_timeout=1ms"})
+	err := d.SharedSnapshot(ctx, func(s *db.Snapshot, name string, _ int) error {
+		conn, err := pgx.Connect(ctx, at)
+		if err != nil {
+			return err
+		}
+		defer conn.Close(ctx)
+		if _, err := conn.Exec(ctx, "SELECT pg_sleep(0.1)"); err != nil {
+			return err
+		}
+		_, err = conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '"+name+"'")
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // Of several servers of Postgres in a URL the one is used that takes writes, also when that
 // becomes another one.
 func TestSeveralHosts(t *testing.T) {
