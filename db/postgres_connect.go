@@ -2,12 +2,14 @@ package db
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql"
 	"errors"
 	"fmt"
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -83,9 +85,39 @@ type link struct {
 type linked struct {
 	net.Conn
 	*link
+	committing atomic.Bool // see [letCommit]
+}
+
+// nowhere is where the driver finds a server to ask it to cancel what may not be cancelled.
+type nowhere struct{}
+
+func (nowhere) Network() string { return "nowhere" }
+func (nowhere) String() string  { return "nowhere" }
+
+// letCommit says whether a connection is committing. What is lost then is not cancelled, as the
+// driver does otherwise: a COMMIT that waits for a synchronous standby would be over with that,
+// and all would see what a new primary may not have.
+func letCommit(conn *pgx.Conn, committing bool) {
+	on := conn.PgConn().Conn()
+	if secret, ok := on.(*tls.Conn); ok {
+		on = secret.NetConn()
+	}
+	if c, ok := on.(*linked); ok {
+		c.committing.Store(committing)
+	}
+}
+
+func (c *linked) RemoteAddr() net.Addr {
+	if c.committing.Load() {
+		return nowhere{}
+	}
+	return c.Conn.RemoteAddr()
 }
 
 func (l *link) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if network == (nowhere{}).Network() {
+		return nil, errors.New("a COMMIT is not cancelled")
+	}
 	if err := l.broken(); err != nil {
 		return nil, err
 	}
@@ -93,7 +125,7 @@ func (l *link) dial(ctx context.Context, network, address string) (net.Conn, err
 	if err != nil {
 		return nil, err
 	}
-	c := &linked{conn, l}
+	c := &linked{Conn: conn, link: l}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.why != nil {

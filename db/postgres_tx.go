@@ -217,6 +217,12 @@ func (t *pgTx) commit(ctx context.Context, now time.Time) error {
 		t.waiting = append(t.waiting, waitingStatement{insertMark, []any{mark}, "leave mark"})
 	}
 	defer t.seen.end(commit, t.seen.begin(commit))
+	letCommit(t.driver, true)
+	defer func() {
+		if !t.driver.IsClosed() { // else the driver may be about to cancel it
+			letCommit(t.driver, false)
+		}
+	}()
 	results, err := t.send(ctx, []read{{statement: commit}})
 	if err != nil {
 		err = t.failed

@@ -263,14 +263,15 @@ func (u *unanswered) Error() string { return "commit: " + u.cause.Error() }
 // the error is one that is [passing].
 //
 // That is a transaction like any other, with a mark of its own: who loses the connection over
-// it finds out in the same way whether it was this that left the mark in question. And it
-// writes in any case, so that where a COMMIT waits for a standby this one waits for what the
+// it finds out in the same way whether it was this that left the mark in question. That is written
+// in any case, so that where a COMMIT waits for a standby this one waits for what the
 // first one wrote.
 func (e *postgresEngine) settle(ctx context.Context, u *unanswered, until time.Time) error {
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
 	defer cancel()
 	var dead bool
 	err := e.run(ctx, until, func(r runner) error {
+		r.(*pgTx).wrote = true // it leaves a mark of its own in any case
 		claimed, err := r.exec(ctx, claimMark, []any{u.mark})
 		if err != nil {
 			return err

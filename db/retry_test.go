@@ -94,6 +94,49 @@ func TestBrokenConnections(t *testing.T) {
 	}
 }
 
+// TestCommitIsNotCancelled: where a COMMIT waits for a standby, Postgres would be at its end
+// with it when it was cancelled. What is found out about it waits for the standby, too.
+func TestCommitIsNotCancelled(t *testing.T) {
+	ctx := t.Context()
+	faults := dbtest.BreakConnections(t, dbtest.PostgresURL(t))
+	d := dbtest.Postgres(t, func(c *db.Config) { c.URL, c.MaxConns = faults.URL, 2 })
+	marks := func() (n int) {
+		t.Helper()
+		if err := d.Write(ctx, func(tx *db.Tx) error {
+			rows, err := tx.Query(ctx, "SELECT count(*) FROM tx_mark")
+			if err != nil {
+				return err
+			}
+			defer rows.Close()
+			rows.Next()
+			return rows.Scan(&n)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := marks()
+	put := func(fault *dbtest.Fault) {
+		t.Helper()
+		faults.Arm(fault)
+		if err := d.Write(ctx, func(tx *db.Tx) error { return tx.PutMeta(ctx, "x", []byte("x")) }); err != nil || !faults.Broke() {
+			t.Fatalf("broke %t, %v", faults.Broke(), err)
+		}
+	}
+	put(&dbtest.Fault{Text: "INSERT INTO \"tx_mark\"", At: 1, Done: true})
+	if n := marks() - before; n != 2 {
+		t.Errorf("%d marks, one of which is of the question", n)
+	}
+	put(&dbtest.Fault{Text: "INSERT INTO \"tx_mark\"", At: 1})
+	put(&dbtest.Fault{Text: "INSERT INTO \"meta\"", At: 1})
+	<-faults.Cancelled() // that of the statement
+	select {
+	case <-faults.Cancelled():
+		t.Error("a COMMIT was cancelled")
+	default:
+	}
+}
+
 // TestBrokenReads: a read whose connection breaks is done anew.
 func TestBrokenReads(t *testing.T) {
 	ctx := t.Context()

@@ -32,6 +32,8 @@ type Faults struct {
 	next  *Fault
 	met   int
 	sends int // since the last call of Arm
+
+	cancelled chan struct{} // has one for each request to cancel something
 }
 
 // BreakConnections returns faults for the database of a URL that [PostgresURL] gave, of
@@ -56,7 +58,7 @@ func BreakConnections(t testing.TB, database string) *Faults {
 	}
 	q.Set("host", dir)
 	u.RawQuery = q.Encode()
-	f := &Faults{URL: u.String()}
+	f := &Faults{URL: u.String(), cancelled: make(chan struct{}, 100)}
 	var all sync.WaitGroup
 	all.Go(func() {
 		for {
@@ -97,6 +99,12 @@ func (f *Faults) Sends() int {
 	defer f.mu.Unlock()
 	return f.sends
 }
+
+// Cancelled receives for each request to cancel what a connection was at.
+func (f *Faults) Cancelled() <-chan struct{} { return f.cancelled }
+
+// cancelRequest begins a message that does that, after its length.
+var cancelRequest = []byte{0x04, 0xd2, 0x16, 0x2e}
 
 // breaks says whether the connection breaks at what runs some statements.
 func (f *Faults) breaks(texts []string) *Fault {
@@ -157,6 +165,9 @@ func (f *Faults) carry(client net.Conn, address string) {
 	start, err := readMessage(client, false)
 	if err != nil {
 		return
+	}
+	if len(start) == 16 && bytes.Equal(start[4:8], cancelRequest) {
+		f.cancelled <- struct{}{}
 	}
 	if _, err := server.Write(start); err != nil {
 		return
