@@ -241,14 +241,14 @@ func TestAbandonedTransaction(t *testing.T) {
 func TestSharedSnapshotThatWaits(t *testing.T) {
 	ctx := t.Context()
 	at := dbtest.DirectURL(t)
-	d := openURL(t, db.Config{URL: at + "&idle_in_transaction_session_timeout=1ms"})
+	d := openURL(t, db.Config{URL: at + "&idle_in_transaction_session_timeout=2s"})
 	err := d.SharedSnapshot(ctx, func(s *db.Snapshot, name string, _ int) error {
 		conn, err := pgx.Connect(ctx, at)
 		if err != nil {
 			return err
 		}
 		defer conn.Close(ctx)
-		if _, err := conn.Exec(ctx, "SELECT pg_sleep(0.1)"); err != nil {
+		if _, err := conn.Exec(ctx, "SELECT pg_sleep(3)"); err != nil {
 			return err
 		}
 		_, err = conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '"+name+"'")
