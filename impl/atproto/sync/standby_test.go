@@ -3,6 +3,7 @@ package sync_test
 import (
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -60,7 +61,6 @@ func TestStandbyIsBehind(t *testing.T) {
 	s.Accepted(createRecord(s, alice, "a"))
 	reads := func(key string) func() {
 		return func() {
-			s.Accepted(s.Post("com.atproto.repo.putRecord", fmt.Sprintf(`{"repo":%q,"collection":"com.example.other","rkey":"a","record":{"now":%d}}`, alice.DID, time.Now().UnixNano()), alice.Access))
 			if !lists(s, alice, key) {
 				t.Fatalf("%s is not the last record", key)
 			}
@@ -96,5 +96,47 @@ func TestStandbyOfTwoServers(t *testing.T) {
 	t.Logf("%d answers of the standby, %d of the primary", f.OnStandby, f.NotOnStandby)
 	if f.OnStandby == 0 {
 		t.Error("the standby was never read")
+	}
+}
+
+// All that is public is read without the primary, and without the standby.
+func TestStandbyAlone(t *testing.T) {
+	r := dbtest.Replicate(t)
+	s := newReplicated(t, r)
+	alice := s.SignUp("alice")
+	s.Accepted(createRecord(s, alice, "a"))
+	did := alice.DID.String()
+	public := []string{
+		"getRepo?did=" + did, "getLatestCommit?did=" + did, "getHead?did=" + did, "getRepoStatus?did=" + did, "listRepos", "listBlobs?did=" + did,
+		"getRecord?did=" + did + "&collection=com.example.note&rkey=a",
+		"com.atproto.repo.listRecords?collection=com.example.note&repo=" + did,
+		"com.atproto.repo.listRecords?collection=com.example.note&repo=alice.test",
+		"com.atproto.repo.getRecord?collection=com.example.note&rkey=a&repo=" + did,
+	}
+	soon(s, func() { lists(s, alice, "a") })
+	answers := make(map[string]string)
+	for _, method := range public {
+		answers[method] = s.Accepted(s.Get(method)).Body
+	}
+	same := func() {
+		t.Helper()
+		for _, method := range public {
+			if a := s.Accepted(s.Get(method)); a.Body != answers[method] {
+				t.Errorf("%s: %q, before %q", method, a.Body, answers[method])
+			}
+		}
+	}
+	r.CatchUp()
+	r.KillPrimary()
+	same()
+	if a := createRecord(s, alice, "b"); a.Status < http.StatusInternalServerError {
+		t.Errorf("written without a primary: %d %s", a.Status, a.Body)
+	}
+	r.Start()
+	r.KillStandby()
+	same()
+	s.Accepted(createRecord(s, alice, "b"))
+	if !lists(s, alice, "b") {
+		t.Error("b is not the last record")
 	}
 }
