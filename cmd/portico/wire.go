@@ -230,7 +230,7 @@ func wire(ctx context.Context, s *settings, r *reloader, store *db.DB, keys *key
 	nodes := tree.NewCache(nodeCache)
 	exports := export.New(store, s.DataDirectory, export.Bounds{})
 	repositories := &repo.Service{
-		DB: store, Blobs: blobs, Keys: record.NewKeys(time.Now, mathrand.UintN(32)), Documents: documents, Accounts: accounts,
+		DB: store, Blobs: blobs, Keys: record.NewKeys(time.Now, mathrand.UintN(32), mathrand.UintN), Documents: documents, Accounts: accounts,
 		Records: &records.Writer{DB: store, Blobs: blobs, Keys: keys, Cache: nodes, Quota: now.recordQuota, Now: time.Now},
 	}
 	operators.Imports = &importer.Importer{

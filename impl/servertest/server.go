@@ -18,6 +18,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -164,6 +165,7 @@ type Server struct {
 	letIn     letIn
 	namespace string
 	routes    []xrpc.Route
+	clock     uint           // the number of its record keys
 	config    *server.Config // what [server.Service.Config] returns
 }
 
@@ -238,7 +240,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 		Rotation: Must(keyring.NewKey(rand.Reader)),
 		ModKey:   Must(atcrypto.GeneratePrivateKeyK256()), LabelKey: Must(atcrypto.GeneratePrivateKeyP256()),
 		Web: new(Web), sets: &publishedSets{now: o.Clock.Now, documents: map[syntax.NSID]string{}},
-		limiter: xrpc.NewMemoryLimiter(o.Clock.Now), blobs: t.TempDir(),
+		limiter: xrpc.NewMemoryLimiter(o.Clock.Now), blobs: t.TempDir(), clock: 1,
 	}
 	if s.DB == nil {
 		open := dbtest.Open
@@ -257,15 +259,19 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	for _, d := range theirs {
 		n := &Server{
 			TB: t, Clock: s.Clock, DB: d, Logged: s.Logged, Rotation: s.Rotation, ModKey: s.ModKey, LabelKey: s.LabelKey,
-			Web: s.Web, sets: s.sets, limiter: s.limiter, blobs: s.blobs,
+			Web: s.Web, sets: s.sets, limiter: s.limiter, blobs: s.blobs, clock: uint(len(s.others)) + 2,
 		}
 		n.node(&o, s, true)
 		s.others = append(s.others, n)
 	}
 	if len(s.others) > 0 {
-		nodes, next := s.Nodes(), new(atomic.Uint64)
+		var handlers []http.Handler
+		for _, n := range s.Nodes() {
+			handlers = append(handlers, n.Handler)
+		}
+		next := new(atomic.Uint64)
 		s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			nodes[next.Add(1)%uint64(len(nodes))].Handler.ServeHTTP(w, r)
+			handlers[next.Add(1)%uint64(len(handlers))].ServeHTTP(w, r)
 		})
 	}
 	h := httptest.NewServer(s.Handler)
@@ -274,8 +280,8 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	return s
 }
 
-// Nodes are the servers that answer, the first of them s itself. Their own handlers answer as that
-// node does; they have no URL.
+// Nodes are the servers that answer, the first of them s itself, at whose URL they take turns. The
+// handlers of the others answer as that node does; they have no URL.
 func (s *Server) Nodes() []*Server { return append([]*Server{s}, s.others...) }
 
 // CatchUp lets as much time go by as a node may take to see what the operator changed on another:
@@ -398,7 +404,7 @@ func (s *Server) node(o *Options, first *Server, several bool) {
 		DB: s.DB, Accounts: accounts, Budgets: s.Budgets, Handles: rules, Domains: s.Domains, Emails: s.Server.Emails, Now: s.Now, Rand: rand.Reader,
 	}
 	s.Repo = &repo.Service{
-		DB: s.DB, Blobs: s.Blobs, Keys: record.NewKeys(s.Now, 1), Documents: s.Internet, Accounts: accounts,
+		DB: s.DB, Blobs: s.Blobs, Keys: record.NewKeys(s.Now, s.clock, mathrand.UintN), Documents: s.Internet, Accounts: accounts,
 		Records: &records.Writer{DB: s.DB, Blobs: s.Blobs, Keys: s.Keys, Cache: tree.NewCache(1 << 20), Now: s.Now},
 		Imports: &importer.Importer{DB: s.DB, Dir: t.TempDir(), Now: s.Now, Finish: accounts.FinishImport},
 	}

@@ -29,18 +29,24 @@ func (s *Service) ApplyWrites(ctx context.Context, in *api.ApplyWritesInput) (*a
 			return nil, err
 		}
 	}
-	all := make([]records.Write, len(in.Writes))
-	results := make([]api.ApplyWritesOutputResultsItem, len(in.Writes))
-	for i, w := range in.Writes {
-		if all[i], results[i], err = s.oneOf(a.DID, w, in.Validate, fmt.Sprintf("$.writes[%d].record", i)); err != nil {
-			return nil, err
+	var done *api.ApplyWritesOutput
+	err = s.choosing(func(choose chooser) error {
+		all := make([]records.Write, len(in.Writes))
+		results := make([]api.ApplyWritesOutputResultsItem, len(in.Writes))
+		for i, w := range in.Writes {
+			var err error
+			if all[i], results[i], err = oneOf(a.DID, w, choose, in.Validate, fmt.Sprintf("$.writes[%d].record", i)); err != nil {
+				return err
+			}
 		}
-	}
-	result, err := s.write(ctx, a, in.SwapCommit, api.ErrApplyWritesInvalidSwap, all...)
-	if err != nil {
-		return nil, err
-	}
-	return &api.ApplyWritesOutput{Commit: commitMeta(result), Results: results}, nil
+		result, err := s.write(ctx, a, in.SwapCommit, api.ErrApplyWritesInvalidSwap, all...)
+		if err != nil {
+			return err
+		}
+		done = &api.ApplyWritesOutput{Commit: commitMeta(result), Results: results}
+		return nil
+	})
+	return done, err
 }
 
 // permitWrite returns the answer to an app that may not make one of the writes.
@@ -59,7 +65,7 @@ func permitWrite(ctx context.Context, in api.ApplyWritesInputWritesItem) error {
 var errNoWrite = errors.New("write of no type")
 
 // oneOf prepares one of the writes, and what is answered when all are done.
-func (s *Service) oneOf(did syntax.DID, in api.ApplyWritesInputWritesItem, validate *bool, path string) (
+func oneOf(did syntax.DID, in api.ApplyWritesInputWritesItem, choose chooser, validate *bool, path string) (
 	w records.Write, done api.ApplyWritesOutputResultsItem, err error,
 ) {
 	var status string
@@ -71,7 +77,7 @@ func (s *Service) oneOf(did syntax.DID, in api.ApplyWritesInputWritesItem, valid
 	switch in := in.Value().(type) {
 	case *api.ApplyWritesCreate:
 		w.Action = records.Create
-		if err := prepare(in.Collection, s.keyOr(in.Rkey), in.Value); err != nil {
+		if err := prepare(in.Collection, choose(in.Rkey), in.Value); err != nil {
 			return w, done, err
 		}
 		done = api.NewApplyWritesOutputResultsItem(&api.ApplyWritesCreateResult{

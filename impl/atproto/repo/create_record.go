@@ -22,29 +22,27 @@ func (s *Service) CreateRecord(ctx context.Context, in *api.CreateRecordInput) (
 	if err := auth.Permit(ctx, scope.Repo{Collection: in.Collection.String(), Action: "create"}); err != nil {
 		return nil, err
 	}
-	draft := Draft{
-		Collection: in.Collection, Key: s.keyOr(in.Rkey), Record: in.Record, Validate: in.Validate, Path: "$.record",
-	}
-	r, status, err := draft.Prepare()
-	if err != nil {
-		return nil, err
-	}
-	w := records.Write{
-		Action: records.Create, Collection: in.Collection, Key: draft.Key, Record: r,
-		Replace: in.Validate == nil || *in.Validate,
-	}
-	result, err := s.write(ctx, a, in.SwapCommit, api.ErrCreateRecordInvalidSwap, w)
-	if err != nil {
-		return nil, err
-	}
-	return &api.CreateRecordOutput{
-		URI: newURI(a.DID, w.Path()), CID: syntax.CID(r.CID.String()), Commit: commitMeta(result), ValidationStatus: xrpc.NonZero(status),
-	}, nil
-}
-
-func (s *Service) keyOr(given *syntax.RecordKey) syntax.RecordKey {
-	if given == nil {
-		return s.Keys.Next()
-	}
-	return *given
+	var done *api.CreateRecordOutput
+	err = s.choosing(func(choose chooser) error {
+		draft := Draft{
+			Collection: in.Collection, Key: choose(in.Rkey), Record: in.Record, Validate: in.Validate, Path: "$.record",
+		}
+		r, status, err := draft.Prepare()
+		if err != nil {
+			return err
+		}
+		w := records.Write{
+			Action: records.Create, Collection: in.Collection, Key: draft.Key, Record: r,
+			Replace: in.Validate == nil || *in.Validate,
+		}
+		result, err := s.write(ctx, a, in.SwapCommit, api.ErrCreateRecordInvalidSwap, w)
+		if err != nil {
+			return err
+		}
+		done = &api.CreateRecordOutput{
+			URI: newURI(a.DID, w.Path()), CID: syntax.CID(r.CID.String()), Commit: commitMeta(result), ValidationStatus: xrpc.NonZero(status),
+		}
+		return nil
+	})
+	return done, err
 }

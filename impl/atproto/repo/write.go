@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -44,6 +46,37 @@ func (s *Service) owner(ctx context.Context, name syntax.AtIdentifier) (*db.Acco
 		return nil, xrpc.AuthenticationRequired("Authentication Required")
 	}
 	return a, nil
+}
+
+// A chooser returns the record key that the client gave, or one that it chooses.
+type chooser func(given *syntax.RecordKey) syntax.RecordKey
+
+// choices is how often the keys of a request are chosen.
+const choices = 5
+
+// choosing calls do, and again while a key that was chosen for it is taken: another server
+// may choose the same one in the same microsecond. What do returned last is returned.
+func (s *Service) choosing(do func(choose chooser) error) error {
+	next := s.Keys.Next
+	for choice := 1; ; choice++ {
+		var chosen []syntax.RecordKey
+		err := do(func(given *syntax.RecordKey) syntax.RecordKey {
+			if given != nil {
+				return *given
+			}
+			chosen = append(chosen, next())
+			return chosen[len(chosen)-1]
+		})
+		exists, ok := errors.AsType[*tree.ExistsError](err)
+		if !ok || choice == choices {
+			return err
+		}
+		_, key, _ := strings.Cut(exists.Path, "/")
+		if !slices.Contains(chosen, syntax.RecordKey(key)) {
+			return err
+		}
+		next = s.Keys.Anew
+	}
 }
 
 // write writes, and answers what cannot be. An unmet condition has the name that the

@@ -86,7 +86,7 @@ func TestReadRefuses(t *testing.T) {
 // Keys rise whatever the clock does, and are what their time and number make.
 func TestKeys(t *testing.T) {
 	now := time.Date(2026, 11, 28, 18, 0, 0, 0, time.UTC)
-	keys := record.NewKeys(func() time.Time { return now }, 7)
+	keys := record.NewKeys(func() time.Time { return now }, 7, func(n uint) uint { return n - 1 })
 	first := keys.Next()
 	if tid, err := syntax.ParseTID(first.String()); err != nil || !tid.Time().Equal(now) || tid.ClockID() != 7 {
 		t.Errorf("%s: %v", first, err)
@@ -95,7 +95,11 @@ func TestKeys(t *testing.T) {
 	second := keys.Next()
 	now = now.Add(2 * time.Hour)
 	third := keys.Next()
-	if first >= second || second >= third {
-		t.Errorf("%s, %s, %s", first, second, third)
+	anew := keys.Anew()
+	if first >= second || second >= third || third >= anew {
+		t.Errorf("%s, %s, %s, %s", first, second, third, anew)
+	}
+	if tid, err := syntax.ParseTID(anew.String()); err != nil || tid.ClockID() != 1023 {
+		t.Errorf("anew %s: %v", anew, err)
 	}
 }

@@ -171,7 +171,7 @@ func (p *partial) net(writes []Write) ([]Op, []car.Block, error) {
 		exists := s.record.CID != (dagcbor.CID{})
 		switch {
 		case w.Action == Create && exists:
-			return nil, nil, fmt.Errorf("create %s: %w", w.Path, ErrExists)
+			return nil, nil, &ExistsError{w.Path}
 		case w.Action != Create && !exists:
 			return nil, nil, fmt.Errorf("%s %s: %w", w.Action, w.Path, ErrNotFound)
 		}

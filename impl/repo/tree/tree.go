@@ -47,7 +47,7 @@ const (
 var (
 	// ErrPath says that a path is not a collection and a record key.
 	ErrPath = errors.New("malformed path")
-	// ErrExists says that a record that is to be created exists.
+	// ErrExists says that a record that is to be created exists: an *ExistsError.
 	ErrExists = errors.New("record exists")
 	// ErrNotFound says that a record that is to be updated or deleted does not exist.
 	ErrNotFound = errors.New("record does not exist")
@@ -58,6 +58,15 @@ var (
 	// ErrMissing says that a node is not where it should be.
 	ErrMissing = errors.New("node of tree is missing")
 )
+
+// An ExistsError is a record that is to be created and exists.
+type ExistsError struct{ Path string }
+
+// Error is for logs.
+func (e *ExistsError) Error() string { return "create " + e.Path + ": " + ErrExists.Error() }
+
+// Is makes it ErrExists.
+func (e *ExistsError) Is(target error) bool { return target == ErrExists }
 
 // A Place is where a node stands: no two nodes of a tree share one.
 type Place struct {
