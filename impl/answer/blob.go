@@ -13,7 +13,7 @@ import (
 const blobsAgain = 10 * time.Second
 
 // Blobs answers a store of blobs that is full, away, does not answer in time, or has too much to
-// do. Nothing was done then, and the same request may be made again.
+// do. Its part was not done then, and the same request may be made again.
 func Blobs(err error) error {
 	switch {
 	case errors.Is(err, blob.ErrBusy), errors.Is(err, blob.ErrFull):

@@ -1,12 +1,16 @@
 package admin_test
 
 import (
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"portico/db"
 
+	"portico/impl/blob"
+	"portico/impl/blob/blobtest"
 	"portico/impl/servertest"
 )
 
@@ -214,5 +218,64 @@ func TestBlobTakedown(t *testing.T) {
 		}
 		f.Refused(f.Get("getSubjectStatus?blob="+b.CID, servertest.Admin), 400, "InvalidRequest", "Must provide a did to request blob state")
 		f.Refused(f.Get("getSubjectStatus?did="+alice.DID.String()+"&blob="+cid, servertest.Admin), 400, "NotFound", "Subject not found")
+	})
+}
+
+// While the bucket does not answer a takedown says so. The blob is given to nobody from then on,
+// and asking again moves its file.
+func TestBlobTakedownWithoutTheBucket(t *testing.T) {
+	engines(t, func(t *testing.T, f *fixture) {
+		bucket := blobtest.StartS3(t)
+		for _, n := range f.Nodes() {
+			n.Blobs.Store = servertest.Must(blob.OpenS3(blob.S3Config{
+				Bucket: bucket.Bucket, Region: "us-east-1", Endpoint: bucket.URL, ForcePathStyle: true,
+				AccessKeyID: "key", SecretAccessKey: "secret", Spool: t.TempDir(),
+			}))
+		}
+		alice := f.SignUp("alice")
+		b := servertest.TextBlob("offending")
+		f.Accepted(f.Post("com.atproto.repo.uploadBlob", "offending", "Content-Type: text/plain", alice.Access))
+		f.Mention(alice.DID, "com.example.thing/1", b)
+		get := func() answer {
+			return f.Get("com.atproto.sync.getBlob?did=" + alice.DID.String() + "&cid=" + b.CID)
+		}
+		set := func(applied string) answer {
+			return f.do("updateSubjectStatus", `{"subject":{"$type":"com.atproto.admin.defs#repoBlobRef","did":"`+alice.DID.String()+
+				`","cid":"`+b.CID+`"},"takedown":{"applied":`+applied+`}}`)
+		}
+		away := func(a answer) {
+			t.Helper()
+			f.Refused(a, 503, "NotEnoughResources", "The store of blobs does not answer, please try again later.")
+		}
+		lie := func(want string) {
+			t.Helper()
+			if keys := bucket.Keys(); len(keys) != 1 || keys[0] != want {
+				t.Errorf("keys %q, want %q", keys, want)
+			}
+		}
+		served, aside := "blocks/"+alice.DID.String()+"/"+b.CID, "quarantine/"+alice.DID.String()+"/"+b.CID
+		var gone atomic.Bool
+		bucket.Fail = func(w http.ResponseWriter, _ *http.Request) bool {
+			if gone.Load() {
+				w.WriteHeader(http.StatusInternalServerError)
+			}
+			return gone.Load()
+		}
+		f.Accepted(get())
+		gone.Store(true)
+		away(set("true"))
+		lie(served)
+		gone.Store(false)
+		f.Refused(get(), 400, "InvalidRequest", "Blob not found")
+		f.Accepted(set("true"))
+		lie(aside)
+		gone.Store(true)
+		away(set("false"))
+		gone.Store(false)
+		lie(aside)
+		f.Refused(get(), 400, "InvalidRequest", "Blob not found")
+		f.Accepted(set("false"))
+		lie(served)
+		f.Accepted(get())
 	})
 }

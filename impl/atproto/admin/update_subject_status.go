@@ -117,7 +117,8 @@ func (s *Service) setRecordTakedown(ctx context.Context, did syntax.DID, uri syn
 	return err
 }
 
-// setBlobTakedown does nothing to a blob that is not here.
+// setBlobTakedown does nothing to a blob that is not here. One that is taken down is not served
+// from then on, even where its file could not be put aside, which the same request does later.
 func (s *Service) setBlobTakedown(ctx context.Context, did syntax.DID, name syntax.CID, takedown *api.StatusAttr) error {
 	if err := s.setPartTakedown(ctx, did); err != nil {
 		return err
@@ -134,7 +135,7 @@ func (s *Service) setBlobTakedown(ctx context.Context, did syntax.DID, name synt
 	if errors.Is(err, rows.ErrNotFound) {
 		return nil
 	}
-	return err
+	return answer.Blobs(err)
 }
 
 // setPartTakedown refuses to take down records and blobs of accounts that are not here.
