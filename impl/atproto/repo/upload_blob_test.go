@@ -117,7 +117,9 @@ func TestUploadBlobIsRefused(t *testing.T) {
 
 // files are the names of all files of the store.
 func files(s *servertest.Server) (names []string) {
-	s.Check(s.Blobs.Wait(s.Context()))
+	for _, n := range s.Nodes() {
+		s.Check(n.Blobs.Wait(s.Context()))
+	}
 	for f, err := range s.Blobs.Store.Files(s.Context(), "") {
 		s.Check(err)
 		names = append(names, f.Name.String())

@@ -257,7 +257,22 @@ func TestEventsOfActions(t *testing.T) {
 		s.Accepted(s.Post("com.atproto.admin.deleteAccount", `{"did":"`+u.DID.String()+`"}`, servertest.Admin))
 		expect("deletion", "#account false deleted")
 
-		// Whoever comes later learns no more of bob than that.
+		// Whoever comes later learns no more of bob than that, wherever that is known.
+		log, err := s.DB.Events(t.Context(), 0, 1000)
+		s.Check(err)
+		for _, e := range log {
+			if e.DID == u.DID && e.Seq != c.last {
+				t.Errorf("in the log of bob: %d %s", e.Seq, e.Kind)
+			}
+		}
+		heard := errors.New("heard")
+		for _, n := range s.Nodes() {
+			before := c.last - 1
+			err := n.Sync.Firehose.Follow(t.Context(), &before, func(context.Context, []byte) error { return heard })
+			if err != heard {
+				t.Errorf("of the deletion: %v", err)
+			}
+		}
 		late, found := subscribe(t, s, "?cursor=0"), []string{}
 		for e := late.next(); ; e = late.next() {
 			if e.did != alice.DID.String() {
