@@ -48,11 +48,11 @@ func Try(ctx context.Context, c Config, bounds TrialBounds) error {
 		return err
 	}
 	e := store.engine.(*postgresEngine)
-	e.readOnly = false
 	within, cancel := context.WithTimeoutCause(ctx, bounds.All, ErrTrialTooLong)
 	defer cancel()
 	var driver *pgx.Conn
-	err = e.write(within, true, func(r runner) error {
+	// Once: what ends it is told, and not tried again.
+	err = e.once(within, time.Time{}, func(r runner) error {
 		driver = r.(*pgTx).driver
 		if err := boundTrial(within, &queries{run: r, seen: e.seen}, bounds); err != nil {
 			return err

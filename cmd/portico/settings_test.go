@@ -669,7 +669,7 @@ func TestPrintingShowsNoSecret(t *testing.T) {
 		}
 		v := fmt.Sprintf("%x", sha256.Sum256([]byte(r.name)))
 		switch r.name {
-		case "PORTICO_DATABASE_URL":
+		case "PORTICO_DATABASE_URL", "PORTICO_DATABASE_READ_URL", "PORTICO_DATABASE_LISTEN_URL":
 			v = "postgres://user:" + v + "@localhost/portico"
 		case "PDS_EMAIL_SMTP_URL", "PDS_MODERATION_EMAIL_SMTP_URL":
 			v = "smtps://user:" + v + "@localhost"
