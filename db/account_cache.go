@@ -163,6 +163,22 @@ func (r *Reader) SigningKey(ctx context.Context, did syntax.DID, purpose string)
 	return new(*known.key), nil
 }
 
+// WritingKey is [queries.WritingKey]. With SQLite account and key may come from memory, as they
+// were last committed.
+func (db *DB) WritingKey(ctx context.Context, did syntax.DID, purpose string) (*SigningKey, error) {
+	if db.accounts == nil || purpose != cachedPurpose {
+		return db.queries.WritingKey(ctx, did, purpose)
+	}
+	a, err := db.AccountByDID(ctx, did)
+	if err == nil && a.Deactivated() {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return nil, wrap(err, "read signing key of %s", did)
+	}
+	return db.SigningKey(ctx, did, purpose)
+}
+
 // ReadSigningKey is SigningKey that never asks the memory, for who wants to know what is in
 // the database, whoever put it there.
 func (r *Reader) ReadSigningKey(ctx context.Context, did syntax.DID, purpose string) (*SigningKey, error) {

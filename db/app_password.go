@@ -15,7 +15,7 @@ type AppPassword struct {
 	DID        syntax.DID `bun:"did,pk"`
 	Name       string     `bun:"name,pk"`
 	MAC        []byte     `bun:"mac"`             // keyed hash; nil for an imported one that was not used yet
-	Scrypt     string     `bun:"scrypt,nullzero"` // an imported one's hash, "" for none
+	Scrypt     string     `bun:"scrypt,nullzero"` // the hash of an imported one, not always by scrypt; "" for none
 	Privileged bool       `bun:"privileged"`
 	CreatedAt  time.Time  `bun:"created_at"`
 }
@@ -25,15 +25,10 @@ var (
 		// The driver asks for name and type of each column each time.
 		return b.appPasswords().Column("name", "privileged", "created_at").Order("created_at DESC", "name")
 	})
-	selectAppPasswordByMAC  = prepared(func(b *builder) bun.Query { return b.appPasswords().Where("mac = ?", b.p()) })
-	selectAppPasswordByName = prepared(func(b *builder) bun.Query { return b.appPasswords().Where("name = ?", b.p()) })
-	hasImportedAppPasswords = prepared(func(b *builder) bun.Query {
-		return b.NewSelect().Model((*AppPassword)(nil)).ColumnExpr("1").Where("did = ?", b.p()).Where("mac IS NULL").Limit(1)
-	})
-	selectImportedAppPassword = prepared(func(b *builder) bun.Query {
-		return b.appPasswords().Where("mac IS NULL").Where("scrypt = ?", b.p()).Limit(1)
-	})
-	countAppPasswords = prepared(func(b *builder) bun.Query {
+	selectAppPasswordByMAC     = prepared(func(b *builder) bun.Query { return b.appPasswords().Where("mac = ?", b.p()) })
+	selectAppPasswordByName    = prepared(func(b *builder) bun.Query { return b.appPasswords().Where("name = ?", b.p()) })
+	selectImportedAppPasswords = prepared(func(b *builder) bun.Query { return b.appPasswords().Where("mac IS NULL") })
+	countAppPasswords          = prepared(func(b *builder) bun.Query {
 		return b.NewSelect().Model((*AppPassword)(nil)).ColumnExpr("count(*)").Where("did = ?", b.p())
 	})
 	insertAppPassword = prepared(func(b *builder) bun.Query { return b.insert(new(AppPassword)) })
@@ -83,18 +78,11 @@ func (q *queries) AppPasswordByName(ctx context.Context, did syntax.DID, name st
 	return p, wrap(err, "read app password of %s", did)
 }
 
-// HasImportedAppPasswords reports whether an account has app passwords that came from
-// another server and were not used here yet.
-func (q *queries) HasImportedAppPasswords(ctx context.Context, did syntax.DID) (bool, error) {
-	has, err := q.exists(ctx, hasImportedAppPasswords, did)
-	return has, wrap(err, "look for imported app passwords of %s", did)
-}
-
-// ImportedAppPassword returns the one of those with the hash that it was imported with,
-// or ErrNotFound.
-func (q *queries) ImportedAppPassword(ctx context.Context, did syntax.DID, scrypt string) (*AppPassword, error) {
-	p, err := one[AppPassword](ctx, q, selectImportedAppPassword, did, scrypt)
-	return p, wrap(err, "read imported app password of %s", did)
+// ImportedAppPasswords returns those of an account that came from another server and were not
+// used here yet, in no certain order.
+func (q *queries) ImportedAppPasswords(ctx context.Context, did syntax.DID) ([]AppPassword, error) {
+	all, err := many[AppPassword](ctx, q, selectImportedAppPasswords, did)
+	return all, wrap(err, "look for imported app passwords of %s", did)
 }
 
 // CountAppPasswords returns how many app passwords an account has.

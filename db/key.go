@@ -34,6 +34,12 @@ var (
 	selectSigningKey = prepared(func(b *builder) bun.Query {
 		return b.NewSelect().Model((*SigningKey)(nil)).Where("did = ?", b.p()).Where("purpose = ?", b.p())
 	})
+	// Of an account that is switched off nothing is written any more, also by who was let in
+	// before.
+	selectWritingKey = prepared(func(b *builder) bun.Query {
+		return b.NewSelect().Model((*SigningKey)(nil)).Join("JOIN account AS a ON a.did = k.did").
+			Where("k.did = ?", b.p()).Where("k.purpose = ?", b.p()).Where("a.deactivated_at IS NULL")
+	})
 	selectSigningKeys = prepared(func(b *builder) bun.Query {
 		return b.limit(b.NewSelect().Model((*SigningKey)(nil)).Where("(did, purpose) > (?, ?)", b.p(), b.p()).Order("did"), "purpose")
 	})
@@ -76,6 +82,14 @@ var (
 // SigningKey returns a key of an account, or ErrNotFound. See [DB.SigningKey].
 func (q *queries) SigningKey(ctx context.Context, did syntax.DID, purpose string) (*SigningKey, error) {
 	k, err := one[SigningKey](ctx, q, selectSigningKey, did, purpose)
+	return k, wrap(err, "read signing key of %s", did)
+}
+
+// WritingKey is SigningKey for who signs what the owner writes: there is none while the account
+// is deactivated. Who deactivates one and makes a commit in the same transaction can be sure
+// that none of the owner's follows.
+func (q *queries) WritingKey(ctx context.Context, did syntax.DID, purpose string) (*SigningKey, error) {
+	k, err := one[SigningKey](ctx, q, selectWritingKey, did, purpose)
 	return k, wrap(err, "read signing key of %s", did)
 }
 

@@ -90,12 +90,12 @@ func (tx *Tx) AdvanceRepo(ctx context.Context, did syntax.DID, r, before Repo) e
 	return tx.later(ctx, "update repository of "+did.String(), advanceRepo, args...)
 }
 
-// LockRepoAndKey is [Tx.LockRepo] and [queries.SigningKey] in one, which then says who signs
+// LockRepoAndKey is [Tx.LockRepo] and [queries.WritingKey] in one, which then says who signs
 // what follows the state that was locked. It returns ErrNotFound when one of them is missing.
 func (tx *Tx) LockRepoAndKey(ctx context.Context, did syntax.DID, purpose string) (*Repo, *SigningKey, error) {
 	var r *Repo
 	var k *SigningKey
-	err := tx.together(ctx, readOne(&r, lockRepo, did), readOne(&k, selectSigningKey, did, purpose))
+	err := tx.together(ctx, readOne(&r, lockRepo, did), readOne(&k, selectWritingKey, did, purpose))
 	if err == nil && (r == nil || k == nil) {
 		err = ErrNotFound
 	}

@@ -175,6 +175,7 @@ else ever knew of them, and nothing is left, in the directory or elsewhere.`,
 				}, chosenFlags()...),
 				Action: o.action(one+", or --from, or --quarantined", 0, 1, deleteAccounts),
 			},
+			moveAccountCommand(o),
 			{
 				Name: "repair", ArgsUsage: "ACCOUNT",
 				Usage: "say what an account lacks, and mend what can be mended",

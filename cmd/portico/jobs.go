@@ -39,6 +39,7 @@ func (p *parts) runJobs(ctx context.Context) {
 			return p.dids.Resume(ctx, false)
 		}},
 		job.Job{Name: "move of all DIDs", Every: p.retry, Run: p.moves.Run},
+		job.Job{Name: "moves of single accounts", Every: p.retry, Run: p.operators.Transfers.Run},
 		job.Job{Name: "releases from quarantine", Every: p.retry, Run: p.accounts.Release},
 		job.Job{Name: "unconfirmed in quarantine", Every: time.Hour, Run: p.accounts.ExpireHeld},
 		job.Job{Name: "clean-up", Every: p.retry, Run: p.accounts.CleanUp},

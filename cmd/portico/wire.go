@@ -225,6 +225,8 @@ func wire(ctx context.Context, s *settings, r *reloader, store *db.DB, keys *key
 		Rate:    now.plcRate, Slice: retry, Rest: rest,
 	}
 
+	operators.Transfers = &account.Transfers{Accounts: accounts, Identities: ownDIDs, DIDs: dids}
+
 	hose := firehose.New(firehose.Stored(store), log, firehose.Options{})
 	operators.Firehose = hose
 	nodes := tree.NewCache(nodeCache)

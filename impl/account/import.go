@@ -28,7 +28,7 @@ var ErrImportUnfinished = errors.New("import of the repository is not finished")
 // or one that this server once signed, there is a new one at once, too: what is stored is
 // always a commit of the account, and no two have one rev.
 //
-// It returns ErrTakenDown or db.ErrNotFound.
+// It returns ErrTakenDown, ErrMoving for one that leaves, or db.ErrNotFound.
 func (a *Accounts) FinishImport(ctx context.Context, tx *db.Tx, did syntax.DID, now time.Time, i importer.Imported) error {
 	acct, err := tx.LockAccount(ctx, did)
 	if err != nil {
@@ -43,6 +43,11 @@ func (a *Accounts) FinishImport(ctx context.Context, tx *db.Tx, did syntax.DID, 
 	}
 	if !acct.Deactivated() && !i.Changed {
 		return nil
+	}
+	if acct.Deactivated() {
+		if err := notLeaving(ctx, tx, did); err != nil {
+			return err
+		}
 	}
 	if err := audit.Record(ctx, tx, now, did, audit.RepositoryImported, i.Commit.CID.String()); err != nil {
 		return err

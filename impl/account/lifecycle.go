@@ -37,7 +37,7 @@ func (a *Accounts) PayForChange(ctx context.Context, payer budget.Payer) error {
 // Whether the DID names this server is not its business, see [Verifier].
 //
 // It returns ErrTakenDown, ErrHeld for an account that the operator has to approve first,
-// ErrImportUnfinished or db.ErrNotFound.
+// ErrMoving, ErrImportUnfinished or db.ErrNotFound.
 func (a *Accounts) Activate(ctx context.Context, did syntax.DID) error {
 	var movedEmpty bool
 	err := a.DB.Write(ctx, func(tx *db.Tx) error {
@@ -52,6 +52,9 @@ func (a *Accounts) Activate(ctx context.Context, did syntax.DID) error {
 			if err := mayActivate(tx.LockQuarantined(ctx, did)); err != nil {
 				return err
 			}
+		}
+		if err := notMoving(ctx, tx, did); err != nil {
+			return err
 		}
 		unfinished, err := tx.UnfinishedImport(ctx, did)
 		if err != nil {
@@ -68,20 +71,12 @@ func (a *Accounts) Activate(ctx context.Context, did syntax.DID) error {
 		if err := audit.Record(ctx, tx, a.Now(), did, audit.Activated, ""); err != nil {
 			return err
 		}
-		r, err := a.ownCommit(ctx, tx, did)
+		r, err := a.sayAnew(ctx, tx, acct)
 		if err != nil {
 			return err
 		}
 		movedEmpty = brought && r.Records == 0
-		sync, err := SyncEvent(did, r)
-		if err != nil {
-			return err
-		}
-		return tx.AppendEvents(ctx, Events(did,
-			event.Account(did, acct.Status()),
-			event.Identity(did, cmp.Or(acct.Handle, syntax.HandleInvalid)),
-			sync,
-		)...)
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("activate account %s: %w", did, err)
@@ -90,6 +85,24 @@ func (a *Accounts) Activate(ctx context.Context, did syntax.DID) error {
 		a.WarnOfEmptyMove(ctx, did)
 	}
 	return nil
+}
+
+// sayAnew tells the network what an account is, with a commit that its key of today has signed.
+// It returns the row of the repository.
+func (a *Accounts) sayAnew(ctx context.Context, tx *db.Tx, acct *db.Account) (*db.Repo, error) {
+	r, err := a.ownCommit(ctx, tx, acct.DID)
+	if err != nil {
+		return nil, err
+	}
+	sync, err := SyncEvent(acct.DID, r)
+	if err != nil {
+		return nil, err
+	}
+	return r, tx.AppendEvents(ctx, Events(acct.DID,
+		event.Account(acct.DID, acct.Status()),
+		event.Identity(acct.DID, cmp.Or(acct.Handle, syntax.HandleInvalid)),
+		sync,
+	)...)
 }
 
 // WarnOfEmptyMove puts into the log that an account of which its owner says that it

@@ -21,6 +21,8 @@ func Activation(err error) error {
 		return errUserNotFound.New(http.StatusBadRequest, "user not found")
 	case errors.Is(err, account.ErrHeld):
 		return auth.Quarantined()
+	case errors.Is(err, account.ErrMoving):
+		return xrpc.InvalidRequest("The account is on its way between two hosts").Because(err)
 	case errors.Is(err, account.ErrImportUnfinished):
 		return xrpc.InvalidRequest("The import of the repository was broken off: import it again")
 	}

@@ -35,8 +35,11 @@ const (
 	AppPasswordRevoked    = "app_password_revoked"
 	AuthenticatorOff      = "authenticator_off"
 	AuthenticatorOn       = "authenticator_on" // an app whose codes signing in asks for
+	Arrived               = "arrived"          // from another host; the detail is which
 	BudgetsCleared        = "budgets_cleared"
 	Deactivated           = "deactivated"
+	Departed              = "departed" // for another host; the detail is which
+	DepartureUndone       = "departure_undone"
 	DomainAdded           = "domain_added"
 	DomainChanged         = "domain_changed"
 	DomainRemoved         = "domain_removed"
@@ -56,6 +59,7 @@ const (
 	PasskeyRemoved        = "passkey_removed"
 	PasskeyRenamed        = "passkey_renamed"
 	PasswordChanged       = "password_changed"
+	ProofsGivenOut        = "proofs_given_out" // to another host: hashes of passwords and the like
 	PLCOperationSigned    = "plc_operation_signed"
 	PLCOperationSubmitted = "plc_operation_submitted"
 	QuarantineApproved    = "quarantine_approved"

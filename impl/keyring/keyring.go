@@ -214,6 +214,15 @@ func (r *Ring) ResealCanary(canary []byte) ([]byte, error) {
 // purpose. It is meant for random secrets: a guessable one is only as safe as the
 // key. It panics before Unlock, since no hash made then could ever be found again.
 func (r *Ring) MAC(purpose string, data []byte) [32]byte {
+	key := r.MACKey(purpose)
+	h := hmac.New(sha256.New, key[:])
+	h.Write(data)
+	return [32]byte(h.Sum(nil))
+}
+
+// MACKey is the key of a purpose, with which whoever is given keyed hashes can compare them. It
+// tells nothing of that of another purpose. It panics before Unlock.
+func (r *Ring) MACKey(purpose string) [32]byte {
 	if r.root == nil {
 		panic("keyring: MAC before Unlock")
 	}
@@ -221,9 +230,7 @@ func (r *Ring) MAC(purpose string, data []byte) [32]byte {
 	if err != nil {
 		panic("keyring: " + err.Error()) // 32 bytes are never too many
 	}
-	h := hmac.New(sha256.New, key)
-	h.Write(data)
-	return [32]byte(h.Sum(nil))
+	return [32]byte(key)
 }
 
 // Repository is the purpose of the keys with which accounts sign their repositories.

@@ -112,7 +112,7 @@ const attempts = 10
 // Where swap is not nil, the last commit must have that CID. When there are writes, but
 // none of them has anything to do, conditions are not looked at.
 //
-// It returns db.ErrNotFound when there is no repository, a *SwapError, ErrQuota, errors of
+// It returns db.ErrNotFound when there is no repository or its account is deactivated, a *SwapError, ErrQuota, errors of
 // [tree.Tree.Apply] (tree.ErrExists, tree.ErrNotFound, tree.ErrTooWide), repo.ErrTooLarge,
 // or a *rows.MentionError.
 func (w *Writer) Write(ctx context.Context, did syntax.DID, swap *string, writes ...Write) (*Result, error) {
@@ -206,7 +206,7 @@ func (w *Writer) write(ctx context.Context, j job) (*Result, error) {
 type reader interface {
 	store.Reader
 	RecordsByLink(ctx context.Context, did syntax.DID, collection, link string, limit int) ([]db.Record, error)
-	SigningKey(ctx context.Context, did syntax.DID, purpose string) (*db.SigningKey, error)
+	WritingKey(ctx context.Context, did syntax.DID, purpose string) (*db.SigningKey, error)
 }
 
 // draftOutside is draft outside of a transaction, after the commit that this process made
@@ -259,7 +259,7 @@ func (w *Writer) draft(ctx context.Context, r reader, j job, row *db.Repo, seale
 func (w *Writer) signingKey(ctx context.Context, r reader, did syntax.DID, row *db.SigningKey) (atcrypto.PrivateKey, error) {
 	if row == nil {
 		var err error
-		if row, err = r.SigningKey(ctx, did, keyring.Repository); err != nil {
+		if row, err = r.WritingKey(ctx, did, keyring.Repository); err != nil {
 			return nil, err
 		}
 	}

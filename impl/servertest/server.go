@@ -392,6 +392,7 @@ func (s *Server) node(o *Options, first *Server, several bool) {
 		Kinds: map[string]move.Kind{move.Key: &move.KeyMove{Accounts: accounts, Now: s.Now}, move.Host: s.Operator.Hosts},
 	}
 	s.Operator.Moves = s.Moves
+	s.Operator.Transfers = &account.Transfers{Accounts: accounts, Identities: identities, DIDs: dids}
 	s.Sync = &syncmethods.Service{
 		DB: s.DB, Blobs: s.Blobs, Firehose: firehose.New(firehose.Stored(s.DB), log, firehose.Options{}), Hostname: o.Config.Hostname, Now: s.Now,
 		Exports: export.New(s.DB, t.TempDir(), export.Bounds{}),

@@ -3,6 +3,8 @@
 package operator
 
 import (
+	"encoding/json"
+
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/api/xrpc"
@@ -510,6 +512,167 @@ var move = xrpc.Object(
 
 // Schema is what the lexicon says about Move.
 func (*Move) Schema() *xrpc.Schema { return move }
+
+// MovedAccount is alt.portico.operator.defs#movedAccount.
+//
+// An account on its way to another host, all but its repository and blobs.
+type MovedAccount struct {
+	DID              syntax.DID       `json:"did"`
+	Handle           syntax.Handle    `json:"handle"`
+	Email            *string          `json:"email,omitzero"`
+	EmailConfirmedAt *syntax.Datetime `json:"emailConfirmedAt,omitzero"`
+	EmailAuthFactor  bool             `json:"emailAuthFactor"`
+	InvitesDisabled  bool             `json:"invitesDisabled"`
+	// When its owner deactivated it; absent where the move alone did.
+	DeactivatedAt *syntax.Datetime  `json:"deactivatedAt,omitzero"`
+	DeleteAfter   *syntax.Datetime  `json:"deleteAfter,omitzero"`
+	TakedownRef   *string           `json:"takedownRef,omitzero"`
+	Takedowns     []Takedown        `json:"takedowns"`
+	Preferences   []json.RawMessage `json:"preferences"`
+	Proofs        *MovedProofs      `json:"proofs,omitzero"`
+}
+
+var movedAccount = xrpc.Object(
+	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
+	xrpc.Required("handle", xrpc.String(xrpc.FormatHandle)),
+	xrpc.Optional("email", xrpc.String()),
+	xrpc.Optional("emailConfirmedAt", xrpc.String(xrpc.FormatDatetime)),
+	xrpc.Required("emailAuthFactor", xrpc.Boolean()),
+	xrpc.Required("invitesDisabled", xrpc.Boolean()),
+	xrpc.Optional("deactivatedAt", xrpc.String(xrpc.FormatDatetime)),
+	xrpc.Optional("deleteAfter", xrpc.String(xrpc.FormatDatetime)),
+	xrpc.Optional("takedownRef", xrpc.String()),
+	xrpc.Required("takedowns", xrpc.Array(takedown, xrpc.MaxLength(20000))),
+	xrpc.Required("preferences", xrpc.Array(xrpc.Unknown())),
+	xrpc.Optional("proofs", movedProofs),
+)
+
+// Schema is what the lexicon says about MovedAccount.
+func (*MovedAccount) Schema() *xrpc.Schema { return movedAccount }
+
+// Normalize makes required lists encode as [] when they are nil.
+func (o *MovedAccount) Normalize() {
+	if o.Takedowns == nil {
+		o.Takedowns = []Takedown{}
+	}
+	if o.Preferences == nil {
+		o.Preferences = []json.RawMessage{}
+	}
+	if o.Proofs != nil {
+		o.Proofs.Normalize()
+	}
+}
+
+// Takedown is alt.portico.operator.defs#takedown.
+//
+// A record or a blob that is taken down.
+type Takedown struct {
+	// Collection and key.
+	Record *string     `json:"record,omitzero"`
+	Blob   *syntax.CID `json:"blob,omitzero"`
+	Ref    string      `json:"ref"`
+}
+
+var takedown = xrpc.Object(
+	xrpc.Optional("record", xrpc.String(xrpc.MaxLength(1024))),
+	xrpc.Optional("blob", xrpc.String(xrpc.FormatCID)),
+	xrpc.Required("ref", xrpc.String()),
+)
+
+// Schema is what the lexicon says about Takedown.
+func (*Takedown) Schema() *xrpc.Schema { return takedown }
+
+// MovedProofs is alt.portico.operator.defs#movedProofs.
+//
+// What proves the owner of an account: hashes, and the secret of an
+// authenticator app. To be kept from everybody.
+type MovedProofs struct {
+	PasswordHash *string            `json:"passwordHash,omitzero"`
+	AppPasswords []MovedAppPassword `json:"appPasswords"`
+	Totp         *MovedTotp         `json:"totp,omitzero"`
+}
+
+var movedProofs = xrpc.Object(
+	xrpc.Optional("passwordHash", xrpc.String(xrpc.MaxLength(1024))),
+	xrpc.Required("appPasswords", xrpc.Array(movedAppPassword, xrpc.MaxLength(1000))),
+	xrpc.Optional("totp", movedTotp),
+)
+
+// Schema is what the lexicon says about MovedProofs.
+func (*MovedProofs) Schema() *xrpc.Schema { return movedProofs }
+
+// Normalize makes required lists encode as [] when they are nil.
+func (o *MovedProofs) Normalize() {
+	if o.AppPasswords == nil {
+		o.AppPasswords = []MovedAppPassword{}
+	}
+}
+
+// MovedAppPassword is alt.portico.operator.defs#movedAppPassword.
+type MovedAppPassword struct {
+	Name       string          `json:"name"`
+	Hash       string          `json:"hash"`
+	Privileged bool            `json:"privileged"`
+	CreatedAt  syntax.Datetime `json:"createdAt"`
+}
+
+var movedAppPassword = xrpc.Object(
+	xrpc.Required("name", xrpc.String(xrpc.MaxLength(1024))),
+	xrpc.Required("hash", xrpc.String(xrpc.MaxLength(1024))),
+	xrpc.Required("privileged", xrpc.Boolean()),
+	xrpc.Required("createdAt", xrpc.String(xrpc.FormatDatetime)),
+)
+
+// Schema is what the lexicon says about MovedAppPassword.
+func (*MovedAppPassword) Schema() *xrpc.Schema { return movedAppPassword }
+
+// MovedTotp is alt.portico.operator.defs#movedTotp.
+type MovedTotp struct {
+	// In base64.
+	Secret string `json:"secret"`
+	// That of the latest code which was used.
+	Step      int64           `json:"step"`
+	CreatedAt syntax.Datetime `json:"createdAt"`
+}
+
+var movedTotp = xrpc.Object(
+	xrpc.Required("secret", xrpc.String(xrpc.MaxLength(256))),
+	xrpc.Required("step", xrpc.Integer()),
+	xrpc.Required("createdAt", xrpc.String(xrpc.FormatDatetime)),
+)
+
+// Schema is what the lexicon says about MovedTotp.
+func (*MovedTotp) Schema() *xrpc.Schema { return movedTotp }
+
+// Values of Departure.State known to the lexicon. Others may occur.
+const (
+	DepartureStateStopped  = "stopped"
+	DepartureStatePointing = "pointing"
+	DepartureStateUndoing  = "undoing"
+	DepartureStateGone     = "gone"
+)
+
+// Departure is alt.portico.operator.defs#departure.
+//
+// How far an account is on its way to another host.
+type Departure struct {
+	// It is switched off and its DID is as it was (stopped), its DID may have
+	// been changed (pointing), it is to stay (undoing), its DID names the other
+	// host (gone).
+	State string `json:"state"`
+	// The public URL of the other host.
+	Host  string          `json:"host"`
+	Since syntax.Datetime `json:"since"`
+}
+
+var departure = xrpc.Object(
+	xrpc.Required("state", xrpc.String()),
+	xrpc.Required("host", xrpc.String()),
+	xrpc.Required("since", xrpc.String(xrpc.FormatDatetime)),
+)
+
+// Schema is what the lexicon says about Departure.
+func (*Departure) Schema() *xrpc.Schema { return departure }
 
 // Values of MovedDID.State known to the lexicon. Others may occur.
 const (

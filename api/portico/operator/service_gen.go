@@ -62,12 +62,29 @@ type Service interface {
 	//
 	// Declared errors: [ErrDisableAuthFactorAccountNotFound].
 	DisableAuthFactor(ctx context.Context, in *DisableAuthFactorInput) error
+	// ExportAccount is the procedure alt.portico.operator.exportAccount.
+	//
+	// Give out what another host needs to have an account that moves there, all
+	// but its repository and blobs. What proves its owner is among it only
+	// while the account is stopped for that, see updateDeparture, and that it
+	// was given out is recorded.
+	//
+	// Declared errors: [ErrExportAccountAccountNotFound],
+	// [ErrExportAccountMoveRefused].
+	ExportAccount(ctx context.Context, in *ExportAccountInput) (*ExportAccountOutput, error)
 	// GetAccount is the query alt.portico.operator.getAccount.
 	//
 	// Find an account, whatever its state.
 	//
 	// Declared errors: [ErrGetAccountAccountNotFound].
 	GetAccount(ctx context.Context, params *GetAccountParams) (*GetAccountOutput, error)
+	// GetBlob is the query alt.portico.operator.getBlob.
+	//
+	// Get the bytes of a blob, whatever the state of the account, and be it
+	// taken down.
+	//
+	// Declared errors: [ErrGetBlobBlobNotFound].
+	GetBlob(ctx context.Context, params *GetBlobParams) (*xrpc.Body, error)
 	// GetBudgets is the query alt.portico.operator.getBudgets.
 	//
 	// List what somebody has spent of the security budgets. The server keeps no
@@ -167,6 +184,17 @@ type Service interface {
 	//
 	// Declared errors: [ErrPutDomainInvalidDomain].
 	PutDomain(ctx context.Context, in *PutDomainInput) (*PutDomainOutput, error)
+	// ReceiveAccount is the procedure alt.portico.operator.receiveAccount.
+	//
+	// Make an account that moves here from another host, or bring one up to
+	// date that was made so. It is deactivated, and nobody can sign in to it
+	// before it came whole; see updateArrival.
+	//
+	// Declared errors: [ErrReceiveAccountAccountExists],
+	// [ErrReceiveAccountInvalidHandle], [ErrReceiveAccountHandleNotAvailable],
+	// [ErrReceiveAccountUnsupportedDomain],
+	// [ErrReceiveAccountEmailNotAvailable], [ErrReceiveAccountMoveRefused].
+	ReceiveAccount(ctx context.Context, in *ReceiveAccountInput) (*ReceiveAccountOutput, error)
 	// RemoveDomain is the procedure alt.portico.operator.removeDomain.
 	//
 	// Give no more handles under a domain. Without force it fails while
@@ -210,6 +238,27 @@ type Service interface {
 	//
 	// Declared errors: [ErrStartMoveMoveRefused].
 	StartMove(ctx context.Context, in *StartMoveInput) (*StartMoveOutput, error)
+	// UpdateArrival is the procedure alt.portico.operator.updateArrival.
+	//
+	// End the arrival of an account that was received: activate it, once its
+	// DID names this server, or remove it again, as long as its DID does not.
+	//
+	// Declared errors: [ErrUpdateArrivalAccountNotFound],
+	// [ErrUpdateArrivalMoveRefused].
+	UpdateArrival(ctx context.Context, in *UpdateArrivalInput) error
+	// UpdateDeparture is the procedure alt.portico.operator.updateDeparture.
+	//
+	// Take an account on the way to another host a step further. Stop: it is
+	// deactivated, and nothing of it changes any more. Point: its DID is made
+	// to name the other host, provided that all of it is there. Leave: its
+	// sessions end, once its DID does. Abandon: all is as before stop, as long
+	// as its DID does not. A step that was taken is no error. Where none
+	// follows for ten minutes, the server goes on by what the DID says: it
+	// leaves or abandons.
+	//
+	// Declared errors: [ErrUpdateDepartureAccountNotFound],
+	// [ErrUpdateDepartureMoveRefused], [ErrUpdateDepartureOutdated].
+	UpdateDeparture(ctx context.Context, in *UpdateDepartureInput) (*UpdateDepartureOutput, error)
 	// UpdateMove is the procedure alt.portico.operator.updateMove.
 	//
 	// Have the move that is under way go on otherwise: undo it, have the server
@@ -218,6 +267,14 @@ type Service interface {
 	//
 	// Declared errors: [ErrUpdateMoveMoveRefused].
 	UpdateMove(ctx context.Context, in *UpdateMoveInput) (*UpdateMoveOutput, error)
+	// UploadBlob is the procedure alt.portico.operator.uploadBlob.
+	//
+	// Store a blob of an account that moves here, as
+	// com.atproto.repo.uploadBlob does for its owner.
+	//
+	// Declared errors: [ErrUploadBlobAccountNotFound],
+	// [ErrUploadBlobMoveRefused].
+	UploadBlob(ctx context.Context, params *UploadBlobParams, in *xrpc.Body) (*UploadBlobOutput, error)
 	// VerifyRepo is the query alt.portico.operator.verifyRepo.
 	//
 	// Go through the whole repository of an account: its commit and signature,
@@ -237,7 +294,9 @@ type Policy interface {
 	DeleteMail() xrpc.Policy[DeleteMailInput]
 	DeleteQuarantined() xrpc.Policy[DeleteQuarantinedInput]
 	DisableAuthFactor() xrpc.Policy[DisableAuthFactorInput]
+	ExportAccount() xrpc.Policy[ExportAccountInput]
 	GetAccount() xrpc.Policy[GetAccountParams]
+	GetBlob() xrpc.Policy[GetBlobParams]
 	GetBudgets() xrpc.Policy[GetBudgetsParams]
 	GetFirehose() xrpc.Policy[xrpc.None]
 	GetHealth() xrpc.Policy[xrpc.None]
@@ -254,12 +313,16 @@ type Policy interface {
 	ListMails() xrpc.Policy[ListMailsParams]
 	ListQuarantined() xrpc.Policy[ListQuarantinedParams]
 	PutDomain() xrpc.Policy[PutDomainInput]
+	ReceiveAccount() xrpc.Policy[ReceiveAccountInput]
 	RemoveDomain() xrpc.Policy[RemoveDomainInput]
 	RepairAccount() xrpc.Policy[RepairAccountInput]
 	ResetPassword() xrpc.Policy[ResetPasswordInput]
 	RetryMail() xrpc.Policy[RetryMailInput]
 	StartMove() xrpc.Policy[StartMoveInput]
+	UpdateArrival() xrpc.Policy[UpdateArrivalInput]
+	UpdateDeparture() xrpc.Policy[UpdateDepartureInput]
 	UpdateMove() xrpc.Policy[UpdateMoveInput]
+	UploadBlob() xrpc.Policy[xrpc.Args[UploadBlobParams, xrpc.Body]]
 	VerifyRepo() xrpc.Policy[VerifyRepoParams]
 }
 
@@ -273,7 +336,9 @@ func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
 	r.POST("/xrpc/alt.portico.operator.deleteMail", xrpc.Handle(&deleteMail, p.DeleteMail(), xrpc.WithoutOutput(svc.DeleteMail)))
 	r.POST("/xrpc/alt.portico.operator.deleteQuarantined", xrpc.Handle(&deleteQuarantined, p.DeleteQuarantined(), svc.DeleteQuarantined))
 	r.POST("/xrpc/alt.portico.operator.disableAuthFactor", xrpc.Handle(&disableAuthFactor, p.DisableAuthFactor(), xrpc.WithoutOutput(svc.DisableAuthFactor)))
+	r.POST("/xrpc/alt.portico.operator.exportAccount", xrpc.Handle(&exportAccount, p.ExportAccount(), svc.ExportAccount))
 	r.GET("/xrpc/alt.portico.operator.getAccount", xrpc.Handle(&getAccount, p.GetAccount(), svc.GetAccount))
+	r.GET("/xrpc/alt.portico.operator.getBlob", xrpc.Handle(&getBlob, p.GetBlob(), svc.GetBlob))
 	r.GET("/xrpc/alt.portico.operator.getBudgets", xrpc.Handle(&getBudgets, p.GetBudgets(), svc.GetBudgets))
 	r.GET("/xrpc/alt.portico.operator.getFirehose", xrpc.Handle(&getFirehose, p.GetFirehose(), xrpc.WithoutInput(svc.GetFirehose)))
 	r.GET("/xrpc/alt.portico.operator.getHealth", xrpc.Handle(&getHealth, p.GetHealth(), xrpc.WithoutInput(svc.GetHealth)))
@@ -290,12 +355,16 @@ func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
 	r.GET("/xrpc/alt.portico.operator.listMails", xrpc.Handle(&listMails, p.ListMails(), svc.ListMails))
 	r.GET("/xrpc/alt.portico.operator.listQuarantined", xrpc.Handle(&listQuarantined, p.ListQuarantined(), svc.ListQuarantined))
 	r.POST("/xrpc/alt.portico.operator.putDomain", xrpc.Handle(&putDomain, p.PutDomain(), svc.PutDomain))
+	r.POST("/xrpc/alt.portico.operator.receiveAccount", xrpc.Handle(&receiveAccount, p.ReceiveAccount(), svc.ReceiveAccount))
 	r.POST("/xrpc/alt.portico.operator.removeDomain", xrpc.Handle(&removeDomain, p.RemoveDomain(), xrpc.WithoutOutput(svc.RemoveDomain)))
 	r.POST("/xrpc/alt.portico.operator.repairAccount", xrpc.Handle(&repairAccount, p.RepairAccount(), svc.RepairAccount))
 	r.POST("/xrpc/alt.portico.operator.resetPassword", xrpc.Handle(&resetPassword, p.ResetPassword(), xrpc.WithoutOutput(svc.ResetPassword)))
 	r.POST("/xrpc/alt.portico.operator.retryMail", xrpc.Handle(&retryMail, p.RetryMail(), xrpc.WithoutOutput(svc.RetryMail)))
 	r.POST("/xrpc/alt.portico.operator.startMove", xrpc.Handle(&startMove, p.StartMove(), svc.StartMove))
+	r.POST("/xrpc/alt.portico.operator.updateArrival", xrpc.Handle(&updateArrival, p.UpdateArrival(), xrpc.WithoutOutput(svc.UpdateArrival)))
+	r.POST("/xrpc/alt.portico.operator.updateDeparture", xrpc.Handle(&updateDeparture, p.UpdateDeparture(), svc.UpdateDeparture))
 	r.POST("/xrpc/alt.portico.operator.updateMove", xrpc.Handle(&updateMove, p.UpdateMove(), svc.UpdateMove))
+	r.POST("/xrpc/alt.portico.operator.uploadBlob", xrpc.Handle(&uploadBlob, p.UploadBlob(), xrpc.WithParams(svc.UploadBlob)))
 	r.GET("/xrpc/alt.portico.operator.verifyRepo", xrpc.Handle(&verifyRepo, p.VerifyRepo(), svc.VerifyRepo))
 	return r.Err()
 }
@@ -338,9 +407,19 @@ func (c *Client) DisableAuthFactor(ctx context.Context, in *DisableAuthFactorInp
 	return err
 }
 
+// ExportAccount calls alt.portico.operator.exportAccount.
+func (c *Client) ExportAccount(ctx context.Context, in *ExportAccountInput) (*ExportAccountOutput, error) {
+	return xrpc.Do[ExportAccountInput, ExportAccountOutput](ctx, &c.Client, &exportAccount, in)
+}
+
 // GetAccount calls alt.portico.operator.getAccount.
 func (c *Client) GetAccount(ctx context.Context, params *GetAccountParams) (*GetAccountOutput, error) {
 	return xrpc.Do[GetAccountParams, GetAccountOutput](ctx, &c.Client, &getAccount, params)
+}
+
+// GetBlob calls alt.portico.operator.getBlob.
+func (c *Client) GetBlob(ctx context.Context, params *GetBlobParams) (*xrpc.Body, error) {
+	return xrpc.Do[GetBlobParams, xrpc.Body](ctx, &c.Client, &getBlob, params)
 }
 
 // GetBudgets calls alt.portico.operator.getBudgets.
@@ -424,6 +503,11 @@ func (c *Client) PutDomain(ctx context.Context, in *PutDomainInput) (*PutDomainO
 	return xrpc.Do[PutDomainInput, PutDomainOutput](ctx, &c.Client, &putDomain, in)
 }
 
+// ReceiveAccount calls alt.portico.operator.receiveAccount.
+func (c *Client) ReceiveAccount(ctx context.Context, in *ReceiveAccountInput) (*ReceiveAccountOutput, error) {
+	return xrpc.Do[ReceiveAccountInput, ReceiveAccountOutput](ctx, &c.Client, &receiveAccount, in)
+}
+
 // RemoveDomain calls alt.portico.operator.removeDomain.
 func (c *Client) RemoveDomain(ctx context.Context, in *RemoveDomainInput) error {
 	_, err := xrpc.Do[RemoveDomainInput, xrpc.None](ctx, &c.Client, &removeDomain, in)
@@ -452,9 +536,25 @@ func (c *Client) StartMove(ctx context.Context, in *StartMoveInput) (*StartMoveO
 	return xrpc.Do[StartMoveInput, StartMoveOutput](ctx, &c.Client, &startMove, in)
 }
 
+// UpdateArrival calls alt.portico.operator.updateArrival.
+func (c *Client) UpdateArrival(ctx context.Context, in *UpdateArrivalInput) error {
+	_, err := xrpc.Do[UpdateArrivalInput, xrpc.None](ctx, &c.Client, &updateArrival, in)
+	return err
+}
+
+// UpdateDeparture calls alt.portico.operator.updateDeparture.
+func (c *Client) UpdateDeparture(ctx context.Context, in *UpdateDepartureInput) (*UpdateDepartureOutput, error) {
+	return xrpc.Do[UpdateDepartureInput, UpdateDepartureOutput](ctx, &c.Client, &updateDeparture, in)
+}
+
 // UpdateMove calls alt.portico.operator.updateMove.
 func (c *Client) UpdateMove(ctx context.Context, in *UpdateMoveInput) (*UpdateMoveOutput, error) {
 	return xrpc.Do[UpdateMoveInput, UpdateMoveOutput](ctx, &c.Client, &updateMove, in)
+}
+
+// UploadBlob calls alt.portico.operator.uploadBlob.
+func (c *Client) UploadBlob(ctx context.Context, params *UploadBlobParams, in *xrpc.Body) (*UploadBlobOutput, error) {
+	return xrpc.Do[xrpc.Args[UploadBlobParams, xrpc.Body], UploadBlobOutput](ctx, &c.Client, &uploadBlob, &xrpc.Args[UploadBlobParams, xrpc.Body]{Params: *params, Input: *in})
 }
 
 // VerifyRepo calls alt.portico.operator.verifyRepo.

@@ -161,7 +161,7 @@ func (f *Factors) secret(ctx context.Context, tx *db.Tx, did syntax.DID) (s totp
 	if err != nil {
 		return s, err
 	}
-	b, err := f.Keys.Open(sealedTOTP, did.String(), row.Sealed)
+	b, err := f.Keys.Open(SealedTOTP, did.String(), row.Sealed)
 	if err == nil {
 		s, err = totp.Read(b)
 	}
@@ -171,12 +171,13 @@ func (f *Factors) secret(ctx context.Context, tx *db.Tx, did syntax.DID) (s totp
 	return s, nil
 }
 
-const sealedTOTP = "portico/totp"
+// SealedTOTP is the purpose under which secrets of authenticator apps are sealed.
+const SealedTOTP = "portico/totp"
 
 // Reseal returns the secret of o sealed with the current key of keys. Errors are those of
 // Open there.
 func Reseal(keys *keyring.Ring, o db.TOTP) ([]byte, error) {
-	return keys.Reseal(sealedTOTP, o.DID.String(), o.Sealed)
+	return keys.Reseal(SealedTOTP, o.DID.String(), o.Sealed)
 }
 
 func (f *Factors) useRecovery(ctx context.Context, tx *db.Tx, a *db.Account, text string) error {
@@ -259,7 +260,7 @@ func (f *Factors) Enable(ctx context.Context, did syntax.DID, secret totp.Secret
 	if !ok {
 		return nil, ErrInvalid
 	}
-	sealed, err := f.Keys.Seal(sealedTOTP, did.String(), secret[:])
+	sealed, err := f.Keys.Seal(SealedTOTP, did.String(), secret[:])
 	if err != nil {
 		return nil, err
 	}

@@ -354,6 +354,6 @@ func (s *Sessions) issue(did syntax.DID, scope token.Scope, jti string, at time.
 
 // AppPasswordMAC is the keyed hash by which an app password of did is found.
 func (s *Sessions) AppPasswordMAC(did syntax.DID, text string) []byte {
-	mac := s.Keys.MAC("app-password", []byte(did.String()+"\x00"+text))
+	mac := s.Keys.MAC(appPasswords, appPasswordText(did, text))
 	return mac[:]
 }

@@ -8,12 +8,13 @@ import (
 
 	"portico/db"
 	"portico/impl/account/adopted"
+	"portico/impl/account/session"
 	"portico/impl/budget"
 )
 
 // importedAppPassword returns the app password of a whose text this is among
-// those that came from another server and were not used here yet, or nil. They
-// have slow hashes only, so looking costs one of those and the budget of wrong
+// those that came from another server and were not used here yet, or nil. Those of
+// the reference have slow hashes, so looking costs one of those and the budget of wrong
 // passwords is asked first; the one found gets the hash that all others have.
 func (s *Service) importedAppPassword(ctx context.Context, a *db.Account, text string) (*db.AppPassword, error) {
 	if err := s.Budgets.Left(ctx, budget.WrongPasswordsFrom, s.caller(ctx)); err != nil {
@@ -32,22 +33,28 @@ func (s *Service) importedAppPassword(ctx context.Context, a *db.Account, text s
 		did = "" // where there are none, which takes as many statements
 	}
 	mac := s.Sessions.AppPasswordMAC(did, text)
-	imported, err := s.DB.HasImportedAppPasswords(ctx, did)
+	imported, err := s.DB.ImportedAppPasswords(ctx, did)
 	if err != nil {
 		return nil, err
 	}
-	if imported {
+	slow := false
+	for _, app := range imported {
+		if session.MatchesMoved(app.Scrypt, did, text) {
+			return s.adoptAppPassword(ctx, app, mac)
+		}
+		slow = slow || !session.IsMovedHash(app.Scrypt)
+	}
+	if slow {
 		caller := s.hashesFor(ctx)
 		caller.Known = v.known
 		hash, err := s.Passwords.ImportedAppHash(ctx, caller, did.String(), text)
 		if err != nil {
 			return nil, fmt.Errorf("check app password: %w", err)
 		}
-		switch app, err := s.DB.ImportedAppPassword(ctx, did, hash); {
-		case err == nil:
-			return s.adoptAppPassword(ctx, *app, mac)
-		case !errors.Is(err, db.ErrNotFound):
-			return nil, err
+		for _, app := range imported {
+			if subtle.ConstantTimeCompare([]byte(app.Scrypt), []byte(hash)) == 1 {
+				return s.adoptAppPassword(ctx, app, mac)
+			}
 		}
 	}
 	// Another login may have given it our hash after this one looked for that.

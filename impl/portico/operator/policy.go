@@ -1,6 +1,8 @@
 package operator
 
 import (
+	"time"
+
 	api "portico/api/portico/operator"
 	"portico/api/xrpc"
 	"portico/impl/account/auth"
@@ -30,8 +32,14 @@ func (p Policy) DeleteQuarantined() xrpc.Policy[api.DeleteQuarantinedInput] {
 func (p Policy) DisableAuthFactor() xrpc.Policy[api.DisableAuthFactorInput] {
 	return admin[api.DisableAuthFactorInput](p)
 }
+func (p Policy) ExportAccount() xrpc.Policy[api.ExportAccountInput] {
+	return admin[api.ExportAccountInput](p)
+}
 func (p Policy) GetAccount() xrpc.Policy[api.GetAccountParams] {
 	return admin[api.GetAccountParams](p)
+}
+func (p Policy) GetBlob() xrpc.Policy[api.GetBlobParams] {
+	return admin[api.GetBlobParams](p)
 }
 func (p Policy) GetBudgets() xrpc.Policy[api.GetBudgetsParams] {
 	return admin[api.GetBudgetsParams](p)
@@ -83,6 +91,11 @@ func (p Policy) ListQuarantined() xrpc.Policy[api.ListQuarantinedParams] {
 func (p Policy) PutDomain() xrpc.Policy[api.PutDomainInput] {
 	return admin[api.PutDomainInput](p)
 }
+func (p Policy) ReceiveAccount() xrpc.Policy[api.ReceiveAccountInput] {
+	policy := admin[api.ReceiveAccountInput](p)
+	policy.MaxBody = 16 << 20 // with what of it is taken down
+	return policy
+}
 func (p Policy) RemoveDomain() xrpc.Policy[api.RemoveDomainInput] {
 	return admin[api.RemoveDomainInput](p)
 }
@@ -98,15 +111,29 @@ func (p Policy) RetryMail() xrpc.Policy[api.RetryMailInput] {
 func (p Policy) StartMove() xrpc.Policy[api.StartMoveInput] {
 	return admin[api.StartMoveInput](p)
 }
+func (p Policy) UpdateArrival() xrpc.Policy[api.UpdateArrivalInput] {
+	return admin[api.UpdateArrivalInput](p)
+}
+func (p Policy) UpdateDeparture() xrpc.Policy[api.UpdateDepartureInput] {
+	return admin[api.UpdateDepartureInput](p)
+}
 func (p Policy) UpdateMove() xrpc.Policy[api.UpdateMoveInput] {
 	return admin[api.UpdateMoveInput](p)
+}
+func (p Policy) UploadBlob() xrpc.Policy[xrpc.Args[api.UploadBlobParams, xrpc.Body]] {
+	policy := admin[xrpc.Args[api.UploadBlobParams, xrpc.Body]](p)
+	policy.MaxBody = anySize
+	return policy
 }
 func (p Policy) VerifyRepo() xrpc.Policy[api.VerifyRepoParams] {
 	return admin[api.VerifyRepoParams](p)
 }
 
-// anySize is more than any archive has: what the importer takes is its own matter.
+// anySize is more than any archive or blob has: what is taken is the matter of who stores it.
 const anySize = 1 << 50
+
+// uploadAgain is how long an upload that finds too many others is best put off.
+const uploadAgain = 10 * time.Second
 
 func admin[In any](p Policy) xrpc.Policy[In] {
 	return xrpc.Policy[In]{Auth: p.Gate.Admin(), Limits: xrpc.GlobalLimitOnly[In]()}

@@ -36,6 +36,7 @@ type Service struct {
 	Imports     *importer.Importer
 	Moves       *move.Moves
 	Hosts       *move.HostMove
+	Transfers   *account.Transfers
 	Firehose    *firehose.Firehose
 	Health      Health
 	Now         func() time.Time
