@@ -14,6 +14,7 @@ import (
 	"portico/api/xrpc"
 	"portico/db"
 	"portico/impl/account"
+	"portico/impl/account/factor/totp"
 	"portico/impl/answer"
 	"portico/impl/identity/handle"
 	"portico/impl/mail/email"
@@ -132,8 +133,8 @@ func arrivalOf(in *api.ReceiveAccountInput) (*account.Arrival, error) {
 	}
 	if t := a.Proofs.Totp; t != nil {
 		secret, err := base64.StdEncoding.DecodeString(t.Secret)
-		if err != nil {
-			return nil, xrpc.InvalidRequest("the secret of the authenticator app is not base64")
+		if err != nil || len(secret) != len(totp.Secret{}) {
+			return nil, xrpc.InvalidRequest("the secret of the authenticator app is none")
 		}
 		r.Proofs.TOTP = &account.TOTPProof{Secret: secret, Step: t.Step, CreatedAt: t.CreatedAt.Time()}
 	}
