@@ -93,6 +93,7 @@ func Run(t *testing.T, open func(t *testing.T, options ...Option) *db.DB) {
 		{"browsers that remember", (*suite).rememberingBrowsers},
 		{"permission sets", (*suite).permissionSets},
 		{"did moves", (*suite).didMoves},
+		{"account moves", (*suite).accountMoves},
 		{"meta", (*suite).meta},
 		{"plc", (*suite).plc},
 		{"audit", (*suite).audit},

@@ -198,6 +198,9 @@ func Fill(ctx context.Context, tx *db.Tx, d syntax.DID) error {
 			return tx.PutHandleChange(ctx, db.HandleChange{DID: d, Holder: "me", LeaseUntil: start0})
 		},
 		func() error {
+			return tx.PutAccountMove(ctx, db.AccountMove{DID: d, State: db.MoveGone, Host: "https://two.test", Since: start0})
+		},
+		func() error {
 			return tx.InsertSession(ctx, db.Session{
 				ID: []byte("session of " + d), DID: d, AppPassword: new("app"), CreatedAt: start0, ExpiresAt: start0.Add(time.Hour),
 			})
