@@ -53,9 +53,30 @@ const (
 )
 
 // Arrived says how far an account that is to come is, and which did:key it signs with, "" for
-// none yet. It returns db.ErrDIDTaken for one that is here otherwise, and a *TransferRefusal for
-// one that leaves.
-func (t *Transfers) Arrived(ctx context.Context, did syntax.DID) (state, key string, err error) {
+// none yet. It returns db.ErrDIDTaken for one that is here otherwise, a *TransferRefusal for one
+// that leaves or whose DID names neither this server nor from, the public URL of the other host,
+// and errors of the directory.
+func (t *Transfers) Arrived(ctx context.Context, did syntax.DID, from string) (state, key string, err error) {
+	if state, key, err = t.arrived(ctx, did); err == nil && state != ArrivalHere {
+		err = t.comesFrom(ctx, did, from)
+	}
+	return state, key, err
+}
+
+// comesFrom keeps an account from being received of which the other host does not dispose:
+// whose it is could then not come here.
+func (t *Transfers) comesFrom(ctx context.Context, did syntax.DID, from string) error {
+	says, err := t.named(ctx, did)
+	if err != nil {
+		return err
+	}
+	if pds := says.Services["atproto_pds"]; pds.Endpoint != from && !t.Accounts.Named(ctx, says) {
+		return refuseTransfer("The DID does not name %s, but %q", from, pds.Endpoint)
+	}
+	return nil
+}
+
+func (t *Transfers) arrived(ctx context.Context, did syntax.DID) (state, key string, err error) {
 	a := t.Accounts
 	_, err = a.DB.AccountByDID(ctx, did)
 	if errors.Is(err, db.ErrNotFound) {
@@ -93,11 +114,10 @@ func (t *Transfers) Arrived(ctx context.Context, did syntax.DID) (state, key str
 // to date that was made so. Nobody can sign in to it before there are proofs. It returns the
 // did:key that it signs with.
 //
-// It returns db.ErrHandleTaken, db.ErrEmailTaken, db.ErrDIDTaken, a *TransferRefusal, or an error
-// of Hold.
+// It returns db.ErrHandleTaken, db.ErrEmailTaken, what Arrived does, or an error of Hold.
 func (t *Transfers) Arrive(ctx context.Context, r Arrival) (key string, err error) {
 	a := t.Accounts
-	state, _, err := t.Arrived(ctx, r.DID)
+	state, _, err := t.Arrived(ctx, r.DID, r.From)
 	if err == nil && state == ArrivalHere {
 		err = db.ErrDIDTaken
 	}
@@ -165,8 +185,8 @@ func (t *Transfers) renew(ctx context.Context, tx *db.Tx, r Arrival) error {
 		return err
 	}
 	m, err := tx.AccountMove(ctx, r.DID)
-	if errors.Is(err, db.ErrNotFound) {
-		return db.ErrDIDTaken
+	if errors.Is(err, db.ErrNotFound) || err == nil && acct.DeactivatedAt == nil {
+		return db.ErrDIDTaken // it lives here
 	}
 	if err != nil {
 		return err

@@ -316,6 +316,8 @@ func (s *Server) AccessTable(requests map[string]string, all []Credential) strin
 			var a Answer
 			if header := c.Present(s, u, r.NSID); r.Kind == xrpc.Query {
 				a = s.Get(r.NSID+request, header)
+			} else if strings.HasPrefix(request, "?") {
+				a = s.Post(r.NSID+request, "", header)
 			} else {
 				a = s.Post(r.NSID, request, header)
 			}

@@ -199,6 +199,17 @@ func (h *Hasher) NeedsRehash(stored string) bool {
 	return !ok || a.params != h.params || len(a.salt) != saltBytes || len(a.key) != keyBytes
 }
 
+// Dearer reports whether it costs more to verify stored than what Hash makes: more memory, or more time. Scrypt hashes, which
+// all cost the same, do not count as such. The error is ErrFormat.
+func (h *Hasher) Dearer(stored string) (bool, error) {
+	known, err := parse(stored)
+	if err != nil {
+		return false, err
+	}
+	a, ok := known.(argonHash)
+	return ok && (a.cost() > h.params.area() || a.params.work() > h.params.work()), nil
+}
+
 // ImportedAppHash returns the form in which the reference stores an app password of an account. It is the same each time,
 // so imported app passwords are looked up by it. It returns ErrBusy or the context's error.
 func (h *Hasher) ImportedAppHash(ctx context.Context, who Caller, did, text string) (string, error) {

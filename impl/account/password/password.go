@@ -48,6 +48,9 @@ type Params struct {
 // area is how many KiB a hash works in: Memory, but for lanes that cannot share so little.
 func (p Params) area() uint32 { return uint32(argon2id.Blocks(p.Memory, p.Threads)) }
 
+// work is how many KiB a hash goes through.
+func (p Params) work() uint64 { return uint64(p.area()) * uint64(p.Time) }
+
 // DefaultParams is the least cost that a production server should use.
 var DefaultParams = Params{Memory: 19 * 1024, Time: 2, Threads: 1}
 

@@ -88,6 +88,32 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// A hash that comes from elsewhere may cost what the server's own do, and no more.
+func TestDearer(t *testing.T) {
+	h := NewHasher(Config{Rand: rand.Reader, Params: Params{Memory: 128, Time: 2, Threads: 1}})
+	const rest = "$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc"
+	for _, tt := range []struct {
+		stored string
+		want   bool
+		err    error
+	}{
+		{"$argon2id$v=19$m=128,t=2,p=1" + rest, false, nil},
+		{"$argon2id$v=19$m=64,t=4,p=1" + rest, false, nil},
+		{"$argon2id$v=19$m=129,t=1,p=1" + rest, false, nil},
+		{"$argon2id$v=19$m=132,t=1,p=1" + rest, true, nil},
+		{"$argon2id$v=19$m=128,t=3,p=1" + rest, true, nil},
+		{"$argon2id$v=19$m=64,t=5,p=1" + rest, true, nil},
+		{"$argon2id$v=19$m=64,t=1,p=255" + rest, true, nil},
+		{referenceHash, false, nil},
+		{"", false, ErrFormat},
+		{"$argon2id$v=19$m=128,t=65,p=1" + rest, false, ErrFormat},
+	} {
+		if got, err := h.Dearer(tt.stored); got != tt.want || !errors.Is(err, tt.err) {
+			t.Errorf("%q: %t, %v", tt.stored, got, err)
+		}
+	}
+}
+
 // The work for an unknown account is that of a known one: same parameters, same code.
 func TestVerifyNothingCostsAsMuch(t *testing.T) {
 	h := cheapHasher()

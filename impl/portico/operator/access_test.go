@@ -23,7 +23,9 @@ var requests = map[string]string{
 	"createAccount":      `{"handle":"access.nowhere.example","email":"access@example.com","password":"a good password"}`,
 	"deleteMail":         `{"id":4711}`,
 	"disableAuthFactor":  `{"did":"` + nobody + `"}`,
+	"exportAccount":      `{"did":"` + nobody + `"}`,
 	"getAccount":         "?account=" + nobody,
+	"getBlob":            "?did=" + nobody + "&cid=bafkreibjfgx2gprinfvicegelk5kosd6y2frmqpqzwqkg7usac74l3t2v4",
 	"getBudgets":         "?who=192.0.2.1",
 	"getFirehose":        "",
 	"getHealth":          "",
@@ -44,8 +46,12 @@ var requests = map[string]string{
 	"listDomains":        "",
 	"putDomain":          `{"domain":".access.test"}`,
 	"removeDomain":       `{"domain":".unknown.example"}`,
+	"receiveAccount":     `{"account":{"did":"` + nobody + `","handle":"access.test","emailAuthFactor":false,"invitesDisabled":false,"takedowns":[],"preferences":[]},"from":"https://elsewhere.example"}`,
 	"repairAccount":      `{"did":"` + nobody + `"}`,
 	"resetPassword":      `{"did":"` + nobody + `","password":"a good password"}`,
+	"updateArrival":      `{"did":"` + nobody + `","action":"abandon"}`,
+	"updateDeparture":    `{"did":"` + nobody + `","action":"abandon"}`,
+	"uploadBlob":         "?did=" + nobody,
 }
 
 // Every method is called with every credential: the admin password opens all of them,

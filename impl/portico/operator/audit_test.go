@@ -60,7 +60,10 @@ func TestEveryActionIsRecorded(t *testing.T) {
 			return s.Code(kind)
 		}
 		var operation string
-		reserved := ""
+		reserved, packed, version := "", "", ""
+		depart := func(action, more string) servertest.Answer {
+			return operator(own+"updateDeparture", `{"did":%q,"action":%q%s}`, did, action, more)
+		}
 		bob := s.SignUp("bob")
 		s.Accepted(s.Post("com.atproto.repo.createRecord", fmt.Sprintf(`{"repo":%q,"collection":"com.example.note","record":{"text":"mine"}}`, bob.DID), bob.Access))
 		archive := s.Accepted(s.Get("com.atproto.sync.getRepo?did=" + bob.DID.String())).Body
@@ -192,7 +195,49 @@ func TestEveryActionIsRecorded(t *testing.T) {
 				return s.Post(own+"importRepo?did="+did, archive, servertest.Admin, adminIs, "Content-Type: application/vnd.ipld.car")
 			}, 200, "repository_imported by admin from 192.0.2.2: " + store.CID(servertest.Must(s.DB.Repo(t.Context(), bob.DID)).CommitCID).String()},
 
+			// To another host and back.
+			{own + "exportAccount", func() servertest.Answer { return operator(own+"exportAccount", `{"did":%q}`, did) }, 200, ""},
+			{own + "updateDeparture", func() servertest.Answer { return depart("stop", `,"host":"https://elsewhere.example"`) }, 200,
+				"deactivated by admin from 192.0.2.2: to move to https://elsewhere.example"},
+			{own + "updateDeparture", func() servertest.Answer { return depart("abandon", "") }, 200,
+				"departure_undone by admin from 192.0.2.2: to https://elsewhere.example"},
+			{own + "updateDeparture", func() servertest.Answer { return depart("stop", `,"host":"https://elsewhere.example"`) }, 200,
+				"deactivated by admin from 192.0.2.2: to move to https://elsewhere.example"},
+			{own + "exportAccount", func() servertest.Answer {
+				a := operator(own+"exportAccount", `{"did":%q}`, did)
+				var out struct {
+					Account json.RawMessage
+					Version string
+				}
+				a.Decode(t, &out)
+				packed, version = string(out.Account), out.Version
+				return a
+			}, 200, "proofs_given_out by admin from 192.0.2.2: to https://elsewhere.example"},
+			{own + "updateDeparture", func() servertest.Answer {
+				commit := store.CID(servertest.Must(s.DB.Repo(t.Context(), alice.DID)).CommitCID).String()
+				key := servertest.Must(s.Rotation.PublicKey()).DIDKey()
+				return depart("point", fmt.Sprintf(`,"point":{"signingKey":%q,"rotationKeys":[%q],"handle":"alice.test","version":%q,"commit":%q}`,
+					s.SigningKey(alice.DID), key, version, commit))
+			}, 200, ""},
+			{own + "updateDeparture", func() servertest.Answer { return depart("leave", "") }, 200,
+				"departed by admin from 192.0.2.2: to https://elsewhere.example"},
+			{own + "receiveAccount", func() servertest.Answer {
+				open, _, _ := strings.Cut(packed, `,"proofs"`) // the last of it
+				return operator(own+"receiveAccount", `{"account":%s},"from":"https://elsewhere.example"}`, open)
+			}, 200, ""},
+			{own + "receiveAccount", func() servertest.Answer {
+				return operator(own+"receiveAccount", `{"account":%s,"from":"https://elsewhere.example","final":true}`, packed)
+			}, 200, ""},
+			{own + "updateArrival", func() servertest.Answer {
+				s.ChangeDID(alice.DID, func(d *plc.Data) {
+					d.Services["atproto_pds"] = plc.Service{Type: plc.ServiceType, Endpoint: servertest.Endpoint}
+				})
+				return operator(own+"updateArrival", `{"did":%q,"action":"finish"}`, did)
+			}, 200, "arrived by admin from 192.0.2.2: from https://elsewhere.example"},
+
 			{server + "deactivateAccount", func() servertest.Answer {
+				alice.Handle = "alice.test"
+				again("") // its sessions ended
 				return owner(server+"deactivateAccount", `{"deleteAfter":"2027-01-01T00:00:00Z"}`)
 			}, 200, "deactivated by DID from 192.0.2.1: to be deleted after 2027-01-01T00:00:00Z"},
 			{server + "activateAccount", func() servertest.Answer { return owner(server+"activateAccount", "") }, 200, "activated by DID from 192.0.2.1: "},
@@ -239,6 +284,8 @@ func TestEveryActionIsRecorded(t *testing.T) {
 
 		// TestApproveQuarantined and TestDeleteQuarantined look at these.
 		tried[own+"approveQuarantined"], tried[own+"deleteQuarantined"] = true, true
+		// A blob comes only of an account whose arrival is recorded.
+		tried[own+"uploadBlob"] = true
 		// The others act on no account.
 		for _, method := range []string{own + "putDomain", own + "removeDomain", own + "clearBudgets", own + "deleteMail", own + "retryMail", own + "startMove", own + "updateMove"} {
 			tried[method] = true

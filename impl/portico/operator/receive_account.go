@@ -36,6 +36,13 @@ func (s *Service) receive(ctx context.Context, in *api.ReceiveAccountInput) (*ap
 	if err != nil {
 		return nil, err
 	}
+	if r.Proofs != nil && r.Proofs.PasswordHash != "" {
+		if dearer, err := s.Passwords.Dearer(r.Proofs.PasswordHash); err != nil {
+			return nil, xrpc.InvalidRequest("the hash of the password is none")
+		} else if dearer {
+			return nil, &account.TransferRefusal{Message: "To verify the hash of the password costs more than is allowed here: see PORTICO_PASSWORD_HASH_MEMORY"}
+		}
+	}
 	if err := s.chooseMoved(ctx, in, r); err != nil {
 		return nil, err
 	}
@@ -49,7 +56,7 @@ func (s *Service) receive(ctx context.Context, in *api.ReceiveAccountInput) (*ap
 		return nil, &account.TransferRefusal{Message: out.Host + " takes no account now: " + still}
 	}
 	var key string
-	if out.State, key, err = s.Transfers.Arrived(ctx, r.DID); err != nil {
+	if out.State, key, err = s.Transfers.Arrived(ctx, r.DID, r.From); err != nil {
 		return nil, err
 	}
 	if out.State == account.ArrivalNone && key == "" {
