@@ -133,6 +133,12 @@ func TestStandbyAlone(t *testing.T) {
 		t.Errorf("written without a primary: %d %s", a.Status, a.Body)
 	}
 	r.Start()
+	// A primary that was away for long is not asked before it has answered.
+	for deadline := time.Now().Add(time.Minute); s.DB.Ping(t.Context()) != nil; <-time.After(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the primary is not back")
+		}
+	}
 	r.KillStandby()
 	same()
 	s.Accepted(createRecord(s, alice, "b"))
