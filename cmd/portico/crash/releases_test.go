@@ -59,6 +59,7 @@ type heldPerson struct {
 	did            syntax.DID
 	fate           string
 	before         bool     // the fate comes before the approval
+	again          bool     // the deletion was asked for once more, maybe of nobody
 	written        []string // keys of records that were acknowledged
 }
 
@@ -219,7 +220,10 @@ func (q *queue) approve(p *heldPerson) (out bool) {
 func (q *queue) end(p *heldPerson) {
 	switch p.fate {
 	case deleted:
-		q.insist("com.atproto.admin.deleteAccount", operator, map[string]any{"did": p.did}, nil, 200)
+		status, _, err := q.send(http.MethodPost, "com.atproto.admin.deleteAccount", operator, map[string]any{"did": p.did}, nil)
+		if p.again = err != nil || status != http.StatusOK; p.again {
+			q.insist("com.atproto.admin.deleteAccount", operator, map[string]any{"did": p.did}, nil, 200)
+		}
 	case takenDown:
 		q.insist("com.atproto.admin.updateSubjectStatus", operator, map[string]any{
 			"subject":  map[string]any{"$type": "com.atproto.admin.defs#repoRef", "did": p.did},
@@ -298,6 +302,11 @@ func (q *queue) check() {
 		case p.fate == deleted && len(kinds) == 0:
 			if registered && !d.tombstoned {
 				q.Errorf("%s was deleted before it appeared, and is in the directory", p.handle)
+			}
+		case p.fate == deleted && p.again:
+			// Of an account that is not here any more the network is told that it is deleted.
+			if !slices.Equal(kinds, []string{"#account"}) {
+				q.Errorf("%s was deleted twice: events %v", p.handle, kinds)
 			}
 		case p.fate == deleted:
 			if p.before || !slices.Equal(kinds, []string{"#account"}) || !registered || d.tombstoned {
