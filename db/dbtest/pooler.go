@@ -17,8 +17,8 @@ import (
 )
 
 // Pooled says that PORTICO_TEST_POOLER=true: the databases of all tests are then behind
-// pgbouncer. The tests of a few packages at least pass so, ./db and those below impl among
-// them; what counts round trips, and what stops Postgres, has no meaning there.
+// pgbouncer. Tests that open a database by themselves have to say so in their configuration;
+// what counts round trips, and what stops Postgres, has no meaning there.
 func Pooled() bool { return os.Getenv("PORTICO_TEST_POOLER") == "true" }
 
 // A pooler is a pgbouncer before the cluster, which gives a connection of Postgres to one
