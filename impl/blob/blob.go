@@ -55,7 +55,7 @@ var (
 	// ErrTimeout says that the S3 store did not answer in time.
 	ErrTimeout = errors.New("blob store timed out")
 	// ErrAway says that the S3 store cannot be reached, or does not do what it is asked to.
-	ErrAway = errors.New("blob store is away")
+	ErrAway = errors.New("blob store fails")
 )
 
 // An Area is one of the places that a blob of an account can be in.

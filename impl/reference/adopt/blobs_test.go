@@ -227,7 +227,7 @@ func TestBucketIsNotRead(t *testing.T) {
 	a := adoptionOf(t, pds, t.TempDir(), nil)
 	a.Blobs, a.Bucket = nil, bucketOf(t, server)
 	err := a.adoptAll(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "of did:plc:u7qzys5wcqoclfwvcd6dp6fl in the bucket: not you") {
+	if err == nil || !strings.Contains(err.Error(), "of did:plc:u7qzys5wcqoclfwvcd6dp6fl in the bucket: blob store fails: not you") {
 		t.Errorf("denied: %v", err)
 	}
 	a.Bucket = nil
