@@ -15,6 +15,7 @@ var house = []struct{ packages, imports string }{
 	{"portico/gen/internal/golden/**", "portico/gen/internal/golden/** " + generated},
 	{"portico/gen/pull", "portico/gen/** " + lexicons + " " + published},
 	{"portico/gen", "portico/gen/** " + lexicons + " github.com/rogpeppe/go-internal/diff"},
+	{"portico/gen/source", lexicons + " github.com/rivo/uniseg"},
 	{"portico/gen/**", "portico/gen/** " + lexicons},
 	{"portico/cmd/internal/**", ""},
 	{"portico/cmd/lexgen", "portico/gen/** " + lexicons + " github.com/bluesky-social/indigo/atproto/identity"},

@@ -16,7 +16,7 @@ func TestNet(t *testing.T) {
 		}
 		return doc.Def("main")
 	}
-	old, new := parse(`{"type": "string", "enum": ["b", "a"]}`), parse(`{"type": "string", "enum": ["c", "a"], "format": "did"}`)
+	old, new := parse(`{"type": "string", "enum": ["did:web:b", "did:web:a"]}`), parse(`{"type": "string", "enum": ["did:web:c", "did:web:a"], "format": "did"}`)
 	d := &differ{}
 	d.lexlint(site{old: old.Doc, new: new.Doc, id: "com.example.x", typ: "string"}, old, new, 0)
 	if len(d.changes) != 2 || d.changes[0].Rule != "enum-values" || d.changes[1].Rule != "string-format" ||

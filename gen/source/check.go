@@ -143,19 +143,25 @@ func (c checker) schema(v *Value, allowed []string) {
 	case "object", "params":
 		c.properties(v)
 	case "string":
-		c.text(v)
+		c.format(v)
+		c.twice(v.Get("knownValues"))
+		c.values(v, String)
 	case "integer":
-		c.integer(v)
+		c.values(v, Integer)
+	case "boolean":
+		c.values(v, Boolean)
 	case "record":
 		if key := v.Get("key"); key != nil && key.Kind == String && !validKey(key.Text) {
 			c.problems.Add(c.doc, key, "%q is no kind of record key; tid, nsid, any and literal:… are", key.Text)
 		}
 	case "blob":
+		c.twice(v.Get("accept"))
 		if n := v.Get("maxSize"); n != nil && n.Kind == Integer && n.Int <= 0 {
 			c.problems.Add(c.doc, n, "no blob has a maxSize of %d; leave it out or make it 1 at least", n.Int)
 		}
 	case "union":
 		refs, closed := v.Get("refs"), v.Get("closed")
+		c.twice(refs)
 		if refs != nil && len(refs.Items) == 0 && closed != nil && string(closed.Raw) == "true" {
 			c.problems.Add(c.doc, closed, "a closed union of nothing has no values; add refs, or leave closed out")
 		}
@@ -163,6 +169,8 @@ func (c checker) schema(v *Value, allowed []string) {
 	c.bounds(v, "minLength", "maxLength")
 	c.bounds(v, "minGraphemes", "maxGraphemes")
 	c.bounds(v, "minimum", "maximum")
+	// A grapheme is a byte at least, but a byte need not be a grapheme.
+	c.ordered(v, "minGraphemes", "maxLength")
 }
 
 func validKey(key string) bool {
@@ -311,84 +319,38 @@ func (c checker) properties(v *Value) {
 		if list == nil {
 			continue
 		}
-		for i, item := range list.Items {
-			if item.Kind != String {
-				continue
-			}
-			if !slices.Contains(names, item.Text) {
+		for _, item := range list.Items {
+			if item.Kind == String && !slices.Contains(names, item.Text) {
 				c.problems.Add(c.doc, item, "%q is no property of this object%s", item.Text, cmp.Or(DidYouMean(item.Text, names), "; define it or take it off the list"))
 			}
-			if slices.ContainsFunc(list.Items[:i], func(o *Value) bool { return o.Kind == String && o.Text == item.Text }) {
-				c.problems.Warn(c.doc, item, "%q is listed twice", item.Text)
-			}
 		}
+		c.twice(list)
 	}
 }
 
-var formats = []string{
-	"at-identifier", "at-uri", "cid", "datetime", "did", "handle", "language", "nsid", "record-key", "tid", "uri",
-}
-
-func (c checker) text(v *Value) {
-	if f := v.Get("format"); f != nil && f.Kind == String && !slices.Contains(formats, f.Text) {
-		if hint := DidYouMean(f.Text, formats); hint != "" {
-			c.problems.Add(c.doc, f, "unknown format %q%s", f.Text, hint)
-		} else {
-			c.problems.Warn(c.doc, f, "unknown format %q; any string will do", f.Text)
-		}
+func (c checker) format(v *Value) {
+	f := v.Get("format")
+	if f == nil || f.Kind != String || formats[f.Text] != nil {
+		return
 	}
-	enum := v.Get("enum")
-	for _, key := range []string{"default", "const"} {
-		d := v.Get(key)
-		if d == nil || d.Kind != String {
-			continue
-		}
-		if enum != nil && !slices.Contains(v.Strings("enum"), d.Text) {
-			c.problems.Add(c.doc, d, "%s %q is not in the enum%s", key, d.Text, cmp.Or(DidYouMean(d.Text, v.Strings("enum")), "; choose one that is"))
-		}
-		if n := v.Get("minLength"); n != nil && n.Kind == Integer && int64(len(d.Text)) < n.Int {
-			c.problems.Add(c.doc, d, "%s %q is shorter than minLength %d; change one of them", key, d.Text, n.Int)
-		}
-		if n := v.Get("maxLength"); n != nil && n.Kind == Integer && int64(len(d.Text)) > n.Int {
-			c.problems.Add(c.doc, d, "%s %q is longer than maxLength %d; change one of them", key, d.Text, n.Int)
-		}
-	}
-	c.notBoth(v)
-}
-
-func (c checker) integer(v *Value) {
-	enum := v.Get("enum")
-	for _, key := range []string{"default", "const"} {
-		d := v.Get(key)
-		if d == nil || d.Kind != Integer {
-			continue
-		}
-		if enum != nil && !slices.ContainsFunc(enum.Items, func(e *Value) bool { return e.Kind == Integer && e.Int == d.Int }) {
-			c.problems.Add(c.doc, d, "%s %d is not in the enum; choose one that is", key, d.Int)
-		}
-		if n := v.Get("minimum"); n != nil && n.Kind == Integer && d.Int < n.Int {
-			c.problems.Add(c.doc, d, "%s %d is below the minimum %d; change one of them", key, d.Int, n.Int)
-		}
-		if n := v.Get("maximum"); n != nil && n.Kind == Integer && d.Int > n.Int {
-			c.problems.Add(c.doc, d, "%s %d is above the maximum %d; change one of them", key, d.Int, n.Int)
-		}
-	}
-	c.notBoth(v)
-}
-
-func (c checker) notBoth(v *Value) {
-	if d := v.Get("default"); d != nil && v.Get("const") != nil {
-		c.problems.Add(c.doc, d, "a schema has a default or a const, not both; remove one")
+	if hint := DidYouMean(f.Text, slices.Sorted(maps.Keys(formats))); hint != "" {
+		c.problems.Add(c.doc, f, "unknown format %q%s", f.Text, hint)
+	} else {
+		c.problems.Warn(c.doc, f, "unknown format %q; any string will do", f.Text)
 	}
 }
 
 func (c checker) bounds(v *Value, low, high string) {
-	l, h := v.Get(low), v.Get(high)
-	for _, b := range []*Value{l, h} {
-		if b != nil && b.Kind == Integer && b.Int < 0 && low != "minimum" {
+	for _, key := range []string{low, high} {
+		if b := v.Get(key); b != nil && b.Kind == Integer && b.Int < 0 && low != "minimum" {
 			c.problems.Add(c.doc, b, "a length cannot be negative; leave it out or make it 0 at least")
 		}
 	}
+	c.ordered(v, low, high)
+}
+
+func (c checker) ordered(v *Value, low, high string) {
+	l, h := v.Get(low), v.Get(high)
 	if l != nil && h != nil && l.Kind == Integer && h.Kind == Integer && h.Int < l.Int {
 		c.problems.Add(c.doc, h, "%s %d is below %s %d; change one of them", high, h.Int, low, l.Int)
 	}
