@@ -1,7 +1,6 @@
 package model
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -108,20 +107,24 @@ func (b *builder) unsatisfiable() {
 	for _, c := range b.fields {
 		holds[c.in] = append(holds[c.in], c)
 	}
+	var types []Type
 	for _, c := range b.fields {
-		seen := map[Type]bool{}
-		var reaches func(t Type) bool
-		reaches = func(t Type) bool {
-			if t == c.in {
-				return true
-			}
-			if seen[t] {
-				return false
-			}
-			seen[t] = true
-			return slices.ContainsFunc(holds[t], func(next contained) bool { return reaches(next.of) })
+		types = append(types, c.in)
+	}
+	group := map[Type]int{}
+	for i, types := range components(types, func(t Type) []Type {
+		var all []Type
+		for _, c := range holds[t] {
+			all = append(all, c.of)
 		}
-		if reaches(c.of) {
+		return all
+	}) {
+		for _, t := range types {
+			group[t] = i
+		}
+	}
+	for _, c := range b.fields {
+		if group[c.in] == group[c.of] {
 			b.problems.Add(c.by.doc, c.by.node, "every %s would contain another, without end; make this property optional", c.in.Name)
 		}
 	}
@@ -129,17 +132,41 @@ func (b *builder) unsatisfiable() {
 
 // normalize marks the types in which a required list can hide.
 func (b *builder) normalize() {
-	for changed := true; changed; {
-		changed = false
-		for _, s := range b.structs {
-			if !s.Normalize && slices.ContainsFunc(s.Fields, func(f *Field) bool { return f.Required && f.Under.Kind == Slice || b.hides(f.Under) }) {
-				s.Normalize, changed = true, true
+	holders := map[Type][]Type{} // the structs and unions that have a field or variant of the type
+	var marked []Type
+	set := func(t Type) {
+		switch s, u := b.structs[t], b.unions[t]; {
+		case s != nil && !s.Normalize:
+			s.Normalize = true
+		case u != nil && !u.Normalize:
+			u.Normalize = true
+		default:
+			return
+		}
+		marked = append(marked, t)
+	}
+	for t, s := range b.structs {
+		for _, f := range s.Fields {
+			leaf := f.Under
+			for leaf.Kind != Named {
+				leaf = *leaf.Elem
+			}
+			holders[leaf] = append(holders[leaf], t)
+			if f.Required && f.Under.Kind == Slice || b.hides(f.Under) {
+				set(t)
 			}
 		}
-		for _, u := range b.unions {
-			if !u.Normalize && slices.ContainsFunc(u.Variants, func(v *Variant) bool { return b.hides(v.Type) }) {
-				u.Normalize, changed = true, true
-			}
+	}
+	for t, u := range b.unions {
+		for _, v := range u.Variants {
+			holders[v.Type] = append(holders[v.Type], t)
+		}
+	}
+	for len(marked) > 0 {
+		t := marked[len(marked)-1]
+		marked = marked[:len(marked)-1]
+		for _, holder := range holders[t] {
+			set(holder)
 		}
 	}
 	for _, s := range b.structs {
@@ -205,25 +232,11 @@ func recursion(p *Package) {
 			}
 		}
 	}
-	for _, start := range slices.SortedFunc(maps.Keys(set), cmp.Compare[string]) {
-		seen := map[string]bool{}
-		var reaches func(v string) bool
-		reaches = func(v string) bool {
-			for _, next := range uses[v] {
-				if next == start {
-					return true
-				}
-				if !seen[next] {
-					seen[next] = true
-					if reaches(next) {
-						return true
-					}
-				}
+	for _, group := range components(slices.Collect(maps.Keys(set)), func(v string) []string { return uses[v] }) {
+		for _, v := range group {
+			if len(group) > 1 || slices.Contains(uses[v], v) {
+				set[v]()
 			}
-			return false
-		}
-		if reaches(start) {
-			set[start]()
 		}
 	}
 }

@@ -23,6 +23,7 @@ type Document struct {
 	Description string
 	Defs        []*Def // in the order of the file
 
+	byName map[string]*Def
 	root   *Value
 	data   []byte
 	broken bool // has problems, which is why Defs is empty
@@ -46,12 +47,7 @@ func (d *Def) ID() string {
 
 // Def is the definition called name, or nil.
 func (d *Document) Def(name string) *Def {
-	for _, def := range d.Defs {
-		if def.Name == name {
-			return def
-		}
-	}
-	return nil
+	return d.byName[name]
 }
 
 // Root is the whole document.
@@ -148,6 +144,10 @@ func Parse(name string, data []byte, problems *Problems) *Document {
 	}
 	if doc.broken {
 		doc.Defs = nil
+	}
+	doc.byName = make(map[string]*Def, len(doc.Defs))
+	for _, def := range doc.Defs {
+		doc.byName[def.Name] = def
 	}
 	return doc
 }

@@ -76,9 +76,12 @@ func (c refChecker) ref(d *Document, v *Value) {
 		}
 		return
 	}
+	if (target != d && c.foreign) || c.defines(target, name) {
+		return
+	}
 	var names []string
 	for _, m := range target.root.Get("defs").Members {
-		if target.broken || target.Def(m.Key) != nil {
+		if c.defines(target, m.Key) {
 			names = append(names, "#"+m.Key)
 		}
 	}
@@ -86,7 +89,13 @@ func (c refChecker) ref(d *Document, v *Value) {
 	if target == d {
 		where = "here"
 	}
-	if !slices.Contains(names, "#"+name) && (target == d || !c.foreign) {
-		c.problems.Add(d, v, "%q is not defined %s%s", v.Text, where, cmp.Or(DidYouMean("#"+name, names), "; define it, or refer to something else"))
+	c.problems.Add(d, v, "%q is not defined %s%s", v.Text, where, cmp.Or(DidYouMean("#"+name, names), "; define it, or refer to something else"))
+}
+
+// defines tells whether a definition called name is in d, as far as that is known.
+func (c refChecker) defines(d *Document, name string) bool {
+	if d.broken {
+		return d.root.Get("defs").Get(name) != nil
 	}
+	return d.Def(name) != nil
 }

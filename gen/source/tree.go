@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Kind is the JSON type of a [Value].
@@ -218,15 +219,18 @@ func (s *scanner) text() string {
 		}
 	}
 	s.pos++
+	if plain := s.data[start+1 : s.pos-1]; bytes.IndexByte(plain, '\\') < 0 && utf8.Valid(plain) {
+		return string(plain)
+	}
 	var text string
 	_ = json.Unmarshal(s.data[start:s.pos], &text) // known to be well-formed
 	return text
 }
 
 // escape writes one segment of a JSON pointer (RFC 6901).
-func escape(key string) string {
-	return strings.NewReplacer("~", "~0", "/", "~1").Replace(key)
-}
+func escape(key string) string { return escaper.Replace(key) }
+
+var escaper = strings.NewReplacer("~", "~0", "/", "~1")
 
 // position turns an offset into a line and a column, both counted from 1.
 func position(data []byte, offset int) (line, col int) {
