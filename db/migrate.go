@@ -220,6 +220,21 @@ func (q *queries) OldestVersion(ctx context.Context, pending ...migrations.Step)
 	return oldest, err
 }
 
+// Fits is ErrSchemaAhead once another process has made a step of the schema with which this
+// version does not work.
+func (db *DB) Fits(ctx context.Context) error {
+	steps, err := migrations.For(db.Engine())
+	if err != nil {
+		return err
+	}
+	applied, err := db.appliedSteps(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = db.unknownSteps(ctx, steps, applied)
+	return err
+}
+
 // PendingSteps are the steps of the schema that this version would make, in their order.
 func (db *DB) PendingSteps(ctx context.Context) ([]migrations.Step, error) {
 	steps, err := migrations.For(db.Engine())

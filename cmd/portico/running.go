@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"time"
 
 	"portico/db"
 	"portico/impl/handover"
@@ -30,17 +31,45 @@ type running struct {
 
 // until serves until ctx is done, then lets the requests under way finish, or until another
 // process has taken over, which it lets do that when asked.
+//
+// It returns an error with the status of a start that is refused when a newer version has
+// changed the database so that this one does not work with it any more.
 func (r *running) until(ctx context.Context, served <-chan error, asked <-chan os.Signal) error {
+	excluded := make(chan error, 1)
+	defer background(ctx, func(ctx context.Context) { r.watchSchema(ctx, excluded) })()
 	for {
 		select {
 		case err := <-served:
 			return fmt.Errorf("serve: %w", err)
 		case <-ctx.Done():
 			return r.stop(ctx)
+		case err := <-excluded:
+			return errors.Join(unfit(fmt.Errorf("%w: start a version that does", err)), r.stop(ctx))
 		case <-asked:
 			if over, err := r.handOver(ctx, asked); over {
 				return err
 			}
+		}
+	}
+}
+
+// watchSchema looks at the schema now and then, which other processes may change, until ctx
+// ends or this version does not work with it.
+func (r *running) watchSchema(ctx context.Context, excluded chan<- error) {
+	if r.store.Exclusive() {
+		return
+	}
+	tick := time.NewTicker(r.parts.retry)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := r.store.Fits(ctx); errors.Is(err, db.ErrSchemaAhead) {
+			excluded <- err
+			return
 		}
 	}
 }

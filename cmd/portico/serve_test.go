@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"portico/cmd/portico/launch"
 	"portico/db"
@@ -219,5 +220,38 @@ func TestDataOfAReferencePDS(t *testing.T) {
 		// Nothing is kept there when everything is elsewhere.
 		mustRead(t, with(production, "PDS_DATA_DIRECTORY="+dir, "PORTICO_DATABASE_URL=postgres://localhost/portico",
 			"PORTICO_KEY_ENCRYPTION_KEY=00112233445566778899aabbccddeeff0123456789abcdef0123456789abcdee")...)
+	}
+}
+
+// A server ends as one that is refused at its start when a newer version has made a step that it
+// does not work with.
+func TestSchemaAheadOfARunningServer(t *testing.T) {
+	database := dbtest.DirectURL(t)
+	c := configuration{Environ: with([]string{"PORTICO_LOG_LEVEL=error"}, "PORTICO_DATABASE_URL="+database, "PDS_DATA_DIRECTORY="+t.TempDir(),
+		"PORTICO_SIGNUP_RETRY=10ms", "PORTICO_KEY_ENCRYPTION_KEY=00112233445566778899aabbccddeeff0123456789abcdef0123456789abcdee",
+		"PORTICO_PLC_PORT=0", fmt.Sprint("PDS_PORT=", freePort(t))), Rand: rand.Reader, Now: time.Now}
+	s, err := c.read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := &starting{ready: make(chan struct{})}
+	ended := make(chan error, 1)
+	go func() { ended <- run(t.Context(), c, s, up) }()
+	select {
+	case <-up.ready:
+	case err := <-ended:
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if _, err := conn.Exec(t.Context(), "INSERT INTO migration (name, applied_at) VALUES ('9999_future', 0)"); err != nil {
+		t.Fatal(err)
+	}
+	err = <-ended
+	if err == nil || !strings.Contains(err.Error(), "it has seen 9999_future, with which only a version works that knows 9999_future: start a version that does") || exitStatus(err) != 78 {
+		t.Errorf("ended with %v, status %d", err, exitStatus(err))
 	}
 }
