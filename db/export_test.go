@@ -5,7 +5,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -159,27 +158,31 @@ func (tx *Tx) ForgetOrigins(ctx context.Context, now time.Time, some int) error 
 }
 
 // Impatient lets nothing on Postgres wait before it is run again, and gives up when now says
-// so. It returns how often something was run again.
-func (db *DB) Impatient(now func() time.Time) *atomic.Int64 {
-	again, n := db.engine.(*postgresEngine).again, new(atomic.Int64)
+// so. It returns a function that gives the longest pauses that there would have been.
+func (db *DB) Impatient(now func() time.Time) func() []time.Duration {
+	var mu sync.Mutex
+	var pauses []time.Duration
+	again := db.engine.(*postgresEngine).again
 	again.now = now
-	again.wait = func(ctx context.Context, _ time.Duration) error {
-		n.Add(1)
+	again.chance = func() float64 { return 1 }
+	again.wait = func(ctx context.Context, d time.Duration) error {
+		mu.Lock()
+		defer mu.Unlock()
+		pauses = append(pauses, d)
 		return ctx.Err()
 	}
-	return n
+	return func() []time.Duration {
+		mu.Lock()
+		defer mu.Unlock()
+		return pauses
+	}
 }
+
+// AnswersWithin is how long a COMMIT is waited for.
+func (db *DB) AnswersWithin(d time.Duration) { db.engine.(*postgresEngine).answers = d }
 
 // Marks counts the marks of transactions.
 func (db *DB) Marks(ctx context.Context) (n int, err error) {
 	err = db.get(ctx, textStatement("SELECT count(*) FROM tx_mark"), nil, &n)
 	return n, err
-}
-
-// WriteUnmarked is Write that leaves no mark.
-func (db *DB) WriteUnmarked(ctx context.Context, fn func(tx *Tx) error) error {
-	return db.Write(ctx, func(tx *Tx) error {
-		tx.run.(*pgTx).unmarked = true
-		return fn(tx)
-	})
 }

@@ -22,6 +22,7 @@ type postgresEngine struct {
 	cancel   context.CancelFunc
 	wait     sync.WaitGroup
 	closed   atomic.Bool
+	answers  time.Duration // answerWithin
 }
 
 func openPostgres(ctx context.Context, c Config, seen *observer, mailed, appended chan<- struct{}) (_ *postgresEngine, err error) {
@@ -35,7 +36,7 @@ func openPostgres(ctx context.Context, c Config, seen *observer, mailed, appende
 	}
 	var link link
 	config.DialFunc = link.dial
-	e := &postgresEngine{pgPool: newPgPool(config, cmp.Or(c.MaxConns, 20), true, seen), now: c.Now, seen: seen}
+	e := &postgresEngine{pgPool: newPgPool(config, cmp.Or(c.MaxConns, 20), true, seen), now: c.Now, seen: seen, answers: answerWithin}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	e.cancel = cancel
 	// That a database is not there when a process starts is told at once.
@@ -49,7 +50,7 @@ func openPostgres(ctx context.Context, c Config, seen *observer, mailed, appende
 		}
 		return e, nil
 	}
-	if err := findPooler(ctx, e.db.DB, config); err != nil {
+	if err := e.repeat(ctx, func() error { return findPooler(ctx, e.db.DB, config) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect: %w", unpooled(err)), e.close())
 	}
 	if err := e.write(ctx, true, func(r runner) error { return prepare(ctx, e, r, seen, c) }); err != nil {
@@ -101,8 +102,9 @@ func (e *postgresEngine) write(ctx context.Context, _ bool, fn func(runner) erro
 // run runs fn in a transaction until it is committed or has failed for good. COMMIT, and what
 // became of it, is waited for until then, if that is not zero.
 func (e *postgresEngine) run(ctx context.Context, then time.Time, fn func(runner) error) error {
+	var taken string
 	return e.again.do(ctx, func() error {
-		err := e.once(ctx, then, fn)
+		err := e.once(ctx, then, &taken, fn)
 		if u, ok := errors.AsType[*unanswered](err); ok {
 			e.again.losses.Add(1)
 			until := then
@@ -117,7 +119,12 @@ func (e *postgresEngine) run(ctx context.Context, then time.Time, fn func(runner
 
 // once is one attempt of run. What may go well when it is run again is [passing], and a COMMIT
 // that was not answered is [unanswered].
-func (e *postgresEngine) once(ctx context.Context, then time.Time, fn func(runner) error) (err error) {
+//
+// A transaction above READ COMMITTED that does not see a row, as it was committed since, is told
+// of a violation where it may stand for a serialization failure. So a violation is passing but
+// for one of a key that is taken already, which an earlier attempt has met: this one has
+// seen the row.
+func (e *postgresEngine) once(ctx context.Context, then time.Time, taken *string, fn func(runner) error) (err error) {
 	conn, err := e.db.Conn(ctx)
 	if err != nil {
 		return e.again.judge(ctx, fmt.Errorf("begin: %w", err))
@@ -128,7 +135,7 @@ func (e *postgresEngine) once(ctx context.Context, then time.Time, fn func(runne
 		return fmt.Errorf("begin: %w", err)
 	}
 	ending := func() (context.Context, context.CancelFunc) {
-		until := time.Now().Add(answerWithin)
+		until := time.Now().Add(e.answers)
 		if !then.IsZero() && then.Before(until) {
 			until = then
 		}
@@ -146,6 +153,9 @@ func (e *postgresEngine) once(ctx context.Context, then time.Time, fn func(runne
 		defer cancel()
 		if back := t.rollback(ending); back != nil && !t.driver.IsClosed() {
 			err = errors.Join(err, fmt.Errorf("roll back: %w", back))
+		}
+		if err != nil && t.isolated && t.taken != *taken {
+			*taken, err = t.taken, &passing{err}
 		}
 	}()
 	err = fn(t)

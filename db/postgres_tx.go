@@ -38,7 +38,8 @@ type pgTx struct {
 	wrote   bool  // something, for all that is known
 	built   bool  // bun's builder ran statements
 
-	unmarked bool // for the benchmark of what a mark costs
+	taken    string // the key whose uniqueness it violated
+	isolated bool   // above READ COMMITTED; known after it was rolled back, if taken is
 }
 
 type waitingStatement struct {
@@ -70,6 +71,8 @@ func (t *pgTx) note(ctx context.Context, err error) error {
 	t.spoiled = true
 	if p, ok := errors.AsType[*passing](t.again.judge(ctx, err)); ok {
 		t.passing, t.lost = p.error, kindOf(err) == lost
+	} else if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "23505" { // unique_violation
+		t.taken = pg.ConstraintName + " " + pg.Detail
 	}
 	return err
 }
@@ -211,7 +214,7 @@ func (t *pgTx) commit(ctx context.Context, now time.Time) error {
 		return fmt.Errorf("commit: %w", pgx.ErrTxCommitRollback)
 	}
 	var mark []byte
-	if (t.wrote || len(t.waiting) > 0) && !t.unmarked {
+	if t.wrote || len(t.waiting) > 0 {
 		mark = newMark(now)
 		t.seen.begin(insertMark)
 		t.waiting = append(t.waiting, waitingStatement{insertMark, []any{mark}, "leave mark"})
@@ -253,7 +256,15 @@ func (t *pgTx) commit(ctx context.Context, now time.Time) error {
 // rollback ends the transaction without a trace.
 func (t *pgTx) rollback(ctx context.Context) error {
 	defer t.seen.end(rollback, t.seen.begin(rollback))
-	_, err := t.driver.Exec(ctx, rollback.postgres())
+	if t.taken == "" {
+		_, err := t.driver.Exec(ctx, rollback.postgres())
+		return err
+	}
+	results, err := t.driver.PgConn().Exec(ctx, rollback.postgres()+"; SHOW transaction_isolation").ReadAll()
+	if err == nil {
+		level := string(results[1].Rows[0][0])
+		t.isolated = level == "repeatable read" || level == "serializable"
+	}
 	return err
 }
 

@@ -112,45 +112,6 @@ func median(of []float64) float64 {
 	return of[len(of)/2]
 }
 
-// BenchmarkMark shows what it costs on Postgres that every transaction leaves a mark by
-// which one finds out whether it was committed: of two refreshes one does, by turns. The
-// Postgres may be that of PORTICO_BENCH_POSTGRES_URL, which has to be empty: the one of the
-// tests does not wait for the disk.
-func BenchmarkMark(b *testing.B) {
-	at := os.Getenv("PORTICO_BENCH_POSTGRES_URL")
-	if at == "" {
-		at = dbtest.PostgresURL(b)
-	}
-	d := dbtest.Postgres(b, func(c *db.Config) { c.URL, c.Now = at, func() time.Time { return start } })
-	ctx := context.Background()
-	did := create(b, d, int(time.Now().UnixNano()/1e6%1e9))
-	first := int(time.Now().UnixNano())
-	err := d.Write(ctx, func(tx *db.Tx) error {
-		s := db.Session{ID: hashed(first, 0), DID: did, CreatedAt: start, ExpiresAt: start.Add(90 * 24 * time.Hour)}
-		return errors.Join(tx.InsertSession(ctx, s), tx.KnowAddress(ctx, did, "192.0.2.1", start, 20))
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	n := 0
-	once := func(write func(context.Context, func(*db.Tx) error) error) float64 {
-		began := time.Now()
-		err := write(ctx, func(tx *db.Tx) error { return refresh(ctx, tx, hashed(first, n), hashed(first, n+1)) })
-		if err != nil {
-			b.Fatal(err)
-		}
-		n++
-		return float64(time.Since(began).Nanoseconds()) / 1000
-	}
-	var plain, marked []float64
-	for b.Loop() {
-		plain, marked = append(plain, once(d.WriteUnmarked)), append(marked, once(d.Write))
-	}
-	b.ReportMetric(median(plain), "plain-µs")
-	b.ReportMetric(median(marked), "marked-µs")
-	b.ReportMetric(median(marked)/median(plain), "marked/plain")
-}
-
 // cpu is the processor time of this process so far.
 func cpu() time.Duration {
 	var used syscall.Rusage

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -53,10 +54,10 @@ func TestBrokenConnections(t *testing.T) {
 			for _, done := range []bool{false, true} {
 				for at := 1; ; at++ {
 					n++
-					faults.Arm(&dbtest.Fault{At: at, Done: done})
+					faults.Arm(dbtest.Fault{At: at, Done: done})
 					err := d.Write(ctx, tt.write)
 					broke := faults.Broke()
-					faults.Arm(nil)
+					faults.Arm()
 					if !errors.Is(err, tt.want) || tt.want == nil && err != nil {
 						t.Fatalf("round trip %d, done %t: %v", at, done, err)
 					}
@@ -116,19 +117,19 @@ func TestCommitIsNotCancelled(t *testing.T) {
 		return n
 	}
 	before := marks()
-	put := func(fault *dbtest.Fault) {
+	put := func(fault dbtest.Fault) {
 		t.Helper()
 		faults.Arm(fault)
 		if err := d.Write(ctx, func(tx *db.Tx) error { return tx.PutMeta(ctx, "x", []byte("x")) }); err != nil || !faults.Broke() {
 			t.Fatalf("broke %t, %v", faults.Broke(), err)
 		}
 	}
-	put(&dbtest.Fault{Text: "INSERT INTO \"tx_mark\"", At: 1, Done: true})
+	put(dbtest.Fault{Text: "INSERT INTO \"tx_mark\"", At: 1, Done: true})
 	if n := marks() - before; n != 2 {
 		t.Errorf("%d marks, one of which is of the question", n)
 	}
-	put(&dbtest.Fault{Text: "INSERT INTO \"tx_mark\"", At: 1})
-	put(&dbtest.Fault{Text: "INSERT INTO \"meta\"", At: 1})
+	put(dbtest.Fault{Text: "INSERT INTO \"tx_mark\"", At: 1})
+	put(dbtest.Fault{Text: "INSERT INTO \"meta\"", At: 1})
 	<-faults.Cancelled() // that of the statement
 	select {
 	case <-faults.Cancelled():
@@ -161,11 +162,11 @@ func TestBrokenReads(t *testing.T) {
 	}
 	for name, read := range reads {
 		for _, done := range []bool{false, true} {
-			faults.Arm(&dbtest.Fault{Text: "SELECT", At: 1, Done: done})
+			faults.Arm(dbtest.Fault{Text: "SELECT", At: 1, Done: done})
 			if err := read(); err != nil || !faults.Broke() {
 				t.Errorf("%s, done %t: broke %t, %v", name, done, faults.Broke(), err)
 			}
-			faults.Arm(nil)
+			faults.Arm()
 		}
 	}
 }
@@ -244,5 +245,132 @@ func TestNoAdvisoryLocks(t *testing.T) {
 		if !strings.HasSuffix(file, "_test.go") && bytes.Contains(text, []byte("pg_advisory")) {
 			t.Errorf("%s has an advisory lock", file)
 		}
+	}
+}
+
+// TestLostQuestion: whoever asks what became of a COMMIT may lose the answer in the same way.
+func TestLostQuestion(t *testing.T) {
+	ctx := t.Context()
+	faults := dbtest.BreakConnections(t, dbtest.PostgresURL(t))
+	d := dbtest.Postgres(t, func(c *db.Config) { c.URL, c.MaxConns = faults.URL, 2 })
+	seed(t, d)
+	n := int64(0)
+	for _, first := range []bool{false, true} {
+		for _, second := range []bool{false, true} {
+			for _, third := range []bool{false, true} {
+				const commit = "COMMIT"
+				faults.Arm(dbtest.Fault{Text: commit, At: 1, Done: first}, dbtest.Fault{Text: commit, At: 1, Done: second}, dbtest.Fault{Text: commit, At: 1, Done: third})
+				runs, wantRuns := 0, 2
+				if first {
+					wantRuns = 1
+				}
+				err := d.Write(ctx, func(tx *db.Tx) error {
+					runs++
+					return tx.AppendEvents(ctx, db.Event{DID: "did:plc:x", Kind: "k", Body: []byte("body")})
+				})
+				n++
+				if err != nil || !faults.Broke() || runs != wantRuns {
+					t.Errorf("done %t, %t, %t: %d runs, %v", first, second, third, runs, err)
+				}
+				if last, err := d.LastEvent(ctx); err != nil || last != n {
+					t.Errorf("done %t, %t, %t: %d events of %d, %v", first, second, third, last, n, err)
+				}
+			}
+		}
+	}
+}
+
+// TestCommitWithoutAnswer: a COMMIT whose answer does not come is not waited for longer than
+// some time, and is found out then.
+func TestCommitWithoutAnswer(t *testing.T) {
+	ctx := t.Context()
+	faults := dbtest.BreakConnections(t, dbtest.PostgresURL(t))
+	d := dbtest.Postgres(t, func(c *db.Config) { c.URL, c.MaxConns = faults.URL, 2 })
+	seed(t, d)
+	for _, done := range []bool{false, true} {
+		d.AnswersWithin(300 * time.Millisecond)
+		runs, wantRuns := 0, 2
+		if done {
+			wantRuns = 1
+		}
+		faults.Arm(dbtest.Fault{Text: "COMMIT", At: 1, Done: done, Silent: true})
+		err := d.Write(ctx, func(tx *db.Tx) error {
+			if runs++; runs > 1 {
+				d.AnswersWithin(time.Minute)
+			}
+			return tx.PutMeta(ctx, fmt.Sprint("done ", done), []byte("x"))
+		})
+		if err != nil || !faults.Broke() || runs != wantRuns {
+			t.Errorf("done %t: %d runs, %v", done, runs, err)
+		}
+		if _, err := d.Meta(ctx, fmt.Sprint("done ", done)); err != nil {
+			t.Errorf("done %t: %v", done, err)
+		}
+	}
+}
+
+// TestReadOnlyConnection: a connection to what was the primary, and takes no writes any more, is
+// replaced.
+func TestReadOnlyConnection(t *testing.T) {
+	ctx := t.Context()
+	d := dbtest.Postgres(t, func(c *db.Config) { c.URL, c.Pooled, c.MaxConns = dbtest.DirectURL(t), false, 1 })
+	err := d.Write(ctx, func(tx *db.Tx) error {
+		return tx.Exec(ctx, "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs := 0
+	err = d.Write(ctx, func(tx *db.Tx) error {
+		runs++
+		return tx.PutMeta(ctx, "x", []byte("x"))
+	})
+	if err != nil || runs != 2 {
+		t.Errorf("%d runs, %v", runs, err)
+	}
+}
+
+// TestNeverBetter: what fails again and again because of others is given up.
+func TestNeverBetter(t *testing.T) {
+	d := dbtest.Postgres(t)
+	now := start
+	pauses := d.Impatient(func() time.Time { return now })
+	fails := func(tx *db.Tx) error {
+		now = now.Add(time.Second)
+		return tx.Exec(t.Context(), "DO $$ BEGIN RAISE SQLSTATE '40001'; END $$")
+	}
+	if err := d.Write(t.Context(), fails); !errors.Is(err, db.ErrUnavailable) || now.Sub(start) != 30*time.Second {
+		t.Errorf("after %v: %v", now.Sub(start), err)
+	}
+	const ms = time.Millisecond
+	want := []time.Duration{ms, 2 * ms, 4 * ms, 8 * ms, 16 * ms, 32 * ms, 64 * ms, 128 * ms, 250 * ms, 250 * ms}
+	if got := pauses(); len(got) != 29 || !slices.Equal(got[:10], want) || got[28] != 250*ms {
+		t.Errorf("pauses of at most %v", got)
+	}
+
+	// Who says how long it has is given up then, and not before.
+	now = start
+	ctx, cancel := context.WithCancelCause(t.Context())
+	runs := 0
+	err := d.Write(ctx, func(tx *db.Tx) error {
+		if runs++; runs == 3 {
+			cancel(nil)
+		}
+		return fails(tx)
+	})
+	if runs != 3 || !errors.Is(err, context.Canceled) {
+		t.Errorf("%d runs, %v", runs, err)
+	}
+	late, cancelLate := context.WithTimeout(t.Context(), time.Hour)
+	defer cancelLate()
+	runs = 0
+	err = d.Write(late, func(tx *db.Tx) error {
+		if runs++; runs == 100 {
+			return db.ErrStale
+		}
+		return fails(tx)
+	})
+	if runs != 100 || !errors.Is(err, db.ErrStale) {
+		t.Errorf("%d runs, %v", runs, err)
 	}
 }

@@ -52,7 +52,7 @@ func Try(ctx context.Context, c Config, bounds TrialBounds) error {
 	defer cancel()
 	var driver *pgx.Conn
 	// Once: what ends it is told, and not tried again.
-	err = e.once(within, time.Time{}, func(r runner) error {
+	err = e.once(within, time.Time{}, new(string), func(r runner) error {
 		driver = r.(*pgTx).driver
 		if err := boundTrial(within, &queries{run: r, seen: e.seen}, bounds); err != nil {
 			return err

@@ -56,6 +56,10 @@ kill -QUIT $!
 wait $!
 rm -rf "$2"`
 
+// IsolationVariable names the isolation of the tests' transactions on Postgres that do not ask for
+// one: "serializable". The default is READ COMMITTED, as Postgres's own.
+const IsolationVariable = "PORTICO_TEST_ISOLATION"
+
 // forTests are settings of a server that never has to come back.
 const forTests = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c autovacuum=off -c wal_level=minimal -c max_wal_senders=0"
 
@@ -132,6 +136,9 @@ func (c *cluster) run(attr *syscall.SysProcAttr, settings string) error {
 		return err
 	}
 	defer stdin.Close()
+	if level := os.Getenv(IsolationVariable); level != "" {
+		settings += " -c default_transaction_isolation=" + level
+	}
 	server := exec.Command("/bin/sh", "-c", keeper, "keeper", c.bin, c.dir, settings)
 	server.Dir, server.SysProcAttr, server.Stdin = c.dir, attr, stdin
 	if err := server.Start(); err != nil {

@@ -129,7 +129,7 @@ func EmptyPostgresURL(t testing.TB) string {
 	return tested(t, createDatabase(t, ""))
 }
 
-// DirectURL is [PostgresURL] that leads past a pooler, also where [Pooled].
+// DirectURL is [PostgresURL] that leads past a pooler, also where [Pooled], and past faults.
 func DirectURL(t testing.TB) string {
 	t.Helper()
 	return createDatabase(t, "TEMPLATE "+template+sharedCluster(t).strategy)
@@ -181,7 +181,10 @@ func TwoServers(t testing.TB) (one, other, both string, demote func()) {
 func tested(t testing.TB, database string) string {
 	t.Helper()
 	if Pooled() {
-		return PoolerURL(t, database)
+		database = PoolerURL(t, database)
+	}
+	if Faulty() {
+		database = faultyURL(t, database)
 	}
 	return database
 }

@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"hash/fnv"
 	"io"
+	"math/rand/v2"
 	"net"
-	"net/url"
 	"os"
-	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -21,6 +25,8 @@ type Fault struct {
 	// Done says that Postgres gets to do what was sent, and that its answer is lost. Else it
 	// learns of nothing but the end of the connection.
 	Done bool
+	// Silent says that who sent it learns of no end, either: it waits until it gives up.
+	Silent bool
 }
 
 // Faults stands between a server and Postgres and breaks connections. It is safe for
@@ -29,9 +35,13 @@ type Faults struct {
 	URL string // of the database, by way of the faults
 
 	mu    sync.Mutex
-	next  *Fault
-	met   int
-	sends int // since the last call of Arm
+	next  []Fault
+	met   int // of the first of them
+	sends int // until now
+
+	rate   int // one in so many breaks, 0: none but next
+	chance *rand.Rand
+	broke  []string // by chance
 
 	cancelled chan struct{} // has one for each request to cancel something
 }
@@ -40,64 +50,61 @@ type Faults struct {
 // which there is none until [Faults.Arm]. It ends with the test.
 func BreakConnections(t testing.TB, database string) *Faults {
 	t.Helper()
-	u, err := url.Parse(database)
-	if err != nil {
-		t.Fatal(err)
-	}
-	q := u.Query()
-	const socket = ".s.PGSQL.5432"
-	to := filepath.Join(q.Get("host"), socket)
-	dir, err := os.MkdirTemp("", "portico-faults-") // sockets have short names
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	listener, err := net.Listen("unix", filepath.Join(dir, socket))
-	if err != nil {
-		t.Fatal(err)
-	}
-	q.Set("host", dir)
-	u.RawQuery = q.Encode()
-	f := &Faults{URL: u.String(), cancelled: make(chan struct{}, 100)}
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				if !errors.Is(err, net.ErrClosed) {
-					t.Error(err)
-				}
-				return
-			}
-			all.Go(func() { f.carry(client, to) })
-		}
-	})
-	t.Cleanup(func() {
-		listener.Close()
-		all.Wait() // until the database was closed, which it was after this was said
-	})
+	f := &Faults{cancelled: make(chan struct{}, 100)}
+	f.URL = between(t, database, f.carry)
 	return f
 }
 
-// Arm lets a connection break once, nil: none.
-func (f *Faults) Arm(fault *Fault) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.next, f.met, f.sends = fault, 0, 0
+// FaultsVariable names the seed of faults at random: with each database of the tests one in 50 of
+// what a server sends to be run breaks the connection, a COMMIT as any other, half of them after
+// Postgres has done it; 20 times, so that what takes many statements is done in the end.
+// "SEED/N" lets one in N break. The same seed breaks the same as long as a test sends the
+// same. What counts what is sent has no meaning there.
+const FaultsVariable = "PORTICO_TEST_FAULTS"
+
+// mostByChance bounds how often the connections to a database break by chance.
+const mostByChance = 20
+
+// Faulty says that [FaultsVariable] is set.
+func Faulty() bool { return os.Getenv(FaultsVariable) != "" }
+
+// faultyURL is the way to a database that breaks as [FaultsVariable] says.
+func faultyURL(t testing.TB, database string) string {
+	t.Helper()
+	seed, rate, _ := strings.Cut(os.Getenv(FaultsVariable), "/")
+	n, err := strconv.ParseUint(seed, 10, 64)
+	f := &Faults{rate: 50, cancelled: make(chan struct{}, 100)}
+	if err == nil && rate != "" {
+		f.rate, err = strconv.Atoi(rate)
+	}
+	if err != nil || f.rate < 1 {
+		t.Fatalf("%s is no SEED or SEED/N", FaultsVariable)
+	}
+	name := fnv.New64()
+	_, _ = name.Write([]byte(t.Name()))
+	f.chance = rand.New(rand.NewPCG(n, name.Sum64()))
+	t.Cleanup(func() {
+		if t.Failed() {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			t.Logf("what broke:\n%s", strings.Join(f.broke, "\n"))
+		}
+	})
+	return between(t, database, f.carry)
 }
 
-// Broke reports whether the connection has broken since the last call of Arm.
+// Arm lets a connection break once for each of some faults, one after the other.
+func (f *Faults) Arm(next ...Fault) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.next, f.met = next, 0
+}
+
+// Broke reports whether the connection has broken for each fault of the last call of Arm.
 func (f *Faults) Broke() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.next == nil
-}
-
-// Sends is how often something was sent to be run since the last call of Arm.
-func (f *Faults) Sends() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.sends
+	return len(f.next) == 0
 }
 
 // Cancelled receives for each request to cancel what a connection was at.
@@ -111,52 +118,52 @@ func (f *Faults) breaks(texts []string) *Fault {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.sends++
-	if f.next == nil {
-		return nil
-	}
-	for _, text := range texts {
-		if len(text) >= len(f.next.Text) && text[:len(f.next.Text)] == f.next.Text {
-			if f.met++; f.met == f.next.At {
-				fault := f.next
-				f.next = nil
-				return fault
-			}
+	if f.rate > 0 {
+		n := f.chance.IntN(2 * f.rate)
+		if n > 1 || len(f.broke) >= mostByChance || texts[0] == "-- ping" { // of who opens a database, which fails at once
 			return nil
 		}
+		f.broke = append(f.broke, fmt.Sprintf("%d done %t %.300q", f.sends, n == 1, texts))
+		return &Fault{Done: n == 1}
 	}
-	return nil
+	if len(f.next) == 0 {
+		return nil
+	}
+	fault := f.next[0]
+	if !slices.ContainsFunc(texts, func(text string) bool { return strings.HasPrefix(text, fault.Text) }) {
+		return nil
+	}
+	if f.met++; f.met < fault.At {
+		return nil
+	}
+	f.next, f.met = f.next[1:], 0
+	return &fault
 }
 
 // carry carries what a client and Postgres say to each other, message by message.
-func (f *Faults) carry(client net.Conn, address string) {
-	defer client.Close()
-	server, err := net.Dial("unix", address)
-	if err != nil {
-		return
-	}
-	defer server.Close()
+func (f *Faults) carry(client, server net.Conn) {
 	var answers sync.WaitGroup
 	defer answers.Wait()
 	defer server.Close()
 	deaf := make(chan struct{})
 	ready := make(chan struct{})
 	answers.Go(func() {
-		defer client.Close()
+		defer close(ready)
 		for {
 			message, err := readMessage(server, true)
-			if err != nil {
-				return
-			}
 			select {
 			case <-deaf:
-				if message[0] == 'Z' { // ReadyForQuery: all was done
-					close(ready)
+				if err != nil || message[0] == 'Z' { // ReadyForQuery: all was done
 					return
 				}
 				continue
 			default:
 			}
-			if _, err := client.Write(message); err != nil {
+			if err == nil {
+				_, err = client.Write(message)
+			}
+			if err != nil {
+				client.Close()
 				return
 			}
 		}
@@ -167,8 +174,12 @@ func (f *Faults) carry(client net.Conn, address string) {
 		return
 	}
 	if len(start) == 16 && bytes.Equal(start[4:8], cancelRequest) {
-		f.cancelled <- struct{}{}
+		select {
+		case f.cancelled <- struct{}{}:
+		default: // nobody asks
+		}
 	}
+	spared := f.rate > 0 && !bytes.Contains(start, []byte("application_name\x00portico\x00")) // the test's own
 	if _, err := server.Write(start); err != nil {
 		return
 	}
@@ -204,14 +215,17 @@ func (f *Faults) carry(client net.Conn, address string) {
 		default:
 			continue
 		}
-		if len(texts) > 0 {
+		if len(texts) > 0 && !spared {
 			if fault := f.breaks(texts); fault != nil {
-				if !fault.Done {
-					return
-				}
 				close(deaf)
-				if _, err := server.Write(going); err == nil {
-					<-ready
+				if fault.Done {
+					if _, err := server.Write(going); err == nil {
+						<-ready
+					}
+				}
+				server.Close()
+				if fault.Silent {
+					_, _ = io.Copy(io.Discard, client)
 				}
 				return
 			}

@@ -2,12 +2,8 @@ package dbtest
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"net"
-	"net/url"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -26,50 +22,14 @@ type RoundTrips struct {
 // ends with the test.
 func CountRoundTrips(t testing.TB, database string) *RoundTrips {
 	t.Helper()
-	u, err := url.Parse(database)
-	if err != nil {
-		t.Fatal(err)
-	}
-	q := u.Query()
-	const socket = ".s.PGSQL.5432"
-	to := filepath.Join(q.Get("host"), socket)
-	dir, err := os.MkdirTemp("", "portico-count-") // sockets have short names
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	listener, err := net.Listen("unix", filepath.Join(dir, socket))
-	if err != nil {
-		t.Fatal(err)
-	}
-	q.Set("host", dir)
-	u.RawQuery = q.Encode()
-	r := &RoundTrips{URL: u.String()}
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				if !errors.Is(err, net.ErrClosed) {
-					t.Error(err)
-				}
-				return
-			}
-			server, err := net.Dial("unix", to)
-			if err != nil {
-				t.Error(err)
-				client.Close()
-				continue
-			}
-			asked := false             // and not answered yet
-			counts := new(atomic.Bool) // the connection is of the pool
-			all.Go(func() { r.pass(server, client, &asked, counts, true) })
-			all.Go(func() { r.pass(client, server, &asked, counts, false) })
-		}
-	})
-	t.Cleanup(func() {
-		listener.Close()
-		all.Wait() // until the database was closed, which it was after this was said
+	r := new(RoundTrips)
+	r.URL = between(t, database, func(client, server net.Conn) {
+		asked := false             // and not answered yet
+		counts := new(atomic.Bool) // the connection is of the pool
+		var both sync.WaitGroup
+		both.Go(func() { r.pass(server, client, &asked, counts, true) })
+		both.Go(func() { r.pass(client, server, &asked, counts, false) })
+		both.Wait()
 	})
 	return r
 }

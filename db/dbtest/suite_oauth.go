@@ -368,8 +368,9 @@ func (s *suite) oauthEnd() {
 				if err := tx.InsertOAuthRequest(ctx, r); err != nil {
 					return err
 				}
-				r.AnsweredAt, r.DID, r.Code = new(start0), did(n), []byte(id)
-				if err := tx.AnswerOAuthRequest(ctx, &r); err != nil {
+				answered := r
+				answered.AnsweredAt, answered.DID, answered.Code = new(start0), did(n), []byte(id)
+				if err := tx.AnswerOAuthRequest(ctx, &answered); err != nil {
 					return err
 				}
 				if err := tx.InsertOAuthSession(ctx, oauthSession(id, did(n), start0), 9); err != nil {

@@ -81,9 +81,11 @@ func (s *Site) fail(v *Visit, err error) {
 	if v.begun {
 		panic(http.ErrAbortHandler) // half a page must not look whole
 	}
-	if told.Status == http.StatusTooManyRequests {
+	if told.Status == http.StatusTooManyRequests || told.Status == http.StatusServiceUnavailable {
 		if x, ok := errors.AsType[*xrpc.Error](err); ok && x.Header.Get("Retry-After") != "" {
 			v.w.Header().Set("Retry-After", x.Header.Get("Retry-After"))
+		} else if errors.Is(err, db.ErrUnavailable) {
+			v.w.Header().Set("Retry-After", "5")
 		}
 	}
 	// No cookie for who has none: what another site sends comes without the one that there is.

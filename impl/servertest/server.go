@@ -215,7 +215,8 @@ type Options struct {
 	Nodes int
 }
 
-// NodesVariable names how many nodes a server of a test has that says nothing of it.
+// NodesVariable names how many nodes a server of a test has that says nothing of it. Where it is
+// set its database is one of Postgres, if the test brings none.
 const NodesVariable = "PORTICO_TEST_NODES"
 
 // New starts a server that runs until the test ends.
@@ -244,7 +245,7 @@ func New(t testing.TB, change ...func(*Options)) *Server {
 	}
 	if s.DB == nil {
 		open := dbtest.Open
-		if o.Nodes > 1 {
+		if o.Nodes > 1 || os.Getenv(NodesVariable) != "" {
 			open = dbtest.Postgres
 		}
 		s.DB = open(t, func(c *db.Config) { c.Now = s.Now })
