@@ -293,7 +293,7 @@ func TestVerdictsOfIndigo(t *testing.T) {
 // could be checked by itself.
 func wrap(t *testing.T, fsys fs.FS) *fstest.MapFile {
 	t.Helper()
-	docs, problems, err := source.Load(fsys, "lexicons", false)
+	docs, problems, err := source.Load(fsys, "lexicons", source.Options{})
 	if err == nil {
 		err = problems.Err()
 	}

@@ -17,10 +17,11 @@ import (
 
 // Config is what the generator is told besides the lexicons.
 type Config struct {
-	Lexicons string // folder of the documents
-	Out      string // folder of the generated packages; nothing else may live there but files without the header
-	Foreign  bool   // a ref to a document that is not there is raw JSON instead of a problem
-	OpenAPI  string // title of the OpenAPI document beside the packages; "": none is made
+	Lexicons string   // folder of the documents
+	Out      string   // folder of the generated packages; nothing else may live there but files without the header
+	Foreign  bool     // a ref to a document that is not there is raw JSON instead of a problem
+	Exclude  []string // documents that do not count, by NSID or path below Lexicons; "com.example.*" and "drafts/*" are many
+	OpenAPI  string   // title of the OpenAPI document beside the packages; "": none is made
 	Model    model.Config
 }
 
@@ -30,6 +31,11 @@ type Result struct {
 	Documents []*source.Document // ordered by NSID
 	Packages  []*model.Package
 	Warnings  []source.Problem
+}
+
+// Options are how documents are read.
+func (c Config) Options() source.Options {
+	return source.Options{Foreign: c.Foreign, Exclude: c.Exclude}
 }
 
 // Generate makes the files in memory; paths are relative to fsys, slash-separated.
@@ -45,7 +51,7 @@ func (c Config) Generate(fsys fs.FS) (map[string][]byte, error) {
 
 // Run is Generate with an account of what was found.
 func (c Config) Run(fsys fs.FS) (*Result, error) {
-	docs, problems, err := source.Load(fsys, c.Lexicons, c.Foreign)
+	docs, problems, err := source.Load(fsys, c.Lexicons, c.Options())
 	if err != nil {
 		return nil, err
 	}

@@ -40,6 +40,7 @@ func TestGolden(t *testing.T) {
 // settingsOf is what config.json can set.
 type settingsOf struct {
 	Foreign *bool
+	Exclude *[]string
 	*model.Config
 }
 
@@ -51,7 +52,7 @@ func golden(t *testing.T, name string) {
 	}
 	settings, err := os.ReadFile(filepath.Join(dir, "config.json"))
 	if err == nil {
-		err = json.Unmarshal(settings, &settingsOf{&c.Foreign, &c.Model})
+		err = json.Unmarshal(settings, &settingsOf{&c.Foreign, &c.Exclude, &c.Model})
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
@@ -100,7 +101,7 @@ func golden(t *testing.T, name string) {
 }
 
 var (
-	placed = regexp.MustCompile(`^lexicons/[^:]+:[1-9][0-9]*:[1-9][0-9]*: (/[^:]*(:[^ ][^:]*)*: )?`)
+	placed = regexp.MustCompile(`^lexicons/[^:]+(:[1-9][0-9]*:[1-9][0-9]*)?: (/[^:]*(:[^ ][^:]*)*: )?`)
 	detail = regexp.MustCompile(`"[^"]*"|'.'|[0-9]+|lexicons/\S+|(com|org|net)\.[\w.]+|one of .*`)
 )
 

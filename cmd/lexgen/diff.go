@@ -72,7 +72,7 @@ func diff(c gen.Config, dir string, args []string, stdout, stderr io.Writer) int
 		sides = append(sides, docs)
 	}
 	if len(sides) == 1 {
-		docs, err := load(os.DirFS(root), c.Lexicons, c.Foreign, "")
+		docs, err := load(os.DirFS(root), c.Lexicons, c.Options(), "")
 		if err != nil {
 			fmt.Fprintln(stderr, err)
 			return diffProblems
@@ -118,13 +118,13 @@ func compare(c gen.Config, old, new []*source.Document) []report.Change {
 // side loads the tree called name: a folder of lexicons, or the lexicons in a revision.
 func side(c gen.Config, root, name string) ([]*source.Document, error) {
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
-		return load(os.DirFS(name), ".", c.Foreign, filepath.ToSlash(name))
+		return load(os.DirFS(name), ".", c.Options(), filepath.ToSlash(name))
 	}
 	fsys, err := revision(root, name, c.Lexicons)
 	if err != nil {
 		return nil, err
 	}
-	docs, err := load(fsys, c.Lexicons, c.Foreign, "")
+	docs, err := load(fsys, c.Lexicons, c.Options(), "")
 	if err != nil {
 		return nil, fmt.Errorf("in %s:\n%w", name, err)
 	}
@@ -132,8 +132,8 @@ func side(c gen.Config, root, name string) ([]*source.Document, error) {
 }
 
 // load reads the documents below dir. Their paths are shown below prefix.
-func load(fsys fs.FS, dir string, foreign bool, prefix string) ([]*source.Document, error) {
-	docs, problems, err := source.Load(fsys, dir, foreign)
+func load(fsys fs.FS, dir string, o source.Options, prefix string) ([]*source.Document, error) {
+	docs, problems, err := source.Load(fsys, dir, o)
 	if err != nil {
 		return nil, err
 	}

@@ -178,7 +178,7 @@ func syncWith(c gen.Config, dir, other string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	n, err := folder.Sync(os.DirFS(other), ".", c.Model.Emit, line)
+	n, err := folder.Sync(os.DirFS(other), ".", c.Model.Emit, c.Exclude, line)
 	if err != nil {
 		return fmt.Errorf("sync with %s: %w", other, err)
 	}

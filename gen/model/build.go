@@ -45,10 +45,7 @@ func Build(cfg Config, docs []*source.Document, problems *source.Problems) []*Pa
 }
 
 func emitted(emit []string, nsid string) bool {
-	return slices.ContainsFunc(emit, func(pattern string) bool {
-		prefix, wild := strings.CutSuffix(pattern, "*")
-		return pattern == nsid || wild && strings.HasPrefix(nsid, prefix)
-	})
+	return slices.ContainsFunc(emit, func(pattern string) bool { return source.Matches(pattern, nsid) })
 }
 
 // owner says what an identifier stands for.

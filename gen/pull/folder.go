@@ -31,7 +31,7 @@ type Folder struct {
 // are as good as any other: they may be what is to be replaced.
 func Open(fsys fs.FS, dir string) (*Folder, error) {
 	f := &Folder{fsys: fsys, dir: dir, docs: map[string]*source.Document{}}
-	docs, _, err := source.Load(fsys, dir, true)
+	docs, _, err := source.Load(fsys, dir, source.Options{Foreign: true})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -180,24 +180,20 @@ type Count struct{ New, Changed, Removed, Unchanged int }
 // Sync makes the documents that emit names (NSIDs or "com.example.*") those of another
 // folder, with the documents that they refer to, and removes those that the other
 // folder does not have; a name of emit that it has nothing of is none of its business,
-// like lexicons of one's own. A document that says what it said before stays as it is. line
+// like lexicons of one's own. What exclude matches stays what it is. A document that says what it said before stays as it is. line
 // is what [Upstream] says of the other folder. Problems of the documents that are to
 // be taken are a [source.Error].
-func (f *Folder) Sync(other fs.FS, dir string, emit []string, line string) (Count, error) {
+func (f *Folder) Sync(other fs.FS, dir string, emit, exclude []string, line string) (Count, error) {
 	var n Count
-	docs, problems, err := source.Load(other, dir, true)
+	docs, problems, err := source.Load(other, dir, source.Options{Foreign: true, Exclude: exclude})
 	if err != nil {
 		return n, err
 	}
-	matches := func(pattern, nsid string) bool {
-		prefix, wild := strings.CutSuffix(pattern, "*")
-		return pattern == nsid || wild && strings.HasPrefix(nsid, prefix)
-	}
 	theirs := slices.DeleteFunc(slices.Clone(emit), func(pattern string) bool {
-		return !slices.ContainsFunc(docs, func(d *source.Document) bool { return matches(pattern, d.NSID) })
+		return !slices.ContainsFunc(docs, func(d *source.Document) bool { return source.Matches(pattern, d.NSID) })
 	})
 	named := func(nsid string) bool {
-		return slices.ContainsFunc(theirs, func(pattern string) bool { return matches(pattern, nsid) })
+		return slices.ContainsFunc(theirs, func(pattern string) bool { return source.Matches(pattern, nsid) })
 	}
 	there := map[string]*source.Document{}
 	taken := map[string]bool{}
@@ -254,7 +250,10 @@ func (f *Folder) Sync(other fs.FS, dir string, emit []string, line string) (Coun
 		}
 	}
 	for nsid, d := range f.docs {
-		if named(nsid) && !taken[nsid] {
+		out := func(pattern string) bool {
+			return source.Matches(pattern, nsid) || source.Matches(pattern, strings.TrimPrefix(d.Path, f.dir+"/"))
+		}
+		if named(nsid) && !taken[nsid] && !slices.ContainsFunc(exclude, out) {
 			old, err := fs.ReadFile(f.fsys, d.Path)
 			if err != nil {
 				return n, err

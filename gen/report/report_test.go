@@ -32,7 +32,7 @@ func (tr tree) load(t testing.TB) []*source.Document {
 		data := fmt.Sprintf("{\n\"lexicon\": 1, \"id\": \"com.example.shop.%s\", \"defs\": {\n%s\n}}", name, defs)
 		fsys["lexicons/shop/"+name+".json"] = &fstest.MapFile{Data: []byte(data)}
 	}
-	docs, problems, err := source.Load(fsys, "lexicons", false)
+	docs, problems, err := source.Load(fsys, "lexicons", source.Options{})
 	if err == nil {
 		err = problems.Err()
 	}
@@ -249,7 +249,7 @@ func TestJSON(t *testing.T) {
 func TestUpstream(t *testing.T) {
 	var sides [2][]*source.Document
 	for i, name := range []string{"old", "new"} {
-		docs, problems, err := source.Load(os.DirFS("testdata/upstream"), name, false)
+		docs, problems, err := source.Load(os.DirFS("testdata/upstream"), name, source.Options{})
 		if err == nil {
 			err = problems.Err()
 		}
@@ -285,7 +285,7 @@ func FuzzCompare(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b string) {
 		load := func(defs string) []*source.Document {
 			fsys := fstest.MapFS{"lexicons/x.json": {Data: []byte(`{"lexicon": 1, "id": "com.example.x", "defs": {` + defs + `}}`)}}
-			docs, problems, err := source.Load(fsys, "lexicons", true)
+			docs, problems, err := source.Load(fsys, "lexicons", source.Options{Foreign: true})
 			if err != nil || problems.Err() != nil {
 				return nil
 			}

@@ -201,8 +201,9 @@ func (c checker) keys(v *Value, name string) {
 		want, ok := s.keys[m.Key]
 		if !ok {
 			// A slip of the pen would drop a constraint in silence. Anything else is
-			// an extension, which the language allows.
-			if near := Closest(m.Key, known); near != "" {
+			// an extension, which the language allows. Texts constrain nothing, and
+			// permission sets make nothing.
+			if near := Closest(m.Key, known); near != "" && !prose(m.Key) && !strings.HasPrefix(name, "permission") {
 				c.problems.Add(c.doc, m.key(), "unknown key %q (did you mean %q?)", m.Key, near)
 			} else {
 				c.problems.Warn(c.doc, m.key(), "unknown key %q", m.Key)
@@ -211,6 +212,12 @@ func (c checker) keys(v *Value, name string) {
 		}
 		c.holds(m.Key, m.Value, want)
 	}
+}
+
+// prose tells whether a key is a text for people in one of several languages.
+func prose(key string) bool {
+	base, _, ok := strings.Cut(key, ":")
+	return ok && slices.Contains([]string{"title", "detail", "description", "name"}, base)
 }
 
 func (c checker) holds(key string, v *Value, want any) {

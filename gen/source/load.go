@@ -4,6 +4,7 @@
 package source
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -71,13 +72,31 @@ func (d *Document) Place(v *Value) string {
 	return fmt.Sprintf("%s:%d:%d", d.Path, line, col)
 }
 
+// Options say which documents count, and how strictly.
+type Options struct {
+	Foreign bool     // a ref to a document that is not there is no problem
+	Exclude []string // documents that are not there, whatever they say; see [Matches]
+}
+
+// Matches tells whether a pattern is name: the same text, or with "*" at its end what
+// name begins with.
+func Matches(pattern, name string) bool {
+	prefix, wild := strings.CutSuffix(pattern, "*")
+	return pattern == name || wild && strings.HasPrefix(name, prefix)
+}
+
+// excludes tells whether a document is left out by its path below the folder or its NSID.
+func (o Options) excludes(name string) bool {
+	return name != "" && slices.ContainsFunc(o.Exclude, func(pattern string) bool { return Matches(pattern, name) })
+}
+
 // Load reads every .json file below dir of fsys. The documents come ordered by NSID,
-// however fsys orders its files. One with problems has no definitions. A ref to a
-// document that is not there is a problem unless foreign is set. The error is for
+// however fsys orders its files. One with problems has no definitions. The error is for
 // files that could not be read at all.
-func Load(fsys fs.FS, dir string, foreign bool) ([]*Document, Problems, error) {
+func Load(fsys fs.FS, dir string, o Options) ([]*Document, Problems, error) {
 	var docs []*Document
 	var problems Problems
+	excluded := map[string]bool{}
 	err := fs.WalkDir(fsys, dir, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || path.Ext(name) != ".json" {
 			return err
@@ -86,7 +105,22 @@ func Load(fsys fs.FS, dir string, foreign bool) ([]*Document, Problems, error) {
 		if err != nil {
 			return err
 		}
-		if doc := Parse(name, data, &problems); doc != nil {
+		var found Problems
+		doc := Parse(name, data, &found)
+		nsid := ""
+		if doc != nil {
+			nsid = doc.NSID
+		}
+		below := name
+		if dir != "." {
+			below = strings.TrimPrefix(name, dir+"/")
+		}
+		if o.excludes(below) || o.excludes(nsid) {
+			excluded[nsid] = true
+			return nil
+		}
+		problems = append(problems, found...)
+		if doc != nil {
 			docs = append(docs, doc)
 		}
 		return nil
@@ -104,14 +138,19 @@ func Load(fsys fs.FS, dir string, foreign bool) ([]*Document, Problems, error) {
 		problems.Add(b, b.root.Get("id"), "%s is also defined in %s; delete one of the two", b.NSID, a.Path)
 		return true
 	})
-	checkRefs(docs, foreign, &problems)
+	checkRefs(docs, o.Foreign, excluded, &problems)
 	return docs, problems, nil
 }
 
 // Parse reads one document. What is wrong with it is added to problems; it returns nil
 // when that leaves nothing that others could refer to.
 func Parse(name string, data []byte, problems *Problems) *Document {
+	data, err := text(data)
 	doc := &Document{Path: name, data: data}
+	if err != nil {
+		problems.Add(doc, nil, "%s", err)
+		return nil
+	}
 	root, err := parse(data)
 	if err != nil {
 		at := 0
@@ -136,7 +175,10 @@ func Parse(name string, data []byte, problems *Problems) *Document {
 			continue // check has warned of it
 		}
 		def := &Def{Doc: doc, Name: m.Key, Node: m.Value}
-		if err := def.decode(); err != nil {
+		if err := def.decode(); err != nil && m.Value.String("type") == "permission-set" {
+			problems.Warn(doc, m.Value, "%s; nothing is generated from it", err)
+			def.Schema.Inner = lexicon.SchemaPermissionSet{}
+		} else if err != nil {
 			problems.Add(doc, m.Value, "%s; compare the definition with the lexicon specification", err)
 			doc.broken = true
 		}
@@ -150,6 +192,18 @@ func Parse(name string, data []byte, problems *Problems) *Document {
 		doc.byName[def.Name] = def
 	}
 	return doc
+}
+
+// text is what a file says without the byte order mark that some editors put before it.
+func text(data []byte) ([]byte, error) {
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	switch {
+	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")):
+		return nil, errors.New("the file is UTF-16; save it as UTF-8")
+	case len(bytes.TrimSpace(data)) == 0:
+		return nil, errors.New("the file is empty; write a lexicon into it or delete it")
+	}
+	return data, nil
 }
 
 // decode parses the definition with indigo's structs and applies its rules. It works
@@ -169,10 +223,30 @@ func (d *Def) decode() error {
 		return err
 	}
 	def := file.Defs[d.Name]
+	withoutUnknown(def.Inner)
 	if err := def.CheckSchema(); err != nil && !strings.HasPrefix(err.Error(), "unknown string format") {
 		return err // check has its own opinion of formats
 	}
 	return nil
+}
+
+// withoutUnknown takes the schema out of bodies that are unknown, which indigo refuses.
+func withoutUnknown(def any) {
+	bodies := []*lexicon.SchemaBody{}
+	switch def := def.(type) {
+	case lexicon.SchemaQuery:
+		bodies = append(bodies, def.Output)
+	case lexicon.SchemaProcedure:
+		bodies = append(bodies, def.Input, def.Output)
+	}
+	for _, body := range bodies {
+		if body == nil || body.Schema == nil {
+			continue
+		}
+		if _, ok := body.Schema.Inner.(lexicon.SchemaUnknown); ok {
+			body.Schema = nil
+		}
+	}
 }
 
 func validNSID(s string) bool {

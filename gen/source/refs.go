@@ -21,8 +21,8 @@ func SplitRef(nsid, ref string) (doc, def string) {
 
 // checkRefs reports the refs that lead nowhere. It looks at the trees, so that a
 // document with other problems is checked too.
-func checkRefs(docs []*Document, foreign bool, problems *Problems) {
-	c := refChecker{map[string]*Document{}, nil, foreign, problems}
+func checkRefs(docs []*Document, foreign bool, excluded map[string]bool, problems *Problems) {
+	c := refChecker{map[string]*Document{}, nil, foreign, excluded, problems}
 	for _, d := range docs {
 		c.docs[d.NSID] = d
 		c.nsids = append(c.nsids, d.NSID)
@@ -38,6 +38,7 @@ type refChecker struct {
 	docs     map[string]*Document
 	nsids    []string
 	foreign  bool
+	excluded map[string]bool // NSIDs of documents that are there, but do not count
 	problems *Problems
 }
 
@@ -71,7 +72,11 @@ func (c refChecker) ref(d *Document, v *Value) {
 	nsid, name := SplitRef(d.NSID, v.Text)
 	target := c.docs[nsid]
 	if target == nil {
-		if !c.foreign {
+		switch {
+		case c.foreign:
+		case c.excluded[nsid]:
+			c.problems.Add(d, v, "%q was left out; leave this document out too, or take such refs for raw JSON with -dangling=raw", v.Text)
+		default:
 			c.problems.Add(d, v, "%q is in no document%s", v.Text, cmp.Or(DidYouMean(nsid, c.nsids), "; add it, or take such refs for raw JSON with -dangling=raw"))
 		}
 		return
