@@ -12,7 +12,7 @@ func lay(t *testing.T, document string) string {
 	t.Helper()
 	root := t.TempDir()
 	for name, text := range map[string]string{
-		"go.mod": "module example\n", "lexicons/com/atproto/x/ping.json": document, "deep/er/x": "",
+		"go.mod": "module portico\n", "lexicons/com/atproto/x/ping.json": document, "deep/er/x": "",
 	} {
 		name = filepath.Join(root, name)
 		if err := os.MkdirAll(filepath.Dir(name), 0o777); err != nil {
@@ -28,7 +28,7 @@ func lay(t *testing.T, document string) string {
 func lexgen(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	var out, err strings.Builder
-	status = run(config, args, &out, &err)
+	status = tool().Main(args, &out, &err)
 	return status, out.String(), err.String()
 }
 
@@ -88,7 +88,54 @@ func TestCommandLine(t *testing.T) {
 			t.Errorf("%q: %d, %s", args, status, stderr)
 		}
 	}
+	for _, args := range [][]string{{"-help"}, {"--help"}, {"-h"}} {
+		if status, _, stderr := lexgen(t, args...); status != 0 || !strings.Contains(stderr, "usage: lexgen") {
+			t.Errorf("%q: %d, %s", args, status, stderr)
+		}
+	}
 	if status, _, stderr := lexgen(t, "-C", t.TempDir()); status != 1 || !strings.Contains(stderr, "is in no Go module") {
 		t.Errorf("outside of a module: %d, %s", status, stderr)
+	}
+}
+
+// TestForeignModule holds the generator to leave the files of other modules alone.
+func TestForeignModule(t *testing.T) {
+	root := lay(t, document)
+	if status, _, stderr := lexgen(t, "-C", root); status != 0 {
+		t.Fatal(stderr)
+	}
+	for name, text := range map[string]string{"go.mod": "// Example.\nmodule  \"example.org/all\" // here\n", "lexicons/com/atproto/x/ping.json": "{}"} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, args := range [][]string{{}, {"generate"}, {"check"}, {"list"}, {"sync", root}, {"pull", "com.example.x"}} {
+		const says = " is the module example.org/all, and this generator writes portico/api: use that module's own, with go tool lexgen there\n"
+		if status, stdout, stderr := lexgen(t, append([]string{"-C", root}, args...)...); status != 1 || stdout != "" || !strings.HasSuffix(stderr, says) {
+			t.Errorf("%q: %d %s%s", args, status, stdout, stderr)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(root, "api/atproto/x/ping_gen.go")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSuggestsWhatSettles(t *testing.T) {
+	root := lay(t, `{"lexicon":1,"id":"com.atproto.x.ping","defs":{
+		"main":{"type":"procedure","input":{"encoding":"application/json","schema":{"type":"object","properties":{}}}},
+		"input":{"type":"object","properties":{}}}}`)
+	const want = `lexicons/com/atproto/x/ping.json:3:11: /defs/input: PingInput is also the Go name of lexicons/com/atproto/x/ping.json:2:78 /defs/main/input/schema; add "com.atproto.x.ping:/defs/input" to Rename
+
+With these entries in the model.Config of cmd/lexgen/config.go all of it is settled:
+
+	Rename: map[string]string{
+		"com.atproto.x.ping:/defs/input": "PingInputObject", // PingInput is taken
+	},
+`
+	if status, stdout, stderr := lexgen(t, "-C", root); status != 1 || stdout != "" || stderr != want {
+		t.Errorf("%d %s%s", status, stdout, stderr)
+	}
+	if _, err := os.Stat(filepath.Join(root, "api")); !os.IsNotExist(err) {
+		t.Errorf("something was written: %v", err)
 	}
 }

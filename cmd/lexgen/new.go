@@ -15,21 +15,38 @@ import (
 	"strings"
 
 	"portico/gen"
+	"portico/gen/command"
 	"portico/gen/scaffold"
+	"portico/gen/source"
 )
 
-const newUsage = `usage: lexgen new -lexicons FOLDER [-module PATH] [-dangling=raw] [-merge GROUP=FOLDER] [-folder NAMESPACE=FOLDER] [-rename PLACE=NAME] OUT`
+const newUsage = `usage: lexgen new -lexicons FOLDER [-module PATH] [-exclude PATTERN] [-skip-invalid] [-dangling=raw] [-merge=ask] [-merge GROUP=FOLDER] [-folder NAMESPACE=FOLDER] [-rename PLACE=NAME] OUT`
 
-func init() { tools["new"] = newProject }
+// leftOut is the exit status of lexgen new when the project was made, but not of all documents.
+const leftOut = 3
+
+// wishes are what a new project is to be like.
+type wishes struct {
+	lexicons, module, out string
+	ask                   bool // settle nothing
+	skipInvalid           bool // documents that are left out are no failure
+}
 
 // newProject starts a project in an empty folder: its lexicons, what is generated from
-// them, and a server that answers 501. Nothing is written when anything is wrong.
+// them, and a server that answers 501. What documents need to be settled is settled in its
+// configuration, and those that cannot be used are left out.
 func newProject(c gen.Config, dir string, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("lexgen new", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() { fmt.Fprintln(stderr, newUsage) }
-	lexicons := flags.String("lexicons", "", "take the documents below `folder`")
-	module := flags.String("module", "", "the `path` of the new module; usually the name of its folder")
+	var w wishes
+	flags.StringVar(&w.lexicons, "lexicons", "", "take the documents below `folder`")
+	flags.StringVar(&w.module, "module", "", "the `path` of the new module; usually the name of its folder")
+	flags.BoolVar(&w.skipInvalid, "skip-invalid", false, "exit with 0 although documents were left out")
+	flags.Func("exclude", "leave out the documents that `pattern` matches: an NSID, a path below the folder, or what either begins with and *", func(s string) error {
+		c.Exclude = append(c.Exclude, s)
+		return nil
+	})
 	dangling := flags.String("dangling", "", "raw: a ref to a document that is not there is raw JSON")
 	c.Model.Merge, c.Model.Folders, c.Model.Rename = map[string]string{}, map[string]string{}, map[string]string{}
 	pairs := func(into map[string]string) func(string) error {
@@ -43,7 +60,13 @@ func newProject(c gen.Config, dir string, args []string, stdout, stderr io.Write
 			return nil
 		}
 	}
-	flags.Func("merge", "GROUP=FOLDER as in Merge of the configuration", pairs(c.Model.Merge))
+	flags.Func("merge", "GROUP=FOLDER as in Merge of the configuration; ask: say what has to be settled, and write nothing", func(s string) error {
+		if s == "ask" {
+			w.ask = true
+			return nil
+		}
+		return pairs(c.Model.Merge)(s)
+	})
 	flags.Func("folder", "NAMESPACE=FOLDER as in Folders", pairs(c.Model.Folders))
 	flags.Func("rename", "PLACE=NAME as in Rename", pairs(c.Model.Rename))
 	if err := flags.Parse(args); err != nil {
@@ -60,69 +83,93 @@ func newProject(c gen.Config, dir string, args []string, stdout, stderr io.Write
 		flags.Usage()
 		return 2
 	}
-	if flags.NArg() != 1 || *lexicons == "" {
+	if flags.NArg() != 1 || w.lexicons == "" {
 		flags.Usage()
 		return 2
 	}
-	if err := start(c, dir, *lexicons, *module, flags.Arg(0), stdout, stderr); err != nil {
+	w.out = flags.Arg(0)
+	left, err := start(c, dir, w, stdout, stderr)
+	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return 1
 	}
-	return 0
+	if len(left) == 0 {
+		return 0
+	}
+	fmt.Fprintf(stderr, "\nleft out, for they cannot be used:\n%s\n", left.Error())
+	if w.skipInvalid {
+		return 0
+	}
+	return leftOut
 }
 
-func start(c gen.Config, dir, lexicons, name, out string, stdout, stderr io.Writer) error {
-	checkout, err := module(dir)
+// start makes the project and returns what is wrong with the documents that it has not.
+func start(c gen.Config, dir string, w wishes, stdout, stderr io.Writer) (left source.Error, err error) {
+	checkout, _, err := command.Module(dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	out, lexicons, name := w.out, w.lexicons, w.module
 	if out, err = filepath.Abs(out); err != nil {
-		return err
+		return nil, err
 	}
 	if entries, err := os.ReadDir(out); err == nil && len(entries) > 0 {
-		return fmt.Errorf("%s is not empty: a new project needs a folder of its own", out)
+		return nil, fmt.Errorf("%s is not empty: a new project needs a folder of its own", out)
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return nil, err
 	}
 	if lexicons, err = filepath.Abs(lexicons); err != nil {
-		return err
+		return nil, err
 	}
 	if name == "" {
 		name = filepath.Base(out)
 	}
 	if !moduleName(name) {
-		return fmt.Errorf("%q cannot be the path of a module: choose one with -module, example.com/name say", name)
+		return nil, fmt.Errorf("%q cannot be the path of a module: choose one with -module, example.com/name say", name)
 	}
 	// The configuration is that of the new project, but for where the documents are now.
 	c.Lexicons, c.Out, c.OpenAPI = filepath.Base(lexicons), "api", path.Base(name)
 	c.Model.Emit, c.Model.Import = []string{"*"}, name+"/api"
-	r, err := c.Run(os.DirFS(filepath.Dir(lexicons)))
+	documents := os.DirFS(filepath.Dir(lexicons))
+	s, err := c.Settle(documents, gen.Settling{Decide: !w.ask, LeaveOut: !w.ask || w.skipInvalid})
 	if err != nil {
-		return fmt.Errorf("%w\n\nNothing was written. What a message asks to add to Merge, Folders or Rename is given with -merge, -folder or -rename; "+
+		return nil, fmt.Errorf("%w\n\nNothing was written. What a message asks to add to Merge, Folders or Rename is given with -merge, -folder or -rename; "+
 			"-dangling=raw takes refs to documents that are not there as raw JSON", err)
+	}
+	c, left = s.Config, s.LeftOut
+	r, err := c.Run(documents)
+	if err != nil {
+		return nil, err
+	}
+	if len(r.Packages) == 0 {
+		nothing := fmt.Errorf("nothing was written: no document below %s has anything to generate", w.lexicons)
+		if len(left) > 0 {
+			nothing = fmt.Errorf("%w\n\n%w", left, nothing)
+		}
+		return nil, nothing
 	}
 	for _, w := range r.Warnings {
 		fmt.Fprintln(stderr, w)
 	}
 	p, err := project(c, checkout, name, out)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	files, err := p.Files(r.Packages)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, d := range r.Documents {
 		source := filepath.Join(filepath.Dir(lexicons), filepath.FromSlash(d.Path))
 		data, err := os.ReadFile(source)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		files["lexicons"+strings.TrimPrefix(d.Path, c.Lexicons)] = data
 	}
 	maps.Copy(files, r.Files)
 	if files["go.sum"], err = os.ReadFile(filepath.Join(checkout, "go.sum")); err != nil {
-		return err
+		return nil, err
 	}
 	var changes []gen.Change
 	for name, data := range files {
@@ -130,15 +177,23 @@ func start(c gen.Config, dir, lexicons, name, out string, stdout, stderr io.Writ
 	}
 	slices.SortFunc(changes, func(a, b gen.Change) int { return strings.Compare(a.Path, b.Path) })
 	if err := gen.Apply(out, changes); err != nil {
-		return err
+		return nil, err
+	}
+	for _, d := range s.Added {
+		fmt.Fprintf(stdout, "settled in lexgen/main.go: %s\n", d)
 	}
 	methods := 0
 	for _, p := range r.Packages {
 		methods += len(p.Methods)
 	}
+	if methods == 0 {
+		fmt.Fprintf(stdout, "%s: %d documents, nothing to serve: api has types and their tables, and there is no server\n", name, len(r.Documents))
+		fmt.Fprintf(stdout, "next: go vet ./... in the new folder; then import its packages\n")
+		return left, nil
+	}
 	fmt.Fprintf(stdout, "%s: %d documents, %d methods, all of which answer 501\n", name, len(r.Documents), methods)
 	fmt.Fprintf(stdout, "next: go run . in the new folder; then write the methods in impl\n")
-	return nil
+	return left, nil
 }
 
 // moduleName tells whether p is fit for a module path and for what is made of it.
@@ -184,7 +239,7 @@ func project(c gen.Config, checkout, name, out string) (p scaffold.Project, err 
 	if p.Go, ok = strings.CutPrefix(strings.Join(main, ""), "portico "); !ok {
 		return p, fmt.Errorf("%s is not a checkout of portico: run lexgen new in one, or name it with -C", checkout)
 	}
-	p.Require, err = list("-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}{{end}}{{end}}", "./api/xrpc", "./gen")
+	p.Require, err = list("-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}{{end}}{{end}}", "./api/xrpc", "./gen/command")
 	slices.Sort(p.Require)
 	p.Require = slices.Compact(p.Require)
 	return p, err

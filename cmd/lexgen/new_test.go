@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -180,30 +181,108 @@ func TestNewEverything(t *testing.T) {
 	}
 	lexicons := filepath.Join(strings.TrimSpace(string(out)), "lexicons")
 	project := filepath.Join(t.TempDir(), "all")
-	status, _, stderr := lexgen(t, "new", "-lexicons", lexicons, "-module", "example.org/all", project)
+	status, _, stderr := lexgen(t, "new", "-lexicons", lexicons, "-module", "example.org/all", "-merge=ask", project)
 	if status != 1 || !strings.Contains(stderr, "package cycle") || !strings.Contains(stderr, "is given with -merge") {
 		t.Fatalf("without merging: %d %s", status, stderr)
 	}
 	if _, err := os.Stat(project); !os.IsNotExist(err) {
 		t.Fatalf("something was written: %v", err)
 	}
-	status, stdout, stderr := lexgen(t, "new", "-lexicons", lexicons, "-module", "example.org/all",
-		"-merge", "app.bsky=bsky", "-merge", "chat.bsky=chatbsky",
-		"-rename", "app.bsky.embed.record:/defs/view/properties/record=EmbedRecordViewUnion", project)
+	status, stdout, stderr := lexgen(t, "new", "-lexicons", lexicons, "-module", "example.org/all", "-merge", "app.bsky=bsky", project)
 	if status != 0 {
 		t.Fatalf("%d %s", status, stderr)
 	}
+	settled, rest, ok := strings.Cut(stdout, "example.org/all: ")
+	if want := `settled in lexgen/main.go: chat.bsky is part of the package chatbsky: chat.bsky.convo, chat.bsky.embed, chat.bsky.group need each other
+settled in lexgen/main.go: app.bsky.embed.record:/defs/view/properties/record is called EmbedRecordViewRecordUnion: EmbedRecordViewRecord is taken
+`; settled != want || !ok {
+		t.Errorf("printed\n%s\nwant\n%s", settled, want)
+	}
 	var documents, methods int
-	if n, err := fmt.Sscanf(stdout, "example.org/all: %d documents, %d methods, all of which answer 501", &documents, &methods); n != 2 || documents < 370 || methods < 300 {
+	if n, err := fmt.Sscanf(rest, "%d documents, %d methods, all of which answer 501", &documents, &methods); n != 2 || documents < 370 || methods < 300 {
 		t.Errorf("%v, printed %s", err, stdout)
 	}
 	if n := typecheck(t, project, "example.org/all"); n < 50 {
 		t.Errorf("%d packages", n)
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "tool", "lexgen")
-	cmd.Dir, cmd.Env = project, environment(t, t.TempDir())
-	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 && !strings.Contains(string(out), "warning") {
-		t.Errorf("go tool lexgen: %v\n%s", err, out)
+	cmd := exec.CommandContext(t.Context(), "go", "tool", "lexgen", "check")
+	cmd.Dir, cmd.Env = filepath.Join(project, "api"), environment(t, t.TempDir())
+	if out, err := cmd.Output(); err != nil || len(out) > 0 {
+		t.Errorf("go tool lexgen check: %v\n%s", err, out)
+	}
+}
+
+// documents lays a folder of lexicons, which are named by their file.
+func documents(t *testing.T, defs map[string]string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "lexicons")
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for nsid, text := range defs {
+		text = `{"lexicon":1,"id":"` + nsid + `","defs":{` + text + `}}`
+		if err := os.WriteFile(filepath.Join(dir, nsid+".json"), []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestNewWithoutMethods(t *testing.T) {
+	lexicons := documents(t, map[string]string{
+		"com.example.x.post":  `"main":{"type":"record","key":"tid","record":{"type":"object","required":["at"],"properties":{"at":{"type":"string","format":"datetime"}}}}`,
+		"com.example.y.token": `"main":{"type":"token"}`,
+	})
+	project := filepath.Join(t.TempDir(), "posts")
+	status, stdout, stderr := lexgen(t, "new", "-lexicons", lexicons, project)
+	const want = "posts: 2 documents, nothing to serve: api has types and their tables, and there is no server\n" +
+		"next: go vet ./... in the new folder; then import its packages\n"
+	if status != 0 || stdout != want || stderr != "" {
+		t.Errorf("%d\n%s%s", status, stdout, stderr)
+	}
+	for name, there := range map[string]bool{
+		"api/example/x/post_gen.go": true, "api/example/x/records_gen.go": true, "lexgen/main.go": true, "README.md": true, "main.go": false, "impl": false,
+	} {
+		if _, err := os.Stat(filepath.Join(project, name)); (err == nil) != there {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if n := typecheck(t, project, "posts"); n != 4 {
+		t.Errorf("%d packages", n)
+	}
+
+	lexicons = documents(t, map[string]string{
+		"com.example.x.watch": `"main":{"type":"subscription","message":{"schema":{"type":"union","refs":["#m"]}}},"m":{"type":"object","properties":{}}`,
+	})
+	project = filepath.Join(t.TempDir(), "watch")
+	if status, stdout, _ := lexgen(t, "new", "-lexicons", lexicons, project); status != 0 || !strings.HasPrefix(stdout, "watch: 1 documents, 1 methods") {
+		t.Errorf("%d\n%s", status, stdout)
+	}
+	if n := typecheck(t, project, "watch"); n != 6 {
+		t.Errorf("%d packages", n)
+	}
+}
+
+func TestNewLeavesOut(t *testing.T) {
+	lexicons := documents(t, map[string]string{
+		"com.example.x.ping":  `"main":{"type":"query"}`,
+		"com.example.x.wrong": `"main":{"type":"qery"}`,
+		"com.example.x.old":   `"main":{"type":"nonsense"}`,
+		"com.example.y.draft": `"main":{"type":"nonsense"}`,
+	})
+	for args, want := range map[string]int{"": 3, "-skip-invalid": 0} {
+		project := filepath.Join(t.TempDir(), "x")
+		all := slices.DeleteFunc([]string{"new", "-lexicons", lexicons, args, "-exclude", "com.example.x.old", "-exclude=com.example.y.*", project}, func(s string) bool { return s == "" })
+		status, stdout, stderr := lexgen(t, all...)
+		const says = "\nleft out, for they cannot be used:\n" +
+			`lexicons/com.example.x.wrong.json:1:64: /defs/main/type: unknown type "qery" (did you mean "query"?)` + "\n"
+		if status != want || !strings.HasPrefix(stdout, "x: 1 documents, 1 methods") || stderr != says {
+			t.Errorf("%s: %d\n%s%s", args, status, stdout, stderr)
+		}
+		main, err := os.ReadFile(filepath.Join(project, "lexgen/main.go"))
+		if err != nil || !strings.Contains(string(main), "\tExclude: []string{\n\t\t\"com.example.x.old\",\n\t\t\"com.example.y.*\",\n\t\t\"com.example.x.wrong.json\",\n\t},\n") {
+			t.Errorf("%v\n%s", err, main)
+		}
 	}
 }
 
@@ -237,8 +316,10 @@ func TestNewRefuses(t *testing.T) {
 			`lexicons/x.json:1:63: /defs/main/type: unknown type "qery" (did you mean "query"?)`},
 		{"dangling", []string{"-lexicons", lay(`{"lexicon":1,"id":"com.example.x.defs","defs":{"a":{"type":"object","properties":{"b":{"type":"ref","ref":"org.else.where"}}}}}`), out("a")}, 1,
 			`"org.else.where" is in no document`},
-		{"no method", []string{"-lexicons", lay(`{"lexicon":1,"id":"com.example.x.defs","defs":{"a":{"type":"token"}}}`), out("a")}, 1,
-			"there is nothing to serve: no document defines a query, a procedure or a subscription"},
+		{"nothing", []string{"-lexicons", lay(`{"lexicon":1,"id":"com.example.x.auth","defs":{"main":{"type":"permission-set","permissions":[]}}}`), out("a")}, 1,
+			"has anything to generate"},
+		{"asking", []string{"-lexicons", lay(`{"lexicon":1,"id":"com.example.import.ping","defs":{"main":{"type":"query"}}}`), "-merge=ask", out("a")}, 1,
+			`"import" cannot be a package`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			status, _, stderr := lexgen(t, append([]string{"new"}, tt.args...)...)

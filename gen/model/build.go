@@ -20,7 +20,7 @@ func Build(cfg Config, docs []*source.Document, problems *source.Problems) []*Pa
 	b := &builder{
 		cfg: cfg, namer: Namer{cfg.Initialisms}, docs: map[string]*source.Document{}, problems: problems,
 		packages: map[string]*pkg{}, files: map[string]*file{}, memo: map[*source.Def]*value{},
-		structs: map[Type]*Struct{}, unions: map[Type]*Union{},
+		structs: map[Type]*Struct{}, unions: map[Type]*Union{}, bases: map[*source.Value]string{},
 	}
 	for _, d := range docs {
 		b.docs[d.NSID] = d
@@ -57,6 +57,7 @@ type owner struct {
 // pkg is a package in the making.
 type pkg struct {
 	*Package
+	groups []string // of namespaces that it is made of
 	idents map[string]owner
 	uses   map[*pkg]owner // the first ref to each other package
 	files  []*file
@@ -100,6 +101,7 @@ type builder struct {
 	unions   map[Type]*Union
 	fields   []contained
 	later    []func()
+	bases    map[*source.Value]string // the name that was asked for what stands there
 }
 
 // contained is a field that holds a struct by value.
@@ -128,13 +130,15 @@ func (b *builder) file(d *source.Document) *file {
 	if name == "" {
 		name = "x"
 	}
+	id := d.Root().Get("id")
+	name = b.name(d, id, name)
 	f := &file{
 		File: &File{Name: name + "_gen.go", Source: d.NSID},
 		doc:  d, pkg: p, prefix: b.namer.prefix(prefix), decls: map[*source.Def]*scope{},
 	}
 	for _, other := range p.files {
 		if other.Name == f.Name {
-			b.problems.Add(d, d.Root().Get("id"), "%s and %s would both be written to %s; rename or leave out one of the documents", other.Source, d.NSID, f.Name)
+			b.problems.Ask(d, id, b.rename(d, id, "_lexicon"), "%s and %s would both be written to %s; add %q to Rename", other.Source, d.NSID, f.Name, d.NSID+":/id")
 		}
 	}
 	b.files[d.NSID] = f
@@ -158,33 +162,70 @@ func (b *builder) pkg(d *source.Document, namespace string) (*pkg, string) {
 			group, prefix = g, strings.TrimPrefix(rest, ".")
 		}
 	}
+	dir, merged := b.cfg.Merge[group]
+	groups := []string{group}
+	if merged {
+		groups = b.together(dir)
+	}
+	if len(groups) > 1 {
+		prefix = namespace // what is below one group may be below another
+	}
 	if p := b.packages[group]; p != nil {
 		return p, prefix
 	}
-	dir, ok := b.cfg.Merge[group]
-	if !ok {
+	setting := "Merge"
+	if !merged {
+		var ok bool
+		setting = "Folders"
 		if dir, ok = b.cfg.Folders[group]; !ok {
 			_, dir, _ = strings.Cut(strings.ReplaceAll(strings.ToLower(group), "-", ""), ".")
 			dir = strings.ReplaceAll(dir, ".", "/")
 		}
 	}
+	move := func(to, why string) source.Fix {
+		f := source.Fix{Setting: setting, Entries: map[string]string{}, Why: why}
+		for _, g := range groups {
+			f.Entries[g] = to
+		}
+		return f
+	}
 	name := path.Base(dir)
 	if !token.IsIdentifier(name) || token.IsKeyword(name) || slices.Contains([]string{"internal", "main", "vendor", "testdata"}, name) {
-		b.problems.Add(d, d.Root().Get("id"), "%q cannot be a package; choose a folder for %s in Folders", name, group)
-		name, dir = "x", "x"
+		b.problems.Ask(d, d.Root().Get("id"), move(path.Join(path.Dir(dir), "x"+name), fmt.Sprintf("%q cannot be a package", name)),
+			"%q cannot be a package; choose a folder for %s in %s", name, group, setting)
+		name, dir = "x", "x/"+strings.Join(groups, "/") // and no other problem besides
 	}
 	for _, other := range b.order {
 		if other.Dir == dir {
-			b.problems.Add(d, d.Root().Get("id"), "%s and %s would both be the package %s; choose another in Folders", other.Source, group, dir)
+			whole := strings.ReplaceAll(strings.ReplaceAll(strings.ToLower(group), "-", ""), ".", "/")
+			if dir == whole {
+				whole += "x"
+			}
+			b.problems.Ask(d, d.Root().Get("id"), move(whole, other.Source+" has the folder "+dir),
+				"%s and %s would both be the package %s; choose another in %s", other.Source, group, dir, setting)
 		}
 	}
 	p := &pkg{
-		Package: &Package{Dir: dir, Import: path.Join(b.cfg.Import, dir), Name: name, Source: group},
-		idents:  map[string]owner{}, uses: map[*pkg]owner{},
+		Package: &Package{Dir: dir, Import: path.Join(b.cfg.Import, dir), Name: name, Source: strings.Join(groups, ", ")},
+		groups:  groups, idents: map[string]owner{}, uses: map[*pkg]owner{},
 	}
-	b.packages[group] = p
+	for _, g := range groups {
+		b.packages[g] = p
+	}
 	b.order = append(b.order, p)
 	return p, prefix
+}
+
+// together are the groups that share a folder.
+func (b *builder) together(dir string) []string {
+	var groups []string
+	for g, d := range b.cfg.Merge {
+		if d == dir {
+			groups = append(groups, g)
+		}
+	}
+	slices.Sort(groups)
+	return groups
 }
 
 // --- names ---
@@ -192,15 +233,45 @@ func (b *builder) pkg(d *source.Document, namespace string) (*pkg, string) {
 // name is the identifier for what stands at v, or the one configured instead.
 func (b *builder) name(d *source.Document, v *source.Value, usual string) string {
 	if name, ok := b.cfg.Rename[d.NSID+":"+v.Pointer]; ok {
-		return name
+		usual = name
 	}
+	b.bases[v] = usual
 	return usual
+}
+
+// rename is the entry that gives what stands at v another name: the one that it has with a
+// word for what it is, or the next number where that is not enough.
+func (b *builder) rename(d *source.Document, v *source.Value, suffix string) source.Fix {
+	key, name := d.NSID+":"+v.Pointer, b.bases[v]
+	renamed := name + suffix
+	if b.cfg.Rename[key] == name {
+		word := strings.TrimRight(name, "0123456789")
+		n, _ := strconv.Atoi(name[len(word):])
+		renamed = fmt.Sprint(word, max(2, n+1))
+	}
+	return source.Fix{Setting: "Rename", Entries: map[string]string{key: renamed}, Why: name + " is taken"}
+}
+
+// suffix is a word for what stands at v.
+func (b *builder) suffix(v *source.Value) string {
+	segments := strings.Split(v.Pointer, "/")
+	switch last := segments[len(segments)-1]; {
+	case last == "schema":
+		return "Body"
+	case last == "parameters":
+		return "Struct"
+	case len(segments) > 1 && segments[len(segments)-2] == "errors":
+		return "Error"
+	case v.String("type") == "":
+		return "Value"
+	}
+	return b.namer.Exported(v.String("type"))
 }
 
 // declare reserves an identifier of f's package.
 func (b *builder) declare(f *file, v *source.Value, name string) string {
 	if other, ok := f.pkg.idents[name]; ok && other.node != v {
-		b.problems.Add(f.doc, v, "%s is also the Go name of %s %s; add %q to Rename",
+		b.problems.Ask(f.doc, v, b.rename(f.doc, v, b.suffix(v)), "%s is also the Go name of %s %s; add %q to Rename",
 			name, other.doc.Place(other.node), other.node.Pointer, f.doc.NSID+":"+v.Pointer)
 		return name
 	}
@@ -397,7 +468,8 @@ func (b *builder) subscription(s *scope, name string, schema lexicon.SchemaSubsc
 		errs = append(errs, lexicon.SchemaError{Name: item.String("name"), Description: describe(item)})
 	}
 	m := b.method(s, name, "Subscription", schema.Description, schema.Parameters, errs)
-	message, name := node.Get("message").Get("schema"), name+"Message"
+	message := node.Get("message").Get("schema")
+	name = b.name(s.doc, message, name+"Message")
 	doc := paragraphs("%s is a message of the subscription %s.", nil, name, nsid)
 	v := b.union(s, message, schema.Message.Schema, name, doc)
 	m.Message = &Message{Type: Type{Import: s.pkg.Import, Name: name}}
@@ -435,7 +507,8 @@ func (b *builder) params(s *scope, node *source.Value, name string, params *lexi
 	if params == nil || len(params.Properties) == 0 {
 		return nil
 	}
-	node, name = node.Get("parameters"), name+"Params"
+	node = node.Get("parameters")
+	name = b.name(s.doc, node, name+"Params")
 	v := b.named(s, node, name)
 	p := &Params{Struct{
 		Name: name, Table: v.table.Table,
@@ -513,6 +586,7 @@ func (b *builder) body(s *scope, node *source.Value, body *lexicon.SchemaBody, n
 		return m
 	}
 	node = node.Get("schema")
+	name = b.name(s.doc, node, name)
 	doc := paragraphs("%s is the body of a %s %s.", body.Description, name, s.doc.NSID, what)
 	m.Type = Type{Import: s.pkg.Import, Name: name}
 	switch schema := body.Schema.Inner.(type) {
@@ -548,7 +622,7 @@ func (b *builder) fieldName(s *scope, m source.Member, names fieldNames) string 
 	}
 	name = b.name(s.doc, m.Value, name)
 	if other := names[name]; other != nil {
-		b.problems.Add(s.doc, m.Value, "the field %s is also the Go name of %s; add %q to Rename",
+		b.problems.Ask(s.doc, m.Value, b.rename(s.doc, m.Value, "Field"), "the field %s is also the Go name of %s; add %q to Rename",
 			name, other.Pointer, s.doc.NSID+":"+m.Value.Pointer)
 	}
 	names[name] = m.Value

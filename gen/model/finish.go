@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"portico/gen/source"
 )
 
 // finish decides what can be decided only once every definition is known, and puts
@@ -42,63 +44,89 @@ func (b *builder) finish() []*Package {
 
 // cycles reports packages that would import each other.
 func (b *builder) cycles() {
-	state := map[*pkg]int{}
-	var trail []*pkg
-	var visit func(p *pkg)
-	visit = func(p *pkg) {
-		state[p] = 1
-		trail = append(trail, p)
-		for _, next := range slices.SortedFunc(maps.Keys(p.uses), func(x, y *pkg) int { return strings.Compare(x.Source, y.Source) }) {
-			switch state[next] {
-			case 0:
-				visit(next)
-			case 1:
-				ring := append(slices.Clone(trail[slices.Index(trail, next):]), next)
-				var names, through []string
-				for i, q := range ring {
-					names = append(names, q.Source)
-					if i+1 < len(ring) {
-						by := q.uses[ring[i+1]]
-						through = append(through, by.doc.Place(by.node))
-					}
-				}
-				by := ring[0].uses[ring[1]]
-				b.problems.Add(by.doc, by.node, "package cycle %s through %s; %s",
-					strings.Join(names, " → "), strings.Join(through, ", "), b.merge(ring))
+	bySource := func(x, y *pkg) int { return strings.Compare(x.Source, y.Source) }
+	next := func(p *pkg) []*pkg { return slices.SortedFunc(maps.Keys(p.uses), bySource) }
+	for _, tangle := range components(slices.SortedFunc(slices.Values(b.order), bySource), next) {
+		if len(tangle) == 1 {
+			continue
+		}
+		slices.SortFunc(tangle, bySource)
+		ring := ringOf(tangle, next)
+		var names, through []string
+		for i, q := range ring {
+			names = append(names, q.Source)
+			if i+1 < len(ring) {
+				by := q.uses[ring[i+1]]
+				through = append(through, by.doc.Place(by.node))
 			}
 		}
-		trail = trail[:len(trail)-1]
-		state[p] = 2
+		by := ring[0].uses[ring[1]]
+		fix := b.merge(tangle)
+		var entries []string
+		for _, group := range slices.Sorted(maps.Keys(fix.Entries)) {
+			entries = append(entries, fmt.Sprintf("%q: %q", group, fix.Entries[group]))
+		}
+		b.problems.Ask(by.doc, by.node, fix, "package cycle %s through %s; make them one package: add %s to Merge",
+			strings.Join(names, " → "), strings.Join(through, ", "), strings.Join(entries, ", "))
 	}
-	for _, p := range slices.SortedFunc(slices.Values(b.order), func(x, y *pkg) int { return strings.Compare(x.Source, y.Source) }) {
-		if state[p] == 0 {
-			visit(p)
+}
+
+// ringOf is the shortest way from the first of packages that all lead to each other back
+// to it.
+func ringOf(tangle []*pkg, next func(*pkg) []*pkg) []*pkg {
+	before := map[*pkg]*pkg{}
+	for queue := tangle[:1:1]; ; queue = queue[1:] {
+		for _, p := range next(queue[0]) {
+			if p == tangle[0] {
+				ring := []*pkg{p}
+				for at := queue[0]; at != p; at = before[at] {
+					ring = append(ring, at)
+				}
+				slices.Reverse(ring)
+				return append([]*pkg{p}, ring...)
+			}
+			if before[p] == nil {
+				before[p] = queue[0]
+				queue = append(queue, p)
+			}
 		}
 	}
 }
 
-// merge is the entry that makes the packages of a ring one.
-func (b *builder) merge(ring []*pkg) string {
-	group := strings.Split(ring[0].Source, ".")
-	for _, p := range ring {
-		segments := strings.Split(p.Source, ".")
-		same := 0
-		for same < min(len(group), len(segments)) && group[same] == segments[same] {
-			same++
+// merge makes packages one: the group of namespaces that holds them all, or each of
+// theirs in the folder of the first where no group holds them and nothing else.
+func (b *builder) merge(tangle []*pkg) source.Fix {
+	group := strings.Split(tangle[0].groups[0], ".")
+	fix := source.Fix{Setting: "Merge", Entries: map[string]string{}}
+	var names []string
+	for _, p := range tangle {
+		names = append(names, p.groups...)
+		for _, g := range p.groups {
+			segments := strings.Split(g, ".")
+			same := 0
+			for same < min(len(group), len(segments)) && group[same] == segments[same] {
+				same++
+			}
+			group = group[:same]
 		}
-		group = group[:same]
 	}
+	slices.Sort(names)
+	fix.Why = strings.Join(names, ", ") + " need each other"
 	if len(group) < 2 {
-		return "no group of namespaces holds them all and nothing else, so change one of the refs"
+		for _, g := range names {
+			fix.Entries[g] = tangle[0].Dir
+		}
+		return fix
 	}
-	source, name := strings.Join(group, "."), group[len(group)-1]
+	all, name := strings.Join(group, "."), group[len(group)-1]
 	dir := strings.ToLower(strings.ReplaceAll(name, "-", ""))
 	if slices.ContainsFunc(b.order, func(p *pkg) bool {
-		return p.Source != source && !strings.HasPrefix(p.Source, source+".") && (p.Dir == dir || strings.HasPrefix(p.Dir, dir+"/"))
+		return p.Source != all && !strings.HasPrefix(p.Source, all+".") && (p.Dir == dir || strings.HasPrefix(p.Dir, dir+"/"))
 	}) {
 		dir = strings.ToLower(strings.ReplaceAll(group[len(group)-2]+name, "-", "")) // another authority has the folder
 	}
-	return fmt.Sprintf("make them one package: add %q: %q to Merge", source, dir)
+	fix.Entries[all] = dir
+	return fix
 }
 
 // unsatisfiable reports objects that must contain themselves.

@@ -6,7 +6,7 @@ package model
 type Config struct {
 	Emit        []string          // NSIDs or "com.example.*"; other documents as far as these refer to them
 	Import      string            // import path of the folder that holds the packages
-	Merge       map[string]string // group of namespaces → folder: all namespaces below the group become one package
+	Merge       map[string]string // group of namespaces → folder: all namespaces below the group become one package, and so do groups with one folder
 	Folders     map[string]string // namespace → folder, where the usual one is no good
 	Rename      map[string]string // "NSID:/json/pointer" → Go identifier, to settle a collision
 	Initialisms []string

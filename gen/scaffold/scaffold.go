@@ -44,7 +44,7 @@ type method struct {
 }
 
 // Files are the files of the project beside the generated ones and the lexicons:
-// path → content. The error is for a set of lexicons that has no method to serve.
+// path → content. Without a method to serve there is no server among them.
 func (p Project) Files(pkgs []*model.Package) (map[string][]byte, error) {
 	var all []namespace
 	for _, pkg := range pkgs {
@@ -56,9 +56,6 @@ func (p Project) Files(pkgs []*model.Package) (map[string][]byte, error) {
 			n.Methods = append(n.Methods, spell(m))
 		}
 		all = append(all, n)
-	}
-	if len(all) == 0 {
-		return nil, fmt.Errorf("there is nothing to serve: no document defines a query, a procedure or a subscription")
 	}
 	name(all)
 	t, err := template.New("").Funcs(template.FuncMap{
@@ -84,11 +81,16 @@ func (p Project) Files(pkgs []*model.Package) (map[string][]byte, error) {
 		files[name] = src
 		return nil
 	}
-	for _, f := range []string{"main.go", "go.mod", "README.md", "lexgen/main.go", "impl/undecided.go"} {
+	names := []string{"go.mod", "README.md", "lexgen/main.go"}
+	if len(all) > 0 {
+		names = append(names, "main.go", "impl/undecided.go")
+	}
+	for _, f := range names {
 		data := struct {
 			Project
 			Namespaces []namespace
-		}{p, all}
+			Packages   []*model.Package
+		}{p, all, pkgs}
 		if err := write(f, strings.ReplaceAll(f, "/", "_"), data); err != nil {
 			return nil, err
 		}

@@ -14,6 +14,14 @@ type Problem struct {
 	Pointer   string // JSON pointer of the value, "" for the file as a whole
 	Message   string
 	Warning   bool // the document can be used all the same
+	Fix       *Fix // entries of the configuration with which it is none, when there are such
+}
+
+// Fix is what can be added to the configuration of a generator.
+type Fix struct {
+	Setting string // Merge, Folders or Rename
+	Entries map[string]string
+	Why     string
 }
 
 // String is "file:line:col: pointer: message", with the parts that are known.
@@ -40,6 +48,13 @@ type Problems []Problem
 // Add records that the value v of document d is not as it should be.
 func (ps *Problems) Add(d *Document, v *Value, format string, args ...any) {
 	*ps = append(*ps, d.problem(v, fmt.Sprintf(format, args...)))
+}
+
+// Ask is Add for what the configuration can settle.
+func (ps *Problems) Ask(d *Document, v *Value, fix Fix, format string, args ...any) {
+	p := d.problem(v, fmt.Sprintf(format, args...))
+	p.Fix = &fix
+	*ps = append(*ps, p)
 }
 
 // Warn records something odd about v that does not keep d from being used.

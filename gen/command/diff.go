@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"archive/tar"
@@ -32,15 +32,8 @@ const (
 
 const diffUsage = "usage: lexgen [-C folder] diff [-json] [OLD [NEW]]   (folders or git revisions; HEAD and the working tree)"
 
-func init() { tools["diff"] = diff }
-
 // diff prints what changed between two trees of lexicons.
-func diff(c gen.Config, dir string, args []string, stdout, stderr io.Writer) int {
-	root, err := module(dir)
-	if err != nil {
-		fmt.Fprintln(stderr, "lexgen:", err)
-		return diffProblems
-	}
+func diff(c gen.Config, root string, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("lexgen diff", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() { fmt.Fprintln(stderr, diffUsage) }

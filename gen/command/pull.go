@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"bytes"
@@ -29,13 +29,8 @@ const (
 	syncUsage = "usage: lexgen [-C folder] sync FOLDER   (a checkout of upstream, or its folder of lexicons)"
 )
 
-func init() {
-	tools["pull"] = pullLexicons
-	tools["sync"] = syncLexicons
-}
-
 // pullLexicons brings lexicons from where their authorities publish them.
-func pullLexicons(c gen.Config, dir string, args []string, stdout, stderr io.Writer) int {
+func pullLexicons(c gen.Config, root string, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("lexgen pull", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() { fmt.Fprintln(stderr, pullUsage) }
@@ -59,7 +54,7 @@ func pullLexicons(c gen.Config, dir string, args []string, stdout, stderr io.Wri
 			return new(net.Dialer).DialContext(ctx, network, *dns)
 		}}
 	}
-	if err := pullAll(ctx, c, dir, &pull.Network{Directory: directory}, flags.Args(), stdout); err != nil {
+	if err := pullAll(ctx, c, root, &pull.Network{Directory: directory}, flags.Args(), stdout); err != nil {
 		fmt.Fprintln(stderr, err)
 		return 1
 	}
@@ -67,11 +62,7 @@ func pullLexicons(c gen.Config, dir string, args []string, stdout, stderr io.Wri
 }
 
 // pullAll writes nothing when anything is wrong, and all problems are reported.
-func pullAll(ctx context.Context, c gen.Config, dir string, network *pull.Network, args []string, stdout io.Writer) error {
-	root, err := module(dir)
-	if err != nil {
-		return err
-	}
+func pullAll(ctx context.Context, c gen.Config, root string, network *pull.Network, args []string, stdout io.Writer) error {
 	folder, err := pull.Open(os.DirFS(root), c.Lexicons)
 	if err != nil {
 		return err
@@ -150,23 +141,19 @@ func write(root string, folder *pull.Folder) error {
 }
 
 // syncLexicons brings the lexicons that are generated to the state of a checkout.
-func syncLexicons(c gen.Config, dir string, args []string, stdout, stderr io.Writer) int {
+func syncLexicons(c gen.Config, root string, args []string, stdout, stderr io.Writer) int {
 	if len(args) != 1 || strings.HasPrefix(args[0], "-") {
 		fmt.Fprintln(stderr, syncUsage)
 		return 2
 	}
-	if err := syncWith(c, dir, args[0], stdout); err != nil {
+	if err := syncWith(c, root, args[0], stdout); err != nil {
 		fmt.Fprintln(stderr, err)
 		return 1
 	}
 	return 0
 }
 
-func syncWith(c gen.Config, dir, other string, stdout io.Writer) error {
-	root, err := module(dir)
-	if err != nil {
-		return err
-	}
+func syncWith(c gen.Config, root, other string, stdout io.Writer) error {
 	folder, err := pull.Open(os.DirFS(root), c.Lexicons)
 	if err != nil {
 		return err
