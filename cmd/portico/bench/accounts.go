@@ -1,26 +1,27 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	mathrand "math/rand/v2"
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
-	"github.com/bluesky-social/indigo/atproto/syntax"
 	"golang.org/x/sync/errgroup"
 
 	"portico/cmd/portico/launch"
@@ -52,8 +53,9 @@ type crowded struct {
 	chores  []time.Duration // what each of chores took
 	client  *client
 	issuer  *token.Issuer
-	signed  *client // who signed in
-	cursors []atomic.Pointer[string]
+	signed  *client          // who signed in
+	metrics string           // where they are
+	watched [2]time.Duration // what its metrics and its doctor took
 }
 
 // runAccounts measures servers with so many accounts beside each other, on each engine.
@@ -70,7 +72,7 @@ func runAccounts(ctx context.Context, binary, dir string, env []string, pattern 
 		if engine != "sqlite" && engine != "postgres" {
 			return fmt.Errorf("-engines takes sqlite and postgres, not %q", engine)
 		}
-		if err := accountsOn(ctx, engine, binary, filepath.Join(dir, engine), env, pattern, sizes); err != nil {
+		if err := accountsOn(ctx, engine, binary, filepath.Join(cmp.Or(*into, dir), engine), env, pattern, sizes); err != nil {
 			return fmt.Errorf("%s: %w", engine, err)
 		}
 	}
@@ -101,7 +103,9 @@ func accountsOn(ctx context.Context, engine, binary, dir string, env []string, p
 		for _, c := range all {
 			c.Kill()
 		}
-		err = errors.Join(err, os.RemoveAll(dir))
+		if *into == "" {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
 	}()
 	for i, size := range sizes {
 		c, err := startCrowded(ctx, binary, filepath.Join(dir, strconv.Itoa(size)), urls[i], env, crowd, size)
@@ -128,39 +132,28 @@ func startCrowded(ctx context.Context, binary, dir, url string, env []string, of
 	if err != nil {
 		return nil, err
 	}
-	env = append(slices.Clone(env), fmt.Sprint(metricsBind, "127.0.0.1:", port))
+	address := fmt.Sprint("127.0.0.1:", port)
+	env = append(slices.Clone(env), metricsBind+address)
 	if url != "" {
 		env = append(env, "PORTICO_DATABASE_URL="+url)
 	}
-	c = &crowded{size: size, crowd: of, url: url, dir: dir, cursors: make([]atomic.Pointer[string], *workers)}
-	// A server that starts with an empty folder leaves what one that was in use has.
-	first, err := launch.StartServer(ctx, binary, dir, env...)
-	if err == nil {
-		err = first.Stop()
-	}
-	if err != nil {
+	c = &crowded{size: size, crowd: of, url: url, dir: dir, metrics: "http://" + address + "/metrics"}
+	if err := c.fill(ctx, binary, env); err != nil {
 		return nil, err
 	}
-	began := time.Now()
-	if url == "" {
-		err = of.fillSQLite(ctx, dir, size)
-	} else {
-		err = of.fillPostgres(ctx, url, size)
-	}
-	if err != nil {
-		return nil, err
-	}
-	c.seeding = time.Since(began)
 	if err := c.doChores(ctx); err != nil {
 		return nil, err
 	}
-	began = time.Now()
+	began := time.Now()
 	if c.Server, err = launch.StartServer(ctx, binary, dir, env...); err != nil {
 		return nil, err
 	}
 	c.start = time.Since(began)
 	time.Sleep(settles)
-	if c.idle, err = c.Memory("VmRSS"); err != nil {
+	if c.idle, err = c.Memory("VmRSS"); err == nil {
+		err = c.watch(ctx, binary, env)
+	}
+	if err != nil {
 		return nil, err
 	}
 	c.issuer = &token.Issuer{Secret: []byte(secret), ServiceDID: "did:web:bench.example.com", Now: time.Now, Rand: rand.Reader}
@@ -185,6 +178,39 @@ func startCrowded(ctx context.Context, binary, dir, url string, env []string, of
 		})
 	}
 	return c, all.Wait()
+}
+
+// fill makes the rows, unless a folder that -into names has them.
+func (c *crowded) fill(ctx context.Context, binary string, env []string) error {
+	mark := filepath.Join(c.dir, "filled")
+	if text, err := os.ReadFile(mark); err == nil && c.url == "" {
+		kept := *c.crowd
+		c.crowd = &kept
+		return kept.from.UnmarshalText(text)
+	}
+	// A server that starts with an empty folder leaves what one that was in use has.
+	first, err := launch.StartServer(ctx, binary, c.dir, env...)
+	if err == nil {
+		err = first.Stop()
+	}
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if c.url == "" {
+		err = c.crowd.fillSQLite(ctx, c.dir, c.size)
+	} else {
+		err = c.crowd.fillPostgres(ctx, c.url, c.size)
+	}
+	if err != nil {
+		return err
+	}
+	c.seeding = time.Since(began)
+	text, err := c.crowd.from.MarshalText()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(mark, text, 0o666)
 }
 
 // account is one of a crowd as its owner uses it, without a session that goes on.
@@ -296,8 +322,9 @@ func crowdRows(all []*crowded, below *postmaster) (rows []*row) {
 	add("listRepos, 500", 200, func(c *crowded) func(worker int) error { return c.listRepos })
 	add("getAccountInfos, 100", 200, ask(func(c *crowded) string {
 		dids := url.Values{}
-		for range min(100, c.size) {
-			dids.Add("dids", crowdDID(mathrand.IntN(c.size)).String())
+		first := mathrand.IntN(c.size)
+		for n := range min(100, c.size) { // different ones
+			dids.Add("dids", crowdDID((first+n*c.size/min(100, c.size))%c.size).String())
 		}
 		return admin + "getAccountInfos?" + dids.Encode()
 	}))
@@ -309,13 +336,9 @@ func crowdRows(all []*crowded, below *postmaster) (rows []*row) {
 		{"listAccounts, 100 by prefix of address", operator + "listAccounts?email=seed-5"},
 		{"searchAccounts, 100 by prefix of address", admin + "searchAccounts?limit=100&email=seed-5"},
 	} {
-		add(l.name, 200, ask(func(c *crowded) string {
-			query := l.query
-			if !strings.Contains(query, "email") { // a page anywhere
-				query += "&cursor=" + crowdDID(mathrand.IntN(max(1, c.size))).String()
-			}
-			return query
-		}))
+		add(l.name, 200, func(c *crowded) func(worker int) error {
+			return func(int) error { return c.listAccounts(l.query) }
+		})
 	}
 	return rows
 }
@@ -330,28 +353,67 @@ func (c *crowded) operate(query string, out any) error {
 	return c.client.expect(http.StatusOK, http.MethodGet, c.URL+"/xrpc/"+query, header, nil, out)
 }
 
-// listRepos asks for the page after the one that the worker asked for last, or for the first.
-func (c *crowded) listRepos(worker int) error {
-	query := "?limit=500"
-	if cursor := c.cursors[worker].Load(); cursor != nil {
-		query += "&cursor=" + url.QueryEscape(*cursor)
-	} else if c.size > 2*active { // each begins elsewhere
-		n := mathrand.IntN(c.size)
-		at := c.crowd.from.Add(time.Duration(n) * crowdEvery)
-		query += "&cursor=" + url.QueryEscape(fmt.Sprint(at.UnixMilli(), "::", syntax.DID(crowdDID(n))))
-	}
-	var page struct {
-		Cursor string
-		Repos  []json.RawMessage
-	}
-	if err := c.client.call(http.MethodGet, c.client.sync("listRepos")+query, "", nil, &page); err != nil {
+// listRepos asks for a page anywhere. Like the other lists it is full, or it is an error:
+// short ones cost less.
+func (c *crowded) listRepos(int) error {
+	n := mathrand.IntN(max(1, c.size-fullPage))
+	at := c.crowd.from.Add(time.Duration(n) * crowdEvery)
+	cursor := url.QueryEscape(fmt.Sprint(at.UnixMilli(), "::", crowdDID(n)))
+	var page struct{ Repos []json.RawMessage }
+	if err := c.client.call(http.MethodGet, c.client.sync("listRepos")+"?limit=500&cursor="+cursor, "", nil, &page); err != nil {
 		return err
 	}
-	if page.Cursor == "" {
-		c.cursors[worker].Store(nil)
-		return nil
+	return full("repositories", len(page.Repos), min(fullPage, c.size/2))
+}
+
+// fullPage is the most that a page has of listRepos.
+const fullPage = 500
+
+func full(what string, got, want int) error {
+	if got < want {
+		return fmt.Errorf("a page has %d %s, and is to have %d", got, what, want)
 	}
-	c.cursors[worker].Store(&page.Cursor)
+	return nil
+}
+
+// listAccounts asks for a page of the operator's. One that is not searched for begins anywhere.
+func (c *crowded) listAccounts(query string) error {
+	const page = 100
+	if !strings.Contains(query, "email") {
+		// The numbers of DIDs are spread evenly over all that there are.
+		part := mathrand.Float64() * max(0, 1-2*page/float64(c.size))
+		query += "&cursor=" + seededDID(int(part*crowdDIDs)).String()
+	}
+	var out struct{ Accounts []json.RawMessage }
+	if err := c.operate(query, &out); err != nil {
+		return err
+	}
+	return full("accounts", len(out.Accounts), min(page, c.size/10))
+}
+
+// watch measures what a look at the metrics takes, and the doctor's checks of the server and its
+// database; of the first look, which counts all that is there.
+func (c *crowded) watch(ctx context.Context, binary string, env []string) error {
+	began := time.Now()
+	resp, err := http.Get(c.metrics)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
+		return err
+	}
+	c.watched[0] = time.Since(began)
+	began = time.Now()
+	doctor := exec.CommandContext(ctx, binary, "doctor", "--json")
+	doctor.Env = slices.Concat(launch.Environ(), env, []string{"PDS_DATA_DIRECTORY=" + c.dir, "PDS_PORT=" + strings.TrimPrefix(c.URL, "http://localhost:")})
+	// It finds that the world does not see this server, and says so by its status.
+	text, err := doctor.Output()
+	c.watched[1] = time.Since(began)
+	var found struct{ Checks []json.RawMessage }
+	if unreadable := json.Unmarshal(text, &found); unreadable != nil {
+		return fmt.Errorf("doctor: %w: %s", cmp.Or(err, unreadable), text)
+	}
 	return nil
 }
 
@@ -402,6 +464,9 @@ func printCrowded(engine string, all []*crowded, rows []*row, m *machine) error 
 	fmt.Fprintf(w, "what\t%d\t%d\t\n", few.size, many.size)
 	for i, chore := range chores {
 		fmt.Fprintf(w, "%s\t%s\t%s\t\n", chore.name, show(float64(few.chores[i])), show(float64(many.chores[i])))
+	}
+	for i, name := range []string{"the first look at the metrics", "the doctor, with all that it waits for"} {
+		fmt.Fprintf(w, "%s\t%s\t%s\t\n", name, show(float64(few.watched[i])), show(float64(many.watched[i])))
 	}
 	w.Flush()
 	fmt.Println()

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 
 	passwords "portico/impl/account/password"
 	"portico/impl/keyring"
@@ -207,8 +209,11 @@ func copies(ofDID string) (all []string) {
 			}
 			values = append(values, cmp.Or(own[t.name+"."+column], value))
 		}
-		all = append(all, fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM crowd c CROSS JOIN (SELECT * FROM %s WHERE did = '%s') t ORDER BY c.place",
-			t.name, strings.Join(t.columns, ", "), strings.Join(values, ", "), t.name, crowdDID(0)))
+		all = append(all,
+			fmt.Sprintf("CREATE TEMP TABLE first AS SELECT * FROM %s WHERE did = '%s'", t.name, crowdDID(0)),
+			fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM crowd c CROSS JOIN first t ORDER BY c.place",
+				t.name, strings.Join(t.columns, ", "), strings.Join(values, ", ")),
+			"DROP TABLE first")
 	}
 	return all
 }
@@ -218,7 +223,8 @@ func (c *crowd) numbers(size int) string {
 	return fmt.Sprintf("n %% %d <> 0 OR n >= %d", size/min(active, size), min(active, size)*(size/min(active, size)))
 }
 
-// fillSQLite fills the database of a data folder of a server that does not run.
+// fillSQLite fills the database of a data folder of a server that does not run. One that
+// was not filled to the end is of no use.
 func (c *crowd) fillSQLite(ctx context.Context, dir string, size int) error {
 	d, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "portico.sqlite")+
 		"?_pragma=synchronous(OFF)&_pragma=cache_size(-500000)&_pragma=foreign_keys(OFF)&_pragma=temp_store(MEMORY)")
@@ -231,12 +237,34 @@ func (c *crowd) fillSQLite(ctx context.Context, dir string, size int) error {
 	if err != nil {
 		return err
 	}
+	exec := func(text string, args ...any) error {
+		_, err := d.ExecContext(ctx, text, args...)
+		if err != nil {
+			err = fmt.Errorf("%.60s: %w", text, err)
+		}
+		return err
+	}
+	// Without a log each page is written once.
+	for _, text := range []string{"PRAGMA journal_mode = DELETE", "PRAGMA journal_mode = OFF", "BEGIN"} {
+		if err := exec(text); err != nil {
+			return err
+		}
+	}
+	indexes, err := c.indexes(ctx, d, "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL AND tbl_name = ?")
+	if err != nil {
+		return err
+	}
+	for _, index := range indexes {
+		if err := exec("DROP INDEX " + index.name); err != nil {
+			return err
+		}
+	}
 	for t, rows := range tables {
 		for _, row := range rows {
 			text := fmt.Sprintf("INSERT INTO %s (%s) VALUES (%s)", crowdTables[t].name, strings.Join(crowdTables[t].columns, ","),
 				strings.TrimSuffix(strings.Repeat("?,", len(row)), ","))
-			if _, err := d.ExecContext(ctx, text, row...); err != nil {
-				return fmt.Errorf("fill %s: %w", crowdTables[t].name, err)
+			if err := exec(text, row...); err != nil {
+				return err
 			}
 		}
 	}
@@ -245,40 +273,95 @@ func (c *crowd) fillSQLite(ctx context.Context, dir string, size int) error {
 		WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < %d)
 		SELECT n, printf('did:plc:%%024d', n * %d %% %d) AS did, %d + n * %d AS at, n * %d %% %d AS place FROM number WHERE %s ORDER BY did`,
 		size-1, crowdScramble, crowdDIDs, c.from.UnixMicro(), crowdEvery.Microseconds(), crowdScramble, crowdDIDs, c.numbers(size))},
-		copies("CAST(c.did AS BLOB)"), []string{"DROP TABLE crowd", "PRAGMA wal_checkpoint(TRUNCATE)"}) {
-		if _, err := d.ExecContext(ctx, text); err != nil {
-			return fmt.Errorf("%.60s: %w", text, err)
+		copies("CAST(c.did AS BLOB)"), []string{"DROP TABLE crowd"}, definitions(indexes), []string{"COMMIT", "PRAGMA journal_mode = WAL"}) {
+		if err := exec(text); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+// An index is one of a table that it can do without for a while.
+type index struct{ name, definition string }
+
+// indexes are those of crowdTables. The query has the names and definitions of those of a table.
+func (c *crowd) indexes(ctx context.Context, d *sql.DB, query string) (all []index, err error) {
+	for _, t := range crowdTables {
+		rows, err := d.QueryContext(ctx, query, t.name)
+		if err != nil {
+			return nil, err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var i index
+			if err := rows.Scan(&i.name, &i.definition); err != nil {
+				return nil, err
+			}
+			all = append(all, i)
+		}
+		if err := rows.Err(); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+func definitions(indexes []index) (all []string) {
+	for _, i := range indexes {
+		all = append(all, i.definition)
+	}
+	return all
+}
+
 // fillPostgres fills a database on which a server was started once, and lets it be as
-// autovacuum leaves one.
+// autovacuum leaves one. One that was not filled to the end is of no use.
 func (c *crowd) fillPostgres(ctx context.Context, url string, size int) error {
-	conn, err := pgx.Connect(ctx, url)
+	d, err := sql.Open("pgx", url)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(ctx)
+	defer d.Close()
+	d.SetMaxOpenConns(1) // the settings are a connection's
 	tables, err := c.whole(size)
 	if err != nil {
 		return err
 	}
-	if _, err := conn.Exec(ctx, "SET synchronous_commit = off; SET session_replication_role = replica"); err != nil { // no foreign keys
+	// Without foreign keys.
+	if _, err := d.ExecContext(ctx, "SET synchronous_commit = off; SET session_replication_role = replica; SET maintenance_work_mem = '512MB'"); err != nil {
+		return err
+	}
+	indexes, err := c.indexes(ctx, d, `SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index
+		WHERE indrelid = $1::text::regclass AND NOT EXISTS (SELECT 1 FROM pg_constraint WHERE conindid = indexrelid)`)
+	if err != nil {
+		return err
+	}
+	for _, index := range indexes {
+		if _, err := d.ExecContext(ctx, "DROP INDEX "+index.name); err != nil {
+			return err
+		}
+	}
+	conn, err := d.Conn(ctx)
+	if err != nil {
 		return err
 	}
 	for t, rows := range tables {
-		if _, err := conn.CopyFrom(ctx, pgx.Identifier{crowdTables[t].name}, crowdTables[t].columns, pgx.CopyFromRows(rows)); err != nil {
-			return fmt.Errorf("fill %s: %w", crowdTables[t].name, err)
+		err := conn.Raw(func(driverConn any) error {
+			_, err := driverConn.(*stdlib.Conn).Conn().CopyFrom(ctx, pgx.Identifier{crowdTables[t].name}, crowdTables[t].columns, pgx.CopyFromRows(rows))
+			return err
+		})
+		if err != nil {
+			return errors.Join(fmt.Errorf("fill %s: %w", crowdTables[t].name, err), conn.Close())
 		}
+	}
+	if err := conn.Close(); err != nil {
+		return err
 	}
 	for _, text := range slices.Concat([]string{fmt.Sprintf(`CREATE TEMP TABLE crowd AS
 		SELECT n, 'did:plc:' || lpad((n * %d::bigint %% %d::bigint)::text, 24, '0') AS did, %d::bigint + n * %d AS at, n * %d::bigint %% %d::bigint AS place
 		FROM generate_series(1::bigint, %d) AS n WHERE %s`,
 		crowdScramble, crowdDIDs, c.from.UnixMicro(), crowdEvery.Microseconds(), crowdScramble, crowdDIDs, size-1, c.numbers(size))},
-		copies("convert_to(c.did, 'UTF8')"), []string{"DROP TABLE crowd", "VACUUM ANALYZE", "CHECKPOINT"}) {
-		if _, err := conn.Exec(ctx, text); err != nil {
+		copies("convert_to(c.did, 'UTF8')"), []string{"DROP TABLE crowd"}, definitions(indexes), []string{"VACUUM ANALYZE", "CHECKPOINT"}) {
+		if _, err := d.ExecContext(ctx, text); err != nil {
 			return fmt.Errorf("%.60s: %w", text, err)
 		}
 	}
