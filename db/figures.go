@@ -72,9 +72,10 @@ var (
 		}
 		return s
 	})
+	// CROSS has SQLite begin with the quarantine, and not with all that are active.
 	countHeldActive = prepared(func(b *builder) bun.Query {
-		return b.NewSelect().Model((*Quarantined)(nil)).ColumnExpr("count(*)").Join("JOIN account AS a ON a.did = q.did").
-			Where("a.held_at IS NOT NULL").Where("a.status = ?", CountedActive)
+		return b.NewSelect().Model((*Quarantined)(nil)).ColumnExpr("count(*)").Join("CROSS JOIN account AS a").
+			Where("a.did = q.did").Where("a.held_at IS NOT NULL").Where("a.status = ?", CountedActive)
 	})
 	selectBacklog = prepared(func(b *builder) bun.Query {
 		rows := func(model any) *bun.SelectQuery { return b.NewSelect().Model(model).ColumnExpr("count(*)") }

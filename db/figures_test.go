@@ -3,6 +3,8 @@ package db_test
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -127,4 +129,30 @@ func TestBacklog(t *testing.T) {
 			Quarantined: 3, Creations: 1, HandleChanges: 1, Mails: 2, Oldest: now,
 		})
 	})
+}
+
+// Nothing that is counted reads all that are active: on SQLite that is a row each, and not
+// the index alone.
+func TestBacklogReadsNoActiveAccounts(t *testing.T) {
+	d, err := db.Open(t.Context(), db.Config{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	watched := d.WatchPlans()
+	if _, err := d.Backlog(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	plans, err := watched(t.Context())
+	if err != nil || len(plans) != 3 {
+		t.Fatalf("%d statements, %v", len(plans), err)
+	}
+	for text, plan := range plans {
+		for _, step := range plan {
+			byStatus := strings.Contains(step, "account_status") && !strings.Contains(step, "did=?")
+			if byStatus && strings.Contains(text, "'active'") || strings.HasPrefix(step, "SCAN") && strings.Contains(step, "account_status") {
+				t.Errorf("%s\n%s", text, step)
+			}
+		}
+	}
 }
