@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -191,36 +190,36 @@ func (c *crowd) whole(size int) (tables [][][]any, err error) {
 	return tables, nil
 }
 
-// copies are the statements that copy the rows of the first account for those in the table
-// crowd, which has its number, its DID and when it signed up of each.
-func copies(ofDID string) (all []string) {
+// placed are the statements that put the rows of a table where those of the first account and
+// of others that are whole are in the table whole: theirs, and copies of the first's, in the
+// order of the table crowd. That has the DID of each account, its number and when it signed up.
+func placed(table int, ofDID string) []string {
 	own := map[string]string{
 		"account.did": "c.did", "account.handle": "'seed-' || c.n || '.bench.example.com'", "account.email": "'seed-' || c.n || '@example.com'",
 		"account.created_at": "c.at", "account.email_confirmed_at": "c.at", "session.id": ofDID, "session.created_at": "c.at",
 		"session.family": ofDID, "session_origin.family": ofDID, "session_origin.opened_at": "c.at", "known_address.seen_at": "c.at",
 		"audit.at": "c.at", "audit.actor": "c.did", "record.indexed_at": "c.at",
 	}
-	for _, t := range crowdTables {
-		var values []string
-		for _, column := range t.columns {
-			value := "t." + column
-			if column == "did" {
-				value = "c.did"
-			}
-			values = append(values, cmp.Or(own[t.name+"."+column], value))
+	t := crowdTables[table]
+	var values []string
+	for _, column := range t.columns {
+		value := "first." + column
+		if column == "did" {
+			value = "c.did"
 		}
-		all = append(all,
-			fmt.Sprintf("CREATE TEMP TABLE first AS SELECT * FROM %s WHERE did = '%s'", t.name, crowdDID(0)),
-			fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM crowd c CROSS JOIN first t ORDER BY c.place",
-				t.name, strings.Join(t.columns, ", "), strings.Join(values, ", ")),
-			"DROP TABLE first")
+		values = append(values, fmt.Sprintf("CASE WHEN w.did IS NULL THEN %s ELSE w.%s END", cmp.Or(own[t.name+"."+column], value), column))
 	}
-	return all
+	return []string{
+		fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM crowd AS c CROSS JOIN (SELECT * FROM whole WHERE did = '%s') AS first LEFT JOIN whole AS w ON w.did = c.did",
+			t.name, strings.Join(t.columns, ", "), strings.Join(values, ", "), crowdDID(0)),
+		"DROP TABLE whole",
+	}
 }
 
-// numbers is the condition for numbers of accounts that are not whole.
-func (c *crowd) numbers(size int) string {
-	return fmt.Sprintf("n %% %d <> 0 OR n >= %d", size/min(active, size), min(active, size)*(size/min(active, size)))
+// makeWhole is the statement that makes the table whole for the rows of a table.
+func makeWhole(table int) string {
+	t := crowdTables[table]
+	return fmt.Sprintf("CREATE TEMP TABLE whole AS SELECT %s FROM %s WHERE false", strings.Join(t.columns, ", "), t.name)
 }
 
 // fillSQLite fills the database of a data folder of a server that does not run. One that
@@ -259,21 +258,29 @@ func (c *crowd) fillSQLite(ctx context.Context, dir string, size int) error {
 			return err
 		}
 	}
+	// In the order of the tables, which is that of DIDs: what comes in it costs a tenth.
+	if err := exec(fmt.Sprintf(`CREATE TEMP TABLE crowd AS
+		WITH RECURSIVE number (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n < %d)
+		SELECT n, printf('did:plc:%%024d', n * %d %% %d) AS did, %d + n * %d AS at FROM number ORDER BY did`,
+		size-1, crowdScramble, crowdDIDs, c.from.UnixMicro(), crowdEvery.Microseconds())); err != nil {
+		return err
+	}
 	for t, rows := range tables {
+		if err := exec(makeWhole(t)); err != nil {
+			return err
+		}
 		for _, row := range rows {
-			text := fmt.Sprintf("INSERT INTO %s (%s) VALUES (%s)", crowdTables[t].name, strings.Join(crowdTables[t].columns, ","),
-				strings.TrimSuffix(strings.Repeat("?,", len(row)), ","))
-			if err := exec(text, row...); err != nil {
+			if err := exec("INSERT INTO whole VALUES ("+strings.TrimSuffix(strings.Repeat("?,", len(row)), ",")+")", row...); err != nil {
+				return err
+			}
+		}
+		for _, text := range placed(t, "CAST(c.did AS BLOB)") {
+			if err := exec(text); err != nil {
 				return err
 			}
 		}
 	}
-	// Tables are in the order of DIDs, as indexes are: what comes in it costs a tenth.
-	for _, text := range slices.Concat([]string{fmt.Sprintf(`CREATE TEMP TABLE crowd AS
-		WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < %d)
-		SELECT n, printf('did:plc:%%024d', n * %d %% %d) AS did, %d + n * %d AS at, n * %d %% %d AS place FROM number WHERE %s ORDER BY did`,
-		size-1, crowdScramble, crowdDIDs, c.from.UnixMicro(), crowdEvery.Microseconds(), crowdScramble, crowdDIDs, c.numbers(size))},
-		copies("CAST(c.did AS BLOB)"), []string{"DROP TABLE crowd"}, definitions(indexes), []string{"COMMIT", "PRAGMA journal_mode = WAL"}) {
+	for _, text := range slices.Concat(definitions(indexes), []string{"COMMIT", "PRAGMA journal_mode = WAL"}) {
 		if err := exec(text); err != nil {
 			return err
 		}
@@ -321,7 +328,7 @@ func (c *crowd) fillPostgres(ctx context.Context, url string, size int) error {
 		return err
 	}
 	defer d.Close()
-	d.SetMaxOpenConns(1) // the settings are a connection's
+	d.SetMaxOpenConns(1) // which has the settings and the temporary tables
 	tables, err := c.whole(size)
 	if err != nil {
 		return err
@@ -340,30 +347,49 @@ func (c *crowd) fillPostgres(ctx context.Context, url string, size int) error {
 			return err
 		}
 	}
+	exec := func(text string) error {
+		_, err := d.ExecContext(ctx, text)
+		if err != nil {
+			err = fmt.Errorf("%.60s: %w", text, err)
+		}
+		return err
+	}
+	// In the order in which they signed up, as they are in one that is in use.
+	if err := exec(fmt.Sprintf(`CREATE TEMP TABLE crowd AS
+		SELECT n, 'did:plc:' || lpad((n * %d::bigint %% %d::bigint)::text, 24, '0') AS did, %d::bigint + n * %d AS at
+		FROM generate_series(0::bigint, %d) AS n`,
+		crowdScramble, crowdDIDs, c.from.UnixMicro(), crowdEvery.Microseconds(), size-1)); err != nil {
+		return err
+	}
+	for t, rows := range tables {
+		if err := exec(makeWhole(t)); err != nil {
+			return err
+		}
+		if err := copyRows(ctx, d, "whole", crowdTables[t].columns, rows); err != nil {
+			return fmt.Errorf("fill %s: %w", crowdTables[t].name, err)
+		}
+		for _, text := range slices.Concat([]string{"ANALYZE whole"}, placed(t, "convert_to(c.did, 'UTF8')")) {
+			if err := exec(text); err != nil {
+				return err
+			}
+		}
+	}
+	for _, text := range slices.Concat([]string{"DROP TABLE crowd"}, definitions(indexes), []string{"VACUUM ANALYZE", "CHECKPOINT"}) {
+		if err := exec(text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func copyRows(ctx context.Context, d *sql.DB, table string, columns []string, rows [][]any) error {
 	conn, err := d.Conn(ctx)
 	if err != nil {
 		return err
 	}
-	for t, rows := range tables {
-		err := conn.Raw(func(driverConn any) error {
-			_, err := driverConn.(*stdlib.Conn).Conn().CopyFrom(ctx, pgx.Identifier{crowdTables[t].name}, crowdTables[t].columns, pgx.CopyFromRows(rows))
-			return err
-		})
-		if err != nil {
-			return errors.Join(fmt.Errorf("fill %s: %w", crowdTables[t].name, err), conn.Close())
-		}
-	}
-	if err := conn.Close(); err != nil {
+	defer conn.Close()
+	return conn.Raw(func(driverConn any) error {
+		_, err := driverConn.(*stdlib.Conn).Conn().CopyFrom(ctx, pgx.Identifier{table}, columns, pgx.CopyFromRows(rows))
 		return err
-	}
-	for _, text := range slices.Concat([]string{fmt.Sprintf(`CREATE TEMP TABLE crowd AS
-		SELECT n, 'did:plc:' || lpad((n * %d::bigint %% %d::bigint)::text, 24, '0') AS did, %d::bigint + n * %d AS at, n * %d::bigint %% %d::bigint AS place
-		FROM generate_series(1::bigint, %d) AS n WHERE %s`,
-		crowdScramble, crowdDIDs, c.from.UnixMicro(), crowdEvery.Microseconds(), crowdScramble, crowdDIDs, size-1, c.numbers(size))},
-		copies("convert_to(c.did, 'UTF8')"), []string{"DROP TABLE crowd"}, definitions(indexes), []string{"VACUUM ANALYZE", "CHECKPOINT"}) {
-		if _, err := d.ExecContext(ctx, text); err != nil {
-			return fmt.Errorf("%.60s: %w", text, err)
-		}
-	}
-	return nil
+	})
 }
