@@ -309,6 +309,55 @@ func TestCommitWithoutAnswer(t *testing.T) {
 	}
 }
 
+// TestCommitUnderWay: a COMMIT that Postgres is still at when its connection ends, and that is then found
+// not to have taken place, never does.
+func TestCommitUnderWay(t *testing.T) {
+	ctx := t.Context()
+	faults := dbtest.BreakConnections(t, dbtest.PostgresURL(t))
+	d := dbtest.Postgres(t, func(c *db.Config) { c.URL, c.MaxConns = faults.URL, 2 })
+	other := dbtest.Again(t, d)
+	seed(t, d)
+	locked, release := make(chan struct{}), make(chan struct{})
+	var holding sync.WaitGroup
+	holding.Go(func() {
+		err := other.Write(ctx, func(tx *db.Tx) error {
+			err := tx.PutMeta(ctx, "seed", []byte("y"))
+			close(locked)
+			<-release
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	<-locked
+	faults.Arm(dbtest.Fault{Text: "COMMIT", At: 1, Done: true, Early: true})
+	runs := 0
+	err := d.Write(ctx, func(tx *db.Tx) error {
+		if runs++; runs == 2 {
+			close(release)
+			holding.Wait()
+		}
+		return tx.Later(ctx, "UPDATE meta SET value = value || value WHERE name = 'seed'")
+	})
+	if err != nil || runs != 2 || !faults.Broke() {
+		t.Errorf("broke %t, %d runs, %v", faults.Broke(), runs, err)
+	}
+	err = d.Write(ctx, func(tx *db.Tx) error {
+		if err := tx.Exec(ctx, "LOCK TABLE meta"); err != nil { // when the first is over
+			return err
+		}
+		value, err := tx.Meta(ctx, "seed")
+		if err == nil && string(value) != "yy" {
+			t.Errorf("%q", value)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // TestReadOnlyConnection: a connection to what was the primary, and takes no writes any more, is
 // replaced.
 func TestReadOnlyConnection(t *testing.T) {

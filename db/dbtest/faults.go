@@ -25,6 +25,8 @@ type Fault struct {
 	// Done says that Postgres gets to do what was sent, and that its answer is lost. Else it
 	// learns of nothing but the end of the connection.
 	Done bool
+	// Early says that the connection ends before Postgres has done it.
+	Early bool
 	// Silent says that who sent it learns of no end, either: it waits until it gives up.
 	Silent bool
 }
@@ -219,7 +221,7 @@ func (f *Faults) carry(client, server net.Conn) {
 			if fault := f.breaks(texts); fault != nil {
 				close(deaf)
 				if fault.Done {
-					if _, err := server.Write(going); err == nil {
+					if _, err := server.Write(going); err == nil && !fault.Early {
 						<-ready
 					}
 				}
