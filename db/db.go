@@ -260,9 +260,10 @@ func (db *DB) Engine() string { return db.engine.name() }
 //
 // Postgres runs them side by side, READ COMMITTED if the server is not told otherwise. It runs
 // fn again when others were in the way (a deadlock, or what a stricter isolation does not let
-// pass), and when the connection was lost or can't be had, until ctx ends; where ctx has no
-// deadline, for 30 seconds. What fn returned of such a run is not looked at. When the
-// connection is lost over COMMIT, Write finds out whether it took place.
+// pass: so also of a key that is taken, the first time), and when the connection was lost or
+// can't be had, until ctx ends; where ctx has no deadline, for 30 seconds. What fn returned of
+// such a run is not looked at. When the connection is lost over COMMIT, Write finds out
+// whether it took place.
 //
 // So fn must be repeatable: set its results anew in every run, and not call the network.
 // Its own errors are returned as they are, after one run.

@@ -22,8 +22,7 @@ import (
 // been, and what it did is there once.
 func TestBrokenConnections(t *testing.T) {
 	ctx := t.Context()
-	at := dbtest.PostgresURL(t)
-	faults := dbtest.BreakConnections(t, at)
+	faults := dbtest.BreakConnections(t, dbtest.SoundURL(t))
 	d := dbtest.Postgres(t, func(c *db.Config) { c.URL, c.MaxConns = faults.URL, 2 })
 	seed(t, d)
 	n := 0
@@ -99,7 +98,7 @@ func TestBrokenConnections(t *testing.T) {
 // with it when it was cancelled. What is found out about it waits for the standby, too.
 func TestCommitIsNotCancelled(t *testing.T) {
 	ctx := t.Context()
-	faults := dbtest.BreakConnections(t, dbtest.PostgresURL(t))
+	faults := dbtest.BreakConnections(t, dbtest.SoundURL(t))
 	d := dbtest.Postgres(t, func(c *db.Config) { c.URL, c.MaxConns = faults.URL, 2 })
 	marks := func() (n int) {
 		t.Helper()
@@ -141,7 +140,7 @@ func TestCommitIsNotCancelled(t *testing.T) {
 // TestBrokenReads: a read whose connection breaks is done anew.
 func TestBrokenReads(t *testing.T) {
 	ctx := t.Context()
-	faults := dbtest.BreakConnections(t, dbtest.PostgresURL(t))
+	faults := dbtest.BreakConnections(t, dbtest.SoundURL(t))
 	d := dbtest.Postgres(t, func(c *db.Config) { c.URL, c.MaxConns = faults.URL, 2 })
 	seed(t, d)
 	did := create(t, d, 1)
@@ -251,7 +250,7 @@ func TestNoAdvisoryLocks(t *testing.T) {
 // TestLostQuestion: whoever asks what became of a COMMIT may lose the answer in the same way.
 func TestLostQuestion(t *testing.T) {
 	ctx := t.Context()
-	faults := dbtest.BreakConnections(t, dbtest.PostgresURL(t))
+	faults := dbtest.BreakConnections(t, dbtest.SoundURL(t))
 	d := dbtest.Postgres(t, func(c *db.Config) { c.URL, c.MaxConns = faults.URL, 2 })
 	seed(t, d)
 	n := int64(0)
@@ -284,7 +283,7 @@ func TestLostQuestion(t *testing.T) {
 // some time, and is found out then.
 func TestCommitWithoutAnswer(t *testing.T) {
 	ctx := t.Context()
-	faults := dbtest.BreakConnections(t, dbtest.PostgresURL(t))
+	faults := dbtest.BreakConnections(t, dbtest.SoundURL(t))
 	d := dbtest.Postgres(t, func(c *db.Config) { c.URL, c.MaxConns = faults.URL, 2 })
 	seed(t, d)
 	for _, done := range []bool{false, true} {
@@ -313,7 +312,7 @@ func TestCommitWithoutAnswer(t *testing.T) {
 // not to have taken place, never does.
 func TestCommitUnderWay(t *testing.T) {
 	ctx := t.Context()
-	faults := dbtest.BreakConnections(t, dbtest.PostgresURL(t))
+	faults := dbtest.BreakConnections(t, dbtest.SoundURL(t))
 	d := dbtest.Postgres(t, func(c *db.Config) { c.URL, c.MaxConns = faults.URL, 2 })
 	other := dbtest.Again(t, d)
 	seed(t, d)
@@ -381,7 +380,7 @@ func TestReadOnlyConnection(t *testing.T) {
 
 // TestNeverBetter: what fails again and again because of others is given up.
 func TestNeverBetter(t *testing.T) {
-	d := dbtest.Postgres(t)
+	d := dbtest.Postgres(t, func(c *db.Config) { c.URL = dbtest.SoundURL(t) })
 	now := start
 	pauses := d.Impatient(func() time.Time { return now })
 	fails := func(tx *db.Tx) error {

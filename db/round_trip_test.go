@@ -154,7 +154,7 @@ func TestTogether(t *testing.T) {
 func TestRoundTripsOfTransactions(t *testing.T) {
 	for _, mode := range []string{"cache_statement", "cache_describe", "exec", "simple_protocol"} {
 		t.Run(mode, func(t *testing.T) {
-			count := dbtest.CountRoundTrips(t, dbtest.PostgresURL(t))
+			count := dbtest.CountRoundTrips(t, dbtest.SoundURL(t))
 			d := dbtest.Postgres(t, func(c *db.Config) {
 				c.URL, c.MaxConns = count.URL+"&default_query_exec_mode="+url.QueryEscape(mode), 1
 			})

@@ -123,6 +123,16 @@ func PostgresURL(t testing.TB) string {
 	return tested(t, createDatabase(t, "TEMPLATE "+template+sharedCluster(t).strategy))
 }
 
+// SoundURL is [PostgresURL] without faults by chance, also where [Faulty].
+func SoundURL(t testing.TB) string {
+	t.Helper()
+	database := DirectURL(t)
+	if Pooled() {
+		return PoolerURL(t, database)
+	}
+	return database
+}
+
 // EmptyPostgresURL is [PostgresURL] without a schema.
 func EmptyPostgresURL(t testing.TB) string {
 	t.Helper()

@@ -188,6 +188,7 @@ func (f *Faults) carry(client, server net.Conn) {
 	prepared := make(map[string]string)
 	var going []byte   // what was not handed on yet
 	var texts []string // that it runs
+	snapshot := false  // it is in one, which by chance does not break: it can't be read anew
 	portal := ""       // the text that Execute runs
 	for {
 		message, err := readMessage(client, true)
@@ -217,7 +218,7 @@ func (f *Faults) carry(client, server net.Conn) {
 		default:
 			continue
 		}
-		if len(texts) > 0 && !spared {
+		if len(texts) > 0 && !spared && !(snapshot && f.rate > 0) {
 			if fault := f.breaks(texts); fault != nil {
 				close(deaf)
 				if fault.Done {
@@ -234,6 +235,11 @@ func (f *Faults) carry(client, server net.Conn) {
 		}
 		if _, err := server.Write(going); err != nil {
 			return
+		}
+		if len(texts) > 0 {
+			first := strings.ToLower(texts[0])
+			snapshot = strings.HasPrefix(first, "begin isolation level repeatable read") ||
+				snapshot && !strings.HasPrefix(first, "rollback") && !strings.HasPrefix(first, "commit")
 		}
 		going, texts = going[:0], nil
 	}

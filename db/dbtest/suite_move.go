@@ -13,11 +13,12 @@ func (s *suite) didMoves() {
 	minute := func(n int) time.Time { return start0.Add(time.Duration(n) * time.Minute) }
 	add := func(after syntax.DID, limit, at int, want ...syntax.DID) {
 		s.Helper()
-		s.must(func(tx *db.Tx) error {
-			added, err := tx.AddDIDMoves(ctx, after, limit, minute(at))
-			s.equal("added", added, want)
+		var added []syntax.DID
+		s.must(func(tx *db.Tx) (err error) {
+			added, err = tx.AddDIDMoves(ctx, after, limit, minute(at))
 			return err
 		})
+		s.equal("added", added, want)
 	}
 	counts := func(waiting, done, left int) {
 		s.Helper()
@@ -33,11 +34,21 @@ func (s *suite) didMoves() {
 	}
 	release := func(at, want int) {
 		s.Helper()
-		s.must(func(tx *db.Tx) error {
-			n, err := tx.ReleaseDIDMoves(ctx, minute(at))
-			s.equal("released", n, want)
+		var n int
+		s.must(func(tx *db.Tx) (err error) {
+			n, err = tx.ReleaseDIDMoves(ctx, minute(at))
 			return err
 		})
+		s.equal("released", n, want)
+	}
+	claim := func(m *db.DIDMove, until time.Time) {
+		s.Helper()
+		var claimed db.DIDMove
+		s.must(func(tx *db.Tx) error {
+			claimed = *m
+			return tx.ClaimDIDMove(ctx, &claimed, until)
+		})
+		*m = claimed
 	}
 	counts(0, 0, 0)
 	add("", 10, 0)
@@ -55,7 +66,7 @@ func (s *suite) didMoves() {
 	due(1, waiting(3, 0), waiting(0, 1), waiting(1, 1))
 
 	m, late := waiting(0, 1), waiting(0, 1)
-	s.must(func(tx *db.Tx) error { return tx.ClaimDIDMove(ctx, &m, minute(5)) })
+	claim(&m, minute(5))
 	s.equal("claimed", m, db.DIDMove{DID: did(0), State: db.DIDWaiting, NextAt: minute(5), Attempts: 1})
 	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.ClaimDIDMove(ctx, &late, minute(6)) })
 	due(1, waiting(3, 0), waiting(1, 1))
@@ -65,7 +76,7 @@ func (s *suite) didMoves() {
 	s.must(func(tx *db.Tx) error { return tx.SettleDIDMove(ctx, m, minute(5)) })
 	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.SettleDIDMove(ctx, m, minute(5)) })
 	done := waiting(1, 1)
-	s.must(func(tx *db.Tx) error { return tx.ClaimDIDMove(ctx, &done, minute(5)) })
+	claim(&done, minute(5))
 	done.State = db.DIDDone
 	s.must(func(tx *db.Tx) error { return tx.SettleDIDMove(ctx, done, minute(5)) })
 	counts(2, 1, 1)
@@ -87,7 +98,7 @@ func (s *suite) didMoves() {
 	counts(3, 1, 0)
 	// What was claimed before all start anew is not settled.
 	claimed := waiting(0, 7)
-	s.must(func(tx *db.Tx) error { return tx.ClaimDIDMove(ctx, &claimed, minute(9)) })
+	claim(&claimed, minute(9))
 	s.must(func(tx *db.Tx) error { return tx.RestartDIDMoves(ctx, minute(8)) })
 	release(7, 0)
 	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.SettleDIDMove(ctx, claimed, minute(9)) })
@@ -104,15 +115,15 @@ func (s *suite) didMoves() {
 	s.must(func(tx *db.Tx) error { return tx.RestartDIDMoves(ctx, minute(8)) })
 	claimed = waiting(0, 8)
 	failed := waiting(1, 8)
-	s.must(func(tx *db.Tx) error { return tx.ClaimDIDMove(ctx, &claimed, minute(10)) })
-	s.must(func(tx *db.Tx) error { return tx.ClaimDIDMove(ctx, &failed, minute(10)) })
+	claim(&claimed, minute(10))
+	claim(&failed, minute(10))
 	failed.NextAt, failed.Reason = minute(9), "no answer"
 	s.must(func(tx *db.Tx) error { return tx.SettleDIDMove(ctx, failed, minute(10)) })
 	release(7, 1)
 	s.fails(db.ErrNotFound, func(tx *db.Tx) error { return tx.SettleDIDMove(ctx, claimed, minute(10)) })
 	claimed.NextAt = minute(7)
 	due(9, claimed, waiting(2, 8), waiting(3, 8), failed)
-	s.must(func(tx *db.Tx) error { return tx.ClaimDIDMove(ctx, &failed, minute(10)) })
+	claim(&failed, minute(10))
 	s.equal("claimed again", failed, db.DIDMove{DID: did(1), State: db.DIDWaiting, NextAt: minute(10), Attempts: 2})
 	release(9, 2)
 

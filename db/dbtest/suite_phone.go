@@ -65,11 +65,12 @@ func (s *suite) phoneAccounts() {
 	// An account that no longer has its number uses it up all the same, for a year.
 	release := func(n int, want bool) {
 		s.Helper()
-		s.must(func(tx *db.Tx) error {
-			had, err := tx.ReleasePhone(ctx, did(n))
-			s.equal("released", had, want)
+		var had bool
+		s.must(func(tx *db.Tx) (err error) {
+			had, err = tx.ReleasePhone(ctx, did(n))
 			return err
 		})
+		s.equal("released", had, want)
 	}
 	release(2, true)
 	release(2, false)

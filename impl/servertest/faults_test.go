@@ -17,7 +17,7 @@ import (
 // faulty is a server whose connections to Postgres break.
 func faulty(t *testing.T, change ...func(*servertest.Options)) (*servertest.Server, *dbtest.Faults) {
 	t.Helper()
-	faults := dbtest.BreakConnections(t, dbtest.PostgresURL(t))
+	faults := dbtest.BreakConnections(t, dbtest.SoundURL(t))
 	clock := servertest.NewClock()
 	d := dbtest.Postgres(t, func(c *db.Config) { c.URL, c.Now, c.MaxConns = faults.URL, clock.Now, 2 })
 	here := func(o *servertest.Options) { o.DB, o.Clock, o.Nodes = d, clock, 1 }

@@ -13,7 +13,7 @@ import (
 // TestRoundTripsOfRequests on the wire between the server and Postgres, the check of the
 // caller's account, BEGIN and COMMIT included, on connections that know their statements.
 func TestRoundTripsOfRequests(t *testing.T) {
-	count := dbtest.CountRoundTrips(t, dbtest.PostgresURL(t))
+	count := dbtest.CountRoundTrips(t, dbtest.SoundURL(t))
 	f := servertest.New(t, func(o *servertest.Options) {
 		o.Clock, o.TrustedProxies = servertest.NewClock(), 1
 		o.DB = dbtest.Postgres(t, func(c *db.Config) {
