@@ -525,6 +525,22 @@ func TestSync(t *testing.T) {
 	if got := tree(t, root); !maps.Equal(got, want) {
 		t.Errorf("after problems: %q", got)
 	}
+	// One that is excluded is neither brought nor removed.
+	excluding, said := tool(), new(strings.Builder)
+	excluding.Config.Exclude = []string{"com/atproto/x/ping.json", "com.atproto.x.gone"}
+	gone := `{"lexicon":1,"id":"com.atproto.x.gone","defs":{"main":{"type":"query"}}}`
+	write(root, "lexicons/com/atproto/x/gone.json", gone)
+	want["lexicons/com/atproto/x/gone.json"] = gone
+	want["lexicons/UPSTREAM"] = strings.Replace(want["lexicons/UPSTREAM"], "\n", " with changes\n", 1)
+	if status := excluding.Main([]string{"-C", root, "sync", up}, said, said); status != 0 || !strings.HasPrefix(said.String(), "lexicons: 0 new, 0 changed, 0 removed, 3 unchanged, ") {
+		t.Errorf("with a document excluded: %d %s", status, said)
+	}
+	if got := tree(t, root); !maps.Equal(got, want) {
+		t.Errorf("with a document excluded: %q", got)
+	}
+	if err := os.Remove(filepath.Join(root, "lexicons/com/atproto/x/gone.json")); err != nil {
+		t.Fatal(err)
+	}
 	// Without a repository around it, a folder is known by what is in it.
 	if err := os.RemoveAll(filepath.Join(up, ".git")); err != nil {
 		t.Fatal(err)
