@@ -247,7 +247,11 @@ func TestNewWithoutMethods(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if n := typecheck(t, project, "posts"); n != 4 {
+	// A program of the project puts records into a repository with Portico's client.
+	if err := os.WriteFile(filepath.Join(project, "main.go"), []byte(writesRecords), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if n := typecheck(t, project, "posts"); n != 5 {
 		t.Errorf("%d packages", n)
 	}
 
@@ -262,6 +266,33 @@ func TestNewWithoutMethods(t *testing.T) {
 		t.Errorf("%d packages", n)
 	}
 }
+
+const writesRecords = `package main
+
+import (
+	"context"
+	"encoding/json"
+	"log"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"portico/api/atproto/repo"
+	"portico/api/xrpc"
+
+	"posts/api/example/x"
+)
+
+func main() {
+	post, err := json.Marshal(x.Post{At: syntax.DatetimeNow()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	pds := repo.Client{Client: xrpc.Client{Host: "https://pds.example.com"}}
+	_, err = pds.CreateRecord(context.Background(), &repo.CreateRecordInput{Repo: "alice.example.com", Collection: x.PostNSID, Record: post})
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+`
 
 func TestNewLeavesOut(t *testing.T) {
 	lexicons := documents(t, map[string]string{
