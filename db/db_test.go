@@ -58,8 +58,8 @@ func mayScan(text, line string) bool {
 		strings.HasSuffix(text, "WHERE (1 = 1)"), // all is removed, before there is a server
 		line == "SCAN due",                       // the few rows just claimed
 		line == "SCAN f", line == "SCAN family",  // the sessions just found
-		line == "SCAN creation",                                // as many as are being created right now
-		line == "SCAN handle_change", line == "SCAN at_domain", // as many as are being changed; the accounts just found
+		line == "SCAN creation",                                                                                             // as many as are being created right now
+		line == "SCAN handle_change",                                                                                        // as many as are being changed
 		line == "SCAN handle_domain",                                                                                        // what an operator typed
 		line == "SCAN host_name",                                                                                            // a few in the life of a server
 		strings.Contains(line, "USING INDEX oauth_request_payer"), strings.Contains(line, "INDEX oauth_request_expires_at"), // the few thousand that there may be

@@ -29,14 +29,18 @@ var (
 	// Who reads waits for neither.
 	holdHandleDomains = prepared(func(b *builder) bun.Query { return b.NewRaw("LOCK TABLE handle_domain IN SHARE MODE") })
 	lockHandleDomains = prepared(func(b *builder) bun.Query { return b.NewRaw("LOCK TABLE handle_domain IN EXCLUSIVE MODE") })
-	// Changes of handles under way are few; accounts come from their indexes.
+	// Changes of handles under way are few; accounts are counted by their indexes. A UNION of
+	// all would hold a DID of each in memory.
 	countHandlesAt = prepared(func(b *builder) bun.Query {
 		domain, under, deeper := b.p(), b.p(), b.p()
-		handles := b.NewSelect().Model((*Account)(nil)).Column("did").Where("handle_parent = ?", domain).
-			Union(b.NewSelect().Model((*Account)(nil)).Column("did").Where("handle = ?", domain)).
-			Union(b.NewSelect().Model((*HandleChange)(nil)).Column("did").
-				Where("before = ? OR before LIKE ? AND before NOT LIKE ?", domain, under, deeper))
-		return b.NewSelect().ColumnExpr("count(*)").TableExpr("(?) AS at_domain", handles)
+		count := func(column string) *bun.SelectQuery {
+			return b.NewSelect().Model((*Account)(nil)).ColumnExpr("count(*)").Where(column+" = ?", domain)
+		}
+		counted := b.NewSelect().Model((*Account)(nil)).ColumnExpr("1").Where("a.did = handle_change.did").
+			Where("a.handle_parent = ? OR a.handle = ?", domain, domain)
+		back := b.NewSelect().Model((*HandleChange)(nil)).ColumnExpr("count(*)").
+			Where("handle_change.before = ? OR handle_change.before LIKE ? AND handle_change.before NOT LIKE ?", domain, under, deeper).Where("NOT EXISTS (?)", counted)
+		return b.NewSelect().ColumnExpr("(?) + (?) + (?)", count("a.handle_parent"), count("a.handle"), back)
 	})
 )
 
