@@ -205,12 +205,8 @@ func (m *accountMove) step(ctx context.Context, action string, point *operatorap
 
 // move brings the account to the other server, from wherever it is on its way.
 func (m *accountMove) move(ctx context.Context) error {
-	if m.received.State == operatorapi.ReceiveAccountOutputStateReady && (m.state() == "pointing" || m.state() == "gone") {
-		// The directory may know already.
-		err := m.told(ctx, m.there.operator.UpdateArrival(ctx, &operatorapi.UpdateArrivalInput{DID: m.did, Action: operatorapi.UpdateArrivalInputActionFinish}))
-		if err == nil || m.state() == "gone" {
-			return err
-		}
+	if moved, err := m.resume(ctx); moved || err != nil {
+		return err
 	}
 	var err error
 	if m.received, err = m.receive(ctx, false, false); err != nil {
@@ -235,11 +231,36 @@ func (m *accountMove) move(ctx context.Context) error {
 		}
 		return fmt.Errorf("%w; the account is active here again", err)
 	}
-	err = m.there.operator.UpdateArrival(ctx, &operatorapi.UpdateArrivalInput{DID: m.did, Action: operatorapi.UpdateArrivalInputActionFinish})
-	if err != nil {
+	if err := m.finish(ctx); err != nil {
 		return fmt.Errorf("the DID names %s, which is to go on by itself; or run the same again: %w", m.received.Host, m.told(ctx, err))
 	}
 	return nil
+}
+
+// resume ends a move that was broken off when the directory may have been told: the account has
+// moved then, or is here as before.
+func (m *accountMove) resume(ctx context.Context) (moved bool, err error) {
+	state := m.state()
+	if state != "pointing" && state != "undoing" && state != "gone" {
+		return false, nil
+	}
+	if err = m.finish(ctx); err == nil {
+		return true, nil
+	}
+	if state == "gone" {
+		return false, m.told(ctx, err)
+	}
+	_, failed := m.step(ctx, operatorapi.UpdateDepartureInputActionAbandon, nil)
+	if errors.Is(failed, operatorapi.ErrUpdateDepartureMoveRefused) { // what was under way came to the directory meanwhile
+		err = m.finish(ctx)
+		return err == nil, m.told(ctx, err)
+	}
+	return false, failed
+}
+
+// finish has the account live at the other server, which its DID names.
+func (m *accountMove) finish(ctx context.Context) error {
+	return m.there.operator.UpdateArrival(ctx, &operatorapi.UpdateArrivalInput{DID: m.did, Action: operatorapi.UpdateArrivalInputActionFinish})
 }
 
 // switchOver switches the account off, copies what has changed since a rev, and has the DID name
@@ -259,11 +280,14 @@ func (m *accountMove) switchOver(ctx context.Context, since syntax.TID) error {
 }
 
 func (m *accountMove) handOver(ctx context.Context, since syntax.TID) error {
-	if err := m.copyRepo(ctx, since); err != nil {
-		return err
-	}
-	if err := m.copyBlobs(ctx); err != nil {
-		return err
+	for _, copy := range []func() error{func() error { return m.copyRepo(ctx, since) }, func() error { return m.copyBlobs(ctx) }} {
+		if err := copy(); err != nil {
+			return err
+		}
+		// However long that took, the server leaves the account alone for as long again.
+		if _, err := m.step(ctx, operatorapi.UpdateDepartureInputActionStop, nil); err != nil {
+			return err
+		}
 	}
 	var err error
 	if m.packed, err = m.operator.ExportAccount(ctx, &operatorapi.ExportAccountInput{DID: m.did}); err != nil {
@@ -294,7 +318,7 @@ func (m *accountMove) copyRepo(ctx context.Context, since syntax.TID) error {
 		return err
 	}
 	defer archive.Close()
-	return m.told(ctx, m.there.patient().ImportRepo(ctx, &operatorapi.ImportRepoParams{DID: m.did}, archive))
+	return m.told(ctx, m.there.patient().ImportRepo(ctx, &operatorapi.ImportRepoParams{DID: m.did, Arriving: new(true)}, archive))
 }
 
 // copyBlobs copies the blobs that records mention and the other server lacks.

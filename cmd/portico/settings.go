@@ -146,6 +146,7 @@ type settings struct {
 	HashMemory         int // MiB that one hash takes
 	HashQueue          int // hashes that may wait; 0: some for each that runs
 	SignupLease        time.Duration
+	MoveLease          time.Duration
 	SignupRetry        time.Duration
 	SignupCleanupAfter []time.Duration // since the account was given up, ascending
 
@@ -518,6 +519,7 @@ var settingsTable = []settingGroup{
 		{name: "PORTICO_AUDIT_KEEP", reload: true, kind: kindDuration, def: "365d", about: "How long it is kept what was done to accounts, by whom and from where (`portico account log`); at least 1 day", store: storeAuditKeep},
 		{name: "PORTICO_SIGNUP_LEASE", kind: kindDuration, def: "2m", about: "A sign-up that its process does not finish in this time is taken up by another. The PLC directory has half of it, at most 20 s, to take the operation", store: setDuration(func(s *settings) *time.Duration { return &s.SignupLease })},
 		{name: "PORTICO_SIGNUP_RETRY", kind: kindDuration, def: "1m", about: "How often unfinished sign-ups are looked for", store: setDuration(func(s *settings) *time.Duration { return &s.SignupRetry })},
+		{name: "PORTICO_MOVE_LEASE", kind: kindDuration, def: "10m", about: "Of an account that is switched off to move to another host, the server itself takes the next step, on or back, when none was taken in this time. One that came whole is looked after in a tenth of it", store: setDuration(func(s *settings) *time.Duration { return &s.MoveLease })},
 		{name: "PORTICO_SIGNUP_CLEANUP_AFTER", kind: kindList, def: "1m,1h,24h", about: "When a sign-up was given up, the PLC directory is searched for its DID after each of these times. A move of all DIDs that is turned back or finished rests for the first of them, from 5 seconds to a minute, for what may be on its way", store: storeCleanupAfter},
 	}},
 	{"Mail", []setting{

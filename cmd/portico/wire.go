@@ -225,7 +225,7 @@ func wire(ctx context.Context, s *settings, r *reloader, store *db.DB, keys *key
 		Rate:    now.plcRate, Slice: retry, Rest: rest,
 	}
 
-	operators.Transfers = &account.Transfers{Accounts: accounts, Identities: ownDIDs, DIDs: dids}
+	operators.Transfers = &account.Transfers{Accounts: accounts, Identities: ownDIDs, DIDs: dids, Lease: s.MoveLease}
 
 	hose := firehose.New(firehose.Stored(store), log, firehose.Options{})
 	operators.Firehose = hose

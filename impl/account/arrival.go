@@ -16,6 +16,7 @@ import (
 	"portico/impl/blob/rows"
 	"portico/impl/identity/plc"
 	"portico/impl/repo/dagcbor"
+	"portico/impl/repo/importer"
 )
 
 // An Arrival is an account that comes from another host.
@@ -172,7 +173,7 @@ func (t *Transfers) putArrival(ctx context.Context, tx *db.Tx, m *db.AccountMove
 	}
 	m.State, m.Host, m.Details, m.NextAt = db.MoveComing, r.From, string(text), nil
 	if r.Proofs != nil {
-		m.State, m.NextAt = db.MoveReady, new(t.Accounts.Now().Add(settleArrival))
+		m.State, m.NextAt = db.MoveReady, new(t.arrivedFrom(t.Accounts.Now()))
 	}
 	return tx.PutAccountMove(ctx, *m)
 }
@@ -193,6 +194,11 @@ func (t *Transfers) renew(ctx context.Context, tx *db.Tx, r Arrival) error {
 	}
 	if m.Leaves() {
 		return refuseTransfer("The account is on its way from here to %s", m.Host)
+	}
+	if m.State == db.MoveReady && r.Proofs == nil {
+		// Another one may be telling the directory that it is here: then all of it has to be. The
+		// rest comes with the proofs.
+		return nil
 	}
 	var before Standing
 	if m.Comes() {
@@ -266,6 +272,34 @@ func (t *Transfers) putProofs(ctx context.Context, tx *db.Tx, r Arrival) error {
 	return tx.PutTOTP(ctx, db.TOTP{DID: r.DID, Sealed: sealed, Step: totp.Step, CreatedAt: totp.CreatedAt})
 }
 
+// MayImport is the condition on which the repository of an account that comes is imported: it
+// lives here as soon as its DID says so, whoever is still copying it, and nothing older comes in the
+// place of what was found to be all of it. It returns a *TransferRefusal or db.ErrNotFound.
+func (t *Transfers) MayImport(ctx context.Context, tx *db.Tx, did syntax.DID, i importer.Imported) error {
+	m, err := moveOf(tx.AccountMove(ctx, did))
+	if err == nil && (m == nil || !m.Comes()) {
+		err = refuseTransfer("The account is not on its way here")
+	}
+	if err != nil || m.State != db.MoveReady {
+		return err
+	}
+	row, err := tx.LockRepo(ctx, did)
+	if err == nil && i.Parsed.Rev.String() < row.Rev {
+		err = refuseTransfer("What is here already is newer")
+	}
+	return err
+}
+
+// NotArriving is the condition on which owners import their repositories: of one that comes, the
+// move alone says what is to be here. It returns ErrMoving.
+func NotArriving(ctx context.Context, tx *db.Tx, did syntax.DID, _ importer.Imported) error {
+	m, err := moveOf(tx.AccountMove(ctx, did))
+	if err == nil && m != nil && m.Comes() {
+		err = ErrMoving
+	}
+	return err
+}
+
 // Finish lets an account that has come be what it was at the other host, once its DID names
 // this one with the account's key, and tells the network. It is no error when it lives here
 // already.
@@ -315,7 +349,11 @@ func (t *Transfers) finish(ctx context.Context, did syntax.DID) error {
 		if err != nil || now == nil {
 			return err // another was faster
 		}
-		if now.State != db.MoveReady || now.Details != m.Details {
+		unfinished, err := tx.UnfinishedImport(ctx, did)
+		if err != nil {
+			return err
+		}
+		if now.State != db.MoveReady || now.Details != m.Details || unfinished != "" {
 			return refuseTransfer("Not all of the account is here")
 		}
 		for _, down := range s.Takedowns {

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,7 +29,12 @@ type departureDetails struct {
 	DeleteAfter   *time.Time   `json:"deleteAfter,omitempty"`
 	AnnouncedAt   *time.Time   `json:"announcedAt,omitempty"`
 	Destination   *Destination `json:"destination,omitempty"`
+	// PointedAt is when the directory was about to be told last.
+	PointedAt time.Time `json:"pointedAt,omitzero"`
 }
+
+// underWay is how many Leases after its beginning a request to the directory is under way no more.
+const underWay = 6
 
 // A Destination is what a DID is to say of another host.
 type Destination struct {
@@ -54,7 +60,7 @@ func (t *Transfers) departure(ctx context.Context, tx *db.Tx, did syntax.DID) (*
 	return acct, m, d, err
 }
 
-// put stores how far a departure is; at most transferLease later the server goes on by itself.
+// put stores how far a departure is; at most a Lease later the server goes on by itself.
 func (t *Transfers) put(ctx context.Context, tx *db.Tx, m *db.AccountMove, d departureDetails) error {
 	text, err := json.Marshal(d)
 	if err != nil {
@@ -62,14 +68,14 @@ func (t *Transfers) put(ctx context.Context, tx *db.Tx, m *db.AccountMove, d dep
 	}
 	m.Details = string(text)
 	if m.NextAt = nil; m.State != db.MoveGone {
-		m.NextAt = new(t.Accounts.Now().Add(transferLease))
+		m.NextAt = new(t.leaseFrom(t.Accounts.Now()))
 	}
 	return tx.PutAccountMove(ctx, *m)
 }
 
 // Stop takes an account out of use that is to move to the host with a public URL: it is
 // deactivated, unless it was, and no write to its repository follows, neither one that was
-// under way. Done again, it has ten minutes more.
+// under way. Done again, it has a Lease more.
 //
 // It returns a *TransferRefusal, db.ErrNotFound, plc.ErrTombstoned, a *plc.Error or
 // plc.ErrUnreachable.
@@ -228,7 +234,9 @@ func (t *Transfers) point(ctx context.Context, did syntax.DID, to Destination, c
 		return nil, err
 	}
 	var m *db.AccountMove
+	var at time.Time // of this point, where it is the first one
 	err = a.DB.Write(ctx, func(tx *db.Tx) error {
+		at = time.Time{}
 		var d departureDetails
 		if _, m, d, err = t.departure(ctx, tx, did); err != nil {
 			return err
@@ -256,13 +264,44 @@ func (t *Transfers) point(ctx context.Context, did syntax.DID, to Destination, c
 		if store.CID(repo.CommitCID).String() != commit || packed.Version != version {
 			return ErrOutdated
 		}
+		d.PointedAt = later(a.Now(), d.PointedAt.Add(1))
+		if m.State == db.MoveStopped {
+			at = d.PointedAt
+		}
 		m.State, d.Destination = db.MovePointing, &to
 		return t.put(ctx, tx, m, d)
 	})
 	if err != nil || m.State == db.MoveGone {
 		return m, err
 	}
-	return m, t.publish(ctx, did, m.Host, to)
+	if err = t.publish(ctx, did, m.Host, to); refusedByDirectory(err) && !at.IsZero() {
+		err = errors.Join(err, t.notPointed(ctx, did, at))
+	}
+	return m, err
+}
+
+// refusedByDirectory reports whether err is the answer of a directory that has not taken an
+// operation and will not.
+func refusedByDirectory(err error) bool {
+	e, ok := errors.AsType[*plc.Error](err)
+	return ok && e.Status >= 400 && e.Status < 500
+}
+
+// notPointed says of an account that it is stopped, and no more, since the directory has refused
+// what its DID was to say, and nobody has told it so but the one who pointed at that time: all can
+// be undone without a further operation, which might be refused, too.
+func (t *Transfers) notPointed(ctx context.Context, did syntax.DID, at time.Time) error {
+	return t.Accounts.DB.Write(ctx, func(tx *db.Tx) error {
+		_, m, d, err := t.departure(ctx, tx, did)
+		if _, settled := errors.AsType[*TransferRefusal](err); settled {
+			return nil
+		}
+		if err != nil || m.State != db.MovePointing || !d.PointedAt.Equal(at) {
+			return err
+		}
+		m.State, d.Destination = db.MoveStopped, nil
+		return t.put(ctx, tx, m, d)
+	})
 }
 
 // errThere says that a DID names the other host already.
@@ -294,12 +333,22 @@ func (t *Transfers) publish(ctx context.Context, did syntax.DID, host string, to
 		if keys := replaceKeys(d.RotationKeys, own, to.RotationKeys); len(keys) > MaxRotationKeys {
 			return refuseTransfer("The DID has %d rotation keys of its owner's, beside which there is no room for those of %s", len(keys)-len(to.RotationKeys), host)
 		}
-		// Whoever undoes the move says so before he looks at the DID.
+		// Whoever undoes the move says so before he looks at the DID. It may even have begun anew,
+		// to another key.
 		m, err := moveOf(t.Accounts.DB.AccountMove(ctx, did))
-		if err == nil && (m == nil || m.State != db.MovePointing || m.Host != host) {
-			err = refuseTransfer("The move is being undone")
+		if err != nil {
+			return err
 		}
-		return err
+		var now departureDetails
+		if m != nil {
+			if err := json.Unmarshal([]byte(m.Details), &now); err != nil {
+				return fmt.Errorf("details of a move: %w", err)
+			}
+		}
+		if m == nil || m.State != db.MovePointing || m.Host != host || !reflect.DeepEqual(now.Destination, &to) {
+			return refuseTransfer("The move is being undone")
+		}
+		return nil
 	}
 	err = t.Identities.update(ctx, did, where, func(d *plc.Data) {
 		d.RotationKeys = replaceKeys(d.RotationKeys, own, to.RotationKeys)
@@ -387,8 +436,9 @@ func (t *Transfers) leave(ctx context.Context, tx *db.Tx, did syntax.DID, says p
 }
 
 // Abandon undoes Stop, and Point as long as the directory has nothing: an operation that
-// changes nothing goes there first, so that one which is still on its way is refused. It is no
-// error when there is nothing to undo.
+// changes nothing goes there first, so that one which is still on its way is refused. Where the
+// directory refuses that, for an account that has had too many, nothing can be on its way any
+// more six Leases after Point. It is no error when there is nothing to undo.
 //
 // It returns a *TransferRefusal once the DID names the other host, db.ErrNotFound, or errors of
 // the directory.
@@ -401,7 +451,7 @@ func (t *Transfers) Abandon(ctx context.Context, did syntax.DID) error {
 
 func (t *Transfers) abandon(ctx context.Context, did syntax.DID) error {
 	a := t.Accounts
-	undone, host := false, ""
+	undone, host, pointed := false, "", time.Time{}
 	err := a.DB.Write(ctx, func(tx *db.Tx) error {
 		undone = false
 		if _, err := tx.LockAccount(ctx, did); err != nil {
@@ -415,7 +465,7 @@ func (t *Transfers) abandon(ctx context.Context, did syntax.DID) error {
 		if err != nil {
 			return err
 		}
-		host = m.Host
+		host, pointed = m.Host, d.PointedAt
 		switch m.State {
 		case db.MoveGone:
 			return refuseTransfer("The account is gone: its DID names %s", m.Host)
@@ -431,7 +481,8 @@ func (t *Transfers) abandon(ctx context.Context, did syntax.DID) error {
 	}
 	err = t.Identities.update(ctx, did, t.Identities.here(ctx), func(*plc.Data) {})
 	elsewhere := errors.Is(err, errElsewhere)
-	if err != nil && !elsewhere {
+	over := refusedByDirectory(err) && !a.Now().Before(pointed.Add(underWay*cmp.Or(t.Lease, DefaultTransferLease)))
+	if err != nil && !elsewhere && !over {
 		return err
 	}
 	err = a.DB.Write(ctx, func(tx *db.Tx) error {

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -37,7 +38,13 @@ type Transfers struct {
 	Accounts   *Accounts
 	Identities *Identities
 	DIDs       *Verifier
+	// Lease is how long a step may be followed by none before the server itself goes on. The
+	// default is [DefaultTransferLease].
+	Lease time.Duration
 }
+
+// DefaultTransferLease is far more than any step takes.
+const DefaultTransferLease = 10 * time.Minute
 
 // A TransferRefusal says why an account cannot be moved, or not by that step. Its message is
 // for the operator.
@@ -56,15 +63,19 @@ var (
 	ErrOutdated = errors.New("the other host has not what the account has")
 )
 
-const (
-	// transferLease is how long a step may be followed by none before the server itself goes on.
-	transferLease = 10 * time.Minute
-	// settleArrival is how long after all of an account came its DID is looked at.
-	settleArrival = time.Minute
-	// MaxTakedowns is how many records of an account that moves, and how many blobs, may be
-	// taken down.
-	MaxTakedowns = 10_000
-)
+// MaxTakedowns is how many records of an account that moves, and how many blobs, may be taken
+// down.
+const MaxTakedowns = 10_000
+
+// leaseFrom is until when a step may be followed by none. After all of an account came its DID
+// is looked at sooner.
+func (t *Transfers) leaseFrom(now time.Time) time.Time {
+	return now.Add(cmp.Or(t.Lease, DefaultTransferLease))
+}
+
+func (t *Transfers) arrivedFrom(now time.Time) time.Time {
+	return now.Add(cmp.Or(t.Lease, DefaultTransferLease) / 10)
+}
 
 // moveOf is the move that an account is in, nil for none.
 func moveOf(m *db.AccountMove, err error) (*db.AccountMove, error) {
@@ -261,7 +272,7 @@ func (t *Transfers) named(ctx context.Context, did syntax.DID) (plc.Data, error)
 
 // Run takes up what was broken off: it undoes a departure of which the directory was told
 // nothing, leaves or finishes where the DID names the other host. What cannot be settled now is
-// logged and tried again ten minutes later.
+// logged and tried again a Lease later.
 func (t *Transfers) Run(ctx context.Context) error {
 	a := t.Accounts
 	for {
@@ -271,10 +282,14 @@ func (t *Transfers) Run(ctx context.Context) error {
 		}
 		for _, m := range due {
 			// Also when the process ends in the midst of it, others come first.
-			if err := t.postpone(ctx, m); err != nil {
+			due, err := t.postpone(ctx, m.DID)
+			if err != nil {
 				return err
 			}
-			err := t.settle(ctx, m)
+			if due == nil {
+				continue
+			}
+			err = t.settle(ctx, *due)
 			if refused, ok := errors.AsType[*TransferRefusal](err); ok {
 				a.Log.InfoContext(ctx, "move of an account left for later", "did", m.DID, "host", m.Host, "reason", refused.Message)
 			} else if err != nil {
@@ -307,20 +322,24 @@ func (t *Transfers) settle(ctx context.Context, m db.AccountMove) error {
 	return nil
 }
 
-func (t *Transfers) postpone(ctx context.Context, was db.AccountMove) error {
-	err := t.Accounts.DB.Write(ctx, func(tx *db.Tx) error {
-		if _, err := tx.LockAccount(ctx, was.DID); err != nil {
+// postpone gives whoever settles a move a Lease of time. It returns the move as it is, nil for one
+// whose turn has not come any more.
+func (t *Transfers) postpone(ctx context.Context, did syntax.DID) (due *db.AccountMove, err error) {
+	err = t.Accounts.DB.Write(ctx, func(tx *db.Tx) error {
+		due = nil
+		if _, err := tx.LockAccount(ctx, did); err != nil {
 			return err
 		}
-		m, err := tx.AccountMove(ctx, was.DID)
-		if err != nil || m.State != was.State {
-			return err
+		now := t.Accounts.Now()
+		m, err := tx.AccountMove(ctx, did)
+		if err != nil || m.NextAt == nil || m.NextAt.After(now) {
+			return err // somebody took a step
 		}
-		m.NextAt = new(t.Accounts.Now().Add(transferLease))
+		m.NextAt, due = new(t.leaseFrom(now)), m
 		return tx.PutAccountMove(ctx, *m)
 	})
 	if errors.Is(err, db.ErrNotFound) {
-		return nil
+		return nil, nil
 	}
-	return err
+	return due, err
 }

@@ -42,7 +42,7 @@ func Import(err error) error {
 		{tree.ErrNode, "The CAR has a tree that is not a repository's"},
 		{tree.ErrTooWide, "The tree of the repository has a node with too many records"},
 		{account.ErrTakenDown, "Account has been taken down"},
-		{account.ErrMoving, "The account is on its way to another host"},
+		{account.ErrMoving, "The account is on its way between two hosts"},
 		{db.ErrStale, "The repository was written to meanwhile"},
 	} {
 		if errors.Is(err, known.err) {

@@ -13,21 +13,26 @@ var importRepo = xrpc.Method{
 	Kind:   xrpc.Procedure,
 	Params: importRepoParams,
 	Input:  &xrpc.Media{Encoding: "application/vnd.ipld.car"},
-	Errors: []string{"AccountNotFound"},
+	Errors: []string{"AccountNotFound", "MoveRefused"},
 }
 
 // Errors that alt.portico.operator.importRepo declares.
 var (
 	ErrImportRepoAccountNotFound = xrpc.DeclareError("alt.portico.operator.importRepo", "AccountNotFound")
+	ErrImportRepoMoveRefused     = xrpc.DeclareError("alt.portico.operator.importRepo", "MoveRefused")
 )
 
 // ImportRepoParams are the parameters of alt.portico.operator.importRepo.
 type ImportRepoParams struct {
 	DID syntax.DID
+	// Only where the account is on its way here from another host, and nothing
+	// newer of it came.
+	Arriving *bool
 }
 
 var importRepoParams = xrpc.Object(
 	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
+	xrpc.Optional("arriving", xrpc.Boolean()),
 )
 
 // Schema is what the lexicon says about ImportRepoParams.
@@ -36,9 +41,11 @@ func (*ImportRepoParams) Schema() *xrpc.Schema { return importRepoParams }
 // DecodeParams fills p from a query string that was checked against its schema.
 func (p *ImportRepoParams) DecodeParams(v *xrpc.Values) {
 	p.DID = syntax.DID(v.String("did"))
+	p.Arriving = v.OptBoolean("arriving")
 }
 
 // EncodeParams writes p as a query string.
 func (p *ImportRepoParams) EncodeParams(q *xrpc.QueryWriter) {
 	q.String("did", string(p.DID))
+	q.OptBoolean("arriving", p.Arriving)
 }

@@ -137,7 +137,8 @@ type Service interface {
 	// deactivated keeps the commit as it is until it is activated; for an
 	// active one a commit of its own is signed.
 	//
-	// Declared errors: [ErrImportRepoAccountNotFound].
+	// Declared errors: [ErrImportRepoAccountNotFound],
+	// [ErrImportRepoMoveRefused].
 	ImportRepo(ctx context.Context, params *ImportRepoParams, in *xrpc.Body) error
 	// InspectAccount is the query alt.portico.operator.inspectAccount.
 	//

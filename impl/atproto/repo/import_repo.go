@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"portico/api/xrpc"
+	"portico/impl/account"
 	"portico/impl/account/auth"
 	"portico/impl/answer"
 )
@@ -22,7 +23,7 @@ func (s *Service) ImportRepo(ctx context.Context, in *xrpc.Body) error {
 			return answer.Spent(err)
 		}
 	}
-	lost, err := s.Imports.Import(ctx, caller.DID, in)
+	lost, err := s.Imports.Import(ctx, caller.DID, in, account.NotArriving)
 	if err != nil {
 		return answer.Import(err)
 	}

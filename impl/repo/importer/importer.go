@@ -100,9 +100,15 @@ type Imported struct {
 	Changed        bool // whether there were differences
 }
 
+// A Condition returns an error where an import must not take place.
+type Condition func(ctx context.Context, tx *db.Tx, did syntax.DID, i Imported) error
+
 // Import makes an archive the repository of did, which is there. It reads the archive to
 // its end, or to where it is of no use. Its commit may be of anybody: some begin anew with
 // the records of a DID that they have lost.
+//
+// It takes place on conditions, of which each is asked, with the account locked, before anything is
+// changed, and again at the end. Their errors are returned.
 //
 // It returns the rows of blobs that no record mentions any more, which are removed: their
 // files may go.
@@ -112,7 +118,7 @@ type Imported struct {
 // [tree.Walk]. Others are ErrBusy; db.ErrStale when somebody else
 // has written to the repository meanwhile, again and again, or imports to it, too; and
 // db.ErrNotFound.
-func (i *Importer) Import(ctx context.Context, did syntax.DID, archive io.Reader) (lost []db.Blob, err error) {
+func (i *Importer) Import(ctx context.Context, did syntax.DID, archive io.Reader, on ...Condition) (lost []db.Blob, err error) {
 	leave, err := i.queue.enter(ctx, i.Bounds, did)
 	if err != nil {
 		return nil, err
@@ -132,7 +138,7 @@ func (i *Importer) Import(ctx context.Context, did syntax.DID, archive io.Reader
 		return nil, err
 	}
 	for attempt := 1; ; attempt++ {
-		lost, err := i.attempt(ctx, did, spool, commit, parsed)
+		lost, err := i.attempt(ctx, did, spool, commit, parsed, on)
 		if attempt == 3 || !errors.Is(err, db.ErrStale) {
 			return lost, err
 		}
@@ -163,7 +169,9 @@ func (i *Importer) commit(spool *car.Spool) (car.Block, *repo.Commit, error) {
 }
 
 // attempt imports once. It returns db.ErrStale when the repository was written to.
-func (i *Importer) attempt(ctx context.Context, did syntax.DID, spool *car.Spool, commit car.Block, parsed *repo.Commit) (lost []db.Blob, err error) {
+func (i *Importer) attempt(
+	ctx context.Context, did syntax.DID, spool *car.Spool, commit car.Block, parsed *repo.Commit, on []Condition,
+) (lost []db.Blob, err error) {
 	row, err := i.DB.Repo(ctx, did)
 	if err != nil {
 		return nil, err
@@ -197,7 +205,7 @@ func (i *Importer) attempt(ctx context.Context, did syntax.DID, spool *car.Spool
 	if i.MaxRecords != nil && i.MaxRecords() > 0 && all.records > i.MaxRecords() && all.records > row.Records {
 		return nil, fmt.Errorf("%w: %d", ErrQuota, all.records)
 	}
-	before := state{row.CommitCID, unfinished}
+	before := state{row.CommitCID, unfinished, on}
 	if few != nil {
 		return i.finish(ctx, did, before, now, few, nil, done)
 	}
@@ -217,6 +225,9 @@ func (i *Importer) inBatches(ctx context.Context, all *difference, before state,
 			return ErrTooMany
 		}
 		if _, err := before.lock(ctx, tx, did); err != nil {
+			return err
+		}
+		if err := before.allows(ctx, tx, did, done); err != nil {
 			return err
 		}
 		return tx.BeginImport(ctx, did, mark)
@@ -262,6 +273,9 @@ func (i *Importer) finish(
 		if _, err := before.lock(ctx, tx, did); err != nil {
 			return err
 		}
+		if err := before.allows(ctx, tx, did, done); err != nil {
+			return err
+		}
 		more, err := last.write(ctx, tx, did)
 		if err != nil {
 			return err
@@ -285,6 +299,17 @@ func (i *Importer) finish(
 type state struct {
 	commit     []byte
 	unfinished string
+	on         []Condition
+}
+
+// allows returns the error of the first condition that is not met.
+func (s state) allows(ctx context.Context, tx *db.Tx, did syntax.DID, i Imported) error {
+	for _, met := range s.on {
+		if err := met(ctx, tx, did, i); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lock locks the repository and returns db.ErrStale if it is in another state.
