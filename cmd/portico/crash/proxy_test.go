@@ -74,6 +74,7 @@ type proxy struct {
 	mu     sync.Mutex
 	random *rand.Rand
 	honest bool
+	reads  bool // it is honest about what is read
 	counts map[string]int
 }
 
@@ -108,7 +109,7 @@ func (p *proxy) draw(post bool) *fault {
 	defer p.mu.Unlock()
 	n := p.random.IntN(100)
 	for i, f := range faults {
-		if n < f.weight && !p.honest && (post || !f.posts) {
+		if n < f.weight && !p.honest && (post || !f.posts && !p.reads) {
 			p.counts[f.name]++
 			return &faults[i]
 		}

@@ -148,32 +148,13 @@ func (h *Host) checkCommits(log []Frame) map[syntax.DID]*replica {
 // and all writers find what they were told is there. It returns the CIDs of blobs that
 // records name.
 func (h *Host) checkRepository(p *Person, told *replica) map[string]bool {
-	ctx := h.Context()
 	car := h.get(p, "com.atproto.sync.getRepo", url.Values{"did": {p.DID.String()}}, nil)
-	commit, archive, err := repo.LoadRepoFromCAR(ctx, bytes.NewReader(car))
+	commit, archived, err := Archived(h.Context(), car, h.key(p))
 	if err != nil {
 		h.Fatalf("%s: %v", p.DID, err)
 	}
-	if err := commit.VerifySignature(h.key(p)); err != nil {
-		h.Errorf("%s: %v", p.DID, err)
-	}
-	if err := archive.MST.Verify(); err != nil {
-		h.Errorf("%s: %v", p.DID, err)
-	}
 	if commit.Rev != told.rev || commit.Data != told.data {
 		h.Errorf("%s is at %s (%s), and the log says %s (%s)", p.DID, commit.Rev, commit.Data, told.rev, told.data)
-	}
-	archived := map[string]cid.Cid{}
-	err = archive.MST.Walk(func(key []byte, val cid.Cid) error {
-		collection, rkey, err := syntax.ParseRepoPath(string(key))
-		if err == nil {
-			_, _, err = archive.GetRecordBytes(ctx, collection, rkey)
-		}
-		archived[string(key)] = val
-		return err
-	})
-	if err != nil {
-		h.Errorf("%s: %v", p.DID, err)
 	}
 	texts, blobs := map[string]string{}, map[string]bool{}
 	indexed := 0
@@ -210,18 +191,48 @@ func (h *Host) checkRepository(p *Person, told *replica) map[string]bool {
 	return blobs
 }
 
+// Archived verifies the archive of a repository that is signed with key. It returns its commit and
+// the CIDs of its records, by path.
+func Archived(ctx context.Context, car []byte, key atcrypto.PublicKey) (*repo.Commit, map[string]cid.Cid, error) {
+	commit, archive, err := repo.LoadRepoFromCAR(ctx, bytes.NewReader(car))
+	if err == nil {
+		err = commit.VerifySignature(key)
+	}
+	if err == nil {
+		err = archive.MST.Verify()
+	}
+	records := map[string]cid.Cid{}
+	if err == nil {
+		err = archive.MST.Walk(func(key []byte, val cid.Cid) error {
+			collection, rkey, err := syntax.ParseRepoPath(string(key))
+			if err == nil {
+				_, _, err = archive.GetRecordBytes(ctx, collection, rkey)
+			}
+			records[string(key)] = val
+			return err
+		})
+	}
+	return commit, records, err
+}
+
 func (h *Host) checkBlob(p *Person, name string) {
 	b := h.get(p, "com.atproto.sync.getBlob", url.Values{"did": {p.DID.String()}, "cid": {name}}, nil)
-	c, err := cid.Decode(name)
-	if err == nil {
-		var is cid.Cid
-		if is, err = c.Prefix().Sum(b); err == nil && is != c {
-			err = fmt.Errorf("its bytes are those of %s", is)
-		}
-	}
-	if err != nil {
+	if err := IsBlob(name, b); err != nil {
 		h.Errorf("%s: blob %s: %v", p.DID, name, err)
 	}
+}
+
+// IsBlob returns an error unless a blob has the CID that it is called by.
+func IsBlob(name string, b []byte) error {
+	c, err := cid.Decode(name)
+	if err != nil {
+		return err
+	}
+	is, err := c.Prefix().Sum(b)
+	if err == nil && is != c {
+		err = fmt.Errorf("its bytes are those of %s", is)
+	}
+	return err
 }
 
 type listed struct {
