@@ -54,6 +54,7 @@ func (p *parts) runJobs(ctx context.Context) {
 			}
 			return cleanBlobs(ctx, p.blobs, p.log)
 		}},
+		job.Job{Name: "telling crawlers", Every: time.Minute, Run: p.tellCrawlers},
 		job.Job{Name: "expired rows", Every: time.Hour, Run: func(ctx context.Context) error {
 			now := time.Now()
 			err := p.store.Write(ctx, func(tx *db.Tx) error {
@@ -81,18 +82,33 @@ func (p *parts) releaseSoon(ctx context.Context) {
 	}
 }
 
-// stream streams the events until ctx is done, and tells the crawlers that there are some.
+// tellCrawlers tells the crawlers that there are events, until ctx is done.
+func (p *parts) tellCrawlers(ctx context.Context) error {
+	defer p.crawlers.Wait()
+	for {
+		p.crawlers.Notify(ctx)
+		select {
+		case <-p.appended:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// stream streams the events until ctx is done.
 func (p *parts) stream(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() { p.hose.Run(ctx) })
 	running.Go(func() { p.hose.Watch(ctx) })
-	defer p.crawlers.Wait()
 	for {
-		p.crawlers.Notify(ctx)
 		select {
 		case <-p.store.EventsAppended():
 			p.hose.Wake()
+			select {
+			case p.appended <- struct{}{}:
+			default: // it is being told
+			}
 		case <-ctx.Done():
 			return
 		}

@@ -83,6 +83,7 @@ type parts struct {
 	hose      *firehose.Firehose
 	exports   *export.Exports
 	crawlers  *syncmethods.Crawlers
+	appended  chan struct{} // events, for the crawlers
 	sched     *job.Scheduler
 	passing   *proxy.Proxy
 	passwords *password.Hasher
@@ -323,6 +324,7 @@ func wire(ctx context.Context, s *settings, r *reloader, store *db.DB, keys *key
 		hose: hose, exports: exports,
 		passing: passing, passwords: passwords, plcs: []*plc.Client{patient, plcs}, budgets: budgets,
 		names:    hosts,
+		appended: make(chan struct{}, 1),
 		crawlers: &syncmethods.Crawlers{Hosts: now.crawlers, Hostname: nameForCrawlers(hosts), HTTP: crawlerClient, Now: time.Now, Log: log},
 		sched:    &job.Scheduler{DB: store, Holder: holder, Now: time.Now, Log: log},
 
