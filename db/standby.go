@@ -125,13 +125,9 @@ func openStandby(c Config, seen *observer, d *DB) (*standby, error) {
 	if err != nil {
 		return nil, err
 	}
-	config, err := driverConfig(c.ReadURL, c.Pooled)
+	config, err := readConfig(c.ReadURL, c.Pooled)
 	if err != nil {
 		return nil, fmt.Errorf("standby: %w", err)
-	}
-	if !c.Pooled {
-		// At others a statement may see less than what was replayed before it, or none may run.
-		config.RuntimeParams["default_transaction_isolation"] = "read committed"
 	}
 	asks, pool := stdlib.OpenDB(*ask), stdlib.OpenDB(*config)
 	asks.SetMaxOpenConns(1)
@@ -145,6 +141,16 @@ func openStandby(c Config, seen *observer, d *DB) (*standby, error) {
 	}
 	s.index.ask = s.askPrimary
 	return s, nil
+}
+
+// readConfig is [driverConfig] of a standby.
+func readConfig(address string, pooled bool) (*pgx.ConnConfig, error) {
+	config, err := driverConfig(address, pooled)
+	if err == nil && !pooled {
+		// At others a statement may see less than what was replayed before it, or none may run.
+		config.RuntimeParams["default_transaction_isolation"] = "read committed"
+	}
+	return config, err
 }
 
 func (s *standby) close() error {
@@ -516,7 +522,7 @@ type StandbyState struct {
 func LookAtStandby(ctx context.Context, c Config) (StandbyState, error) {
 	var s StandbyState
 	one := func(url, text string, args []any, dest ...any) error {
-		config, err := driverConfig(url, c.Pooled)
+		config, err := readConfig(url, c.Pooled)
 		if err != nil {
 			return err
 		}

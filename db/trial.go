@@ -54,7 +54,11 @@ func Try(ctx context.Context, c Config, bounds TrialBounds) error {
 	// Once: what ends it is told, and not tried again.
 	err = e.once(within, time.Time{}, new(string), func(r runner) error {
 		driver = r.(*pgTx).driver
-		if err := boundTrial(within, &queries{run: r, seen: e.seen}, bounds); err != nil {
+		q := &queries{run: r, seen: e.seen}
+		if _, err := q.exec(within, seeOthers); err != nil { // which nothing may come before
+			return err
+		}
+		if err := boundTrial(within, q, bounds); err != nil {
 			return err
 		}
 		if err := prepare(within, e, r, e.seen, c); err != nil {

@@ -47,6 +47,11 @@ func (c *cluster) url(database string) string {
 	return "postgres://portico@/" + database + "?host=" + c.dir
 }
 
+// own is the way of what is no test's: a standby answers nothing that is to be serializable.
+func (c *cluster) own() string {
+	return c.url("postgres") + "&default_transaction_isolation=read%20committed"
+}
+
 // keeper runs the server until its standard input ends, and clears up. It is a
 // process of its own because ours may end in ways that run no code of ours.
 const keeper = `"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= \

@@ -230,7 +230,7 @@ func sharedCluster(t testing.TB) *cluster {
 
 func (c *cluster) exec(sql string) error {
 	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, c.url("postgres"))
+	conn, err := pgx.Connect(ctx, c.own())
 	if err != nil {
 		return err
 	}

@@ -127,7 +127,7 @@ func (r *Replicated) Start() {
 func (r *Replicated) until(what string, done func(conn *pgx.Conn) (bool, error)) {
 	r.t.Helper()
 	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, r.servers.standby.url("postgres"))
+	conn, err := pgx.Connect(ctx, r.servers.standby.own())
 	r.check(err)
 	defer conn.Close(ctx)
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
@@ -159,7 +159,7 @@ func (r *replicas) run(c *cluster) error {
 
 func (c *cluster) row(sql string, to any) error {
 	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, c.url("postgres"))
+	conn, err := pgx.Connect(ctx, c.own())
 	if err != nil {
 		return err
 	}
