@@ -3,18 +3,26 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/base32"
 	encoding "encoding/json"
 	"fmt"
+	"html"
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptest"
+	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"portico/db/dbtest"
+	"portico/impl/account/factor/totp"
 	"portico/impl/identity/directory"
+	"portico/impl/mail/mailtest"
 )
 
 // A movedWorld is two hosts and the directory that both of them use.
@@ -23,12 +31,14 @@ type movedWorld struct {
 	here, there *settings
 	plc         *httptest.Server
 	environ     []string
+	letters     *mailtest.Server
 
 	mu    sync.Mutex
 	fault func(w http.ResponseWriter, r *http.Request) bool // of the directory
 }
 
-func newMovedWorld(t *testing.T) *movedWorld {
+// newMovedWorld starts both hosts. there has settings of the second one alone.
+func newMovedWorld(t *testing.T, there ...string) *movedWorld {
 	w := &movedWorld{T: t}
 	sound := directory.New(directory.NewMemory(), time.Now, "test", slog.New(slog.DiscardHandler))
 	w.plc = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -40,9 +50,11 @@ func newMovedWorld(t *testing.T) *movedWorld {
 		}
 	}))
 	t.Cleanup(w.plc.Close)
-	common := []string{"PDS_DID_PLC_URL=" + w.plc.URL, "PDS_RATE_LIMIT_BYPASS_IPS=127.0.0.1,::1", "PDS_BSKY_APP_VIEW_URL=http://localhost:1", "PDS_BSKY_APP_VIEW_DID=did:web:app.test"}
+	w.letters = mailtest.Start(t, mailtest.Config{})
+	common := []string{"PDS_EMAIL_SMTP_URL=" + w.letters.URL().String(), "PDS_EMAIL_FROM_ADDRESS=accounts@example.com", "PDS_DID_PLC_URL=" + w.plc.URL, "PDS_RATE_LIMIT_BYPASS_IPS=127.0.0.1,::1", "PDS_BSKY_APP_VIEW_URL=http://localhost:1", "PDS_BSKY_APP_VIEW_DID=did:web:app.test"}
 	w.here, _ = startFor(t, append(common, "PDS_DATA_DIRECTORY="+t.TempDir(), "PDS_ADMIN_PASSWORD=the password of here", "PDS_SERVICE_HANDLE_DOMAINS=.here.test,.both.test")...)
-	w.there, _ = startFor(t, append(common, "PDS_DATA_DIRECTORY="+t.TempDir(), "PDS_ADMIN_PASSWORD=the password of there", "PDS_SERVICE_HANDLE_DOMAINS=.there.test,.both.test")...)
+	common = append(common, "PDS_DATA_DIRECTORY="+t.TempDir(), "PDS_ADMIN_PASSWORD=the password of there", "PDS_SERVICE_HANDLE_DOMAINS=.there.test,.both.test")
+	w.there, _ = startFor(t, append(common, there...)...)
 	w.environ = []string{
 		"PDS_HOST=" + w.here.PublicURL.String(), "PDS_ADMIN_PASSWORD=the password of here", moveToPassword + "=the password of there",
 	}
@@ -56,12 +68,17 @@ func (w *movedWorld) spoil(fault func(w http.ResponseWriter, r *http.Request) bo
 	w.fault = fault
 }
 
+// noBody is what a procedure without an input is called with.
+type noBody struct{}
+
 // ask calls a method of com.atproto, or one named in full, of a host.
 func (w *movedWorld) ask(s *settings, method, authorization string, body any) (status int, out map[string]any) {
 	w.Helper()
 	verb, content, kind := http.MethodGet, io.Reader(nil), ""
 	switch body := body.(type) {
 	case nil:
+	case noBody:
+		verb = http.MethodPost
 	case []byte:
 		verb, content, kind = http.MethodPost, bytes.NewReader(body), "image/png"
 	default:
@@ -266,8 +283,7 @@ func TestAccountMoves(t *testing.T) {
 
 	// And back, to where it was.
 	here := w.here.PublicURL.String()
-	back := []string{"PDS_HOST=" + there, "PDS_ADMIN_PASSWORD=the password of there", moveToPassword + "=the password of here"}
-	if out, _, err := portico(t, back, "account", "move", did, here, "--handle", "alice.here.test", "--yes", "--delete"); err != nil {
+	if out, _, err := portico(t, w.back(), "account", "move", did, here, "--handle", "alice.here.test", "--yes", "--delete"); err != nil {
 		t.Fatalf("back: %v\n%s", err, out)
 	}
 	w.activeAt(did, w.here)
@@ -361,5 +377,197 @@ func TestAccountMovesInUse(t *testing.T) {
 		if status, _ := w.ask(w.there, "repo.getRecord?repo="+did+"&collection=com.example.note&rkey="+key, "", nil); status != http.StatusOK {
 			t.Errorf("%s was acknowledged, and is lost", uri)
 		}
+	}
+}
+
+// back is the environment of who moves an account to where it came from.
+func (w *movedWorld) back() []string {
+	return []string{
+		"PDS_HOST=" + w.there.PublicURL.String(), "PDS_ADMIN_PASSWORD=the password of there", moveToPassword + "=the password of here",
+	}
+}
+
+// signIn signs in, and returns the status and the error's name, or the access token.
+func (w *movedWorld) signIn(s *settings, identifier, code string) (status int, said string) {
+	w.Helper()
+	in := map[string]any{"identifier": identifier, "password": movedPassword}
+	if code != "" {
+		in["authFactorToken"] = code
+	}
+	status, out := w.ask(s, "server.createSession", "", in)
+	if status == http.StatusOK {
+		return status, out["accessJwt"].(string)
+	}
+	said, _ = out["error"].(string)
+	return status, said
+}
+
+var mailedCode = regexp.MustCompile(`\b[A-Z2-7]{5}-[A-Z2-7]{5}\b`)
+
+// code is that of the next letter to an address.
+func (w *movedWorld) code(to string) string {
+	w.Helper()
+	for {
+		if l := w.letters.Next(w); l.To == to && mailedCode.MatchString(l.Text) {
+			return mailedCode.FindString(l.Text)
+		}
+	}
+}
+
+// authenticator gives an account an authenticator app on the pages of its host, with a code of a
+// step, and returns its secret.
+func (w *movedWorld) authenticator(s *settings, handle string, step int64) (secret totp.Secret) {
+	w.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		w.Fatal(err)
+	}
+	browser := &http.Client{Jar: jar}
+	origin := s.PublicURL.String()
+	page := ""
+	open := func(r *http.Request) {
+		w.Helper()
+		a, err := browser.Do(r)
+		if err != nil {
+			w.Fatal(err)
+		}
+		defer a.Body.Close()
+		text, err := io.ReadAll(a.Body)
+		if page = string(text); err != nil || a.StatusCode != http.StatusOK {
+			w.Fatalf("%s: %s, %v\n%s", r.URL, a.Status, err, page)
+		}
+	}
+	get := func(path string) {
+		w.Helper()
+		r, err := http.NewRequestWithContext(w.Context(), http.MethodGet, origin+path, nil)
+		if err != nil {
+			w.Fatal(err)
+		}
+		open(r)
+	}
+	send := func(path string, fields ...string) {
+		w.Helper()
+		_, form, found := strings.Cut(page, `action="`+path+`"`)
+		if !found {
+			w.Fatalf("no form for %s:\n%s", path, page)
+		}
+		form, _, _ = strings.Cut(form, "</form>")
+		sent := url.Values{}
+		for _, input := range regexp.MustCompile(`<input[^>]*>`).FindAllString(form, -1) {
+			name := regexp.MustCompile(`name="([^"]*)"`).FindStringSubmatch(input)
+			value := regexp.MustCompile(`value="([^"]*)"`).FindStringSubmatch(input)
+			if name != nil && value != nil && !strings.Contains(input, `type="checkbox"`) {
+				sent.Set(name[1], html.UnescapeString(value[1]))
+			}
+		}
+		for i := 0; i < len(fields); i += 2 {
+			sent.Set(fields[i], fields[i+1])
+		}
+		r, err := http.NewRequestWithContext(w.Context(), http.MethodPost, origin+path, strings.NewReader(sent.Encode()))
+		if err != nil {
+			w.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Origin", origin)
+		r.Header.Set("Sec-Fetch-Site", "same-origin")
+		open(r)
+	}
+	get("/account")
+	send("/account/sign-in", "identifier", handle, "password", movedPassword)
+	get("/account/security")
+	send("/account/security/app")
+	shown := regexp.MustCompile(`<code>([A-Z2-7]{32})</code>`).FindStringSubmatch(page)
+	if shown == nil {
+		w.Fatalf("no key on the page:\n%s", page)
+	}
+	text, err := base32.StdEncoding.DecodeString(shown[1])
+	if err == nil {
+		secret, err = totp.Read(text)
+	}
+	if err != nil {
+		w.Fatal(err)
+	}
+	send("/account/security/app-on", "code", secret.Code(step))
+	return secret
+}
+
+// Whoever is asked for a code where they sign in is asked at the other host, too, for one of the
+// same app or from the same address, from SQLite to Postgres and back.
+func TestAccountMovesWithSecondFactors(t *testing.T) {
+	w := newMovedWorld(t, "PORTICO_DATABASE_URL="+dbtest.EmptyPostgresURL(t),
+		"PORTICO_KEY_ENCRYPTION_KEY=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")
+	app, _ := w.signUp("erin.here.test")
+	mailed, access := w.signUp("frank.here.test")
+
+	used := totp.StepAt(time.Now()) - 1
+	secret := w.authenticator(w.here, "erin.here.test", used)
+	w.accepted(w.here, "server.requestEmailConfirmation", access, noBody{})
+	w.accepted(w.here, "server.confirmEmail", access, map[string]any{"email": "frank@example.com", "token": w.code("frank@example.com")})
+	w.accepted(w.here, "server.updateEmail", access, map[string]any{"email": "frank@example.com", "emailAuthFactor": true})
+
+	asked := func(s *settings, moment string) {
+		t.Helper()
+		for _, who := range []string{app, mailed} {
+			if status, said := w.signIn(s, who, ""); status != http.StatusUnauthorized || said != "AuthFactorTokenRequired" {
+				t.Errorf("%s, without a code: %d %s", moment, status, said)
+			}
+		}
+		if status, said := w.signIn(s, app, secret.Code(used)); status == http.StatusOK || said == "AuthFactorTokenRequired" {
+			t.Errorf("%s, with a code that was used: %d %s", moment, status, said)
+		}
+		used = max(used+1, totp.StepAt(time.Now())-1)
+		if status, said := w.signIn(s, app, secret.Code(used)); status != http.StatusOK {
+			t.Errorf("%s, with a code of the app: %d %s", moment, status, said)
+		}
+		if status, said := w.signIn(s, mailed, w.code("frank@example.com")); status != http.StatusOK {
+			t.Errorf("%s, with a code that was mailed: %d %s", moment, status, said)
+		}
+	}
+	there, here := w.there.PublicURL.String(), w.here.PublicURL.String()
+	w.moves(app, there, "--handle", "erin.there.test", "--yes")
+	w.moves(mailed, there, "--handle", "frank.there.test", "--yes")
+	w.activeAt(app, w.there)
+	w.activeAt(mailed, w.there)
+	asked(w.there, "there")
+	w.environ = w.back()
+	w.moves(app, here, "--handle", "erin.here.test", "--yes")
+	w.moves(mailed, here, "--handle", "frank.here.test", "--yes")
+	w.activeAt(app, w.here)
+	w.activeAt(mailed, w.here)
+	asked(w.here, "back here")
+}
+
+// An account in quarantine stays where it is, and one that moves to a host that has everybody
+// wait for approval need not wait there.
+func TestAccountMovesAndQuarantine(t *testing.T) {
+	w := newMovedWorld(t, "PORTICO_SIGNUP_QUARANTINE=approved")
+	out := w.accepted(w.there, "server.createAccount", "", map[string]any{"handle": "gina.there.test", "email": "gina@example.com", "password": movedPassword})
+	held, access := out["did"].(string), out["accessJwt"].(string)
+	w.post(w.there, held, access, "waits", nil)
+	came, _ := w.signUp("hugo.here.test")
+	w.moves(came, w.there.PublicURL.String(), "--handle", "hugo.there.test", "--yes")
+	w.activeAt(came, w.there)
+
+	w.environ = w.back()
+	here := w.here.PublicURL.String()
+	for range 2 {
+		w.refuses(statusRefused, "The account is in quarantine: approve it first", held, here, "--handle", "gina.here.test", "--yes")
+	}
+	if status, _ := w.ask(w.here, "sync.getRepoStatus?did="+held, "", nil); status == http.StatusOK {
+		t.Error("it is at the other host")
+	}
+	w.post(w.there, held, access, "waits still", nil)
+	if out, _, err := portico(t, w.environ, "account", "approve", held); err != nil {
+		t.Fatalf("approve: %v\n%s", err, out)
+	}
+	for deadline := time.Now().Add(time.Minute); !w.active(w.there, held); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it is not released")
+		}
+	}
+	w.moves(held, here, "--handle", "gina.here.test", "--yes")
+	w.activeAt(held, w.here)
+	if status, said := w.signIn(w.here, "gina.here.test", ""); status != http.StatusOK {
+		t.Errorf("sign in: %d %s", status, said)
 	}
 }
