@@ -71,8 +71,10 @@ var (
 	})
 
 	// The text of the condition is that of the index.
+	// Postgres takes nearly every account for one, and would look through the table for the first
+	// of them, where there is none. In the order of its index it reads that.
 	importedPassword = prepared(func(b *builder) bun.Query {
-		return b.NewSelect().Model((*Account)(nil)).ColumnExpr("1").Where("substr(password_hash, 1, 1) <> '$'").Limit(1)
+		return b.NewSelect().Model((*Account)(nil)).ColumnExpr("1").Where("substr(password_hash, 1, 1) <> '$'").Order("did").Limit(1)
 	})
 	importedAppPassword = prepared(func(b *builder) bun.Query {
 		return b.NewSelect().Model((*AppPassword)(nil)).ColumnExpr("1").Where("mac IS NULL").Limit(1)

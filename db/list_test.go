@@ -1,6 +1,7 @@
 package db_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -191,6 +192,47 @@ func TestListsScanNoTable(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Each sign-in asks whether there are imported hashes: with many accounts and no such hash
+// Postgres knows better than to look at all of them, by its own choice.
+func TestImportedHashesAreNotLookedFor(t *testing.T) {
+	d := dbtest.Postgres(t)
+	fillLists(t, d)
+	err := d.Write(t.Context(), func(tx *db.Tx) error {
+		return errors.Join(tx.Exec(t.Context(), "UPDATE account SET password_hash = '$argon2id$'"), tx.Exec(t.Context(), "ANALYZE account"))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := d.WatchTexts()
+	if found, err := d.ImportedHashes(t.Context()); err != nil || found {
+		t.Fatal(found, err)
+	}
+	seen := texts()
+	if len(seen) != 2 {
+		t.Fatalf("statements: %q", seen)
+	}
+	for _, text := range seen {
+		rows, err := d.Query(t.Context(), "EXPLAIN "+text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var plan []string
+		for rows.Next() {
+			var line string
+			if err := rows.Scan(&line); err != nil {
+				t.Fatal(err)
+			}
+			plan = append(plan, line)
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if text := strings.Join(plan, "\n"); strings.Contains(text, "Seq Scan on account") {
+			t.Error(text)
+		}
+	}
 }
 
 // explained is the plan of a statement that reads. Postgres must not prefer to

@@ -84,10 +84,10 @@ func PoolerURL(t testing.TB, database string) string {
 	return u.String()
 }
 
-// poolerKeeper is what keeper is to Postgres.
+// poolerKeeper is what keeper is to Postgres. A shell has what it runs beside it ignore SIGQUIT.
 const poolerKeeper = `"$1" "$2/pgbouncer.ini" >"$2/log" 2>&1 &
 read -r _
-kill -QUIT $!
+kill -TERM $!
 wait $!
 rm -rf "$2"`
 
