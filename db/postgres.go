@@ -34,7 +34,7 @@ func openPostgres(ctx context.Context, c Config, seen *observer, mailed, appende
 	if err != nil {
 		return nil, err
 	}
-	var link link
+	link := link{through: config.DialFunc}
 	config.DialFunc = link.dial
 	e := &postgresEngine{pgPool: newPgPool(config, cmp.Or(c.MaxConns, 20), true, seen), now: c.Now, seen: seen, answers: answerWithin}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))

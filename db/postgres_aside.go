@@ -259,7 +259,7 @@ func (a *aside) listenOnce(ctx context.Context, config *pgx.ConnConfig, begun fu
 // newAside is that of a pool whose connections are those of config and go through l.
 func newAside(config *pgx.ConnConfig, l *link, c Config) *aside {
 	own := config.Copy()
-	own.DialFunc = dialer.DialContext
+	own.DialFunc = l.through
 	own.RuntimeParams["application_name"] = "portico aside"
 	a := &aside{config: own, link: l, log: c.Logger, name: rand.Text(), away: c.Away, told: make(chan struct{}, 1)}
 	if a.away == 0 {

@@ -33,7 +33,8 @@ var (
 // driverConfig is how the database at a URL is reached. What the URL says itself stays.
 //
 // A pooler has to be told nothing that it does not know, and nothing can be prepared there:
-// a statement is described once for each connection of ours, and sent with its text.
+// a statement is described once for each connection of ours, and sent with its text. Nor is
+// anything cancelled: see dialPooler.
 func driverConfig(address string, pooled bool) (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(address)
 	if err != nil {
@@ -48,6 +49,7 @@ func driverConfig(address string, pooled bool) (*pgx.ConnConfig, error) {
 	}
 	config.DialFunc = dialer.DialContext
 	if pooled {
+		config.DialFunc = dialPooler
 		if !strings.Contains(address, "default_query_exec_mode=") {
 			config.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 		}
@@ -76,6 +78,8 @@ var dialer = &net.Dialer{
 // A link is a process's way to Postgres: while it is cut, connections end at once, and none
 // begins. It is safe for concurrent use.
 type link struct {
+	through func(ctx context.Context, network, address string) (net.Conn, error)
+
 	mu    sync.Mutex
 	conns map[*linked]struct{}
 	why   error // nil: it is not cut
@@ -93,6 +97,26 @@ type nowhere struct{}
 
 func (nowhere) Network() string { return "nowhere" }
 func (nowhere) String() string  { return "nowhere" }
+
+var errNotCancelled = errors.New("nothing is cancelled on this connection")
+
+// dialPooler makes a connection to a pooler. Over one that is lost, also by a caller who has gone
+// away, the driver asks the server to cancel what it was at; pgbouncer 1.18 may end with "server
+// in bad state" over that, with all of its connections. It closes the one to Postgres in any case.
+func dialPooler(ctx context.Context, network, address string) (net.Conn, error) {
+	if network == (nowhere{}).Network() {
+		return nil, errNotCancelled
+	}
+	conn, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return uncancelled{conn}, nil
+}
+
+type uncancelled struct{ net.Conn }
+
+func (uncancelled) RemoteAddr() net.Addr { return nowhere{} }
 
 // letCommit says whether a connection is committing. What is lost then is not cancelled, as the
 // driver does otherwise: a COMMIT that waits for a synchronous standby would be over with that,
@@ -116,12 +140,12 @@ func (c *linked) RemoteAddr() net.Addr {
 
 func (l *link) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if network == (nowhere{}).Network() {
-		return nil, errors.New("a COMMIT is not cancelled")
+		return nil, errNotCancelled
 	}
 	if err := l.broken(); err != nil {
 		return nil, err
 	}
-	conn, err := dialer.DialContext(ctx, network, address)
+	conn, err := l.through(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}

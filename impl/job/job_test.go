@@ -162,7 +162,7 @@ func TestStop(t *testing.T) {
 		synctest.Wait()
 		second, end := context.WithCancel(t.Context())
 		both.Go(func() { b.scheduler().Run(second, r.long("b")) })
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute + time.Second) // not when anybody looks
 		stop()
 		time.Sleep(beat)
 		if !slices.Equal(r.began, []string{"a", "b"}) {
