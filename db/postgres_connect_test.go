@@ -69,6 +69,31 @@ func TestPoolerIsNotAskedToCancel(t *testing.T) {
 	}
 }
 
+// What a pooler says when it has lost Postgres, or cannot have it back yet, is tried again, in the
+// midst of a transaction, at its COMMIT and at a read.
+func TestPoolerHasLostPostgres(t *testing.T) {
+	faults := dbtest.BreakConnections(t, dbtest.PoolerURL(t, dbtest.DirectURL(t)))
+	d := openURL(t, db.Config{URL: faults.URL, Pooled: true})
+	did := create(t, d, 1)
+	for _, says := range []string{
+		"server conn crashed?", "query_wait_timeout", "server login has been failing, try again later (server_login_retry)",
+	} {
+		for _, fault := range []dbtest.Fault{
+			{Text: "INSERT INTO \"meta\"", At: 1}, {Text: "COMMIT", At: 1}, {Text: "COMMIT", At: 1, Done: true}, {Text: "SELECT", At: 1},
+		} {
+			fault.Says = says
+			faults.Arm(fault)
+			err := d.Write(t.Context(), func(tx *db.Tx) error { return tx.PutMeta(t.Context(), "x", []byte("x")) })
+			if err == nil {
+				_, err = d.AccountByDID(t.Context(), did)
+			}
+			if err != nil || !faults.Broke() {
+				t.Errorf("%+v: broke %t, %v", fault, faults.Broke(), err)
+			}
+		}
+	}
+}
+
 // exercise runs statements that are prepared elsewhere, in a batch, built, and in a snapshot.
 func exercise(ctx context.Context, d *db.DB, n int) error {
 	did := account(1).Account.DID

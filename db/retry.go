@@ -1,6 +1,7 @@
 package db
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql/driver"
@@ -145,8 +146,9 @@ func kindOf(err error) kind {
 			return lost
 		}
 		// Connection exceptions, which are also those of poolers. That of a message that was
-		// not understood is lasting, unless the connection ends with it.
-		if strings.HasPrefix(pg.Code, "08") && (pg.Code != "08P01" || pg.SeverityUnlocalized == "FATAL") {
+		// not understood is lasting, unless the connection ends with it. pgbouncer has all of its
+		// errors under that code, and one severity.
+		if strings.HasPrefix(pg.Code, "08") && (pg.Code != "08P01" || cmp.Or(pg.SeverityUnlocalized, pg.Severity) == "FATAL") {
 			return lost
 		}
 		return lasting

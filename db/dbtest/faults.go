@@ -29,6 +29,8 @@ type Fault struct {
 	Early bool
 	// Silent says that who sent it learns of no end, either: it waits until it gives up.
 	Silent bool
+	// Says is what pgbouncer 1.18 says before it ends the connection, "" for nothing.
+	Says string
 }
 
 // Faults stands between a server and Postgres and breaks connections. It is safe for
@@ -227,6 +229,9 @@ func (f *Faults) carry(client, server net.Conn) {
 					}
 				}
 				server.Close()
+				if fault.Says != "" {
+					_, _ = client.Write(poolerError(fault.Says))
+				}
 				if fault.Silent {
 					_, _ = io.Copy(io.Discard, client)
 				}
@@ -243,6 +248,12 @@ func (f *Faults) carry(client, server net.Conn) {
 		}
 		going, texts = going[:0], nil
 	}
+}
+
+// poolerError is the message by which pgbouncer 1.18 ends a connection, whatever was the reason.
+func poolerError(text string) []byte {
+	fields := "SFATAL\x00C08P01\x00M" + text + "\x00\x00"
+	return append(binary.BigEndian.AppendUint32([]byte{'E'}, uint32(4+len(fields))), fields...)
 }
 
 // readMessage reads one message of the protocol, with its type but for the first one.
