@@ -150,7 +150,9 @@ func (s *suite) eventPages() {
 	ctx := s.Context()
 	select {
 	case <-s.db.EventsAppended():
-		s.Fatal("woken for nothing")
+		if s.db.Exclusive() { // else whoever begins to listen to other processes is woken
+			s.Fatal("woken for nothing")
+		}
 	default:
 	}
 	sizes := []int{10, 0, 20, 100_000, 5, 5}
@@ -598,10 +600,12 @@ func (s *suite) mail() {
 		return id
 	}
 	queue("nobody@mail.test", failed)
-	select {
-	case <-s.db.MailQueued():
-		s.Error("woken by a transaction that failed")
-	default:
+	if s.db.Exclusive() { // else whoever begins to listen to other processes is woken, too
+		select {
+		case <-s.db.MailQueued():
+			s.Error("woken by a transaction that failed")
+		default:
+		}
 	}
 	id1 := queue("one@mail.test", nil)
 	select {
