@@ -99,6 +99,20 @@ func (r *record) end(name string) {
 	r.running = slices.DeleteFunc(r.running, func(n string) bool { return n == name })
 }
 
+// hosts are the nodes that have begun the job, in their order.
+func (r *record) hosts() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.began)
+}
+
+// times are when it was begun, since the start.
+func (r *record) times() []time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.at)
+}
+
 func (n *node) scheduler() *Scheduler {
 	return &Scheduler{Holder: n.name, Now: func() time.Time { return time.Now().Add(n.skew) }, Log: slog.New(slog.DiscardHandler), leases: n}
 }
@@ -127,23 +141,23 @@ func TestTakeover(t *testing.T) {
 			synctest.Wait()
 			both.Go(func() { b.scheduler().Run(ctx, r.long("b")) })
 			time.Sleep(10 * time.Minute) // a run goes on for longer than its lease
-			if !slices.Equal(r.began, []string{"a"}) {
-				t.Fatalf("began %v", r.began)
+			if !slices.Equal(r.hosts(), []string{"a"}) {
+				t.Fatalf("began %v", r.hosts())
 			}
 			a.sever(true)
 			died := time.Since(r.start)
 			time.Sleep(2 * time.Minute)
-			if !slices.Equal(r.began, []string{"a", "b"}) {
-				t.Fatalf("began %v", r.began)
+			if !slices.Equal(r.hosts(), []string{"a", "b"}) {
+				t.Fatalf("began %v", r.hosts())
 			}
-			t.Logf("taken over after %v", r.at[1]-died)
+			t.Logf("taken over after %v", r.times()[1]-died)
 			if Takeover > 2*time.Minute {
 				t.Errorf("Takeover is %v", Takeover)
 			}
 			a.sever(false)
 			time.Sleep(10 * time.Minute)
-			if !slices.Equal(r.began, []string{"a", "b"}) {
-				t.Errorf("began %v", r.began)
+			if !slices.Equal(r.hosts(), []string{"a", "b"}) {
+				t.Errorf("began %v", r.hosts())
 			}
 			stop()
 			both.Wait()
@@ -165,8 +179,8 @@ func TestStop(t *testing.T) {
 		time.Sleep(time.Minute + time.Second) // not when anybody looks
 		stop()
 		time.Sleep(beat)
-		if !slices.Equal(r.began, []string{"a", "b"}) {
-			t.Errorf("began %v", r.began)
+		if !slices.Equal(r.hosts(), []string{"a", "b"}) {
+			t.Errorf("began %v", r.hosts())
 		}
 		end()
 		both.Wait()
@@ -198,8 +212,8 @@ func TestRhythm(t *testing.T) {
 		time.Sleep(3*time.Hour - time.Minute)
 		stop()
 		all.Wait()
-		if want := []time.Duration{0, time.Hour, 2 * time.Hour}; !slices.Equal(r.at, want) {
-			t.Errorf("began at %v, by %v; want %v", r.at, r.began, want)
+		if want := []time.Duration{0, time.Hour, 2 * time.Hour}; !slices.Equal(r.times(), want) {
+			t.Errorf("began at %v, by %v; want %v", r.times(), r.hosts(), want)
 		}
 	})
 }
@@ -218,8 +232,8 @@ func TestShortOutage(t *testing.T) {
 			n.sever(false)
 			time.Sleep(3 * beat)
 		}
-		if !slices.Equal(r.began, []string{"a"}) {
-			t.Errorf("began %v at %v", r.began, r.at)
+		if !slices.Equal(r.hosts(), []string{"a"}) {
+			t.Errorf("began %v at %v", r.hosts(), r.times())
 		}
 		stop()
 		all.Wait()
