@@ -82,16 +82,30 @@ func (p *parts) releaseSoon(ctx context.Context) {
 	}
 }
 
-// tellCrawlers tells the crawlers that there are events, until ctx is done.
+// tellCrawlers tells the crawlers that there are events, until ctx is done. Nothing may wake it
+// for those that other processes append: it looks for them each minute.
 func (p *parts) tellCrawlers(ctx context.Context) error {
 	defer p.crawlers.Wait()
+	look := time.NewTicker(time.Minute)
+	defer look.Stop()
+	var seen int64
+	p.crawlers.Notify(ctx)
 	for {
-		p.crawlers.Notify(ctx)
 		select {
 		case <-p.appended:
+		case <-look.C:
+			last, err := p.store.LastEvent(ctx)
+			if err != nil {
+				return err
+			}
+			if last == seen {
+				continue
+			}
+			seen = last
 		case <-ctx.Done():
 			return nil
 		}
+		p.crawlers.Notify(ctx)
 	}
 }
 
