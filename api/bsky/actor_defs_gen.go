@@ -479,57 +479,50 @@ func NewActorPreferencesItem[V *ActorAdultContentPref | *ActorContentLabelPref |
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u ActorPreferencesItem) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u ActorPreferencesItem) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u ActorPreferencesItem) Type() string {
 	switch v := u.value.(type) {
 	case *ActorAdultContentPref:
-		return xrpc.MarshalVariant("app.bsky.actor.defs#adultContentPref", v)
+		return "app.bsky.actor.defs#adultContentPref"
 	case *ActorContentLabelPref:
-		return xrpc.MarshalVariant("app.bsky.actor.defs#contentLabelPref", v)
+		return "app.bsky.actor.defs#contentLabelPref"
 	case *ActorSavedFeedsPref:
-		return xrpc.MarshalVariant("app.bsky.actor.defs#savedFeedsPref", v)
+		return "app.bsky.actor.defs#savedFeedsPref"
 	case *ActorSavedFeedsPrefV2:
-		return xrpc.MarshalVariant("app.bsky.actor.defs#savedFeedsPrefV2", v)
+		return "app.bsky.actor.defs#savedFeedsPrefV2"
 	case *ActorPersonalDetailsPref:
-		return xrpc.MarshalVariant("app.bsky.actor.defs#personalDetailsPref", v)
+		return "app.bsky.actor.defs#personalDetailsPref"
 	case *ActorDeclaredAgePref:
-		return xrpc.MarshalVariant("app.bsky.actor.defs#declaredAgePref", v)
+		return "app.bsky.actor.defs#declaredAgePref"
 	case *ActorFeedViewPref:
-		return xrpc.MarshalVariant("app.bsky.actor.defs#feedViewPref", v)
+		return "app.bsky.actor.defs#feedViewPref"
 	case *ActorThreadViewPref:
-		return xrpc.MarshalVariant("app.bsky.actor.defs#threadViewPref", v)
+		return "app.bsky.actor.defs#threadViewPref"
 	case *ActorInterestsPref:
-		return xrpc.MarshalVariant("app.bsky.actor.defs#interestsPref", v)
+		return "app.bsky.actor.defs#interestsPref"
 	case *ActorMutedWordsPref:
-		return xrpc.MarshalVariant("app.bsky.actor.defs#mutedWordsPref", v)
+		return "app.bsky.actor.defs#mutedWordsPref"
 	case *ActorHiddenPostsPref:
-		return xrpc.MarshalVariant("app.bsky.actor.defs#hiddenPostsPref", v)
+		return "app.bsky.actor.defs#hiddenPostsPref"
 	case *ActorBskyAppStatePref:
-		return xrpc.MarshalVariant("app.bsky.actor.defs#bskyAppStatePref", v)
+		return "app.bsky.actor.defs#bskyAppStatePref"
 	case *ActorLabelersPref:
-		return xrpc.MarshalVariant("app.bsky.actor.defs#labelersPref", v)
+		return "app.bsky.actor.defs#labelersPref"
 	case *ActorPostInteractionSettingsPref:
-		return xrpc.MarshalVariant("app.bsky.actor.defs#postInteractionSettingsPref", v)
+		return "app.bsky.actor.defs#postInteractionSettingsPref"
 	case *ActorVerificationPrefs:
-		return xrpc.MarshalVariant("app.bsky.actor.defs#verificationPrefs", v)
+		return "app.bsky.actor.defs#verificationPrefs"
 	case *ActorLiveEventPreferences:
-		return xrpc.MarshalVariant("app.bsky.actor.defs#liveEventPreferences", v)
+		return "app.bsky.actor.defs#liveEventPreferences"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *ActorPreferencesItem) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = ActorPreferencesItem{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *ActorPreferencesItem) Hold(typ string, data []byte) any {
 	switch typ {
 	case "app.bsky.actor.defs#adultContentPref":
 		u.value = new(ActorAdultContentPref)
@@ -567,8 +560,14 @@ func (u *ActorPreferencesItem) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u ActorPreferencesItem) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *ActorPreferencesItem) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 // Normalize makes required lists encode as [] when they are nil.
 func (u *ActorPreferencesItem) Normalize() {
@@ -1088,33 +1087,26 @@ func NewActorPostInteractionSettingsPrefThreadgateAllowRulesItem[V *FeedThreadga
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u ActorPostInteractionSettingsPrefThreadgateAllowRulesItem) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u ActorPostInteractionSettingsPrefThreadgateAllowRulesItem) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u ActorPostInteractionSettingsPrefThreadgateAllowRulesItem) Type() string {
 	switch v := u.value.(type) {
 	case *FeedThreadgateMentionRule:
-		return xrpc.MarshalVariant("app.bsky.feed.threadgate#mentionRule", v)
+		return "app.bsky.feed.threadgate#mentionRule"
 	case *FeedThreadgateFollowerRule:
-		return xrpc.MarshalVariant("app.bsky.feed.threadgate#followerRule", v)
+		return "app.bsky.feed.threadgate#followerRule"
 	case *FeedThreadgateFollowingRule:
-		return xrpc.MarshalVariant("app.bsky.feed.threadgate#followingRule", v)
+		return "app.bsky.feed.threadgate#followingRule"
 	case *FeedThreadgateListRule:
-		return xrpc.MarshalVariant("app.bsky.feed.threadgate#listRule", v)
+		return "app.bsky.feed.threadgate#listRule"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *ActorPostInteractionSettingsPrefThreadgateAllowRulesItem) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = ActorPostInteractionSettingsPrefThreadgateAllowRulesItem{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *ActorPostInteractionSettingsPrefThreadgateAllowRulesItem) Hold(typ string, data []byte) any {
 	switch typ {
 	case "app.bsky.feed.threadgate#mentionRule":
 		u.value = new(FeedThreadgateMentionRule)
@@ -1128,7 +1120,17 @@ func (u *ActorPostInteractionSettingsPrefThreadgateAllowRulesItem) UnmarshalJSON
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
+}
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u ActorPostInteractionSettingsPrefThreadgateAllowRulesItem) MarshalJSON() ([]byte, error) {
+	return xrpc.MarshalUnion(&u)
+}
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *ActorPostInteractionSettingsPrefThreadgateAllowRulesItem) UnmarshalJSON(data []byte) error {
+	return xrpc.UnmarshalUnion(u, data)
 }
 
 var actorPostInteractionSettingsPrefThreadgateAllowRulesItem = xrpc.OpenUnion(
@@ -1159,27 +1161,20 @@ func NewActorPostInteractionSettingsPrefPostgateEmbeddingRulesItem[V *FeedPostga
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u ActorPostInteractionSettingsPrefPostgateEmbeddingRulesItem) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u ActorPostInteractionSettingsPrefPostgateEmbeddingRulesItem) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u ActorPostInteractionSettingsPrefPostgateEmbeddingRulesItem) Type() string {
 	switch v := u.value.(type) {
 	case *FeedPostgateDisableRule:
-		return xrpc.MarshalVariant("app.bsky.feed.postgate#disableRule", v)
+		return "app.bsky.feed.postgate#disableRule"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *ActorPostInteractionSettingsPrefPostgateEmbeddingRulesItem) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = ActorPostInteractionSettingsPrefPostgateEmbeddingRulesItem{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *ActorPostInteractionSettingsPrefPostgateEmbeddingRulesItem) Hold(typ string, data []byte) any {
 	switch typ {
 	case "app.bsky.feed.postgate#disableRule":
 		u.value = new(FeedPostgateDisableRule)
@@ -1187,7 +1182,17 @@ func (u *ActorPostInteractionSettingsPrefPostgateEmbeddingRulesItem) UnmarshalJS
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
+}
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u ActorPostInteractionSettingsPrefPostgateEmbeddingRulesItem) MarshalJSON() ([]byte, error) {
+	return xrpc.MarshalUnion(&u)
+}
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *ActorPostInteractionSettingsPrefPostgateEmbeddingRulesItem) UnmarshalJSON(data []byte) error {
+	return xrpc.UnmarshalUnion(u, data)
 }
 
 var actorPostInteractionSettingsPrefPostgateEmbeddingRulesItem = xrpc.OpenUnion(
@@ -1263,27 +1268,20 @@ func NewActorStatusViewEmbed[V *EmbedExternalView | *xrpc.UnknownVariant](v V) A
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u ActorStatusViewEmbed) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u ActorStatusViewEmbed) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u ActorStatusViewEmbed) Type() string {
 	switch v := u.value.(type) {
 	case *EmbedExternalView:
-		return xrpc.MarshalVariant("app.bsky.embed.external#view", v)
+		return "app.bsky.embed.external#view"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *ActorStatusViewEmbed) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = ActorStatusViewEmbed{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *ActorStatusViewEmbed) Hold(typ string, data []byte) any {
 	switch typ {
 	case "app.bsky.embed.external#view":
 		u.value = new(EmbedExternalView)
@@ -1291,8 +1289,14 @@ func (u *ActorStatusViewEmbed) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u ActorStatusViewEmbed) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *ActorStatusViewEmbed) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 // Normalize makes required lists encode as [] when they are nil.
 func (u *ActorStatusViewEmbed) Normalize() {

@@ -3,8 +3,6 @@
 package bsky
 
 import (
-	"encoding/json"
-
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/api/xrpc"
@@ -62,27 +60,20 @@ func NewActorStatusEmbed[V *EmbedExternal | *xrpc.UnknownVariant](v V) ActorStat
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u ActorStatusEmbed) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u ActorStatusEmbed) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u ActorStatusEmbed) Type() string {
 	switch v := u.value.(type) {
 	case *EmbedExternal:
-		return xrpc.MarshalVariant("app.bsky.embed.external", v)
+		return "app.bsky.embed.external"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *ActorStatusEmbed) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = ActorStatusEmbed{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *ActorStatusEmbed) Hold(typ string, data []byte) any {
 	switch typ {
 	case "app.bsky.embed.external":
 		u.value = new(EmbedExternal)
@@ -90,8 +81,14 @@ func (u *ActorStatusEmbed) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u ActorStatusEmbed) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *ActorStatusEmbed) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 var actorStatusEmbed = xrpc.OpenUnion(
 	xrpc.Variant("app.bsky.embed.external", embedExternal),

@@ -3,8 +3,6 @@
 package bsky
 
 import (
-	"encoding/json"
-
 	"github.com/bluesky-social/indigo/atproto/atdata"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -47,27 +45,20 @@ func NewEmbedGalleryItemsItem[V *EmbedGalleryImage | *xrpc.UnknownVariant](v V) 
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u EmbedGalleryItemsItem) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u EmbedGalleryItemsItem) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u EmbedGalleryItemsItem) Type() string {
 	switch v := u.value.(type) {
 	case *EmbedGalleryImage:
-		return xrpc.MarshalVariant("app.bsky.embed.gallery#image", v)
+		return "app.bsky.embed.gallery#image"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *EmbedGalleryItemsItem) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = EmbedGalleryItemsItem{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *EmbedGalleryItemsItem) Hold(typ string, data []byte) any {
 	switch typ {
 	case "app.bsky.embed.gallery#image":
 		u.value = new(EmbedGalleryImage)
@@ -75,8 +66,14 @@ func (u *EmbedGalleryItemsItem) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u EmbedGalleryItemsItem) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *EmbedGalleryItemsItem) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 var embedGalleryItemsItem = xrpc.OpenUnion(
 	xrpc.Variant("app.bsky.embed.gallery#image", embedGalleryImage),
@@ -137,27 +134,20 @@ func NewEmbedGalleryViewItemsItem[V *EmbedGalleryViewImage | *xrpc.UnknownVarian
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u EmbedGalleryViewItemsItem) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u EmbedGalleryViewItemsItem) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u EmbedGalleryViewItemsItem) Type() string {
 	switch v := u.value.(type) {
 	case *EmbedGalleryViewImage:
-		return xrpc.MarshalVariant("app.bsky.embed.gallery#viewImage", v)
+		return "app.bsky.embed.gallery#viewImage"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *EmbedGalleryViewItemsItem) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = EmbedGalleryViewItemsItem{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *EmbedGalleryViewItemsItem) Hold(typ string, data []byte) any {
 	switch typ {
 	case "app.bsky.embed.gallery#viewImage":
 		u.value = new(EmbedGalleryViewImage)
@@ -165,7 +155,15 @@ func (u *EmbedGalleryViewItemsItem) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
+}
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u EmbedGalleryViewItemsItem) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *EmbedGalleryViewItemsItem) UnmarshalJSON(data []byte) error {
+	return xrpc.UnmarshalUnion(u, data)
 }
 
 var embedGalleryViewItemsItem = xrpc.OpenUnion(

@@ -68,41 +68,34 @@ func NewEmbedRecordViewContent[V *EmbedRecordViewRecord | *EmbedRecordViewNotFou
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u EmbedRecordViewContent) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u EmbedRecordViewContent) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u EmbedRecordViewContent) Type() string {
 	switch v := u.value.(type) {
 	case *EmbedRecordViewRecord:
-		return xrpc.MarshalVariant("app.bsky.embed.record#viewRecord", v)
+		return "app.bsky.embed.record#viewRecord"
 	case *EmbedRecordViewNotFound:
-		return xrpc.MarshalVariant("app.bsky.embed.record#viewNotFound", v)
+		return "app.bsky.embed.record#viewNotFound"
 	case *EmbedRecordViewBlocked:
-		return xrpc.MarshalVariant("app.bsky.embed.record#viewBlocked", v)
+		return "app.bsky.embed.record#viewBlocked"
 	case *EmbedRecordViewDetached:
-		return xrpc.MarshalVariant("app.bsky.embed.record#viewDetached", v)
+		return "app.bsky.embed.record#viewDetached"
 	case *FeedGeneratorView:
-		return xrpc.MarshalVariant("app.bsky.feed.defs#generatorView", v)
+		return "app.bsky.feed.defs#generatorView"
 	case *GraphListView:
-		return xrpc.MarshalVariant("app.bsky.graph.defs#listView", v)
+		return "app.bsky.graph.defs#listView"
 	case *LabelerLabelerView:
-		return xrpc.MarshalVariant("app.bsky.labeler.defs#labelerView", v)
+		return "app.bsky.labeler.defs#labelerView"
 	case *GraphStarterPackViewBasic:
-		return xrpc.MarshalVariant("app.bsky.graph.defs#starterPackViewBasic", v)
+		return "app.bsky.graph.defs#starterPackViewBasic"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *EmbedRecordViewContent) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = EmbedRecordViewContent{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *EmbedRecordViewContent) Hold(typ string, data []byte) any {
 	switch typ {
 	case "app.bsky.embed.record#viewRecord":
 		u.value = new(EmbedRecordViewRecord)
@@ -124,7 +117,15 @@ func (u *EmbedRecordViewContent) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
+}
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u EmbedRecordViewContent) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *EmbedRecordViewContent) UnmarshalJSON(data []byte) error {
+	return xrpc.UnmarshalUnion(u, data)
 }
 
 // Normalize makes required lists encode as [] when they are nil.
@@ -220,37 +221,30 @@ func NewEmbedRecordViewRecordEmbedsItem[V *EmbedImagesView | *EmbedVideoView | *
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u EmbedRecordViewRecordEmbedsItem) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u EmbedRecordViewRecordEmbedsItem) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u EmbedRecordViewRecordEmbedsItem) Type() string {
 	switch v := u.value.(type) {
 	case *EmbedImagesView:
-		return xrpc.MarshalVariant("app.bsky.embed.images#view", v)
+		return "app.bsky.embed.images#view"
 	case *EmbedVideoView:
-		return xrpc.MarshalVariant("app.bsky.embed.video#view", v)
+		return "app.bsky.embed.video#view"
 	case *EmbedGalleryView:
-		return xrpc.MarshalVariant("app.bsky.embed.gallery#view", v)
+		return "app.bsky.embed.gallery#view"
 	case *EmbedExternalView:
-		return xrpc.MarshalVariant("app.bsky.embed.external#view", v)
+		return "app.bsky.embed.external#view"
 	case *EmbedRecordView:
-		return xrpc.MarshalVariant("app.bsky.embed.record#view", v)
+		return "app.bsky.embed.record#view"
 	case *EmbedRecordWithMediaView:
-		return xrpc.MarshalVariant("app.bsky.embed.recordWithMedia#view", v)
+		return "app.bsky.embed.recordWithMedia#view"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *EmbedRecordViewRecordEmbedsItem) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = EmbedRecordViewRecordEmbedsItem{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *EmbedRecordViewRecordEmbedsItem) Hold(typ string, data []byte) any {
 	switch typ {
 	case "app.bsky.embed.images#view":
 		u.value = new(EmbedImagesView)
@@ -268,7 +262,15 @@ func (u *EmbedRecordViewRecordEmbedsItem) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
+}
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u EmbedRecordViewRecordEmbedsItem) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *EmbedRecordViewRecordEmbedsItem) UnmarshalJSON(data []byte) error {
+	return xrpc.UnmarshalUnion(u, data)
 }
 
 // Normalize makes required lists encode as [] when they are nil.

@@ -3,8 +3,6 @@
 package bsky
 
 import (
-	"encoding/json"
-
 	"portico/api/xrpc"
 )
 
@@ -46,33 +44,26 @@ func NewEmbedRecordWithMediaMedia[V *EmbedImages | *EmbedVideo | *EmbedGallery |
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u EmbedRecordWithMediaMedia) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u EmbedRecordWithMediaMedia) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u EmbedRecordWithMediaMedia) Type() string {
 	switch v := u.value.(type) {
 	case *EmbedImages:
-		return xrpc.MarshalVariant("app.bsky.embed.images", v)
+		return "app.bsky.embed.images"
 	case *EmbedVideo:
-		return xrpc.MarshalVariant("app.bsky.embed.video", v)
+		return "app.bsky.embed.video"
 	case *EmbedGallery:
-		return xrpc.MarshalVariant("app.bsky.embed.gallery", v)
+		return "app.bsky.embed.gallery"
 	case *EmbedExternal:
-		return xrpc.MarshalVariant("app.bsky.embed.external", v)
+		return "app.bsky.embed.external"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *EmbedRecordWithMediaMedia) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = EmbedRecordWithMediaMedia{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *EmbedRecordWithMediaMedia) Hold(typ string, data []byte) any {
 	switch typ {
 	case "app.bsky.embed.images":
 		u.value = new(EmbedImages)
@@ -86,7 +77,15 @@ func (u *EmbedRecordWithMediaMedia) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
+}
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u EmbedRecordWithMediaMedia) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *EmbedRecordWithMediaMedia) UnmarshalJSON(data []byte) error {
+	return xrpc.UnmarshalUnion(u, data)
 }
 
 // Normalize makes required lists encode as [] when they are nil.
@@ -150,33 +149,26 @@ func NewEmbedRecordWithMediaViewMedia[V *EmbedImagesView | *EmbedVideoView | *Em
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u EmbedRecordWithMediaViewMedia) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u EmbedRecordWithMediaViewMedia) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u EmbedRecordWithMediaViewMedia) Type() string {
 	switch v := u.value.(type) {
 	case *EmbedImagesView:
-		return xrpc.MarshalVariant("app.bsky.embed.images#view", v)
+		return "app.bsky.embed.images#view"
 	case *EmbedVideoView:
-		return xrpc.MarshalVariant("app.bsky.embed.video#view", v)
+		return "app.bsky.embed.video#view"
 	case *EmbedGalleryView:
-		return xrpc.MarshalVariant("app.bsky.embed.gallery#view", v)
+		return "app.bsky.embed.gallery#view"
 	case *EmbedExternalView:
-		return xrpc.MarshalVariant("app.bsky.embed.external#view", v)
+		return "app.bsky.embed.external#view"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *EmbedRecordWithMediaViewMedia) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = EmbedRecordWithMediaViewMedia{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *EmbedRecordWithMediaViewMedia) Hold(typ string, data []byte) any {
 	switch typ {
 	case "app.bsky.embed.images#view":
 		u.value = new(EmbedImagesView)
@@ -190,7 +182,15 @@ func (u *EmbedRecordWithMediaViewMedia) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
+}
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u EmbedRecordWithMediaViewMedia) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *EmbedRecordWithMediaViewMedia) UnmarshalJSON(data []byte) error {
+	return xrpc.UnmarshalUnion(u, data)
 }
 
 // Normalize makes required lists encode as [] when they are nil.

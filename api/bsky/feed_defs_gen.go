@@ -81,37 +81,30 @@ func NewFeedPostViewEmbed[V *EmbedImagesView | *EmbedVideoView | *EmbedGalleryVi
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u FeedPostViewEmbed) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u FeedPostViewEmbed) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u FeedPostViewEmbed) Type() string {
 	switch v := u.value.(type) {
 	case *EmbedImagesView:
-		return xrpc.MarshalVariant("app.bsky.embed.images#view", v)
+		return "app.bsky.embed.images#view"
 	case *EmbedVideoView:
-		return xrpc.MarshalVariant("app.bsky.embed.video#view", v)
+		return "app.bsky.embed.video#view"
 	case *EmbedGalleryView:
-		return xrpc.MarshalVariant("app.bsky.embed.gallery#view", v)
+		return "app.bsky.embed.gallery#view"
 	case *EmbedExternalView:
-		return xrpc.MarshalVariant("app.bsky.embed.external#view", v)
+		return "app.bsky.embed.external#view"
 	case *EmbedRecordView:
-		return xrpc.MarshalVariant("app.bsky.embed.record#view", v)
+		return "app.bsky.embed.record#view"
 	case *EmbedRecordWithMediaView:
-		return xrpc.MarshalVariant("app.bsky.embed.recordWithMedia#view", v)
+		return "app.bsky.embed.recordWithMedia#view"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *FeedPostViewEmbed) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = FeedPostViewEmbed{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *FeedPostViewEmbed) Hold(typ string, data []byte) any {
 	switch typ {
 	case "app.bsky.embed.images#view":
 		u.value = new(EmbedImagesView)
@@ -129,8 +122,14 @@ func (u *FeedPostViewEmbed) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u FeedPostViewEmbed) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *FeedPostViewEmbed) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 // Normalize makes required lists encode as [] when they are nil.
 func (u *FeedPostViewEmbed) Normalize() {
@@ -278,29 +277,22 @@ func NewFeedFeedViewPostReason[V *FeedReasonRepost | *FeedReasonPin | *xrpc.Unkn
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u FeedFeedViewPostReason) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u FeedFeedViewPostReason) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u FeedFeedViewPostReason) Type() string {
 	switch v := u.value.(type) {
 	case *FeedReasonRepost:
-		return xrpc.MarshalVariant("app.bsky.feed.defs#reasonRepost", v)
+		return "app.bsky.feed.defs#reasonRepost"
 	case *FeedReasonPin:
-		return xrpc.MarshalVariant("app.bsky.feed.defs#reasonPin", v)
+		return "app.bsky.feed.defs#reasonPin"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *FeedFeedViewPostReason) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = FeedFeedViewPostReason{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *FeedFeedViewPostReason) Hold(typ string, data []byte) any {
 	switch typ {
 	case "app.bsky.feed.defs#reasonRepost":
 		u.value = new(FeedReasonRepost)
@@ -310,7 +302,15 @@ func (u *FeedFeedViewPostReason) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
+}
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u FeedFeedViewPostReason) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *FeedFeedViewPostReason) UnmarshalJSON(data []byte) error {
+	return xrpc.UnmarshalUnion(u, data)
 }
 
 // Normalize makes required lists encode as [] when they are nil.
@@ -371,31 +371,24 @@ func NewFeedReplyRefRoot[V *FeedPostView | *FeedNotFoundPost | *FeedBlockedPost 
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u FeedReplyRefRoot) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u FeedReplyRefRoot) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u FeedReplyRefRoot) Type() string {
 	switch v := u.value.(type) {
 	case *FeedPostView:
-		return xrpc.MarshalVariant("app.bsky.feed.defs#postView", v)
+		return "app.bsky.feed.defs#postView"
 	case *FeedNotFoundPost:
-		return xrpc.MarshalVariant("app.bsky.feed.defs#notFoundPost", v)
+		return "app.bsky.feed.defs#notFoundPost"
 	case *FeedBlockedPost:
-		return xrpc.MarshalVariant("app.bsky.feed.defs#blockedPost", v)
+		return "app.bsky.feed.defs#blockedPost"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *FeedReplyRefRoot) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = FeedReplyRefRoot{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *FeedReplyRefRoot) Hold(typ string, data []byte) any {
 	switch typ {
 	case "app.bsky.feed.defs#postView":
 		u.value = new(FeedPostView)
@@ -407,8 +400,14 @@ func (u *FeedReplyRefRoot) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u FeedReplyRefRoot) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *FeedReplyRefRoot) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 // Normalize makes required lists encode as [] when they are nil.
 func (u *FeedReplyRefRoot) Normalize() {
@@ -443,31 +442,24 @@ func NewFeedReplyRefParent[V *FeedPostView | *FeedNotFoundPost | *FeedBlockedPos
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u FeedReplyRefParent) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u FeedReplyRefParent) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u FeedReplyRefParent) Type() string {
 	switch v := u.value.(type) {
 	case *FeedPostView:
-		return xrpc.MarshalVariant("app.bsky.feed.defs#postView", v)
+		return "app.bsky.feed.defs#postView"
 	case *FeedNotFoundPost:
-		return xrpc.MarshalVariant("app.bsky.feed.defs#notFoundPost", v)
+		return "app.bsky.feed.defs#notFoundPost"
 	case *FeedBlockedPost:
-		return xrpc.MarshalVariant("app.bsky.feed.defs#blockedPost", v)
+		return "app.bsky.feed.defs#blockedPost"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *FeedReplyRefParent) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = FeedReplyRefParent{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *FeedReplyRefParent) Hold(typ string, data []byte) any {
 	switch typ {
 	case "app.bsky.feed.defs#postView":
 		u.value = new(FeedPostView)
@@ -479,8 +471,14 @@ func (u *FeedReplyRefParent) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u FeedReplyRefParent) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *FeedReplyRefParent) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 // Normalize makes required lists encode as [] when they are nil.
 func (u *FeedReplyRefParent) Normalize() {
@@ -579,31 +577,24 @@ func NewFeedThreadViewPostParent[V *FeedThreadViewPost | *FeedNotFoundPost | *Fe
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u FeedThreadViewPostParent) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u FeedThreadViewPostParent) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u FeedThreadViewPostParent) Type() string {
 	switch v := u.value.(type) {
 	case *FeedThreadViewPost:
-		return xrpc.MarshalVariant("app.bsky.feed.defs#threadViewPost", v)
+		return "app.bsky.feed.defs#threadViewPost"
 	case *FeedNotFoundPost:
-		return xrpc.MarshalVariant("app.bsky.feed.defs#notFoundPost", v)
+		return "app.bsky.feed.defs#notFoundPost"
 	case *FeedBlockedPost:
-		return xrpc.MarshalVariant("app.bsky.feed.defs#blockedPost", v)
+		return "app.bsky.feed.defs#blockedPost"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *FeedThreadViewPostParent) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = FeedThreadViewPostParent{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *FeedThreadViewPostParent) Hold(typ string, data []byte) any {
 	switch typ {
 	case "app.bsky.feed.defs#threadViewPost":
 		u.value = new(FeedThreadViewPost)
@@ -615,7 +606,15 @@ func (u *FeedThreadViewPostParent) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
+}
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u FeedThreadViewPostParent) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *FeedThreadViewPostParent) UnmarshalJSON(data []byte) error {
+	return xrpc.UnmarshalUnion(u, data)
 }
 
 // Normalize makes required lists encode as [] when they are nil.
@@ -657,31 +656,24 @@ func NewFeedThreadViewPostRepliesItem[V *FeedThreadViewPost | *FeedNotFoundPost 
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u FeedThreadViewPostRepliesItem) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u FeedThreadViewPostRepliesItem) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u FeedThreadViewPostRepliesItem) Type() string {
 	switch v := u.value.(type) {
 	case *FeedThreadViewPost:
-		return xrpc.MarshalVariant("app.bsky.feed.defs#threadViewPost", v)
+		return "app.bsky.feed.defs#threadViewPost"
 	case *FeedNotFoundPost:
-		return xrpc.MarshalVariant("app.bsky.feed.defs#notFoundPost", v)
+		return "app.bsky.feed.defs#notFoundPost"
 	case *FeedBlockedPost:
-		return xrpc.MarshalVariant("app.bsky.feed.defs#blockedPost", v)
+		return "app.bsky.feed.defs#blockedPost"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *FeedThreadViewPostRepliesItem) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = FeedThreadViewPostRepliesItem{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *FeedThreadViewPostRepliesItem) Hold(typ string, data []byte) any {
 	switch typ {
 	case "app.bsky.feed.defs#threadViewPost":
 		u.value = new(FeedThreadViewPost)
@@ -693,7 +685,15 @@ func (u *FeedThreadViewPostRepliesItem) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
+}
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u FeedThreadViewPostRepliesItem) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *FeedThreadViewPostRepliesItem) UnmarshalJSON(data []byte) error {
+	return xrpc.UnmarshalUnion(u, data)
 }
 
 // Normalize makes required lists encode as [] when they are nil.

@@ -3,8 +3,6 @@
 package bsky
 
 import (
-	"encoding/json"
-
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/api/xrpc"
@@ -98,31 +96,24 @@ func NewFeedGetPostThreadOutputThread[V *FeedThreadViewPost | *FeedNotFoundPost 
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u FeedGetPostThreadOutputThread) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u FeedGetPostThreadOutputThread) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u FeedGetPostThreadOutputThread) Type() string {
 	switch v := u.value.(type) {
 	case *FeedThreadViewPost:
-		return xrpc.MarshalVariant("app.bsky.feed.defs#threadViewPost", v)
+		return "app.bsky.feed.defs#threadViewPost"
 	case *FeedNotFoundPost:
-		return xrpc.MarshalVariant("app.bsky.feed.defs#notFoundPost", v)
+		return "app.bsky.feed.defs#notFoundPost"
 	case *FeedBlockedPost:
-		return xrpc.MarshalVariant("app.bsky.feed.defs#blockedPost", v)
+		return "app.bsky.feed.defs#blockedPost"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *FeedGetPostThreadOutputThread) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = FeedGetPostThreadOutputThread{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *FeedGetPostThreadOutputThread) Hold(typ string, data []byte) any {
 	switch typ {
 	case "app.bsky.feed.defs#threadViewPost":
 		u.value = new(FeedThreadViewPost)
@@ -134,7 +125,15 @@ func (u *FeedGetPostThreadOutputThread) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
+}
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u FeedGetPostThreadOutputThread) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *FeedGetPostThreadOutputThread) UnmarshalJSON(data []byte) error {
+	return xrpc.UnmarshalUnion(u, data)
 }
 
 // Normalize makes required lists encode as [] when they are nil.

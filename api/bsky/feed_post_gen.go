@@ -3,8 +3,6 @@
 package bsky
 
 import (
-	"encoding/json"
-
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/api/atproto/label"
@@ -88,37 +86,30 @@ func NewFeedPostEmbed[V *EmbedImages | *EmbedVideo | *EmbedGallery | *EmbedExter
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u FeedPostEmbed) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u FeedPostEmbed) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u FeedPostEmbed) Type() string {
 	switch v := u.value.(type) {
 	case *EmbedImages:
-		return xrpc.MarshalVariant("app.bsky.embed.images", v)
+		return "app.bsky.embed.images"
 	case *EmbedVideo:
-		return xrpc.MarshalVariant("app.bsky.embed.video", v)
+		return "app.bsky.embed.video"
 	case *EmbedGallery:
-		return xrpc.MarshalVariant("app.bsky.embed.gallery", v)
+		return "app.bsky.embed.gallery"
 	case *EmbedExternal:
-		return xrpc.MarshalVariant("app.bsky.embed.external", v)
+		return "app.bsky.embed.external"
 	case *EmbedRecord:
-		return xrpc.MarshalVariant("app.bsky.embed.record", v)
+		return "app.bsky.embed.record"
 	case *EmbedRecordWithMedia:
-		return xrpc.MarshalVariant("app.bsky.embed.recordWithMedia", v)
+		return "app.bsky.embed.recordWithMedia"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *FeedPostEmbed) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = FeedPostEmbed{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *FeedPostEmbed) Hold(typ string, data []byte) any {
 	switch typ {
 	case "app.bsky.embed.images":
 		u.value = new(EmbedImages)
@@ -136,8 +127,14 @@ func (u *FeedPostEmbed) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u FeedPostEmbed) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *FeedPostEmbed) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 // Normalize makes required lists encode as [] when they are nil.
 func (u *FeedPostEmbed) Normalize() {
@@ -173,27 +170,20 @@ func NewFeedPostLabels[V *label.SelfLabels | *xrpc.UnknownVariant](v V) FeedPost
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u FeedPostLabels) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u FeedPostLabels) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u FeedPostLabels) Type() string {
 	switch v := u.value.(type) {
 	case *label.SelfLabels:
-		return xrpc.MarshalVariant("com.atproto.label.defs#selfLabels", v)
+		return "com.atproto.label.defs#selfLabels"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *FeedPostLabels) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = FeedPostLabels{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *FeedPostLabels) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.atproto.label.defs#selfLabels":
 		u.value = new(label.SelfLabels)
@@ -201,8 +191,14 @@ func (u *FeedPostLabels) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u FeedPostLabels) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *FeedPostLabels) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 // Normalize makes required lists encode as [] when they are nil.
 func (u *FeedPostLabels) Normalize() {

@@ -3,8 +3,6 @@
 package bsky
 
 import (
-	"encoding/json"
-
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/api/xrpc"
@@ -62,27 +60,20 @@ func NewFeedPostgateEmbeddingRulesItem[V *FeedPostgateDisableRule | *xrpc.Unknow
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u FeedPostgateEmbeddingRulesItem) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u FeedPostgateEmbeddingRulesItem) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u FeedPostgateEmbeddingRulesItem) Type() string {
 	switch v := u.value.(type) {
 	case *FeedPostgateDisableRule:
-		return xrpc.MarshalVariant("app.bsky.feed.postgate#disableRule", v)
+		return "app.bsky.feed.postgate#disableRule"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *FeedPostgateEmbeddingRulesItem) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = FeedPostgateEmbeddingRulesItem{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *FeedPostgateEmbeddingRulesItem) Hold(typ string, data []byte) any {
 	switch typ {
 	case "app.bsky.feed.postgate#disableRule":
 		u.value = new(FeedPostgateDisableRule)
@@ -90,7 +81,15 @@ func (u *FeedPostgateEmbeddingRulesItem) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
+}
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u FeedPostgateEmbeddingRulesItem) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *FeedPostgateEmbeddingRulesItem) UnmarshalJSON(data []byte) error {
+	return xrpc.UnmarshalUnion(u, data)
 }
 
 var feedPostgateEmbeddingRulesItem = xrpc.OpenUnion(

@@ -3,8 +3,6 @@
 package bsky
 
 import (
-	"encoding/json"
-
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/api/xrpc"
@@ -64,33 +62,26 @@ func NewFeedThreadgateAllowItem[V *FeedThreadgateMentionRule | *FeedThreadgateFo
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u FeedThreadgateAllowItem) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u FeedThreadgateAllowItem) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u FeedThreadgateAllowItem) Type() string {
 	switch v := u.value.(type) {
 	case *FeedThreadgateMentionRule:
-		return xrpc.MarshalVariant("app.bsky.feed.threadgate#mentionRule", v)
+		return "app.bsky.feed.threadgate#mentionRule"
 	case *FeedThreadgateFollowerRule:
-		return xrpc.MarshalVariant("app.bsky.feed.threadgate#followerRule", v)
+		return "app.bsky.feed.threadgate#followerRule"
 	case *FeedThreadgateFollowingRule:
-		return xrpc.MarshalVariant("app.bsky.feed.threadgate#followingRule", v)
+		return "app.bsky.feed.threadgate#followingRule"
 	case *FeedThreadgateListRule:
-		return xrpc.MarshalVariant("app.bsky.feed.threadgate#listRule", v)
+		return "app.bsky.feed.threadgate#listRule"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *FeedThreadgateAllowItem) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = FeedThreadgateAllowItem{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *FeedThreadgateAllowItem) Hold(typ string, data []byte) any {
 	switch typ {
 	case "app.bsky.feed.threadgate#mentionRule":
 		u.value = new(FeedThreadgateMentionRule)
@@ -104,7 +95,15 @@ func (u *FeedThreadgateAllowItem) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
+}
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u FeedThreadgateAllowItem) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *FeedThreadgateAllowItem) UnmarshalJSON(data []byte) error {
+	return xrpc.UnmarshalUnion(u, data)
 }
 
 var feedThreadgateAllowItem = xrpc.OpenUnion(

@@ -3,8 +3,6 @@
 package bsky
 
 import (
-	"encoding/json"
-
 	"github.com/bluesky-social/indigo/atproto/atdata"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -75,27 +73,20 @@ func NewGraphListLabels[V *label.SelfLabels | *xrpc.UnknownVariant](v V) GraphLi
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u GraphListLabels) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u GraphListLabels) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u GraphListLabels) Type() string {
 	switch v := u.value.(type) {
 	case *label.SelfLabels:
-		return xrpc.MarshalVariant("com.atproto.label.defs#selfLabels", v)
+		return "com.atproto.label.defs#selfLabels"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *GraphListLabels) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = GraphListLabels{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *GraphListLabels) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.atproto.label.defs#selfLabels":
 		u.value = new(label.SelfLabels)
@@ -103,8 +94,14 @@ func (u *GraphListLabels) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u GraphListLabels) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *GraphListLabels) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 // Normalize makes required lists encode as [] when they are nil.
 func (u *GraphListLabels) Normalize() {

@@ -3,8 +3,6 @@
 package bsky
 
 import (
-	"encoding/json"
-
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/api/xrpc"
@@ -51,31 +49,24 @@ func NewRichtextFacetFeaturesItem[V *RichtextFacetMention | *RichtextFacetLink |
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u RichtextFacetFeaturesItem) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u RichtextFacetFeaturesItem) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u RichtextFacetFeaturesItem) Type() string {
 	switch v := u.value.(type) {
 	case *RichtextFacetMention:
-		return xrpc.MarshalVariant("app.bsky.richtext.facet#mention", v)
+		return "app.bsky.richtext.facet#mention"
 	case *RichtextFacetLink:
-		return xrpc.MarshalVariant("app.bsky.richtext.facet#link", v)
+		return "app.bsky.richtext.facet#link"
 	case *RichtextFacetTag:
-		return xrpc.MarshalVariant("app.bsky.richtext.facet#tag", v)
+		return "app.bsky.richtext.facet#tag"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *RichtextFacetFeaturesItem) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = RichtextFacetFeaturesItem{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *RichtextFacetFeaturesItem) Hold(typ string, data []byte) any {
 	switch typ {
 	case "app.bsky.richtext.facet#mention":
 		u.value = new(RichtextFacetMention)
@@ -87,7 +78,15 @@ func (u *RichtextFacetFeaturesItem) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
+}
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u RichtextFacetFeaturesItem) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *RichtextFacetFeaturesItem) UnmarshalJSON(data []byte) error {
+	return xrpc.UnmarshalUnion(u, data)
 }
 
 var richtextFacetFeaturesItem = xrpc.OpenUnion(

@@ -78,7 +78,7 @@ func (c *checker) cbor(b []byte, i int) ([]byte, error) {
 	case 'n':
 		return append(b, cborNull), nil
 	}
-	n, _, ok := c.integer(i, c.skip(i))
+	n, ok := c.integer(i, c.skip(i))
 	switch {
 	case !ok:
 		return nil, fmt.Errorf("%s is no integer of the data model", c.data[i:c.skip(i)])

@@ -2,13 +2,11 @@ package xrpc
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/base64"
-	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/bluesky-social/indigo/atproto/atdata"
 	"github.com/rivo/uniseg"
@@ -20,7 +18,7 @@ import (
 //
 // It reads JSON as the reference does: keys are compared exactly, the last of
 // several equal keys counts, 1.0 is an integer. encoding/json differs in each of
-// these; [Unmarshal] makes up for it and succeeds for all that Check lets pass.
+// these; [Unmarshal] does not, and succeeds for all that Check lets pass.
 // Check does not allocate when it finds nothing (blobs, links, and strings with
 // escapes excepted), and may be called from several goroutines.
 func (s *Schema) Check(data []byte) error {
@@ -28,28 +26,8 @@ func (s *Schema) Check(data []byte) error {
 		return err
 	}
 	c := checker{data: data}
-	if issue := c.check(s, c.space(0)); issue != nil {
+	if issue := c.check(s, c.space(0), target{}); issue != nil {
 		return issue
-	}
-	return nil
-}
-
-// Unmarshal checks data like [Schema.Check] and decodes it into v, a pointer to
-// the type that was generated for s. Missing properties with a default get it.
-// data is not changed, and v does not refer to it.
-func Unmarshal(s *Schema, data []byte, v any) error {
-	if err := validate(data); err != nil {
-		return err
-	}
-	c := checker{data: data, collect: true}
-	if issue := c.check(s, c.space(0)); issue != nil {
-		return issue
-	}
-	if len(c.edits) > 0 {
-		data = c.edited()
-	}
-	if err := decodeJSON(data, v); err != nil {
-		return fmt.Errorf("decode %T: %w", v, err)
 	}
 	return nil
 }
@@ -75,58 +53,35 @@ func (c *checker) numbers(i int) *Issue {
 			n++
 		}
 	case b == '-' || '0' <= b && b <= '9':
-		if _, _, ok := c.integer(i, c.skip(i)); !ok {
+		if _, ok := c.integer(i, c.skip(i)); !ok {
 			return c.wrongType("one of null, boolean, integer, string, cid, bytes, array or object", i)
 		}
 	}
 	return nil
 }
 
-// edited returns a copy of the data with the edits made.
-func (c *checker) edited() []byte {
-	slices.SortStableFunc(c.edits, func(a, b edit) int {
-		return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to)) // insertions first
-	})
-	var out bytes.Buffer
-	done := 0
-	for _, e := range c.edits {
-		if e.from < done { // inside of what is replaced already
-			continue
+// check checks the value at i, and decodes it into to.
+func (c *checker) check(s *Schema, i int, to target) *Issue {
+	if to = to.present(); to.whole() {
+		issue := c.check(s, i, target{})
+		if issue == nil {
+			c.takeWhole(i, to)
 		}
-		out.Write(c.data[done:e.from])
-		out.WriteString(e.text)
-		done = e.to
+		return issue
 	}
-	out.Write(c.data[done:])
-	return out.Bytes()
-}
-
-func (c *checker) edit(from, to int, text string) {
-	if c.collect {
-		c.edits = append(c.edits, edit{from, to, text})
-	}
-}
-
-// check checks the value at i.
-func (c *checker) check(s *Schema, i int) *Issue {
 	switch s.kind {
 	case kindObject:
-		return c.object(s, i)
+		return c.object(s, i, to)
 	case kindString:
-		return c.string(s, i)
+		return c.string(s, i, to)
 	case kindInteger:
-		return c.number(s, i)
+		return c.number(s, i, to)
 	case kindBoolean:
-		if c.data[i] != 't' && c.data[i] != 'f' {
-			return c.wrongType("boolean", i)
-		}
-		if s.has&hasConstBoolean != 0 && (c.data[i] == 't') != s.boolean {
-			return c.wrongValue(i, strconv.FormatBool(s.boolean))
-		}
+		return c.boolean(s, i, to)
 	case kindArray:
-		return c.array(s, i)
+		return c.array(s, i, to)
 	case kindUnion:
-		return c.union(s, i)
+		return c.union(s, i, to)
 	case kindUnknown:
 		if c.data[i] != '{' || c.isScalar(i) {
 			return c.wrongType("object", i)
@@ -137,22 +92,23 @@ func (c *checker) check(s *Schema, i int) *Issue {
 			return c.wrongType("null", i)
 		}
 	case kindBytes:
-		return c.bytes(s, i)
+		return c.bytes(s, i, to)
 	case kindCIDLink:
-		if !c.isLink(i) {
+		link, ok := c.link(i)
+		if !ok {
 			return c.wrongType("cid", i)
 		}
+		if to.form != nil {
+			to.v.Set(reflect.ValueOf(link))
+		}
 	case kindBlob:
-		return c.blob(s, i)
+		return c.blob(s, i, to)
 	case kindAny:
 	}
 	return nil
 }
 
-// ignored is a key that no generated type has.
-const ignored = `"\u007f"`
-
-func (c *checker) object(s *Schema, i int) *Issue {
+func (c *checker) object(s *Schema, i int, to target) *Issue {
 	if c.data[i] != '{' || c.isScalar(i) {
 		return c.wrongType("object", i)
 	}
@@ -165,21 +121,17 @@ func (c *checker) object(s *Schema, i int) *Issue {
 	for key := c.first(i); key >= 0; {
 		end := c.skipString(key)
 		if p := s.property(c.data[key:end], guess); p >= 0 {
-			if before := int(keys[p]) - 1; before >= 0 {
-				c.edit(before, c.skipString(before), ignored)
-			}
 			keys[p] = int32(key) + 1
 			guess = p + 1
-		} else if c.collect && s.folds(c.data[key:end]) {
-			c.edit(key, end, ignored)
 		}
 		key = c.after(c.skip(c.space(c.space(end) + 1)))
 	}
+	room := to.room(keys)
 	for n := range s.props {
 		p := &s.props[n]
 		if keys[n] == 0 {
 			if p.schema.fallback != nil {
-				c.insert(i, p)
+				c.setDefault(p.schema.fallback, to.property(n))
 			} else if p.required {
 				return &Issue{Path: "$", Text: `Missing required key "` + p.name + `"`}
 			}
@@ -187,9 +139,10 @@ func (c *checker) object(s *Schema, i int) *Issue {
 		}
 		at := c.value(int(keys[n]) - 1)
 		if p.nullable && c.data[at] == 'n' {
+			to.property(n).setNull()
 			continue
 		}
-		if issue := c.check(p.schema, at); issue != nil {
+		if issue := c.check(p.schema, at, to.property(n).in(&room)); issue != nil {
 			return issue.below(p.name)
 		}
 	}
@@ -214,69 +167,43 @@ func (s *Schema) property(quoted []byte, guess int) int {
 	return -1
 }
 
-// folds reports whether encoding/json would take the quoted key for a property's
-// although it is none.
-func (s *Schema) folds(quoted []byte) bool {
-	name := quoted[1 : len(quoted)-1]
-	plain := ""
-	for _, b := range name {
-		if b == '\\' || b >= utf8.RuneSelf {
-			plain = unquote(quoted)
-			break
-		}
-	}
-	for n := range s.props {
-		p := s.props[n].name
-		if plain != "" {
-			if strings.EqualFold(plain, p) {
-				return true
-			}
-		} else if len(name) == len(p) && strings.EqualFold(string(name), p) {
-			return true
-		}
-	}
-	return false
-}
-
-// insert gives the object at i the default of p.
-func (c *checker) insert(i int, p *Property) {
-	if !c.collect {
-		return
-	}
-	var value string
-	switch v := p.schema.fallback.(type) {
-	case string:
-		value = jsString(v)
-	case int64:
-		value = strconv.FormatInt(v, 10)
-	case bool:
-		value = strconv.FormatBool(v)
-	}
-	text := jsString(p.name) + ":" + value
-	if c.first(i) >= 0 {
-		text += ","
-	} else if slices.ContainsFunc(c.edits, func(e edit) bool { return e.from == i+1 }) {
-		text = "," + text // not the first one in an empty object
-	}
-	c.edit(i+1, i+1, text)
-}
-
-func (c *checker) string(s *Schema, i int) *Issue {
-	if s.has&hasEnum != 0 {
-		if c.data[i] != '"' || !slices.Contains(s.enum, c.text(i)) {
-			return c.wrongValue(i, quoteAll(s.enum)...)
-		}
-	} else if c.data[i] != '"' {
+func (c *checker) string(s *Schema, i int, to target) *Issue {
+	isString := c.data[i] == '"'
+	if !isString && s.has&hasEnum == 0 {
 		return c.wrongType("string", i)
 	}
-	if s.format == nil && s.has&^hasEnum == 0 {
-		return nil
+	text, own := "", false
+	if isString && (to.form != nil || s.format != nil || s.has != 0) {
+		text, own = c.view(i)
 	}
-	if issue := s.checkText(c.text(i)); issue != nil {
+	if s.has&hasEnum != 0 && (!isString || !slices.Contains(s.enum, text)) {
+		return c.wrongValue(i, quoteAll(s.enum)...)
+	}
+	if issue := s.checkText(text); issue != nil {
 		return issue
 	}
-	if s.format != nil && !s.format.valid(c.text(i)) {
+	if s.format != nil && !s.format.valid(text) {
 		return &Issue{Path: "$", Text: "Invalid " + s.format.what + " (got " + c.preview(i) + ")"}
+	}
+	if to.form != nil {
+		if !own {
+			text = strings.Clone(text)
+		}
+		to.v.SetString(text)
+	}
+	return nil
+}
+
+func (c *checker) boolean(s *Schema, i int, to target) *Issue {
+	if c.data[i] != 't' && c.data[i] != 'f' {
+		return c.wrongType("boolean", i)
+	}
+	value := c.data[i] == 't'
+	if s.has&hasConstBoolean != 0 && value != s.boolean {
+		return c.wrongValue(i, strconv.FormatBool(s.boolean))
+	}
+	if to.form != nil {
+		to.v.SetBool(value)
 	}
 	return nil
 }
@@ -303,14 +230,11 @@ func (s *Schema) checkText(text string) *Issue {
 	return nil
 }
 
-func (c *checker) number(s *Schema, i int) *Issue {
+func (c *checker) number(s *Schema, i int, to target) *Issue {
 	isNumber := c.data[i] == '-' || '0' <= c.data[i] && c.data[i] <= '9'
-	end := i
-	var n int64
-	plain, ok := false, false
+	n, ok := int64(0), false
 	if isNumber {
-		end = c.skip(i)
-		n, plain, ok = c.integer(i, end)
+		n, ok = c.integer(i, c.skip(i))
 	}
 	if s.has&hasIntegers != 0 {
 		if !ok || !slices.Contains(s.integers, n) {
@@ -322,8 +246,8 @@ func (c *checker) number(s *Schema, i int) *Issue {
 	if issue := s.checkInteger(n); issue != nil {
 		return issue
 	}
-	if !plain {
-		c.edit(i, end, strconv.FormatInt(n, 10))
+	if to.form != nil {
+		to.v.SetInt(n)
 	}
 	return nil
 }
@@ -338,27 +262,34 @@ func (s *Schema) checkInteger(n int64) *Issue {
 	return nil
 }
 
-func (c *checker) array(s *Schema, i int) *Issue {
+func (c *checker) array(s *Schema, i int, to target) *Issue {
 	if c.data[i] != '[' {
 		return c.wrongType("array", i)
 	}
 	if s.has&(hasMinLength|hasMaxLength) != 0 {
-		n := 0
-		for item := c.first(i); item >= 0; item = c.after(c.skip(item)) {
-			n++
-		}
-		if issue := s.checkCount("array", n); issue != nil {
+		if issue := s.checkCount("array", c.count(i)); issue != nil {
 			return issue
 		}
 	}
+	if to.form != nil {
+		to.v.Set(reflect.MakeSlice(to.v.Type(), 0, min(c.count(i), fewItems)))
+	}
 	n := 0
 	for item := c.first(i); item >= 0; item = c.after(c.skip(item)) {
-		if issue := c.check(s.items, item); issue != nil {
+		if issue := c.check(s.items, item, to.item(n)); issue != nil {
 			return issue.at(n)
 		}
 		n++
 	}
 	return nil
+}
+
+// count returns how many items the array at i has.
+func (c *checker) count(i int) (n int) {
+	for item := c.first(i); item >= 0; item = c.after(c.skip(item)) {
+		n++
+	}
+	return n
 }
 
 func (s *Schema) checkCount(what string, n int) *Issue {
@@ -373,7 +304,7 @@ func (s *Schema) checkCount(what string, n int) *Issue {
 
 const typedObject = `an object which includes the "$type" property`
 
-func (c *checker) union(s *Schema, i int) *Issue {
+func (c *checker) union(s *Schema, i int, to target) *Issue {
 	if c.data[i] != '{' || c.isScalar(i) {
 		return c.wrongType(typedObject, i)
 	}
@@ -385,8 +316,8 @@ func (c *checker) union(s *Schema, i int) *Issue {
 	if isString {
 		typ = c.text(at)
 		for n := range s.variants {
-			if s.variants[n].typ == typ {
-				return c.check(s.variants[n].schema, i)
+			if v := &s.variants[n]; v.typ == typ {
+				return c.check(v.schema, i, c.variant(v, i, to))
 			}
 		}
 	}
@@ -400,6 +331,7 @@ func (c *checker) union(s *Schema, i int) *Issue {
 	if !isString {
 		return c.wrongType("string", at).below("$type")
 	}
+	c.variant(&VariantSchema{typ: typ}, i, to)
 	return nil
 }
 
@@ -430,54 +362,55 @@ func (c *checker) isScalar(i int) bool {
 	return c.isLink(i) || c.isBytes(i)
 }
 
-// isBytes is decodeBytes without an edit.
 func (c *checker) isBytes(i int) bool {
-	collect := c.collect
-	c.collect = false
 	_, ok := c.decodeBytes(i)
-	c.collect = collect
 	return ok
 }
 
 func (c *checker) isLink(i int) bool {
+	_, ok := c.link(i)
+	return ok
+}
+
+// link reads {"$link": CID}.
+func (c *checker) link(i int) (link atdata.CIDLink, ok bool) {
 	at := c.only(i, "$link")
 	if at < 0 || c.data[at] != '"' {
-		return false
+		return link, false
 	}
-	var link atdata.CIDLink
-	return link.UnmarshalJSON(c.data[i:c.skip(i)]) == nil
+	return link, link.UnmarshalJSON(c.data[i:c.skip(i)]) == nil
 }
 
 // decodeBytes reads {"$bytes": base64}, padded or not.
-func (c *checker) decodeBytes(i int) (size int, ok bool) {
+func (c *checker) decodeBytes(i int) (b []byte, ok bool) {
 	at := c.only(i, "$bytes")
 	if at < 0 || c.data[at] != '"' {
-		return 0, false
+		return nil, false
 	}
 	text := c.text(at)
 	plain := strings.TrimRight(text, "=")
 	if pad := len(text) - len(plain); pad > 0 && (pad > 2 || len(text)%4 != 0) {
-		return 0, false
+		return nil, false
 	}
 	if strings.ContainsAny(plain, "\r\n") { // base64 would skip them
-		return 0, false
+		return nil, false
 	}
 	b, err := base64.RawStdEncoding.DecodeString(plain)
-	if err != nil {
-		return 0, false
-	}
-	if plain != text {
-		c.edit(at, c.skip(at), jsString(plain))
-	}
-	return len(b), true
+	return b, err == nil
 }
 
-func (c *checker) bytes(s *Schema, i int) *Issue {
-	n, ok := c.decodeBytes(i)
+func (c *checker) bytes(s *Schema, i int, to target) *Issue {
+	b, ok := c.decodeBytes(i)
 	if !ok {
 		return c.wrongType("bytes", i)
 	}
-	return s.checkCount("bytes", n)
+	if issue := s.checkCount("bytes", len(b)); issue != nil {
+		return issue
+	}
+	if to.form != nil {
+		to.v.SetBytes(b)
+	}
+	return nil
 }
 
 var blobTable = Object(
@@ -487,21 +420,22 @@ var blobTable = Object(
 	Required("size", Integer(Minimum(0))),
 )
 
-func (c *checker) blob(s *Schema, i int) *Issue {
+func (c *checker) blob(s *Schema, i int, to target) *Issue {
 	if !c.isBlob(i) {
 		return c.wrongType("blob", i)
 	}
-	if len(s.accept) > 0 {
-		at := c.member(i, "mimeType")
-		if !accepts(s.accept, c.text(at)) {
-			return c.wrongValue(at, quoteAll(s.accept)...).below("mimeType")
-		}
+	at := c.member(i, "mimeType")
+	if len(s.accept) > 0 && !accepts(s.accept, c.text(at)) {
+		return c.wrongValue(at, quoteAll(s.accept)...).below("mimeType")
 	}
-	if s.has&hasMaxSize != 0 {
-		at := c.member(i, "size")
-		if n, _, _ := c.integer(at, c.skip(at)); n > s.maxSize {
-			return tooBig("blob", s.maxSize, n)
-		}
+	sizeAt := c.member(i, "size")
+	size, _ := c.integer(sizeAt, c.skip(sizeAt))
+	if s.has&hasMaxSize != 0 && size > s.maxSize {
+		return tooBig("blob", s.maxSize, size)
+	}
+	if to.form != nil {
+		link, _ := c.link(c.member(i, "ref"))
+		to.v.Set(reflect.ValueOf(atdata.Blob{Ref: link, MimeType: c.ownText(at), Size: size}))
 	}
 	return nil
 }
@@ -510,7 +444,7 @@ func (c *checker) blob(s *Schema, i int) *Issue {
 // here is what a server finds in a record. Its CID may be of any codec, as in the published
 // test vectors, which the reference itself refuses.
 func (c *checker) isBlob(i int) bool {
-	if c.data[i] != '{' || c.check(blobTable, i) != nil {
+	if c.data[i] != '{' || c.check(blobTable, i, target{}) != nil {
 		return false
 	}
 	for key := c.first(i); key >= 0; key = c.after(c.skip(c.value(key))) {

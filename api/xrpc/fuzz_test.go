@@ -46,19 +46,31 @@ type everything struct {
 // unionOf is written as generated unions are.
 type unionOf struct{ value any }
 
-func (u *unionOf) UnmarshalJSON(data []byte) error {
-	typ, err := VariantType(data)
-	if err != nil {
-		return err
+func (u unionOf) Value() any { return u.value }
+
+func (u unionOf) Type() string {
+	switch v := u.value.(type) {
+	case *everything:
+		return "com.example.toy.defs#everything"
+	case *UnknownVariant:
+		return v.Type
 	}
+	return ""
+}
+
+func (u *unionOf) Hold(typ string, data []byte) any {
 	if typ != "com.example.toy.defs#everything" {
 		u.value = NewUnknownVariant(typ, data)
 		return nil
 	}
-	v := new(everything)
-	u.value = v
-	return decodeJSON(data, v)
+	u.value = new(everything)
+	return u.value
 }
+
+func (u unionOf) MarshalJSON() ([]byte, error)     { return MarshalUnion(&u) }
+func (u *unionOf) UnmarshalJSON(data []byte) error { return UnmarshalUnion(u, data) }
+
+func (*everything) Schema() *Schema { return everythingTable }
 
 var everythingTable = new(Schema)
 

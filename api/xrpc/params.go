@@ -145,7 +145,7 @@ func (v *Values) check(n int) *Issue {
 	}
 	// What is wrong is found by the interpreter, on the JSON form of the coerced value.
 	c := checker{data: []byte(v.json(n, p.schema.kind == kindArray || count > 1))}
-	return c.check(p.schema, 0)
+	return c.check(p.schema, 0, target{})
 }
 
 // allows reports whether the coerced text is a value of s.

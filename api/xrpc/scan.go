@@ -260,17 +260,8 @@ func isProto(quoted []byte) bool {
 
 // checker walks JSON beside a schema.
 type checker struct {
-	data []byte
-	// With collect, what encoding/json would take differently from the reference is
-	// noted in edits; see Unmarshal.
-	collect bool
-	edits   []edit
-}
-
-// edit replaces data[from:to].
-type edit struct {
-	from, to int
-	text     string
+	data   []byte
+	failed error // of a Go type that cannot hold what its schema allows
 }
 
 func (c *checker) space(i int) int { return skipSpace(c.data, i) }
@@ -361,15 +352,29 @@ func (c *checker) keyIs(key int, name string) bool {
 }
 
 // text returns the string at i, decoded. It copies only when it must, so the
-// result is valid as long as the data.
+// result is valid as long as the data; ownText's is for good.
 func (c *checker) text(i int) string {
+	text, _ := c.view(i)
+	return text
+}
+
+// ownText returns the string at i as a copy.
+func (c *checker) ownText(i int) string {
+	text, copied := c.view(i)
+	if !copied {
+		text = strings.Clone(text)
+	}
+	return text
+}
+
+func (c *checker) view(i int) (text string, copied bool) {
 	raw := c.data[i:c.skipString(i)]
 	body := raw[1 : len(raw)-1]
 	if bytes.IndexByte(body, '\\') >= 0 || !utf8.Valid(body) {
-		return unquote(raw)
+		return unquote(raw), true
 	}
 	// The interpreter may not allocate, and nothing writes to the data while it runs.
-	return unsafe.String(unsafe.SliceData(body), len(body))
+	return unsafe.String(unsafe.SliceData(body), len(body)), false
 }
 
 // unquote decodes a quoted string. What is not UTF-8, and lone surrogates, become
@@ -427,8 +432,7 @@ func unescape(raw []byte) (rune, int) {
 const maxSafeInteger = 1<<53 - 1
 
 // integer reads the number at i, as JavaScript does: 1.0 and 1e2 are integers.
-// plain reports that its text is one for Go, too.
-func (c *checker) integer(i, end int) (n int64, plain, ok bool) {
+func (c *checker) integer(i, end int) (n int64, ok bool) {
 	raw := c.data[i:end]
 	digits := raw
 	if raw[0] == '-' {
@@ -444,13 +448,12 @@ func (c *checker) integer(i, end int) (n int64, plain, ok bool) {
 		if raw[0] == '-' {
 			n = -n
 		}
-		return n, true, true
+		return n, true
 	}
 float:
 	f, err := strconv.ParseFloat(string(raw), 64)
 	if err != nil || f != math.Trunc(f) || math.Abs(f) > maxSafeInteger {
-		return 0, false, false
+		return 0, false
 	}
-	n = int64(f)
-	return n, strconv.FormatInt(n, 10) == string(raw), true
+	return int64(f), true
 }

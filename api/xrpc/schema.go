@@ -28,6 +28,7 @@ type Schema struct {
 	variants []VariantSchema
 	closed   bool
 	nsid     string // of the subscription that a union holds the messages of
+	record   string // the NSID of a record
 
 	// Bounds, each with a bit in has. The length is that of a string in UTF-8 bytes, of
 	// bytes, or of an array; the size is a blob's.
@@ -100,6 +101,7 @@ func Record(nsid string, s *Schema) *Schema {
 	c := *s
 	typ := Required("$type", String(Const(nsid)))
 	c.props = slices.Insert(slices.Clone(s.props), 0, typ)
+	c.record = nsid
 	return &c
 }
 

@@ -40,28 +40,29 @@ type WatchSaid struct {
 
 type WatchMessage struct{ value any }
 
-func (u WatchMessage) MarshalJSON() ([]byte, error) {
+func (u WatchMessage) Value() any { return u.value }
+
+func (u WatchMessage) Type() string {
 	switch v := u.value.(type) {
 	case *WatchSaid:
-		return MarshalVariant("com.example.toy.watch#said", v)
+		return "com.example.toy.watch#said"
 	case *UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-func (u *WatchMessage) UnmarshalJSON(data []byte) error {
-	typ, err := VariantType(data)
-	if err != nil {
-		return err
-	}
+func (u *WatchMessage) Hold(typ string, data []byte) any {
 	if typ != "com.example.toy.watch#said" {
 		u.value = NewUnknownVariant(typ, data)
 		return nil
 	}
 	u.value = new(WatchSaid)
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+func (u WatchMessage) MarshalJSON() ([]byte, error)     { return MarshalUnion(&u) }
+func (u *WatchMessage) UnmarshalJSON(data []byte) error { return UnmarshalUnion(u, data) }
 
 func (u *WatchMessage) Normalize() {
 	if v, ok := u.value.(*WatchSaid); ok && v.List == nil {

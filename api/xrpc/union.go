@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
+	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/atdata"
 )
@@ -16,10 +18,10 @@ type UnknownVariant struct {
 	JSON json.RawMessage
 }
 
-// NewUnknownVariant returns a variant with a copy of data. UnmarshalJSON methods
-// of unions use it: the bytes they are given belong to a buffer that is used again.
+// NewUnknownVariant returns a variant with copies of typ and data. Unions use it: what
+// they are given belongs to a buffer that is used again.
 func NewUnknownVariant(typ string, data []byte) *UnknownVariant {
-	return &UnknownVariant{Type: typ, JSON: bytes.Clone(data)}
+	return &UnknownVariant{Type: strings.Clone(typ), JSON: bytes.Clone(data)}
 }
 
 // MarshalJSON returns the kept JSON.
@@ -30,28 +32,57 @@ func (u *UnknownVariant) MarshalJSON() ([]byte, error) {
 	return u.JSON, nil
 }
 
+// Union is a generated union, or rather a pointer to one: it holds one of several types.
+type Union interface {
+	// Value is a pointer to what it holds; nil: it is empty.
+	Value() any
+	// Type is the $type of that; "" when it is empty.
+	Type() string
+	// Hold makes it hold an empty value of typ and returns a pointer to that, to be filled;
+	// or, when the lexicon does not know typ, a copy of data, and returns nil.
+	Hold(typ string, data []byte) any
+}
+
+// MarshalUnion is MarshalJSON of the unions that are generated: what u holds, with its
+// $type as its first key, or null.
+func MarshalUnion(u Union) ([]byte, error) {
+	return appendUnion(nil, u.Type(), u.Value(), 0)
+}
+
+// UnmarshalUnion is UnmarshalJSON of the unions that are generated. It reads data as
+// encoding/json does, without looking at more than the $type of what the lexicon says.
+func UnmarshalUnion(u Union, data []byte) error {
+	if string(data) == "null" {
+		reflect.ValueOf(u).Elem().SetZero()
+		return nil
+	}
+	typ, err := VariantType(data)
+	if err != nil {
+		return err
+	}
+	if v := u.Hold(typ, data); v != nil {
+		return json.Unmarshal(data, v)
+	}
+	return nil
+}
+
 // MarshalVariant returns the object v with "$type" as its first key.
 func MarshalVariant(typ string, v any) ([]byte, error) {
-	var body, head bytes.Buffer
-	if err := encodeJSON(&body, v); err != nil {
+	object, err := appendJSON(nil, v)
+	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", typ, err)
 	}
-	object := body.Bytes()
 	if len(object) < 2 || object[0] != '{' {
 		return nil, fmt.Errorf("encode %s: not an object", typ)
 	}
 	if bytes.HasPrefix(object, []byte(`{"$type":`)) { // a record writes its own
 		return object, nil
 	}
-	head.WriteString(`{"$type":`)
-	if err := encodeJSON(&head, typ); err != nil {
-		return nil, fmt.Errorf("encode %s: %w", typ, err)
-	}
+	out := appendString([]byte(`{"$type":`), typ)
 	if object[1] != '}' {
-		head.WriteByte(',')
+		out = append(out, ',')
 	}
-	head.Write(object[1:])
-	return head.Bytes(), nil
+	return append(out, object[1:]...), nil
 }
 
 var errNoType = errors.New(`object without a "$type"`)
@@ -71,7 +102,7 @@ func VariantType(data []byte) (string, error) {
 	if at < 0 || data[at] != '"' {
 		return "", errNoType
 	}
-	return c.text(at), nil
+	return c.ownText(at), nil
 }
 
 // Nullable is an optional property that may also be null: absent (the zero
@@ -86,16 +117,19 @@ func (n Nullable[T]) IsZero() bool { return !n.Set }
 
 // MarshalJSON encodes the value, or null.
 func (n Nullable[T]) MarshalJSON() ([]byte, error) {
-	var b bytes.Buffer
-	err := encodeJSON(&b, n.Value)
-	return b.Bytes(), err
+	return appendJSON(nil, n.Value)
 }
 
 // UnmarshalJSON is called only when the property is there.
 func (n *Nullable[T]) UnmarshalJSON(data []byte) error {
 	n.Set, n.Value = true, nil
-	return decodeJSON(data, &n.Value)
+	return json.Unmarshal(data, &n.Value)
 }
+
+// nullable is a [Nullable], with whatever in it.
+type nullable interface{ isNullable() }
+
+func (*Nullable[T]) isNullable() {}
 
 // Data decodes an unknown object into the data model: CID links, bytes and blobs
 // become their atdata types, integers int64. Floats are refused.

@@ -117,13 +117,6 @@ func (s *Server) writeOutput(e echo.Context, m *Method, out any) error {
 	return s.writeText(e, m, &prepared{text: b.Bytes()})
 }
 
-func encodeOutput(b *bytes.Buffer, out any) error {
-	if n, ok := out.(Normalizer); ok {
-		n.Normalize()
-	}
-	return encodeJSON(b, out)
-}
-
 // writeText answers with the text of an output of m.
 func (s *Server) writeText(e echo.Context, m *Method, p *prepared) error {
 	if m.Output == nil || m.Output.Schema == nil {

@@ -3,8 +3,6 @@
 package admin
 
 import (
-	"encoding/json"
-
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/api/atproto/repo"
@@ -84,31 +82,24 @@ func NewGetSubjectStatusOutputSubject[V *RepoRef | *repo.StrongRef | *RepoBlobRe
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u GetSubjectStatusOutputSubject) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u GetSubjectStatusOutputSubject) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u GetSubjectStatusOutputSubject) Type() string {
 	switch v := u.value.(type) {
 	case *RepoRef:
-		return xrpc.MarshalVariant("com.atproto.admin.defs#repoRef", v)
+		return "com.atproto.admin.defs#repoRef"
 	case *repo.StrongRef:
-		return xrpc.MarshalVariant("com.atproto.repo.strongRef", v)
+		return "com.atproto.repo.strongRef"
 	case *RepoBlobRef:
-		return xrpc.MarshalVariant("com.atproto.admin.defs#repoBlobRef", v)
+		return "com.atproto.admin.defs#repoBlobRef"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *GetSubjectStatusOutputSubject) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = GetSubjectStatusOutputSubject{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *GetSubjectStatusOutputSubject) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.atproto.admin.defs#repoRef":
 		u.value = new(RepoRef)
@@ -120,7 +111,15 @@ func (u *GetSubjectStatusOutputSubject) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
+}
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u GetSubjectStatusOutputSubject) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *GetSubjectStatusOutputSubject) UnmarshalJSON(data []byte) error {
+	return xrpc.UnmarshalUnion(u, data)
 }
 
 var getSubjectStatusOutputSubject = xrpc.OpenUnion(

@@ -3,8 +3,6 @@
 package admin
 
 import (
-	"encoding/json"
-
 	"portico/api/atproto/repo"
 	"portico/api/xrpc"
 )
@@ -51,31 +49,24 @@ func NewUpdateSubjectStatusInputSubject[V *RepoRef | *repo.StrongRef | *RepoBlob
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u UpdateSubjectStatusInputSubject) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u UpdateSubjectStatusInputSubject) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u UpdateSubjectStatusInputSubject) Type() string {
 	switch v := u.value.(type) {
 	case *RepoRef:
-		return xrpc.MarshalVariant("com.atproto.admin.defs#repoRef", v)
+		return "com.atproto.admin.defs#repoRef"
 	case *repo.StrongRef:
-		return xrpc.MarshalVariant("com.atproto.repo.strongRef", v)
+		return "com.atproto.repo.strongRef"
 	case *RepoBlobRef:
-		return xrpc.MarshalVariant("com.atproto.admin.defs#repoBlobRef", v)
+		return "com.atproto.admin.defs#repoBlobRef"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *UpdateSubjectStatusInputSubject) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = UpdateSubjectStatusInputSubject{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *UpdateSubjectStatusInputSubject) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.atproto.admin.defs#repoRef":
 		u.value = new(RepoRef)
@@ -87,7 +78,15 @@ func (u *UpdateSubjectStatusInputSubject) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
+}
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u UpdateSubjectStatusInputSubject) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *UpdateSubjectStatusInputSubject) UnmarshalJSON(data []byte) error {
+	return xrpc.UnmarshalUnion(u, data)
 }
 
 var updateSubjectStatusInputSubject = xrpc.OpenUnion(
@@ -132,31 +131,24 @@ func NewUpdateSubjectStatusOutputSubject[V *RepoRef | *repo.StrongRef | *RepoBlo
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u UpdateSubjectStatusOutputSubject) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u UpdateSubjectStatusOutputSubject) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u UpdateSubjectStatusOutputSubject) Type() string {
 	switch v := u.value.(type) {
 	case *RepoRef:
-		return xrpc.MarshalVariant("com.atproto.admin.defs#repoRef", v)
+		return "com.atproto.admin.defs#repoRef"
 	case *repo.StrongRef:
-		return xrpc.MarshalVariant("com.atproto.repo.strongRef", v)
+		return "com.atproto.repo.strongRef"
 	case *RepoBlobRef:
-		return xrpc.MarshalVariant("com.atproto.admin.defs#repoBlobRef", v)
+		return "com.atproto.admin.defs#repoBlobRef"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *UpdateSubjectStatusOutputSubject) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = UpdateSubjectStatusOutputSubject{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *UpdateSubjectStatusOutputSubject) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.atproto.admin.defs#repoRef":
 		u.value = new(RepoRef)
@@ -168,7 +160,15 @@ func (u *UpdateSubjectStatusOutputSubject) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
+}
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u UpdateSubjectStatusOutputSubject) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *UpdateSubjectStatusOutputSubject) UnmarshalJSON(data []byte) error {
+	return xrpc.UnmarshalUnion(u, data)
 }
 
 var updateSubjectStatusOutputSubject = xrpc.OpenUnion(

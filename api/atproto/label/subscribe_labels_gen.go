@@ -3,8 +3,6 @@
 package label
 
 import (
-	"encoding/json"
-
 	"portico/api/xrpc"
 )
 
@@ -62,29 +60,22 @@ func NewSubscribeLabelsMessage[V *SubscribeLabelsLabels | *SubscribeLabelsInfo |
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u SubscribeLabelsMessage) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u SubscribeLabelsMessage) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u SubscribeLabelsMessage) Type() string {
 	switch v := u.value.(type) {
 	case *SubscribeLabelsLabels:
-		return xrpc.MarshalVariant("com.atproto.label.subscribeLabels#labels", v)
+		return "com.atproto.label.subscribeLabels#labels"
 	case *SubscribeLabelsInfo:
-		return xrpc.MarshalVariant("com.atproto.label.subscribeLabels#info", v)
+		return "com.atproto.label.subscribeLabels#info"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *SubscribeLabelsMessage) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = SubscribeLabelsMessage{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *SubscribeLabelsMessage) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.atproto.label.subscribeLabels#labels":
 		u.value = new(SubscribeLabelsLabels)
@@ -94,7 +85,15 @@ func (u *SubscribeLabelsMessage) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
+}
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u SubscribeLabelsMessage) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *SubscribeLabelsMessage) UnmarshalJSON(data []byte) error {
+	return xrpc.UnmarshalUnion(u, data)
 }
 
 // Normalize makes required lists encode as [] when they are nil.

@@ -57,29 +57,22 @@ func NewCreateReportInputSubject[V *admin.RepoRef | *repo.StrongRef | *xrpc.Unkn
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u CreateReportInputSubject) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u CreateReportInputSubject) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u CreateReportInputSubject) Type() string {
 	switch v := u.value.(type) {
 	case *admin.RepoRef:
-		return xrpc.MarshalVariant("com.atproto.admin.defs#repoRef", v)
+		return "com.atproto.admin.defs#repoRef"
 	case *repo.StrongRef:
-		return xrpc.MarshalVariant("com.atproto.repo.strongRef", v)
+		return "com.atproto.repo.strongRef"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *CreateReportInputSubject) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = CreateReportInputSubject{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *CreateReportInputSubject) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.atproto.admin.defs#repoRef":
 		u.value = new(admin.RepoRef)
@@ -89,7 +82,15 @@ func (u *CreateReportInputSubject) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
+}
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u CreateReportInputSubject) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *CreateReportInputSubject) UnmarshalJSON(data []byte) error {
+	return xrpc.UnmarshalUnion(u, data)
 }
 
 var createReportInputSubject = xrpc.OpenUnion(
@@ -140,29 +141,22 @@ func NewCreateReportOutputSubject[V *admin.RepoRef | *repo.StrongRef | *xrpc.Unk
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u CreateReportOutputSubject) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u CreateReportOutputSubject) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u CreateReportOutputSubject) Type() string {
 	switch v := u.value.(type) {
 	case *admin.RepoRef:
-		return xrpc.MarshalVariant("com.atproto.admin.defs#repoRef", v)
+		return "com.atproto.admin.defs#repoRef"
 	case *repo.StrongRef:
-		return xrpc.MarshalVariant("com.atproto.repo.strongRef", v)
+		return "com.atproto.repo.strongRef"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *CreateReportOutputSubject) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = CreateReportOutputSubject{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *CreateReportOutputSubject) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.atproto.admin.defs#repoRef":
 		u.value = new(admin.RepoRef)
@@ -172,7 +166,15 @@ func (u *CreateReportOutputSubject) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
+}
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u CreateReportOutputSubject) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *CreateReportOutputSubject) UnmarshalJSON(data []byte) error {
+	return xrpc.UnmarshalUnion(u, data)
 }
 
 var createReportOutputSubject = xrpc.OpenUnion(

@@ -73,31 +73,24 @@ func NewApplyWritesInputWritesItem[V *ApplyWritesCreate | *ApplyWritesUpdate | *
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u ApplyWritesInputWritesItem) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u ApplyWritesInputWritesItem) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u ApplyWritesInputWritesItem) Type() string {
 	switch v := u.value.(type) {
 	case *ApplyWritesCreate:
-		return xrpc.MarshalVariant("com.atproto.repo.applyWrites#create", v)
+		return "com.atproto.repo.applyWrites#create"
 	case *ApplyWritesUpdate:
-		return xrpc.MarshalVariant("com.atproto.repo.applyWrites#update", v)
+		return "com.atproto.repo.applyWrites#update"
 	case *ApplyWritesDelete:
-		return xrpc.MarshalVariant("com.atproto.repo.applyWrites#delete", v)
+		return "com.atproto.repo.applyWrites#delete"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *ApplyWritesInputWritesItem) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = ApplyWritesInputWritesItem{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *ApplyWritesInputWritesItem) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.atproto.repo.applyWrites#create":
 		u.value = new(ApplyWritesCreate)
@@ -109,7 +102,15 @@ func (u *ApplyWritesInputWritesItem) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
+}
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u ApplyWritesInputWritesItem) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *ApplyWritesInputWritesItem) UnmarshalJSON(data []byte) error {
+	return xrpc.UnmarshalUnion(u, data)
 }
 
 var applyWritesInputWritesItem = xrpc.ClosedUnion(
@@ -152,31 +153,24 @@ func NewApplyWritesOutputResultsItem[V *ApplyWritesCreateResult | *ApplyWritesUp
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u ApplyWritesOutputResultsItem) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u ApplyWritesOutputResultsItem) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u ApplyWritesOutputResultsItem) Type() string {
 	switch v := u.value.(type) {
 	case *ApplyWritesCreateResult:
-		return xrpc.MarshalVariant("com.atproto.repo.applyWrites#createResult", v)
+		return "com.atproto.repo.applyWrites#createResult"
 	case *ApplyWritesUpdateResult:
-		return xrpc.MarshalVariant("com.atproto.repo.applyWrites#updateResult", v)
+		return "com.atproto.repo.applyWrites#updateResult"
 	case *ApplyWritesDeleteResult:
-		return xrpc.MarshalVariant("com.atproto.repo.applyWrites#deleteResult", v)
+		return "com.atproto.repo.applyWrites#deleteResult"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *ApplyWritesOutputResultsItem) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = ApplyWritesOutputResultsItem{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *ApplyWritesOutputResultsItem) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.atproto.repo.applyWrites#createResult":
 		u.value = new(ApplyWritesCreateResult)
@@ -188,7 +182,15 @@ func (u *ApplyWritesOutputResultsItem) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
+}
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u ApplyWritesOutputResultsItem) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *ApplyWritesOutputResultsItem) UnmarshalJSON(data []byte) error {
+	return xrpc.UnmarshalUnion(u, data)
 }
 
 var applyWritesOutputResultsItem = xrpc.ClosedUnion(

@@ -3,8 +3,6 @@
 package sync
 
 import (
-	"encoding/json"
-
 	"github.com/bluesky-social/indigo/atproto/atdata"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -70,35 +68,28 @@ func NewSubscribeReposMessage[V *SubscribeReposCommit | *SubscribeReposSync | *S
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u SubscribeReposMessage) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u SubscribeReposMessage) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u SubscribeReposMessage) Type() string {
 	switch v := u.value.(type) {
 	case *SubscribeReposCommit:
-		return xrpc.MarshalVariant("com.atproto.sync.subscribeRepos#commit", v)
+		return "com.atproto.sync.subscribeRepos#commit"
 	case *SubscribeReposSync:
-		return xrpc.MarshalVariant("com.atproto.sync.subscribeRepos#sync", v)
+		return "com.atproto.sync.subscribeRepos#sync"
 	case *SubscribeReposIdentity:
-		return xrpc.MarshalVariant("com.atproto.sync.subscribeRepos#identity", v)
+		return "com.atproto.sync.subscribeRepos#identity"
 	case *SubscribeReposAccount:
-		return xrpc.MarshalVariant("com.atproto.sync.subscribeRepos#account", v)
+		return "com.atproto.sync.subscribeRepos#account"
 	case *SubscribeReposInfo:
-		return xrpc.MarshalVariant("com.atproto.sync.subscribeRepos#info", v)
+		return "com.atproto.sync.subscribeRepos#info"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *SubscribeReposMessage) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = SubscribeReposMessage{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *SubscribeReposMessage) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.atproto.sync.subscribeRepos#commit":
 		u.value = new(SubscribeReposCommit)
@@ -114,8 +105,14 @@ func (u *SubscribeReposMessage) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u SubscribeReposMessage) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *SubscribeReposMessage) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 // Normalize makes required lists encode as [] when they are nil.
 func (u *SubscribeReposMessage) Normalize() {

@@ -3,8 +3,6 @@
 package temp
 
 import (
-	"encoding/json"
-
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"portico/api/xrpc"
@@ -97,29 +95,22 @@ func NewCheckHandleAvailabilityOutputResult[V *CheckHandleAvailabilityResultAvai
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u CheckHandleAvailabilityOutputResult) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u CheckHandleAvailabilityOutputResult) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u CheckHandleAvailabilityOutputResult) Type() string {
 	switch v := u.value.(type) {
 	case *CheckHandleAvailabilityResultAvailable:
-		return xrpc.MarshalVariant("com.atproto.temp.checkHandleAvailability#resultAvailable", v)
+		return "com.atproto.temp.checkHandleAvailability#resultAvailable"
 	case *CheckHandleAvailabilityResultUnavailable:
-		return xrpc.MarshalVariant("com.atproto.temp.checkHandleAvailability#resultUnavailable", v)
+		return "com.atproto.temp.checkHandleAvailability#resultUnavailable"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *CheckHandleAvailabilityOutputResult) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = CheckHandleAvailabilityOutputResult{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *CheckHandleAvailabilityOutputResult) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.atproto.temp.checkHandleAvailability#resultAvailable":
 		u.value = new(CheckHandleAvailabilityResultAvailable)
@@ -129,7 +120,17 @@ func (u *CheckHandleAvailabilityOutputResult) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
+}
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u CheckHandleAvailabilityOutputResult) MarshalJSON() ([]byte, error) {
+	return xrpc.MarshalUnion(&u)
+}
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *CheckHandleAvailabilityOutputResult) UnmarshalJSON(data []byte) error {
+	return xrpc.UnmarshalUnion(u, data)
 }
 
 // Normalize makes required lists encode as [] when they are nil.

@@ -42,27 +42,20 @@ func NewItemAny[V *Part | *xrpc.UnknownVariant](v V) ItemAny {
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u ItemAny) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u ItemAny) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u ItemAny) Type() string {
 	switch v := u.value.(type) {
 	case *Part:
-		return xrpc.MarshalVariant("com.example.shop.defs#part", v)
+		return "com.example.shop.defs#part"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *ItemAny) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = ItemAny{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *ItemAny) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.example.shop.defs#part":
 		u.value = new(Part)
@@ -70,8 +63,14 @@ func (u *ItemAny) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u ItemAny) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *ItemAny) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 var itemAny = xrpc.OpenUnion(
 	xrpc.Variant("com.example.shop.defs#part", part),
@@ -95,27 +94,20 @@ func NewItemClosed[V *Part | *xrpc.UnknownVariant](v V) ItemClosed {
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u ItemClosed) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u ItemClosed) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u ItemClosed) Type() string {
 	switch v := u.value.(type) {
 	case *Part:
-		return xrpc.MarshalVariant("com.example.shop.defs#part", v)
+		return "com.example.shop.defs#part"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *ItemClosed) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = ItemClosed{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *ItemClosed) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.example.shop.defs#part":
 		u.value = new(Part)
@@ -123,8 +115,14 @@ func (u *ItemClosed) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u ItemClosed) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *ItemClosed) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 var itemClosed = xrpc.OpenUnion(
 	xrpc.Variant("com.example.shop.defs#part", part),

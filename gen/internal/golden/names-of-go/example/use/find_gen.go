@@ -196,31 +196,24 @@ func NewFindOutputU[V *examplestring.Error | *examplejson.JSON | *examplev.V | *
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u FindOutputU) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u FindOutputU) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u FindOutputU) Type() string {
 	switch v := u.value.(type) {
 	case *examplestring.Error:
-		return xrpc.MarshalVariant("com.example.string.defs#error", v)
+		return "com.example.string.defs#error"
 	case *examplejson.JSON:
-		return xrpc.MarshalVariant("com.example.json.defs#json", v)
+		return "com.example.json.defs#json"
 	case *examplev.V:
-		return xrpc.MarshalVariant("com.example.v.defs#v", v)
+		return "com.example.v.defs#v"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *FindOutputU) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = FindOutputU{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *FindOutputU) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.example.string.defs#error":
 		u.value = new(examplestring.Error)
@@ -232,8 +225,14 @@ func (u *FindOutputU) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u FindOutputU) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *FindOutputU) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 // Normalize makes required lists encode as [] when they are nil.
 func (u *FindOutputU) Normalize() {

@@ -66,27 +66,20 @@ func NewItemD[V *Part | *xrpc.UnknownVariant](v V) ItemD {
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u ItemD) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u ItemD) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u ItemD) Type() string {
 	switch v := u.value.(type) {
 	case *Part:
-		return xrpc.MarshalVariant("com.example.shop.defs#part", v)
+		return "com.example.shop.defs#part"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *ItemD) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = ItemD{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *ItemD) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.example.shop.defs#part":
 		u.value = new(Part)
@@ -94,8 +87,14 @@ func (u *ItemD) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u ItemD) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *ItemD) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 // Normalize makes required lists encode as [] when they are nil.
 func (u *ItemD) Normalize() {
@@ -126,27 +125,20 @@ func NewItemH[V *Part | *xrpc.UnknownVariant](v V) ItemH {
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u ItemH) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u ItemH) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u ItemH) Type() string {
 	switch v := u.value.(type) {
 	case *Part:
-		return xrpc.MarshalVariant("com.example.shop.defs#part", v)
+		return "com.example.shop.defs#part"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *ItemH) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = ItemH{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *ItemH) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.example.shop.defs#part":
 		u.value = new(Part)
@@ -154,8 +146,14 @@ func (u *ItemH) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u ItemH) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *ItemH) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 // Normalize makes required lists encode as [] when they are nil.
 func (u *ItemH) Normalize() {

@@ -3,8 +3,6 @@
 package x42
 
 import (
-	"encoding/json"
-
 	"portico/api/xrpc"
 )
 
@@ -25,31 +23,24 @@ func NewOne[V *List9X9 | *OneMain2 | *List9ObJeCT | *xrpc.UnknownVariant](v V) O
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u One) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u One) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u One) Type() string {
 	switch v := u.value.(type) {
 	case *List9X9:
-		return xrpc.MarshalVariant("com.example-4.x4-2.list9#9", v)
+		return "com.example-4.x4-2.list9#9"
 	case *OneMain2:
-		return xrpc.MarshalVariant("com.example-4.x4-2.one#main2", v)
+		return "com.example-4.x4-2.one#main2"
 	case *List9ObJeCT:
-		return xrpc.MarshalVariant("com.example-4.x4-2.list9#ob-je-c$t", v)
+		return "com.example-4.x4-2.list9#ob-je-c$t"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *One) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = One{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *One) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.example-4.x4-2.list9#9":
 		u.value = new(List9X9)
@@ -61,8 +52,14 @@ func (u *One) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u One) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *One) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 // one is filled by init because it refers to itself.
 var one = new(xrpc.Schema)

@@ -3,8 +3,6 @@
 package use
 
 import (
-	"encoding/json"
-
 	"portico/api/xrpc"
 	"portico/gen/internal/golden/packages/example/people"
 	exampleshop "portico/gen/internal/golden/packages/example/shop"
@@ -62,29 +60,22 @@ func NewGetShopOutputWhat[V *exampleshop.Item | *people.Person | *xrpc.UnknownVa
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u GetShopOutputWhat) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u GetShopOutputWhat) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u GetShopOutputWhat) Type() string {
 	switch v := u.value.(type) {
 	case *exampleshop.Item:
-		return xrpc.MarshalVariant("com.example.shop.defs#item", v)
+		return "com.example.shop.defs#item"
 	case *people.Person:
-		return xrpc.MarshalVariant("com.example.people.person", v)
+		return "com.example.people.person"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *GetShopOutputWhat) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = GetShopOutputWhat{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *GetShopOutputWhat) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.example.shop.defs#item":
 		u.value = new(exampleshop.Item)
@@ -94,8 +85,14 @@ func (u *GetShopOutputWhat) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u GetShopOutputWhat) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *GetShopOutputWhat) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 // Normalize makes required lists encode as [] when they are nil.
 func (u *GetShopOutputWhat) Normalize() {

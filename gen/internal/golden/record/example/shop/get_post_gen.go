@@ -3,8 +3,6 @@
 package shop
 
 import (
-	"encoding/json"
-
 	"portico/api/xrpc"
 )
 
@@ -50,29 +48,22 @@ func NewGetPostOutputAny[V *Post | *ServiceRecord | *xrpc.UnknownVariant](v V) G
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u GetPostOutputAny) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u GetPostOutputAny) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u GetPostOutputAny) Type() string {
 	switch v := u.value.(type) {
 	case *Post:
-		return xrpc.MarshalVariant("com.example.shop.post", v)
+		return "com.example.shop.post"
 	case *ServiceRecord:
-		return xrpc.MarshalVariant("com.example.shop.service", v)
+		return "com.example.shop.service"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *GetPostOutputAny) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = GetPostOutputAny{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *GetPostOutputAny) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.example.shop.post":
 		u.value = new(Post)
@@ -82,8 +73,14 @@ func (u *GetPostOutputAny) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u GetPostOutputAny) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *GetPostOutputAny) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 // Normalize makes required lists encode as [] when they are nil.
 func (u *GetPostOutputAny) Normalize() {

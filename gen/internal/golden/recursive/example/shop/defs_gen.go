@@ -4,8 +4,6 @@
 package shop
 
 import (
-	"encoding/json"
-
 	"portico/api/xrpc"
 )
 
@@ -80,29 +78,22 @@ func NewBAny[V *A | *Tree | *xrpc.UnknownVariant](v V) BAny {
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u BAny) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u BAny) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u BAny) Type() string {
 	switch v := u.value.(type) {
 	case *A:
-		return xrpc.MarshalVariant("com.example.shop.defs#a", v)
+		return "com.example.shop.defs#a"
 	case *Tree:
-		return xrpc.MarshalVariant("com.example.shop.defs#tree", v)
+		return "com.example.shop.defs#tree"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *BAny) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = BAny{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *BAny) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.example.shop.defs#a":
 		u.value = new(A)
@@ -112,8 +103,14 @@ func (u *BAny) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u BAny) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *BAny) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 // bAny is filled by init because it refers to itself.
 var bAny = new(xrpc.Schema)
@@ -163,27 +160,20 @@ func NewU[V *W | *xrpc.UnknownVariant](v V) U {
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u U) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u U) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u U) Type() string {
 	switch v := u.value.(type) {
 	case *W:
-		return xrpc.MarshalVariant("com.example.shop.defs#w", v)
+		return "com.example.shop.defs#w"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *U) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = U{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *U) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.example.shop.defs#w":
 		u.value = new(W)
@@ -191,8 +181,14 @@ func (u *U) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u U) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *U) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 // uSchema is filled by init because it refers to itself.
 var uSchema = new(xrpc.Schema)

@@ -4,8 +4,6 @@
 package shop
 
 import (
-	"encoding/json"
-
 	"portico/api/xrpc"
 )
 
@@ -37,29 +35,22 @@ func NewViewUnion[V *A | *B | *xrpc.UnknownVariant](v V) ViewUnion {
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u ViewUnion) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u ViewUnion) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u ViewUnion) Type() string {
 	switch v := u.value.(type) {
 	case *A:
-		return xrpc.MarshalVariant("com.example.shop.defs#a", v)
+		return "com.example.shop.defs#a"
 	case *B:
-		return xrpc.MarshalVariant("com.example.shop.defs#b", v)
+		return "com.example.shop.defs#b"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *ViewUnion) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = ViewUnion{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *ViewUnion) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.example.shop.defs#a":
 		u.value = new(A)
@@ -69,8 +60,14 @@ func (u *ViewUnion) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u ViewUnion) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *ViewUnion) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 var viewUnion = xrpc.OpenUnion(
 	xrpc.Variant("com.example.shop.defs#a", a),

@@ -3,8 +3,6 @@
 package shop
 
 import (
-	"encoding/json"
-
 	"github.com/bluesky-social/indigo/atproto/atdata"
 
 	"portico/api/xrpc"
@@ -61,29 +59,22 @@ func NewWatchMessage[V *WatchEvent | *WatchInfo | *xrpc.UnknownVariant](v V) Wat
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u WatchMessage) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u WatchMessage) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u WatchMessage) Type() string {
 	switch v := u.value.(type) {
 	case *WatchEvent:
-		return xrpc.MarshalVariant("com.example.shop.watch#event", v)
+		return "com.example.shop.watch#event"
 	case *WatchInfo:
-		return xrpc.MarshalVariant("com.example.shop.watch#info", v)
+		return "com.example.shop.watch#info"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *WatchMessage) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = WatchMessage{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *WatchMessage) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.example.shop.watch#event":
 		u.value = new(WatchEvent)
@@ -93,8 +84,14 @@ func (u *WatchMessage) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u WatchMessage) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *WatchMessage) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 var watchMessage = xrpc.Messages("com.example.shop.watch", xrpc.OpenUnion(
 	xrpc.Variant("com.example.shop.watch#event", watchEvent),

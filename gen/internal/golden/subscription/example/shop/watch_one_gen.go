@@ -3,8 +3,6 @@
 package shop
 
 import (
-	"encoding/json"
-
 	"portico/api/xrpc"
 )
 
@@ -29,27 +27,20 @@ func NewWatchOneMessage[V *WatchEvent | *xrpc.UnknownVariant](v V) WatchOneMessa
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u WatchOneMessage) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u WatchOneMessage) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u WatchOneMessage) Type() string {
 	switch v := u.value.(type) {
 	case *WatchEvent:
-		return xrpc.MarshalVariant("com.example.shop.watch#event", v)
+		return "com.example.shop.watch#event"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *WatchOneMessage) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = WatchOneMessage{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *WatchOneMessage) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.example.shop.watch#event":
 		u.value = new(WatchEvent)
@@ -57,8 +48,14 @@ func (u *WatchOneMessage) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u WatchOneMessage) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *WatchOneMessage) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 var watchOneMessage = xrpc.Messages("com.example.shop.watchOne", xrpc.OpenUnion(
 	xrpc.Variant("com.example.shop.watch#event", watchEvent),

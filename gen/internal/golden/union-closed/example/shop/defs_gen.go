@@ -4,8 +4,6 @@
 package shop
 
 import (
-	"encoding/json"
-
 	"portico/api/xrpc"
 )
 
@@ -41,29 +39,22 @@ func NewItemWhat[V *Car | *Toy](v V) ItemWhat {
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u ItemWhat) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u ItemWhat) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u ItemWhat) Type() string {
 	switch v := u.value.(type) {
 	case *Car:
-		return xrpc.MarshalVariant("com.example.shop.defs#car", v)
+		return "com.example.shop.defs#car"
 	case *Toy:
-		return xrpc.MarshalVariant("com.example.shop.defs#toy", v)
+		return "com.example.shop.defs#toy"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *ItemWhat) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = ItemWhat{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *ItemWhat) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.example.shop.defs#car":
 		u.value = new(Car)
@@ -73,8 +64,14 @@ func (u *ItemWhat) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u ItemWhat) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *ItemWhat) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 // Normalize makes required lists encode as [] when they are nil.
 func (u *ItemWhat) Normalize() {

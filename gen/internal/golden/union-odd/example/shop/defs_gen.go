@@ -25,29 +25,22 @@ func NewThing[V *Car | *Ball | *xrpc.UnknownVariant](v V) Thing {
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u Thing) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u Thing) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u Thing) Type() string {
 	switch v := u.value.(type) {
 	case *Car:
-		return xrpc.MarshalVariant("com.example.shop.defs#car", v)
+		return "com.example.shop.defs#car"
 	case *Ball:
-		return xrpc.MarshalVariant("com.example.shop.defs#ball", v)
+		return "com.example.shop.defs#ball"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *Thing) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = Thing{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *Thing) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.example.shop.defs#car":
 		u.value = new(Car)
@@ -57,8 +50,14 @@ func (u *Thing) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u Thing) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *Thing) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 var thing = xrpc.OpenUnion(
 	xrpc.Variant("com.example.shop.defs#car", car),
@@ -83,27 +82,20 @@ func NewToys[V *Ball | *xrpc.UnknownVariant](v V) Toys {
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u Toys) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u Toys) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u Toys) Type() string {
 	switch v := u.value.(type) {
 	case *Ball:
-		return xrpc.MarshalVariant("com.example.shop.defs#ball", v)
+		return "com.example.shop.defs#ball"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *Toys) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = Toys{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *Toys) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.example.shop.defs#ball":
 		u.value = new(Ball)
@@ -111,8 +103,14 @@ func (u *Toys) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u Toys) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *Toys) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 var toys = xrpc.OpenUnion(
 	xrpc.Variant("com.example.shop.defs#ball", ball),
@@ -178,27 +176,20 @@ func NewItemMarked[V *Car | *xrpc.UnknownVariant](v V) ItemMarked {
 // Value is what u holds, for a type switch; nil when u is empty.
 func (u ItemMarked) Value() any { return u.value }
 
-// MarshalJSON writes the value with its $type, or null when there is none.
-func (u ItemMarked) MarshalJSON() ([]byte, error) {
+// Type is the $type of what u holds; "" when u is empty.
+func (u ItemMarked) Type() string {
 	switch v := u.value.(type) {
 	case *Car:
-		return xrpc.MarshalVariant("com.example.shop.defs#car", v)
+		return "com.example.shop.defs#car"
 	case *xrpc.UnknownVariant:
-		return v.MarshalJSON()
+		return v.Type
 	}
-	return []byte("null"), nil
+	return ""
 }
 
-// UnmarshalJSON reads a value of the type that its $type names.
-func (u *ItemMarked) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*u = ItemMarked{}
-		return nil
-	}
-	typ, err := xrpc.VariantType(data)
-	if err != nil {
-		return err
-	}
+// Hold makes u hold an empty value of typ, and returns it; or else a copy of data, and
+// returns nil.
+func (u *ItemMarked) Hold(typ string, data []byte) any {
 	switch typ {
 	case "com.example.shop.defs#car":
 		u.value = new(Car)
@@ -206,8 +197,14 @@ func (u *ItemMarked) UnmarshalJSON(data []byte) error {
 		u.value = xrpc.NewUnknownVariant(typ, data)
 		return nil
 	}
-	return json.Unmarshal(data, u.value)
+	return u.value
 }
+
+// MarshalJSON writes the value with its $type, or null when there is none.
+func (u ItemMarked) MarshalJSON() ([]byte, error) { return xrpc.MarshalUnion(&u) }
+
+// UnmarshalJSON reads a value of the type that its $type names.
+func (u *ItemMarked) UnmarshalJSON(data []byte) error { return xrpc.UnmarshalUnion(u, data) }
 
 var itemMarked = xrpc.OpenUnion(
 	xrpc.Variant("com.example.shop.defs#car", car),
