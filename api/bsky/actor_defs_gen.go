@@ -33,7 +33,7 @@ type ActorProfileViewBasic struct {
 var actorProfileViewBasic = new(xrpc.Schema)
 
 func init() {
-	actorProfileViewBasic.Set(xrpc.Object(
+	actorProfileViewBasic.Set(xrpc.Typed("app.bsky.actor.defs#profileViewBasic", xrpc.Object(
 		xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
 		xrpc.Required("handle", xrpc.String(xrpc.FormatHandle)),
 		xrpc.Optional("displayName", xrpc.String(xrpc.MaxLength(640), xrpc.MaxGraphemes(64))),
@@ -46,7 +46,7 @@ func init() {
 		xrpc.Optional("verification", actorVerificationState),
 		xrpc.Optional("status", actorStatusView),
 		xrpc.Optional("debug", xrpc.Unknown()),
-	))
+	)))
 }
 
 // Schema is what the lexicon says about ActorProfileViewBasic.
@@ -84,7 +84,7 @@ type ActorProfileView struct {
 	Debug json.RawMessage `json:"debug,omitzero"`
 }
 
-var actorProfileView = xrpc.Object(
+var actorProfileView = xrpc.Typed("app.bsky.actor.defs#profileView", xrpc.Object(
 	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
 	xrpc.Required("handle", xrpc.String(xrpc.FormatHandle)),
 	xrpc.Optional("displayName", xrpc.String(xrpc.MaxLength(640), xrpc.MaxGraphemes(64))),
@@ -99,7 +99,7 @@ var actorProfileView = xrpc.Object(
 	xrpc.Optional("verification", actorVerificationState),
 	xrpc.Optional("status", actorStatusView),
 	xrpc.Optional("debug", xrpc.Unknown()),
-)
+))
 
 // Schema is what the lexicon says about ActorProfileView.
 func (*ActorProfileView) Schema() *xrpc.Schema { return actorProfileView }
@@ -143,7 +143,7 @@ type ActorProfileViewDetailed struct {
 	Debug json.RawMessage `json:"debug,omitzero"`
 }
 
-var actorProfileViewDetailed = xrpc.Object(
+var actorProfileViewDetailed = xrpc.Typed("app.bsky.actor.defs#profileViewDetailed", xrpc.Object(
 	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
 	xrpc.Required("handle", xrpc.String(xrpc.FormatHandle)),
 	xrpc.Optional("displayName", xrpc.String(xrpc.MaxLength(640), xrpc.MaxGraphemes(64))),
@@ -165,7 +165,7 @@ var actorProfileViewDetailed = xrpc.Object(
 	xrpc.Optional("verification", actorVerificationState),
 	xrpc.Optional("status", actorStatusView),
 	xrpc.Optional("debug", xrpc.Unknown()),
-)
+))
 
 // Schema is what the lexicon says about ActorProfileViewDetailed.
 func (*ActorProfileViewDetailed) Schema() *xrpc.Schema { return actorProfileViewDetailed }
@@ -197,7 +197,7 @@ type ActorProfileAssociated struct {
 	Germ                 *ActorProfileAssociatedGerm                 `json:"germ,omitzero"`
 }
 
-var actorProfileAssociated = xrpc.Object(
+var actorProfileAssociated = xrpc.Typed("app.bsky.actor.defs#profileAssociated", xrpc.Object(
 	xrpc.Optional("lists", xrpc.Integer()),
 	xrpc.Optional("feedgens", xrpc.Integer()),
 	xrpc.Optional("starterPacks", xrpc.Integer()),
@@ -205,7 +205,7 @@ var actorProfileAssociated = xrpc.Object(
 	xrpc.Optional("chat", actorProfileAssociatedChat),
 	xrpc.Optional("activitySubscription", actorProfileAssociatedActivitySubscription),
 	xrpc.Optional("germ", actorProfileAssociatedGerm),
-)
+))
 
 // Schema is what the lexicon says about ActorProfileAssociated.
 func (*ActorProfileAssociated) Schema() *xrpc.Schema { return actorProfileAssociated }
@@ -232,10 +232,10 @@ type ActorProfileAssociatedChat struct {
 	AllowGroupInvites *string `json:"allowGroupInvites,omitzero"`
 }
 
-var actorProfileAssociatedChat = xrpc.Object(
+var actorProfileAssociatedChat = xrpc.Typed("app.bsky.actor.defs#profileAssociatedChat", xrpc.Object(
 	xrpc.Required("allowIncoming", xrpc.String()),
 	xrpc.Optional("allowGroupInvites", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about ActorProfileAssociatedChat.
 func (*ActorProfileAssociatedChat) Schema() *xrpc.Schema { return actorProfileAssociatedChat }
@@ -253,10 +253,10 @@ type ActorProfileAssociatedGerm struct {
 	ShowButtonTo string     `json:"showButtonTo"`
 }
 
-var actorProfileAssociatedGerm = xrpc.Object(
+var actorProfileAssociatedGerm = xrpc.Typed("app.bsky.actor.defs#profileAssociatedGerm", xrpc.Object(
 	xrpc.Required("messageMeUrl", xrpc.String(xrpc.FormatURI)),
 	xrpc.Required("showButtonTo", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about ActorProfileAssociatedGerm.
 func (*ActorProfileAssociatedGerm) Schema() *xrpc.Schema { return actorProfileAssociatedGerm }
@@ -275,9 +275,9 @@ type ActorProfileAssociatedActivitySubscription struct {
 	AllowSubscriptions string `json:"allowSubscriptions"`
 }
 
-var actorProfileAssociatedActivitySubscription = xrpc.Object(
+var actorProfileAssociatedActivitySubscription = xrpc.Typed("app.bsky.actor.defs#profileAssociatedActivitySubscription", xrpc.Object(
 	xrpc.Required("allowSubscriptions", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about ActorProfileAssociatedActivitySubscription.
 func (*ActorProfileAssociatedActivitySubscription) Schema() *xrpc.Schema {
@@ -317,7 +317,7 @@ type ActorViewerState struct {
 var actorViewerState = new(xrpc.Schema)
 
 func init() {
-	actorViewerState.Set(xrpc.Object(
+	actorViewerState.Set(xrpc.Typed("app.bsky.actor.defs#viewerState", xrpc.Object(
 		xrpc.Optional("muted", xrpc.Boolean()),
 		xrpc.Optional("mutedOnlyReposts", xrpc.Boolean()),
 		xrpc.Optional("mutedOnlyQuoteposts", xrpc.Boolean()),
@@ -329,7 +329,7 @@ func init() {
 		xrpc.Optional("followedBy", xrpc.String(xrpc.FormatATURI)),
 		xrpc.Optional("knownFollowers", actorKnownFollowers),
 		xrpc.Optional("activitySubscription", notificationActivitySubscription),
-	))
+	)))
 }
 
 // Schema is what the lexicon says about ActorViewerState.
@@ -354,10 +354,10 @@ type ActorKnownFollowers struct {
 var actorKnownFollowers = new(xrpc.Schema)
 
 func init() {
-	actorKnownFollowers.Set(xrpc.Object(
+	actorKnownFollowers.Set(xrpc.Typed("app.bsky.actor.defs#knownFollowers", xrpc.Object(
 		xrpc.Required("count", xrpc.Integer()),
 		xrpc.Required("followers", xrpc.Array(actorProfileViewBasic, xrpc.MinLength(0), xrpc.MaxLength(5))),
-	))
+	)))
 }
 
 // Schema is what the lexicon says about ActorKnownFollowers.
@@ -403,11 +403,11 @@ type ActorVerificationState struct {
 	TrustedVerifierStatus string `json:"trustedVerifierStatus"`
 }
 
-var actorVerificationState = xrpc.Object(
+var actorVerificationState = xrpc.Typed("app.bsky.actor.defs#verificationState", xrpc.Object(
 	xrpc.Required("verifications", xrpc.Array(actorVerificationView)),
 	xrpc.Required("verifiedStatus", xrpc.String()),
 	xrpc.Required("trustedVerifierStatus", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about ActorVerificationState.
 func (*ActorVerificationState) Schema() *xrpc.Schema { return actorVerificationState }
@@ -437,14 +437,14 @@ type ActorVerificationView struct {
 	CreatedAt syntax.Datetime `json:"createdAt"`
 }
 
-var actorVerificationView = xrpc.Object(
+var actorVerificationView = xrpc.Typed("app.bsky.actor.defs#verificationView", xrpc.Object(
 	xrpc.Required("issuer", xrpc.String(xrpc.FormatDID)),
 	xrpc.Optional("issuerDisplayName", xrpc.String()),
 	xrpc.Optional("issuerHandle", xrpc.String(xrpc.FormatHandle)),
 	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
 	xrpc.Required("isValid", xrpc.Boolean()),
 	xrpc.Required("createdAt", xrpc.String(xrpc.FormatDatetime)),
-)
+))
 
 // Schema is what the lexicon says about ActorVerificationView.
 func (*ActorVerificationView) Schema() *xrpc.Schema { return actorVerificationView }
@@ -606,9 +606,9 @@ type ActorAdultContentPref struct {
 	Enabled bool `json:"enabled"`
 }
 
-var actorAdultContentPref = xrpc.Object(
+var actorAdultContentPref = xrpc.Typed("app.bsky.actor.defs#adultContentPref", xrpc.Object(
 	xrpc.Required("enabled", xrpc.Boolean(xrpc.DefaultBoolean(false))),
-)
+))
 
 // Schema is what the lexicon says about ActorAdultContentPref.
 func (*ActorAdultContentPref) Schema() *xrpc.Schema { return actorAdultContentPref }
@@ -631,11 +631,11 @@ type ActorContentLabelPref struct {
 	Visibility string      `json:"visibility"`
 }
 
-var actorContentLabelPref = xrpc.Object(
+var actorContentLabelPref = xrpc.Typed("app.bsky.actor.defs#contentLabelPref", xrpc.Object(
 	xrpc.Optional("labelerDid", xrpc.String(xrpc.FormatDID)),
 	xrpc.Required("label", xrpc.String()),
 	xrpc.Required("visibility", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about ActorContentLabelPref.
 func (*ActorContentLabelPref) Schema() *xrpc.Schema { return actorContentLabelPref }
@@ -655,12 +655,12 @@ type ActorSavedFeed struct {
 	Pinned bool   `json:"pinned"`
 }
 
-var actorSavedFeed = xrpc.Object(
+var actorSavedFeed = xrpc.Typed("app.bsky.actor.defs#savedFeed", xrpc.Object(
 	xrpc.Required("id", xrpc.String()),
 	xrpc.Required("type", xrpc.String()),
 	xrpc.Required("value", xrpc.String()),
 	xrpc.Required("pinned", xrpc.Boolean()),
-)
+))
 
 // Schema is what the lexicon says about ActorSavedFeed.
 func (*ActorSavedFeed) Schema() *xrpc.Schema { return actorSavedFeed }
@@ -670,9 +670,9 @@ type ActorSavedFeedsPrefV2 struct {
 	Items []ActorSavedFeed `json:"items"`
 }
 
-var actorSavedFeedsPrefV2 = xrpc.Object(
+var actorSavedFeedsPrefV2 = xrpc.Typed("app.bsky.actor.defs#savedFeedsPrefV2", xrpc.Object(
 	xrpc.Required("items", xrpc.Array(actorSavedFeed)),
-)
+))
 
 // Schema is what the lexicon says about ActorSavedFeedsPrefV2.
 func (*ActorSavedFeedsPrefV2) Schema() *xrpc.Schema { return actorSavedFeedsPrefV2 }
@@ -691,11 +691,11 @@ type ActorSavedFeedsPref struct {
 	TimelineIndex *int64         `json:"timelineIndex,omitzero"`
 }
 
-var actorSavedFeedsPref = xrpc.Object(
+var actorSavedFeedsPref = xrpc.Typed("app.bsky.actor.defs#savedFeedsPref", xrpc.Object(
 	xrpc.Required("pinned", xrpc.Array(xrpc.String(xrpc.FormatATURI))),
 	xrpc.Required("saved", xrpc.Array(xrpc.String(xrpc.FormatATURI))),
 	xrpc.Optional("timelineIndex", xrpc.Integer()),
-)
+))
 
 // Schema is what the lexicon says about ActorSavedFeedsPref.
 func (*ActorSavedFeedsPref) Schema() *xrpc.Schema { return actorSavedFeedsPref }
@@ -716,9 +716,9 @@ type ActorPersonalDetailsPref struct {
 	BirthDate *syntax.Datetime `json:"birthDate,omitzero"`
 }
 
-var actorPersonalDetailsPref = xrpc.Object(
+var actorPersonalDetailsPref = xrpc.Typed("app.bsky.actor.defs#personalDetailsPref", xrpc.Object(
 	xrpc.Optional("birthDate", xrpc.String(xrpc.FormatDatetime)),
-)
+))
 
 // Schema is what the lexicon says about ActorPersonalDetailsPref.
 func (*ActorPersonalDetailsPref) Schema() *xrpc.Schema { return actorPersonalDetailsPref }
@@ -737,11 +737,11 @@ type ActorDeclaredAgePref struct {
 	IsOverAge18 *bool `json:"isOverAge18,omitzero"`
 }
 
-var actorDeclaredAgePref = xrpc.Object(
+var actorDeclaredAgePref = xrpc.Typed("app.bsky.actor.defs#declaredAgePref", xrpc.Object(
 	xrpc.Optional("isOverAge13", xrpc.Boolean()),
 	xrpc.Optional("isOverAge16", xrpc.Boolean()),
 	xrpc.Optional("isOverAge18", xrpc.Boolean()),
-)
+))
 
 // Schema is what the lexicon says about ActorDeclaredAgePref.
 func (*ActorDeclaredAgePref) Schema() *xrpc.Schema { return actorDeclaredAgePref }
@@ -762,14 +762,14 @@ type ActorFeedViewPref struct {
 	HideQuotePosts *bool `json:"hideQuotePosts,omitzero"`
 }
 
-var actorFeedViewPref = xrpc.Object(
+var actorFeedViewPref = xrpc.Typed("app.bsky.actor.defs#feedViewPref", xrpc.Object(
 	xrpc.Required("feed", xrpc.String()),
 	xrpc.Optional("hideReplies", xrpc.Boolean()),
 	xrpc.Optional("hideRepliesByUnfollowed", xrpc.Boolean(xrpc.DefaultBoolean(true))),
 	xrpc.Optional("hideRepliesByLikeCount", xrpc.Integer()),
 	xrpc.Optional("hideReposts", xrpc.Boolean()),
 	xrpc.Optional("hideQuotePosts", xrpc.Boolean()),
-)
+))
 
 // Schema is what the lexicon says about ActorFeedViewPref.
 func (*ActorFeedViewPref) Schema() *xrpc.Schema { return actorFeedViewPref }
@@ -789,9 +789,9 @@ type ActorThreadViewPref struct {
 	Sort *string `json:"sort,omitzero"`
 }
 
-var actorThreadViewPref = xrpc.Object(
+var actorThreadViewPref = xrpc.Typed("app.bsky.actor.defs#threadViewPref", xrpc.Object(
 	xrpc.Optional("sort", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about ActorThreadViewPref.
 func (*ActorThreadViewPref) Schema() *xrpc.Schema { return actorThreadViewPref }
@@ -805,10 +805,10 @@ type ActorInterestsPref struct {
 	Tags []string `json:"tags"`
 }
 
-var actorInterestsPref = xrpc.Object(
+var actorInterestsPref = xrpc.Typed("app.bsky.actor.defs#interestsPref", xrpc.Object(
 	xrpc.Optional("updatedAt", xrpc.String(xrpc.FormatDatetime)),
 	xrpc.Required("tags", xrpc.Array(xrpc.String(xrpc.MaxLength(640), xrpc.MaxGraphemes(64)), xrpc.MaxLength(100))),
-)
+))
 
 // Schema is what the lexicon says about ActorInterestsPref.
 func (*ActorInterestsPref) Schema() *xrpc.Schema { return actorInterestsPref }
@@ -852,13 +852,13 @@ type ActorMutedWord struct {
 	ExpiresAt *syntax.Datetime `json:"expiresAt,omitzero"`
 }
 
-var actorMutedWord = xrpc.Object(
+var actorMutedWord = xrpc.Typed("app.bsky.actor.defs#mutedWord", xrpc.Object(
 	xrpc.Optional("id", xrpc.String()),
 	xrpc.Required("value", xrpc.String(xrpc.MaxLength(10000), xrpc.MaxGraphemes(1000))),
 	xrpc.Required("targets", xrpc.Array(xrpc.String(xrpc.MaxLength(640), xrpc.MaxGraphemes(64)))),
 	xrpc.Optional("actorTarget", xrpc.String(xrpc.Default("all"))),
 	xrpc.Optional("expiresAt", xrpc.String(xrpc.FormatDatetime)),
-)
+))
 
 // Schema is what the lexicon says about ActorMutedWord.
 func (*ActorMutedWord) Schema() *xrpc.Schema { return actorMutedWord }
@@ -876,9 +876,9 @@ type ActorMutedWordsPref struct {
 	Items []ActorMutedWord `json:"items"`
 }
 
-var actorMutedWordsPref = xrpc.Object(
+var actorMutedWordsPref = xrpc.Typed("app.bsky.actor.defs#mutedWordsPref", xrpc.Object(
 	xrpc.Required("items", xrpc.Array(actorMutedWord)),
-)
+))
 
 // Schema is what the lexicon says about ActorMutedWordsPref.
 func (*ActorMutedWordsPref) Schema() *xrpc.Schema { return actorMutedWordsPref }
@@ -899,9 +899,9 @@ type ActorHiddenPostsPref struct {
 	Items []syntax.ATURI `json:"items"`
 }
 
-var actorHiddenPostsPref = xrpc.Object(
+var actorHiddenPostsPref = xrpc.Typed("app.bsky.actor.defs#hiddenPostsPref", xrpc.Object(
 	xrpc.Required("items", xrpc.Array(xrpc.String(xrpc.FormatATURI))),
-)
+))
 
 // Schema is what the lexicon says about ActorHiddenPostsPref.
 func (*ActorHiddenPostsPref) Schema() *xrpc.Schema { return actorHiddenPostsPref }
@@ -918,9 +918,9 @@ type ActorLabelersPref struct {
 	Labelers []ActorLabelerPrefItem `json:"labelers"`
 }
 
-var actorLabelersPref = xrpc.Object(
+var actorLabelersPref = xrpc.Typed("app.bsky.actor.defs#labelersPref", xrpc.Object(
 	xrpc.Required("labelers", xrpc.Array(actorLabelerPrefItem)),
-)
+))
 
 // Schema is what the lexicon says about ActorLabelersPref.
 func (*ActorLabelersPref) Schema() *xrpc.Schema { return actorLabelersPref }
@@ -937,9 +937,9 @@ type ActorLabelerPrefItem struct {
 	DID syntax.DID `json:"did"`
 }
 
-var actorLabelerPrefItem = xrpc.Object(
+var actorLabelerPrefItem = xrpc.Typed("app.bsky.actor.defs#labelerPrefItem", xrpc.Object(
 	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
-)
+))
 
 // Schema is what the lexicon says about ActorLabelerPrefItem.
 func (*ActorLabelerPrefItem) Schema() *xrpc.Schema { return actorLabelerPrefItem }
@@ -959,12 +959,12 @@ type ActorBskyAppStatePref struct {
 	Nuxs []ActorNux `json:"nuxs,omitzero"`
 }
 
-var actorBskyAppStatePref = xrpc.Object(
+var actorBskyAppStatePref = xrpc.Typed("app.bsky.actor.defs#bskyAppStatePref", xrpc.Object(
 	xrpc.Optional("activeProgressGuide", actorBskyAppProgressGuide),
 	xrpc.Optional("isBetaUser", xrpc.Boolean()),
 	xrpc.Optional("queuedNudges", xrpc.Array(xrpc.String(xrpc.MaxLength(100)), xrpc.MaxLength(1000))),
 	xrpc.Optional("nuxs", xrpc.Array(actorNux, xrpc.MaxLength(100))),
-)
+))
 
 // Schema is what the lexicon says about ActorBskyAppStatePref.
 func (*ActorBskyAppStatePref) Schema() *xrpc.Schema { return actorBskyAppStatePref }
@@ -977,9 +977,9 @@ type ActorBskyAppProgressGuide struct {
 	Guide string `json:"guide"`
 }
 
-var actorBskyAppProgressGuide = xrpc.Object(
+var actorBskyAppProgressGuide = xrpc.Typed("app.bsky.actor.defs#bskyAppProgressGuide", xrpc.Object(
 	xrpc.Required("guide", xrpc.String(xrpc.MaxLength(100))),
-)
+))
 
 // Schema is what the lexicon says about ActorBskyAppProgressGuide.
 func (*ActorBskyAppProgressGuide) Schema() *xrpc.Schema { return actorBskyAppProgressGuide }
@@ -998,12 +998,12 @@ type ActorNux struct {
 	ExpiresAt *syntax.Datetime `json:"expiresAt,omitzero"`
 }
 
-var actorNux = xrpc.Object(
+var actorNux = xrpc.Typed("app.bsky.actor.defs#nux", xrpc.Object(
 	xrpc.Required("id", xrpc.String(xrpc.MaxLength(100))),
 	xrpc.Required("completed", xrpc.Boolean(xrpc.DefaultBoolean(false))),
 	xrpc.Optional("data", xrpc.String(xrpc.MaxLength(3000), xrpc.MaxGraphemes(300))),
 	xrpc.Optional("expiresAt", xrpc.String(xrpc.FormatDatetime)),
-)
+))
 
 // Schema is what the lexicon says about ActorNux.
 func (*ActorNux) Schema() *xrpc.Schema { return actorNux }
@@ -1016,9 +1016,9 @@ type ActorVerificationPrefs struct {
 	HideBadges *bool `json:"hideBadges,omitzero"`
 }
 
-var actorVerificationPrefs = xrpc.Object(
+var actorVerificationPrefs = xrpc.Typed("app.bsky.actor.defs#verificationPrefs", xrpc.Object(
 	xrpc.Optional("hideBadges", xrpc.Boolean(xrpc.DefaultBoolean(false))),
-)
+))
 
 // Schema is what the lexicon says about ActorVerificationPrefs.
 func (*ActorVerificationPrefs) Schema() *xrpc.Schema { return actorVerificationPrefs }
@@ -1033,10 +1033,10 @@ type ActorLiveEventPreferences struct {
 	HideAllFeeds *bool `json:"hideAllFeeds,omitzero"`
 }
 
-var actorLiveEventPreferences = xrpc.Object(
+var actorLiveEventPreferences = xrpc.Typed("app.bsky.actor.defs#liveEventPreferences", xrpc.Object(
 	xrpc.Optional("hiddenFeedIds", xrpc.Array(xrpc.String())),
 	xrpc.Optional("hideAllFeeds", xrpc.Boolean(xrpc.DefaultBoolean(false))),
-)
+))
 
 // Schema is what the lexicon says about ActorLiveEventPreferences.
 func (*ActorLiveEventPreferences) Schema() *xrpc.Schema { return actorLiveEventPreferences }
@@ -1058,10 +1058,10 @@ type ActorPostInteractionSettingsPref struct {
 	PostgateEmbeddingRules []ActorPostInteractionSettingsPrefPostgateEmbeddingRulesItem `json:"postgateEmbeddingRules,omitzero"`
 }
 
-var actorPostInteractionSettingsPref = xrpc.Object(
+var actorPostInteractionSettingsPref = xrpc.Typed("app.bsky.actor.defs#postInteractionSettingsPref", xrpc.Object(
 	xrpc.Optional("threadgateAllowRules", xrpc.Array(actorPostInteractionSettingsPrefThreadgateAllowRulesItem, xrpc.MaxLength(5))),
 	xrpc.Optional("postgateEmbeddingRules", xrpc.Array(actorPostInteractionSettingsPrefPostgateEmbeddingRulesItem, xrpc.MaxLength(5))),
-)
+))
 
 // Schema is what the lexicon says about ActorPostInteractionSettingsPref.
 func (*ActorPostInteractionSettingsPref) Schema() *xrpc.Schema {
@@ -1232,7 +1232,7 @@ type ActorStatusView struct {
 var actorStatusView = new(xrpc.Schema)
 
 func init() {
-	actorStatusView.Set(xrpc.Object(
+	actorStatusView.Set(xrpc.Typed("app.bsky.actor.defs#statusView", xrpc.Object(
 		xrpc.Optional("uri", xrpc.String(xrpc.FormatATURI)),
 		xrpc.Optional("cid", xrpc.String(xrpc.FormatCID)),
 		xrpc.Required("status", xrpc.String()),
@@ -1242,7 +1242,7 @@ func init() {
 		xrpc.Optional("expiresAt", xrpc.String(xrpc.FormatDatetime)),
 		xrpc.Optional("isActive", xrpc.Boolean()),
 		xrpc.Optional("isDisabled", xrpc.Boolean()),
-	))
+	)))
 }
 
 // Schema is what the lexicon says about ActorStatusView.

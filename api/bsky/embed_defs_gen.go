@@ -15,10 +15,10 @@ type EmbedAspectRatio struct {
 	Height int64 `json:"height"`
 }
 
-var embedAspectRatio = xrpc.Object(
+var embedAspectRatio = xrpc.Typed("app.bsky.embed.defs#aspectRatio", xrpc.Object(
 	xrpc.Required("width", xrpc.Integer(xrpc.Minimum(1))),
 	xrpc.Required("height", xrpc.Integer(xrpc.Minimum(1))),
-)
+))
 
 // Schema is what the lexicon says about EmbedAspectRatio.
 func (*EmbedAspectRatio) Schema() *xrpc.Schema { return embedAspectRatio }

@@ -19,9 +19,9 @@ type EmbedExternal struct {
 	External EmbedExternalExternal `json:"external"`
 }
 
-var embedExternal = xrpc.Object(
+var embedExternal = xrpc.Typed("app.bsky.embed.external", xrpc.Object(
 	xrpc.Required("external", embedExternalExternal),
-)
+))
 
 // Schema is what the lexicon says about EmbedExternal.
 func (*EmbedExternal) Schema() *xrpc.Schema { return embedExternal }
@@ -36,13 +36,13 @@ type EmbedExternalExternal struct {
 	AssociatedRefs []repo.StrongRef `json:"associatedRefs,omitzero"`
 }
 
-var embedExternalExternal = xrpc.Object(
+var embedExternalExternal = xrpc.Typed("app.bsky.embed.external#external", xrpc.Object(
 	xrpc.Required("uri", xrpc.String(xrpc.FormatURI)),
 	xrpc.Required("title", xrpc.String()),
 	xrpc.Required("description", xrpc.String()),
 	xrpc.Optional("thumb", xrpc.Blob(xrpc.Accept("image/*"), xrpc.MaxSize(1000000))),
 	xrpc.Optional("associatedRefs", xrpc.Array((*repo.StrongRef)(nil).Schema())),
-)
+))
 
 // Schema is what the lexicon says about EmbedExternalExternal.
 func (*EmbedExternalExternal) Schema() *xrpc.Schema { return embedExternalExternal }
@@ -56,9 +56,9 @@ type EmbedExternalView struct {
 var embedExternalView = new(xrpc.Schema)
 
 func init() {
-	embedExternalView.Set(xrpc.Object(
+	embedExternalView.Set(xrpc.Typed("app.bsky.embed.external#view", xrpc.Object(
 		xrpc.Required("external", embedExternalViewExternal),
-	))
+	)))
 }
 
 // Schema is what the lexicon says about EmbedExternalView.
@@ -94,7 +94,7 @@ type EmbedExternalViewExternal struct {
 var embedExternalViewExternal = new(xrpc.Schema)
 
 func init() {
-	embedExternalViewExternal.Set(xrpc.Object(
+	embedExternalViewExternal.Set(xrpc.Typed("app.bsky.embed.external#viewExternal", xrpc.Object(
 		xrpc.Required("uri", xrpc.String(xrpc.FormatURI)),
 		xrpc.Required("title", xrpc.String()),
 		xrpc.Required("description", xrpc.String()),
@@ -106,7 +106,7 @@ func init() {
 		xrpc.Optional("source", embedExternalViewExternalSource),
 		xrpc.Optional("associatedRefs", xrpc.Array((*repo.StrongRef)(nil).Schema())),
 		xrpc.Optional("associatedProfiles", xrpc.Array(actorProfileViewBasic)),
-	))
+	)))
 }
 
 // Schema is what the lexicon says about EmbedExternalViewExternal.
@@ -135,13 +135,13 @@ type EmbedExternalViewExternalSource struct {
 	Theme       *EmbedExternalViewExternalSourceTheme `json:"theme,omitzero"`
 }
 
-var embedExternalViewExternalSource = xrpc.Object(
+var embedExternalViewExternalSource = xrpc.Typed("app.bsky.embed.external#viewExternalSource", xrpc.Object(
 	xrpc.Required("uri", xrpc.String(xrpc.FormatURI)),
 	xrpc.Optional("icon", xrpc.String(xrpc.FormatURI)),
 	xrpc.Required("title", xrpc.String()),
 	xrpc.Optional("description", xrpc.String()),
 	xrpc.Optional("theme", embedExternalViewExternalSourceTheme),
-)
+))
 
 // Schema is what the lexicon says about EmbedExternalViewExternalSource.
 func (*EmbedExternalViewExternalSource) Schema() *xrpc.Schema { return embedExternalViewExternalSource }
@@ -158,12 +158,12 @@ type EmbedExternalViewExternalSourceTheme struct {
 	AccentForegroundRGB *EmbedExternalColorRGB `json:"accentForegroundRGB,omitzero"`
 }
 
-var embedExternalViewExternalSourceTheme = xrpc.Object(
+var embedExternalViewExternalSourceTheme = xrpc.Typed("app.bsky.embed.external#viewExternalSourceTheme", xrpc.Object(
 	xrpc.Optional("backgroundRGB", embedExternalColorRGB),
 	xrpc.Optional("foregroundRGB", embedExternalColorRGB),
 	xrpc.Optional("accentRGB", embedExternalColorRGB),
 	xrpc.Optional("accentForegroundRGB", embedExternalColorRGB),
-)
+))
 
 // Schema is what the lexicon says about EmbedExternalViewExternalSourceTheme.
 func (*EmbedExternalViewExternalSourceTheme) Schema() *xrpc.Schema {
@@ -179,11 +179,11 @@ type EmbedExternalColorRGB struct {
 	B int64 `json:"b"`
 }
 
-var embedExternalColorRGB = xrpc.Object(
+var embedExternalColorRGB = xrpc.Typed("app.bsky.embed.external#colorRGB", xrpc.Object(
 	xrpc.Required("r", xrpc.Integer(xrpc.Minimum(0), xrpc.Maximum(255))),
 	xrpc.Required("g", xrpc.Integer(xrpc.Minimum(0), xrpc.Maximum(255))),
 	xrpc.Required("b", xrpc.Integer(xrpc.Minimum(0), xrpc.Maximum(255))),
-)
+))
 
 // Schema is what the lexicon says about EmbedExternalColorRGB.
 func (*EmbedExternalColorRGB) Schema() *xrpc.Schema { return embedExternalColorRGB }

@@ -16,9 +16,9 @@ type EmbedGallery struct {
 	Items []EmbedGalleryItemsItem `json:"items"`
 }
 
-var embedGallery = xrpc.Object(
+var embedGallery = xrpc.Typed("app.bsky.embed.gallery", xrpc.Object(
 	xrpc.Required("items", xrpc.Array(embedGalleryItemsItem, xrpc.MaxLength(20))),
-)
+))
 
 // Schema is what the lexicon says about EmbedGallery.
 func (*EmbedGallery) Schema() *xrpc.Schema { return embedGallery }
@@ -90,11 +90,11 @@ type EmbedGalleryImage struct {
 	AspectRatio EmbedAspectRatio `json:"aspectRatio"`
 }
 
-var embedGalleryImage = xrpc.Object(
+var embedGalleryImage = xrpc.Typed("app.bsky.embed.gallery#image", xrpc.Object(
 	xrpc.Required("image", xrpc.Blob(xrpc.Accept("image/*"), xrpc.MaxSize(2000000))),
 	xrpc.Required("alt", xrpc.String()),
 	xrpc.Required("aspectRatio", embedAspectRatio),
-)
+))
 
 // Schema is what the lexicon says about EmbedGalleryImage.
 func (*EmbedGalleryImage) Schema() *xrpc.Schema { return embedGalleryImage }
@@ -104,9 +104,9 @@ type EmbedGalleryView struct {
 	Items []EmbedGalleryViewItemsItem `json:"items"`
 }
 
-var embedGalleryView = xrpc.Object(
+var embedGalleryView = xrpc.Typed("app.bsky.embed.gallery#view", xrpc.Object(
 	xrpc.Required("items", xrpc.Array(embedGalleryViewItemsItem)),
-)
+))
 
 // Schema is what the lexicon says about EmbedGalleryView.
 func (*EmbedGalleryView) Schema() *xrpc.Schema { return embedGalleryView }
@@ -187,12 +187,12 @@ type EmbedGalleryViewImage struct {
 	AspectRatio EmbedAspectRatio `json:"aspectRatio"`
 }
 
-var embedGalleryViewImage = xrpc.Object(
+var embedGalleryViewImage = xrpc.Typed("app.bsky.embed.gallery#viewImage", xrpc.Object(
 	xrpc.Required("thumbnail", xrpc.String(xrpc.FormatURI)),
 	xrpc.Required("fullsize", xrpc.String(xrpc.FormatURI)),
 	xrpc.Required("alt", xrpc.String()),
 	xrpc.Required("aspectRatio", embedAspectRatio),
-)
+))
 
 // Schema is what the lexicon says about EmbedGalleryViewImage.
 func (*EmbedGalleryViewImage) Schema() *xrpc.Schema { return embedGalleryViewImage }

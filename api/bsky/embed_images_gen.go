@@ -14,9 +14,9 @@ type EmbedImages struct {
 	Images []EmbedImagesImage `json:"images"`
 }
 
-var embedImages = xrpc.Object(
+var embedImages = xrpc.Typed("app.bsky.embed.images", xrpc.Object(
 	xrpc.Required("images", xrpc.Array(embedImagesImage, xrpc.MaxLength(4))),
-)
+))
 
 // Schema is what the lexicon says about EmbedImages.
 func (*EmbedImages) Schema() *xrpc.Schema { return embedImages }
@@ -37,11 +37,11 @@ type EmbedImagesImage struct {
 	AspectRatio *EmbedAspectRatio `json:"aspectRatio,omitzero"`
 }
 
-var embedImagesImage = xrpc.Object(
+var embedImagesImage = xrpc.Typed("app.bsky.embed.images#image", xrpc.Object(
 	xrpc.Required("image", xrpc.Blob(xrpc.Accept("image/*"), xrpc.MaxSize(2000000))),
 	xrpc.Required("alt", xrpc.String()),
 	xrpc.Optional("aspectRatio", embedAspectRatio),
-)
+))
 
 // Schema is what the lexicon says about EmbedImagesImage.
 func (*EmbedImagesImage) Schema() *xrpc.Schema { return embedImagesImage }
@@ -51,9 +51,9 @@ type EmbedImagesView struct {
 	Images []EmbedImagesViewImage `json:"images"`
 }
 
-var embedImagesView = xrpc.Object(
+var embedImagesView = xrpc.Typed("app.bsky.embed.images#view", xrpc.Object(
 	xrpc.Required("images", xrpc.Array(embedImagesViewImage, xrpc.MaxLength(4))),
-)
+))
 
 // Schema is what the lexicon says about EmbedImagesView.
 func (*EmbedImagesView) Schema() *xrpc.Schema { return embedImagesView }
@@ -79,12 +79,12 @@ type EmbedImagesViewImage struct {
 	AspectRatio *EmbedAspectRatio `json:"aspectRatio,omitzero"`
 }
 
-var embedImagesViewImage = xrpc.Object(
+var embedImagesViewImage = xrpc.Typed("app.bsky.embed.images#viewImage", xrpc.Object(
 	xrpc.Required("thumb", xrpc.String(xrpc.FormatURI)),
 	xrpc.Required("fullsize", xrpc.String(xrpc.FormatURI)),
 	xrpc.Required("alt", xrpc.String()),
 	xrpc.Optional("aspectRatio", embedAspectRatio),
-)
+))
 
 // Schema is what the lexicon says about EmbedImagesViewImage.
 func (*EmbedImagesViewImage) Schema() *xrpc.Schema { return embedImagesViewImage }

@@ -17,9 +17,9 @@ type EmbedRecord struct {
 	Record repo.StrongRef `json:"record"`
 }
 
-var embedRecord = xrpc.Object(
+var embedRecord = xrpc.Typed("app.bsky.embed.record", xrpc.Object(
 	xrpc.Required("record", (*repo.StrongRef)(nil).Schema()),
-)
+))
 
 // Schema is what the lexicon says about EmbedRecord.
 func (*EmbedRecord) Schema() *xrpc.Schema { return embedRecord }
@@ -33,9 +33,9 @@ type EmbedRecordView struct {
 var embedRecordView = new(xrpc.Schema)
 
 func init() {
-	embedRecordView.Set(xrpc.Object(
+	embedRecordView.Set(xrpc.Typed("app.bsky.embed.record#view", xrpc.Object(
 		xrpc.Required("record", embedRecordViewContent),
-	))
+	)))
 }
 
 // Schema is what the lexicon says about EmbedRecordView.
@@ -174,7 +174,7 @@ type EmbedRecordViewRecord struct {
 var embedRecordViewRecord = new(xrpc.Schema)
 
 func init() {
-	embedRecordViewRecord.Set(xrpc.Object(
+	embedRecordViewRecord.Set(xrpc.Typed("app.bsky.embed.record#viewRecord", xrpc.Object(
 		xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
 		xrpc.Required("cid", xrpc.String(xrpc.FormatCID)),
 		xrpc.Required("author", actorProfileViewBasic),
@@ -186,7 +186,7 @@ func init() {
 		xrpc.Optional("quoteCount", xrpc.Integer()),
 		xrpc.Optional("embeds", xrpc.Array(embedRecordViewRecordEmbedsItem)),
 		xrpc.Required("indexedAt", xrpc.String(xrpc.FormatDatetime)),
-	))
+	)))
 }
 
 // Schema is what the lexicon says about EmbedRecordViewRecord.
@@ -303,10 +303,10 @@ type EmbedRecordViewNotFound struct {
 	NotFound bool         `json:"notFound"`
 }
 
-var embedRecordViewNotFound = xrpc.Object(
+var embedRecordViewNotFound = xrpc.Typed("app.bsky.embed.record#viewNotFound", xrpc.Object(
 	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
 	xrpc.Required("notFound", xrpc.Boolean(xrpc.ConstBoolean(true))),
-)
+))
 
 // Schema is what the lexicon says about EmbedRecordViewNotFound.
 func (*EmbedRecordViewNotFound) Schema() *xrpc.Schema { return embedRecordViewNotFound }
@@ -318,11 +318,11 @@ type EmbedRecordViewBlocked struct {
 	Author  FeedBlockedAuthor `json:"author"`
 }
 
-var embedRecordViewBlocked = xrpc.Object(
+var embedRecordViewBlocked = xrpc.Typed("app.bsky.embed.record#viewBlocked", xrpc.Object(
 	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
 	xrpc.Required("blocked", xrpc.Boolean(xrpc.ConstBoolean(true))),
 	xrpc.Required("author", feedBlockedAuthor),
-)
+))
 
 // Schema is what the lexicon says about EmbedRecordViewBlocked.
 func (*EmbedRecordViewBlocked) Schema() *xrpc.Schema { return embedRecordViewBlocked }
@@ -338,10 +338,10 @@ type EmbedRecordViewDetached struct {
 	Detached bool         `json:"detached"`
 }
 
-var embedRecordViewDetached = xrpc.Object(
+var embedRecordViewDetached = xrpc.Typed("app.bsky.embed.record#viewDetached", xrpc.Object(
 	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
 	xrpc.Required("detached", xrpc.Boolean(xrpc.ConstBoolean(true))),
-)
+))
 
 // Schema is what the lexicon says about EmbedRecordViewDetached.
 func (*EmbedRecordViewDetached) Schema() *xrpc.Schema { return embedRecordViewDetached }

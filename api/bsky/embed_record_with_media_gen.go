@@ -12,10 +12,10 @@ type EmbedRecordWithMedia struct {
 	Media  EmbedRecordWithMediaMedia `json:"media"`
 }
 
-var embedRecordWithMedia = xrpc.Object(
+var embedRecordWithMedia = xrpc.Typed("app.bsky.embed.recordWithMedia", xrpc.Object(
 	xrpc.Required("record", embedRecord),
 	xrpc.Required("media", embedRecordWithMediaMedia),
-)
+))
 
 // Schema is what the lexicon says about EmbedRecordWithMedia.
 func (*EmbedRecordWithMedia) Schema() *xrpc.Schema { return embedRecordWithMedia }
@@ -115,10 +115,10 @@ type EmbedRecordWithMediaView struct {
 var embedRecordWithMediaView = new(xrpc.Schema)
 
 func init() {
-	embedRecordWithMediaView.Set(xrpc.Object(
+	embedRecordWithMediaView.Set(xrpc.Typed("app.bsky.embed.recordWithMedia#view", xrpc.Object(
 		xrpc.Required("record", embedRecordView),
 		xrpc.Required("media", embedRecordWithMediaViewMedia),
-	))
+	)))
 }
 
 // Schema is what the lexicon says about EmbedRecordWithMediaView.

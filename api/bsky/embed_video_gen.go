@@ -27,13 +27,13 @@ type EmbedVideo struct {
 	Presentation *string `json:"presentation,omitzero"`
 }
 
-var embedVideo = xrpc.Object(
+var embedVideo = xrpc.Typed("app.bsky.embed.video", xrpc.Object(
 	xrpc.Required("video", xrpc.Blob(xrpc.Accept("video/mp4"), xrpc.MaxSize(300000000))),
 	xrpc.Optional("captions", xrpc.Array(embedVideoCaption, xrpc.MaxLength(20))),
 	xrpc.Optional("alt", xrpc.String()),
 	xrpc.Optional("aspectRatio", embedAspectRatio),
 	xrpc.Optional("presentation", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about EmbedVideo.
 func (*EmbedVideo) Schema() *xrpc.Schema { return embedVideo }
@@ -44,10 +44,10 @@ type EmbedVideoCaption struct {
 	File atdata.Blob     `json:"file"`
 }
 
-var embedVideoCaption = xrpc.Object(
+var embedVideoCaption = xrpc.Typed("app.bsky.embed.video#caption", xrpc.Object(
 	xrpc.Required("lang", xrpc.String(xrpc.FormatLanguage)),
 	xrpc.Required("file", xrpc.Blob(xrpc.Accept("text/vtt"), xrpc.MaxSize(20000))),
-)
+))
 
 // Schema is what the lexicon says about EmbedVideoCaption.
 func (*EmbedVideoCaption) Schema() *xrpc.Schema { return embedVideoCaption }
@@ -69,14 +69,14 @@ type EmbedVideoView struct {
 	Presentation *string `json:"presentation,omitzero"`
 }
 
-var embedVideoView = xrpc.Object(
+var embedVideoView = xrpc.Typed("app.bsky.embed.video#view", xrpc.Object(
 	xrpc.Required("cid", xrpc.String(xrpc.FormatCID)),
 	xrpc.Required("playlist", xrpc.String(xrpc.FormatURI)),
 	xrpc.Optional("thumbnail", xrpc.String(xrpc.FormatURI)),
 	xrpc.Optional("alt", xrpc.String()),
 	xrpc.Optional("aspectRatio", embedAspectRatio),
 	xrpc.Optional("presentation", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about EmbedVideoView.
 func (*EmbedVideoView) Schema() *xrpc.Schema { return embedVideoView }

@@ -31,7 +31,7 @@ type FeedPostView struct {
 	Debug json.RawMessage `json:"debug,omitzero"`
 }
 
-var feedPostView = xrpc.Object(
+var feedPostView = xrpc.Typed("app.bsky.feed.defs#postView", xrpc.Object(
 	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
 	xrpc.Required("cid", xrpc.String(xrpc.FormatCID)),
 	xrpc.Required("author", actorProfileViewBasic),
@@ -47,7 +47,7 @@ var feedPostView = xrpc.Object(
 	xrpc.Optional("labels", xrpc.Array((*label.Label)(nil).Schema())),
 	xrpc.Optional("threadgate", feedThreadgateView),
 	xrpc.Optional("debug", xrpc.Unknown()),
-)
+))
 
 // Schema is what the lexicon says about FeedPostView.
 func (*FeedPostView) Schema() *xrpc.Schema { return feedPostView }
@@ -166,7 +166,7 @@ type FeedViewerState struct {
 	KnownLikers *FeedKnownLikers `json:"knownLikers,omitzero"`
 }
 
-var feedViewerState = xrpc.Object(
+var feedViewerState = xrpc.Typed("app.bsky.feed.defs#viewerState", xrpc.Object(
 	xrpc.Optional("repost", xrpc.String(xrpc.FormatATURI)),
 	xrpc.Optional("like", xrpc.String(xrpc.FormatATURI)),
 	xrpc.Optional("bookmarked", xrpc.Boolean()),
@@ -175,7 +175,7 @@ var feedViewerState = xrpc.Object(
 	xrpc.Optional("embeddingDisabled", xrpc.Boolean()),
 	xrpc.Optional("pinned", xrpc.Boolean()),
 	xrpc.Optional("knownLikers", feedKnownLikers),
-)
+))
 
 // Schema is what the lexicon says about FeedViewerState.
 func (*FeedViewerState) Schema() *xrpc.Schema { return feedViewerState }
@@ -195,10 +195,10 @@ type FeedKnownLikers struct {
 	Actors []ActorProfileViewBasic `json:"actors"`
 }
 
-var feedKnownLikers = xrpc.Object(
+var feedKnownLikers = xrpc.Typed("app.bsky.feed.defs#knownLikers", xrpc.Object(
 	xrpc.Required("count", xrpc.Integer()),
 	xrpc.Required("actors", xrpc.Array(actorProfileViewBasic, xrpc.MinLength(0), xrpc.MaxLength(5))),
-)
+))
 
 // Schema is what the lexicon says about FeedKnownLikers.
 func (*FeedKnownLikers) Schema() *xrpc.Schema { return feedKnownLikers }
@@ -220,9 +220,9 @@ type FeedThreadContext struct {
 	RootAuthorLike *syntax.ATURI `json:"rootAuthorLike,omitzero"`
 }
 
-var feedThreadContext = xrpc.Object(
+var feedThreadContext = xrpc.Typed("app.bsky.feed.defs#threadContext", xrpc.Object(
 	xrpc.Optional("rootAuthorLike", xrpc.String(xrpc.FormatATURI)),
-)
+))
 
 // Schema is what the lexicon says about FeedThreadContext.
 func (*FeedThreadContext) Schema() *xrpc.Schema { return feedThreadContext }
@@ -240,13 +240,13 @@ type FeedFeedViewPost struct {
 	ReqID *string `json:"reqId,omitzero"`
 }
 
-var feedFeedViewPost = xrpc.Object(
+var feedFeedViewPost = xrpc.Typed("app.bsky.feed.defs#feedViewPost", xrpc.Object(
 	xrpc.Required("post", feedPostView),
 	xrpc.Optional("reply", feedReplyRef),
 	xrpc.Optional("reason", feedFeedViewPostReason),
 	xrpc.Optional("feedContext", xrpc.String(xrpc.MaxLength(2000))),
 	xrpc.Optional("reqId", xrpc.String(xrpc.MaxLength(100))),
-)
+))
 
 // Schema is what the lexicon says about FeedFeedViewPost.
 func (*FeedFeedViewPost) Schema() *xrpc.Schema { return feedFeedViewPost }
@@ -336,11 +336,11 @@ type FeedReplyRef struct {
 	GrandparentAuthor *ActorProfileViewBasic `json:"grandparentAuthor,omitzero"`
 }
 
-var feedReplyRef = xrpc.Object(
+var feedReplyRef = xrpc.Typed("app.bsky.feed.defs#replyRef", xrpc.Object(
 	xrpc.Required("root", feedReplyRefRoot),
 	xrpc.Required("parent", feedReplyRefParent),
 	xrpc.Optional("grandparentAuthor", actorProfileViewBasic),
-)
+))
 
 // Schema is what the lexicon says about FeedReplyRef.
 func (*FeedReplyRef) Schema() *xrpc.Schema { return feedReplyRef }
@@ -504,12 +504,12 @@ type FeedReasonRepost struct {
 	IndexedAt syntax.Datetime       `json:"indexedAt"`
 }
 
-var feedReasonRepost = xrpc.Object(
+var feedReasonRepost = xrpc.Typed("app.bsky.feed.defs#reasonRepost", xrpc.Object(
 	xrpc.Required("by", actorProfileViewBasic),
 	xrpc.Optional("uri", xrpc.String(xrpc.FormatATURI)),
 	xrpc.Optional("cid", xrpc.String(xrpc.FormatCID)),
 	xrpc.Required("indexedAt", xrpc.String(xrpc.FormatDatetime)),
-)
+))
 
 // Schema is what the lexicon says about FeedReasonRepost.
 func (*FeedReasonRepost) Schema() *xrpc.Schema { return feedReasonRepost }
@@ -522,7 +522,7 @@ func (o *FeedReasonRepost) Normalize() {
 // FeedReasonPin is app.bsky.feed.defs#reasonPin.
 type FeedReasonPin struct{}
 
-var feedReasonPin = xrpc.Object()
+var feedReasonPin = xrpc.Typed("app.bsky.feed.defs#reasonPin", xrpc.Object())
 
 // Schema is what the lexicon says about FeedReasonPin.
 func (*FeedReasonPin) Schema() *xrpc.Schema { return feedReasonPin }
@@ -539,12 +539,12 @@ type FeedThreadViewPost struct {
 var feedThreadViewPost = new(xrpc.Schema)
 
 func init() {
-	feedThreadViewPost.Set(xrpc.Object(
+	feedThreadViewPost.Set(xrpc.Typed("app.bsky.feed.defs#threadViewPost", xrpc.Object(
 		xrpc.Required("post", feedPostView),
 		xrpc.Optional("parent", feedThreadViewPostParent),
 		xrpc.Optional("replies", xrpc.Array(feedThreadViewPostRepliesItem)),
 		xrpc.Optional("threadContext", feedThreadContext),
-	))
+	)))
 }
 
 // Schema is what the lexicon says about FeedThreadViewPost.
@@ -723,10 +723,10 @@ type FeedNotFoundPost struct {
 	NotFound bool         `json:"notFound"`
 }
 
-var feedNotFoundPost = xrpc.Object(
+var feedNotFoundPost = xrpc.Typed("app.bsky.feed.defs#notFoundPost", xrpc.Object(
 	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
 	xrpc.Required("notFound", xrpc.Boolean(xrpc.ConstBoolean(true))),
-)
+))
 
 // Schema is what the lexicon says about FeedNotFoundPost.
 func (*FeedNotFoundPost) Schema() *xrpc.Schema { return feedNotFoundPost }
@@ -738,11 +738,11 @@ type FeedBlockedPost struct {
 	Author  FeedBlockedAuthor `json:"author"`
 }
 
-var feedBlockedPost = xrpc.Object(
+var feedBlockedPost = xrpc.Typed("app.bsky.feed.defs#blockedPost", xrpc.Object(
 	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
 	xrpc.Required("blocked", xrpc.Boolean(xrpc.ConstBoolean(true))),
 	xrpc.Required("author", feedBlockedAuthor),
-)
+))
 
 // Schema is what the lexicon says about FeedBlockedPost.
 func (*FeedBlockedPost) Schema() *xrpc.Schema { return feedBlockedPost }
@@ -758,10 +758,10 @@ type FeedBlockedAuthor struct {
 	Viewer *ActorViewerState `json:"viewer,omitzero"`
 }
 
-var feedBlockedAuthor = xrpc.Object(
+var feedBlockedAuthor = xrpc.Typed("app.bsky.feed.defs#blockedAuthor", xrpc.Object(
 	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
 	xrpc.Optional("viewer", actorViewerState),
-)
+))
 
 // Schema is what the lexicon says about FeedBlockedAuthor.
 func (*FeedBlockedAuthor) Schema() *xrpc.Schema { return feedBlockedAuthor }
@@ -798,7 +798,7 @@ type FeedGeneratorView struct {
 	IndexedAt           syntax.Datetime           `json:"indexedAt"`
 }
 
-var feedGeneratorView = xrpc.Object(
+var feedGeneratorView = xrpc.Typed("app.bsky.feed.defs#generatorView", xrpc.Object(
 	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
 	xrpc.Required("cid", xrpc.String(xrpc.FormatCID)),
 	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
@@ -813,7 +813,7 @@ var feedGeneratorView = xrpc.Object(
 	xrpc.Optional("viewer", feedGeneratorViewerState),
 	xrpc.Optional("contentMode", xrpc.String()),
 	xrpc.Required("indexedAt", xrpc.String(xrpc.FormatDatetime)),
-)
+))
 
 // Schema is what the lexicon says about FeedGeneratorView.
 func (*FeedGeneratorView) Schema() *xrpc.Schema { return feedGeneratorView }
@@ -831,9 +831,9 @@ type FeedGeneratorViewerState struct {
 	Like *syntax.ATURI `json:"like,omitzero"`
 }
 
-var feedGeneratorViewerState = xrpc.Object(
+var feedGeneratorViewerState = xrpc.Typed("app.bsky.feed.defs#generatorViewerState", xrpc.Object(
 	xrpc.Optional("like", xrpc.String(xrpc.FormatATURI)),
-)
+))
 
 // Schema is what the lexicon says about FeedGeneratorViewerState.
 func (*FeedGeneratorViewerState) Schema() *xrpc.Schema { return feedGeneratorViewerState }
@@ -846,12 +846,12 @@ type FeedThreadgateView struct {
 	Lists  []GraphListViewBasic `json:"lists,omitzero"`
 }
 
-var feedThreadgateView = xrpc.Object(
+var feedThreadgateView = xrpc.Typed("app.bsky.feed.defs#threadgateView", xrpc.Object(
 	xrpc.Optional("uri", xrpc.String(xrpc.FormatATURI)),
 	xrpc.Optional("cid", xrpc.String(xrpc.FormatCID)),
 	xrpc.Optional("record", xrpc.Unknown()),
 	xrpc.Optional("lists", xrpc.Array(graphListViewBasic)),
-)
+))
 
 // Schema is what the lexicon says about FeedThreadgateView.
 func (*FeedThreadgateView) Schema() *xrpc.Schema { return feedThreadgateView }

@@ -220,10 +220,10 @@ type FeedPostReplyRef struct {
 	Parent repo.StrongRef `json:"parent"`
 }
 
-var feedPostReplyRef = xrpc.Object(
+var feedPostReplyRef = xrpc.Typed("app.bsky.feed.post#replyRef", xrpc.Object(
 	xrpc.Required("root", (*repo.StrongRef)(nil).Schema()),
 	xrpc.Required("parent", (*repo.StrongRef)(nil).Schema()),
-)
+))
 
 // Schema is what the lexicon says about FeedPostReplyRef.
 func (*FeedPostReplyRef) Schema() *xrpc.Schema { return feedPostReplyRef }
@@ -238,11 +238,11 @@ type FeedPostEntity struct {
 	Value string `json:"value"`
 }
 
-var feedPostEntity = xrpc.Object(
+var feedPostEntity = xrpc.Typed("app.bsky.feed.post#entity", xrpc.Object(
 	xrpc.Required("index", feedPostTextSlice),
 	xrpc.Required("type", xrpc.String()),
 	xrpc.Required("value", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about FeedPostEntity.
 func (*FeedPostEntity) Schema() *xrpc.Schema { return feedPostEntity }
@@ -256,10 +256,10 @@ type FeedPostTextSlice struct {
 	End   int64 `json:"end"`
 }
 
-var feedPostTextSlice = xrpc.Object(
+var feedPostTextSlice = xrpc.Typed("app.bsky.feed.post#textSlice", xrpc.Object(
 	xrpc.Required("start", xrpc.Integer(xrpc.Minimum(0))),
 	xrpc.Required("end", xrpc.Integer(xrpc.Minimum(0))),
-)
+))
 
 // Schema is what the lexicon says about FeedPostTextSlice.
 func (*FeedPostTextSlice) Schema() *xrpc.Schema { return feedPostTextSlice }

@@ -104,7 +104,7 @@ func (*FeedPostgateEmbeddingRulesItem) Schema() *xrpc.Schema { return feedPostga
 // Disables embedding of this post.
 type FeedPostgateDisableRule struct{}
 
-var feedPostgateDisableRule = xrpc.Object()
+var feedPostgateDisableRule = xrpc.Typed("app.bsky.feed.postgate#disableRule", xrpc.Object())
 
 // Schema is what the lexicon says about FeedPostgateDisableRule.
 func (*FeedPostgateDisableRule) Schema() *xrpc.Schema { return feedPostgateDisableRule }

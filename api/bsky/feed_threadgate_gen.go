@@ -121,7 +121,7 @@ func (*FeedThreadgateAllowItem) Schema() *xrpc.Schema { return feedThreadgateAll
 // Allow replies from actors mentioned in your post.
 type FeedThreadgateMentionRule struct{}
 
-var feedThreadgateMentionRule = xrpc.Object()
+var feedThreadgateMentionRule = xrpc.Typed("app.bsky.feed.threadgate#mentionRule", xrpc.Object())
 
 // Schema is what the lexicon says about FeedThreadgateMentionRule.
 func (*FeedThreadgateMentionRule) Schema() *xrpc.Schema { return feedThreadgateMentionRule }
@@ -131,7 +131,7 @@ func (*FeedThreadgateMentionRule) Schema() *xrpc.Schema { return feedThreadgateM
 // Allow replies from actors who follow you.
 type FeedThreadgateFollowerRule struct{}
 
-var feedThreadgateFollowerRule = xrpc.Object()
+var feedThreadgateFollowerRule = xrpc.Typed("app.bsky.feed.threadgate#followerRule", xrpc.Object())
 
 // Schema is what the lexicon says about FeedThreadgateFollowerRule.
 func (*FeedThreadgateFollowerRule) Schema() *xrpc.Schema { return feedThreadgateFollowerRule }
@@ -141,7 +141,7 @@ func (*FeedThreadgateFollowerRule) Schema() *xrpc.Schema { return feedThreadgate
 // Allow replies from actors you follow.
 type FeedThreadgateFollowingRule struct{}
 
-var feedThreadgateFollowingRule = xrpc.Object()
+var feedThreadgateFollowingRule = xrpc.Typed("app.bsky.feed.threadgate#followingRule", xrpc.Object())
 
 // Schema is what the lexicon says about FeedThreadgateFollowingRule.
 func (*FeedThreadgateFollowingRule) Schema() *xrpc.Schema { return feedThreadgateFollowingRule }
@@ -153,9 +153,9 @@ type FeedThreadgateListRule struct {
 	List syntax.ATURI `json:"list"`
 }
 
-var feedThreadgateListRule = xrpc.Object(
+var feedThreadgateListRule = xrpc.Typed("app.bsky.feed.threadgate#listRule", xrpc.Object(
 	xrpc.Required("list", xrpc.String(xrpc.FormatATURI)),
-)
+))
 
 // Schema is what the lexicon says about FeedThreadgateListRule.
 func (*FeedThreadgateListRule) Schema() *xrpc.Schema { return feedThreadgateListRule }

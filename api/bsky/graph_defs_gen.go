@@ -24,7 +24,7 @@ type GraphListViewBasic struct {
 	IndexedAt     *syntax.Datetime      `json:"indexedAt,omitzero"`
 }
 
-var graphListViewBasic = xrpc.Object(
+var graphListViewBasic = xrpc.Typed("app.bsky.graph.defs#listViewBasic", xrpc.Object(
 	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
 	xrpc.Required("cid", xrpc.String(xrpc.FormatCID)),
 	xrpc.Required("name", xrpc.String(xrpc.MinLength(1), xrpc.MaxLength(64))),
@@ -34,7 +34,7 @@ var graphListViewBasic = xrpc.Object(
 	xrpc.Optional("labels", xrpc.Array((*label.Label)(nil).Schema())),
 	xrpc.Optional("viewer", graphListViewerState),
 	xrpc.Optional("indexedAt", xrpc.String(xrpc.FormatDatetime)),
-)
+))
 
 // Schema is what the lexicon says about GraphListViewBasic.
 func (*GraphListViewBasic) Schema() *xrpc.Schema { return graphListViewBasic }
@@ -55,7 +55,7 @@ type GraphListView struct {
 	IndexedAt         syntax.Datetime       `json:"indexedAt"`
 }
 
-var graphListView = xrpc.Object(
+var graphListView = xrpc.Typed("app.bsky.graph.defs#listView", xrpc.Object(
 	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
 	xrpc.Required("cid", xrpc.String(xrpc.FormatCID)),
 	xrpc.Required("creator", actorProfileView),
@@ -68,7 +68,7 @@ var graphListView = xrpc.Object(
 	xrpc.Optional("labels", xrpc.Array((*label.Label)(nil).Schema())),
 	xrpc.Optional("viewer", graphListViewerState),
 	xrpc.Required("indexedAt", xrpc.String(xrpc.FormatDatetime)),
-)
+))
 
 // Schema is what the lexicon says about GraphListView.
 func (*GraphListView) Schema() *xrpc.Schema { return graphListView }
@@ -94,7 +94,7 @@ type GraphStarterPackViewBasic struct {
 	IndexedAt          syntax.Datetime       `json:"indexedAt"`
 }
 
-var graphStarterPackViewBasic = xrpc.Object(
+var graphStarterPackViewBasic = xrpc.Typed("app.bsky.graph.defs#starterPackViewBasic", xrpc.Object(
 	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
 	xrpc.Required("cid", xrpc.String(xrpc.FormatCID)),
 	xrpc.Required("record", xrpc.Unknown()),
@@ -104,7 +104,7 @@ var graphStarterPackViewBasic = xrpc.Object(
 	xrpc.Optional("joinedAllTimeCount", xrpc.Integer(xrpc.Minimum(0))),
 	xrpc.Optional("labels", xrpc.Array((*label.Label)(nil).Schema())),
 	xrpc.Required("indexedAt", xrpc.String(xrpc.FormatDatetime)),
-)
+))
 
 // Schema is what the lexicon says about GraphStarterPackViewBasic.
 func (*GraphStarterPackViewBasic) Schema() *xrpc.Schema { return graphStarterPackViewBasic }
@@ -134,11 +134,11 @@ type GraphListViewerState struct {
 	ReferenceListOptOut *syntax.ATURI `json:"referenceListOptOut,omitzero"`
 }
 
-var graphListViewerState = xrpc.Object(
+var graphListViewerState = xrpc.Typed("app.bsky.graph.defs#listViewerState", xrpc.Object(
 	xrpc.Optional("muted", xrpc.Boolean()),
 	xrpc.Optional("blocked", xrpc.String(xrpc.FormatATURI)),
 	xrpc.Optional("referenceListOptOut", xrpc.String(xrpc.FormatATURI)),
-)
+))
 
 // Schema is what the lexicon says about GraphListViewerState.
 func (*GraphListViewerState) Schema() *xrpc.Schema { return graphListViewerState }

@@ -56,9 +56,9 @@ type GraphStarterpackFeedItem struct {
 	URI syntax.ATURI `json:"uri"`
 }
 
-var graphStarterpackFeedItem = xrpc.Object(
+var graphStarterpackFeedItem = xrpc.Typed("app.bsky.graph.starterpack#feedItem", xrpc.Object(
 	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
-)
+))
 
 // Schema is what the lexicon says about GraphStarterpackFeedItem.
 func (*GraphStarterpackFeedItem) Schema() *xrpc.Schema { return graphStarterpackFeedItem }

@@ -20,7 +20,7 @@ type LabelerLabelerView struct {
 	Labels    []label.Label              `json:"labels,omitzero"`
 }
 
-var labelerLabelerView = xrpc.Object(
+var labelerLabelerView = xrpc.Typed("app.bsky.labeler.defs#labelerView", xrpc.Object(
 	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
 	xrpc.Required("cid", xrpc.String(xrpc.FormatCID)),
 	xrpc.Required("creator", actorProfileView),
@@ -28,7 +28,7 @@ var labelerLabelerView = xrpc.Object(
 	xrpc.Optional("viewer", labelerLabelerViewerState),
 	xrpc.Required("indexedAt", xrpc.String(xrpc.FormatDatetime)),
 	xrpc.Optional("labels", xrpc.Array((*label.Label)(nil).Schema())),
-)
+))
 
 // Schema is what the lexicon says about LabelerLabelerView.
 func (*LabelerLabelerView) Schema() *xrpc.Schema { return labelerLabelerView }
@@ -43,9 +43,9 @@ type LabelerLabelerViewerState struct {
 	Like *syntax.ATURI `json:"like,omitzero"`
 }
 
-var labelerLabelerViewerState = xrpc.Object(
+var labelerLabelerViewerState = xrpc.Typed("app.bsky.labeler.defs#labelerViewerState", xrpc.Object(
 	xrpc.Optional("like", xrpc.String(xrpc.FormatATURI)),
-)
+))
 
 // Schema is what the lexicon says about LabelerLabelerViewerState.
 func (*LabelerLabelerViewerState) Schema() *xrpc.Schema { return labelerLabelerViewerState }
@@ -60,10 +60,10 @@ type LabelerLabelerPolicies struct {
 	LabelValueDefinitions []label.LabelValueDefinition `json:"labelValueDefinitions,omitzero"`
 }
 
-var labelerLabelerPolicies = xrpc.Object(
+var labelerLabelerPolicies = xrpc.Typed("app.bsky.labeler.defs#labelerPolicies", xrpc.Object(
 	xrpc.Required("labelValues", xrpc.Array(xrpc.String())),
 	xrpc.Optional("labelValueDefinitions", xrpc.Array((*label.LabelValueDefinition)(nil).Schema())),
-)
+))
 
 // Schema is what the lexicon says about LabelerLabelerPolicies.
 func (*LabelerLabelerPolicies) Schema() *xrpc.Schema { return labelerLabelerPolicies }

@@ -13,10 +13,10 @@ type NotificationActivitySubscription struct {
 	Reply bool `json:"reply"`
 }
 
-var notificationActivitySubscription = xrpc.Object(
+var notificationActivitySubscription = xrpc.Typed("app.bsky.notification.defs#activitySubscription", xrpc.Object(
 	xrpc.Required("post", xrpc.Boolean()),
 	xrpc.Required("reply", xrpc.Boolean()),
-)
+))
 
 // Schema is what the lexicon says about NotificationActivitySubscription.
 func (*NotificationActivitySubscription) Schema() *xrpc.Schema {

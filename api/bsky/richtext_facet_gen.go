@@ -16,10 +16,10 @@ type RichtextFacet struct {
 	Features []RichtextFacetFeaturesItem `json:"features"`
 }
 
-var richtextFacet = xrpc.Object(
+var richtextFacet = xrpc.Typed("app.bsky.richtext.facet", xrpc.Object(
 	xrpc.Required("index", richtextFacetByteSlice),
 	xrpc.Required("features", xrpc.Array(richtextFacetFeaturesItem)),
-)
+))
 
 // Schema is what the lexicon says about RichtextFacet.
 func (*RichtextFacet) Schema() *xrpc.Schema { return richtextFacet }
@@ -106,9 +106,9 @@ type RichtextFacetMention struct {
 	DID syntax.DID `json:"did"`
 }
 
-var richtextFacetMention = xrpc.Object(
+var richtextFacetMention = xrpc.Typed("app.bsky.richtext.facet#mention", xrpc.Object(
 	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
-)
+))
 
 // Schema is what the lexicon says about RichtextFacetMention.
 func (*RichtextFacetMention) Schema() *xrpc.Schema { return richtextFacetMention }
@@ -121,9 +121,9 @@ type RichtextFacetLink struct {
 	URI syntax.URI `json:"uri"`
 }
 
-var richtextFacetLink = xrpc.Object(
+var richtextFacetLink = xrpc.Typed("app.bsky.richtext.facet#link", xrpc.Object(
 	xrpc.Required("uri", xrpc.String(xrpc.FormatURI)),
-)
+))
 
 // Schema is what the lexicon says about RichtextFacetLink.
 func (*RichtextFacetLink) Schema() *xrpc.Schema { return richtextFacetLink }
@@ -136,9 +136,9 @@ type RichtextFacetTag struct {
 	Tag string `json:"tag"`
 }
 
-var richtextFacetTag = xrpc.Object(
+var richtextFacetTag = xrpc.Typed("app.bsky.richtext.facet#tag", xrpc.Object(
 	xrpc.Required("tag", xrpc.String(xrpc.MaxLength(640), xrpc.MaxGraphemes(64))),
-)
+))
 
 // Schema is what the lexicon says about RichtextFacetTag.
 func (*RichtextFacetTag) Schema() *xrpc.Schema { return richtextFacetTag }
@@ -155,10 +155,10 @@ type RichtextFacetByteSlice struct {
 	ByteEnd   int64 `json:"byteEnd"`
 }
 
-var richtextFacetByteSlice = xrpc.Object(
+var richtextFacetByteSlice = xrpc.Typed("app.bsky.richtext.facet#byteSlice", xrpc.Object(
 	xrpc.Required("byteStart", xrpc.Integer(xrpc.Minimum(0))),
 	xrpc.Required("byteEnd", xrpc.Integer(xrpc.Minimum(0))),
-)
+))
 
 // Schema is what the lexicon says about RichtextFacetByteSlice.
 func (*RichtextFacetByteSlice) Schema() *xrpc.Schema { return richtextFacetByteSlice }

@@ -69,10 +69,10 @@ type DeclarationMessageMe struct {
 	ShowButtonTo string `json:"showButtonTo"`
 }
 
-var declarationMessageMe = xrpc.Object(
+var declarationMessageMe = xrpc.Typed("com.germnetwork.declaration#messageMe", xrpc.Object(
 	xrpc.Required("messageMeUrl", xrpc.String(xrpc.FormatURI, xrpc.MinLength(1), xrpc.MaxLength(2047))),
 	xrpc.Required("showButtonTo", xrpc.String(xrpc.MinLength(1), xrpc.MaxLength(100))),
-)
+))
 
 // Schema is what the lexicon says about DeclarationMessageMe.
 func (*DeclarationMessageMe) Schema() *xrpc.Schema { return declarationMessageMe }

@@ -117,14 +117,23 @@ func (c *checker) object(s *Schema, i int, to target) *Issue {
 	if len(s.props) > len(few) {
 		keys = make([]int32, len(s.props))
 	}
+	typeAt := -1
 	guess := 0 // most clients send properties in the order of the lexicon
 	for key := c.first(i); key >= 0; {
 		end := c.skipString(key)
+		if s.typ != "" && c.keyIs(key, "$type") {
+			typeAt = c.value(key)
+		}
 		if p := s.property(c.data[key:end], guess); p >= 0 {
 			keys[p] = int32(key) + 1
 			guess = p + 1
 		}
 		key = c.after(c.skip(c.space(c.space(end) + 1)))
+	}
+	if typeAt >= 0 && !s.record {
+		if issue := c.typed(s, typeAt); issue != nil {
+			return issue
+		}
 	}
 	room := to.room(keys)
 	for n := range s.props {
@@ -145,6 +154,20 @@ func (c *checker) object(s *Schema, i int, to target) *Issue {
 		if issue := c.check(p.schema, at, to.property(n).in(&room)); issue != nil {
 			return issue.below(p.name)
 		}
+	}
+	if s.record {
+		return c.typed(s, typeAt)
+	}
+	return nil
+}
+
+// typed checks the $type at i, -1 when there is none, of an object of a known type.
+func (c *checker) typed(s *Schema, i int) *Issue {
+	switch {
+	case i < 0:
+		return (&Issue{"$", "Expected " + jsString(s.typ) + " (got undefined)"}).below("$type")
+	case c.data[i] != '"' || c.text(i) != s.typ:
+		return c.wrongValue(i, jsString(s.typ)).below("$type")
 	}
 	return nil
 }

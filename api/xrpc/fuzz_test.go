@@ -1,6 +1,7 @@
 package xrpc
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"io"
@@ -129,6 +130,9 @@ func FuzzCheck(f *testing.F) {
 		if string(data) != kept {
 			t.Fatal("data was changed")
 		}
+		if err == nil {
+			marshalled(t, &v)
+		}
 		anyErr := Any().Check(data)
 		if _, isSyntax := anyErr.(*SyntaxError); isSyntax == json.Valid(data) && !strings.Contains(anyErr.Error(), "too deep") {
 			t.Fatalf("valid for encoding/json: %v; for us: %v", json.Valid(data), anyErr)
@@ -144,6 +148,31 @@ func FuzzCheck(f *testing.F) {
 			_ = s.Check(data)
 		}
 	})
+}
+
+// marshalled compares what Marshal makes of v with what encoding/json makes of it, and reads
+// it again.
+func marshalled(t *testing.T, v *everything) {
+	got, err := Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want bytes.Buffer
+	e := json.NewEncoder(&want)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		t.Fatal(err)
+	}
+	if string(got)+"\n" != want.String() {
+		t.Fatalf("got  %s\njson %s", got, &want)
+	}
+	var again everything
+	if err := Unmarshal(everythingTable, got, &again); err != nil {
+		t.Fatalf("%s: %v", got, err)
+	}
+	if twice, err := Marshal(&again); err != nil || string(twice) != string(got) {
+		t.Fatalf("got %s\nthen %s, %v", got, twice, err)
+	}
 }
 
 // FuzzPreview: previews are short, and valid UTF-8.

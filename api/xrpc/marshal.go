@@ -111,7 +111,9 @@ func (b layoutBuilder) object(l *layout, t reflect.Type) {
 			asked: f.Type.Implements(zeroedType), layout: b.layout(f.Type),
 		})
 	}
-	l.typ = reflect.New(t).Interface().(interface{ Schema() *Schema }).Schema().record
+	if s := reflect.New(t).Interface().(interface{ Schema() *Schema }).Schema(); s.record {
+		l.typ = s.typ
+	}
 }
 
 // maxMarshalDepth is how deep a value may nest that is written: one that contains itself

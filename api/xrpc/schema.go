@@ -1,7 +1,5 @@
 package xrpc
 
-import "slices"
-
 type schemaKind uint8
 
 const (
@@ -28,7 +26,8 @@ type Schema struct {
 	variants []VariantSchema
 	closed   bool
 	nsid     string // of the subscription that a union holds the messages of
-	record   string // the NSID of a record
+	typ      string // the $type of an object
+	record   bool   // whether it must be there
 
 	// Bounds, each with a bit in has. The length is that of a string in UTF-8 bytes, of
 	// bytes, or of an array; the size is a blob's.
@@ -96,13 +95,19 @@ func OrNull(p Property) Property {
 // Object is an object with props, checked in their order. Other keys are ignored.
 func Object(props ...Property) *Schema { return &Schema{kind: kindObject, props: props} }
 
+// Typed is the object s, which is the definition typ, an NSID or "nsid#name". It need not
+// have a "$type"; if it has one, that is typ.
+func Typed(typ string, s *Schema) *Schema {
+	c := *s
+	c.typ = typ
+	return &c
+}
+
 // Record is the object s with the "$type" nsid.
 func Record(nsid string, s *Schema) *Schema {
-	c := *s
-	typ := Required("$type", String(Const(nsid)))
-	c.props = slices.Insert(slices.Clone(s.props), 0, typ)
-	c.record = nsid
-	return &c
+	c := Typed(nsid, s)
+	c.record = true
+	return c
 }
 
 // Messages is the union s of the messages of the subscription nsid.

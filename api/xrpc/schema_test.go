@@ -1,8 +1,10 @@
 package xrpc
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -29,6 +31,8 @@ func init() {
 var (
 	pictureTable = Object(Required("blob", Blob(Accept("image/*"), MaxSize(100))))
 	recordTable  = Record("com.example.toy.record", Object(Required("text", String())))
+	statusTable  = Typed("a.b.c#status", Object(Required("applied", Boolean())))
+	statusesOf   = Object(Optional("one", statusTable), Optional("list", Array(statusTable)), Optional("main", Typed("a.b.d", Object())))
 	openTable    = OpenUnion(Variant("com.example.toy.defs#tree", treeTable), Variant("com.example.toy.record", recordTable))
 	closedTable  = ClosedUnion(Variant("a.b.c#x", treeTable), Variant("a.b.c#y", treeTable))
 )
@@ -158,7 +162,14 @@ func TestIssues(t *testing.T) {
 
 		{"record", recordTable, `{"$type":"com.example.toy.record","text":"x"}`, ``},
 		{"other record", recordTable, `{"$type":"com.example.toy.other","text":"x"}`, `Expected "com.example.toy.record" (got "com.example.toy.other") at $.$type`},
-		{"record without type", recordTable, `{"text":"x"}`, `Missing required key "$type" at $`},
+		{"record without type", recordTable, `{"text":"x"}`, `Expected "com.example.toy.record" (got undefined) at $.$type`},
+		{"definition without type", statusesOf, `{"$type":"x","one":{"applied":true}}`, ``},
+		{"definition", statusesOf, `{"one":{"applied":true,"$type":"a.b.c#status"},"main":{"\u0024type":"a.b.d"}}`, ``},
+		{"definition of other type", statusesOf, `{"one":{"$type":"x","applied":true}}`, `Expected "a.b.c#status" (got "x") at $.one.$type`},
+		{"type comes before properties", statusesOf, `{"one":{"$type":"x"}}`, `Expected "a.b.c#status" (got "x") at $.one.$type`},
+		{"the last type counts", statusesOf, `{"one":{"$type":"a.b.c#status","applied":true,"$type":null}}`, `Expected "a.b.c#status" (got null) at $.one.$type`},
+		{"type of an object", statusesOf, `{"list":[{"applied":true},{"$type":{"q":1},"applied":true}]}`, `Expected "a.b.c#status" (got {"q": ...}) at $.list[1].$type`},
+		{"type with #main", statusesOf, `{"main":{"$type":"a.b.d#main"}}`, `Expected "a.b.d" (got "a.b.d#main") at $.main.$type`},
 		{"union", openTable, `{"$type":"com.example.toy.defs#tree","name":"x"}`, ``},
 		{"variant is checked", openTable, `{"$type":"com.example.toy.defs#tree"}`, `Missing required key "name" at $`},
 		{"unknown variant", openTable, `{"$type":"x","name":5}`, ``},
@@ -229,6 +240,122 @@ func TestUnmarshal(t *testing.T) {
 		t.Errorf("%v %+v", err, d)
 	}
 }
+
+// Types that the generator did not write are decoded by encoding/json where they are not as it
+// would have written them, and what they cannot hold is an error.
+func TestUnmarshalOtherTypes(t *testing.T) {
+	type text string
+	type embedded struct {
+		Tree
+		Extra int `json:"extra"`
+	}
+	table := Object(
+		Optional("text", String(Default("d"))), Optional("number", Integer(DefaultInteger(7))), Optional("flag", Boolean(DefaultBoolean(true))),
+		Optional("any", Any()), Optional("map", Unknown()), Optional("list", Array(Integer())), Optional("tree", treeTable), Optional("raw", Array(String())),
+	)
+	type other struct {
+		Text   *text           `json:"text"`
+		Number int8            `json:"number"`
+		Flag   any             `json:"flag"`
+		Any    any             `json:"any"`
+		Map    map[string]int  `json:"map"`
+		List   [2]int          `json:"list"`
+		Tree   embedded        `json:"tree"`
+		Raw    json.RawMessage `json:"raw"`
+	}
+	var got other
+	err := Unmarshal(table, []byte(`{"any":[1,"a"],"map":{"a":1},"list":[1,2],"tree":{"name":"t","extra":5},"raw": [ "x" ] }`), &got)
+	want := other{new(text("d")), 7, true, []any{1.0, "a"}, map[string]int{"a": 1}, [2]int{1, 2}, embedded{Tree{Name: "t"}, 5}, json.RawMessage(`[ "x" ]`)}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+	err = Unmarshal(table, []byte(`{"number":300}`), &got)
+	if text := errorText(err); text != "decode *xrpc.other: json: cannot unmarshal number 300 into Go value of type int8" {
+		t.Error(text)
+	}
+	for _, v := range []any{nil, other{}, (*other)(nil)} {
+		if err := Unmarshal(table, []byte(`{}`), v); err == nil {
+			t.Errorf("%T was decoded into", v)
+		}
+	}
+}
+
+// What is decoded stays what it was when the data becomes something else.
+func TestUnmarshalKeepsNothing(t *testing.T) {
+	data := []byte(`{"text":"some text","did":"did:plc:a","unknown":{"a":"b"},"bytes":{"$bytes":"YWJj"},"texts":["a","b"],` +
+		`"union":{"$type":"com.example.other","x":"y"},"blob":{"$type":"blob","ref":{"$link":"` + someCID + `"},"mimeType":"a/b","size":1}}`)
+	var got, want everything
+	if err := errors.Join(Unmarshal(everythingTable, data, &got), Unmarshal(everythingTable, bytes.Clone(data), &want)); err != nil {
+		t.Fatal(err)
+	}
+	clear(data)
+	one, err := Marshal(&got)
+	two, err2 := Marshal(&want)
+	if string(one) != string(two) || got.Union.Type() != "com.example.other" || err != nil || err2 != nil {
+		t.Errorf("%s, %v\nwas %s, %v", one, err, two, err2)
+	}
+}
+
+// A list that is wrong takes no memory for what comes behind.
+func TestUnmarshalWrongLists(t *testing.T) {
+	data := []byte(`{"text":"","list":[{}` + strings.Repeat(`,{}`, 50_000) + `]}`)
+	allocated := testing.AllocsPerRun(1, func() {
+		if err := Unmarshal(everythingTable, data, new(everything)); errorText(err) != `Missing required key "text" at $.list[0]` {
+			t.Fatal(err)
+		}
+	})
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_ = Unmarshal(everythingTable, data, new(everything))
+	runtime.ReadMemStats(&after)
+	if size := after.TotalAlloc - before.TotalAlloc; size > 64<<10 || allocated > 100 {
+		t.Errorf("%d bytes, %v allocations", size, allocated)
+	}
+}
+
+// Answers are written as encoding/json writes them when it is told not to escape HTML.
+func TestMarshal(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		v    any
+		want string
+		err  string
+	}{
+		{"all that JSON escapes", &everything{Text: "a\"\\/\b\f\n\r\t\x00\x1f\x7f<>&é\u2028\u2029\xff😀"}, `{"text":"a\"\\/\b\f\n\r\t\u0000\u001f` + "\x7f" + `<>&é\u2028\u2029\ufffd😀"}`, ``},
+		{"raw JSON loses its white space", &everything{Unknown: json.RawMessage(" { \"a b\" : [ 1 ,\t2 ] ,\r\n\"c\" : \" \\\" \" } ")}, `{"text":"","unknown":{"a b":[1,2],"c":" \" "}}`, ``},
+		{"raw JSON of any depth", &everything{Any: json.RawMessage(strings.Repeat("[", 300) + strings.Repeat("]", 300))}, `{"text":"","any":` + strings.Repeat("[", 300) + strings.Repeat("]", 300) + `}`, ``},
+		{"raw JSON that is none", &everything{Any: json.RawMessage(`{"a":`)}, ``, `raw JSON: unexpected end of JSON input`},
+		{"raw JSON of two values", &everything{Any: json.RawMessage(`1 2`)}, ``, `raw JSON: invalid character '2' after top-level value`},
+		{"raw JSON of nothing", &everything{Any: json.RawMessage{}}, ``, `raw JSON: unexpected end of JSON input`},
+		{"null", &everything{Maybe: Nullable[int64]{Set: true}}, `{"text":"","maybe":null}`, ``},
+		{"lists", &everything{List: []everything{}, Texts: []string{"a"}}, `{"text":"","list":[],"texts":["a"]}`, ``},
+		{"union", &everything{Union: unionOf{&everything{Text: "x"}}}, `{"text":"","union":{"$type":"com.example.toy.defs#everything","text":"x"}}`, ``},
+		{"unknown variant", &everything{Union: unionOf{&UnknownVariant{"x", json.RawMessage(`{ "$type": "x" }`)}}}, `{"text":"","union":{"$type":"x"}}`, ``},
+		{"variant without JSON", &everything{Union: unionOf{&UnknownVariant{Type: "x"}}}, ``, `union variant "x" without JSON`},
+		{"data", &everything{Bytes: atdata.Bytes("ab"), Blob: &atdata.Blob{MimeType: "a/<", Size: 1}}, ``, "json: error calling MarshalJSON for type *xrpc.everything: json: error calling MarshalJSON for type *atdata.Blob: json: error calling MarshalJSON for type atdata.CIDLink: tried to marshal nil or undefined cid-link"},
+		{"what contains itself", &loopy{Name: "a"}, ``, "a value contains itself, or nests too deep"},
+		{"other types", map[string]any{"a": "<"}, `{"a":"<"}`, ``},
+		{"nil", nil, `null`, ``},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if l, ok := tt.v.(*loopy); ok {
+				l.Next = l
+			}
+			got, err := Marshal(tt.v)
+			if string(got) != tt.want || (err == nil) != (tt.err == "") || err != nil && !strings.HasSuffix(err.Error(), tt.err[strings.LastIndex(tt.err, ": ")+1:]) {
+				t.Errorf("got %s, %v", got, err)
+			}
+		})
+	}
+}
+
+// loopy may contain itself.
+type loopy struct {
+	Name string `json:"name"`
+	Next *loopy `json:"next,omitzero"`
+}
+
+func (*loopy) Schema() *Schema { return treeTable }
 
 func TestVariants(t *testing.T) {
 	for _, tt := range []struct {

@@ -389,7 +389,7 @@ func (b *builder) build(def *source.Def) *value {
 		v := b.named(s, def.Node, name)
 		v.done = true
 		b.memo[def] = v
-		b.object(s, def.Node, schema, name, v.table.Table, paragraphs(is, schema.Description))
+		b.object(s, def.Node, schema, name, v.table.Table, paragraphs(is, schema.Description)).ID = def.ID()
 		return v
 	case lexicon.SchemaToken:
 		v := &value{typ: Type{Name: "string"}, under: Type{Name: "string"}, table: call("String", call("Const", quoted(def.ID()))), done: true}
@@ -681,8 +681,11 @@ func (b *builder) properties(s *scope, node *source.Value, schema lexicon.Schema
 		}
 		st.Fields = append(st.Fields, f)
 	}
-	if st.Schema = call("Object", props...); st.NSID != "" {
+	switch st.Schema = call("Object", props...); {
+	case st.NSID != "":
 		st.Schema = call("Record", quoted(st.NSID), st.Schema)
+	case st.ID != "":
+		st.Schema = call("Typed", quoted(st.ID), st.Schema)
 	}
 }
 

@@ -157,6 +157,7 @@ type Struct struct {
 	Schema    Expr
 	Recursive bool   // the table refers to itself
 	NSID      string // of a record
+	ID        string // of a definition
 	Normalize bool
 }
 

@@ -17,10 +17,10 @@ type StatusAttr struct {
 	Ref     *string `json:"ref,omitzero"`
 }
 
-var statusAttr = xrpc.Object(
+var statusAttr = xrpc.Typed("com.atproto.admin.defs#statusAttr", xrpc.Object(
 	xrpc.Required("applied", xrpc.Boolean()),
 	xrpc.Optional("ref", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about StatusAttr.
 func (*StatusAttr) Schema() *xrpc.Schema { return statusAttr }
@@ -41,7 +41,7 @@ type AccountView struct {
 	ThreatSignatures []ThreatSignature   `json:"threatSignatures,omitzero"`
 }
 
-var accountView = xrpc.Object(
+var accountView = xrpc.Typed("com.atproto.admin.defs#accountView", xrpc.Object(
 	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
 	xrpc.Required("handle", xrpc.String(xrpc.FormatHandle)),
 	xrpc.Optional("email", xrpc.String()),
@@ -54,7 +54,7 @@ var accountView = xrpc.Object(
 	xrpc.Optional("inviteNote", xrpc.String()),
 	xrpc.Optional("deactivatedAt", xrpc.String(xrpc.FormatDatetime)),
 	xrpc.Optional("threatSignatures", xrpc.Array(threatSignature)),
-)
+))
 
 // Schema is what the lexicon says about AccountView.
 func (*AccountView) Schema() *xrpc.Schema { return accountView }
@@ -74,9 +74,9 @@ type RepoRef struct {
 	DID syntax.DID `json:"did"`
 }
 
-var repoRef = xrpc.Object(
+var repoRef = xrpc.Typed("com.atproto.admin.defs#repoRef", xrpc.Object(
 	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
-)
+))
 
 // Schema is what the lexicon says about RepoRef.
 func (*RepoRef) Schema() *xrpc.Schema { return repoRef }
@@ -88,11 +88,11 @@ type RepoBlobRef struct {
 	RecordURI *syntax.ATURI `json:"recordUri,omitzero"`
 }
 
-var repoBlobRef = xrpc.Object(
+var repoBlobRef = xrpc.Typed("com.atproto.admin.defs#repoBlobRef", xrpc.Object(
 	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
 	xrpc.Required("cid", xrpc.String(xrpc.FormatCID)),
 	xrpc.Optional("recordUri", xrpc.String(xrpc.FormatATURI)),
-)
+))
 
 // Schema is what the lexicon says about RepoBlobRef.
 func (*RepoBlobRef) Schema() *xrpc.Schema { return repoBlobRef }
@@ -103,10 +103,10 @@ type ThreatSignature struct {
 	Value    string `json:"value"`
 }
 
-var threatSignature = xrpc.Object(
+var threatSignature = xrpc.Typed("com.atproto.admin.defs#threatSignature", xrpc.Object(
 	xrpc.Required("property", xrpc.String()),
 	xrpc.Required("value", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about ThreatSignature.
 func (*ThreatSignature) Schema() *xrpc.Schema { return threatSignature }

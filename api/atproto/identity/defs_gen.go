@@ -20,11 +20,11 @@ type IdentityInfo struct {
 	DIDDoc json.RawMessage `json:"didDoc"`
 }
 
-var identityInfo = xrpc.Object(
+var identityInfo = xrpc.Typed("com.atproto.identity.defs#identityInfo", xrpc.Object(
 	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
 	xrpc.Required("handle", xrpc.String(xrpc.FormatHandle)),
 	xrpc.Required("didDoc", xrpc.Unknown()),
-)
+))
 
 // Schema is what the lexicon says about IdentityInfo.
 func (*IdentityInfo) Schema() *xrpc.Schema { return identityInfo }

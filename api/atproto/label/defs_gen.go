@@ -35,7 +35,7 @@ type Label struct {
 	Sig atdata.Bytes `json:"sig,omitzero"`
 }
 
-var label = xrpc.Object(
+var label = xrpc.Typed("com.atproto.label.defs#label", xrpc.Object(
 	xrpc.Optional("ver", xrpc.Integer()),
 	xrpc.Required("src", xrpc.String(xrpc.FormatDID)),
 	xrpc.Required("uri", xrpc.String(xrpc.FormatURI)),
@@ -45,7 +45,7 @@ var label = xrpc.Object(
 	xrpc.Required("cts", xrpc.String(xrpc.FormatDatetime)),
 	xrpc.Optional("exp", xrpc.String(xrpc.FormatDatetime)),
 	xrpc.Optional("sig", xrpc.Bytes()),
-)
+))
 
 // Schema is what the lexicon says about Label.
 func (*Label) Schema() *xrpc.Schema { return label }
@@ -58,9 +58,9 @@ type SelfLabels struct {
 	Values []SelfLabel `json:"values"`
 }
 
-var selfLabels = xrpc.Object(
+var selfLabels = xrpc.Typed("com.atproto.label.defs#selfLabels", xrpc.Object(
 	xrpc.Required("values", xrpc.Array(selfLabel, xrpc.MaxLength(10))),
-)
+))
 
 // Schema is what the lexicon says about SelfLabels.
 func (*SelfLabels) Schema() *xrpc.Schema { return selfLabels }
@@ -81,9 +81,9 @@ type SelfLabel struct {
 	Val string `json:"val"`
 }
 
-var selfLabel = xrpc.Object(
+var selfLabel = xrpc.Typed("com.atproto.label.defs#selfLabel", xrpc.Object(
 	xrpc.Required("val", xrpc.String(xrpc.MaxLength(128))),
-)
+))
 
 // Schema is what the lexicon says about SelfLabel.
 func (*SelfLabel) Schema() *xrpc.Schema { return selfLabel }
@@ -133,14 +133,14 @@ type LabelValueDefinition struct {
 	Locales   []LabelValueDefinitionStrings `json:"locales"`
 }
 
-var labelValueDefinition = xrpc.Object(
+var labelValueDefinition = xrpc.Typed("com.atproto.label.defs#labelValueDefinition", xrpc.Object(
 	xrpc.Required("identifier", xrpc.String(xrpc.MaxLength(100), xrpc.MaxGraphemes(100))),
 	xrpc.Required("severity", xrpc.String()),
 	xrpc.Required("blurs", xrpc.String()),
 	xrpc.Optional("defaultSetting", xrpc.String(xrpc.Default("warn"))),
 	xrpc.Optional("adultOnly", xrpc.Boolean()),
 	xrpc.Required("locales", xrpc.Array(labelValueDefinitionStrings)),
-)
+))
 
 // Schema is what the lexicon says about LabelValueDefinition.
 func (*LabelValueDefinition) Schema() *xrpc.Schema { return labelValueDefinition }
@@ -166,11 +166,11 @@ type LabelValueDefinitionStrings struct {
 	Description string `json:"description"`
 }
 
-var labelValueDefinitionStrings = xrpc.Object(
+var labelValueDefinitionStrings = xrpc.Typed("com.atproto.label.defs#labelValueDefinitionStrings", xrpc.Object(
 	xrpc.Required("lang", xrpc.String(xrpc.FormatLanguage)),
 	xrpc.Required("name", xrpc.String(xrpc.MaxLength(640), xrpc.MaxGraphemes(64))),
 	xrpc.Required("description", xrpc.String(xrpc.MaxLength(100000), xrpc.MaxGraphemes(10000))),
-)
+))
 
 // Schema is what the lexicon says about LabelValueDefinitionStrings.
 func (*LabelValueDefinitionStrings) Schema() *xrpc.Schema { return labelValueDefinitionStrings }

@@ -117,10 +117,10 @@ type SubscribeLabelsLabels struct {
 	Labels []Label `json:"labels"`
 }
 
-var subscribeLabelsLabels = xrpc.Object(
+var subscribeLabelsLabels = xrpc.Typed("com.atproto.label.subscribeLabels#labels", xrpc.Object(
 	xrpc.Required("seq", xrpc.Integer()),
 	xrpc.Required("labels", xrpc.Array(label)),
-)
+))
 
 // Schema is what the lexicon says about SubscribeLabelsLabels.
 func (*SubscribeLabelsLabels) Schema() *xrpc.Schema { return subscribeLabelsLabels }
@@ -141,10 +141,10 @@ type SubscribeLabelsInfo struct {
 	Message *string `json:"message,omitzero"`
 }
 
-var subscribeLabelsInfo = xrpc.Object(
+var subscribeLabelsInfo = xrpc.Typed("com.atproto.label.subscribeLabels#info", xrpc.Object(
 	xrpc.Required("name", xrpc.String()),
 	xrpc.Optional("message", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about SubscribeLabelsInfo.
 func (*SubscribeLabelsInfo) Schema() *xrpc.Schema { return subscribeLabelsInfo }

@@ -196,10 +196,10 @@ type CreateReportModTool struct {
 	Meta json.RawMessage `json:"meta,omitzero"`
 }
 
-var createReportModTool = xrpc.Object(
+var createReportModTool = xrpc.Typed("com.atproto.moderation.createReport#modTool", xrpc.Object(
 	xrpc.Required("name", xrpc.String()),
 	xrpc.Optional("meta", xrpc.Unknown()),
-)
+))
 
 // Schema is what the lexicon says about CreateReportModTool.
 func (*CreateReportModTool) Schema() *xrpc.Schema { return createReportModTool }

@@ -213,11 +213,11 @@ type ApplyWritesCreate struct {
 	Value json.RawMessage   `json:"value"`
 }
 
-var applyWritesCreate = xrpc.Object(
+var applyWritesCreate = xrpc.Typed("com.atproto.repo.applyWrites#create", xrpc.Object(
 	xrpc.Required("collection", xrpc.String(xrpc.FormatNSID)),
 	xrpc.Optional("rkey", xrpc.String(xrpc.FormatRecordKey, xrpc.MaxLength(512))),
 	xrpc.Required("value", xrpc.Unknown()),
-)
+))
 
 // Schema is what the lexicon says about ApplyWritesCreate.
 func (*ApplyWritesCreate) Schema() *xrpc.Schema { return applyWritesCreate }
@@ -231,11 +231,11 @@ type ApplyWritesUpdate struct {
 	Value      json.RawMessage  `json:"value"`
 }
 
-var applyWritesUpdate = xrpc.Object(
+var applyWritesUpdate = xrpc.Typed("com.atproto.repo.applyWrites#update", xrpc.Object(
 	xrpc.Required("collection", xrpc.String(xrpc.FormatNSID)),
 	xrpc.Required("rkey", xrpc.String(xrpc.FormatRecordKey)),
 	xrpc.Required("value", xrpc.Unknown()),
-)
+))
 
 // Schema is what the lexicon says about ApplyWritesUpdate.
 func (*ApplyWritesUpdate) Schema() *xrpc.Schema { return applyWritesUpdate }
@@ -248,10 +248,10 @@ type ApplyWritesDelete struct {
 	Rkey       syntax.RecordKey `json:"rkey"`
 }
 
-var applyWritesDelete = xrpc.Object(
+var applyWritesDelete = xrpc.Typed("com.atproto.repo.applyWrites#delete", xrpc.Object(
 	xrpc.Required("collection", xrpc.String(xrpc.FormatNSID)),
 	xrpc.Required("rkey", xrpc.String(xrpc.FormatRecordKey)),
-)
+))
 
 // Schema is what the lexicon says about ApplyWritesDelete.
 func (*ApplyWritesDelete) Schema() *xrpc.Schema { return applyWritesDelete }
@@ -270,11 +270,11 @@ type ApplyWritesCreateResult struct {
 	ValidationStatus *string      `json:"validationStatus,omitzero"`
 }
 
-var applyWritesCreateResult = xrpc.Object(
+var applyWritesCreateResult = xrpc.Typed("com.atproto.repo.applyWrites#createResult", xrpc.Object(
 	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
 	xrpc.Required("cid", xrpc.String(xrpc.FormatCID)),
 	xrpc.Optional("validationStatus", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about ApplyWritesCreateResult.
 func (*ApplyWritesCreateResult) Schema() *xrpc.Schema { return applyWritesCreateResult }
@@ -293,11 +293,11 @@ type ApplyWritesUpdateResult struct {
 	ValidationStatus *string      `json:"validationStatus,omitzero"`
 }
 
-var applyWritesUpdateResult = xrpc.Object(
+var applyWritesUpdateResult = xrpc.Typed("com.atproto.repo.applyWrites#updateResult", xrpc.Object(
 	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
 	xrpc.Required("cid", xrpc.String(xrpc.FormatCID)),
 	xrpc.Optional("validationStatus", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about ApplyWritesUpdateResult.
 func (*ApplyWritesUpdateResult) Schema() *xrpc.Schema { return applyWritesUpdateResult }
@@ -305,7 +305,7 @@ func (*ApplyWritesUpdateResult) Schema() *xrpc.Schema { return applyWritesUpdate
 // ApplyWritesDeleteResult is com.atproto.repo.applyWrites#deleteResult.
 type ApplyWritesDeleteResult struct{}
 
-var applyWritesDeleteResult = xrpc.Object()
+var applyWritesDeleteResult = xrpc.Typed("com.atproto.repo.applyWrites#deleteResult", xrpc.Object())
 
 // Schema is what the lexicon says about ApplyWritesDeleteResult.
 func (*ApplyWritesDeleteResult) Schema() *xrpc.Schema { return applyWritesDeleteResult }

@@ -14,10 +14,10 @@ type CommitMeta struct {
 	Rev syntax.TID `json:"rev"`
 }
 
-var commitMeta = xrpc.Object(
+var commitMeta = xrpc.Typed("com.atproto.repo.defs#commitMeta", xrpc.Object(
 	xrpc.Required("cid", xrpc.String(xrpc.FormatCID)),
 	xrpc.Required("rev", xrpc.String(xrpc.FormatTID)),
-)
+))
 
 // Schema is what the lexicon says about CommitMeta.
 func (*CommitMeta) Schema() *xrpc.Schema { return commitMeta }

@@ -73,10 +73,10 @@ type ListMissingBlobsRecordBlob struct {
 	RecordURI syntax.ATURI `json:"recordUri"`
 }
 
-var listMissingBlobsRecordBlob = xrpc.Object(
+var listMissingBlobsRecordBlob = xrpc.Typed("com.atproto.repo.listMissingBlobs#recordBlob", xrpc.Object(
 	xrpc.Required("cid", xrpc.String(xrpc.FormatCID)),
 	xrpc.Required("recordUri", xrpc.String(xrpc.FormatATURI)),
-)
+))
 
 // Schema is what the lexicon says about ListMissingBlobsRecordBlob.
 func (*ListMissingBlobsRecordBlob) Schema() *xrpc.Schema { return listMissingBlobsRecordBlob }

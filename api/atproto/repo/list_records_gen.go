@@ -91,11 +91,11 @@ type ListRecordsRecord struct {
 	Value json.RawMessage `json:"value"`
 }
 
-var listRecordsRecord = xrpc.Object(
+var listRecordsRecord = xrpc.Typed("com.atproto.repo.listRecords#record", xrpc.Object(
 	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
 	xrpc.Required("cid", xrpc.String(xrpc.FormatCID)),
 	xrpc.Required("value", xrpc.Unknown()),
-)
+))
 
 // Schema is what the lexicon says about ListRecordsRecord.
 func (*ListRecordsRecord) Schema() *xrpc.Schema { return listRecordsRecord }

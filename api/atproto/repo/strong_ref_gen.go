@@ -14,10 +14,10 @@ type StrongRef struct {
 	CID syntax.CID   `json:"cid"`
 }
 
-var strongRef = xrpc.Object(
+var strongRef = xrpc.Typed("com.atproto.repo.strongRef", xrpc.Object(
 	xrpc.Required("uri", xrpc.String(xrpc.FormatATURI)),
 	xrpc.Required("cid", xrpc.String(xrpc.FormatCID)),
-)
+))
 
 // Schema is what the lexicon says about StrongRef.
 func (*StrongRef) Schema() *xrpc.Schema { return strongRef }

@@ -52,12 +52,12 @@ type CreateAppPasswordAppPassword struct {
 	Privileged *bool           `json:"privileged,omitzero"`
 }
 
-var createAppPasswordAppPassword = xrpc.Object(
+var createAppPasswordAppPassword = xrpc.Typed("com.atproto.server.createAppPassword#appPassword", xrpc.Object(
 	xrpc.Required("name", xrpc.String()),
 	xrpc.Required("password", xrpc.String()),
 	xrpc.Required("createdAt", xrpc.String(xrpc.FormatDatetime)),
 	xrpc.Optional("privileged", xrpc.Boolean()),
-)
+))
 
 // Schema is what the lexicon says about CreateAppPasswordAppPassword.
 func (*CreateAppPasswordAppPassword) Schema() *xrpc.Schema { return createAppPasswordAppPassword }

@@ -62,10 +62,10 @@ type CreateInviteCodesAccountCodes struct {
 	Codes   []string `json:"codes"`
 }
 
-var createInviteCodesAccountCodes = xrpc.Object(
+var createInviteCodesAccountCodes = xrpc.Typed("com.atproto.server.createInviteCodes#accountCodes", xrpc.Object(
 	xrpc.Required("account", xrpc.String()),
 	xrpc.Required("codes", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about CreateInviteCodesAccountCodes.
 func (*CreateInviteCodesAccountCodes) Schema() *xrpc.Schema { return createInviteCodesAccountCodes }

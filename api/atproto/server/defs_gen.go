@@ -19,7 +19,7 @@ type InviteCode struct {
 	Uses       []InviteCodeUse `json:"uses"`
 }
 
-var inviteCode = xrpc.Object(
+var inviteCode = xrpc.Typed("com.atproto.server.defs#inviteCode", xrpc.Object(
 	xrpc.Required("code", xrpc.String()),
 	xrpc.Required("available", xrpc.Integer()),
 	xrpc.Required("disabled", xrpc.Boolean()),
@@ -27,7 +27,7 @@ var inviteCode = xrpc.Object(
 	xrpc.Required("createdBy", xrpc.String()),
 	xrpc.Required("createdAt", xrpc.String(xrpc.FormatDatetime)),
 	xrpc.Required("uses", xrpc.Array(inviteCodeUse)),
-)
+))
 
 // Schema is what the lexicon says about InviteCode.
 func (*InviteCode) Schema() *xrpc.Schema { return inviteCode }
@@ -45,10 +45,10 @@ type InviteCodeUse struct {
 	UsedAt syntax.Datetime `json:"usedAt"`
 }
 
-var inviteCodeUse = xrpc.Object(
+var inviteCodeUse = xrpc.Typed("com.atproto.server.defs#inviteCodeUse", xrpc.Object(
 	xrpc.Required("usedBy", xrpc.String(xrpc.FormatDID)),
 	xrpc.Required("usedAt", xrpc.String(xrpc.FormatDatetime)),
-)
+))
 
 // Schema is what the lexicon says about InviteCodeUse.
 func (*InviteCodeUse) Schema() *xrpc.Schema { return inviteCodeUse }

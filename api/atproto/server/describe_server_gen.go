@@ -61,10 +61,10 @@ type DescribeServerLinks struct {
 	TermsOfService *syntax.URI `json:"termsOfService,omitzero"`
 }
 
-var describeServerLinks = xrpc.Object(
+var describeServerLinks = xrpc.Typed("com.atproto.server.describeServer#links", xrpc.Object(
 	xrpc.Optional("privacyPolicy", xrpc.String(xrpc.FormatURI)),
 	xrpc.Optional("termsOfService", xrpc.String(xrpc.FormatURI)),
-)
+))
 
 // Schema is what the lexicon says about DescribeServerLinks.
 func (*DescribeServerLinks) Schema() *xrpc.Schema { return describeServerLinks }
@@ -74,9 +74,9 @@ type DescribeServerContact struct {
 	Email *string `json:"email,omitzero"`
 }
 
-var describeServerContact = xrpc.Object(
+var describeServerContact = xrpc.Typed("com.atproto.server.describeServer#contact", xrpc.Object(
 	xrpc.Optional("email", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about DescribeServerContact.
 func (*DescribeServerContact) Schema() *xrpc.Schema { return describeServerContact }

@@ -48,11 +48,11 @@ type ListAppPasswordsAppPassword struct {
 	Privileged *bool           `json:"privileged,omitzero"`
 }
 
-var listAppPasswordsAppPassword = xrpc.Object(
+var listAppPasswordsAppPassword = xrpc.Typed("com.atproto.server.listAppPasswords#appPassword", xrpc.Object(
 	xrpc.Required("name", xrpc.String()),
 	xrpc.Required("createdAt", xrpc.String(xrpc.FormatDatetime)),
 	xrpc.Optional("privileged", xrpc.Boolean()),
-)
+))
 
 // Schema is what the lexicon says about ListAppPasswordsAppPassword.
 func (*ListAppPasswordsAppPassword) Schema() *xrpc.Schema { return listAppPasswordsAppPassword }

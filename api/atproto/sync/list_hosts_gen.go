@@ -76,12 +76,12 @@ type ListHostsHost struct {
 	Status       *HostStatus `json:"status,omitzero"`
 }
 
-var listHostsHost = xrpc.Object(
+var listHostsHost = xrpc.Typed("com.atproto.sync.listHosts#host", xrpc.Object(
 	xrpc.Required("hostname", xrpc.String()),
 	xrpc.Optional("seq", xrpc.Integer()),
 	xrpc.Optional("accountCount", xrpc.Integer()),
 	xrpc.Optional("status", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about ListHostsHost.
 func (*ListHostsHost) Schema() *xrpc.Schema { return listHostsHost }

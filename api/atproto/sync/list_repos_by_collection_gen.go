@@ -79,9 +79,9 @@ type ListReposByCollectionRepo struct {
 	DID syntax.DID `json:"did"`
 }
 
-var listReposByCollectionRepo = xrpc.Object(
+var listReposByCollectionRepo = xrpc.Typed("com.atproto.sync.listReposByCollection#repo", xrpc.Object(
 	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
-)
+))
 
 // Schema is what the lexicon says about ListReposByCollectionRepo.
 func (*ListReposByCollectionRepo) Schema() *xrpc.Schema { return listReposByCollectionRepo }

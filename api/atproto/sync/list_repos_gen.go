@@ -89,13 +89,13 @@ type ListReposRepo struct {
 	Status *string `json:"status,omitzero"`
 }
 
-var listReposRepo = xrpc.Object(
+var listReposRepo = xrpc.Typed("com.atproto.sync.listRepos#repo", xrpc.Object(
 	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
 	xrpc.Required("head", xrpc.String(xrpc.FormatCID)),
 	xrpc.Required("rev", xrpc.String(xrpc.FormatTID)),
 	xrpc.Optional("active", xrpc.Boolean()),
 	xrpc.Optional("status", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about ListReposRepo.
 func (*ListReposRepo) Schema() *xrpc.Schema { return listReposRepo }

@@ -171,7 +171,7 @@ type SubscribeReposCommit struct {
 	Time syntax.Datetime `json:"time"`
 }
 
-var subscribeReposCommit = xrpc.Object(
+var subscribeReposCommit = xrpc.Typed("com.atproto.sync.subscribeRepos#commit", xrpc.Object(
 	xrpc.Required("seq", xrpc.Integer()),
 	xrpc.Required("rebase", xrpc.Boolean()),
 	xrpc.Required("tooBig", xrpc.Boolean()),
@@ -184,7 +184,7 @@ var subscribeReposCommit = xrpc.Object(
 	xrpc.Required("blobs", xrpc.Array(xrpc.CIDLink())),
 	xrpc.Optional("prevData", xrpc.CIDLink()),
 	xrpc.Required("time", xrpc.String(xrpc.FormatDatetime)),
-)
+))
 
 // Schema is what the lexicon says about SubscribeReposCommit.
 func (*SubscribeReposCommit) Schema() *xrpc.Schema { return subscribeReposCommit }
@@ -220,13 +220,13 @@ type SubscribeReposSync struct {
 	Time syntax.Datetime `json:"time"`
 }
 
-var subscribeReposSync = xrpc.Object(
+var subscribeReposSync = xrpc.Typed("com.atproto.sync.subscribeRepos#sync", xrpc.Object(
 	xrpc.Required("seq", xrpc.Integer()),
 	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
 	xrpc.Required("blocks", xrpc.Bytes(xrpc.MaxLength(10000))),
 	xrpc.Required("rev", xrpc.String()),
 	xrpc.Required("time", xrpc.String(xrpc.FormatDatetime)),
-)
+))
 
 // Schema is what the lexicon says about SubscribeReposSync.
 func (*SubscribeReposSync) Schema() *xrpc.Schema { return subscribeReposSync }
@@ -247,12 +247,12 @@ type SubscribeReposIdentity struct {
 	Handle *syntax.Handle `json:"handle,omitzero"`
 }
 
-var subscribeReposIdentity = xrpc.Object(
+var subscribeReposIdentity = xrpc.Typed("com.atproto.sync.subscribeRepos#identity", xrpc.Object(
 	xrpc.Required("seq", xrpc.Integer()),
 	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
 	xrpc.Required("time", xrpc.String(xrpc.FormatDatetime)),
 	xrpc.Optional("handle", xrpc.String(xrpc.FormatHandle)),
-)
+))
 
 // Schema is what the lexicon says about SubscribeReposIdentity.
 func (*SubscribeReposIdentity) Schema() *xrpc.Schema { return subscribeReposIdentity }
@@ -286,13 +286,13 @@ type SubscribeReposAccount struct {
 	Status *string `json:"status,omitzero"`
 }
 
-var subscribeReposAccount = xrpc.Object(
+var subscribeReposAccount = xrpc.Typed("com.atproto.sync.subscribeRepos#account", xrpc.Object(
 	xrpc.Required("seq", xrpc.Integer()),
 	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
 	xrpc.Required("time", xrpc.String(xrpc.FormatDatetime)),
 	xrpc.Required("active", xrpc.Boolean()),
 	xrpc.Optional("status", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about SubscribeReposAccount.
 func (*SubscribeReposAccount) Schema() *xrpc.Schema { return subscribeReposAccount }
@@ -306,10 +306,10 @@ type SubscribeReposInfo struct {
 	Message *string `json:"message,omitzero"`
 }
 
-var subscribeReposInfo = xrpc.Object(
+var subscribeReposInfo = xrpc.Typed("com.atproto.sync.subscribeRepos#info", xrpc.Object(
 	xrpc.Required("name", xrpc.String()),
 	xrpc.Optional("message", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about SubscribeReposInfo.
 func (*SubscribeReposInfo) Schema() *xrpc.Schema { return subscribeReposInfo }
@@ -334,12 +334,12 @@ type SubscribeReposRepoOp struct {
 	Prev *atdata.CIDLink `json:"prev,omitzero"`
 }
 
-var subscribeReposRepoOp = xrpc.Object(
+var subscribeReposRepoOp = xrpc.Typed("com.atproto.sync.subscribeRepos#repoOp", xrpc.Object(
 	xrpc.Required("action", xrpc.String()),
 	xrpc.Required("path", xrpc.String()),
 	xrpc.OrNull(xrpc.Required("cid", xrpc.CIDLink())),
 	xrpc.Optional("prev", xrpc.CIDLink()),
-)
+))
 
 // Schema is what the lexicon says about SubscribeReposRepoOp.
 func (*SubscribeReposRepoOp) Schema() *xrpc.Schema { return subscribeReposRepoOp }

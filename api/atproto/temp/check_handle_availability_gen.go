@@ -156,7 +156,7 @@ func (*CheckHandleAvailabilityOutputResult) Schema() *xrpc.Schema {
 // Indicates the provided handle is available.
 type CheckHandleAvailabilityResultAvailable struct{}
 
-var checkHandleAvailabilityResultAvailable = xrpc.Object()
+var checkHandleAvailabilityResultAvailable = xrpc.Typed("com.atproto.temp.checkHandleAvailability#resultAvailable", xrpc.Object())
 
 // Schema is what the lexicon says about CheckHandleAvailabilityResultAvailable.
 func (*CheckHandleAvailabilityResultAvailable) Schema() *xrpc.Schema {
@@ -173,9 +173,9 @@ type CheckHandleAvailabilityResultUnavailable struct {
 	Suggestions []CheckHandleAvailabilitySuggestion `json:"suggestions"`
 }
 
-var checkHandleAvailabilityResultUnavailable = xrpc.Object(
+var checkHandleAvailabilityResultUnavailable = xrpc.Typed("com.atproto.temp.checkHandleAvailability#resultUnavailable", xrpc.Object(
 	xrpc.Required("suggestions", xrpc.Array(checkHandleAvailabilitySuggestion)),
-)
+))
 
 // Schema is what the lexicon says about CheckHandleAvailabilityResultUnavailable.
 func (*CheckHandleAvailabilityResultUnavailable) Schema() *xrpc.Schema {
@@ -198,10 +198,10 @@ type CheckHandleAvailabilitySuggestion struct {
 	Method string `json:"method"`
 }
 
-var checkHandleAvailabilitySuggestion = xrpc.Object(
+var checkHandleAvailabilitySuggestion = xrpc.Typed("com.atproto.temp.checkHandleAvailability#suggestion", xrpc.Object(
 	xrpc.Required("handle", xrpc.String(xrpc.FormatHandle)),
 	xrpc.Required("method", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about CheckHandleAvailabilitySuggestion.
 func (*CheckHandleAvailabilitySuggestion) Schema() *xrpc.Schema {

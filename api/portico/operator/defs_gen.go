@@ -25,13 +25,13 @@ type Budget struct {
 	Protects string `json:"protects"`
 }
 
-var budget = xrpc.Object(
+var budget = xrpc.Typed("alt.portico.operator.defs#budget", xrpc.Object(
 	xrpc.Required("kind", xrpc.String()),
 	xrpc.Required("spent", xrpc.Integer()),
 	xrpc.Required("limit", xrpc.Integer()),
 	xrpc.Required("resetAt", xrpc.String(xrpc.FormatDatetime)),
 	xrpc.Required("protects", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about Budget.
 func (*Budget) Schema() *xrpc.Schema { return budget }
@@ -62,13 +62,13 @@ type Domain struct {
 	AddedAt *syntax.Datetime `json:"addedAt,omitzero"`
 }
 
-var domain = xrpc.Object(
+var domain = xrpc.Typed("alt.portico.operator.defs#domain", xrpc.Object(
 	xrpc.Required("domain", xrpc.String(xrpc.MaxLength(253))),
 	xrpc.Required("invitePolicy", xrpc.String()),
 	xrpc.Required("configured", xrpc.Boolean()),
 	xrpc.Required("accounts", xrpc.Integer()),
 	xrpc.Optional("addedAt", xrpc.String(xrpc.FormatDatetime)),
-)
+))
 
 // Schema is what the lexicon says about Domain.
 func (*Domain) Schema() *xrpc.Schema { return domain }
@@ -117,7 +117,7 @@ type Account struct {
 	Quarantine *Quarantine `json:"quarantine,omitzero"`
 }
 
-var account = xrpc.Object(
+var account = xrpc.Typed("alt.portico.operator.defs#account", xrpc.Object(
 	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
 	xrpc.Required("handle", xrpc.String(xrpc.FormatHandle)),
 	xrpc.Required("status", xrpc.String()),
@@ -136,7 +136,7 @@ var account = xrpc.Object(
 	xrpc.Optional("blobs", xrpc.Integer()),
 	xrpc.Optional("blobBytes", xrpc.Integer()),
 	xrpc.Optional("quarantine", quarantine),
-)
+))
 
 // Schema is what the lexicon says about Account.
 func (*Account) Schema() *xrpc.Schema { return account }
@@ -173,7 +173,7 @@ type Mail struct {
 	LastError *string `json:"lastError,omitzero"`
 }
 
-var mail = xrpc.Object(
+var mail = xrpc.Typed("alt.portico.operator.defs#mail", xrpc.Object(
 	xrpc.Required("id", xrpc.Integer()),
 	xrpc.Required("to", xrpc.String()),
 	xrpc.Required("kind", xrpc.String()),
@@ -185,7 +185,7 @@ var mail = xrpc.Object(
 	xrpc.Optional("expiresAt", xrpc.String(xrpc.FormatDatetime)),
 	xrpc.Optional("sentAt", xrpc.String(xrpc.FormatDatetime)),
 	xrpc.Optional("lastError", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about Mail.
 func (*Mail) Schema() *xrpc.Schema { return mail }
@@ -210,13 +210,13 @@ type Warning struct {
 	Count int64 `json:"count"`
 }
 
-var warning = xrpc.Object(
+var warning = xrpc.Typed("alt.portico.operator.defs#warning", xrpc.Object(
 	xrpc.Required("at", xrpc.String(xrpc.FormatDatetime)),
 	xrpc.Required("level", xrpc.String()),
 	xrpc.Required("message", xrpc.String()),
 	xrpc.Optional("detail", xrpc.String()),
 	xrpc.Required("count", xrpc.Integer()),
-)
+))
 
 // Schema is what the lexicon says about Warning.
 func (*Warning) Schema() *xrpc.Schema { return warning }
@@ -234,12 +234,12 @@ type Consumer struct {
 	Lag int64 `json:"lag"`
 }
 
-var consumer = xrpc.Object(
+var consumer = xrpc.Typed("alt.portico.operator.defs#consumer", xrpc.Object(
 	xrpc.Optional("address", xrpc.String()),
 	xrpc.Required("since", xrpc.String(xrpc.FormatDatetime)),
 	xrpc.Required("seq", xrpc.Integer()),
 	xrpc.Required("lag", xrpc.Integer()),
-)
+))
 
 // Schema is what the lexicon says about Consumer.
 func (*Consumer) Schema() *xrpc.Schema { return consumer }
@@ -254,11 +254,11 @@ type Lag struct {
 	Most int64 `json:"most"`
 }
 
-var lag = xrpc.Object(
+var lag = xrpc.Typed("alt.portico.operator.defs#lag", xrpc.Object(
 	xrpc.Required("at", xrpc.String(xrpc.FormatDatetime)),
 	xrpc.Required("consumers", xrpc.Integer()),
 	xrpc.Required("most", xrpc.Integer()),
-)
+))
 
 // Schema is what the lexicon says about Lag.
 func (*Lag) Schema() *xrpc.Schema { return lag }
@@ -278,12 +278,12 @@ type SignUps struct {
 	Deleted int64 `json:"deleted"`
 }
 
-var signUps = xrpc.Object(
+var signUps = xrpc.Typed("alt.portico.operator.defs#signUps", xrpc.Object(
 	xrpc.Required("day", xrpc.String()),
 	xrpc.Required("made", xrpc.Integer()),
 	xrpc.Required("held", xrpc.Integer()),
 	xrpc.Required("deleted", xrpc.Integer()),
-)
+))
 
 // Schema is what the lexicon says about SignUps.
 func (*SignUps) Schema() *xrpc.Schema { return signUps }
@@ -326,7 +326,7 @@ type Quarantine struct {
 	Reason *string `json:"reason,omitzero"`
 }
 
-var quarantine = xrpc.Object(
+var quarantine = xrpc.Typed("alt.portico.operator.defs#quarantine", xrpc.Object(
 	xrpc.Required("since", xrpc.String(xrpc.FormatDatetime)),
 	xrpc.Required("rule", xrpc.String()),
 	xrpc.Required("state", xrpc.String()),
@@ -334,7 +334,7 @@ var quarantine = xrpc.Object(
 	xrpc.Optional("mailDomain", xrpc.String()),
 	xrpc.Optional("approvedAt", xrpc.String(xrpc.FormatDatetime)),
 	xrpc.Optional("reason", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about Quarantine.
 func (*Quarantine) Schema() *xrpc.Schema { return quarantine }
@@ -365,7 +365,7 @@ type QuarantinedAccount struct {
 	BlobBytes *int64 `json:"blobBytes,omitzero"`
 }
 
-var quarantinedAccount = xrpc.Object(
+var quarantinedAccount = xrpc.Typed("alt.portico.operator.defs#quarantinedAccount", xrpc.Object(
 	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
 	xrpc.Required("handle", xrpc.String(xrpc.FormatHandle)),
 	xrpc.Required("status", xrpc.String()),
@@ -375,7 +375,7 @@ var quarantinedAccount = xrpc.Object(
 	xrpc.Optional("records", xrpc.Integer()),
 	xrpc.Optional("blobs", xrpc.Integer()),
 	xrpc.Optional("blobBytes", xrpc.Integer()),
-)
+))
 
 // Schema is what the lexicon says about QuarantinedAccount.
 func (*QuarantinedAccount) Schema() *xrpc.Schema { return quarantinedAccount }
@@ -408,7 +408,7 @@ type QuarantineFilter struct {
 	Unconfirmed *bool `json:"unconfirmed,omitzero"`
 }
 
-var quarantineFilter = xrpc.Object(
+var quarantineFilter = xrpc.Typed("alt.portico.operator.defs#quarantineFilter", xrpc.Object(
 	xrpc.Optional("all", xrpc.Boolean()),
 	xrpc.Optional("rule", xrpc.String(xrpc.Enum("confirmed", "approved"))),
 	xrpc.Optional("addressRange", xrpc.String(xrpc.MaxLength(64))),
@@ -416,7 +416,7 @@ var quarantineFilter = xrpc.Object(
 	xrpc.Optional("since", xrpc.String(xrpc.FormatDatetime)),
 	xrpc.Optional("waiting", xrpc.Boolean()),
 	xrpc.Optional("unconfirmed", xrpc.Boolean()),
-)
+))
 
 // Schema is what the lexicon says about QuarantineFilter.
 func (*QuarantineFilter) Schema() *xrpc.Schema { return quarantineFilter }
@@ -436,14 +436,14 @@ type LogEntry struct {
 	Detail  *string `json:"detail,omitzero"`
 }
 
-var logEntry = xrpc.Object(
+var logEntry = xrpc.Typed("alt.portico.operator.defs#logEntry", xrpc.Object(
 	xrpc.Required("at", xrpc.String(xrpc.FormatDatetime)),
 	xrpc.Optional("did", xrpc.String(xrpc.FormatDID)),
 	xrpc.Required("actor", xrpc.String()),
 	xrpc.Optional("address", xrpc.String()),
 	xrpc.Required("event", xrpc.String()),
 	xrpc.Optional("detail", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about LogEntry.
 func (*LogEntry) Schema() *xrpc.Schema { return logEntry }
@@ -495,7 +495,7 @@ type Move struct {
 	Left int64 `json:"left"`
 }
 
-var move = xrpc.Object(
+var move = xrpc.Typed("alt.portico.operator.defs#move", xrpc.Object(
 	xrpc.Required("kind", xrpc.String()),
 	xrpc.Required("from", xrpc.String()),
 	xrpc.Required("to", xrpc.String()),
@@ -508,7 +508,7 @@ var move = xrpc.Object(
 	xrpc.Required("waiting", xrpc.Integer()),
 	xrpc.Required("done", xrpc.Integer()),
 	xrpc.Required("left", xrpc.Integer()),
-)
+))
 
 // Schema is what the lexicon says about Move.
 func (*Move) Schema() *xrpc.Schema { return move }
@@ -532,7 +532,7 @@ type MovedAccount struct {
 	Proofs        *MovedProofs      `json:"proofs,omitzero"`
 }
 
-var movedAccount = xrpc.Object(
+var movedAccount = xrpc.Typed("alt.portico.operator.defs#movedAccount", xrpc.Object(
 	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
 	xrpc.Required("handle", xrpc.String(xrpc.FormatHandle)),
 	xrpc.Optional("email", xrpc.String()),
@@ -545,7 +545,7 @@ var movedAccount = xrpc.Object(
 	xrpc.Required("takedowns", xrpc.Array(takedown, xrpc.MaxLength(20000))),
 	xrpc.Required("preferences", xrpc.Array(xrpc.Unknown())),
 	xrpc.Optional("proofs", movedProofs),
-)
+))
 
 // Schema is what the lexicon says about MovedAccount.
 func (*MovedAccount) Schema() *xrpc.Schema { return movedAccount }
@@ -573,11 +573,11 @@ type Takedown struct {
 	Ref    string      `json:"ref"`
 }
 
-var takedown = xrpc.Object(
+var takedown = xrpc.Typed("alt.portico.operator.defs#takedown", xrpc.Object(
 	xrpc.Optional("record", xrpc.String(xrpc.MaxLength(1024))),
 	xrpc.Optional("blob", xrpc.String(xrpc.FormatCID)),
 	xrpc.Required("ref", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about Takedown.
 func (*Takedown) Schema() *xrpc.Schema { return takedown }
@@ -592,11 +592,11 @@ type MovedProofs struct {
 	Totp         *MovedTotp         `json:"totp,omitzero"`
 }
 
-var movedProofs = xrpc.Object(
+var movedProofs = xrpc.Typed("alt.portico.operator.defs#movedProofs", xrpc.Object(
 	xrpc.Optional("passwordHash", xrpc.String(xrpc.MaxLength(1024))),
 	xrpc.Required("appPasswords", xrpc.Array(movedAppPassword, xrpc.MaxLength(1000))),
 	xrpc.Optional("totp", movedTotp),
-)
+))
 
 // Schema is what the lexicon says about MovedProofs.
 func (*MovedProofs) Schema() *xrpc.Schema { return movedProofs }
@@ -616,12 +616,12 @@ type MovedAppPassword struct {
 	CreatedAt  syntax.Datetime `json:"createdAt"`
 }
 
-var movedAppPassword = xrpc.Object(
+var movedAppPassword = xrpc.Typed("alt.portico.operator.defs#movedAppPassword", xrpc.Object(
 	xrpc.Required("name", xrpc.String(xrpc.MaxLength(1024))),
 	xrpc.Required("hash", xrpc.String(xrpc.MaxLength(1024))),
 	xrpc.Required("privileged", xrpc.Boolean()),
 	xrpc.Required("createdAt", xrpc.String(xrpc.FormatDatetime)),
-)
+))
 
 // Schema is what the lexicon says about MovedAppPassword.
 func (*MovedAppPassword) Schema() *xrpc.Schema { return movedAppPassword }
@@ -635,11 +635,11 @@ type MovedTotp struct {
 	CreatedAt syntax.Datetime `json:"createdAt"`
 }
 
-var movedTotp = xrpc.Object(
+var movedTotp = xrpc.Typed("alt.portico.operator.defs#movedTotp", xrpc.Object(
 	xrpc.Required("secret", xrpc.String(xrpc.MaxLength(256))),
 	xrpc.Required("step", xrpc.Integer()),
 	xrpc.Required("createdAt", xrpc.String(xrpc.FormatDatetime)),
-)
+))
 
 // Schema is what the lexicon says about MovedTotp.
 func (*MovedTotp) Schema() *xrpc.Schema { return movedTotp }
@@ -665,11 +665,11 @@ type Departure struct {
 	Since syntax.Datetime `json:"since"`
 }
 
-var departure = xrpc.Object(
+var departure = xrpc.Typed("alt.portico.operator.defs#departure", xrpc.Object(
 	xrpc.Required("state", xrpc.String()),
 	xrpc.Required("host", xrpc.String()),
 	xrpc.Required("since", xrpc.String(xrpc.FormatDatetime)),
-)
+))
 
 // Schema is what the lexicon says about Departure.
 func (*Departure) Schema() *xrpc.Schema { return departure }
@@ -706,13 +706,13 @@ type MovedDID struct {
 	Reason *string `json:"reason,omitzero"`
 }
 
-var movedDID = xrpc.Object(
+var movedDID = xrpc.Typed("alt.portico.operator.defs#movedDid", xrpc.Object(
 	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
 	xrpc.Required("state", xrpc.String()),
 	xrpc.Required("attempts", xrpc.Integer()),
 	xrpc.Optional("nextAt", xrpc.String(xrpc.FormatDatetime)),
 	xrpc.Optional("reason", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about MovedDID.
 func (*MovedDID) Schema() *xrpc.Schema { return movedDID }
@@ -755,11 +755,11 @@ type Finding struct {
 	Repairable bool `json:"repairable"`
 }
 
-var finding = xrpc.Object(
+var finding = xrpc.Typed("alt.portico.operator.defs#finding", xrpc.Object(
 	xrpc.Required("name", xrpc.String()),
 	xrpc.Required("message", xrpc.String()),
 	xrpc.Required("repairable", xrpc.Boolean()),
-)
+))
 
 // Schema is what the lexicon says about Finding.
 func (*Finding) Schema() *xrpc.Schema { return finding }

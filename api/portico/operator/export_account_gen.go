@@ -78,12 +78,12 @@ type ExportAccountStays struct {
 	InviteCodes   int64 `json:"inviteCodes"`
 }
 
-var exportAccountStays = xrpc.Object(
+var exportAccountStays = xrpc.Typed("alt.portico.operator.exportAccount#stays", xrpc.Object(
 	xrpc.Required("passkeys", xrpc.Integer()),
 	xrpc.Required("recoveryCodes", xrpc.Integer()),
 	xrpc.Required("sessions", xrpc.Integer()),
 	xrpc.Required("inviteCodes", xrpc.Integer()),
-)
+))
 
 // Schema is what the lexicon says about ExportAccountStays.
 func (*ExportAccountStays) Schema() *xrpc.Schema { return exportAccountStays }

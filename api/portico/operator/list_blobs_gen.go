@@ -108,7 +108,7 @@ type ListBlobsBlob struct {
 	Problem *string `json:"problem,omitzero"`
 }
 
-var listBlobsBlob = xrpc.Object(
+var listBlobsBlob = xrpc.Typed("alt.portico.operator.listBlobs#blob", xrpc.Object(
 	xrpc.Required("cid", xrpc.String(xrpc.FormatCID)),
 	xrpc.Required("state", xrpc.String()),
 	xrpc.Optional("mimeType", xrpc.String()),
@@ -116,7 +116,7 @@ var listBlobsBlob = xrpc.Object(
 	xrpc.Optional("uploadedAt", xrpc.String(xrpc.FormatDatetime)),
 	xrpc.Optional("record", xrpc.String(xrpc.FormatATURI)),
 	xrpc.Optional("problem", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about ListBlobsBlob.
 func (*ListBlobsBlob) Schema() *xrpc.Schema { return listBlobsBlob }

@@ -86,13 +86,13 @@ type UpdateDeparturePoint struct {
 	Commit syntax.CID `json:"commit"`
 }
 
-var updateDeparturePoint = xrpc.Object(
+var updateDeparturePoint = xrpc.Typed("alt.portico.operator.updateDeparture#point", xrpc.Object(
 	xrpc.Required("signingKey", xrpc.String(xrpc.MaxLength(256))),
 	xrpc.Required("rotationKeys", xrpc.Array(xrpc.String(xrpc.MaxLength(256)), xrpc.MinLength(1), xrpc.MaxLength(3))),
 	xrpc.Required("handle", xrpc.String(xrpc.FormatHandle)),
 	xrpc.Required("version", xrpc.String(xrpc.MaxLength(128))),
 	xrpc.Required("commit", xrpc.String(xrpc.FormatCID)),
-)
+))
 
 // Schema is what the lexicon says about UpdateDeparturePoint.
 func (*UpdateDeparturePoint) Schema() *xrpc.Schema { return updateDeparturePoint }

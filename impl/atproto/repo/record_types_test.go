@@ -52,7 +52,7 @@ func TestRecordTypes(t *testing.T) {
 			if err := known.Check([]byte("{" + typ + tt.record + "}")); err != nil {
 				t.Error(err)
 			}
-			if err := known.Check([]byte("{" + tt.record + "}")); err == nil || err.Error() != `Missing required key "$type" at $` {
+			if err := known.Check([]byte("{" + tt.record + "}")); err == nil || err.Error() != `Expected "`+tt.collection+`" (got undefined) at $.$type` {
 				t.Errorf("without its type: %v", err)
 			}
 			key, wrong := tt.key, "no/key"

@@ -12,9 +12,9 @@ type Person struct {
 	Pet *Pet `json:"pet,omitzero"`
 }
 
-var person = xrpc.Object(
+var person = xrpc.Typed("org.other.defs#person", xrpc.Object(
 	xrpc.Optional("pet", pet),
-)
+))
 
 // Schema is what the lexicon says about Person.
 func (*Person) Schema() *xrpc.Schema { return person }
@@ -22,7 +22,7 @@ func (*Person) Schema() *xrpc.Schema { return person }
 // Pet is org.other.defs#pet.
 type Pet struct{}
 
-var pet = xrpc.Object()
+var pet = xrpc.Typed("org.other.defs#pet", xrpc.Object())
 
 // Schema is what the lexicon says about Pet.
 func (*Pet) Schema() *xrpc.Schema { return pet }

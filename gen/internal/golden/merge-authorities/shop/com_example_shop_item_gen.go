@@ -16,9 +16,9 @@ type ComExampleShopItem struct {
 var comExampleShopItem = new(xrpc.Schema)
 
 func init() {
-	comExampleShopItem.Set(xrpc.Object(
+	comExampleShopItem.Set(xrpc.Typed("com.example.shop.item", xrpc.Object(
 		xrpc.Optional("price", orgExamplePayItem),
-	))
+	)))
 }
 
 // Schema is what the lexicon says about ComExampleShopItem.

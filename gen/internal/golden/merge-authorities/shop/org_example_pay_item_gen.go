@@ -15,9 +15,9 @@ type OrgExamplePayItem struct {
 var orgExamplePayItem = new(xrpc.Schema)
 
 func init() {
-	orgExamplePayItem.Set(xrpc.Object(
+	orgExamplePayItem.Set(xrpc.Typed("org.example.pay.item", xrpc.Object(
 		xrpc.Optional("of", comExampleShopItem),
-	))
+	)))
 }
 
 // Schema is what the lexicon says about OrgExamplePayItem.

@@ -16,10 +16,10 @@ type AOne struct {
 var aOne = new(xrpc.Schema)
 
 func init() {
-	aOne.Set(xrpc.Object(
+	aOne.Set(xrpc.Typed("com.example.a.one", xrpc.Object(
 		xrpc.Optional("two", bTwo),
 		xrpc.Optional("self", aOne),
-	))
+	)))
 }
 
 // Schema is what the lexicon says about AOne.

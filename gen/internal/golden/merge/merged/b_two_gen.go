@@ -15,9 +15,9 @@ type BTwo struct {
 var bTwo = new(xrpc.Schema)
 
 func init() {
-	bTwo.Set(xrpc.Object(
+	bTwo.Set(xrpc.Typed("com.example.b.two", xrpc.Object(
 		xrpc.Optional("one", aOne),
-	))
+	)))
 }
 
 // Schema is what the lexicon says about BTwo.

@@ -45,7 +45,7 @@ type Item struct {
 	Pic   *Pic   `json:"pic,omitzero"`
 }
 
-var item = xrpc.Object(
+var item = xrpc.Typed("com.example.shop.defs#item", xrpc.Object(
 	xrpc.Required("name", xrpc.String(xrpc.MaxLength(20))),
 	xrpc.Required("names", xrpc.Array(xrpc.String(xrpc.MaxLength(20)))),
 	xrpc.Required("also", part),
@@ -53,7 +53,7 @@ var item = xrpc.Object(
 	xrpc.Optional("flag", xrpc.Boolean()),
 	xrpc.Optional("raw", xrpc.Unknown()),
 	xrpc.Optional("pic", xrpc.Blob()),
-)
+))
 
 // Schema is what the lexicon says about Item.
 func (*Item) Schema() *xrpc.Schema { return item }
@@ -68,7 +68,7 @@ func (o *Item) Normalize() {
 // Part is com.example.shop.defs#part.
 type Part struct{}
 
-var part = xrpc.Object()
+var part = xrpc.Typed("com.example.shop.defs#part", xrpc.Object())
 
 // Schema is what the lexicon says about Part.
 func (*Part) Schema() *xrpc.Schema { return part }

@@ -20,7 +20,7 @@ type Item struct {
 	Raws  []json.RawMessage `json:"raws,omitzero"`
 }
 
-var item = xrpc.Object(
+var item = xrpc.Typed("com.example.shop.defs#item", xrpc.Object(
 	xrpc.Required("tags", xrpc.Array(xrpc.String(), xrpc.MinLength(1), xrpc.MaxLength(9))),
 	xrpc.Optional("more", xrpc.Array(xrpc.String())),
 	xrpc.Required("grid", xrpc.Array(xrpc.Array(xrpc.Integer()))),
@@ -28,7 +28,7 @@ var item = xrpc.Object(
 	xrpc.Optional("extra", xrpc.Array(part)),
 	xrpc.Optional("one", part),
 	xrpc.Optional("raws", xrpc.Array(xrpc.Unknown())),
-)
+))
 
 // Schema is what the lexicon says about Item.
 func (*Item) Schema() *xrpc.Schema { return item }
@@ -65,9 +65,9 @@ type Part struct {
 	Names []string `json:"names"`
 }
 
-var part = xrpc.Object(
+var part = xrpc.Typed("com.example.shop.defs#part", xrpc.Object(
 	xrpc.Required("names", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about Part.
 func (*Part) Schema() *xrpc.Schema { return part }
@@ -84,9 +84,9 @@ type Plain struct {
 	X string `json:"x"`
 }
 
-var plainSchema = xrpc.Object(
+var plainSchema = xrpc.Typed("com.example.shop.defs#plain", xrpc.Object(
 	xrpc.Required("x", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about Plain.
 func (*Plain) Schema() *xrpc.Schema { return plainSchema }

@@ -11,9 +11,9 @@ type Item struct {
 	ID string `json:"id"`
 }
 
-var item = xrpc.Object(
+var item = xrpc.Typed("com.example.shop.defs#item", xrpc.Object(
 	xrpc.Required("id", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about Item.
 func (*Item) Schema() *xrpc.Schema { return item }

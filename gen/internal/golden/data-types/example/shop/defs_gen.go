@@ -23,7 +23,7 @@ type Item struct {
 	Any2  json.RawMessage `json:"any2,omitzero"`
 }
 
-var item = xrpc.Object(
+var item = xrpc.Typed("com.example.shop.defs#item", xrpc.Object(
 	xrpc.Required("sig", xrpc.Bytes(xrpc.MaxLength(64))),
 	xrpc.Required("link", xrpc.CIDLink()),
 	xrpc.Required("pic", xrpc.Blob(xrpc.Accept("image/*"), xrpc.MaxSize(1000))),
@@ -32,7 +32,7 @@ var item = xrpc.Object(
 	xrpc.Optional("link2", xrpc.CIDLink()),
 	xrpc.Optional("pic2", xrpc.Blob()),
 	xrpc.Optional("any2", xrpc.Unknown()),
-)
+))
 
 // Schema is what the lexicon says about Item.
 func (*Item) Schema() *xrpc.Schema { return item }

@@ -13,9 +13,9 @@ type Item struct {
 	Who *other.Person `json:"who,omitzero"`
 }
 
-var item = xrpc.Object(
+var item = xrpc.Typed("com.example.shop.defs#item", xrpc.Object(
 	xrpc.Optional("who", (*other.Person)(nil).Schema()),
-)
+))
 
 // Schema is what the lexicon says about Item.
 func (*Item) Schema() *xrpc.Schema { return item }

@@ -26,7 +26,7 @@ type Item struct {
 	Text  *string `json:"text,omitzero"`
 }
 
-var item = xrpc.Object(
+var item = xrpc.Typed("com.example.shop.defs#item", xrpc.Object(
 	xrpc.Required("mode", xrpc.String(xrpc.Enum("a", "b"))),
 	xrpc.Optional("one", xrpc.String(xrpc.Const("1"))),
 	xrpc.Optional("word", xrpc.String(xrpc.Default("hi"))),
@@ -36,7 +36,7 @@ var item = xrpc.Object(
 	xrpc.Optional("no", xrpc.Boolean(xrpc.DefaultBoolean(false))),
 	xrpc.Optional("range", xrpc.Integer(xrpc.Minimum(-5), xrpc.Maximum(5))),
 	xrpc.Optional("text", xrpc.String(xrpc.MinLength(1), xrpc.MaxLength(10), xrpc.MinGraphemes(1), xrpc.MaxGraphemes(5))),
-)
+))
 
 // Schema is what the lexicon says about Item.
 func (*Item) Schema() *xrpc.Schema { return item }

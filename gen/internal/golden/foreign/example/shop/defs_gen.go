@@ -17,12 +17,12 @@ type Item struct {
 	Only   json.RawMessage `json:"only,omitzero"`
 }
 
-var item = xrpc.Object(
+var item = xrpc.Typed("com.example.shop.defs#item", xrpc.Object(
 	xrpc.Required("who", xrpc.Any()),
 	xrpc.Optional("any", itemAny),
 	xrpc.Optional("closed", itemClosed),
 	xrpc.Optional("only", xrpc.Any()),
-)
+))
 
 // Schema is what the lexicon says about Item.
 func (*Item) Schema() *xrpc.Schema { return item }
@@ -134,7 +134,7 @@ func (*ItemClosed) Schema() *xrpc.Schema { return itemClosed }
 // Part is com.example.shop.defs#part.
 type Part struct{}
 
-var part = xrpc.Object()
+var part = xrpc.Typed("com.example.shop.defs#part", xrpc.Object())
 
 // Schema is what the lexicon says about Part.
 func (*Part) Schema() *xrpc.Schema { return part }

@@ -24,7 +24,7 @@ type Item struct {
 	Language     *syntax.Language    `json:"language,omitzero"`
 }
 
-var item = xrpc.Object(
+var item = xrpc.Typed("com.example.shop.defs#item", xrpc.Object(
 	xrpc.Required("did", xrpc.String(xrpc.FormatDID)),
 	xrpc.Required("handle", xrpc.String(xrpc.FormatHandle)),
 	xrpc.Required("at-identifier", xrpc.String(xrpc.FormatAtIdentifier)),
@@ -36,7 +36,7 @@ var item = xrpc.Object(
 	xrpc.Optional("tid", xrpc.String(xrpc.FormatTID)),
 	xrpc.Optional("record-key", xrpc.String(xrpc.FormatRecordKey)),
 	xrpc.Optional("language", xrpc.String(xrpc.FormatLanguage)),
-)
+))
 
 // Schema is what the lexicon says about Item.
 func (*Item) Schema() *xrpc.Schema { return item }

@@ -41,11 +41,11 @@ type Item struct {
 	Sizes  []string `json:"sizes,omitzero"`
 }
 
-var item = xrpc.Object(
+var item = xrpc.Typed("com.example.shop.defs#item", xrpc.Object(
 	xrpc.Required("state", xrpc.String()),
 	xrpc.Optional("colour", xrpc.String()),
 	xrpc.Optional("sizes", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about Item.
 func (*Item) Schema() *xrpc.Schema { return item }

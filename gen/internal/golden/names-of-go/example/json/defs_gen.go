@@ -14,9 +14,9 @@ type JSON struct {
 	Raw json.RawMessage `json:"raw,omitzero"`
 }
 
-var jsonSchema = xrpc.Object(
+var jsonSchema = xrpc.Typed("com.example.json.defs#json", xrpc.Object(
 	xrpc.Optional("raw", xrpc.Unknown()),
-)
+))
 
 // Schema is what the lexicon says about JSON.
 func (*JSON) Schema() *xrpc.Schema { return jsonSchema }

@@ -12,9 +12,9 @@ type Error struct {
 	Parts []string `json:"parts"`
 }
 
-var errorSchema = xrpc.Object(
+var errorSchema = xrpc.Typed("com.example.string.defs#error", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about Error.
 func (*Error) Schema() *xrpc.Schema { return errorSchema }
@@ -31,9 +31,9 @@ type String struct {
 	Parts []string `json:"parts"`
 }
 
-var stringSchema = xrpc.Object(
+var stringSchema = xrpc.Typed("com.example.string.defs#string", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about String.
 func (*String) Schema() *xrpc.Schema { return stringSchema }
@@ -50,9 +50,9 @@ type Nil struct {
 	Parts []string `json:"parts"`
 }
 
-var nilSchema = xrpc.Object(
+var nilSchema = xrpc.Typed("com.example.string.defs#nil", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about Nil.
 func (*Nil) Schema() *xrpc.Schema { return nilSchema }
@@ -69,9 +69,9 @@ type Any struct {
 	Parts []string `json:"parts"`
 }
 
-var anySchema = xrpc.Object(
+var anySchema = xrpc.Typed("com.example.string.defs#any", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about Any.
 func (*Any) Schema() *xrpc.Schema { return anySchema }
@@ -88,9 +88,9 @@ type Len struct {
 	Parts []string `json:"parts"`
 }
 
-var lenSchema = xrpc.Object(
+var lenSchema = xrpc.Typed("com.example.string.defs#len", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about Len.
 func (*Len) Schema() *xrpc.Schema { return lenSchema }
@@ -107,9 +107,9 @@ type New struct {
 	Parts []string `json:"parts"`
 }
 
-var newSchema = xrpc.Object(
+var newSchema = xrpc.Typed("com.example.string.defs#new", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about New.
 func (*New) Schema() *xrpc.Schema { return newSchema }
@@ -126,9 +126,9 @@ type Append struct {
 	Parts []string `json:"parts"`
 }
 
-var appendSchema = xrpc.Object(
+var appendSchema = xrpc.Typed("com.example.string.defs#append", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about Append.
 func (*Append) Schema() *xrpc.Schema { return appendSchema }
@@ -145,9 +145,9 @@ type JSON struct {
 	Parts []string `json:"parts"`
 }
 
-var jsonSchema = xrpc.Object(
+var jsonSchema = xrpc.Typed("com.example.string.defs#json", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about JSON.
 func (*JSON) Schema() *xrpc.Schema { return jsonSchema }
@@ -164,9 +164,9 @@ type Xrpc struct {
 	Parts []string `json:"parts"`
 }
 
-var xrpcSchema = xrpc.Object(
+var xrpcSchema = xrpc.Typed("com.example.string.defs#xrpc", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about Xrpc.
 func (*Xrpc) Schema() *xrpc.Schema { return xrpcSchema }
@@ -183,9 +183,9 @@ type Syntax struct {
 	Parts []string `json:"parts"`
 }
 
-var syntaxSchema = xrpc.Object(
+var syntaxSchema = xrpc.Typed("com.example.string.defs#syntax", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about Syntax.
 func (*Syntax) Schema() *xrpc.Schema { return syntaxSchema }
@@ -202,9 +202,9 @@ type Errors struct {
 	Parts []string `json:"parts"`
 }
 
-var errorsSchema = xrpc.Object(
+var errorsSchema = xrpc.Typed("com.example.string.defs#errors", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about Errors.
 func (*Errors) Schema() *xrpc.Schema { return errorsSchema }
@@ -221,9 +221,9 @@ type Context struct {
 	Parts []string `json:"parts"`
 }
 
-var contextSchema = xrpc.Object(
+var contextSchema = xrpc.Typed("com.example.string.defs#context", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about Context.
 func (*Context) Schema() *xrpc.Schema { return contextSchema }
@@ -240,9 +240,9 @@ type P struct {
 	Parts []string `json:"parts"`
 }
 
-var pSchema = xrpc.Object(
+var pSchema = xrpc.Typed("com.example.string.defs#p", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about P.
 func (*P) Schema() *xrpc.Schema { return pSchema }
@@ -259,9 +259,9 @@ type V struct {
 	Parts []string `json:"parts"`
 }
 
-var vSchema = xrpc.Object(
+var vSchema = xrpc.Typed("com.example.string.defs#v", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about V.
 func (*V) Schema() *xrpc.Schema { return vSchema }
@@ -278,9 +278,9 @@ type U struct {
 	Parts []string `json:"parts"`
 }
 
-var uSchema = xrpc.Object(
+var uSchema = xrpc.Typed("com.example.string.defs#u", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about U.
 func (*U) Schema() *xrpc.Schema { return uSchema }
@@ -297,9 +297,9 @@ type O struct {
 	Parts []string `json:"parts"`
 }
 
-var oSchema = xrpc.Object(
+var oSchema = xrpc.Typed("com.example.string.defs#o", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about O.
 func (*O) Schema() *xrpc.Schema { return oSchema }
@@ -316,9 +316,9 @@ type C struct {
 	Parts []string `json:"parts"`
 }
 
-var cSchema = xrpc.Object(
+var cSchema = xrpc.Typed("com.example.string.defs#c", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about C.
 func (*C) Schema() *xrpc.Schema { return cSchema }
@@ -335,9 +335,9 @@ type S struct {
 	Parts []string `json:"parts"`
 }
 
-var sSchema = xrpc.Object(
+var sSchema = xrpc.Typed("com.example.string.defs#s", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about S.
 func (*S) Schema() *xrpc.Schema { return sSchema }
@@ -354,9 +354,9 @@ type Q struct {
 	Parts []string `json:"parts"`
 }
 
-var qSchema = xrpc.Object(
+var qSchema = xrpc.Typed("com.example.string.defs#q", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about Q.
 func (*Q) Schema() *xrpc.Schema { return qSchema }
@@ -373,9 +373,9 @@ type In struct {
 	Parts []string `json:"parts"`
 }
 
-var inSchema = xrpc.Object(
+var inSchema = xrpc.Typed("com.example.string.defs#in", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about In.
 func (*In) Schema() *xrpc.Schema { return inSchema }
@@ -392,9 +392,9 @@ type Ctx struct {
 	Parts []string `json:"parts"`
 }
 
-var ctxSchema = xrpc.Object(
+var ctxSchema = xrpc.Typed("com.example.string.defs#ctx", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about Ctx.
 func (*Ctx) Schema() *xrpc.Schema { return ctxSchema }
@@ -411,9 +411,9 @@ type Data struct {
 	Parts []string `json:"parts"`
 }
 
-var dataSchema = xrpc.Object(
+var dataSchema = xrpc.Typed("com.example.string.defs#data", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about Data.
 func (*Data) Schema() *xrpc.Schema { return dataSchema }
@@ -430,9 +430,9 @@ type Typ struct {
 	Parts []string `json:"parts"`
 }
 
-var typSchema = xrpc.Object(
+var typSchema = xrpc.Typed("com.example.string.defs#typ", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about Typ.
 func (*Typ) Schema() *xrpc.Schema { return typSchema }
@@ -449,9 +449,9 @@ type Err struct {
 	Parts []string `json:"parts"`
 }
 
-var errSchema = xrpc.Object(
+var errSchema = xrpc.Typed("com.example.string.defs#err", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about Err.
 func (*Err) Schema() *xrpc.Schema { return errSchema }
@@ -468,9 +468,9 @@ type Plain struct {
 	Parts []string `json:"parts"`
 }
 
-var plainSchema = xrpc.Object(
+var plainSchema = xrpc.Typed("com.example.string.defs#plain", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about Plain.
 func (*Plain) Schema() *xrpc.Schema { return plainSchema }
@@ -487,9 +487,9 @@ type I struct {
 	Parts []string `json:"parts"`
 }
 
-var iSchema = xrpc.Object(
+var iSchema = xrpc.Typed("com.example.string.defs#i", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about I.
 func (*I) Schema() *xrpc.Schema { return iSchema }
@@ -506,9 +506,9 @@ type Range struct {
 	Parts []string `json:"parts"`
 }
 
-var rangeSchema = xrpc.Object(
+var rangeSchema = xrpc.Typed("com.example.string.defs#range", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about Range.
 func (*Range) Schema() *xrpc.Schema { return rangeSchema }
@@ -525,9 +525,9 @@ type Func struct {
 	Parts []string `json:"parts"`
 }
 
-var funcSchema = xrpc.Object(
+var funcSchema = xrpc.Typed("com.example.string.defs#func", xrpc.Object(
 	xrpc.Required("parts", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about Func.
 func (*Func) Schema() *xrpc.Schema { return funcSchema }

@@ -12,9 +12,9 @@ type V struct {
 	List []string `json:"list"`
 }
 
-var vSchema = xrpc.Object(
+var vSchema = xrpc.Typed("com.example.v.defs#v", xrpc.Object(
 	xrpc.Required("list", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about V.
 func (*V) Schema() *xrpc.Schema { return vSchema }

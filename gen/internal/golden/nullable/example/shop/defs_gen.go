@@ -22,7 +22,7 @@ type Item struct {
 	I xrpc.Nullable[json.RawMessage] `json:"i,omitzero"`
 }
 
-var item = xrpc.Object(
+var item = xrpc.Typed("com.example.shop.defs#item", xrpc.Object(
 	xrpc.OrNull(xrpc.Required("a", xrpc.String())),
 	xrpc.OrNull(xrpc.Required("b", xrpc.Array(xrpc.String()))),
 	xrpc.OrNull(xrpc.Required("c", part)),
@@ -32,7 +32,7 @@ var item = xrpc.Object(
 	xrpc.OrNull(xrpc.Optional("g", part)),
 	xrpc.OrNull(xrpc.Optional("h", itemH)),
 	xrpc.OrNull(xrpc.Optional("i", xrpc.Unknown())),
-)
+))
 
 // Schema is what the lexicon says about Item.
 func (*Item) Schema() *xrpc.Schema { return item }
@@ -174,9 +174,9 @@ type Part struct {
 	Names []string `json:"names"`
 }
 
-var part = xrpc.Object(
+var part = xrpc.Typed("com.example.shop.defs#part", xrpc.Object(
 	xrpc.Required("names", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about Part.
 func (*Part) Schema() *xrpc.Schema { return part }

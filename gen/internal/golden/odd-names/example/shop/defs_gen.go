@@ -9,7 +9,7 @@ import (
 // Type is com.example.shop.defs#type.
 type Type struct{}
 
-var typeSchema = xrpc.Object()
+var typeSchema = xrpc.Typed("com.example.shop.defs#type", xrpc.Object())
 
 // Schema is what the lexicon says about Type.
 func (*Type) Schema() *xrpc.Schema { return typeSchema }
@@ -20,7 +20,7 @@ type Func = string
 // PolicyObject is com.example.shop.defs#policy.
 type PolicyObject struct{}
 
-var policyObject = xrpc.Object()
+var policyObject = xrpc.Typed("com.example.shop.defs#policy", xrpc.Object())
 
 // Schema is what the lexicon says about PolicyObject.
 func (*PolicyObject) Schema() *xrpc.Schema { return policyObject }
@@ -28,7 +28,7 @@ func (*PolicyObject) Schema() *xrpc.Schema { return policyObject }
 // XMLThing is com.example.shop.defs#XMLThing.
 type XMLThing struct{}
 
-var xMLThing = xrpc.Object()
+var xMLThing = xrpc.Typed("com.example.shop.defs#XMLThing", xrpc.Object())
 
 // Schema is what the lexicon says about XMLThing.
 func (*XMLThing) Schema() *xrpc.Schema { return xMLThing }

@@ -35,7 +35,7 @@ type OddOne struct {
 	XY             *string         `json:"x~y,omitzero"`
 }
 
-var oddOne = xrpc.Object(
+var oddOne = xrpc.Typed("com.example.shop.oddOne", xrpc.Object(
 	xrpc.Optional("$bytes", xrpc.String()),
 	xrpc.Optional("@context", xrpc.String()),
 	xrpc.Optional("4ever", xrpc.String()),
@@ -54,7 +54,7 @@ var oddOne = xrpc.Object(
 	xrpc.Optional("htmlURLs", xrpc.String()),
 	xrpc.Optional("a/b~c", xrpc.String()),
 	xrpc.Optional("x~y", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about OddOne.
 func (*OddOne) Schema() *xrpc.Schema { return oddOne }

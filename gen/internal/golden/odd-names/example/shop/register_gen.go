@@ -9,7 +9,7 @@ import (
 // RegisterObject is com.example.shop.register.
 type RegisterObject struct{}
 
-var registerObject = xrpc.Object()
+var registerObject = xrpc.Typed("com.example.shop.register", xrpc.Object())
 
 // Schema is what the lexicon says about RegisterObject.
 func (*RegisterObject) Schema() *xrpc.Schema { return registerObject }

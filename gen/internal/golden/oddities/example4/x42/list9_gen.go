@@ -42,7 +42,7 @@ type List9X9 struct {
 var list9X9 = new(xrpc.Schema)
 
 func init() {
-	list9X9.Set(xrpc.Object(
+	list9X9.Set(xrpc.Typed("com.example-4.x4-2.list9#9", xrpc.Object(
 		xrpc.Required("type", xrpc.String(xrpc.Enum("👍", "4", "4ever", "a b", "-"))),
 		xrpc.Optional("@context", xrpc.String()),
 		xrpc.Optional("snake_case", xrpc.Integer(xrpc.EnumInteger(-1, 0, 1))),
@@ -55,7 +55,7 @@ func init() {
 		xrpc.Optional("name", xrpc.String(xrpc.MinGraphemes(1), xrpc.MaxGraphemes(3))),
 		xrpc.Optional("all", xrpc.Array(list9X9)),
 		xrpc.Optional("token", xrpc.String(xrpc.Const("com.example-4.x4-2.nothing"))),
-	))
+	)))
 }
 
 // Schema is what the lexicon says about List9X9.
@@ -67,10 +67,10 @@ type List9ObJeCT struct {
 	Links []atdata.CIDLink `json:"links,omitzero"`
 }
 
-var list9ObJeCT = xrpc.Object(
+var list9ObJeCT = xrpc.Typed("com.example-4.x4-2.list9#ob-je-c$t", xrpc.Object(
 	xrpc.Required("data", xrpc.Bytes(xrpc.MaxLength(8))),
 	xrpc.Optional("links", xrpc.Array(xrpc.CIDLink(), xrpc.MaxLength(3))),
-)
+))
 
 // Schema is what the lexicon says about List9ObJeCT.
 func (*List9ObJeCT) Schema() *xrpc.Schema { return list9ObJeCT }

@@ -80,9 +80,9 @@ type OneMain2 struct {
 	N *int64 `json:"n,omitzero"`
 }
 
-var oneMain2 = xrpc.Object(
+var oneMain2 = xrpc.Typed("com.example-4.x4-2.one#main2", xrpc.Object(
 	xrpc.Optional("n", xrpc.Integer(xrpc.Minimum(1))),
-)
+))
 
 // Schema is what the lexicon says about OneMain2.
 func (*OneMain2) Schema() *xrpc.Schema { return oneMain2 }

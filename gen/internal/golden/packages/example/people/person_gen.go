@@ -12,9 +12,9 @@ type Person struct {
 	Names []string `json:"names"`
 }
 
-var person = xrpc.Object(
+var person = xrpc.Typed("com.example.people.person", xrpc.Object(
 	xrpc.Required("names", xrpc.Array(xrpc.String())),
-)
+))
 
 // Schema is what the lexicon says about Person.
 func (*Person) Schema() *xrpc.Schema { return person }

@@ -16,11 +16,11 @@ type Item struct {
 	Link  *xrpc.Link     `json:"link,omitzero"`
 }
 
-var item = apixrpc.Object(
+var item = apixrpc.Typed("com.example.shop.defs#item", apixrpc.Object(
 	apixrpc.Required("id", apixrpc.String()),
 	apixrpc.Optional("owner", (*people.Person)(nil).Schema()),
 	apixrpc.Optional("link", (*xrpc.Link)(nil).Schema()),
-)
+))
 
 // Schema is what the lexicon says about Item.
 func (*Item) Schema() *apixrpc.Schema { return item }

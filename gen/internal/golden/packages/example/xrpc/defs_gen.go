@@ -12,9 +12,9 @@ type Link struct {
 	Tags string `json:"tags"`
 }
 
-var link = xrpc.Object(
+var link = xrpc.Typed("com.example.xrpc.defs#link", xrpc.Object(
 	xrpc.Required("tags", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about Link.
 func (*Link) Schema() *xrpc.Schema { return link }

@@ -10,7 +10,7 @@ import (
 // A is com.example.shop.defs#a.
 type A struct{}
 
-var a = xrpc.Object()
+var a = xrpc.Typed("com.example.shop.defs#a", xrpc.Object())
 
 // Schema is what the lexicon says about A.
 func (*A) Schema() *xrpc.Schema { return a }

@@ -18,11 +18,11 @@ type Tree struct {
 var tree = new(xrpc.Schema)
 
 func init() {
-	tree.Set(xrpc.Object(
+	tree.Set(xrpc.Typed("com.example.shop.defs#tree", xrpc.Object(
 		xrpc.Required("name", xrpc.String()),
 		xrpc.Optional("left", tree),
 		xrpc.Optional("children", xrpc.Array(tree)),
-	))
+	)))
 }
 
 // Schema is what the lexicon says about Tree.
@@ -37,9 +37,9 @@ type A struct {
 var a = new(xrpc.Schema)
 
 func init() {
-	a.Set(xrpc.Object(
+	a.Set(xrpc.Typed("com.example.shop.defs#a", xrpc.Object(
 		xrpc.Optional("b", b),
-	))
+	)))
 }
 
 // Schema is what the lexicon says about A.
@@ -54,9 +54,9 @@ type B struct {
 var b = new(xrpc.Schema)
 
 func init() {
-	b.Set(xrpc.Object(
+	b.Set(xrpc.Typed("com.example.shop.defs#b", xrpc.Object(
 		xrpc.Optional("any", bAny),
-	))
+	)))
 }
 
 // Schema is what the lexicon says about B.
@@ -137,9 +137,9 @@ type Node struct {
 var node = new(xrpc.Schema)
 
 func init() {
-	node.Set(xrpc.Object(
+	node.Set(xrpc.Typed("com.example.shop.defs#node", xrpc.Object(
 		xrpc.Optional("below", xrpc.Array(node)),
-	))
+	)))
 }
 
 // Schema is what the lexicon says about Node.
@@ -211,9 +211,9 @@ type W struct {
 var w = new(xrpc.Schema)
 
 func init() {
-	w.Set(xrpc.Object(
+	w.Set(xrpc.Typed("com.example.shop.defs#w", xrpc.Object(
 		xrpc.Optional("u", uSchema),
-	))
+	)))
 }
 
 // Schema is what the lexicon says about W.

@@ -12,9 +12,9 @@ type View struct {
 	ViewUnion ViewUnion `json:"record,omitzero"`
 }
 
-var view = xrpc.Object(
+var view = xrpc.Typed("com.example.shop.defs#view", xrpc.Object(
 	xrpc.Optional("record", viewUnion),
-)
+))
 
 // Schema is what the lexicon says about View.
 func (*View) Schema() *xrpc.Schema { return view }
@@ -80,7 +80,7 @@ func (*ViewUnion) Schema() *xrpc.Schema { return viewUnion }
 // ViewRecord is com.example.shop.defs#viewRecord.
 type ViewRecord struct{}
 
-var viewRecord = xrpc.Object()
+var viewRecord = xrpc.Typed("com.example.shop.defs#viewRecord", xrpc.Object())
 
 // Schema is what the lexicon says about ViewRecord.
 func (*ViewRecord) Schema() *xrpc.Schema { return viewRecord }
@@ -88,7 +88,7 @@ func (*ViewRecord) Schema() *xrpc.Schema { return viewRecord }
 // A is com.example.shop.defs#a.
 type A struct{}
 
-var a = xrpc.Object()
+var a = xrpc.Typed("com.example.shop.defs#a", xrpc.Object())
 
 // Schema is what the lexicon says about A.
 func (*A) Schema() *xrpc.Schema { return a }
@@ -99,10 +99,10 @@ type B struct {
 	XY     *string `json:"xY,omitzero"`
 }
 
-var b = xrpc.Object(
+var b = xrpc.Typed("com.example.shop.defs#b", xrpc.Object(
 	xrpc.Optional("x-y", xrpc.String()),
 	xrpc.Optional("xY", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about B.
 func (*B) Schema() *xrpc.Schema { return b }

@@ -107,10 +107,10 @@ type WatchEvent struct {
 	Rows []atdata.Bytes `json:"rows,omitzero"`
 }
 
-var watchEvent = xrpc.Object(
+var watchEvent = xrpc.Typed("com.example.shop.watch#event", xrpc.Object(
 	xrpc.Required("seq", xrpc.Integer()),
 	xrpc.Optional("rows", xrpc.Array(xrpc.Bytes())),
-)
+))
 
 // Schema is what the lexicon says about WatchEvent.
 func (*WatchEvent) Schema() *xrpc.Schema { return watchEvent }
@@ -123,9 +123,9 @@ type WatchInfo struct {
 	Name string `json:"name"`
 }
 
-var watchInfo = xrpc.Object(
+var watchInfo = xrpc.Typed("com.example.shop.watch#info", xrpc.Object(
 	xrpc.Required("name", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about WatchInfo.
 func (*WatchInfo) Schema() *xrpc.Schema { return watchInfo }

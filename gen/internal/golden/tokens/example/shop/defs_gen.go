@@ -15,9 +15,9 @@ type Item struct {
 	Mark *string `json:"mark,omitzero"`
 }
 
-var item = xrpc.Object(
+var item = xrpc.Typed("com.example.shop.defs#item", xrpc.Object(
 	xrpc.Optional("mark", xrpc.String(xrpc.Const("com.example.shop.defs#rude"))),
-)
+))
 
 // Schema is what the lexicon says about Item.
 func (*Item) Schema() *xrpc.Schema { return item }

@@ -14,11 +14,11 @@ type A struct {
 	Old   *string `json:"old,omitzero"`
 }
 
-var a = xrpc.Object(
+var a = xrpc.Typed("com.example.shop.defs#a", xrpc.Object(
 	xrpc.Optional("x", xrpc.String()),
 	xrpc.Optional("phone", xrpc.String()),
 	xrpc.Optional("old", xrpc.String()),
-)
+))
 
 // Schema is what the lexicon says about A.
 func (*A) Schema() *xrpc.Schema { return a }

@@ -12,9 +12,9 @@ type Item struct {
 	What ItemWhat `json:"what"`
 }
 
-var item = xrpc.Object(
+var item = xrpc.Typed("com.example.shop.defs#item", xrpc.Object(
 	xrpc.Required("what", itemWhat),
-)
+))
 
 // Schema is what the lexicon says about Item.
 func (*Item) Schema() *xrpc.Schema { return item }
@@ -93,9 +93,9 @@ type Car struct {
 	Wheels []int64 `json:"wheels"`
 }
 
-var car = xrpc.Object(
+var car = xrpc.Typed("com.example.shop.defs#car", xrpc.Object(
 	xrpc.Required("wheels", xrpc.Array(xrpc.Integer())),
-)
+))
 
 // Schema is what the lexicon says about Car.
 func (*Car) Schema() *xrpc.Schema { return car }
@@ -110,7 +110,7 @@ func (o *Car) Normalize() {
 // Toy is com.example.shop.defs#toy.
 type Toy struct{}
 
-var toy = xrpc.Object()
+var toy = xrpc.Typed("com.example.shop.defs#toy", xrpc.Object())
 
 // Schema is what the lexicon says about Toy.
 func (*Toy) Schema() *xrpc.Schema { return toy }

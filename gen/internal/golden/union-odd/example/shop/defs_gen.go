@@ -125,7 +125,7 @@ type Nothing = json.RawMessage
 // Car is com.example.shop.defs#car.
 type Car struct{}
 
-var car = xrpc.Object()
+var car = xrpc.Typed("com.example.shop.defs#car", xrpc.Object())
 
 // Schema is what the lexicon says about Car.
 func (*Car) Schema() *xrpc.Schema { return car }
@@ -133,7 +133,7 @@ func (*Car) Schema() *xrpc.Schema { return car }
 // Ball is com.example.shop.defs#ball.
 type Ball struct{}
 
-var ball = xrpc.Object()
+var ball = xrpc.Typed("com.example.shop.defs#ball", xrpc.Object())
 
 // Schema is what the lexicon says about Ball.
 func (*Ball) Schema() *xrpc.Schema { return ball }
@@ -150,13 +150,13 @@ type Item struct {
 	Only    json.RawMessage `json:"only,omitzero"`
 }
 
-var item = xrpc.Object(
+var item = xrpc.Typed("com.example.shop.defs#item", xrpc.Object(
 	xrpc.Optional("thing", thing),
 	xrpc.Optional("nothing", xrpc.Any()),
 	xrpc.Optional("empty", xrpc.Any()),
 	xrpc.Optional("marked", itemMarked),
 	xrpc.Optional("only", xrpc.Any()),
-)
+))
 
 // Schema is what the lexicon says about Item.
 func (*Item) Schema() *xrpc.Schema { return item }

@@ -14,11 +14,11 @@ type Item struct {
 	List  []ItemListItem `json:"list,omitzero"`
 }
 
-var item = xrpc.Object(
+var item = xrpc.Typed("com.example.shop.defs#item", xrpc.Object(
 	xrpc.Required("what", itemWhat),
 	xrpc.Optional("other", itemOther),
 	xrpc.Optional("list", xrpc.Array(itemListItem)),
-)
+))
 
 // Schema is what the lexicon says about Item.
 func (*Item) Schema() *xrpc.Schema { return item }
@@ -196,9 +196,9 @@ type Car struct {
 	Wheels int64 `json:"wheels"`
 }
 
-var car = xrpc.Object(
+var car = xrpc.Typed("com.example.shop.defs#car", xrpc.Object(
 	xrpc.Required("wheels", xrpc.Integer()),
-)
+))
 
 // Schema is what the lexicon says about Car.
 func (*Car) Schema() *xrpc.Schema { return car }
@@ -206,7 +206,7 @@ func (*Car) Schema() *xrpc.Schema { return car }
 // Toy is com.example.shop.defs#toy.
 type Toy struct{}
 
-var toy = xrpc.Object()
+var toy = xrpc.Typed("com.example.shop.defs#toy", xrpc.Object())
 
 // Schema is what the lexicon says about Toy.
 func (*Toy) Schema() *xrpc.Schema { return toy }
