@@ -51,7 +51,7 @@ func TestCompare(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listed, err := readDifferences()
+	listed, err := readDifferences("differences.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,8 +173,8 @@ type difference struct{ row, line string }
 
 var rowTitle = regexp.MustCompile(`^(DESIGN §10 row ("[^"]+"|[^:"]+)|Beyond the reference|Pending): \S`)
 
-func readDifferences() ([]difference, error) {
-	text, err := os.ReadFile("differences.txt")
+func readDifferences(name string) ([]difference, error) {
+	text, err := os.ReadFile(name)
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +187,7 @@ func readDifferences() ([]difference, error) {
 			row = title
 		case line == "" || isTitle || line == "#":
 		case row == "":
-			return nil, fmt.Errorf("differences.txt:%d: %q stands under no row", i+1, line)
+			return nil, fmt.Errorf("%s:%d: %q stands under no row", name, i+1, line)
 		default:
 			all = append(all, difference{row, line})
 		}
