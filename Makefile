@@ -1,7 +1,7 @@
 # Go and make are all that is needed; whatever else a target uses, Go fetches.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test race not-run check generate module lexicons fuzz bench build interop compare crash relay app packaging cluster cluster-test deb
+.PHONY: help run test race not-run check generate module lexicons fuzz bench build interop compare crash relay app packaging peers cluster cluster-test deb
 
 API ?= 0.21.0
 FUZZTIME ?= 20s
@@ -49,8 +49,8 @@ generate: ## write api/atproto anew from lexicons
 check: ## all that must hold before a change goes in: generated code, vet, staticcheck, tests
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	go tool lexgen check
-	go vet -tags interop,crash,compare,relay,app,packaging,cluster ./...
-	go tool staticcheck -tags interop,crash,compare,relay,app,packaging,cluster ./...
+	go vet -tags interop,crash,compare,relay,app,packaging,cluster,peers ./...
+	go tool staticcheck -tags interop,crash,compare,relay,app,packaging,cluster,peers ./...
 	@$(GOTEST) ./...; status=$$?; $(NOT_RUN); exit $$status
 
 module: ## put the module under a path of your own, MODULE (example.com/you/portico)
@@ -99,6 +99,9 @@ app: build ## let people use Bluesky's AppView through bin/portico (needs npm an
 
 packaging: build ## try the units, proxies and packages of a machine that runs bin/portico (as root; needs Debian's caddy, nginx, haproxy, systemd-container, docker-compose, lintian, debootstrap, prometheus and logrotate)
 	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags packaging -count 1 -timeout 30m $(TESTFLAGS) ./cmd/portico/packaging
+
+peers: ## let ogen and oapi-codegen generate clients and servers of what openapi.json describes (Go fetches them)
+	go test -vet=off -tags peers -count 1 -timeout 20m $(TESTFLAGS) -run OtherGenerators ./gen/openapi
 
 cluster: ## start three servers behind HAProxy on one machine, with Postgres and a standby, until ctrl-c (needs Linux; says which of Debian's packages it misses)
 	go run ./cmd/portico/cluster

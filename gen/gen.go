@@ -22,6 +22,7 @@ type Config struct {
 	Foreign  bool     // a ref to a document that is not there is raw JSON instead of a problem
 	Exclude  []string // documents that do not count, by NSID or path below Lexicons; "com.example.*" and "drafts/*" are many
 	OpenAPI  string   // title of the OpenAPI document beside the packages; "": none is made
+	Errors   []string // names that any method may answer with besides those of the protocol, which xrpc.Undeclared was given
 	Model    model.Config
 }
 
@@ -70,7 +71,7 @@ func (c Config) Run(fsys fs.FS) (*Result, error) {
 	if c.OpenAPI == "" || len(pkgs) == 0 {
 		return r, nil
 	}
-	document, err := openapi.Document(c.OpenAPI, docs, pkgs)
+	document, err := openapi.Document(c.OpenAPI, docs, pkgs, c.Errors)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ var config = gen.Config{
 	Lexicons: "lexicons",
 	Out:      "api",
 	OpenAPI:  "AT Protocol",
+	Errors:   undeclared,
 	Model: model.Config{
 		Emit:        slices.Concat([]string{"com.atproto.*", "alt.portico.*"}, records, methods),
 		Merge:       map[string]string{"app.bsky": "bsky", "chat.bsky": "chatbsky"},
@@ -38,4 +39,15 @@ var methods = []string{
 	"app.bsky.actor.getPreferences", "app.bsky.actor.getProfile", "app.bsky.actor.getProfiles", "app.bsky.actor.putPreferences",
 	"app.bsky.feed.getActorLikes", "app.bsky.feed.getAuthorFeed", "app.bsky.feed.getFeed", "app.bsky.feed.getPostThread",
 	"app.bsky.feed.getTimeline", "app.bsky.notification.registerPush", "app.bsky.notification.unregisterPush",
+}
+
+// undeclared are the names of errors that methods of the server answer with and no lexicon
+// lists; a test of cmd/portico holds them to those that xrpc.Undeclared is given.
+var undeclared = []string{
+	"AccountDeactivated", "AccountNotFound", "AccountQuarantined", "AccountTakedown", "AlreadyExists", "AuthMissing",
+	"BadJwt", "BadJwtAudience", "BadJwtIss", "BadJwtLexiconMethod", "BadJwtSignature", "BadJwtType",
+	"BlobNotFound", "HandleNotAvailable", "InvalidHandle", "InvalidMimeType", "InvalidPassword", "InvalidPhoneVerification",
+	"InvalidResponse", "InvalidSize", "JwtExpired", "MissingJwt", "MissingTokenId", "NotFound",
+	"RepoDeactivated", "RepoNotFound", "RepoTakendown", "ScopeMissingError", "UnsupportedDomain", "UntrustedIss",
+	"invalid_dpop_proof", "invalid_token", "use_dpop_nonce",
 }

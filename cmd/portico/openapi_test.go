@@ -225,3 +225,57 @@ func TestOpenAPIOrder(t *testing.T) {
 		at = next
 	}
 }
+
+// The names of errors are an enum, which has each that the server may answer with: those
+// that a method declares, those of the protocol, and those that are declared in code.
+func TestOpenAPIErrors(t *testing.T) {
+	_, _, body := fetch(t, serveDocs(t), "/openapi.json", "pds.test")
+	type response struct {
+		Properties struct{ Error struct{ Enum []string } }
+	}
+	var d struct {
+		Paths map[string]map[string]struct {
+			Responses map[string]struct {
+				Content map[string]struct{ Schema response }
+			}
+		}
+		Components struct{ Schemas map[string]response }
+	}
+	if err := json.Unmarshal([]byte(body), &d); err != nil {
+		t.Fatal(err)
+	}
+	all := []string{
+		"InvalidRequest", "AuthenticationRequired", "InvalidToken", "ExpiredToken", "Forbidden", "XRPCNotSupported", "NotAcceptable",
+		"PayloadTooLarge", "UnsupportedMediaType", "RateLimitExceeded", "InternalServerError", "MethodNotImplemented",
+		"UpstreamFailure", "NotEnoughResources", "UpstreamTimeout",
+	}
+	for _, name := range xrpc.UndeclaredNames() {
+		if !slices.Contains(all, name) {
+			all = append(all, name)
+		}
+	}
+	hold := func(what string, got []string, declared ...string) {
+		t.Helper()
+		want := slices.Clone(declared)
+		for _, name := range all {
+			if !slices.Contains(want, name) {
+				want = append(want, name)
+			}
+		}
+		slices.Sort(want)
+		got = slices.Clone(got)
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", what, diff)
+		}
+	}
+	hold("of all methods", d.Components.Schemas["Error"].Properties.Error.Enum)
+	of := func(method string) []string {
+		return d.Paths["/xrpc/com.atproto.server."+method]["post"].Responses["default"].Content["application/json"].Schema.Properties.Error.Enum
+	}
+	hold("createSession", of("createSession"), "AccountTakedown", "AuthFactorTokenRequired")
+	hold("createAccount", of("createAccount"), "InvalidHandle", "InvalidPassword", "InvalidInviteCode", "HandleNotAvailable", "UnsupportedDomain", "UnresolvableDid", "IncompatibleDidDoc")
+	if got := of("createSession")[:2]; !slices.Equal(got, []string{"AccountTakedown", "AuthFactorTokenRequired"}) {
+		t.Errorf("createSession begins with %v, not with its own", got)
+	}
+}

@@ -1,7 +1,8 @@
 // Package openapi describes generated methods as an OpenAPI 3.1 document. What a
 // lexicon says and JSON Schema cannot (lengths in bytes and in graphemes, values that
 // are known but not the only ones) stands in descriptions, and no schema refuses what
-// the lexicon allows.
+// the lexicon allows. Of what OpenAPI has, it is what ogen and oapi-codegen generate code
+// for; make peers tries that.
 package openapi
 
 import (
@@ -9,8 +10,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"mime"
 	"slices"
 	"strings"
+	"unicode"
 
 	"portico/gen/model"
 	"portico/gen/source"
@@ -46,8 +49,10 @@ var OpenAPI []byte
 // they need, indented, with a newline at the end. It depends on the lexicons and the
 // title alone, so that its version is no more than that of the lexicon language.
 // Schemas are called by NSID, with "_name" for all definitions but main.
-func Document(title string, docs []*source.Document, pkgs []*model.Package) ([]byte, error) {
-	w := writer{docs: map[string]*source.Document{}, schemas: map[string]object{}}
+// Any method may answer with the names of errors that the protocol has, and with those
+// in names.
+func Document(title string, docs []*source.Document, pkgs []*model.Package, names []string) ([]byte, error) {
+	w := writer{docs: map[string]*source.Document{}, schemas: map[string]object{}, names: names}
 	for _, d := range docs {
 		w.docs[d.NSID] = d
 	}
@@ -99,6 +104,7 @@ func namespace(nsid string) string { return nsid[:strings.LastIndexByte(nsid, '.
 type writer struct {
 	docs    map[string]*source.Document
 	schemas map[string]object // by name
+	names   []string          // of errors; see [Document]
 }
 
 // path is the path item of a method.
@@ -161,19 +167,32 @@ func (w *writer) parameters(d *source.Document, params *source.Value) []any {
 	return list
 }
 
-// content is the body of a request or response, once for each of its media types.
+// content is the body of a request or response, once for each of its media types. Only
+// of JSON is there a schema: what a lexicon says of the others is about what is in them,
+// and they are bytes to whoever sends and receives them.
 func (w *writer) content(d *source.Document, body *source.Value) object {
-	media := object{}
+	typed := object{} // any JSON
 	if schema := body.Get("schema"); schema != nil {
-		media.set("schema", w.schema(d, schema))
+		typed = w.schema(d, schema)
 	}
 	content := object{}
 	for encoding := range strings.SplitSeq(body.String("encoding"), ",") {
-		if encoding = strings.TrimSpace(encoding); encoding != "" && content.get(encoding) == nil {
-			content.set(encoding, media)
+		encoding = strings.TrimSpace(encoding)
+		if encoding == "" || content.get(encoding) != nil {
+			continue
 		}
+		media := object{}
+		if isJSON(encoding) {
+			media.set("schema", typed)
+		}
+		content.set(encoding, media)
 	}
 	return content
+}
+
+func isJSON(encoding string) bool {
+	kind, _, err := mime.ParseMediaType(encoding)
+	return err == nil && (kind == "application/json" || strings.HasSuffix(kind, "+json"))
 }
 
 const ref = "#/components/schemas/"
@@ -181,39 +200,40 @@ const ref = "#/components/schemas/"
 // Names of schemas that come from no document. No NSID is like them: it has dots.
 const (
 	errorSchema = "Error"
-	nameSchema  = "ErrorName"
 	blobSchema  = "Blob"
 	bytesSchema = "Bytes"
 	linkSchema  = "CIDLink"
 )
 
-// protocol are names that any method may answer with; there are others.
-var protocol = []any{
-	"InvalidRequest", "AuthenticationRequired", "InvalidToken", "ExpiredToken", "Forbidden", "RateLimitExceeded",
-	"InternalServerError", "MethodNotImplemented",
+// protocol are the names that any method may answer with.
+var protocol = []string{
+	"InvalidRequest", "AuthenticationRequired", "InvalidToken", "ExpiredToken", "Forbidden", "XRPCNotSupported", "NotAcceptable",
+	"PayloadTooLarge", "UnsupportedMediaType", "RateLimitExceeded", "InternalServerError", "MethodNotImplemented",
+	"UpstreamFailure", "NotEnoughResources", "UpstreamTimeout",
 }
 
 // errors is the response of a method that was refused or went wrong.
 func (w *writer) errors(declared *source.Value) object {
-	w.schemas[nameSchema] = object{
-		{"type", "string"}, {"description", "The name of an error that the protocol or the server has for all methods."},
-		{"examples", protocol},
-	}
 	text := "The request was refused, or something went wrong."
-	failure := func(name any) object {
+	failure := func(names []string) object {
+		for _, name := range slices.Concat(protocol, w.names) {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
 		return object{
 			{"type", "object"},
 			{"required", []any{"error"}},
 			{"properties", object{
-				{"error", name},
+				{"error", object{{"type", "string"}, {"enum", names}}},
 				{"message", object{{"type", "string"}, {"description", "What went wrong, for people."}}},
 			}},
 		}
 	}
-	w.schemas[errorSchema] = failure(object{{"$ref", ref + nameSchema}})
+	w.schemas[errorSchema] = failure(nil)
 	schema := object{{"$ref", ref + errorSchema}}
 	if declared != nil && len(declared.Items) > 0 {
-		var names []any
+		var names []string
 		text += " Errors of this method:\n"
 		for _, item := range declared.Items {
 			names = append(names, item.String("name"))
@@ -222,10 +242,7 @@ func (w *writer) errors(declared *source.Value) object {
 				text += ": " + d
 			}
 		}
-		schema = failure(object{{"anyOf", []any{
-			object{{"type", "string"}, {"enum", names}},
-			object{{"$ref", ref + nameSchema}},
-		}}})
+		schema = failure(names)
 	}
 	return object{{"description", text}, {"content", object{{"application/json", object{{"schema", schema}}}}}}
 }
@@ -277,23 +294,30 @@ func (w *writer) definition(def *source.Def) object {
 	case "token":
 		s := object{{"type", "string"}}
 		describe(&s, def.Node)
-		s.set("const", def.ID())
+		s.set("enum", []any{def.ID()}) // to ogen a const is there even where it is optional and absent
 		return s
 	case "record":
 		s := w.schema(def.Doc, def.Node.Get("record"))
 		describe(&s, def.Node)
-		return typed(s, def.ID())
+		return typed(s, def.Node.Get("record"), def.ID())
 	}
 	return w.schema(def.Doc, def.Node)
 }
 
-// typed is s with the $type that says so.
-func typed(s object, id string) object {
-	return object{{"allOf", []any{s, object{
-		{"type", "object"},
-		{"required", []any{"$type"}},
-		{"properties", object{{"$type", object{{"type", "string"}, {"const", id}}}}},
-	}}}}
+// typed is s with the $type that says so. Generators make the same name of it as of a
+// property called type, if node, which s is the schema of, has one.
+func typed(s object, node *source.Value, id string) object {
+	constant := object{{"type", "string"}, {"const", id}}
+	own := object{{"type", "object"}, {"required", []any{"$type"}}, {"properties", nil}}
+	if list := node.Get("properties"); list != nil && slices.ContainsFunc(list.Members, func(m source.Member) bool {
+		return m.Key != "$type" && plain(m.Key) == "type"
+	}) {
+		const name = "LexiconType"
+		constant = append(constant, member{"x-go-name", name}, member{"x-go-type", "string"})
+		own = append(own, member{"x-ogen-properties", object{{"$type", object{{"name", name}}}}})
+	}
+	own.set("properties", object{{"$type", constant}})
+	return object{{"allOf", []any{s, own}}}
 }
 
 // formats are the formats that JSON Schema has under another name.
@@ -436,13 +460,60 @@ func (w *writer) object(d *source.Document, v *source.Value) object {
 	if len(properties) > 0 {
 		s.set("properties", properties)
 	}
+	if names := rename(properties); len(names) > 0 {
+		s.set("x-ogen-properties", names)
+	}
 	return s
 }
 
+// ogenMethods are methods of what ogen generates for an object, besides one to get and
+// one to set each property.
+var ogenMethods = []string{"validate", "encode", "decode", "setdefaults", "setfake", "marshaljson", "unmarshaljson"}
+
+// rename gives those properties other names in generated code of which generators would
+// make no name, or that of another, or in ogen, whose names it returns, of a method.
+func rename(properties object) object {
+	methods, seen, names := map[string]bool{}, map[string]bool{}, object{}
+	for _, name := range ogenMethods {
+		methods[name] = true
+	}
+	for _, p := range properties {
+		methods["get"+plain(p.key)], methods["set"+plain(p.key)] = true, true
+	}
+	for i, p := range properties {
+		switch name := plain(p.key); {
+		case name == "" || seen[name]:
+			other := fmt.Sprintf("Property%d%s", i+1, name)
+			names.set(p.key, object{{"name", other}})
+			schema := p.value.(object)
+			schema.set("x-go-name", other)
+			properties[i].value = schema
+		case methods[name]:
+			names.set(p.key, object{{"name", strings.ToUpper(name[:1]) + name[1:] + "Property"}})
+			fallthrough
+		default:
+			seen[name] = true
+		}
+	}
+	return names
+}
+
+// plain is what generators make names of.
+func plain(name string) string {
+	return strings.ToLower(strings.Map(func(r rune) rune {
+		if r < unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsDigit(r)) {
+			return r
+		}
+		return -1
+	}, name))
+}
+
 // union is one of the variants, told apart by $type, or anything with another $type
-// where the union is open.
+// where the union is open. A discriminator would say that there are no others, so that
+// only a closed union has one.
 func (w *writer) union(d *source.Document, v *source.Value) object {
 	var variants, ids []any
+	mapping := object{}
 	unknown := false // something that cannot be told must be let through
 	seen := map[*source.Def]bool{}
 	var add func(d *source.Document, v *source.Value)
@@ -460,10 +531,10 @@ func (w *writer) union(d *source.Document, v *source.Value) object {
 			switch def.Node.String("type") {
 			case "union":
 				add(def.Doc, def.Node)
-			case "record":
-				variants, ids = append(variants, w.ref(d, name)), append(ids, def.ID())
-			case "object":
-				variants, ids = append(variants, typed(w.ref(d, name), def.ID())), append(ids, def.ID())
+			case "record", "object":
+				variant := w.variant(d, name)
+				variants, ids = append(variants, variant), append(ids, def.ID())
+				mapping.set(def.ID(), variant.get("$ref"))
 			}
 		}
 	}
@@ -471,14 +542,37 @@ func (w *writer) union(d *source.Document, v *source.Value) object {
 	if len(variants) == 0 {
 		return object{}
 	}
-	if closed := v.Get("closed"); closed == nil || string(closed.Raw) != "true" || unknown {
-		variants = append(variants, object{
-			{"type", "object"},
-			{"required", []any{"$type"}},
-			{"properties", object{{"$type", object{{"type", "string"}, {"not", object{{"enum", ids}}}}}}},
-		})
+	if closed := v.Get("closed"); closed != nil && string(closed.Raw) == "true" && !unknown {
+		return object{{"oneOf", variants}, {"discriminator", object{{"propertyName", "$type"}, {"mapping", mapping}}}}
 	}
-	return object{{"oneOf", variants}}
+	variants = append(variants, object{
+		{"type", "object"},
+		{"required", []any{"$type"}},
+		{"properties", object{{"$type", object{{"type", "string"}, {"not", object{{"enum", ids}}}}}}},
+	})
+	return object{{"oneOf", variants}, rawInOgen}
+}
+
+// rawInOgen keeps ogen from telling variants apart by the names of their properties,
+// which would refuse an unknown one that has a property of a known one.
+var rawInOgen = member{"x-ogen-type", "encoding/json.RawMessage"}
+
+// variant is a reference to the schema of what a lexicon calls name, with the $type that
+// a union tells it by. The schema has a name that [component] gives to nothing.
+func (w *writer) variant(d *source.Document, name string) object {
+	schema, def := w.ref(d, name), w.lookup(d, name)
+	if def.Node.String("type") == "record" {
+		return schema // which has it
+	}
+	key := component(def)
+	if def.Name == "main" {
+		key += "_" // without it another NSID may be the name
+	}
+	key += ".typed"
+	if _, ok := w.schemas[key]; !ok {
+		w.schemas[key] = typed(schema, def.Node, def.ID())
+	}
+	return object{{"$ref", ref + key}}
 }
 
 // prose is the description of v. It is no Markdown, which is what viewers take it

@@ -104,15 +104,26 @@ func (s shuffled) ReadDir(name string) ([]fs.DirEntry, error) {
 	return entries, err
 }
 
-func TestEveryDocumentOfIndigo(t *testing.T) {
+// indigo is the folder of the pinned module, which carries the documents of four
+// authorities.
+func indigo(t *testing.T) string {
+	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/bluesky-social/indigo").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return strings.TrimSpace(string(out))
+}
+
+func ofIndigo() gen.Config {
 	c := everything
 	c.Model.Merge = map[string]string{"app.bsky": "bsky", "chat.bsky": "chatbsky"}
 	c.Model.Rename = map[string]string{"app.bsky.embed.record:/defs/view/properties/record": "EmbedRecordViewUnion"}
-	fsys := os.DirFS(strings.TrimSpace(string(out)))
+	return c
+}
+
+func TestEveryDocumentOfIndigo(t *testing.T) {
+	fsys, c := os.DirFS(indigo(t)), ofIndigo()
 	document := generate(t, fsys, c)
 	valid(t, document)
 	for seed := range uint64(2) {

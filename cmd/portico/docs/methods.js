@@ -70,7 +70,10 @@ function copyButton(text) {
 const resolve = schema => schema?.$ref ? doc.components.schemas[schema.$ref.split('/').pop()] : schema
 
 function typeName(schema) {
-  if (schema?.$ref) return schema.$ref.split('/').pop().replace('_', '#').replace(/^(Blob|Bytes|CIDLink|ErrorName)$/, m => m.toLowerCase())
+  if (schema?.$ref) {
+    const name = schema.$ref.split('/').pop().replace(/^(.*_.*)\.typed$/, '$1') // what unions are of has a schema with its $type
+    return name.replace(/_$/, '').replace('_', '#').replace(/^(Blob|Bytes|CIDLink)$/, m => m.toLowerCase())
+  }
   if (!schema || typeof schema !== 'object') return 'anything'
   if (schema.type === 'array') return 'list of ' + typeName(schema.items)
   if (schema.oneOf || schema.anyOf) {
