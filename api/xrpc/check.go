@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/atdata"
-	"github.com/rivo/uniseg"
+	"github.com/clipperhouse/uax29/v2/graphemes"
 )
 
 // Check reports whether data is one JSON value that s allows. The error is a
@@ -192,7 +192,10 @@ func (s *Schema) property(quoted []byte, guess int) int {
 
 func (c *checker) string(s *Schema, i int, to target) *Issue {
 	isString := c.data[i] == '"'
-	if !isString && s.has&hasEnum == 0 {
+	switch {
+	case !isString && s.token:
+		return c.wrongType("token", i)
+	case !isString && s.has&hasEnum == 0:
 		return c.wrongType("string", i)
 	}
 	text, own := "", false
@@ -218,12 +221,12 @@ func (c *checker) string(s *Schema, i int, to target) *Issue {
 }
 
 func (c *checker) boolean(s *Schema, i int, to target) *Issue {
-	if c.data[i] != 't' && c.data[i] != 'f' {
-		return c.wrongType("boolean", i)
-	}
-	value := c.data[i] == 't'
-	if s.has&hasConstBoolean != 0 && value != s.boolean {
+	isBoolean, value := c.data[i] == 't' || c.data[i] == 'f', c.data[i] == 't'
+	switch {
+	case s.has&hasConstBoolean != 0 && (!isBoolean || value != s.boolean):
 		return c.wrongValue(i, strconv.FormatBool(s.boolean))
+	case !isBoolean:
+		return c.wrongType("boolean", i)
 	}
 	if to.form != nil {
 		to.v.SetBool(value)
@@ -241,12 +244,12 @@ func (s *Schema) checkText(text string) *Issue {
 	}
 	// There are at most as many graphemes as bytes; counting them is slow.
 	if s.has&hasMinGraphemes != 0 && (len(text) < s.minGraphemes || s.minGraphemes > 1 || text == "") {
-		if n := uniseg.GraphemeClusterCount(text); n < s.minGraphemes {
+		if n := countGraphemes(text); n < s.minGraphemes {
 			return tooSmall("grapheme", int64(s.minGraphemes), int64(n))
 		}
 	}
 	if s.has&hasMaxGraphemes != 0 && len(text) > s.maxGraphemes {
-		if n := uniseg.GraphemeClusterCount(text); n > s.maxGraphemes {
+		if n := countGraphemes(text); n > s.maxGraphemes {
 			return tooBig("grapheme", int64(s.maxGraphemes), int64(n))
 		}
 	}
@@ -310,6 +313,15 @@ func (c *checker) array(s *Schema, i int, to target) *Issue {
 // count returns how many items the array at i has.
 func (c *checker) count(i int) (n int) {
 	for item := c.first(i); item >= 0; item = c.after(c.skip(item)) {
+		n++
+	}
+	return n
+}
+
+// countGraphemes counts as Intl.Segmenter does in a browser: what people see as one character
+// is one, also a conjunct of several letters in Devanagari or Khmer.
+func countGraphemes(text string) (n int) {
+	for all := graphemes.FromString(text); all.Next(); {
 		n++
 	}
 	return n
@@ -395,13 +407,13 @@ func (c *checker) isLink(i int) bool {
 	return ok
 }
 
-// link reads {"$link": CID}.
+// link reads {"$link": CID}, of a CID as it is usually written.
 func (c *checker) link(i int) (link atdata.CIDLink, ok bool) {
 	at := c.only(i, "$link")
-	if at < 0 || c.data[at] != '"' {
+	if at < 0 || c.data[at] != '"' || link.UnmarshalJSON(c.data[i:c.skip(i)]) != nil {
 		return link, false
 	}
-	return link, link.UnmarshalJSON(c.data[i:c.skip(i)]) == nil
+	return link, link.String() == c.text(at)
 }
 
 // decodeBytes reads {"$bytes": base64}, padded or not.

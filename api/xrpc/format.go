@@ -2,6 +2,7 @@ package xrpc
 
 import (
 	"strings"
+	"unicode"
 
 	"github.com/bluesky-social/indigo/atproto/atdata"
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -9,7 +10,7 @@ import (
 
 // format is a string format of the lexicon language. what is its name in issues.
 // Every string that valid accepts is accepted by UnmarshalText of the syntax type
-// that generated structs have for it; a fuzz test holds the two together.
+// that generated structs have for it, but for URIs.
 type format struct {
 	what  string
 	valid func(string) bool
@@ -28,7 +29,7 @@ var (
 	formatAtIdentifier = &format{"AT identifier", parses(syntax.ParseAtIdentifier)}
 	formatNSID         = &format{"NSID", parses(syntax.ParseNSID)}
 	formatATURI        = &format{"at-uri", parses(syntax.ParseATURI)}
-	formatURI          = &format{"uri", parses(syntax.ParseURI)}
+	formatURI          = &format{"uri", validURI}
 	formatCID          = &format{"CID string", validCID}
 	formatDatetime     = &format{"datetime", validDatetime}
 	formatTID          = &format{"TID string", parses(syntax.ParseTID)}
@@ -54,6 +55,24 @@ func validCID(s string) bool {
 	return err == nil && link.String() == s
 }
 
+// validURI takes what the reference takes: a scheme, and behind it anything without white
+// space. People link to addresses in their own language, which syntax.ParseURI refuses.
+func validURI(s string) bool {
+	scheme, rest, found := strings.Cut(s, ":")
+	if !found || scheme == "" || strings.ContainsFunc(scheme, func(r rune) bool {
+		return r != '_' && (r < '0' || r > '9') && (r|0x20 < 'a' || r|0x20 > 'z')
+	}) {
+		return false
+	}
+	rest = strings.TrimPrefix(rest, "//")
+	return rest != "" && rest[0] != '/' && !strings.ContainsFunc(rest, isSpace)
+}
+
+// isSpace reports whether r is white space to a regular expression of JavaScript.
+func isSpace(r rune) bool {
+	return r == '\ufeff' || r != '\u0085' && unicode.IsSpace(r)
+}
+
 // FormatDID wants a DID.
 func FormatDID(s *Schema) { s.format = formatDID }
 
@@ -69,7 +88,8 @@ func FormatNSID(s *Schema) { s.format = formatNSID }
 // FormatATURI wants an at:// URI.
 func FormatATURI(s *Schema) { s.format = formatATURI }
 
-// FormatURI wants a URI.
+// FormatURI wants a scheme, a colon, and something without white space behind it. It is wider
+// than what [syntax.ParseURI] takes, which encoding/json would decode.
 func FormatURI(s *Schema) { s.format = formatURI }
 
 // FormatCID wants a CID as a string: version 1 in base32, or version 0.

@@ -40,6 +40,7 @@ type Schema struct {
 	enum     []string
 	integers []int64
 	boolean  bool // valid with hasConstBoolean
+	token    bool // a string that is a name
 	format   *format
 	accept   []string
 
@@ -119,6 +120,13 @@ func Messages(nsid string, s *Schema) *Schema {
 
 // String is a string.
 func String(c ...Constraint) *Schema { return newSchema(kindString, c) }
+
+// Token is the string typ, the name of a token: an NSID or "nsid#name".
+func Token(typ string) *Schema {
+	s := String(Const(typ))
+	s.token = true
+	return s
+}
 
 // Integer is a safe integer: its magnitude is less than 2⁵³. 1.0 is one, 1.5 is not.
 func Integer(c ...Constraint) *Schema { return newSchema(kindInteger, c) }

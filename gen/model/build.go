@@ -392,7 +392,7 @@ func (b *builder) build(def *source.Def) *value {
 		b.object(s, def.Node, schema, name, v.table.Table, paragraphs(is, schema.Description)).ID = def.ID()
 		return v
 	case lexicon.SchemaToken:
-		v := &value{typ: Type{Name: "string"}, under: Type{Name: "string"}, table: call("String", call("Const", quoted(def.ID()))), done: true}
+		v := &value{typ: Type{Name: "string"}, under: Type{Name: "string"}, table: call("Token", quoted(def.ID())), done: true}
 		b.memo[def] = v
 		s.consts = append(s.consts, &Consts{
 			Doc:    paragraphs(is, schema.Description),

@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	"github.com/rivo/uniseg"
+	"github.com/clipperhouse/uax29/v2/graphemes"
 )
 
 // formats are the formats of strings, with what tells whether a string is of one.
@@ -77,8 +77,12 @@ func (c checker) value(what string, v, d *Value) {
 		bytes := int64(len(d.Text))
 		bound("minLength", func(n int64) bool { return bytes < n }, "shorter than minLength")
 		bound("maxLength", func(n int64) bool { return bytes > n }, "longer than maxLength")
-		bound("minGraphemes", func(n int64) bool { return int64(uniseg.GraphemeClusterCount(d.Text)) < n }, "shorter than minGraphemes")
-		bound("maxGraphemes", func(n int64) bool { return int64(uniseg.GraphemeClusterCount(d.Text)) > n }, "longer than maxGraphemes")
+		seen := int64(0)
+		for all := graphemes.FromString(d.Text); all.Next(); {
+			seen++
+		}
+		bound("minGraphemes", func(n int64) bool { return seen < n }, "shorter than minGraphemes")
+		bound("maxGraphemes", func(n int64) bool { return seen > n }, "longer than maxGraphemes")
 		if format := v.String("format"); formats[format] != nil && !formats[format](d.Text) {
 			c.problems.Add(c.doc, d, "%s %q is not of the format %s; change one of them", what, d.Text, format)
 		}

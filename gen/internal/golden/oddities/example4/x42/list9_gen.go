@@ -54,7 +54,7 @@ func init() {
 		xrpc.Optional("one", one),
 		xrpc.Optional("name", xrpc.String(xrpc.MinGraphemes(1), xrpc.MaxGraphemes(3))),
 		xrpc.Optional("all", xrpc.Array(list9X9)),
-		xrpc.Optional("token", xrpc.String(xrpc.Const("com.example-4.x4-2.nothing"))),
+		xrpc.Optional("token", xrpc.Token("com.example-4.x4-2.nothing")),
 	)))
 }
 

@@ -16,7 +16,7 @@ type Item struct {
 }
 
 var item = xrpc.Typed("com.example.shop.defs#item", xrpc.Object(
-	xrpc.Optional("mark", xrpc.String(xrpc.Const("com.example.shop.defs#rude"))),
+	xrpc.Optional("mark", xrpc.Token("com.example.shop.defs#rude")),
 ))
 
 // Schema is what the lexicon says about Item.
