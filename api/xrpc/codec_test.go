@@ -2,9 +2,11 @@ package xrpc_test
 
 import (
 	"encoding/json"
+	"sync"
 	"testing"
 
 	"portico/api/atproto/server"
+	"portico/api/bsky"
 	"portico/api/xrpc"
 )
 
@@ -63,4 +65,28 @@ func BenchmarkMarshal(b *testing.B) {
 			}
 		}
 	})
+}
+
+// Many may be the first to read and write a type.
+func TestFirstUse(t *testing.T) {
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			var in bsky.FeedPost
+			data := []byte(`{"$type":"app.bsky.feed.post","text":"Käse","createdAt":"2030-01-01T00:00:00Z","langs":["de"],` +
+				`"embed":{"$type":"app.bsky.embed.external","external":{"uri":"https://a.test/ä","title":"","description":""}},` +
+				`"facets":[{"index":{"byteStart":0,"byteEnd":1},"features":[{"$type":"app.bsky.richtext.facet#tag","tag":"x"},{"$type":"com.example.new","a":1.5}]}]}`)
+			if err := xrpc.Unmarshal(in.Schema(), data, &in); err != nil {
+				t.Error(err)
+			}
+			const want = `{"$type":"app.bsky.feed.post","text":"Käse",` +
+				`"facets":[{"index":{"byteStart":0,"byteEnd":1},"features":[{"$type":"app.bsky.richtext.facet#tag","tag":"x"},{"$type":"com.example.new","a":1.5}]}],` +
+				`"embed":{"$type":"app.bsky.embed.external","external":{"uri":"https://a.test/ä","title":"","description":""}},` +
+				`"langs":["de"],"createdAt":"2030-01-01T00:00:00Z"}`
+			if got, err := xrpc.Marshal(&in); err != nil || string(got) != want {
+				t.Errorf("got %s, %v", got, err)
+			}
+		})
+	}
+	all.Wait()
 }
