@@ -68,8 +68,9 @@ func withoutBrackets(key string) string {
 	return key
 }
 
-// coerce looks for integers and booleans that are none. The reference does that
-// before anything else, key by key as they come in the query.
+// coerce looks for values that are none of those listed, and for integers and booleans that
+// are none. The reference does that before anything else, with the text of the query, key by
+// key as they come there.
 func (v *Values) coerce() *Issue {
 	var few [32]bool
 	done := few[:]
@@ -89,19 +90,40 @@ func (v *Values) coerce() *Issue {
 			if q.prop != p.prop {
 				continue
 			}
-			switch s.kind {
-			case kindInteger:
-				if !isDecimal(q.value) {
-					return &Issue{"$", "Expected integer value type (got " + previewText(q.value) + ")"}
-				}
-			case kindBoolean:
-				if q.value != "true" && q.value != "false" {
-					return &Issue{"$", "Expected boolean value type (got " + previewText(q.value) + ")"}
-				}
+			if want := s.expected(q.value); want != "" {
+				return &Issue{"$", "Expected " + want + " (got " + previewText(q.value) + ")"}
 			}
 		}
 	}
 	return nil
+}
+
+// expected is what s expects instead of a text in a query that cannot be a value of it; "" if
+// it can.
+func (s *Schema) expected(text string) string {
+	switch s.kind {
+	case kindString:
+		if s.has&hasEnum != 0 && !slices.Contains(s.enum, text) {
+			return oneOf(quoteAll(s.enum))
+		}
+	case kindInteger:
+		if s.has&hasIntegers != 0 {
+			if all := formatAll(s.integers); !slices.Contains(all, text) {
+				return oneOf(all)
+			}
+		}
+		if !isDecimal(text) {
+			return "integer value type"
+		}
+	case kindBoolean:
+		if only := strconv.FormatBool(s.boolean); s.has&hasConstBoolean != 0 && text != only {
+			return only
+		}
+		if text != "true" && text != "false" {
+			return "boolean value type"
+		}
+	}
+	return ""
 }
 
 func isDecimal(s string) bool {

@@ -205,6 +205,37 @@ func TestIssues(t *testing.T) {
 	}
 }
 
+// What is listed is compared with the text of the query, before all else and in its order, as
+// the reference does.
+func TestListedParams(t *testing.T) {
+	table := Object(
+		Optional("short", String(MaxLength(1))), Optional("number", Integer()), Optional("choice", String(Enum("a", "b"))),
+		Optional("seven", Integer(ConstInteger(7))), Optional("yes", Boolean(ConstBoolean(true))), Optional("numbers", Array(Integer(EnumInteger(1, 2, 30)))),
+	)
+	for query, want := range map[string]string{
+		"choice=a&seven=7&yes=true&numbers=30&numbers=1": ``,
+		"choice=z&number=x":        `Expected one of "a" or "b" (got "z")`,
+		"short=abc&choice=z":       `Expected one of "a" or "b" (got "z")`,
+		"number=x&choice=z":        `Expected integer value type (got "x")`,
+		"yes=on":                   `Expected true (got "on")`,
+		"yes=false":                `Expected true (got "false")`,
+		"seven=8":                  `Expected 7 (got "8")`,
+		"seven=07":                 `Expected 7 (got "07")`,
+		"numbers=1&numbers=x":      `Expected one of 1, 2 or 30 (got "x")`,
+		"numbers=01":               `Expected one of 1, 2 or 30 (got "01")`,
+		"short=abc&seven=&yes=":    `string too big (maximum 1, got 3)`,
+		"choice=a&choice=b&yes=no": `Expected true (got "no")`,
+	} {
+		got := ""
+		if issue := parseParams(table, query, false, new(Values)); issue != nil {
+			got = issue.Text
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", query, got, want)
+		}
+	}
+}
+
 func TestNotJSON(t *testing.T) {
 	for _, data := range []string{
 		``, ` `, `{`, `}`, `[`, `[1`, `[1,`, `[1,]`, `[,]`, `{"a"`, `{"a":`, `{"a":1`, `{"a":1,`, `{"a":1,}`, `{a:1}`, `{"a" 1}`, `{1:1}`,
