@@ -1,10 +1,8 @@
 package xrpc
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,16 +14,20 @@ import (
 )
 
 // Client calls methods of one host. Generated clients embed it. The zero value
-// with a Host works; its fields may not be changed while it is used.
+// with a Host works; its fields may not be changed while it is used, but it may be
+// copied at any time. What it is told it keeps to itself: credentials and headers are in
+// no error, and go to no host but this one, whatever that answers. Queries that are
+// redirected to another host are sent there without them, procedures are not sent there.
 type Client struct {
 	// Host is the base URL, "https://pds.example.com".
 	Host string
 	// HTTP sends the requests; nil: http.DefaultClient.
 	HTTP *http.Client
 	// Authorization returns the value of the Authorization header for a call of m
-	// ("Bearer …"); nil or "": none is sent. See Bearer.
+	// ("Bearer …"); nil or "": none is sent. See Bearer. The client of a [Session] does
+	// not ask it.
 	Authorization func(ctx context.Context, m *Method) (string, error)
-	// Header is added to every request.
+	// Header is added to every request. [Client.With] adds to that of some calls.
 	Header http.Header
 	// MaxAnswer is the largest JSON answer, or frame of a subscription, that is read, in
 	// bytes; 0: 5 MiB. Streams are not limited.
@@ -33,6 +35,13 @@ type Client struct {
 	// PingTime is how often the host of a subscription is pinged. One that gives no sign of
 	// life for twice as long is gone. 0: 30 seconds.
 	PingTime time.Duration
+	// Retry is how patient it is with a host that is busy; the zero value: not at all.
+	Retry Retry
+	// Clock is what it waits by.
+	Clock Clock
+
+	session *Session
+	options callOptions
 }
 
 // Bearer returns an Authorization for [Client] that always sends token.
@@ -48,21 +57,23 @@ const (
 // Do calls m. in may be nil for [None]. An error that the host answered is an
 // *[Error] with the host's status, name and message; any other error means that
 // there was no answer, or none that fits the lexicon. An output [Body] is read from
-// the network and closed by the caller.
+// the network and closed by the caller; when it breaks off before its end, its Read fails
+// with [io.ErrUnexpectedEOF] or another error, never with [io.EOF]. An input Body is read as
+// it is sent, and closed in any case; see [NewBody].
 func Do[In, Out any](ctx context.Context, c *Client, m *Method, in *In) (*Out, error) {
 	resp, err := c.send(ctx, m, in)
+	if answered, ok := err.(*Error); ok {
+		return nil, answered
+	}
 	if err != nil {
 		return nil, fmt.Errorf("call %s: %w", m.NSID, err)
 	}
 	out := new(Out)
-	if b, ok := any(out).(*Body); ok && resp.StatusCode/100 == 2 {
+	if b, ok := any(out).(*Body); ok {
 		*b = Body{ReadCloser: resp.Body, ContentType: resp.Header.Get("Content-Type"), Size: resp.ContentLength}
 		return out, nil
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode/100 != 2 {
-		return nil, answeredError(resp)
-	}
 	if m.Output == nil {
 		return nil, nil
 	}
@@ -92,23 +103,15 @@ func (c *Client) maxAnswer() int64 {
 // (nil), says why it does (an *[Error]), is silent for too long or sends what is no
 // frame, until out fails (its error), or ctx is done. in may be nil for [None]. A host
 // that refuses is an *[Error], too. How far it came the caller knows, and can go on from
-// there with another call.
+// there with another call, as a [Follower] does.
 func Subscribe[In, M any](ctx context.Context, c *Client, m *Method, in *In, out *Stream[M]) error {
 	params, _ := partsOf(in)
-	header, err := c.header(ctx, m)
-	if err != nil {
-		return fmt.Errorf("call %s: %w", m.NSID, err)
-	}
 	host := peer{every: cmp.Or(c.PingTime, 30*time.Second)}
-	conn, resp, err := websocket.Dial(ctx, c.url(m, params), &websocket.DialOptions{
-		HTTPClient: c.HTTP, HTTPHeader: header,
-		OnPingReceived: func(context.Context, []byte) bool { host.alive(); return true },
-		OnPongReceived: func(context.Context, []byte) { host.alive() },
-	})
+	conn, err := c.dial(ctx, m, params, &host)
+	if answered, ok := err.(*Error); ok {
+		return answered
+	}
 	if err != nil {
-		if resp != nil && resp.StatusCode >= 400 {
-			return answeredError(resp)
-		}
 		return fmt.Errorf("call %s: %w", m.NSID, err)
 	}
 	conn.SetReadLimit(c.maxAnswer())
@@ -135,11 +138,14 @@ func Subscribe[In, M any](ctx context.Context, c *Client, m *Method, in *In, out
 		host.busy.Store(true) // nobody hears its answers meanwhile
 		var message M
 		err = decodeFrame(m.NSID, m.Message, frame, &message)
-		if _, said := err.(*Error); err != nil && !said {
-			err = fmt.Errorf("subscription %s: %w", m.NSID, err)
-		}
-		if err == nil {
+		_, said := err.(*Error)
+		switch {
+		case err == nil:
 			err = out.Send(ctx, message)
+		case !said:
+			if err = fmt.Errorf("subscription %s: %w", m.NSID, err); out.unreadable != nil {
+				err = out.unreadable(ctx, err)
+			}
 		}
 		if err != nil {
 			_ = conn.Close(websocket.StatusNormalClosure, "")
@@ -177,63 +183,81 @@ func (c *Client) url(m *Method, params ParamsEncoder) string {
 	return url
 }
 
-// header is that of a call of m, without what describes a body.
-func (c *Client) header(ctx context.Context, m *Method) (http.Header, error) {
-	h := http.Header{}
-	for name, values := range c.Header {
-		h[http.CanonicalHeaderKey(name)] = values
+// header is that of a call of m, without what describes a body, and the access token in it,
+// when that is one of a session.
+func (c *Client) header(ctx context.Context, m *Method) (h http.Header, token string, err error) {
+	h = http.Header{}
+	for _, given := range []http.Header{c.Header, c.options.header} {
+		for name, values := range given {
+			h[http.CanonicalHeaderKey(name)] = values
+		}
 	}
 	h.Set("Accept", "*/*")
-	if c.Authorization != nil {
-		value, err := c.Authorization(ctx, m)
-		if err != nil {
-			return nil, fmt.Errorf("authorize: %w", err)
+	value := ""
+	switch {
+	case c.session != nil:
+		if token, err = c.session.authorize(ctx, c.Host, m); err == nil {
+			value = "Bearer " + token
 		}
-		if value != "" {
-			h.Set("Authorization", value)
-		}
+	case c.Authorization != nil:
+		value, err = c.Authorization(ctx, m)
 	}
-	return h, nil
+	if err != nil {
+		return nil, "", fmt.Errorf("authorize: %w", err)
+	}
+	if value != "" {
+		h.Set("Authorization", value)
+	}
+	return h, token, nil
 }
 
-// send makes the request of in.
-func (c *Client) send(ctx context.Context, m *Method, in any) (*http.Response, error) {
+// send makes the request of in, as often as it takes, and returns an answer that is a success.
+func (c *Client) send(ctx context.Context, m *Method, in any) (resp *http.Response, err error) {
 	params, input := partsOf(in)
-	var body io.Reader
-	contentType, size := "", int64(-1)
-	switch v := input.(type) {
-	case nil:
-	case *Body:
-		if v == nil || v.ReadCloser == nil {
-			return nil, errors.New("no body given")
-		}
-		body, contentType, size = v.ReadCloser, v.ContentType, v.Size
-	default:
-		if n, ok := v.(Normalizer); ok {
-			n.Normalize()
-		}
-		var b bytes.Buffer // not pooled: the transport may read it after Do returns
-		if err := encodeJSON(&b, v); err != nil {
-			return nil, fmt.Errorf("encode input: %w", err)
-		}
-		body, contentType, size = &b, "application/json", int64(b.Len())
+	body, err := newSending(input)
+	if err != nil {
+		return nil, fmt.Errorf("encode input: %w", err)
 	}
-	req, err := http.NewRequestWithContext(ctx, m.Kind.verb(), c.url(m, params), body)
+	defer body.done()
+	url, client := c.url(m, params), c.client(m)
+	k := calling{c: c, m: m, repeat: body.repeats()}
+	err = k.run(ctx, func(h http.Header) (*http.Response, error) {
+		req, err := http.NewRequestWithContext(ctx, m.Kind.verb(), url, nil)
+		if err != nil {
+			return nil, err
+		}
+		req.Header = h
+		if err := body.put(req); err != nil {
+			return nil, err
+		}
+		if resp, err = client.Do(req); err != nil || resp.StatusCode/100 == 2 {
+			return resp, err
+		}
+		defer resp.Body.Close()
+		return resp, answeredError(resp)
+	})
 	if err != nil {
 		return nil, err
 	}
-	if req.Header, err = c.header(ctx, m); err != nil {
-		return nil, err
-	}
-	if body != nil {
-		req.ContentLength = size
-		req.Header.Set("Content-Type", contentType)
-	}
-	client := c.HTTP
-	if client == nil {
-		client = http.DefaultClient
-	}
-	return client.Do(req)
+	return resp, nil
+}
+
+// dial opens the connection of a subscription to host.
+func (c *Client) dial(ctx context.Context, m *Method, params ParamsEncoder, host *peer) (conn *websocket.Conn, err error) {
+	url := c.url(m, params)
+	k := calling{c: c, m: m, repeat: true}
+	err = k.run(ctx, func(h http.Header) (resp *http.Response, err error) {
+		conn, resp, err = websocket.Dial(ctx, url, &websocket.DialOptions{
+			HTTPClient: c.client(m), HTTPHeader: h,
+			OnPingReceived: func(context.Context, []byte) bool { host.alive(); return true },
+			OnPongReceived: func(context.Context, []byte) { host.alive() },
+		})
+		if err != nil && resp != nil && resp.StatusCode >= 400 {
+			return resp, answeredError(resp)
+		}
+		return resp, err
+	})
+	return conn, err
 }
 
 // answeredError reads {"error","message"}; an answer that is something else still

@@ -150,5 +150,16 @@ func decodeErrorFrame(r *cborReader) error {
 	if err := Unmarshal(errorTable, r.json, &body); err != nil {
 		return fmt.Errorf("error frame: %w", err)
 	}
-	return &Error{Status: http.StatusBadRequest, Name: body.Error, Message: body.Message}
+	return &Error{Status: statusOf(body.Error), Name: body.Error, Message: body.Message}
+}
+
+// statusOf is the status that a protocol's name stands for, in a frame, which has none: 400 if
+// it is no such name.
+func statusOf(name string) int {
+	for status, d := range defaultErrors {
+		if d.name == name {
+			return status
+		}
+	}
+	return http.StatusBadRequest
 }

@@ -12,6 +12,8 @@ import (
 type Stream[M any] struct {
 	message func(context.Context, M) error
 	frame   func(context.Context, []byte) error
+	// unreadable decides about a frame that does not fit; nil: its error ends the subscription.
+	unreadable func(context.Context, error) error
 }
 
 // Send sends m. It returns when the consumer's connection has taken all of it: nothing

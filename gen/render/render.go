@@ -110,6 +110,9 @@ func newWriter() *writer {
 		"encode":    w.encode,
 		"handler":   w.handler,
 		"sig":       func(m *model.Method) signature { return w.signature(m) },
+		"calls": func(methods []*model.Method, name string) bool {
+			return slices.ContainsFunc(methods, func(m *model.Method) bool { return m.Name == name })
+		},
 	}).ParseFS(templates, "templates/*.tmpl"))
 	return w
 }
