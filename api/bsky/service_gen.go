@@ -119,6 +119,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // ActorGetPreferences calls app.bsky.actor.getPreferences.
 func (c *Client) ActorGetPreferences(ctx context.Context) (*ActorGetPreferencesOutput, error) {
 	return xrpc.Do[xrpc.None, ActorGetPreferencesOutput](ctx, &c.Client, &actorGetPreferences, nil)

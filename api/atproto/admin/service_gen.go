@@ -131,6 +131,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // DeleteAccount calls com.atproto.admin.deleteAccount.
 func (c *Client) DeleteAccount(ctx context.Context, in *DeleteAccountInput) error {
 	_, err := xrpc.Do[DeleteAccountInput, xrpc.None](ctx, &c.Client, &deleteAccount, in)

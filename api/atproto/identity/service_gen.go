@@ -109,6 +109,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // GetRecommendedDIDCredentials calls com.atproto.identity.getRecommendedDidCredentials.
 func (c *Client) GetRecommendedDIDCredentials(ctx context.Context) (*GetRecommendedDIDCredentialsOutput, error) {
 	return xrpc.Do[xrpc.None, GetRecommendedDIDCredentialsOutput](ctx, &c.Client, &getRecommendedDIDCredentials, nil)

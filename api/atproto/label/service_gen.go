@@ -48,6 +48,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // QueryLabels calls com.atproto.label.queryLabels.
 func (c *Client) QueryLabels(ctx context.Context, params *QueryLabelsParams) (*QueryLabelsOutput, error) {
 	return xrpc.Do[QueryLabelsParams, QueryLabelsOutput](ctx, &c.Client, &queryLabels, params)

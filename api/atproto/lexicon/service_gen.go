@@ -38,6 +38,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // ResolveLexicon calls com.atproto.lexicon.resolveLexicon.
 func (c *Client) ResolveLexicon(ctx context.Context, params *ResolveLexiconParams) (*ResolveLexiconOutput, error) {
 	return xrpc.Do[ResolveLexiconParams, ResolveLexiconOutput](ctx, &c.Client, &resolveLexicon, params)

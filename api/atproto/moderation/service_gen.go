@@ -38,6 +38,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // CreateReport calls com.atproto.moderation.createReport.
 func (c *Client) CreateReport(ctx context.Context, in *CreateReportInput) (*CreateReportOutput, error) {
 	return xrpc.Do[CreateReportInput, CreateReportOutput](ctx, &c.Client, &createReport, in)

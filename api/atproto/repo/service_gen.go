@@ -110,6 +110,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // ApplyWrites calls com.atproto.repo.applyWrites.
 func (c *Client) ApplyWrites(ctx context.Context, in *ApplyWritesInput) (*ApplyWritesOutput, error) {
 	return xrpc.Do[ApplyWritesInput, ApplyWritesOutput](ctx, &c.Client, &applyWrites, in)

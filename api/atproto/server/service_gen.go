@@ -235,6 +235,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // ActivateAccount calls com.atproto.server.activateAccount.
 func (c *Client) ActivateAccount(ctx context.Context) error {
 	_, err := xrpc.Do[xrpc.None, xrpc.None](ctx, &c.Client, &activateAccount, nil)

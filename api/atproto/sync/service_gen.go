@@ -179,6 +179,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // GetBlob calls com.atproto.sync.getBlob.
 func (c *Client) GetBlob(ctx context.Context, params *GetBlobParams) (*xrpc.Body, error) {
 	return xrpc.Do[GetBlobParams, xrpc.Body](ctx, &c.Client, &getBlob, params)

@@ -83,6 +83,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // AddReservedHandle calls com.atproto.temp.addReservedHandle.
 func (c *Client) AddReservedHandle(ctx context.Context, in *AddReservedHandleInput) (*AddReservedHandleOutput, error) {
 	return xrpc.Do[AddReservedHandleInput, AddReservedHandleOutput](ctx, &c.Client, &addReservedHandle, in)

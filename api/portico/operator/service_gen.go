@@ -375,6 +375,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // ApproveQuarantined calls alt.portico.operator.approveQuarantined.
 func (c *Client) ApproveQuarantined(ctx context.Context, in *ApproveQuarantinedInput) (*ApproveQuarantinedOutput, error) {
 	return xrpc.Do[ApproveQuarantinedInput, ApproveQuarantinedOutput](ctx, &c.Client, &approveQuarantined, in)
