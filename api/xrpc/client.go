@@ -35,6 +35,13 @@ type Client struct {
 	// PingTime is how often the host of a subscription is pinged. One that gives no sign of
 	// life for twice as long is gone. 0: 30 seconds.
 	PingTime time.Duration
+	// Lenient takes answers and messages that do not fit the lexicon: those whose strings are
+	// of another format, too long or none of the known, whose lists are too long, and that lack
+	// what is required or have null there, which is a zero value then. Only what the Go type
+	// cannot hold, a text for a number, is still an error. By default all of that is one, so
+	// that whatever a call returns is what the lexicon promises. Either way properties and
+	// variants of open unions that the lexicon does not know are no error.
+	Lenient bool
 	// Retry is how patient it is with a host that is busy; the zero value: not at all.
 	Retry Retry
 	// Clock is what it waits by.
@@ -86,10 +93,17 @@ func Do[In, Out any](ctx context.Context, c *Client, m *Method, in *In) (*Out, e
 	if int64(b.Len()) > limit {
 		return nil, fmt.Errorf("answer of %s has more than %d bytes", m.NSID, limit)
 	}
-	if err := Unmarshal(m.Output.Schema, b.Bytes(), out); err != nil {
+	if err := c.decode()(m.Output.Schema, b.Bytes(), out); err != nil {
 		return nil, fmt.Errorf("answer of %s: %w", m.NSID, err)
 	}
 	return out, nil
+}
+
+func (c *Client) decode() unmarshaler {
+	if c.Lenient {
+		return decodeLenient
+	}
+	return Unmarshal
 }
 
 func (c *Client) maxAnswer() int64 {
@@ -137,7 +151,7 @@ func Subscribe[In, M any](ctx context.Context, c *Client, m *Method, in *In, out
 		}
 		host.busy.Store(true) // nobody hears its answers meanwhile
 		var message M
-		err = decodeFrame(m.NSID, m.Message, frame, &message)
+		err = decodeFrame(m.NSID, m.Message, frame, &message, c.decode())
 		_, said := err.(*Error)
 		switch {
 		case err == nil:

@@ -28,9 +28,6 @@ func follower(url string, waits *[]string) *Follower[WatchMessage] {
 
 var errEnough = errors.New("enough")
 
-// Value as generated unions have it.
-func (u WatchMessage) Value() any { return u.value }
-
 // The subscription goes on behind what was handled, not behind what was sent.
 func TestFollow(t *testing.T) {
 	var cursors []string

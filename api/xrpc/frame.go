@@ -83,7 +83,7 @@ func errorFrame(name, message string) []byte {
 // decodeFrame reads a frame of the subscription nsid into m. A frame that says that an
 // error ended the subscription is an *[Error]. The memory it takes is at most some forty
 // times the frame, for the worst of frames.
-func decodeFrame(nsid string, table *Schema, frame []byte, m any) error {
+func decodeFrame(nsid string, table *Schema, frame []byte, m any, decode unmarshaler) error {
 	op, typ, body, err := splitFrame(frame)
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func decodeFrame(nsid string, table *Schema, frame []byte, m any) error {
 	if table == nil {
 		table = Any()
 	}
-	if err := Unmarshal(table, r.json, m); err != nil {
+	if err := decode(table, r.json, m); err != nil {
 		return fmt.Errorf("message %s: %w", typ, err)
 	}
 	return nil

@@ -50,7 +50,7 @@ func TestFramesThatAreRefused(t *testing.T) {
 		{"error without name", "a1626f7020", "a0", "error frame: Missing required key \"error\""},
 	} {
 		var m WatchMessage
-		err := decodeFrame("com.example.toy.watch", watchMessage, frameOf(tt.header, tt.body), &m)
+		err := decodeFrame("com.example.toy.watch", watchMessage, frameOf(tt.header, tt.body), &m, Unmarshal)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %s", tt.name, err, tt.want)
 		}
@@ -78,7 +78,7 @@ func TestMessagesThatAreRefused(t *testing.T) {
 func TestTypeOfAMessage(t *testing.T) {
 	var m json.RawMessage
 	body := must(hex.DecodeString("a2" + "61" + "61" + "01" + "65" + hex.EncodeToString([]byte("$type")) + "6178"))
-	if err := decodeFrame("a.b.c", nil, append(must(hex.DecodeString(saidHeader)), body...), &m); err != nil || string(m) != `{"$type":"a.b.c#said","a":1}` {
+	if err := decodeFrame("a.b.c", nil, append(must(hex.DecodeString(saidHeader)), body...), &m, Unmarshal); err != nil || string(m) != `{"$type":"a.b.c#said","a":1}` {
 		t.Errorf("%s %v", m, err)
 	}
 	frame := must(EncodeFrame(json.RawMessage(`{"a":2,"$type":"a.b.c","a":1,"b":{"$type":"x"}}`)))
@@ -98,9 +98,9 @@ func FuzzFrame(f *testing.F) {
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		const nsid = "com.example.toy.watch"
 		var m WatchMessage
-		_ = decodeFrame(nsid, watchMessage, frame, &m)
+		_ = decodeFrame(nsid, watchMessage, frame, &m, Unmarshal)
 		var text json.RawMessage
-		if err := decodeFrame(nsid, nil, frame, &text); err != nil {
+		if err := decodeFrame(nsid, nil, frame, &text, Unmarshal); err != nil {
 			return
 		}
 		if len(text) > 8*len(frame)+64 {
@@ -130,7 +130,7 @@ func BenchmarkFrame(b *testing.B) {
 		b.Run("decode/"+name, func(b *testing.B) {
 			for b.Loop() {
 				var m WatchMessage
-				if err := decodeFrame("com.example.toy.watch", watchMessage, frame, &m); err != nil {
+				if err := decodeFrame("com.example.toy.watch", watchMessage, frame, &m, Unmarshal); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -38,7 +38,7 @@ func Receive[M any](f func(ctx context.Context, m M) error) *Stream[M] {
 				return errors.New("receive frame: nothing is known about the messages")
 			}
 			var m M
-			if err := decodeFrame(table.nsid, table, frame, &m); err != nil {
+			if err := decodeFrame(table.nsid, table, frame, &m, Unmarshal); err != nil {
 				return fmt.Errorf("receive frame: %w", err)
 			}
 			return f(ctx, m)

@@ -252,7 +252,7 @@ func TestParamsOfASubscription(t *testing.T) {
 		t.Fatalf("%v %v", frames, end)
 	}
 	var m WatchMessage
-	x, ok := decodeFrame("", nil, must(hex.DecodeString(frames[0])), &m).(*Error)
+	x, ok := decodeFrame("", nil, must(hex.DecodeString(frames[0])), &m, Unmarshal).(*Error)
 	if want := `Invalid com.example.toy.watch params: Expected integer value type (got "x")`; !ok || x.Message != want {
 		t.Errorf("%v, want %s", x, want)
 	}

@@ -34,6 +34,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // BGetTwo calls com.example.b.getTwo.
 func (c *Client) BGetTwo(ctx context.Context) (*BGetTwoOutput, error) {
 	return xrpc.Do[xrpc.None, BGetTwoOutput](ctx, &c.Client, &bGetTwo, nil)

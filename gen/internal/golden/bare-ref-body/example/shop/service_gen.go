@@ -46,6 +46,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // GetAll calls com.example.shop.getAll.
 func (c *Client) GetAll(ctx context.Context) (*GetAllOutput, error) {
 	return xrpc.Do[xrpc.None, GetAllOutput](ctx, &c.Client, &getAll, nil)

@@ -38,6 +38,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // Buy calls com.example.shop.buy.
 func (c *Client) Buy(ctx context.Context, in *BuyInput) error {
 	_, err := xrpc.Do[BuyInput, xrpc.None](ctx, &c.Client, &buy, in)

@@ -38,6 +38,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // Talk calls com.example.shop.talk.
 func (c *Client) Talk(ctx context.Context, params *TalkParams) (*TalkOutput, error) {
 	return xrpc.Do[TalkParams, TalkOutput](ctx, &c.Client, &talk, params)

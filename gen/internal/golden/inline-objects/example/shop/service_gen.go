@@ -34,6 +34,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // GetInfo calls com.example.shop.getInfo.
 func (c *Client) GetInfo(ctx context.Context) (*GetInfoOutput, error) {
 	return xrpc.Do[xrpc.None, GetInfoOutput](ctx, &c.Client, &getInfo, nil)

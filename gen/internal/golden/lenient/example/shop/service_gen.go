@@ -34,6 +34,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // GetAny calls com.example.shop.getAny.
 func (c *Client) GetAny(ctx context.Context, in *GetAnyInput) (*GetAnyOutput, error) {
 	return xrpc.Do[GetAnyInput, GetAnyOutput](ctx, &c.Client, &getAny, in)

@@ -74,6 +74,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // C calls com.example.use.c.
 func (c *Client) C(ctx context.Context, params *CParams, in *CInput) (*COutput, error) {
 	return xrpc.Do[xrpc.Args[CParams, CInput], COutput](ctx, &c.Client, &cMethod, &xrpc.Args[CParams, CInput]{Params: *params, Input: *in})

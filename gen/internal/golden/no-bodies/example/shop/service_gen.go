@@ -50,6 +50,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // Drop calls com.example.shop.drop.
 func (c *Client) Drop(ctx context.Context, in *DropInput) error {
 	_, err := xrpc.Do[DropInput, xrpc.None](ctx, &c.Client, &drop, in)

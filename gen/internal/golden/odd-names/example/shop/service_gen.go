@@ -21,6 +21,8 @@ type Service interface {
 	In(ctx context.Context, params *InParams) error
 	// ServiceQuery is the query com.example.shop.service.
 	ServiceQuery(ctx context.Context) error
+	// With is the query com.example.shop.with.
+	With(ctx context.Context) error
 }
 
 // Policy decides, for every method, who may call it, how often, and how large a
@@ -31,6 +33,7 @@ type Policy interface {
 	Delete() xrpc.Policy[xrpc.None]
 	In() xrpc.Policy[InParams]
 	ServiceQuery() xrpc.Policy[xrpc.None]
+	With() xrpc.Policy[xrpc.None]
 }
 
 // Register puts the routes of com.example.shop on e, the echo that s was made of or a
@@ -42,6 +45,7 @@ func Register(e xrpc.Router, s *xrpc.Server, svc Service, p Policy) error {
 	r.POST("/xrpc/com.example.shop.delete", xrpc.Handle(&deleteMethod, p.Delete(), xrpc.WithoutBoth(svc.Delete)))
 	r.GET("/xrpc/com.example.shop.in", xrpc.Handle(&inMethod, p.In(), xrpc.WithoutOutput(svc.In)))
 	r.GET("/xrpc/com.example.shop.service", xrpc.Handle(&serviceQuery, p.ServiceQuery(), xrpc.WithoutBoth(svc.ServiceQuery)))
+	r.GET("/xrpc/com.example.shop.with", xrpc.Handle(&with, p.With(), xrpc.WithoutBoth(svc.With)))
 	return r.Err()
 }
 
@@ -77,5 +81,11 @@ func (c *Client) In(ctx context.Context, params *InParams) error {
 // ServiceQuery calls com.example.shop.service.
 func (c *Client) ServiceQuery(ctx context.Context) error {
 	_, err := xrpc.Do[xrpc.None, xrpc.None](ctx, &c.Client, &serviceQuery, nil)
+	return err
+}
+
+// With calls com.example.shop.with.
+func (c *Client) With(ctx context.Context) error {
+	_, err := xrpc.Do[xrpc.None, xrpc.None](ctx, &c.Client, &with, nil)
 	return err
 }

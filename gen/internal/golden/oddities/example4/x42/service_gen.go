@@ -38,6 +38,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // Act calls com.example-4.x4-2.act.
 func (c *Client) Act(ctx context.Context, in *xrpc.Body) (*ActOutput, error) {
 	return xrpc.Do[xrpc.Body, ActOutput](ctx, &c.Client, &act, in)

@@ -38,6 +38,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // GetShop calls com.example.use.getShop.
 func (c *Client) GetShop(ctx context.Context) (*GetShopOutput, error) {
 	return xrpc.Do[xrpc.None, GetShopOutput](ctx, &c.Client, &getShop, nil)

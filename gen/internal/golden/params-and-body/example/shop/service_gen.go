@@ -42,6 +42,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // Put calls com.example.shop.put.
 func (c *Client) Put(ctx context.Context, params *PutParams, in *PutInput) (*PutOutput, error) {
 	return xrpc.Do[xrpc.Args[PutParams, PutInput], PutOutput](ctx, &c.Client, &put, &xrpc.Args[PutParams, PutInput]{Params: *params, Input: *in})

@@ -36,6 +36,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // Find calls com.example.shop.find.
 func (c *Client) Find(ctx context.Context, params *FindParams) (*FindOutput, error) {
 	return xrpc.Do[FindParams, FindOutput](ctx, &c.Client, &find, params)

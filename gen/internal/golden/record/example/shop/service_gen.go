@@ -34,6 +34,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // GetPost calls com.example.shop.getPost.
 func (c *Client) GetPost(ctx context.Context) (*GetPostOutput, error) {
 	return xrpc.Do[xrpc.None, GetPostOutput](ctx, &c.Client, &getPost, nil)

@@ -46,6 +46,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // Bare calls com.example.shop.bare.
 func (c *Client) Bare(ctx context.Context) (*xrpc.Body, error) {
 	return xrpc.Do[xrpc.None, xrpc.Body](ctx, &c.Client, &bare, nil)

@@ -48,6 +48,9 @@ type Client struct{ xrpc.Client }
 
 var _ Service = (*Client)(nil)
 
+// With returns a client that calls with options besides those of c.
+func (c *Client) With(o ...xrpc.CallOption) *Client { return &Client{c.Client.With(o...)} }
+
 // Watch calls com.example.shop.watch.
 func (c *Client) Watch(ctx context.Context, params *WatchParams, out *xrpc.Stream[WatchMessage]) error {
 	return xrpc.Subscribe(ctx, &c.Client, &watch, params, out)
