@@ -16,6 +16,10 @@
 // that the tables hold for messages, too; that costs the way over JSON, which a stream
 // for many consumers goes once ([EncodeFrame]).
 //
+// A [Client] is the other end: a generated client has one in it, and calls it as the service
+// would be. A [Session] signs its calls, [Client.With] gives some of them options, [Retry] is its
+// patience, and a [Follower] reads a subscription on and on.
+//
 // All JSON goes through json.go.
 //
 // Each method has a route of echo, and echo recovers from panics (middleware.Recover). Its
