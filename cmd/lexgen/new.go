@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"testing/fstest"
 
 	"portico/gen"
 	"portico/gen/command"
@@ -127,10 +128,16 @@ func start(c gen.Config, dir string, w wishes, stdout, stderr io.Writer) (left s
 	if !moduleName(name) {
 		return nil, fmt.Errorf("%q cannot be the path of a module: choose one with -module, example.com/name say", name)
 	}
+	documents := os.DirFS(filepath.Dir(lexicons))
+	var lent []string
+	if !c.Foreign {
+		if documents, lent, err = lend(documents, filepath.Base(lexicons), os.DirFS(checkout), c.Lexicons); err != nil {
+			return nil, err
+		}
+	}
 	// The configuration is that of the new project, but for where the documents are now.
 	c.Lexicons, c.Out, c.OpenAPI = filepath.Base(lexicons), "api", path.Base(name)
 	c.Model.Emit, c.Model.Import = []string{"*"}, name+"/api"
-	documents := os.DirFS(filepath.Dir(lexicons))
 	s, err := c.Settle(documents, gen.Settling{Decide: !w.ask, LeaveOut: !w.ask || w.skipInvalid})
 	if err != nil {
 		return nil, fmt.Errorf("%w\n\nNothing was written. What a message asks to add to Merge, Folders or Rename is given with -merge, -folder or -rename; "+
@@ -160,8 +167,7 @@ func start(c gen.Config, dir string, w wishes, stdout, stderr io.Writer) (left s
 		return nil, err
 	}
 	for _, d := range r.Documents {
-		source := filepath.Join(filepath.Dir(lexicons), filepath.FromSlash(d.Path))
-		data, err := os.ReadFile(source)
+		data, err := fs.ReadFile(documents, d.Path)
 		if err != nil {
 			return nil, err
 		}
@@ -179,6 +185,9 @@ func start(c gen.Config, dir string, w wishes, stdout, stderr io.Writer) (left s
 	if err := gen.Apply(out, changes); err != nil {
 		return nil, err
 	}
+	if len(lent) > 0 {
+		fmt.Fprintf(stdout, "taken from the lexicons of portico: %s\n", strings.Join(lent, ", "))
+	}
 	for _, d := range s.Added {
 		fmt.Fprintf(stdout, "settled in lexgen/main.go: %s\n", d)
 	}
@@ -194,6 +203,57 @@ func start(c gen.Config, dir string, w wishes, stdout, stderr io.Writer) (left s
 	fmt.Fprintf(stdout, "%s: %d documents, %d methods, all of which answer 501\n", name, len(r.Documents), methods)
 	fmt.Fprintf(stdout, "next: go run . in the new folder; then write the methods in impl\n")
 	return left, nil
+}
+
+// lend adds to the documents below folder those that they refer to and do not have, where
+// the checkout has them among its own: nearly everybody refers to com.atproto.repo.strongRef.
+func lend(documents fs.FS, folder string, checkout fs.FS, own string) (all fstest.MapFS, lent []string, err error) {
+	all = fstest.MapFS{}
+	err = fs.WalkDir(documents, folder, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || path.Ext(name) != ".json" {
+			return err
+		}
+		data, err := fs.ReadFile(documents, name)
+		all[name] = &fstest.MapFile{Data: data, Mode: 0o644}
+		return err
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("read lexicons: %w", err)
+	}
+	queue, _, err := source.Load(all, folder, source.Options{Foreign: true})
+	if err != nil {
+		return nil, nil, err
+	}
+	ours, _, err := source.Load(checkout, own, source.Options{Foreign: true})
+	if err != nil {
+		return nil, nil, err
+	}
+	there := map[string]bool{}
+	for _, d := range queue {
+		there[d.NSID] = true
+	}
+	for ; len(queue) > 0; queue = queue[1:] {
+		for _, nsid := range queue[0].Refs() {
+			i := slices.IndexFunc(ours, func(d *source.Document) bool { return d.NSID == nsid })
+			if there[nsid] || i < 0 {
+				continue
+			}
+			name := folder + strings.TrimPrefix(ours[i].Path, own)
+			if all[name] != nil { // what is wrong with it is for others to say
+				continue
+			}
+			data, err := fs.ReadFile(checkout, ours[i].Path)
+			if err != nil {
+				return nil, nil, err
+			}
+			there[nsid] = true
+			all[name] = &fstest.MapFile{Data: data, Mode: 0o644}
+			lent = append(lent, nsid)
+			queue = append(queue, ours[i])
+		}
+	}
+	slices.Sort(lent)
+	return all, lent, nil
 }
 
 // moduleName tells whether p is fit for a module path and for what is made of it.

@@ -368,3 +368,42 @@ func TestNewRefuses(t *testing.T) {
 		t.Errorf("%d %s%s", status, stdout, stderr)
 	}
 }
+
+// TestNewLends holds what is taken from the checkout to what is referred to and missing.
+func TestNewLends(t *testing.T) {
+	lexicons := documents(t, map[string]string{
+		"com.example.x.like":  `"main":{"type":"record","key":"tid","record":{"type":"object","properties":{"subject":{"type":"ref","ref":"com.atproto.repo.strongRef"},"facet":{"type":"ref","ref":"app.bsky.richtext.facet"}}}}`,
+		"com.example.x.write": `"main":{"type":"object","properties":{"create":{"type":"ref","ref":"com.atproto.repo.applyWrites#create"}}}`,
+		"com.example.x.else":  `"main":{"type":"object","properties":{"b":{"type":"ref","ref":"org.else.where"}}}`,
+		// One that is there and another than the checkout's.
+		"app.bsky.richtext.facet": `"main":{"type":"object","properties":{"mine":{"type":"boolean"}}}`,
+	})
+	// One that is there, broken, where the checkout has its own.
+	broken := filepath.Join(lexicons, "com/atproto/repo/applyWrites.json")
+	if err := os.MkdirAll(filepath.Dir(broken), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(broken, []byte("{"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	project := filepath.Join(t.TempDir(), "x")
+	status, stdout, stderr := lexgen(t, "new", "-lexicons", lexicons, project)
+	const says = "taken from the lexicons of portico: com.atproto.repo.strongRef\n" +
+		"x: 3 documents, nothing to serve: api has types and their tables, and there is no server\n"
+	if status != 3 || !strings.HasPrefix(stdout, says) || !strings.Contains(stderr, `"org.else.where" is in no document`) ||
+		!strings.Contains(stderr, "lexicons/com/atproto/repo/applyWrites.json:1:1: ") {
+		t.Errorf("%d\n%s%s", status, stdout, stderr)
+	}
+	ours, err := os.ReadFile("../../lexicons/com/atproto/repo/strongRef.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(filepath.Join(project, "lexicons/com/atproto/repo/strongRef.json")); err != nil || !bytes.Equal(text, ours) {
+		t.Errorf("%v\n%s", err, text)
+	}
+
+	status, stdout, stderr = lexgen(t, "new", "-lexicons", lexicons, "-dangling=raw", "-exclude", "com/*", filepath.Join(t.TempDir(), "x"))
+	if status != 0 || strings.Contains(stdout, "taken") || stderr != "" {
+		t.Errorf("raw: %d\n%s%s", status, stdout, stderr)
+	}
+}

@@ -132,46 +132,12 @@ func (f *Folder) Add(r *Record) (changed bool, missing []string, err error) {
 		return strings.Compare(have, line)
 	})
 	f.upstream = slices.Insert(f.upstream, at, line)
-	for _, ref := range refs(doc) {
+	for _, ref := range doc.Refs() {
 		if f.docs[ref] == nil {
 			missing = append(missing, ref)
 		}
 	}
 	return changed, missing, nil
-}
-
-// refs are the NSIDs of the documents that d refers to, in the order of their first
-// mention.
-func refs(d *source.Document) []string {
-	var all []string
-	add := func(ref string) {
-		if nsid, _ := source.SplitRef(d.NSID, ref); !slices.Contains(all, nsid) {
-			all = append(all, nsid)
-		}
-	}
-	var walk func(v *source.Value)
-	walk = func(v *source.Value) {
-		switch v.String("type") {
-		case "ref":
-			add(v.String("ref"))
-		case "union":
-			for _, ref := range v.Strings("refs") {
-				add(ref)
-			}
-		}
-		for _, m := range v.Members {
-			walk(m.Value)
-		}
-		for _, item := range v.Items {
-			walk(item)
-		}
-	}
-	if defs := d.Root().Get("defs"); defs != nil {
-		for _, m := range defs.Members {
-			walk(m.Value)
-		}
-	}
-	return all
 }
 
 // Count says what a sync did.
@@ -218,7 +184,7 @@ func (f *Folder) Sync(other fs.FS, dir string, emit, exclude []string, line stri
 	paths := map[string]bool{}
 	for i := 0; i < len(queue); i++ {
 		paths[there[queue[i]].Path] = true
-		for _, ref := range refs(there[queue[i]]) {
+		for _, ref := range there[queue[i]].Refs() {
 			take(ref)
 		}
 	}

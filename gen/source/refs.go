@@ -19,6 +19,40 @@ func SplitRef(nsid, ref string) (doc, def string) {
 	return doc, def
 }
 
+// Refs are the NSIDs of the documents that d refers to, in the order of their first
+// mention.
+func (d *Document) Refs() []string {
+	var all []string
+	add := func(ref string) {
+		if nsid, _ := SplitRef(d.NSID, ref); !slices.Contains(all, nsid) {
+			all = append(all, nsid)
+		}
+	}
+	var walk func(v *Value)
+	walk = func(v *Value) {
+		switch v.String("type") {
+		case "ref":
+			add(v.String("ref"))
+		case "union":
+			for _, ref := range v.Strings("refs") {
+				add(ref)
+			}
+		}
+		for _, m := range v.Members {
+			walk(m.Value)
+		}
+		for _, item := range v.Items {
+			walk(item)
+		}
+	}
+	if defs := d.root.Get("defs"); defs != nil {
+		for _, m := range defs.Members {
+			walk(m.Value)
+		}
+	}
+	return all
+}
+
 // checkRefs reports the refs that lead nowhere. It looks at the trees, so that a
 // document with other problems is checked too.
 func checkRefs(docs []*Document, foreign bool, excluded map[string]bool, problems *Problems) {
