@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"portico/gen"
+	"portico/gen/corpora"
 	"portico/gen/model"
 	"portico/gen/source"
 )
@@ -140,6 +141,13 @@ func TestCorpusRoundTrip(t *testing.T) {
 	// Indigo's own fixtures are a tree of their own: they define com.atproto.label.defs again.
 	add(filepath.Join(dir, "atproto/lexicon/testdata/catalog"), "fixtures")
 	add("testdata/oddities/lexicons", "oddities")
+	add("../lexicons", "authors")
+	authors, err := gen.Config{Lexicons: "authors", Out: "authors", Model: model.Config{
+		Emit: addAuthors(t, fsys, "authors"), Import: "portico/gen/internal/corpus/authors", Initialisms: initialisms,
+	}}.Settle(fsys, gen.Settling{Decide: true})
+	if err != nil {
+		t.Fatal(err)
+	}
 
 	root := newOverlay(t, "internal/corpus")
 	packages := map[string]bool{}
@@ -152,7 +160,7 @@ func TestCorpusRoundTrip(t *testing.T) {
 	}, {
 		Lexicons: "oddities", Out: "oddities",
 		Model: model.Config{Emit: []string{"*"}, Import: "portico/gen/internal/corpus/oddities", Initialisms: initialisms},
-	}} {
+	}, authors.Config} {
 		r, err := c.Run(fsys)
 		if err != nil {
 			t.Fatal(err)
@@ -165,6 +173,9 @@ func TestCorpusRoundTrip(t *testing.T) {
 		}
 		y := newSynthesis(t, r)
 		for _, d := range r.Documents {
+			if !slices.ContainsFunc(c.Model.Emit, func(pattern string) bool { return source.Matches(pattern, d.NSID) }) {
+				continue
+			}
 			documents++
 			for _, def := range d.Defs {
 				definitions++
@@ -225,6 +236,24 @@ func TestCorpusRoundTrip(t *testing.T) {
 	if out := root.run("portico/gen/internal/corpus", &lines); out != "" {
 		t.Errorf("%s", out)
 	}
+}
+
+// addAuthors puts the documents of all authors below dir and returns their NSIDs.
+func addAuthors(t *testing.T, fsys fstest.MapFS, dir string) (nsids []string) {
+	t.Helper()
+	all, err := corpora.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range all {
+		for _, d := range c.Documents {
+			if name := path.Join(dir, d.ID+".json"); fsys[name] == nil {
+				fsys[name] = &fstest.MapFile{Data: d.Text}
+				nsids = append(nsids, d.ID)
+			}
+		}
+	}
+	return nsids
 }
 
 // TestMessagesLeadOn does what the messages ask for, from no settings at all to

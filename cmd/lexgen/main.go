@@ -18,6 +18,7 @@
 //
 // New settles clashes of names and packages in the configuration of the project, and leaves
 // out documents that cannot be used: its exit status is 3 then, or 0 with -skip-invalid.
+// What the documents refer to and do not have it takes from the lexicons of this module.
 // With -merge=ask it settles nothing, leaves nothing out, and prints what has to be decided.
 //
 // OLD and NEW of diff are folders or git revisions: usually the last commit and the
