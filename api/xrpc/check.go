@@ -416,7 +416,11 @@ func (c *checker) link(i int) (link atdata.CIDLink, ok bool) {
 	return link, link.String() == c.text(at)
 }
 
-// decodeBytes reads {"$bytes": base64}, padded or not.
+// standardAlphabet is base64 of the alphabet for URLs in the usual one.
+var standardAlphabet = strings.NewReplacer("-", "+", "_", "/")
+
+// decodeBytes reads {"$bytes": base64}, of both alphabets, with all, some or none of its
+// padding.
 func (c *checker) decodeBytes(i int) (b []byte, ok bool) {
 	at := c.only(i, "$bytes")
 	if at < 0 || c.data[at] != '"' {
@@ -424,13 +428,10 @@ func (c *checker) decodeBytes(i int) (b []byte, ok bool) {
 	}
 	text := c.text(at)
 	plain := strings.TrimRight(text, "=")
-	if pad := len(text) - len(plain); pad > 0 && (pad > 2 || len(text)%4 != 0) {
+	if len(text) > (len(plain)+3)/4*4 || strings.ContainsAny(plain, "\r\n") { // base64 would skip the line breaks
 		return nil, false
 	}
-	if strings.ContainsAny(plain, "\r\n") { // base64 would skip them
-		return nil, false
-	}
-	b, err := base64.RawStdEncoding.DecodeString(plain)
+	b, err := base64.RawStdEncoding.DecodeString(standardAlphabet.Replace(plain))
 	return b, err == nil
 }
 

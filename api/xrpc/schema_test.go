@@ -161,6 +161,10 @@ func TestIssues(t *testing.T) {
 		{"bytes are no object", Unknown(), `{"$bytes":"AA=="}`, `Expected object value type (got object) at $`},
 
 		{"bytes", Bytes(MaxLength(3)), `{"$bytes":"AAAA"}`, ``},
+		{"bytes of URLs", Bytes(), `{"$bytes":"_-A="}`, ``},
+		{"bytes with some padding", Bytes(), `{"$bytes":"AA="}`, ``},
+		{"bytes with too much padding", Bytes(), `{"$bytes":"AA==="}`, `Expected bytes value type (got {"$bytes": ...}) at $`},
+		{"bytes of nothing but padding", Bytes(), `{"$bytes":"===="}`, `Expected bytes value type (got {"$bytes": ...}) at $`},
 		{"bytes too big", Bytes(MaxLength(2)), `{"$bytes":"AAAA"}`, `bytes too big (maximum 2, got 3) at $`},
 		{"not bytes", Bytes(), `"AAAA"`, `Expected bytes value type (got "AAAA") at $`},
 		{"bytes and more", Bytes(), `{"$bytes":"AAAA","x":1}`, `Expected bytes value type (got {"$bytes": ..., "x": ...}) at $`},
