@@ -57,8 +57,8 @@ module: ## put the module under a path of your own, MODULE (example.com/you/port
 	go run ./cmd/internal/modulepath "$(MODULE)"
 	go tool lexgen generate
 
-lexicons: ## bring lexicons/com/atproto to npm's @atproto/api, API (0.21.0) (needs Node 20 or newer and npm)
-	node lexicons/upstream.mjs $(API)
+lexicons: ## bring lexicons/com/atproto to npm's @atproto/api, API (0.21.0)
+	go tool lexgen upstream $(API)
 
 bench: ## print the server's processor time per request, beside a floor server's, or BENCHFLAGS='-only refresh' (needs Linux)
 	go run ./cmd/portico/bench $(BENCHFLAGS)

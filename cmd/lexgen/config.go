@@ -15,7 +15,7 @@ var config = gen.Config{
 	OpenAPI:  "AT Protocol",
 	Errors:   undeclared,
 	Model: model.Config{
-		Emit:        slices.Concat([]string{"com.atproto.*", "alt.portico.*"}, records, methods),
+		Emit:        slices.Concat(upstream, []string{"alt.portico.*"}),
 		Merge:       map[string]string{"app.bsky": "bsky", "chat.bsky": "chatbsky"},
 		Rename:      map[string]string{"app.bsky.embed.record:/defs/view/properties/record": "EmbedRecordViewContent"},
 		Import:      "portico/api",
@@ -23,8 +23,11 @@ var config = gen.Config{
 	},
 }
 
-// records are the types of records of other authorities that are checked here. What these
-// refer to is in lexicons/upstream.mjs with them.
+// upstream are the documents that the package of npm is asked for. What these refer to comes
+// with them.
+var upstream = slices.Concat([]string{"com.atproto.*"}, records, methods)
+
+// records are the types of records of other authorities that are checked here.
 var records = []string{
 	"app.bsky.actor.profile", "app.bsky.actor.status", "app.bsky.feed.generator", "app.bsky.feed.like", "app.bsky.feed.post",
 	"app.bsky.feed.postgate", "app.bsky.feed.repost", "app.bsky.feed.threadgate", "app.bsky.graph.block", "app.bsky.graph.follow",
@@ -33,8 +36,7 @@ var records = []string{
 	"com.germnetwork.declaration",
 }
 
-// methods are those of app views that a server has a part in; lexicons/upstream.mjs has the
-// same list.
+// methods are those of app views that a server has a part in.
 var methods = []string{
 	"app.bsky.actor.getPreferences", "app.bsky.actor.getProfile", "app.bsky.actor.getProfiles", "app.bsky.actor.putPreferences",
 	"app.bsky.feed.getActorLikes", "app.bsky.feed.getAuthorFeed", "app.bsky.feed.getFeed", "app.bsky.feed.getPostThread",

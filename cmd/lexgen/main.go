@@ -9,6 +9,8 @@
 //	lexgen [-C folder] pull NSID|AUTHORITY…
 //	                                bring lexicons from where they are published, proven
 //	lexgen [-C folder] sync FOLDER  bring the lexicons to the state of a checkout of upstream
+//	lexgen [-C folder] upstream [-registry URL] VERSION
+//	                                bring the lexicons to what npm's @atproto/api carries
 //	lexgen [-C folder] new -lexicons FOLDER [-exclude PATTERN] [-skip-invalid] [-merge=ask] OUT
 //	                                start a project of its own from the documents below FOLDER
 //
@@ -39,6 +41,6 @@ func main() {
 func tool() command.Tool {
 	return command.Tool{
 		Config: config, File: "cmd/lexgen/config.go", Run: "make generate", Check: "make check",
-		More: map[string]command.Command{"new": newProject},
+		More: map[string]command.Command{"new": newProject, "upstream": fromUpstream},
 	}
 }

@@ -1,5 +1,5 @@
 // Package pull brings lexicons from where they are published: from the repositories
-// that the DNS names for their authorities, or from a checkout of upstream.
+// that the DNS names for their authorities, from a checkout of upstream, or from npm.
 package pull
 
 import (

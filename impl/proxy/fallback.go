@@ -47,7 +47,7 @@ func (p *Proxy) Fallback(ctx context.Context, c *xrpc.Call) (*xrpc.Response, err
 var errMethod = xrpc.InvalidToken("Bad token method")
 
 // streamNames are the subscriptions of the lexicons that upstream knows, a line each;
-// lexicons/upstream.mjs writes it.
+// lexgen upstream writes it.
 //
 //go:embed streams.txt
 var streamNames string
