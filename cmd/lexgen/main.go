@@ -4,7 +4,7 @@
 //	lexgen [-C folder] check        print what generate would change; exit 1 when there is anything
 //	lexgen [-C folder] list         print every document and what is made of it
 //	lexgen [-C folder] openapi      print the OpenAPI document of what is generated
-//	lexgen [-C folder] diff [-json] [OLD [NEW]]
+//	lexgen [-C folder] diff [-format text|json|markdown|github] [-ignore RULE[:NSID]]… [OLD [NEW]]
 //	                                print what changed between two trees of lexicons, and whom it breaks
 //	lexgen [-C folder] pull NSID|AUTHORITY…
 //	                                bring lexicons from where they are published, proven
@@ -25,7 +25,8 @@
 //
 // OLD and NEW of diff are folders or git revisions: usually the last commit and the
 // working tree. Its exit status is 0 when nothing changed, 1 when what changed is
-// compatible, 2 when it breaks clients or the server, and 3 when a tree has problems.
+// compatible, 2 when it breaks clients or the server, and 3 when a tree has problems or the
+// command line is wrong. What -ignore is about does not count; gen/RULES.md has the rules.
 package main
 
 import (

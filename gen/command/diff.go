@@ -30,14 +30,24 @@ const (
 	diffProblems
 )
 
-const diffUsage = "usage: lexgen [-C folder] diff [-json] [OLD [NEW]]   (folders or git revisions; HEAD and the working tree)"
+const diffUsage = "usage: lexgen [-C folder] diff [-format text|json|markdown|github] [-ignore RULE[:NSID]]… [OLD [NEW]]   (folders or git revisions; HEAD and the working tree)"
 
 // diff prints what changed between two trees of lexicons.
 func diff(c gen.Config, root string, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("lexgen diff", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.Usage = func() { fmt.Fprintln(stderr, diffUsage) }
-	asJSON := flags.Bool("json", false, "print JSON")
+	flags.Usage = func() {
+		fmt.Fprintln(stderr, diffUsage)
+		flags.PrintDefaults()
+	}
+	format := "text"
+	flags.StringVar(&format, "format", format, "print the report as `text`, json, markdown (for a comment on a pull request) or github (annotations of GitHub Actions)")
+	flags.BoolFunc("json", "the same as -format json", func(string) error { format = "json"; return nil })
+	var ignored []string
+	flags.Func("ignore", "changes of this `rule`, everywhere or with :NSID in one lexicon, do not count for the exit status; can be repeated", func(pattern string) error {
+		ignored = append(ignored, pattern)
+		return report.Ignore(nil, []string{pattern})
+	})
 	if err := flags.Parse(args); err != nil || flags.NArg() > 2 {
 		if errors.Is(err, flag.ErrHelp) {
 			return diffNothing
@@ -46,6 +56,15 @@ func diff(c gen.Config, root string, args []string, stdout, stderr io.Writer) in
 			flags.Usage()
 		}
 		return diffProblems
+	}
+	write := report.Formats[format]
+	if write == nil {
+		fmt.Fprintf(stderr, "lexgen diff: there is no format %q: it is one of %s\n", format, strings.Join(report.FormatNames(), ", "))
+		return diffProblems
+	}
+	above := ""
+	if format == "github" {
+		above = inRepository(root)
 	}
 	from := flags.Arg(0)
 	if from == "" {
@@ -57,7 +76,7 @@ func diff(c gen.Config, root string, args []string, stdout, stderr io.Writer) in
 	}
 	var sides [][]*source.Document
 	for _, name := range trees {
-		docs, err := side(c, root, name)
+		docs, err := side(c, root, name, above)
 		if err != nil {
 			fmt.Fprintln(stderr, err)
 			return diffProblems
@@ -65,7 +84,7 @@ func diff(c gen.Config, root string, args []string, stdout, stderr io.Writer) in
 		sides = append(sides, docs)
 	}
 	if len(sides) == 1 {
-		docs, err := load(os.DirFS(root), c.Lexicons, c.Options(), "")
+		docs, err := load(os.DirFS(root), c.Lexicons, c.Options(), above)
 		if err != nil {
 			fmt.Fprintln(stderr, err)
 			return diffProblems
@@ -73,9 +92,9 @@ func diff(c gen.Config, root string, args []string, stdout, stderr io.Writer) in
 		sides = append(sides, docs)
 	}
 	changes := compare(c, sides[0], sides[1])
-	write := report.Write
-	if *asJSON {
-		write = report.WriteJSON
+	if err := report.Ignore(changes, ignored); err != nil {
+		fmt.Fprintln(stderr, "lexgen diff:", err)
+		return diffProblems
 	}
 	if err := write(stdout, changes); err != nil {
 		fmt.Fprintln(stderr, "lexgen diff:", err)
@@ -90,26 +109,17 @@ func diff(c gen.Config, root string, args []string, stdout, stderr io.Writer) in
 	return diffCompatible
 }
 
-// compare is the report, with the Go names that c gives to methods.
+// compare is the report, with what c generates from both.
 func compare(c gen.Config, old, new []*source.Document) []report.Change {
-	type name struct{ pkg, method string }
-	names := map[string]name{}
-	for _, docs := range [][]*source.Document{old, new} {
-		var ignored source.Problems // generate has them
-		for _, p := range model.Build(c.Model, docs, &ignored) {
-			for _, m := range p.Methods {
-				names[m.NSID] = name{p.Name, m.Name}
-			}
-		}
-	}
-	return report.Compare(old, new, report.Options{Method: func(nsid string) (string, string) {
-		n := names[nsid]
-		return n.pkg, n.method
-	}})
+	var ignored source.Problems // generate has them
+	return report.Compare(old, new, report.Options{
+		Old: model.Build(c.Model, old, &ignored), New: model.Build(c.Model, new, &ignored),
+	})
 }
 
-// side loads the tree called name: a folder of lexicons, or the lexicons in a revision.
-func side(c gen.Config, root, name string) ([]*source.Document, error) {
+// side loads the tree called name: a folder of lexicons, or the lexicons in a revision,
+// whose paths are shown below above.
+func side(c gen.Config, root, name, above string) ([]*source.Document, error) {
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
 		return load(os.DirFS(name), ".", c.Options(), filepath.ToSlash(name))
 	}
@@ -117,11 +127,29 @@ func side(c gen.Config, root, name string) ([]*source.Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	docs, err := load(fsys, c.Lexicons, c.Options(), "")
+	docs, err := load(fsys, c.Lexicons, c.Options(), above)
 	if err != nil {
 		return nil, fmt.Errorf("in %s:\n%w", name, err)
 	}
 	return docs, nil
+}
+
+// inRepository is the path of root in its repository, by which others know its files; "" when
+// it is the whole repository or in none.
+func inRepository(root string) string {
+	top, err := git(root, "rev-parse", "--show-toplevel")
+	if err != nil {
+		return ""
+	}
+	real, err := filepath.EvalSymlinks(root) // as git has it
+	if err != nil {
+		return ""
+	}
+	below, err := filepath.Rel(strings.TrimSpace(string(top)), real)
+	if err != nil {
+		return ""
+	}
+	return filepath.ToSlash(below)
 }
 
 // load reads the documents below dir. Their paths are shown below prefix.
@@ -196,7 +224,7 @@ func git(root string, args ...string) ([]byte, error) {
 // text, which it counts; and what to do next. Without a commit to compare with, or with
 // one whose lexicons are no good, it says so and no more.
 func sinceCommit(c gen.Config, root string, docs []*source.Document, stdout io.Writer) error {
-	old, err := side(c, root, "HEAD")
+	old, err := side(c, root, "HEAD", "")
 	switch {
 	case errors.Is(err, errNoRevision):
 		_, err = fmt.Fprintln(stdout, "changes: there is no commit to compare with")

@@ -529,7 +529,7 @@ func (b *builder) params(s *scope, node *source.Value, name string, params *lexi
 		props = append(props, call(presence, quoted(m.Key), fv.table))
 		f := &Field{
 			Name: b.fieldName(child, m, names), JSON: m.Key, Type: fv.typ, Under: fv.under,
-			Doc: prose(describe(m.Value)), pointer: m.Value.Pointer,
+			Doc: prose(describe(m.Value)), node: m.Value,
 		}
 		f.Param.Kind = paramKind(schema)
 		value := m.Value.Get("default")
@@ -665,7 +665,7 @@ func (b *builder) properties(s *scope, node *source.Value, schema lexicon.Schema
 		}
 		f := &Field{
 			Name: b.fieldName(s, m, names), JSON: m.Key, Type: v.typ, Under: v.under, Omit: !required,
-			Doc: prose(describe(m.Value)), pointer: m.Value.Pointer,
+			Doc: prose(describe(m.Value)), node: m.Value,
 		}
 		nilable := b.nilable(v.under)
 		switch {

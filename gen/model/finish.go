@@ -17,7 +17,7 @@ func (b *builder) finish() []*Package {
 	b.normalize()
 	var all []*Package
 	for _, p := range slices.SortedFunc(slices.Values(b.order), func(x, y *pkg) int { return strings.Compare(x.Dir, y.Dir) }) {
-		p.Package.Idents = map[string]bool{}
+		p.Package.Idents, p.owners = map[string]bool{}, p.idents
 		for name := range p.idents {
 			p.Package.Idents[name] = true
 		}

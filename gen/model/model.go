@@ -2,6 +2,8 @@
 // declarations, Go names and Go types. Rendering a model takes no decision.
 package model
 
+import "portico/gen/source"
+
 // Config says which documents are generated and where their packages go.
 type Config struct {
 	Emit        []string          // NSIDs or "com.example.*"; other documents as far as these refer to them
@@ -22,6 +24,8 @@ type Package struct {
 	Methods []*Method
 	Records []*Record // of documents that are emitted
 	Idents  map[string]bool
+
+	owners map[string]owner // of Idents
 }
 
 // File is what is generated from one document.
@@ -175,7 +179,7 @@ type Field struct {
 	Doc      []string
 	Param    Param
 
-	pointer string // place in the document, for messages
+	node *source.Value // the property
 }
 
 // Param is how a parameter moves between a query string and its field.

@@ -19,7 +19,7 @@ func (d *differ) lexlint(s site, was, is *source.Def, from int) {
 	}
 	var seen []string
 	for _, c := range d.changes[from:] {
-		seen = append(append(seen, c.Rule), c.covers...)
+		seen = append(seen, byID[c.Rule].lexlint...)
 	}
 	old, err := fresh(was)
 	if err != nil {
@@ -31,11 +31,11 @@ func (d *differ) lexlint(s site, was, is *source.Def, from int) {
 	}
 	for _, issue := range lexlint.BreakingChanges(old, new) {
 		// A change of type says all there is to say about what is below.
-		if slices.Contains(seen, issue.LintName) || issue.LintName == "params-required" && slices.Contains(seen, "object-required") {
+		if slices.Contains(seen, issue.LintName) {
 			continue
 		}
 		d.add(s, is.Node, false, Change{
-			Rule: issue.LintName, What: issue.Message, Old: "the old rule", New: "the new", Direction: Both,
+			Rule: "lexlint", What: issue.LintName + " " + issue.Message, Old: "the old rule", New: "the new",
 		})
 	}
 }

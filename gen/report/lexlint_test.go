@@ -19,11 +19,11 @@ func TestNet(t *testing.T) {
 	old, new := parse(`{"type": "string", "enum": ["did:web:b", "did:web:a"]}`), parse(`{"type": "string", "enum": ["did:web:c", "did:web:a"], "format": "did"}`)
 	d := &differ{}
 	d.lexlint(site{old: old.Doc, new: new.Doc, id: "com.example.x", typ: "string"}, old, new, 0)
-	if len(d.changes) != 2 || d.changes[0].Rule != "enum-values" || d.changes[1].Rule != "string-format" ||
+	if len(d.changes) != 2 || d.changes[0].Rule != "lexlint" || d.changes[0].What[:11] != "enum-values" || d.changes[1].What[:13] != "string-format" ||
 		d.changes[0].Direction != Both || d.changes[0].Place.String() != "x.json:1:56" {
 		t.Errorf("got %+v", d.changes)
 	}
-	d.changes = []Change{{Rule: "enum-values"}, {Rule: "format", covers: []string{"string-format"}}}
+	d.changes = []Change{{Rule: "input-enum-wider"}, {Rule: "output-format-changed"}}
 	d.lexlint(site{old: old.Doc, new: new.Doc, id: "com.example.x", typ: "string"}, old, new, 0)
 	if len(d.changes) != 2 {
 		t.Errorf("what is accounted for came again: %+v", d.changes[2:])

@@ -4,8 +4,10 @@ package report
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
+	"portico/gen/model"
 	"portico/gen/source"
 )
 
@@ -14,11 +16,14 @@ type Direction string
 
 // The directions. A change breaks clients when what they send is no longer taken, or
 // what they are sent is nothing they were written for. It breaks the server when its
-// code no longer compiles, or what it sends is no longer allowed. Text changes comments
-// of the generated code and nothing else.
+// code no longer compiles, or what it sends is no longer allowed. A change of behaviour
+// breaks nobody, and yet the same messages mean something else, or the server meets
+// values that it did not before. Text changes comments of the generated code and nothing
+// else.
 const (
 	Text       Direction = "text only"
 	Compatible Direction = "compatible"
+	Behaviour  Direction = "a change of behaviour"
 	Clients    Direction = "breaking for clients"
 	Server     Direction = "breaking for the server"
 	Both       Direction = "breaking for clients and the server"
@@ -27,15 +32,29 @@ const (
 // Breaking tells whether d breaks anyone.
 func (d Direction) Breaking() bool { return d == Clients || d == Server || d == Both }
 
+// Severity is d without whom: "breaking", "behaviour", "compatible" or "text".
+func (d Direction) Severity() string {
+	switch {
+	case d.Breaking():
+		return "breaking"
+	case d == Behaviour:
+		return "behaviour"
+	case d == Compatible:
+		return "compatible"
+	}
+	return "text"
+}
+
 // and is what two changes with the directions d and e are together.
 func (d Direction) and(e Direction) Direction {
-	switch {
-	case d == e || !e.Breaking() && d != Text:
-		return d
-	case !d.Breaking():
+	if d.Breaking() && e.Breaking() && d != e {
+		return Both
+	}
+	order := []Direction{Text, Compatible, Behaviour, Clients, Server, Both}
+	if slices.Index(order, d) < slices.Index(order, e) {
 		return e
 	}
-	return Both
+	return d
 }
 
 // Place is where a change is to be seen: in the new tree, or in the old one when what
@@ -53,29 +72,43 @@ type Change struct {
 	ID        string    `json:"id"`            // of the definition: "com.example.getX", "com.example.defs#x"
 	Type      string    `json:"type"`          // of the definition: "query", "object"
 	Where     string    `json:"where"`         // in the definition: "output.links.terms"; "" for all of it
-	Rule      string    `json:"rule"`          // lexlint's name of the rule where it has one
+	Rule      string    `json:"rule"`          // the ID of a [Rule]
 	What      string    `json:"what,omitzero"` // the constraint; "" for what stands at Where itself
 	Old       string    `json:"old"`           // what was; "none"
 	New       string    `json:"new"`           // what is; "none"
 	Direction Direction `json:"direction"`
+	Severity  string    `json:"severity"` // of the direction
+	Go        []GoName  `json:"go"`       // on account of which the server's code no longer compiles, by which it breaks the server
 	Place     Place     `json:"place"`
-	Note      string    `json:"note,omitzero"` // what a maintainer of the server has to do, or what is behind it
+	Note      string    `json:"note,omitzero"`    // what a maintainer of the server has to do, or what is behind it
+	Ignored   bool      `json:"ignored,omitzero"` // it does not count
 
-	covers []string // lexlint's rules that this change is behind, besides Rule
+	near   Place // in the new tree; without a file when the document is gone
+	claims []claim
 }
 
-// Options are what a report is told besides the lexicons.
+// GoName is a name of the generated code that is gone, another type, or one that an
+// implementation lacks.
+type GoName struct {
+	Name string `json:"name"` // with its package: "server.CreateSessionInput.Password"
+	Old  string `json:"old"`  // its type; "none"
+	New  string `json:"new"`  // its type; "none"
+
+	text string
+}
+
+// Options are what a report is told besides the lexicons: what is generated from each.
+// Without, no change breaks the build of anything.
 type Options struct {
-	// Method is the package and the Go name of a query or procedure, "" when none is
-	// generated. Nil stands for a function that knows of none.
-	Method func(nsid string) (pkg, name string)
+	Old, New []*model.Package
 }
 
 // Compare lists the changes from old to new, which are ordered by NSID as
 // [source.Load] leaves them, and free of problems. The changes come ordered by NSID
 // and then by place.
 func Compare(old, new []*source.Document, o Options) []Change {
-	d := &differ{options: o, old: index(old), new: index(new), reach: map[string]reach{}}
+	d := &differ{old: index(old), new: index(new), reach: map[string]reach{}}
+	d.code = newCode(model.Breaks(model.SurfaceOf(o.Old), model.SurfaceOf(o.New)))
 	d.follow(d.old)
 	d.follow(d.new)
 	var nsids []string
@@ -89,14 +122,18 @@ func Compare(old, new []*source.Document, o Options) []Change {
 	return d.changes
 }
 
-// Worst is the direction of all changes together; "" when there are none.
+// Worst is the direction of all changes together that are not ignored; "" when there are
+// none.
 func Worst(changes []Change) Direction {
 	var worst Direction
-	for i, c := range changes {
-		if i == 0 {
+	for _, c := range changes {
+		switch {
+		case c.Ignored:
+		case worst == "":
 			worst = c.Direction
+		default:
+			worst = worst.and(c.Direction)
 		}
-		worst = worst.and(c.Direction)
 	}
 	return worst
 }
@@ -150,6 +187,7 @@ func (d *differ) follow(docs documents) {
 				d.mark(docs, doc, def.Node.Get("output"), answered)
 				d.mark(docs, doc, def.Node.Get("message"), answered)
 			case "record":
+				d.reach[def.ID()] = both
 				d.mark(docs, doc, def.Node, both)
 			}
 		}
@@ -185,8 +223,8 @@ func (d *differ) mark(docs documents, doc *source.Document, v *source.Value, r r
 
 // differ collects the changes of one report.
 type differ struct {
-	options  Options
 	old, new documents
+	code     *code // nil: that of what is compared here does not count
 	reach    map[string]reach
 	changes  []Change
 	compared map[[2]string]bool // definitions whose shapes are being compared
@@ -198,6 +236,7 @@ type site struct {
 	id, typ  string
 	where    string
 	way      reach
+	main     *source.Value // the definition, in the old document
 }
 
 func (s site) at(part string) site {
@@ -222,9 +261,43 @@ func (d *differ) add(s site, v *source.Value, gone bool, c Change) {
 		doc = s.old
 	}
 	c.ID, c.Type, c.Where = s.id, s.typ, s.where
-	c.Place = Place{File: doc.Path, Pointer: v.Pointer, Old: gone}
-	c.Place.Line, c.Place.Column = doc.Position(v)
+	c.Place = place(doc, v)
+	c.Place.Old = gone
+	if c.near = c.Place; gone {
+		if c.near = (Place{}); s.new != nil {
+			c.near = place(s.new, nearest(s.new, v))
+		}
+	}
+	if c.Direction == "" {
+		c.Direction = byID[c.Rule].Direction
+	}
+	if c.Go = d.code.claim(s, c.claims); len(c.Go) > 0 {
+		c.Direction = c.Direction.and(Server)
+	}
+	c.Severity = c.Direction.Severity()
 	d.changes = append(d.changes, c)
+}
+
+func place(doc *source.Document, v *source.Value) Place {
+	p := Place{File: doc.Path, Pointer: v.Pointer}
+	p.Line, p.Column = doc.Position(v)
+	return p
+}
+
+// nearest is what is left in doc around v, which was in another one.
+func nearest(doc *source.Document, v *source.Value) *source.Value {
+	at := doc.Root()
+	for segment := range strings.SplitSeq(strings.TrimPrefix(v.Pointer, "/"), "/") {
+		next := at.Get(strings.NewReplacer("~1", "/", "~0", "~").Replace(segment))
+		if i, err := strconv.Atoi(segment); err == nil && i < len(at.Items) {
+			next = at.Items[i]
+		}
+		if next == nil {
+			break
+		}
+		at = next
+	}
+	return at
 }
 
 // change records that a member of a schema is another, came, or went.
@@ -236,28 +309,8 @@ func (d *differ) change(s site, old, new *source.Value, c Change) {
 	}
 }
 
-// strict is the direction of a change that shows in the code of both ends: of type,
-// format, values. It takes away values, or allows more, or does both.
-func (s site) strict(narrower, wider bool) Direction {
-	return s.direction(narrower, wider, true)
-}
-
-// bounds is the direction of a change of a bound that the tables look after: the
-// server compiles and keeps to a wider input and a narrower output.
-func (s site) bounds(narrower, wider bool) Direction {
-	return s.direction(narrower, wider, false)
-}
-
-func (s site) direction(narrower, wider, server bool) Direction {
-	d := Compatible
-	if s.way&sent != 0 && narrower || s.way&answered != 0 && wider {
-		d = Clients
-	}
-	if server && (s.way&sent != 0 && wider || s.way&answered != 0 && narrower) {
-		d = d.and(Server)
-	}
-	return d
-}
+// rule is the rule called name for where s is.
+func (s site) rule(name string) string { return s.way.prefix() + name }
 
 // --- documents and definitions ---
 
@@ -286,6 +339,7 @@ func (d *differ) document(old, new *source.Document) {
 		}
 		d.definition(old, new, was, is)
 	}
+	d.unclaimed(old, new)
 }
 
 func (d *differ) definition(old, new *source.Document, was, is *source.Def) {
@@ -293,29 +347,37 @@ func (d *differ) definition(old, new *source.Document, was, is *source.Def) {
 	switch {
 	case was == nil:
 		s.id, s.typ = is.ID(), is.Node.String("type")
-		c := Change{Rule: "definition-added", Old: none, New: s.typ, Direction: Compatible}
-		if pkg, name := d.method(s); name != "" {
-			c.Rule, c.Direction = "method-added", Server
-			c.Note = "implement " + pkg + ".Service." + name + ", decide " + pkg + ".Policy." + name
+		c := Change{Rule: "definition-added", Old: none, New: s.typ, claims: []claim{{node: is.Node, new: true}}}
+		if isMethod(s.typ) {
+			c.Rule = "method-added"
+			if m := d.code.added(new, is.Node); m != nil {
+				pkg, name, _ := strings.Cut(m.Name, ".Service.")
+				c.Note = "implement " + pkg + ".Service." + name + ", decide " + pkg + ".Policy." + name
+			}
 		}
 		d.add(s, is.Node, false, c)
 	case is == nil:
 		s.id, s.typ = was.ID(), was.Node.String("type")
-		c := Change{Rule: "definition-removed", Old: s.typ, New: none, Direction: Server, Note: "delete what uses its type"}
-		switch s.typ {
-		case "query", "procedure", "subscription":
-			c.Rule, c.Direction, c.Note = "method-removed", Both, ""
-			if pkg, name := d.method(s); name != "" {
-				c.Note = "delete " + name + " of the implementation and of the policy of " + pkg + ", or keep the lexicon"
-			}
-		case "record":
-			c.Direction = Both
-		case "permission-set":
-			c.Direction, c.Note = Clients, ""
+		c := Change{Rule: "definition-removed", Old: s.typ, New: none, claims: []claim{{node: was.Node, below: true}}}
+		switch {
+		case isMethod(s.typ):
+			c.Rule = "method-removed"
+		case s.typ == "record":
+			c.Rule = "record-removed"
+		case s.typ == "permission-set":
+			c.Rule = "permission-set-removed"
 		}
 		d.add(s, was.Node, true, c)
+		removed := &d.changes[len(d.changes)-1]
+		switch {
+		case len(removed.Go) == 0:
+		case isMethod(s.typ):
+			removed.Note = "delete the method of the implementation and of its policy, or keep the lexicon"
+		default:
+			removed.Note = "delete what uses it"
+		}
 	default:
-		s.id, s.typ = is.ID(), is.Node.String("type")
+		s.id, s.typ, s.main = is.ID(), is.Node.String("type"), was.Node
 		if way := d.reach[s.id]; way != 0 {
 			s.way = way
 		}
@@ -325,12 +387,7 @@ func (d *differ) definition(old, new *source.Document, was, is *source.Def) {
 	}
 }
 
-func (d *differ) method(s site) (pkg, name string) {
-	if d.options.Method == nil || s.typ != "query" && s.typ != "procedure" {
-		return "", ""
-	}
-	return d.options.Method(s.id)
-}
+func isMethod(typ string) bool { return typ == "query" || typ == "procedure" || typ == "subscription" }
 
 func list(v *source.Value, key string) []*source.Value {
 	if v = v.Get(key); v != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"portico/gen/model"
 	"portico/gen/report"
 	"portico/gen/source"
 )
@@ -32,12 +34,18 @@ func (tr tree) load(t testing.TB) []*source.Document {
 		data := fmt.Sprintf("{\n\"lexicon\": 1, \"id\": \"com.example.shop.%s\", \"defs\": {\n%s\n}}", name, defs)
 		fsys["lexicons/shop/"+name+".json"] = &fstest.MapFile{Data: []byte(data)}
 	}
+	return load(t, fsys)
+}
+
+// load reads the documents below lexicons.
+func load(t testing.TB, fsys fs.FS) []*source.Document {
+	t.Helper()
 	docs, problems, err := source.Load(fsys, "lexicons", source.Options{})
 	if err == nil {
 		err = problems.Err()
 	}
 	if err != nil {
-		t.Fatalf("%v: %v", tr, err)
+		t.Fatal(err)
 	}
 	return docs
 }
@@ -63,7 +71,8 @@ var cases = []struct {
 	name     string
 	old, new tree
 }{
-	{"method", tree{}, doc(fmt.Sprintf(method, ""))},
+	{"method", tree{"look": `"main": {"type": "query"}`}, tree{"look": `"main": {"type": "query"}`, "act": fmt.Sprintf(method, "")}},
+	{"method of a new namespace", tree{}, doc(fmt.Sprintf(method, ""))},
 	{"subscription", tree{}, doc(`"main": {"type": "subscription", "message": {"schema": {"type": "union", "refs": []}}}`)},
 	{"definition", tree{"defs": `"a": {"type": "token"}`}, tree{"defs": `"a": {"type": "token"}, "b": {"type": "object", "properties": {}}`}},
 	{"kind of a method", doc(`"main": {"type": "query"}`), doc(`"main": {"type": "procedure"}`)},
@@ -138,11 +147,12 @@ var cases = []struct {
 	{"order of properties", object(`"properties": {"a": {"type": "string"}, "b": {"type": "string"}}`), object(`"properties": {"b": {"type": "string"}, "a": {"type": "string"}}`)},
 }
 
-// options name the methods as they are named without any configuration.
-var options = report.Options{Method: func(nsid string) (string, string) {
-	name := nsid[strings.LastIndexByte(nsid, '.')+1:]
-	return "shop", strings.ToUpper(name[:1]) + name[1:]
-}}
+// compare is the report where everything is generated.
+func compare(old, new []*source.Document) []report.Change {
+	config := model.Config{Emit: []string{"com.*"}, Import: "example.org/api", Initialisms: []string{"DID"}}
+	var problems source.Problems
+	return report.Compare(old, new, report.Options{Old: model.Build(config, old, &problems), New: model.Build(config, new, &problems)})
+}
 
 func TestChanges(t *testing.T) {
 	var b strings.Builder
@@ -152,7 +162,7 @@ func TestChanges(t *testing.T) {
 			name string
 			a, b []*source.Document
 		}{{"", old, new}, {", the other way", new, old}} {
-			changes := report.Compare(way.a, way.b, options)
+			changes := compare(way.a, way.b)
 			fmt.Fprintf(&b, "# %s%s: %s\n", c.name, way.name, report.Summary(changes))
 			if err := report.Write(&b, changes); err != nil {
 				t.Fatal(err)
@@ -191,30 +201,10 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// TestRulesOfLexlint holds the cases to every rule that lexlint has. TestChanges sees to
-// it that none of them is found by lexlint alone.
-func TestRulesOfLexlint(t *testing.T) {
-	rules := map[string]bool{}
-	for _, c := range cases {
-		for _, change := range report.Compare(c.old.load(t), c.new.load(t), options) {
-			rules[change.Rule] = true
-		}
-	}
-	for _, rule := range []string{
-		"type-change", "record-key-type", "body-encoding", "const-value", "enum-values", "integer-range", "string-length",
-		"string-format", "bytes-length", "array-length", "object-required", "object-nullable", "blob-accept", "blob-size",
-		"params-required", "ref-change", "union-open-closed", "union-closed-refs",
-	} {
-		if !rules[rule] {
-			t.Errorf("no case for %s", rule)
-		}
-	}
-}
-
 func TestJSON(t *testing.T) {
 	old, new := twice(`{"type": "string"}`).load(t), twice(`{"type": "string", "format": "did"}`).load(t)
 	var b strings.Builder
-	if err := report.WriteJSON(&b, report.Compare(old, new, options)); err != nil {
+	if err := report.WriteJSON(&b, compare(old, new)); err != nil {
 		t.Fatal(err)
 	}
 	var got struct {
@@ -225,8 +215,9 @@ func TestJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]any{
-		"id": "com.example.shop.act", "type": "procedure", "where": "input.x", "rule": "string-format", "what": "format",
-		"old": "none", "new": `"did"`, "direction": "breaking for clients",
+		"id": "com.example.shop.act", "type": "procedure", "where": "input.x", "rule": "input-format-narrower", "what": "format",
+		"old": "none", "new": `"did"`, "direction": "breaking for clients and the server", "severity": "breaking",
+		"go": []any{map[string]any{"name": "shop.ActInput.X", "old": "*string", "new": "*syntax.DID"}},
 		"place": map[string]any{
 			"file": "lexicons/shop/act.json", "line": 4.0, "column": 35.0,
 			"pointer": "/defs/main/input/schema/properties/x/format",
@@ -240,7 +231,7 @@ func TestJSON(t *testing.T) {
 	}
 
 	b.Reset()
-	if err := report.WriteJSON(&b, nil); err != nil || b.String() != "{\n  \"direction\": \"\",\n  \"changes\": []\n}\n" {
+	if err := report.WriteJSON(&b, nil); err != nil || b.String() != "{\n  \"direction\": \"\",\n  \"severity\": \"\",\n  \"changes\": []\n}\n" {
 		t.Errorf("nothing changed: %v\n%s", err, b.String())
 	}
 }
@@ -260,12 +251,12 @@ func TestUpstream(t *testing.T) {
 	}
 	for i, want := range []string{
 		"~ com.atproto.server.describeServer (query)\n" +
-			"    new/describeServer.json:22:32: output.blobUploadLimit: none → optional integer: compatible\n",
+			"    new/describeServer.json:22:32: output.blobUploadLimit: none → optional integer: compatible [property-added]\n",
 		"! com.atproto.server.describeServer (query)\n" +
-			"    new/describeServer.json:22:32 (before): output.blobUploadLimit: optional integer → none: breaking for the server; delete what uses its field\n",
+			"    new/describeServer.json:22:32 (before): output.blobUploadLimit: optional integer → none: breaking for the server [property-removed]; Go: server.DescribeServerOutput.BlobUploadLimit is gone\n",
 	} {
 		var b strings.Builder
-		if err := report.Write(&b, report.Compare(sides[i], sides[1-i], options)); err != nil {
+		if err := report.Write(&b, compare(sides[i], sides[1-i])); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(want, b.String()); diff != "" {
@@ -295,12 +286,12 @@ func FuzzCompare(f *testing.F) {
 		if old == nil || new == nil {
 			return
 		}
-		for _, c := range report.Compare(old, new, report.Options{}) {
+		for _, c := range compare(old, new) {
 			if c.Place.Line < 1 || c.Old == c.New && c.Direction.Breaking() || c.Direction == "" {
 				t.Errorf("a change that is none: %+v", c)
 			}
 		}
-		if changes := report.Compare(old, load(a), report.Options{}); len(changes) > 0 {
+		if changes := compare(old, load(a)); len(changes) > 0 {
 			t.Errorf("compared with itself: %v", changes)
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"portico/gen/model"
 	"portico/gen/source"
 )
 
@@ -19,7 +20,11 @@ func (d *differ) schema(s site, old, new *source.Value) {
 		d.inlined(s, old, new)
 		return
 	case was != is:
-		d.add(s, new, false, Change{Rule: "type-change", What: "type", Old: was, New: is, Direction: Both})
+		rule := s.rule("type-changed")
+		if isMethod(was) || isMethod(is) {
+			rule = "method-kind-changed"
+		}
+		d.add(s, new, false, Change{Rule: rule, What: "type", Old: was, New: is, claims: all(old)})
 		return
 	}
 	switch is {
@@ -33,24 +38,24 @@ func (d *differ) schema(s site, old, new *source.Value) {
 	case "object", "params":
 		d.properties(s, old, new)
 	case "array":
-		d.length(s, "array-length", old, new)
+		d.length(s, old, new)
 		d.schema(s.at("[]"), old.Get("items"), new.Get("items"))
 	case "bytes":
-		d.length(s, "bytes-length", old, new)
+		d.length(s, old, new)
 	case "string":
 		d.format(s, old, new)
-		d.length(s, "string-length", old, new)
+		d.length(s, old, new)
 		d.values(s, old, new)
 		d.known(s, old, new)
 	case "integer":
-		d.bound(s, "integer-range", "minimum", old, new, false)
-		d.bound(s, "integer-range", "maximum", old, new, true)
+		d.bound(s, "range", "minimum", old, new, false)
+		d.bound(s, "range", "maximum", old, new, true)
 		d.values(s, old, new)
 	case "boolean":
 		d.values(s, old, new)
 	case "blob":
 		d.accept(s, old, new)
-		d.bound(s, "blob-size", "maxSize", old, new, true)
+		d.bound(s, "size", "maxSize", old, new, true)
 	case "union":
 		d.union(s, old, new)
 	case "ref":
@@ -60,17 +65,31 @@ func (d *differ) schema(s site, old, new *source.Value) {
 	d.extensions(s, old, new)
 }
 
+// typeOf are the names that have the type of what stands at old.
+func typeOf(old *source.Value) []claim { return []claim{{node: old, kinds: typeKinds}} }
+
+// all are the names that are made of what stands at old.
+func all(old *source.Value) []claim { return []claim{{node: old, below: true}} }
+
+// constants are those for the values of old.
+func constants(old *source.Value) []claim {
+	return []claim{{node: old, below: true, kinds: model.ShownConst}}
+}
+
+// signature is the method that s is in.
+func (s site) signature() claim { return claim{node: s.main, kinds: model.ShownMethod} }
+
 // text compares a member that is for people only.
 func (d *differ) text(s site, key string, old, new *source.Value) {
 	was, is := old.Get(key), new.Get(key)
 	if equal(was, is) {
 		return
 	}
-	c := Change{Rule: key, What: key, Direction: Text}
+	c := Change{Rule: "text-changed", What: key}
 	c.Old, c.New = apart(was, is)
 	if is != nil && strings.HasPrefix(strings.ToLower(is.Text), "deprecated") &&
 		(was == nil || !strings.HasPrefix(strings.ToLower(was.Text), "deprecated")) {
-		c.Note = "it is deprecated: stop using it"
+		c.Rule, c.Note = "deprecated", "stop using it"
 	}
 	d.change(s, was, is, c)
 }
@@ -84,7 +103,7 @@ func (d *differ) extensions(s site, old, new *source.Value) {
 	for _, key := range merged(new.Keys(), old.Keys()) {
 		if !slices.Contains(keys, key) {
 			if was, is := old.Get(key), new.Get(key); !equal(was, is) {
-				d.change(s, was, is, Change{Rule: "extension", What: key, Old: raw(was), New: raw(is), Direction: Text})
+				d.change(s, was, is, Change{Rule: "extension-changed", What: key, Old: raw(was), New: raw(is)})
 			}
 		}
 	}
@@ -116,9 +135,12 @@ func merged(a, b []string) []string {
 // --- records, methods, permission sets ---
 
 func (d *differ) recordKey(s site, old, new *source.Value) {
-	if !equal(old, new) {
-		d.add(s, new, false, Change{Rule: "record-key-type", What: "key", Old: raw(old), New: raw(new), Direction: Both})
+	if equal(old, new) {
+		return
 	}
+	covers := func(a, b string) bool { return a == b || a == "any" }
+	narrower, wider := sets([]string{old.Text}, []string{new.Text}, covers)
+	d.add(s, new, false, Change{Rule: "record-key" + manner(narrower, wider), What: "key", Old: raw(old), New: raw(new)})
 }
 
 func (d *differ) methodParts(s site, old, new *source.Value) {
@@ -126,13 +148,13 @@ func (d *differ) methodParts(s site, old, new *source.Value) {
 	switch was, is := old.Get("parameters"), new.Get("parameters"); {
 	case was == nil && is == nil:
 	case was == nil:
-		c := Change{Rule: "params-added", Old: none, New: "params", Direction: Server, Note: "take the parameters"}
+		c := Change{Rule: "params-added", Old: none, New: "params", Note: "take the parameters", claims: []claim{s.signature()}}
 		if len(is.Strings("required")) > 0 {
-			c.New, c.Direction = "params with required ones", Both
+			c.Rule, c.New = "required-params-added", "params with required ones"
 		}
 		d.add(params, is, false, c)
 	case is == nil:
-		d.add(params, was, true, Change{Rule: "params-removed", Old: "params", New: none, Direction: Server})
+		d.add(params, was, true, Change{Rule: "params-removed", Old: "params", New: none, claims: append(all(was), s.signature())})
 	default:
 		d.schema(params, was, is)
 	}
@@ -151,36 +173,39 @@ func (d *differ) body(s site, key string, old, new *source.Value) {
 	case was == nil && is == nil:
 		return
 	case was == nil:
-		c := Change{Rule: key + "-added", Old: none, New: is.String("encoding"), Direction: Both, Note: "read it"}
+		c := Change{Rule: key + "-added", Old: none, New: is.String("encoding"), Note: "read it", claims: []claim{s.signature()}}
 		if key == "output" {
-			c.Direction, c.Note = Server, "send it"
+			c.Note = "send it"
 		}
 		d.add(s, is, false, c)
 		return
 	case is == nil:
-		d.add(s, was, true, Change{Rule: key + "-removed", Old: was.String("encoding"), New: none, Direction: Both})
+		d.add(s, was, true, Change{Rule: key + "-removed", Old: was.String("encoding"), New: none, claims: append(all(was), s.signature())})
 		return
 	}
 	if a, b := was.String("encoding"), is.String("encoding"); a != b {
 		narrower, wider := sets(split(a), split(b), covers)
-		d.add(s, is.Get("encoding"), false, Change{
-			Rule: "body-encoding", What: "encoding", Old: raw(was.Get("encoding")), New: raw(is.Get("encoding")),
-			Direction: s.strict(narrower, wider),
-		})
+		c := Change{
+			Rule: "notation-changed", What: "encoding", Old: raw(was.Get("encoding")), New: raw(is.Get("encoding")),
+			claims: append(all(was), s.signature()),
+		}
+		if narrower || wider {
+			c.Rule = s.rule("encoding" + manner(narrower, wider))
+		}
+		d.add(s, is.Get("encoding"), false, c)
 	}
 	d.text(s, "description", was, is)
 	switch a, b := was.Get("schema"), is.Get("schema"); {
 	case a != nil && b != nil:
 		d.schema(s, a, b)
-	case a != nil || b != nil:
-		c := Change{Rule: "body-schema", What: "schema", Old: none, New: none, Direction: Both}
-		if a != nil {
-			c.Old = a.String("type")
-		}
-		if b != nil {
-			c.New = b.String("type")
-		}
-		d.change(s, a, b, c)
+	case a != nil:
+		d.add(s, a, true, Change{
+			Rule: s.rule("schema-removed"), What: "schema", Old: a.String("type"), New: none, claims: append(all(was), s.signature()),
+		})
+	case b != nil:
+		d.add(s, b, false, Change{
+			Rule: s.rule("schema-added"), What: "schema", Old: none, New: b.String("type"), claims: append(all(was), s.signature()),
+		})
 	}
 }
 
@@ -223,19 +248,19 @@ func (d *differ) errors(s site, old, new *source.Value) {
 	for _, e := range list(new, "errors") {
 		name := e.String("name")
 		if was := find(old, name); was == nil {
-			d.add(s, e, false, Change{Rule: "error-added", What: "error " + name, Old: none, New: "declared", Direction: Compatible})
+			d.add(s, e, false, Change{Rule: "error-added", What: "error " + name, Old: none, New: "declared"})
 		} else {
 			before := len(d.changes)
 			d.text(s, "description", was, e)
 			for i := range d.changes[before:] {
-				d.changes[before+i].What, d.changes[before+i].Rule = "description of error "+name, "error-description"
+				d.changes[before+i].What = "description of error " + name
 			}
 		}
 	}
 	for _, e := range list(old, "errors") {
 		if name := e.String("name"); find(new, name) == nil {
 			d.add(s, e, true, Change{
-				Rule: "error-removed", What: "error " + name, Old: "declared", New: none, Direction: Both, Note: "stop answering it",
+				Rule: "error-removed", What: "error " + name, Old: "declared", New: none, Note: "stop answering it", claims: all(e),
 			})
 		}
 	}
@@ -250,12 +275,12 @@ func (d *differ) permissions(s site, old, new *source.Value) {
 	}
 	for _, p := range list(new, "permissions") {
 		if !has(old, p) {
-			d.add(s, p, false, Change{Rule: "permission-added", What: "permission", Old: none, New: raw(p), Direction: Compatible})
+			d.add(s, p, false, Change{Rule: "permission-added", What: "permission", Old: none, New: raw(p)})
 		}
 	}
 	for _, p := range list(old, "permissions") {
 		if !has(new, p) {
-			d.add(s, p, true, Change{Rule: "permission-removed", What: "permission", Old: raw(p), New: none, Direction: Clients})
+			d.add(s, p, true, Change{Rule: "permission-removed", What: "permission", Old: raw(p), New: none})
 		}
 	}
 }
@@ -263,11 +288,8 @@ func (d *differ) permissions(s site, old, new *source.Value) {
 // --- objects ---
 
 func (d *differ) properties(s site, old, new *source.Value) {
-	rule := "object-required"
-	if new.String("type") == "params" {
-		rule = "params-required"
-	}
 	was, is := old.Get("properties"), new.Get("properties")
+	params := new.String("type") == "params"
 	for _, key := range merged(is.Keys(), was.Keys()) {
 		a, b := was.Get(key), is.Get(key)
 		p := s.at(key)
@@ -275,44 +297,52 @@ func (d *differ) properties(s site, old, new *source.Value) {
 		isRequired := slices.Contains(new.Strings("required"), key)
 		switch {
 		case a == nil:
-			c := Change{Rule: "property-added", Old: none, New: presence(isRequired) + kind(s.new, b), Direction: Compatible, covers: []string{"object-nullable"}}
+			c := Change{Rule: "property-added", Old: none, New: presence(isRequired) + kind(s.new, b)}
 			if isRequired {
-				c.covers = append(c.covers, rule)
-				c.Direction, c.Note = s.required(true)
+				c.Rule = s.rule("required-property-added")
+				c.Note = s.always()
+			}
+			if params && len(was.Keys()) == 0 {
+				c.claims = []claim{s.signature()} // the first one
 			}
 			d.add(p, b, false, c)
 			continue
 		case b == nil:
-			c := Change{
-				Rule: "property-removed", Old: presence(wasRequired) + kind(s.old, a), New: none, Direction: Server,
-				Note: "delete what uses its field", covers: []string{"object-nullable"},
-			}
+			c := Change{Rule: "property-removed", Old: presence(wasRequired) + kind(s.old, a), New: none, claims: all(a)}
 			if wasRequired {
-				c.covers = append(c.covers, rule)
-				if s.way&answered != 0 {
-					c.Direction = Both
-				}
+				c.Rule = s.rule("required-property-removed")
+			}
+			if params && len(is.Keys()) == 0 {
+				c.claims = append(all(old), s.signature()) // the last one
 			}
 			d.add(p, a, true, c)
 			continue
 		case wasRequired != isRequired:
 			c := Change{
-				Rule: rule, Old: strings.TrimSpace(presence(wasRequired)), New: strings.TrimSpace(presence(isRequired)),
+				Rule: s.rule("property-optional"), Old: strings.TrimSpace(presence(wasRequired)), New: strings.TrimSpace(presence(isRequired)),
+				claims: field(a),
 			}
-			c.Direction, c.Note = s.required(isRequired)
+			if isRequired {
+				c.Rule, c.Note = s.rule("property-required"), s.always()
+			}
 			d.add(p, b, false, c)
 		}
 		wasNullable := slices.Contains(old.Strings("nullable"), key)
 		isNullable := slices.Contains(new.Strings("nullable"), key)
 		if wasNullable != isNullable {
-			c := Change{Rule: "object-nullable", Old: "never null", New: "nullable", Direction: p.strict(!isNullable, isNullable)}
+			c := Change{Rule: s.rule("property-nullable"), Old: "never null", New: "nullable", claims: field(a)}
 			if wasNullable {
-				c.Old, c.New = c.New, c.Old
+				c.Rule, c.Old, c.New = s.rule("property-not-nullable"), c.New, c.Old
 			}
 			d.add(p, b, false, c)
 		}
 		d.schema(p, a, b)
 	}
+}
+
+// field is the field of a property.
+func field(property *source.Value) []claim {
+	return []claim{{node: property, kinds: model.ShownField}}
 }
 
 func presence(required bool) string {
@@ -322,28 +352,21 @@ func presence(required bool) string {
 	return "optional "
 }
 
-// required is the direction of a property that must be there from now on, or need not
-// be any longer.
-func (s site) required(now bool) (Direction, string) {
-	direction, do := Compatible, ""
-	if s.way&sent != 0 && now || s.way&answered != 0 && !now {
-		direction = Clients
+// always is what to do about a property that must be there from now on.
+func (s site) always() string {
+	if s.way&answered != 0 {
+		return "send it always"
 	}
-	if s.way&answered != 0 && now {
-		direction, do = direction.and(Server), "send it always"
-	}
-	return direction, do
+	return ""
 }
 
 // --- strings, numbers, bytes ---
 
-func (d *differ) length(s site, rule string, old, new *source.Value) {
-	d.bound(s, rule, "minLength", old, new, false)
-	d.bound(s, rule, "maxLength", old, new, true)
-	if rule == "string-length" {
-		d.bound(s, rule, "minGraphemes", old, new, false)
-		d.bound(s, rule, "maxGraphemes", old, new, true)
-	}
+func (d *differ) length(s site, old, new *source.Value) {
+	d.bound(s, "length", "minLength", old, new, false)
+	d.bound(s, "length", "maxLength", old, new, true)
+	d.bound(s, "length", "minGraphemes", old, new, false)
+	d.bound(s, "length", "maxGraphemes", old, new, true)
 }
 
 // bound compares a bound, of which more is wider when it is an upper one.
@@ -353,7 +376,7 @@ func (d *differ) bound(s site, rule, key string, old, new *source.Value, upper b
 		return
 	}
 	wider := is == nil || was != nil && (is.Int > was.Int) == upper
-	d.change(s, was, is, Change{Rule: rule, What: key, Old: raw(was), New: raw(is), Direction: s.bounds(!wider, wider)})
+	d.change(s, was, is, Change{Rule: s.rule(rule + manner(!wider, wider)), What: key, Old: raw(was), New: raw(is)})
 }
 
 // within are the formats whose every value is one of another format, too.
@@ -369,49 +392,58 @@ func (d *differ) format(s site, old, new *source.Value) {
 	narrower := is != nil && (was == nil || !slices.Contains(within[was.Text], is.Text))
 	wider := was != nil && (is == nil || !slices.Contains(within[is.Text], was.Text))
 	d.change(s, was, is, Change{
-		Rule: "string-format", What: "format", Old: raw(was), New: raw(is), Direction: s.strict(narrower, wider),
+		Rule: s.rule("format" + manner(narrower, wider)), What: "format", Old: raw(was), New: raw(is), claims: typeOf(old),
 	})
 }
 
 // values compares const, enum and default.
 func (d *differ) values(s site, old, new *source.Value) {
 	if was, is := old.Get("const"), new.Get("const"); !equal(was, is) {
-		d.change(s, was, is, Change{
-			Rule: "const-value", What: "const", Old: raw(was), New: raw(is), Direction: s.strict(is != nil, was != nil),
-		})
+		d.change(s, was, is, Change{Rule: s.rule("const" + cameOrWent(was, is)), What: "const", Old: raw(was), New: raw(is)})
 	}
 	was, is := old.Get("enum"), new.Get("enum")
-	if (was == nil || len(was.Items) == 0) != (is == nil || len(is.Items) == 0) {
+	if wasThere, isThere := was != nil && len(was.Items) > 0, is != nil && len(is.Items) > 0; wasThere != isThere {
 		d.change(s, was, is, Change{
-			Rule: "enum-values", What: "enum", Old: raw(was), New: raw(is), Direction: s.strict(is != nil && len(is.Items) > 0, is == nil || len(is.Items) == 0),
+			Rule: s.rule("enum" + manner(isThere, wasThere)), What: "enum", Old: raw(was), New: raw(is), claims: constants(old),
 		})
 	} else {
-		d.members(s, "enum-values", "enum", "allowed", old, new, s.strict(false, true), s.strict(true, false))
+		d.members(s, s.rule("enum-wider"), s.rule("enum-narrower"), "enum", "allowed", old, new)
 	}
 	if was, is := old.Get("default"), new.Get("default"); !equal(was, is) {
-		d.change(s, was, is, Change{Rule: "default-value", What: "default", Old: raw(was), New: raw(is), Direction: Compatible})
+		d.change(s, was, is, Change{Rule: "default" + cameOrWent(was, is), What: "default", Old: raw(was), New: raw(is), claims: field(old)})
 	}
 }
 
+// cameOrWent is the ending of the rule for a member that came, went, or is another.
+func cameOrWent(was, is *source.Value) string {
+	switch {
+	case was == nil:
+		return "-added"
+	case is == nil:
+		return "-removed"
+	}
+	return "-changed"
+}
+
 // members compares two lists whose order means nothing.
-func (d *differ) members(s site, rule, key, state string, old, new *source.Value, added, removed Direction) {
+func (d *differ) members(s site, added, removed, key, state string, old, new *source.Value) {
 	has := func(v, item *source.Value) bool {
 		return slices.ContainsFunc(list(v, key), func(o *source.Value) bool { return bytes.Equal(o.Raw, item.Raw) })
 	}
 	for _, item := range list(new, key) {
 		if !has(old, item) {
-			d.add(s, item, false, Change{Rule: rule, What: key + " " + raw(item), Old: none, New: state, Direction: added})
+			d.add(s, item, false, Change{Rule: added, What: key + " " + raw(item), Old: none, New: state})
 		}
 	}
 	for _, item := range list(old, key) {
 		if !has(new, item) {
-			d.add(s, item, true, Change{Rule: rule, What: key + " " + raw(item), Old: state, New: none, Direction: removed})
+			d.add(s, item, true, Change{Rule: removed, What: key + " " + raw(item), Old: state, New: none, claims: constants(item)})
 		}
 	}
 }
 
 func (d *differ) known(s site, old, new *source.Value) {
-	d.members(s, "known-values", "knownValues", "known", old, new, Compatible, Compatible)
+	d.members(s, "known-value-added", "known-value-removed", "knownValues", "known", old, new)
 }
 
 func (d *differ) accept(s site, old, new *source.Value) {
@@ -427,8 +459,11 @@ func (d *differ) accept(s site, old, new *source.Value) {
 	if len(b) == 0 {
 		b = all
 	}
-	narrower, wider := sets(a, b, covers)
-	d.change(s, was, is, Change{Rule: "blob-accept", What: "accept", Old: raw(was), New: raw(is), Direction: s.bounds(narrower, wider)})
+	c := Change{Rule: "notation-changed", What: "accept", Old: raw(was), New: raw(is)}
+	if narrower, wider := sets(a, b, covers); narrower || wider {
+		c.Rule = s.rule("accept" + manner(narrower, wider))
+	}
+	d.change(s, was, is, c)
 }
 
 // --- refs and unions ---
@@ -437,36 +472,56 @@ func (d *differ) union(s site, old, new *source.Value) {
 	closed := func(v *source.Value) bool { c := v.Get("closed"); return c != nil && string(c.Raw) == "true" }
 	was, is := closed(old), closed(new)
 	if was != is {
-		c := Change{Rule: "union-open-closed", What: "union", Old: "open", New: "closed", Direction: s.strict(is, was), covers: []string{"union-closed-refs"}}
+		c := Change{
+			Rule: s.rule("union-closed"), What: "union", Old: "open", New: "closed",
+			claims: []claim{{node: old, kinds: model.ShownVariant, only: []string{""}}},
+		}
 		if was {
-			c.Old, c.New = c.New, c.Old
+			c.Rule, c.Old, c.New = s.rule("union-opened"), c.New, c.Old
 		}
 		d.add(s, new, false, c)
 	}
 	find := func(doc *source.Document, v *source.Value, ref string) bool {
 		return slices.ContainsFunc(list(v, "refs"), func(o *source.Value) bool { return full(doc, o.Text) == ref })
 	}
-	rule := "union-open-refs"
-	added, removed := Compatible, Server // an open union lets through what it does not list
+	added, removed := "variant-added", "variant-removed" // an open union lets through what it does not list
 	if was && is {
-		rule, added, removed = "union-closed-refs", s.strict(false, true), s.strict(true, false)
+		added, removed = s.rule("closed-variant-added"), s.rule("closed-variant-removed")
 	}
 	before := len(d.changes)
 	for _, r := range list(new, "refs") {
 		if ref := full(s.new, r.Text); !find(s.old, old, ref) {
-			d.add(s, r, false, Change{Rule: rule, What: "variant " + ref, Old: none, New: "listed", Direction: added})
+			// With its first variant, a union is a type of its own.
+			d.add(s, r, false, Change{Rule: added, What: "variant " + ref, Old: none, New: "listed", claims: typeOf(old)})
 		}
 	}
 	for _, r := range list(old, "refs") {
 		if ref := full(s.old, r.Text); !find(s.new, new, ref) {
-			d.add(s, r, true, Change{Rule: rule, What: "variant " + ref, Old: "listed", New: none, Direction: removed})
+			variant := claim{node: old, kinds: model.ShownVariant, only: d.leaves(s.old, r.Text, nil)}
+			d.add(s, r, true, Change{Rule: removed, What: "variant " + ref, Old: "listed", New: none, claims: append(typeOf(old), variant)})
 		}
 	}
 	if refs := new.Get("refs"); before == len(d.changes) && !equal(old.Get("refs"), refs) {
-		c := Change{Rule: rule, What: "refs", Direction: Text}
+		c := Change{Rule: "notation-changed", What: "refs"}
 		c.Old, c.New = apart(old.Get("refs"), refs)
 		d.add(s, refs, false, c)
 	}
+}
+
+// leaves are the variants that ref in the old document doc is or, when it leads to a union,
+// has; besides those of seen.
+func (d *differ) leaves(doc *source.Document, ref string, seen []string) []string {
+	def := d.old.target(doc, ref)
+	if def == nil || slices.Contains(seen, def.ID()) {
+		return seen
+	}
+	seen = append(seen, def.ID())
+	if def.Node.String("type") == "union" {
+		for _, r := range def.Node.Strings("refs") {
+			seen = d.leaves(def.Doc, r, seen)
+		}
+	}
+	return seen
 }
 
 // ref compares two refs. When they lead to one definition, that is compared where it
@@ -475,19 +530,19 @@ func (d *differ) ref(s site, old, new *source.Value) {
 	a, b := full(s.old, old.String("ref")), full(s.new, new.String("ref"))
 	if a == b {
 		if old.String("ref") != new.String("ref") { // lexlint compares the text
-			d.add(s, new.Get("ref"), false, Change{Rule: "ref-change", What: "ref", Old: raw(old.Get("ref")), New: raw(new.Get("ref")), Direction: Text})
+			d.add(s, new.Get("ref"), false, Change{Rule: "notation-changed", What: "ref", Old: raw(old.Get("ref")), New: raw(new.Get("ref"))})
 		}
 		return
 	}
 	was, is := d.old.target(s.old, old.String("ref")), d.new.target(s.new, new.String("ref"))
-	c := Change{Rule: "ref-change", What: "ref", Old: a, New: b}
+	c := Change{Rule: "ref-changed", What: "ref", Old: a, New: b, claims: typeOf(old)}
 	c.Direction, c.Note = d.shapes(s, was, is)
 	d.add(s, new.Get("ref"), false, c)
 }
 
 // inlined compares a ref with a schema that stands in its place.
 func (d *differ) inlined(s site, old, new *source.Value) {
-	c := Change{Rule: "type-change", What: "type", Old: old.String("type"), New: new.String("type")}
+	c := Change{Rule: "ref-inlined", What: "type", Old: old.String("type"), New: new.String("type"), claims: all(old)}
 	a, b := &source.Def{Doc: s.old, Name: s.id, Node: old}, &source.Def{Doc: s.new, Name: s.id, Node: new}
 	if r := old.Get("ref"); r != nil {
 		c.Old += " " + full(s.old, r.Text)
@@ -498,7 +553,6 @@ func (d *differ) inlined(s site, old, new *source.Value) {
 		b = d.new.target(s.new, r.Text)
 	}
 	c.Direction, c.Note = d.shapes(s, a, b)
-	c.Direction = c.Direction.and(Server) // the Go type is another one
 	d.add(s, new, false, c)
 }
 
@@ -512,7 +566,7 @@ func (d *differ) shapes(s site, was, is *source.Def) (Direction, string) {
 	if d.compared[pair] {
 		return Compatible, "" // a recursion that is being compared already
 	}
-	inner := &differ{options: d.options, old: d.old, new: d.new, reach: d.reach, compared: map[[2]string]bool{pair: true}}
+	inner := &differ{old: d.old, new: d.new, reach: d.reach, compared: map[[2]string]bool{pair: true}}
 	for p := range d.compared {
 		inner.compared[p] = true
 	}
