@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -81,9 +82,20 @@ func (k *calling) run(ctx context.Context, once func(http.Header) (*http.Respons
 		if err == nil {
 			return nil
 		}
+		if x, ok := err.(*Error); ok {
+			x.hide(h.Get("Authorization"))
+		}
 		if again, err := k.mend(ctx, token, err); !again {
 			return err
 		}
+	}
+}
+
+// hide takes the credentials of a call out of e, of a host that repeats them: errors are
+// logged. None that protects anything has fewer than 8 letters.
+func (e *Error) hide(authorization string) {
+	if _, secret, _ := strings.Cut(authorization, " "); len(secret) >= 8 {
+		e.Name, e.Message = strings.ReplaceAll(e.Name, secret, "REDACTED"), strings.ReplaceAll(e.Message, secret, "REDACTED")
 	}
 }
 

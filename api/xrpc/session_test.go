@@ -423,8 +423,7 @@ func TestSessionSendsBodiesAgain(t *testing.T) {
 
 // Tokens are for one host, and nobody reads them anywhere.
 func TestTokensAreSecret(t *testing.T) {
-	h, s := signedIn(t, "SECRET", nil)
-	h.refresh = "SECRET"
+	h, s := signedIn(t, "THE SECRET", nil)
 	c := toyClient{s.Client()}
 	c.Host = "https://mallory.test"
 	c.HTTP = &http.Client{Transport: inside(func(http.ResponseWriter, *http.Request) { t.Error("another host was asked") })}
@@ -440,6 +439,15 @@ func TestTokensAreSecret(t *testing.T) {
 	}
 	if strings.Contains(log.String(), "SECRET") {
 		t.Error(log.String())
+	}
+	// Nor do they come back by way of an error of the host.
+	h.answerCall = func(w http.ResponseWriter, r *http.Request) bool {
+		refuse(w, 401, "Refused "+r.Header.Get("Authorization"))
+		return true
+	}
+	_, err := (&toyClient{s.Client()}).Fail(t.Context(), &FailParams{})
+	if errorText(err) != `401 Refused Bearer REDACTED "said the host"` {
+		t.Error(err)
 	}
 	for _, tokens := range []Tokens{{}, {"did:plc:alice", "a", ""}, {"alice", "a", "r"}, {"did:plc:alice", "SECRET\n", "r"}, {"did:plc:alice", "a", "SECRET\x00"}} {
 		if _, err := NewSession(Client{}, tokens, nil); err == nil || strings.Contains(err.Error(), "SECRET") {

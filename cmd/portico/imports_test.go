@@ -22,7 +22,7 @@ var house = []struct{ packages, imports string }{
 	{"portico/cmd/lexgen", "portico/gen/**"},
 	{"portico/api", ""},
 	{"portico/api/brotli", "github.com/andybalholm/brotli"},
-	{"portico/api/xrpc", "github.com/labstack/echo/v4 " + values + " github.com/clipperhouse/uax29/v2/graphemes portico/api/brotli github.com/andybalholm/brotli github.com/coder/websocket github.com/klauspost/compress/gzip"},
+	{"portico/api/xrpc", "github.com/labstack/echo/v4 " + values + " github.com/clipperhouse/uax29/v2/graphemes portico/api/brotli github.com/andybalholm/brotli github.com/coder/websocket github.com/klauspost/compress/gzip golang.org/x/net/http/httpguts golang.org/x/sync/singleflight"},
 	{lexiconPackages, lexiconPackages + " " + generated},
 	{"portico/impl/*test portico/impl/*/*test portico/impl/*/*/*test portico/db/*test portico/api/*/*test", "**"},
 	{namespaces, "portico/api/** portico/impl/** portico/db github.com/bluesky-social/indigo/atproto/** github.com/golang-jwt/jwt/v5 github.com/hashicorp/golang-lru/v2 golang.org/x/text/language"},

@@ -34,15 +34,11 @@ func importRepo(ctx context.Context, con *console, c *cli.Command) error {
 		return err
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
 	question := fmt.Sprintf("Put %s in the place of the repository of %s, which has %s records? [y/N] ", c.Args().Get(1), a.Handle, number(a.Records))
 	if err := con.confirm(ctx, c.Bool("yes"), question, ""); err != nil {
 		return err
 	}
-	body := &xrpc.Body{ReadCloser: file, ContentType: "application/vnd.ipld.car", Size: info.Size()}
+	body := xrpc.NewBody(file, "application/vnd.ipld.car")
 	if err := con.patient().ImportRepo(ctx, &operatorapi.ImportRepoParams{DID: a.DID}, body); err != nil {
 		return err
 	}

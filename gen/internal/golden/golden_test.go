@@ -230,7 +230,7 @@ func TestParamsAndBody(t *testing.T) {
 	if err := c.Set(t.Context(), &both.SetParams{ID: "2"}, &both.SetInput{Name: "b"}); err != nil || service.got != "2 b" {
 		t.Errorf("set: %v, got %q", err, service.got)
 	}
-	video := &xrpc.Body{ReadCloser: io.NopCloser(strings.NewReader("film")), ContentType: "video/mp4", Size: 4}
+	video := xrpc.NewBody(strings.NewReader("film"), "video/mp4")
 	if err := c.Upload(t.Context(), &both.UploadParams{ID: new("3")}, video); err != nil || service.got != "3 film" {
 		t.Errorf("upload: %v, got %q", err, service.got)
 	}
@@ -260,7 +260,7 @@ func TestStreams(t *testing.T) {
 	for name, call := range map[string]func() (*xrpc.Body, error){
 		"{}\n{}\n": func() (*xrpc.Body, error) { return c.Lines(t.Context()) },
 		"abc": func() (*xrpc.Body, error) {
-			return c.Upload(t.Context(), &xrpc.Body{ReadCloser: io.NopCloser(strings.NewReader("abc")), ContentType: "image/png", Size: 3})
+			return c.Upload(t.Context(), xrpc.NewBody(strings.NewReader("abc"), "image/png"))
 		},
 	} {
 		body, err := call()
