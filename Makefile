@@ -101,7 +101,7 @@ packaging: build ## try the units, proxies and packages of a machine that runs b
 	PORTICO_BINARY=$(CURDIR)/bin/portico go test -tags packaging -count 1 -timeout 30m $(TESTFLAGS) ./cmd/portico/packaging
 
 peers: ## let ogen and oapi-codegen generate clients and servers of what openapi.json describes (Go fetches them)
-	go test -vet=off -tags peers -count 1 -timeout 20m $(TESTFLAGS) -run OtherGenerators ./gen/openapi
+	go test -vet=off -tags peers -count 1 -timeout 20m $(TESTFLAGS) -run "OtherGenerators|Codec" ./gen/openapi ./cmd/portico/bench
 
 cluster: ## start three servers behind HAProxy on one machine, with Postgres and a standby, until ctrl-c (needs Linux; says which of Debian's packages it misses)
 	go run ./cmd/portico/cluster

@@ -371,7 +371,7 @@ func (w *writer) schema(d *source.Document, v *source.Value) object {
 	case "object":
 		s = w.object(d, v)
 	case "unknown":
-		s = object{{"type", "object"}}
+		s = object{{"type", "object"}, {"additionalProperties", true}} // or generators would forget them
 	case "token": // only a definition can be one; see definition
 		s = object{{"type", "string"}}
 	case "ref":

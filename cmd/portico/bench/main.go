@@ -27,10 +27,12 @@
 //   - oauth: what it costs more to be asked by an app, with a DPoP proof for each request
 //   - postgres: some methods on Postgres, if there is an initdb
 //   - nodes: 1, 2 and 3 servers of one Postgres, beside the statements of a write alone
+//   - codec: what bodies cost to decode and check, and to encode, without a server, beside
+//     encoding/json and what ogen makes of openapi.json. Go fetches ogen
 //   - memory: of logins, and of a server that has nothing to do
 //
-// With -only REGEXP those rows of goals, repositories and lists are measured whose names
-// match, and the other tables only if -tables names them. A single figure in seconds:
+// With -only REGEXP those rows of goals, repositories, lists and codec are measured whose
+// names match, and the other tables only if -tables names them. A single figure in seconds:
 //
 //	make bench BENCHFLAGS='-only ^getSession$ -synchronous FULL'
 //
@@ -89,7 +91,7 @@ var (
 	workers = flag.Int("workers", 8, "keep-alive connections, where a row does not say otherwise")
 
 	only        = flag.String("only", "", "measure the rows, or the kinds of -hostile, alone whose names match this regular expression")
-	tables      = flag.String("tables", "", "measure these tables alone: goals,connections,repositories,lists,logging,metrics,oauth,postgres,nodes,memory")
+	tables      = flag.String("tables", "", "measure these tables alone: goals,connections,repositories,lists,logging,metrics,oauth,postgres,nodes,codec,memory")
 	synchronous = flag.String("synchronous", "FULL,NORMAL", "how the database of goals waits for the disk")
 	peer        = flag.String("peer", "", "another portico binary, to measure beside this one, or the reference: cmd/portico/compare/reference.mjs")
 	samples     = flag.String("samples", "", "write what each round gave to this file, for benchstat")
@@ -224,13 +226,13 @@ type bench struct {
 }
 
 // allTables are the tables in the order in which they are printed.
-var allTables = []string{"goals", "connections", "repositories", "lists", "logging", "metrics", "oauth", "postgres", "nodes", "memory"}
+var allTables = []string{"goals", "connections", "repositories", "lists", "logging", "metrics", "oauth", "postgres", "nodes", "codec", "memory"}
 
 // wants says whether a table is to be measured.
 func (b *bench) wants(table string) bool {
 	chosen := cmp.Or(*tables, strings.Join(allTables, ","))
 	if *tables == "" && *only != "" {
-		chosen = "goals,repositories,lists"
+		chosen = "goals,repositories,lists,codec"
 	}
 	return slices.Contains(strings.Split(chosen, ","), table)
 }
@@ -279,6 +281,11 @@ func (b *bench) run(ctx context.Context) error {
 			fmt.Println()
 		}
 		fmt.Println(m)
+	}
+	if b.wants("codec") {
+		if err := b.codec(ctx); err != nil {
+			return fmt.Errorf("codec: %w", err)
+		}
 	}
 	if b.wants("memory") {
 		if err := b.memory(ctx); err != nil {
