@@ -41,7 +41,7 @@ func (s schemas) requests(methods []string, n func(nsid string) int) []lexReques
 	var all []lexRequest
 	for _, nsid := range methods {
 		// Each has numbers of its own, so that a new method changes no other's requests.
-		g := &invention{schemas: s, rand: rand.New(rand.NewPCG(uint64(len(nsid)), seed(nsid)))}
+		g := &invention{schemas: s, rand: rand.New(rand.NewPCG(uint64(len(nsid))+*lexSeed, seed(nsid)))}
 		for range n(nsid) {
 			all = append(all, g.request(nsid))
 		}
