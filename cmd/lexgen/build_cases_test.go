@@ -206,6 +206,13 @@ var buildCases = []buildCase{
 		[]string{"output-property-nullable: breaking for clients"}, false, false,
 	},
 	{
+		"message property that could be null need not be there", []edit{
+			{"com.atproto.sync.subscribeRepos", "/defs/commit/nullable", ""},
+			{"com.atproto.sync.subscribeRepos", "/defs/commit/required", `["seq", "rebase", "tooBig", "repo", "commit", "rev", "blocks", "ops", "blobs", "time"]`},
+		},
+		[]string{"output-property-optional: breaking for clients", "output-property-not-nullable: breaking for the server"}, false, false,
+	},
+	{
 		"format of an input property", []edit{
 			{"com.atproto.server.createSession", "/defs/main/input/schema/properties/identifier/format", `"at-identifier"`},
 		},
@@ -598,6 +605,13 @@ var buildCases = []buildCase{
 			{"com.atproto.server.requestAccountDelete", "", ""},
 		},
 		[]string{"method-removed: breaking for clients and the server"}, true, true,
+	},
+	{
+		"document of another name", []edit{
+			{"com.atproto.temp.checkSignupQueue", "", ""},
+			{"com.atproto.server.checkSignupQueue", "", `{"main": {"type": "query", "output": {"encoding": "application/json", "schema": {"type": "object", "required": ["activated"], "properties": {"activated": {"type": "boolean"}, "placeInQueue": {"type": "integer"}, "estimatedTimeMs": {"type": "integer"}}}}}}`},
+		},
+		[]string{"method-added: breaking for the server", "method-removed: breaking for clients and the server"}, true, true,
 	},
 	{
 		"query is a procedure", []edit{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -144,6 +145,28 @@ var cases = []struct {
 		twice(`{"type": "string", "description": "The media items in the gallery. Each item may be of a different kind."}`),
 	},
 	{"property that refers", object(`"properties": {}`), object(`"properties": {"a": {"type": "array", "items": {"type": "ref", "ref": "com.example.other#car"}}}`)},
+	{
+		"variant of a union of unions",
+		doc(`"u": {"type": "union", "refs": ["#a", "#b"]}, "v": {"type": "union", "refs": ["#u", "#a"]}, "a": {"type": "object", "properties": {}}, "b": {"type": "object", "properties": {}}`),
+		doc(`"u": {"type": "union", "refs": ["#a"]}, "v": {"type": "union", "refs": ["#u", "#a"]}, "a": {"type": "object", "properties": {}}, "b": {"type": "object", "properties": {}}`),
+	},
+	{
+		"union that is a variant",
+		doc(`"u": {"type": "union", "refs": ["#a", "#b"]}, "v": {"type": "union", "refs": ["#u", "#a"]}, "a": {"type": "object", "properties": {}}, "b": {"type": "object", "properties": {}}`),
+		doc(`"u": {"type": "union", "refs": ["#a", "#b"]}, "v": {"type": "union", "refs": ["#a"]}, "a": {"type": "object", "properties": {}}, "b": {"type": "object", "properties": {}}`),
+	},
+	{
+		"body that is what a ref leads to",
+		doc(`"main": {"type": "query", "output": {"encoding": "application/json", "schema": {"type": "object", "required": ["a"], "properties": {"a": {"type": "string"}, "b": {"type": "string"}}}}}, "out": {"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}, "b": {"type": "string"}}}`),
+		doc(`"main": {"type": "query", "output": {"encoding": "application/json", "schema": {"type": "ref", "ref": "#out"}}}, "out": {"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}, "b": {"type": "string"}}}`),
+	},
+	{
+		"first of the params", doc(fmt.Sprintf(method, `, "parameters": {"type": "params", "properties": {}}`)),
+		doc(fmt.Sprintf(method, `, "parameters": {"type": "params", "properties": {"a": {"type": "string", "knownValues": ["b"]}}}`)),
+	},
+	{
+		"name of a property, the same in Go", object(`"properties": {"accountId": {"type": "string"}}`), object(`"properties": {"account-id": {"type": "string"}}`),
+	},
 	{"order of properties", object(`"properties": {"a": {"type": "string"}, "b": {"type": "string"}}`), object(`"properties": {"b": {"type": "string"}, "a": {"type": "string"}}`)},
 }
 
@@ -265,8 +288,15 @@ func TestUpstream(t *testing.T) {
 	}
 }
 
-// FuzzCompare compares any two documents: every change has a place, and a tree that is
-// compared with itself has none.
+// The lines of reports, whatever documents say.
+var (
+	textShape     = regexp.MustCompile(`\A([-+!~] com\.example\.\S[^\n]* \([a-z-]+\)\n(    lexicons/x\.json:\d+:\d+( \(before\))?: [^\n]+\n)+)*\z`)
+	markdownShape = regexp.MustCompile("\\A\\*\\*Lexicons:\\*\\* [a-z0-9, ]+\\n(\\n(- `[-+!~]` `[^\\n]+` \\([a-z-]+\\)\\n(  - `[^\\n]+\\n)+)+)?\\z")
+	gitHubShape   = regexp.MustCompile(`\A(::(error|warning|notice) (file=lexicons/x\.json,line=\d+,col=\d+,)?title=[^,:\n]+::[^\n]+\n)*\z`)
+)
+
+// FuzzCompare compares any two documents: every change has a place and is a line in every
+// format, and a tree that is compared with itself has none.
 func FuzzCompare(f *testing.F) {
 	for _, c := range cases {
 		for name := range c.old {
@@ -286,9 +316,16 @@ func FuzzCompare(f *testing.F) {
 		if old == nil || new == nil {
 			return
 		}
-		for _, c := range compare(old, new) {
+		changes := compare(old, new)
+		for _, c := range changes {
 			if c.Place.Line < 1 || c.Old == c.New && c.Direction.Breaking() || c.Direction == "" {
 				t.Errorf("a change that is none: %+v", c)
+			}
+		}
+		for name, shape := range map[string]*regexp.Regexp{"text": textShape, "markdown": markdownShape, "github": gitHubShape} {
+			var b strings.Builder
+			if err := report.Formats[name](&b, changes); err != nil || !shape.MatchString(b.String()) {
+				t.Errorf("%s: %v\n%q", name, err, b.String())
 			}
 		}
 		if changes := compare(old, load(a)); len(changes) > 0 {

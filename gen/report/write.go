@@ -89,7 +89,7 @@ func groups(changes []Change) [][]Change {
 func Write(w io.Writer, changes []Change) error {
 	var b strings.Builder
 	for _, group := range groups(changes) {
-		fmt.Fprintf(&b, "%s %s (%s)\n", mark(group), group[0].ID, group[0].Type)
+		fmt.Fprintf(&b, "%s %s (%s)\n", mark(group), visible(group[0].ID), group[0].Type)
 		for _, c := range group {
 			fmt.Fprintf(&b, "    %s: %s: %s [%s]", c.Place, c, c.Direction, c.Rule)
 			for _, more := range c.more() {
@@ -160,7 +160,7 @@ func WriteMarkdown(w io.Writer, changes []Change) error {
 		if i == 0 {
 			b.WriteByte('\n')
 		}
-		fmt.Fprintf(&b, "- %s %s (%s)\n", span(mark(group)), span(group[0].ID), group[0].Type)
+		fmt.Fprintf(&b, "- %s %s (%s)\n", span(mark(group)), span(visible(group[0].ID)), group[0].Type)
 		for _, c := range group {
 			direction := string(c.Direction)
 			if c.Direction.Breaking() && !c.Ignored {
@@ -224,7 +224,7 @@ func WriteGitHub(w io.Writer, changes []Change) error {
 		if c.Place.Old {
 			message += "; it was at " + strings.TrimSuffix(c.Place.String(), " (before)")
 		}
-		fmt.Fprintf(&b, "title=%s::%s\n", property(fmt.Sprintf("%s %s [%s]", c.ID, c.Direction, c.Rule)), data(message))
+		fmt.Fprintf(&b, "title=%s::%s\n", property(fmt.Sprintf("%s %s [%s]", visible(c.ID), c.Direction, c.Rule)), data(message))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
