@@ -151,6 +151,11 @@ var cases = []struct {
 		doc(`"u": {"type": "union", "refs": ["#a"]}, "v": {"type": "union", "refs": ["#u", "#a"]}, "a": {"type": "object", "properties": {}}, "b": {"type": "object", "properties": {}}`),
 	},
 	{
+		"two variants of a union that closes",
+		twice(`{"type": "union", "refs": ["com.example.other#car", "com.example.other#cart", "com.example.other#boat"]}`),
+		twice(`{"type": "union", "refs": ["com.example.other#boat"], "closed": true}`),
+	},
+	{
 		"union that is a variant",
 		doc(`"u": {"type": "union", "refs": ["#a", "#b"]}, "v": {"type": "union", "refs": ["#u", "#a"]}, "a": {"type": "object", "properties": {}}, "b": {"type": "object", "properties": {}}`),
 		doc(`"u": {"type": "union", "refs": ["#a", "#b"]}, "v": {"type": "union", "refs": ["#a"]}, "a": {"type": "object", "properties": {}}, "b": {"type": "object", "properties": {}}`),
