@@ -137,6 +137,7 @@ func start(c gen.Config, dir string, w wishes, stdout, stderr io.Writer) (left s
 	}
 	// The configuration is that of the new project, but for where the documents are now.
 	c.Lexicons, c.Out, c.OpenAPI = filepath.Base(lexicons), "api", path.Base(name)
+	c.Errors = nil // are those of the server here
 	c.Model.Emit, c.Model.Import = []string{"*"}, name+"/api"
 	s, err := c.Settle(documents, gen.Settling{Decide: !w.ask, LeaveOut: !w.ask || w.skipInvalid})
 	if err != nil {
