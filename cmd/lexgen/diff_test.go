@@ -120,6 +120,28 @@ func TestDiffProblems(t *testing.T) {
 	}
 }
 
+// TestDiffOfWhatCannotBeGenerated is about a tree in which two things would have one name in
+// Go: it is compared all the same.
+func TestDiffOfWhatCannotBeGenerated(t *testing.T) {
+	const clash = `{"lexicon":1,"id":"com.atproto.x.ping","defs":{"main":{"type":"query","parameters":{"type":"params","properties":{` +
+		`"a":{"type":"string"}}}},"params":{"type":"object","properties":{}}}}`
+	root := lay(t, clash)
+	repository(t, root)
+	put(t, root, "lexicons/com/atproto/x/ping.json", document)
+	status, stdout, stderr := lexgen(t, "-C", root, "diff")
+	if status != 2 || !strings.Contains(stdout, "[params-removed]") ||
+		!strings.HasPrefix(stderr, "what was before cannot be generated, so that Go names may be wrong:\n"+
+			"lexicons/com/atproto/x/ping.json:1:") {
+		t.Errorf("%d\n%s%s", status, stdout, stderr)
+	}
+	put(t, root, "lexicons/com/atproto/x/ping.json", clash)
+	status, stdout, stderr = lexgen(t, "-C", root, "diff", filepath.Join(lay(t, document), "lexicons"), filepath.Join(root, "lexicons"))
+	if status != 2 || !strings.Contains(stdout, "[params-added]") ||
+		!strings.HasPrefix(stderr, "what is new cannot be generated, so that Go names may be wrong:\n") {
+		t.Errorf("the other way: %d\n%s%s", status, stdout, stderr)
+	}
+}
+
 func TestDangling(t *testing.T) {
 	const refers = `{"lexicon":1,"id":"com.atproto.x.ping","defs":{"main":{"type":"query","output":{"encoding":"application/json","schema":` +
 		`{"type":"object","properties":{"a":{"type":"ref","ref":"org.nowhere.defs#a"}}}}}}}`

@@ -91,7 +91,10 @@ func diff(c gen.Config, root string, args []string, stdout, stderr io.Writer) in
 		}
 		sides = append(sides, docs)
 	}
-	changes := compare(c, sides[0], sides[1])
+	changes, err := compare(c, sides[0], sides[1])
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+	}
 	if err := report.Ignore(changes, ignored); err != nil {
 		fmt.Fprintln(stderr, "lexgen diff:", err)
 		return diffProblems
@@ -109,12 +112,20 @@ func diff(c gen.Config, root string, args []string, stdout, stderr io.Writer) in
 	return diffCompatible
 }
 
-// compare is the report, with what c generates from both.
-func compare(c gen.Config, old, new []*source.Document) []report.Change {
-	var ignored source.Problems // generate has them
-	return report.Compare(old, new, report.Options{
-		Old: model.Build(c.Model, old, &ignored), New: model.Build(c.Model, new, &ignored),
+// compare is the report, with what c generates from both. The error is for a tree that
+// cannot be generated, so that the report may be wrong about its code.
+func compare(c gen.Config, old, new []*source.Document) ([]report.Change, error) {
+	var before, now source.Problems
+	changes := report.Compare(old, new, report.Options{
+		Old: model.Build(c.Model, old, &before), New: model.Build(c.Model, new, &now),
 	})
+	if err := before.Err(); err != nil {
+		return changes, fmt.Errorf("what was before cannot be generated, so that Go names may be wrong:\n%w", err)
+	}
+	if err := now.Err(); err != nil {
+		return changes, fmt.Errorf("what is new cannot be generated, so that Go names may be wrong:\n%w", err)
+	}
+	return changes, nil
 }
 
 // side loads the tree called name: a folder of lexicons, or the lexicons in a revision,
@@ -233,7 +244,10 @@ func sinceCommit(c gen.Config, root string, docs []*source.Document, stdout io.W
 		_, err = fmt.Fprintln(stdout, "changes: the lexicons of the last commit cannot be compared with:", err)
 		return err
 	}
-	changes := compare(c, old, docs)
+	changes, wrong := compare(c, old, docs)
+	if wrong != nil {
+		fmt.Fprintln(stdout, "changes:", wrong)
+	}
 	if _, err := fmt.Fprintf(stdout, "changes since HEAD: %s\n", report.Summary(changes)); err != nil {
 		return err
 	}
