@@ -497,7 +497,7 @@ func (d *differ) union(s site, old, new *source.Value) {
 	}
 	for _, r := range list(old, "refs") {
 		if ref := full(s.old, r.Text); !find(s.new, new, ref) {
-			variant := claim{node: old, kinds: model.ShownVariant, only: d.leaves(s.old, r.Text, nil)}
+			variant := claim{node: old, kinds: model.ShownVariant, only: d.leaves(s.old, r.Text, []string{})}
 			d.add(s, r, true, Change{Rule: removed, What: "variant " + ref, Old: "listed", New: none, claims: append(typeOf(old), variant)})
 		}
 	}
