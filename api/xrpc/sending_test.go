@@ -179,3 +179,28 @@ func must2[A, B any](a A, b B, err error) (A, B) {
 	}
 	return a, b
 }
+
+// A transport that is still sending the body of a call that was answered takes nothing from
+// that which is sent again, and closes nothing.
+func TestAttemptThatIsOver(t *testing.T) {
+	body := &closing{Reader: strings.NewReader("abc")}
+	s := must(newSending(&Body{ReadCloser: body, Size: 3}))
+	first := must(s.open())
+	var one [1]byte
+	if n, err := first.Read(one[:]); n != 1 || err != nil {
+		t.Fatal(err)
+	}
+	second := must(s.open())
+	if n, err := first.Read(one[:]); n != 0 || err != errAttempt {
+		t.Errorf("read %d bytes: %v", n, err)
+	}
+	first.Close()
+	if data, err := io.ReadAll(second); string(data) != "abc" || err != nil || body.closed != 0 {
+		t.Errorf("%s, %v, closed %d times", data, err, body.closed)
+	}
+	s.done()
+	second.Close()
+	if second.Close(); body.closed != 1 {
+		t.Errorf("closed %d times", body.closed)
+	}
+}

@@ -35,6 +35,9 @@ func (f inside) RoundTrip(r *http.Request) (*http.Response, error) {
 	if w.Code == 0 {
 		return nil, errLine
 	}
+	if err := r.Context().Err(); err != nil {
+		return nil, err // whoever asked was gone before the answer
+	}
 	return w.Result(), nil
 }
 
@@ -298,8 +301,17 @@ func TestHostThatAlwaysSaysExpired(t *testing.T) {
 		time.Sleep(time.Hour)
 		_, _ = c.Fail(t.Context(), &FailParams{})
 		h.expect("fail")
-		// Nor is a method whose own word it is.
+		// A call has one refreshed, however long that takes.
+		now := time.Now()
+		leaping := s.Client()
+		leaping.Clock.Now = func() time.Time { now = now.Add(time.Hour); return now }
 		h.answerCall = func(w http.ResponseWriter, _ *http.Request) bool { refuse(w, 400, "ExpiredToken"); return true }
+		other := must(NewSession(leaping, s.Tokens(), nil)).Client()
+		if _, err := (&toyClient{other}).Fail(t.Context(), &FailParams{}); err == nil {
+			t.Error("no error")
+		}
+		h.expect("fail, refreshSession, fail")
+		// It is no reason where it is the method's own word.
 		mailed := toyPing
 		mailed.Errors = []string{"ExpiredToken"}
 		if _, err := Do[None, None](t.Context(), &c.Client, &mailed, nil); err == nil {
