@@ -17,6 +17,9 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/google/go-cmp/cmp"
+
+	"portico/cmd/portico/launch"
 	"portico/gen"
 	"portico/gen/model"
 )
@@ -45,7 +48,52 @@ func TestOtherGenerators(t *testing.T) {
 	if methods < 30 {
 		t.Errorf("%d methods in gen/testdata, want more", methods)
 	}
+	p.write(t, "talk/main.go", read(t, "testdata/peers/talk/main.go"))
 	p.run(t, "go", "build", "./...")
+	p.talks(t)
+}
+
+// talks asks the server by the clients that were generated.
+func (p peers) talks(t *testing.T) {
+	t.Helper()
+	binary, err := launch.Binary(t.Context(), p.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := launch.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	plc, err := launch.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := fmt.Sprintf("http://localhost:%d", port)
+	server, err := launch.Start(t.Context(), url+"/xrpc/_health", "", []string{
+		"PDS_DATA_DIRECTORY=" + t.TempDir(), fmt.Sprint("PDS_PORT=", port), fmt.Sprint("PORTICO_PLC_PORT=", plc),
+	}, binary, "serve")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Kill)
+	out, err := p.command("go", "run", "./talk", url).CombinedOutput()
+	if err != nil {
+		t.Errorf("talk: %v\n%s\n%s", err, out, server.Log())
+	}
+	const want = `createAccount alice.test
+createSession 401 AuthenticationRequired
+applyWrites 401 AuthMissing
+applyWrites com.atproto.repo.applyWrites#createResult /app.bsky.feed.post/3lz2vkx4m5c2a
+uploadBlob blob text/plain 5 bafkreiayl6g3gitr7ys7kyng7sjywlrgimdoymco3jiyab6rozecmoazne
+getRepo true <nil>
+listRecords 1 "Hello"
+listRecords 1 Hello
+applyWrites com.atproto.repo.applyWrites#deleteResult <nil>
+createSession 401 AuthenticationRequired
+`
+	if diff := cmp.Diff(want, string(out)); diff != "" {
+		t.Errorf("the clients were answered (-want +got):\n%s", diff)
+	}
 }
 
 // What ogen has no code for, it refuses: nothing is left out in silence.
