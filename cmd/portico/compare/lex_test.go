@@ -29,7 +29,7 @@ import (
 )
 
 // lexSeed makes other requests than those that the list of differences is for, to look for
-// more: go test -tags compare -run Lexicons ./cmd/portico/compare -seed 2
+// more: go test -tags compare -run Lexicons ./cmd/portico/compare -args -seed 2
 var lexSeed = flag.Uint64("seed", 0, "make other requests of lexicons than the usual ones")
 
 // lexCount is how many requests a method gets: those of the documents made for this
