@@ -2,9 +2,11 @@ package xrpc_test
 
 import (
 	"encoding/json"
+	"strings"
 	"sync"
 	"testing"
 
+	"portico/api/atproto/repo"
 	"portico/api/atproto/server"
 	"portico/api/bsky"
 	"portico/api/xrpc"
@@ -18,6 +20,10 @@ const (
 func BenchmarkUnmarshal(b *testing.B) {
 	benchUnmarshal[server.CreateSessionInput](b, "createSession", signIn)
 	benchUnmarshal[server.CreateAccountInput](b, "createAccount", signUp)
+	one := `{"uri":"at://did:plc:abcdefghijklmnopqrstuvwx/app.bsky.feed.post/3jzfcijpj2z2a",` +
+		`"cid":"bafyreidfayvfuwqa7qlnopdjiqrxzs6blmoeu4rujcjtnci5beludirz2a",` +
+		`"value":{"$type":"app.bsky.feed.post","text":"Hello, all of you","createdAt":"2030-01-01T00:00:00.000Z","langs":["en"]}}`
+	benchUnmarshal[repo.ListRecordsOutput](b, "listRecords of 100", `{"records":[`+one+strings.Repeat(","+one, 99)+`]}`)
 }
 
 func benchUnmarshal[T any, P interface {

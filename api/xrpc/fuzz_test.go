@@ -198,6 +198,45 @@ func FuzzPreview(f *testing.F) {
 	})
 }
 
+// FuzzPlain: what is taken at a glance is taken by those who look closer.
+func FuzzPlain(f *testing.F) {
+	for _, s := range []string{
+		"did:plc:abcdefghijklmnopqrstuvwx", "did:web:pds.example.com", "did:a:b.", "alice.example.com", "A-b.c", "com.example.fooBar", "a.b.c9",
+		"at://did:plc:a/a.b.c/self", "at://a.test", "3jzfcijpj2z2a", someCID, rawCID, "self", "..", "2030-01-01T00:00:00.000Z", "2030-02-28T23:59:59Z",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		_, did := syntax.ParseDID(s)
+		_, handle := syntax.ParseHandle(s)
+		_, at := syntax.ParseAtIdentifier(s)
+		_, nsid := syntax.ParseNSID(s)
+		_, uri := syntax.ParseATURI(s)
+		_, tid := syntax.ParseTID(s)
+		_, key := syntax.ParseRecordKey(s)
+		_, when := syntax.ParseDatetime(s)
+		_, text := syntax.ParseCID(s)
+		var link atdata.CIDLink
+		cid := cmp.Or(text, link.UnmarshalJSON([]byte(`{"$link":"`+s+`"}`)))
+		for _, tt := range []struct {
+			format string
+			plain  bool
+			err    error
+		}{
+			{"DID", plainDID(s), did}, {"handle", plainHandle(s), handle}, {"at-identifier", plainAtIdentifier(s), at}, {"NSID", plainNSID(s), nsid},
+			{"at-uri", plainATURI(s), uri}, {"TID", plainTID(s), tid}, {"record key", plainRecordKey(s), key}, {"datetime", plainDatetime(s), when},
+			{"CID", plainCID(s), cid},
+		} {
+			if tt.plain && tt.err != nil {
+				t.Errorf("%q is taken for a %s: %v", s, tt.format, tt.err)
+			}
+		}
+		if plainCID(s) && link.String() != s {
+			t.Errorf("%q is the CID %s", s, link)
+		}
+	})
+}
+
 // FuzzParams compares the parser with net/url where that one is strict, and the
 // quick check with the interpreter.
 func FuzzParams(f *testing.F) {
