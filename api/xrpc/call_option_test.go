@@ -138,7 +138,7 @@ func TestRedirectsOnTheWayBack(t *testing.T) {
 	seen := map[string]string{}
 	transport := inside(func(w http.ResponseWriter, r *http.Request) {
 		url := r.URL.Scheme + "://" + r.URL.Host + r.URL.Path
-		seen[url] = r.Header.Get("Authorization")
+		seen[url] = r.Header.Get("Authorization") + r.Header.Get("X-Key")
 		if to := steps[url]; to != "" {
 			w.Header().Set("Location", to)
 			w.WriteHeader(302)
@@ -147,12 +147,12 @@ func TestRedirectsOnTheWayBack(t *testing.T) {
 		w.Write([]byte(`{"size":1,"type":"x"}`))
 	})
 	for host, want := range map[string]string{"https://a.test": "", "https://same.test": "", "https://plain.test": `the host sends the call elsewhere: not from https to http`} {
-		c := toyClient{Client{Host: host, Authorization: Bearer("SECRET"), HTTP: &http.Client{Transport: transport}}}
+		c := toyClient{Client{Host: host, Authorization: Bearer("SECRET"), Header: http.Header{"X-Key": {"ET"}}, HTTP: &http.Client{Transport: transport}}}
 		if _, err := c.Fail(t.Context(), &FailParams{}); !strings.HasSuffix(errorText(err), want) {
 			t.Error(err)
 		}
 	}
-	if len(seen) != 6 || seen["https://sub.a.test/1"] != "" || seen["https://A.test:443/2"] != "" || seen["https://same.test:443/2"] != "Bearer SECRET" {
+	if len(seen) != 6 || seen["https://sub.a.test/1"] != "" || seen["https://A.test:443/2"] != "" || seen["https://same.test:443/2"] != "Bearer SECRETET" {
 		t.Error(seen)
 	}
 }
