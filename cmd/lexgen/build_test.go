@@ -45,7 +45,10 @@ func TestReportAgreesWithTheCompiler(t *testing.T) {
 		t.Fatalf("without any change: %v, %t", broken, own)
 	}
 	seen := map[string]bool{}
-	for _, c := range buildCases {
+	for i, c := range buildCases {
+		if raced && i%10 != 0 {
+			continue // they differ in what is compared, not in how
+		}
 		t.Run(c.name, func(t *testing.T) {
 			if seen[c.name] {
 				t.Fatal("there are two of this name")

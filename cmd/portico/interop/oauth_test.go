@@ -511,11 +511,12 @@ func (s *appStage) browserClient(o *owner, name string) {
 		s.t.Fatal(err)
 	}
 	s.result(value, &request)
-	if told := s.allow(request, name); len(told) != 0 {
-		s.t.Errorf("the page left %v in its address", told)
-	}
+	s.allow(request, name)
 	if got := does("began"); got.DID != o.did || got.State != "of the page" {
 		s.t.Fatalf("the page came back with %+v", got)
+	}
+	if told := s.told(); len(told) != 0 {
+		s.t.Errorf("the page left %v in its address", told)
 	}
 	s.lived(o, name, does("app.life('of the page')"))
 	does("app.refresh()")
